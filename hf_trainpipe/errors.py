@@ -1,0 +1,136 @@
+"""Errors that a person can act on, and the exit codes of the command line.
+
+    TrainpipeError(message, *, fix)      one screen; further keywords are its data
+    |- RecipeError                       wrong value, unknown name, file that does not load
+    |- DataError                         file and line, missing column or split
+    |- MissingExtra (also ImportError)   names the pip extra
+    |- CheckpointError
+    |  '- ResumeMismatch                 the fields that differ from the interrupted run
+    |- RunLocked                         another process owns the run directory
+    |- TrainingDiverged                  step, loss, last good checkpoint
+    |- PackageError
+    |  '- PushError
+    '- Interrupted                       prints the command that resumes
+
+Exit codes: 0 done; 1 our bug (traceback); 2 the user's mistake (one screen, no traceback);
+3 no valid checkpoint to resume from; 4 training diverged; 5 a push failed, everything else is done;
+6 a package does not reproduce its predictions; 75 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "Interrupted",
+    "MissingExtra",
+    "PackageError",
+    "PushError",
+    "RecipeError",
+    "ResumeMismatch",
+    "RunLocked",
+    "TrainingDiverged",
+    "TrainpipeError",
+    "closest",
+    "render",
+]
+
+
+class TrainpipeError(Exception):
+    """An error shown to a person on one screen.
+
+    Args:
+        message: What was expected and what was found, values included.
+        fix: What to do, as a sentence or a command.
+        data: Further facts, kept as attributes (``error.line``) and in ``error.data``.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, fix: str, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.data = data
+        for name, value in data.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.fix}" if self.fix else self.message
+
+
+class RecipeError(TrainpipeError):
+    """A recipe holds a wrong value, an unknown name, or does not load."""
+
+
+class DataError(TrainpipeError):
+    """Data that cannot be trained on. Carries ``file`` and ``line`` where they are known."""
+
+
+class MissingExtra(TrainpipeError, ImportError):
+    """A feature needs a package that is not installed. ``fix`` names the command."""
+
+
+class CheckpointError(TrainpipeError):
+    """No checkpoint can be used."""
+
+    exit_code = 3
+
+
+class ResumeMismatch(CheckpointError):
+    """The recipe, data, tokenizer or labels differ from those of the interrupted run."""
+
+    exit_code = 2
+
+
+class RunLocked(TrainpipeError):
+    """Another live process owns the run directory."""
+
+
+class TrainingDiverged(TrainpipeError):
+    """Losses or gradients stayed non-finite."""
+
+    exit_code = 4
+
+
+class PackageError(TrainpipeError):
+    """A package is incomplete or does not reproduce its recorded predictions."""
+
+    exit_code = 6
+
+
+class PushError(PackageError):
+    """An upload failed; everything before it is done and kept."""
+
+    exit_code = 5
+
+
+class Interrupted(TrainpipeError):
+    """A signal stopped the run after it saved; the same command continues it."""
+
+    exit_code = 75
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of ``known``, or ``""`` when none is near.
+
+    >>> closest("acuracy", ["accuracy", "f1"])
+    " Did you mean 'accuracy'?"
+    >>> closest("zzz", ["accuracy"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def render(error: TrainpipeError) -> str:
+    """The one screen that the command line prints: what was found, then what to do."""
+    lines = [f"error: {error.message}"]
+    if error.fix:
+        lines.append("")
+        lines.extend(f"  {line}" for line in error.fix.splitlines())
+    return "\n".join(lines)
