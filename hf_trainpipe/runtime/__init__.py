@@ -1,0 +1,9 @@
+"""What travels inside a package: preprocessing, encoding, inference, decoding, predictor, handler.
+
+This folder is copied as it is into every package, under the name ``trainpipe_runtime``, so that what
+serves is what was evaluated. Its modules import one another relatively, and besides that only the
+standard library, numpy, torch, transformers and (when a step uses it) spaCy. Importing this package
+or its ``preprocessing`` loads none of the heavy ones.
+"""
+
+from __future__ import annotations

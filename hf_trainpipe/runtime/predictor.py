@@ -1,0 +1,183 @@
+"""A package, loaded: texts in, answers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import schema
+from .decoding import Decoder, Outputs, Tags
+from .encoding import Encoded, TextEncoder, features_of
+from .errors import SchemaError
+from .inference import forward
+from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, steps_from_json
+from .requests import Example, read_inputs
+from .user_code import load_steps
+from .words import Word, WordSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Predictor"]
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    encoded: Encoded
+    words: list[list[Word]] | None = None
+    """Tags: places in the original text, or word numbers."""
+    texts: list[str | None] | None = None
+
+
+class Predictor:
+    """Answers by the model of a package. Make one with :meth:`load`."""
+
+    def __init__(
+        self,
+        *,
+        info: schema.PackageInfo,
+        model: Any,
+        tokenizer: Any,
+        steps: Sequence[Preprocessor],
+        device: Any = "cpu",
+    ) -> None:
+        self.info = info
+        self.decoder = Decoder.from_json(info.decoder)
+        self.model = model
+        self.device = device
+        self._steps = tuple(steps)
+        self._encoder = self._strict_encoder = TextEncoder(tokenizer, **info.tokens)
+        if info.tokens["overflow"] == "drop":
+            # Evaluation leaves long examples out as training did; a request gets an error for one.
+            self._strict_encoder = TextEncoder(tokenizer, **{**info.tokens, "overflow": "error"})
+        self._splitter = WordSplitter(info.splitter or "regex")
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: Any = None, allow_code: bool = False) -> Predictor:
+        """Load a package. Reads safetensors and JSON only, and nothing from the network.
+
+        Args:
+            path: The folder of the package.
+            device: A torch device; None: the first GPU, or else the CPU.
+            allow_code: Run the code of its recipe that the package carries. The environment variable
+                ``TRAINPIPE_ALLOW_CODE=1`` allows it too.
+
+        Raises:
+            SchemaError: Not a complete package, or it carries code without consent.
+        """
+        import torch
+        from transformers import (
+            AutoModelForSequenceClassification,
+            AutoModelForTokenClassification,
+            AutoTokenizer,
+        )
+
+        folder = Path(path).resolve()
+        info = schema.read(folder)
+        decoder = Decoder.from_json(info.decoder)
+        registry = load_steps(folder, info.code, allow_code=allow_code) if info.code else {}
+        steps = steps_from_json(info.preprocessing, registry=registry)
+        for names in (("config.json",), ("tokenizer.json",), _WEIGHTS):
+            if not any((folder / name).is_file() for name in names):
+                raise SchemaError(
+                    f"{folder}: expected a complete package, found no {names[0]}.",
+                    fix="Fetch the package again.",
+                )
+        auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
+        model = auto.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.eval().requires_grad_(False).to(device)
+        return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
+
+    def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
+        """The answer of each input, in order.
+
+        Args:
+            inputs: Texts; pairs ``(a, b)`` or ``{"text", "text_pair"}``; for tagging, texts or
+                ``{"words": [...]}``.
+            batch_tokens: Tokens of a batch, padding included.
+            parameters: Those of the decoder (``top_k``, ``threshold``, ``aggregation``).
+
+        Returns:
+            What the package's decoder answers (see :mod:`.decoding`). Places of entities are in the text as
+            it was given, before any preprocessing.
+
+        Raises:
+            InputError: An input or a parameter cannot be used.
+        """
+        self.decoder.check_parameters(parameters)
+        examples = read_inputs(inputs, self.info.inputs)
+        if not examples:
+            return []
+        prepared = self._prepare(examples, self._strict_encoder)
+        outputs = self._run(prepared.encoded, batch_tokens)
+        assert len(outputs.examples) == len(examples), "each example has a feature"
+        if isinstance(self.decoder, Tags):
+            return self.decoder.answers(outputs, words=prepared.words, texts=prepared.texts, **parameters)
+        return self.decoder.answers(outputs, **parameters)
+
+    def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
+        """The logits of each input, its windows merged. Takes empty texts too.
+
+        Raises:
+            InputError: An input cannot be used.
+        """
+        examples = read_inputs(inputs, self.info.inputs, allow_empty=True)
+        return self._run(self._prepare(examples, self._encoder).encoded, batch_tokens)
+
+    def _run(self, encoded: Encoded, batch_tokens: int) -> Outputs:
+        features: npt.NDArray[np.int64] = features_of(encoded, np.arange(encoded.num_examples))
+        logits = forward(
+            self.model,
+            encoded,
+            features=features,
+            level=self.decoder.level,
+            max_tokens=batch_tokens,
+            pad_id=self._pad_id,
+            device=self.device,
+        )
+        return self.decoder.merge(logits, encoded, features)
+
+    def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> _Prepared:
+        if self.info.inputs == "words":
+            return self._prepare_words(examples, encoder)
+        first = apply(self._steps, [example.text or "" for example in examples])
+        if self.info.inputs == "text":
+            return _Prepared(encoder.texts(first))
+        second = apply(self._steps, [example.pair or "" for example in examples])
+        return _Prepared(encoder.texts(first, second))
+
+    def _prepare_words(self, examples: Sequence[Example], encoder: TextEncoder) -> _Prepared:
+        is_text = [example.words is None for example in examples]
+        aligned = apply_aligned(self._steps, [example.text or "" for example in examples if example.words is None])
+        split = self._splitter([item.text for item in aligned])
+        given = [list(example.words) for example in examples if example.words is not None]
+        texts = iter(zip(aligned, split, strict=True))
+        given_new = iter(zip(given, apply_words(self._steps, given) if given else [], strict=True))
+        sentences: list[list[str]] = []
+        words: list[list[Word]] = []
+        for has_text in is_text:
+            if has_text:
+                item, found = next(texts)
+                sentences.append([word for word, _, _ in found])
+                words.append([(word, *item.to_original(start, end)) for word, start, end in found])
+            else:
+                old, new = next(given_new)
+                sentences.append(new)
+                words.append([(word, i, i + 1) for i, word in enumerate(old)])
+        return _Prepared(encoder.words(sentences), words, [example.text for example in examples])

@@ -1,0 +1,61 @@
+"""What a preprocessing step is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .edits import Edit, apply_edits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Preprocessor"]
+
+
+class Preprocessor(ABC):
+    """Text in, text out, by edits, so that places in the result are known in the original.
+
+    Subclasses are frozen dataclasses whose fields are JSON values. The same object runs in training and
+    inside the package.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Shorten(Preprocessor):
+    ...     word_safe = False
+    ...     characters: int = 100
+    ...
+    ...     def edits(self, texts):
+    ...         for text in texts:
+    ...             yield [Edit(self.characters, len(text), "")] if len(text) > self.characters else []
+    >>> Shorten(5).transform(["Good morning"])
+    ['Good ']
+    """
+
+    word_safe: ClassVar[bool] = False
+    """Whether it may run on each word by itself, where the words and their number must stay."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the class: how a package calls it."""
+        return type(self).__name__
+
+    @abstractmethod
+    def edits(self, texts: Sequence[str]) -> Iterable[list[Edit]]:
+        """For each text the edits to make, sorted and without overlap. Gets many texts at once."""
+
+    def transform(self, texts: Sequence[str]) -> list[str]:
+        """The texts after the edits. Overridden where there is a faster way to the same result."""
+        found = list(self.edits(texts))
+        assert len(found) == len(texts), f"{self.kind}.edits gave {len(found)} lists for {len(texts)} texts"
+        return [apply_edits(text, edits) for text, edits in zip(texts, found, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"kind": ..., field: value, ...}``, tuples as lists."""
+        # A subclass that is no dataclass gets the TypeError of fields().
+        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        return {
+            "kind": self.kind,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        }
