@@ -1,0 +1,124 @@
+"""Metrics of one label an example, and of any number of labels an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_trainpipe.metrics import counts, ranking
+from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
+
+__all__ = ["METRICS"]
+
+
+def _class_counts(predictions: Predictions) -> Floats:
+    """[N, 3 C]: hits, given, due."""
+    num_examples, num_labels = len(predictions), predictions.num_labels
+    given, due = predictions.decisions(), predictions.references
+    table = np.zeros((num_examples, 3, num_labels))
+    rows = np.arange(num_examples)
+    table[rows, 1, given] = 1
+    table[rows, 2, due] = 1
+    table[:, 0] = table[:, 1] * table[:, 2]
+    return table.reshape(num_examples, -1)
+
+
+def _set_counts(predictions: Predictions) -> Floats:
+    """[N, 3 C]: hits, given, due."""
+    given = predictions.decisions().astype(np.float64)
+    due = predictions.references.astype(np.float64)
+    return np.concatenate([given * due, given, due], axis=1)
+
+
+def _set_scores(predictions: Predictions) -> Floats:
+    """[N, 6]: precision, recall, f1, whether all labels are right, share of wrong labels, 1."""
+    given = predictions.decisions().astype(np.float64)
+    due = predictions.references.astype(np.float64)
+    hits, num_given, num_due = (given * due).sum(1), given.sum(1), due.sum(1)
+    wrong = (given != due).mean(1)
+    columns = [
+        divide(hits, num_given, otherwise=0.0),
+        divide(hits, num_due, otherwise=0.0),
+        divide(2 * hits, num_given + num_due, otherwise=0.0),
+        (wrong == 0).astype(np.float64),
+        wrong,
+        np.ones_like(wrong),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _mean_column(column: int) -> Callable[[Floats], Floats]:
+    return lambda sums: divide(sums[..., column], sums[..., -1], otherwise=np.nan)
+
+
+def _logits(predictions: Predictions) -> Floats:
+    if predictions.decided:
+        raise ValueError("roc_auc and average_precision need logits [N, C], found decisions (whole numbers).")
+    return predictions.outputs.astype(np.float64)
+
+
+Ranking = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
+
+
+def _rank_classes(score: Ranking) -> Callable[[Predictions, Floats], Floats]:
+    """Two labels: the last against the first, by the difference of logits. More: each against the rest
+    by its probability (softmax), averaged over the labels for which it is defined."""
+
+    def weighted(predictions: Predictions, weights: Floats) -> Floats:
+        logits, references = _logits(predictions), predictions.references
+        if logits.shape[1] == 2:
+            return score(logits[:, 1] - logits[:, 0], references == 1, weights)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chances = odds / odds.sum(axis=1, keepdims=True)
+        each = [score(chances[:, label], references == label, weights) for label in range(logits.shape[1])]
+        return ranking.mean_defined(each)
+
+    return weighted
+
+
+def _rank_sets(score: Ranking) -> Callable[[Predictions, Floats], Floats]:
+    """The mean over the labels for which it is defined."""
+
+    def weighted(predictions: Predictions, weights: Floats) -> Floats:
+        logits, references = _logits(predictions), predictions.references
+        each = [score(logits[:, label], references[:, label] != 0, weights) for label in range(logits.shape[1])]
+        return ranking.mean_defined(each)
+
+    return weighted
+
+
+def _metrics() -> tuple[Metric, ...]:
+    found: list[Metric] = [
+        SumMetric(name="accuracy", kind="single_label", statistics=_class_counts, finish=counts.accuracy),
+        SumMetric(name="mcc", kind="single_label", statistics=_class_counts, finish=counts.matthews),
+        SumMetric(name="subset_accuracy", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
+        SumMetric(name="exact_match", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
+        SumMetric(
+            name="hamming_loss",
+            kind="multi_label",
+            greater_is_better=False,
+            statistics=_set_scores,
+            finish=_mean_column(4),
+        ),
+    ]
+    for column, rate in enumerate(counts.RATES):
+        finish = counts.averaged(rate, "auto")
+        found.append(SumMetric(name=rate, kind="single_label", statistics=_class_counts, finish=finish))
+        finish = _mean_column(column)
+        found.append(SumMetric(name=f"{rate}_samples", kind="multi_label", statistics=_set_scores, finish=finish))
+        for average in counts.AVERAGES:
+            name, finish = f"{rate}_{average}", counts.averaged(rate, average)
+            found.append(SumMetric(name=name, kind="single_label", statistics=_class_counts, finish=finish))
+            found.append(SumMetric(name=name, kind="multi_label", statistics=_set_counts, finish=finish))
+    scores: dict[str, Ranking] = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
+    for name, score in scores.items():
+        found.append(WeightMetric(name=name, kind="single_label", weighted=_rank_classes(score)))
+        found.append(WeightMetric(name=name, kind="multi_label", weighted=_rank_sets(score)))
+    return tuple(found)
+
+
+METRICS = _metrics()
+"""``precision``, ``recall`` and ``f1`` without a suffix: the last label's for two labels, else macro."""

@@ -1,0 +1,69 @@
+"""Scores from counts of each label: hits, given and due. Shared by classes, label sets and entities.
+
+Sums have K = 3 C columns: C of hits (given and due), C of given (predicted), C of due (in the references).
+The definitions are scikit-learn's. In a macro average, a label that is neither given nor due is left out
+(what scikit-learn does unless it is told the labels): a label that a resample happens to miss does not
+count as a failure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hf_trainpipe.metrics.base import Floats, divide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AVERAGES", "RATES", "Average", "Rate", "accuracy", "averaged", "matthews"]
+
+Rate = Literal["precision", "recall", "f1"]
+Average = Literal["auto", "binary", "micro", "macro", "weighted"]
+RATES: tuple[Rate, ...] = ("precision", "recall", "f1")
+AVERAGES: tuple[Average, ...] = ("micro", "macro", "weighted")
+
+
+def _split(sums: Floats) -> tuple[Floats, Floats, Floats]:
+    counts = sums.reshape(*sums.shape[:-1], 3, -1)
+    return counts[..., 0, :], counts[..., 1, :], counts[..., 2, :]
+
+
+def _rate(rate: Rate, hits: Floats, given: Floats, due: Floats) -> Floats:
+    if rate == "f1":
+        return divide(2 * hits, given + due, otherwise=0.0)
+    return divide(hits, given if rate == "precision" else due, otherwise=0.0)
+
+
+def averaged(rate: Rate, average: Average) -> Callable[[Floats], Floats]:
+    """The finish of a metric: sums [..., 3 C] to scores [...].
+
+    ``binary`` scores the last label alone; ``auto`` is binary for two labels and macro otherwise.
+    """
+
+    def finish(sums: Floats) -> Floats:
+        hits, given, due = _split(sums)
+        if average == "micro":
+            return _rate(rate, hits.sum(-1), given.sum(-1), due.sum(-1))
+        if average == "binary" or (average == "auto" and hits.shape[-1] == 2):
+            return _rate(rate, hits[..., -1], given[..., -1], due[..., -1])
+        weight = due if average == "weighted" else ((given + due) > 0).astype(np.float64)
+        return divide((_rate(rate, hits, given, due) * weight).sum(-1), weight.sum(-1), otherwise=0.0)
+
+    return finish
+
+
+def accuracy(sums: Floats) -> Floats:
+    """Hits over due; NaN where nothing was due."""
+    hits, _, due = _split(sums)
+    return divide(hits.sum(-1), due.sum(-1), otherwise=np.nan)
+
+
+def matthews(sums: Floats) -> Floats:
+    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where it is undefined."""
+    hits, given, due = _split(sums)
+    total = due.sum(-1)
+    agreement = hits.sum(-1) * total - (given * due).sum(-1)
+    spread = (total**2 - (given**2).sum(-1)) * (total**2 - (due**2).sum(-1))
+    return divide(agreement, np.sqrt(spread), otherwise=0.0)

@@ -1,0 +1,100 @@
+"""Metrics of the Hub or of a folder: ``evaluate:NAME`` and ``evaluate:NAME#KEY``.
+
+They are computed with the decisions as ``predictions`` (class ids, numbers, 0/1 per label, lists of tags)
+and have no bootstrap interval.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.errors import MissingExtra, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hf_trainpipe.metrics.base import Predictions
+
+__all__ = ["as_lists", "compute", "load_external"]
+
+
+def load_external(name: str) -> Any:
+    """``evaluate.load`` of the name behind ``evaluate:`` (without ``#KEY``).
+
+    Raises:
+        RecipeError: where it cannot be loaded: no network, no such metric, or a package that it needs.
+    """
+    try:
+        import evaluate
+    except ImportError as error:
+        raise MissingExtra("evaluate is not installed.", fix="pip install evaluate") from error
+    short = name.removeprefix("evaluate:").partition("#")[0]
+    try:
+        return evaluate.load(short)
+    except Exception as error:  # evaluate raises whatever the network, the Hub or the metric's script raise
+        reason = str(error).strip().splitlines()
+        raise RecipeError(
+            f"evaluate could not load metric {name!r}: {reason[0] if reason else type(error).__name__}",
+            fix="It is fetched from the Hub: check the name and the network, or use a built-in metric, "
+            "which needs none.",
+            metric=name,
+        ) from error
+
+
+def compute(name: str, predictions: Predictions) -> float:
+    """Load and compute one ``evaluate:NAME``.
+
+    Raises:
+        RecipeError: where it cannot be loaded or computed, or its result holds no number to choose.
+    """
+    metric = load_external(name)
+    given, due = as_lists(predictions)
+    try:
+        result = metric.compute(predictions=given, references=due)
+    except Exception as error:
+        raise RecipeError(
+            f"metric {name!r} could not be computed for {predictions.kind}: {error}",
+            fix="Use a built-in metric, or one that takes these predictions.",
+            metric=name,
+        ) from error
+    return _number(name, result)
+
+
+def _number(name: str, result: Mapping[str, Any]) -> float:
+    short, _, key = name.removeprefix("evaluate:").partition("#")
+    numbers = {
+        each: float(value)
+        for each, value in (result or {}).items()
+        if isinstance(value, int | float | np.number) or (isinstance(value, np.ndarray) and value.size == 1)
+    }
+    key = key or short.rstrip("/").rsplit("/", 1)[-1].removesuffix(".py")
+    if key in numbers:
+        return numbers[key]
+    if len(numbers) == 1 and "#" not in name:
+        return next(iter(numbers.values()))
+    raise RecipeError(
+        f"metric {name!r} gave {sorted(numbers) or 'no number'}, and not {key!r}.",
+        fix=f"Name the one to use: evaluate:{short}#KEY.",
+        metric=name,
+    )
+
+
+def as_lists(predictions: Predictions) -> tuple[list[Any], list[Any]]:
+    """Decisions and references as lists: ids, numbers, lists of 0/1, or lists of tag names.
+
+    Words that are not scored are taken out; a word without an answer is tagged ``O``.
+    """
+    given, due = predictions.decisions(), predictions.references
+    if predictions.kind != "tags":
+        return given.tolist(), due.astype(np.int64).tolist() if predictions.kind == "multi_label" else due.tolist()
+    assert predictions.word_starts is not None
+    labels = predictions.labels or [str(tag) for tag in range(int(max(given.max(), due.max(), -1)) + 1)]
+    names = [*labels, "O"]
+    rows: tuple[list[Any], list[Any]] = ([], [])
+    for start, stop in zip(predictions.word_starts[:-1], predictions.word_starts[1:], strict=True):
+        kept = due[start:stop] >= 0
+        for row, ids in zip(rows, (np.maximum(given[start:stop], -1), due[start:stop]), strict=True):
+            row.append([names[tag] for tag in ids[kept]])
+    return rows
