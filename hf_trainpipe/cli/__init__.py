@@ -1,0 +1,94 @@
+"""The command line: ``hf-trainpipe VERB ...``, ``accelerate launch -m hf_trainpipe VERB ...``.
+
+This module dispatches and turns errors into one screen and an exit code (see
+:mod:`hf_trainpipe.errors`); the verbs are in :mod:`hf_trainpipe.cli.verbs`. Nothing heavy is
+imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["main", "run"]
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Arguments after the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    from hf_trainpipe.cli.dispatch import dispatch
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: dispatch(arguments))
+
+
+def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> None:
+    """Train with a recipe function: the last line of a recipe file.
+
+        if __name__ == "__main__":
+            main(recipe)
+
+    makes ``accelerate launch recipes/sst2.py --seed 3`` the same as
+    ``accelerate launch -m hf_trainpipe train recipes/sst2.py --seed 3``.
+
+    Raises:
+        SystemExit: with the exit code, unless it is 0.
+    """
+    from hf_trainpipe.cli.dispatch import train_function
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    code = guarded(lambda: train_function(recipe, arguments))
+    if code:
+        raise SystemExit(code)
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action; errors become text on stderr and an exit code."""
+    try:
+        code = action()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python flushes stdout once more when it ends: give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        message, fix = getattr(error, "message", None), getattr(error, "fix", None)
+        if isinstance(message, str) and isinstance(fix, str):
+            # A TrainpipeError, or an error of the runtime that travels in packages.
+            _say("\n".join([f"error: {message}", *([""] if fix else []), *(f"  {line}" for line in fix.splitlines())]))
+            return int(getattr(error, "exit_code", 2))
+        import traceback
+
+        traceback.print_exc()
+        print(
+            "\nThis is a fault of hf-trainpipe, not of your input. Please report it with the lines above "
+            "and the output of `hf-trainpipe doctor`.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run: rank 0, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _say(text: str) -> None:
+    if is_main_process():
+        print(text, file=sys.stderr)

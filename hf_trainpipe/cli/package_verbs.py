@@ -1,0 +1,175 @@
+"""The verbs of a finished run and of its package: evaluate, predict, package, verify, push."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.errors import PackageError, RecipeError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe_file import RecipeSource
+
+__all__ = ["PACKAGE_VERBS"]
+
+
+def _worker_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
+    parser.add_argument("--allow-code", action="store_true", help="load classes of the recipe file in the package")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="RUN|PACKAGE")
+    parser.add_argument("--recipe", metavar="R", help="take data and metrics from this recipe")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    _worker_arguments(parser)
+    parser.add_argument("--json", action="store_true")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    path = existing(arguments.path, "run or package")
+    recipe, _ = _recipe_of(path, arguments.recipe)
+    from hf_trainpipe.package.scoring import evaluate
+
+    result = evaluate(
+        path,
+        recipe=recipe,
+        split=arguments.split,
+        device=arguments.device,
+        allow_code=arguments.allow_code,
+    )
+    print_result(result, as_json=arguments.json)
+    return 0
+
+
+def _recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | None]:
+    """The recipe named on the command line, or else the one that a run or a package carries."""
+    from hf_trainpipe.codec import from_json
+    from hf_trainpipe.recipe_file import load
+
+    if spelled:
+        return load(spelled)
+    from hf_trainpipe.package.layout import find_package, read_manifest
+
+    run = path / "run.json"
+    try:
+        recorded = json.loads(run.read_bytes()) if run.is_file() else read_manifest(find_package(path))
+        return from_json(recorded.get("recipe") or {}), None
+    except (RecipeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: its recorded recipe cannot be used: {getattr(error, 'message', error)}",
+            fix="Name the recipe's file: --recipe recipes/x.py",
+        ) from error
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--input", required=True, metavar="F", help=".jsonl, .csv or .txt; - reads lines from stdin")
+    parser.add_argument("--output", required=True, metavar="F", help=".jsonl; - writes to stdout")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of the answers: top_k=3")
+    parser.add_argument("--format", choices=("jsonl", "csv", "tsv", "txt"), help="of the input; by its ending")
+    _worker_arguments(parser)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    package = existing(arguments.package, "package")
+    if arguments.input != "-":
+        existing(arguments.input, "input file")
+    params = {}
+    for pair in arguments.param:
+        name, equals, text = pair.partition("=")
+        if not (equals and name.isidentifier()) or name in ("format", "device", "allow_code"):
+            raise UsageError(f"--param: expected NAME=VALUE, found {pair!r}.", fix="Write --param top_k=3.")
+        try:
+            params[name] = json.loads(text)
+        except ValueError:
+            params[name] = text
+    from hf_trainpipe.package.predict import predict_file
+
+    count = predict_file(
+        package,
+        arguments.input,
+        arguments.output,
+        format=arguments.format,
+        device=arguments.device,
+        allow_code=arguments.allow_code,
+        **params,
+    )
+    print(f"{count} predictions written to {arguments.output}", file=sys.stderr)
+    return 0
+
+
+def _package_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--recipe", metavar="R", help="needed where the recipe file has classes of its own")
+    parser.add_argument("--json", action="store_true")
+
+
+def _package(arguments: argparse.Namespace) -> int:
+    run = existing(arguments.run, "run")
+    recipe, source = _recipe_of(run, arguments.recipe)
+    from hf_trainpipe.driver import repackage
+
+    print_result({"package": str(repackage(run, recipe=recipe, source=source))}, as_json=arguments.json)
+    return 0
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--json", action="store_true")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    package = existing(arguments.package, "package")
+    from hf_trainpipe.package.verify import verify
+
+    result = verify(package)
+    print_result(result, as_json=arguments.json)
+    return 0 if result.get("passed", True) else PackageError.exit_code
+
+
+def _push_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="RUN|PACKAGE")
+    parser.add_argument("repo", metavar="REPO", help="user/name")
+    parser.add_argument("--public", action="store_true", help="make a new repository public; private by default")
+    parser.add_argument("--revision", help="branch to push to")
+    parser.add_argument("--json", action="store_true")
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    path = existing(arguments.path, "run or package")
+    from hf_trainpipe.package.hub import push
+
+    result = push(path, arguments.repo, private=not arguments.public, revision=arguments.revision)
+    print_result(result, as_json=arguments.json)
+    return 0
+
+
+PACKAGE_VERBS: dict[str, Verb] = {
+    "evaluate": Verb(
+        "score a run or a package",
+        "RUN|PACKAGE [--recipe R] [--split validation|test] [--device D] [--allow-code] [--json]",
+        _evaluate_arguments,
+        _evaluate,
+    ),
+    "predict": Verb(
+        "answer the texts of a file",
+        "PACKAGE --input F --output F [--format F] [--param NAME=VALUE ...] [--device D] [--allow-code]",
+        _predict_arguments,
+        _predict,
+    ),
+    "package": Verb("write the package of a run again", "RUN [--recipe R] [--json]", _package_arguments, _package),
+    "verify": Verb("check that a package reproduces its predictions", "PACKAGE [--json]", _verify_arguments, _verify),
+    "push": Verb(
+        "push a package to the Hub",
+        "RUN|PACKAGE REPO [--public] [--revision R] [--json]",
+        _push_arguments,
+        _push,
+    ),
+}

@@ -1,0 +1,77 @@
+"""What a verb is, the reading of its arguments and the printing of its result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hf_trainpipe.errors import TrainpipeError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Parser", "UsageError", "Verb", "existing", "print_result", "split_fields"]
+
+
+class UsageError(TrainpipeError):
+    """The command line itself is wrong: an unknown verb or option, a missing argument."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse whose mistakes are one screen like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        verb = self.prog.removeprefix("hf-trainpipe ")
+        options = [option for action in self._actions for option in action.option_strings]
+        _, found, unknown = message.partition("unrecognized arguments: ")
+        hint = closest(unknown.split(" ")[0].partition("=")[0], options) if found else ""
+        raise UsageError(f"{verb}: {message}.{hint}", fix=f"{self.format_usage().strip()}\nMore: {self.prog} --help")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its line in the help, its arguments, and what it does with them."""
+
+    summary: str
+    usage: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    act: Callable[[argparse.Namespace], int]
+    takes_fields: bool = False
+    """Whether options that are not its own are fields of the recipe."""
+
+
+def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str], list[str]]:
+    """The verb's own arguments, and the recipe's; values follow the option before them."""
+    own: list[str] = []
+    fields: list[str] = []
+    target = own
+    for argument in argv:
+        if argument.partition("=")[0] in own_options:
+            target = own
+        elif argument.startswith("--") and argument != "--":
+            target = fields
+        target.append(argument)
+    return own, fields
+
+
+def existing(spelled: str, what: str) -> Path:
+    """The path, if there is something; ``what`` names it in the refusal."""
+    path = Path(spelled)
+    if path.exists():
+        return path
+    known = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UsageError(f"{path}: there is no such {what}.{closest(str(path), known)}", fix=f"Name an existing {what}.")
+
+
+def print_result(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a verb found: one line of JSON, or a line a fact."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+        return
+    width = max(map(len, result), default=0)
+    for name, value in result.items():
+        shown = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list | tuple) else value
+        print(f"{name:<{width}}  {shown}")

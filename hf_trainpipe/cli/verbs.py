@@ -1,0 +1,130 @@
+"""The verbs. Each is a small function that imports its worker when it runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli import is_main_process
+from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
+from hf_trainpipe.cli.parser import Verb, existing, print_result
+from hf_trainpipe.errors import PushError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe_file import RecipeSource
+
+__all__ = ["VERBS"]
+
+
+def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
+    from hf_trainpipe.recipe_file import load, override
+
+    recipe, source = (arguments.load or load)(arguments.recipe)
+    return override(recipe, arguments.fields, verb_options=arguments.own_options), source
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or FILE.json")
+    parser.add_argument("--run-dir", metavar="D", type=Path, help="folder of the run; runs/NAME by default")
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never", "must"),
+        default="auto",
+        help="auto continues an interrupted run or starts one; must fails where there is none",
+    )
+    parser.add_argument(
+        "--allow-change",
+        metavar="FIELD",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="fields a resume may change",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one line of JSON, last")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    recipe, source = _recipe(arguments)
+    from hf_trainpipe.driver import execute
+
+    result = execute(
+        recipe,
+        source=source,
+        run_dir=arguments.run_dir,
+        resume=arguments.resume,
+        allow_change=frozenset(arguments.allow_change),
+    )
+    if is_main_process():
+        print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
+    return 0
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or FILE.json")
+    parser.add_argument("--json", action="store_true")
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    recipe, _ = _recipe(arguments)
+    from hf_trainpipe import plan
+
+    if arguments.json:
+        from hf_trainpipe.codec import to_json
+
+        print_result({"recipe": to_json(recipe), "plan": plan.show_json(recipe)}, as_json=True)
+    else:
+        print(plan.show(recipe))
+    return 0
+
+
+def _track_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("sync",), help="sync: send what a tracker has not received yet")
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--json", action="store_true")
+
+
+def _track(arguments: argparse.Namespace) -> int:
+    run = existing(arguments.run, "run")
+    from hf_trainpipe.tracking.follower import sync
+
+    report = sync(run)
+    print_result({"complete": report.complete, **asdict(report)}, as_json=arguments.json)
+    return 0 if report.complete else PushError.exit_code
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.cli.doctor import examine
+
+    print_result(examine(), as_json=arguments.json)
+    return 0
+
+
+_FIELDS = "[--FIELD VALUE ...]"
+VERBS: dict[str, Verb] = {
+    "train": Verb(
+        "train, evaluate and package; the same command continues an interrupted run",
+        f"RECIPE [--run-dir D] [--resume auto|never|must] [--allow-change FIELD ...] [--json] {_FIELDS}",
+        _train_arguments,
+        _train,
+        takes_fields=True,
+    ),
+    "show": Verb(
+        "print a recipe and what follows from it; loads no weights",
+        f"RECIPE [--json] {_FIELDS}",
+        _show_arguments,
+        _show,
+        takes_fields=True,
+    ),
+    **PACKAGE_VERBS,
+    "track": Verb("track sync RUN: bring trackers up to date", "sync RUN [--json]", _track_arguments, _track),
+    "doctor": Verb("versions, threads, devices, free space", "[--json]", _doctor_arguments, _doctor),
+}

@@ -1,0 +1,118 @@
+"""Types of dataclass fields: what an annotation allows, whether a value fits, how to say it to a person."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import functools
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+__all__ = ["conforms", "field_types", "is_mapping", "members", "spell"]
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The type of each field of a dataclass; ``Any`` where the annotation cannot be resolved.
+
+    Unlike :func:`typing.get_type_hints` it resolves field by field, so that one name imported for
+    type checkers only (a pandas table) does not spoil the others.
+    """
+    namespace: dict[str, Any] = {**vars(collections.abc), **vars(typing), "Path": Path}
+    for base in reversed(cls.__mro__):
+        if base.__module__ in sys.modules:
+            namespace.update(vars(sys.modules[base.__module__]))
+    resolved = {}
+    for field in dataclasses.fields(cls):
+        hint: Any = field.type
+        if isinstance(hint, str):
+            try:
+                hint = eval(hint, namespace)
+            except Exception:  # whatever an annotation raises, it is not usable as a type
+                hint = Any
+        resolved[field.name] = hint
+    return resolved
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, ``NoneType`` included; the type itself otherwise."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(inner for arg in get_args(hint) for inner in members(arg))
+    return (hint,)
+
+
+def is_mapping(hint: Any) -> bool:
+    """Whether a type is ``dict[K, V]``, ``Mapping[K, V]`` or alike."""
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(hint)) == 2
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type. An int is a float too; a bool is not an int."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, arg) for arg in args)
+    if origin is Literal:
+        return any(value == arg and type(value) is type(arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if args and args[-1] is Ellipsis:
+            return all(conforms(item, args[0]) for item in value)
+        return len(value) == len(args) and all(map(conforms, value, args))
+    if is_mapping(hint):
+        return isinstance(value, Mapping) and all(
+            conforms(key, args[0]) and conforms(item, args[1]) for key, item in value.items()
+        )
+    if isinstance(origin, type):
+        if isinstance(value, str) and origin is not str:  # a text is no Sequence[str] here
+            return False
+        if not isinstance(value, origin):
+            return False
+        items: Any = value if len(args) == 1 and isinstance(value, list | tuple | frozenset | set) else ()
+        return all(conforms(item, args[0]) for item in items)
+    if hint is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is None:
+        return value is None
+    if hint is Any or not isinstance(hint, type):
+        return True
+    try:
+        return isinstance(value, hint)
+    except TypeError:  # a Protocol, a TypedDict: not a type that values can be held against
+        return True
+
+
+def spell(hint: Any) -> str:
+    """A field's type for people: ``a number``, ``one of 'a', 'b'``, ``text or none``."""
+    names: dict[Any, str] = {
+        float: "a number",
+        int: "a whole number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+    }
+    names |= {type(None): "none", None: "none"}
+    spelt = []
+    for member in members(hint):
+        origin, args = get_origin(member), get_args(member)
+        if member in names:
+            spelt.append(names[member])
+        elif origin is Literal:
+            listed = ", ".join(repr(arg) for arg in args)
+            spelt.append(f"one of {listed}" if len(args) > 1 else listed)
+        elif is_mapping(member):
+            spelt.append("a mapping")
+        elif origin is tuple and args and args[-1] is not Ellipsis:
+            spelt.append(f"{len(args)} values ({', '.join(spell(arg) for arg in args)})")
+        elif origin is not None and args:
+            spelt.append(f"a list ({spell(args[0])} each)")
+        else:
+            spelt.append(f"a {getattr(member, '__name__', str(member))}")
+    return " or ".join(spelt)

@@ -1,0 +1,297 @@
+"""A recipe: the frozen choices of a person. What follows from them is in :mod:`hf_trainpipe.plan`.
+
+Nothing here imports torch: a recipe is validated before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.runtime.preprocessing import Preprocessor
+from hf_trainpipe.tasks.base import Task
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+__all__ = [
+    "Budget",
+    "Data",
+    "Evaluation",
+    "Hub",
+    "Optim",
+    "Pretrained",
+    "Recipe",
+    "RunInfo",
+    "Session",
+    "Tokens",
+    "Tracker",
+]
+
+
+def _refuse(where: str, expected: str, found: object, fix: str) -> RecipeError:
+    return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix, field=where)
+
+
+def _check_range(where: str, value: float, low: float, high: float, *, open_high: bool = False) -> None:
+    inside = low <= value < high if open_high else low <= value <= high
+    if not inside:
+        interval = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
+        raise _refuse(where, interval, value, f"Set {where} to {interval}.")
+
+
+def _check_positive(where: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise _refuse(where, "a positive number", value, f"Set {where} above 0.")
+
+
+def _check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise _refuse(where, f"one of {listed}", value, f"Choose one of them.{closest(str(value), choices)}")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The model to start from: a Hub id, a folder, or ``package:NAME/folder``."""
+
+    name: str
+    _: KW_ONLY
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; pinned to a commit at first use."""
+    tokenizer: str | None = None
+    """Where the tokenizer is, if not beside the model."""
+    sha256: str | None = None
+    """Expected sha256 of ``model.safetensors``; checked before it is loaded."""
+    dropout: float | None = None
+    """Replaces every dropout probability of the model; None keeps the model's own."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Recorded in the manifest and the model card."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise _refuse("model.name", "a Hub id, a folder or package:NAME/folder", self.name, "Name a model.")
+        if self.dropout is not None:
+            _check_range("model.dropout", self.dropout, 0.0, 1.0, open_high=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """How text becomes tokens."""
+
+    max_length: int | None = 128
+    """Tokens a feature holds at most, special tokens included; None: the model's own maximum."""
+    overflow: Literal["truncate", "window", "drop", "error"] = "truncate"
+    """What happens to longer texts. ``window`` cuts overlapping windows and merges their answers."""
+    stride: int = 32
+    """Tokens by which neighbouring windows overlap."""
+
+    def __post_init__(self) -> None:
+        _check_choice("tokens.overflow", self.overflow, ("truncate", "window", "drop", "error"))
+        _check_positive("tokens.max_length", self.max_length)
+        too_wide = self.max_length is not None and self.stride >= self.max_length
+        if self.stride < 0 or (self.overflow == "window" and too_wide):
+            raise _refuse("tokens.stride", "0 or more, and less than max_length", self.stride, "Lower tokens.stride.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW and its schedule."""
+
+    peak_lr: float = 5e-5
+    warmup: float = 0.06
+    """A fraction of all steps, in [0, 1)."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.01
+    """Not applied to biases and normalisation weights."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_grad_norm: float | None = 1.0
+    layer_decay: float = 1.0
+    """Each layer below the head learns at this times the rate of the one above, in (0, 1]."""
+    freeze_embeddings: bool = False
+    freeze_layers: int = 0
+    """How many encoder layers, from the input on, stay as they are."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+    def __post_init__(self) -> None:
+        _check_positive("optim.peak_lr", self.peak_lr)
+        _check_range("optim.warmup", self.warmup, 0.0, 1.0, open_high=True)
+        _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
+        _check_choice("optim.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))
+        _check_positive("optim.max_grad_norm", self.max_grad_norm)
+        _check_positive("optim.layer_decay", self.layer_decay)
+        _check_range("optim.layer_decay", self.layer_decay, 0.0, 1.0)
+        _check_range("optim.freeze_layers", self.freeze_layers, 0, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long to train, and how often to look and to save."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    """Optimizer steps at most; the schedule is drawn over the smaller of the two."""
+    examples_per_step: int = 32
+    """Examples of one optimizer step over all ranks and micro-batches."""
+    micro_batch_tokens: int | None = None
+    """Tokens a micro-batch holds at most, padding included; None: chosen by the plan."""
+    micro_batch_examples: int | None = None
+    """Examples a micro-batch holds at most; None: no limit of its own."""
+    evaluate_every: int | None = None
+    """Steps between evaluations; None: once an epoch."""
+    save_every: int | None = None
+    """Steps between checkpoints; None: at each evaluation."""
+    log_every: int = 10
+    """Steps that one logged loss averages over."""
+    patience: int | None = None
+    """Evaluations without improvement before the run stops early; None: never."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept, besides the best one."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "epochs",
+            "max_steps",
+            "examples_per_step",
+            "micro_batch_tokens",
+            "micro_batch_examples",
+            "evaluate_every",
+            "save_every",
+            "log_every",
+            "patience",
+        ):
+            _check_positive(f"budget.{name}", getattr(self, name))
+        if self.keep_checkpoints < 2:
+            raise _refuse("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is scored, and which score chooses the best model."""
+
+    select: str | None = None
+    """Metric that chooses the best checkpoint; None: the task's first. ``loss`` is one too."""
+    metrics: tuple[str, ...] = ()
+    """Further metrics: names of :mod:`hf_trainpipe.metrics`, or ``evaluate:NAME`` from the Hub."""
+    confidence: float = 0.95
+    """Level of the bootstrap intervals."""
+    resamples: int = 1000
+    """Bootstrap resamples of the examples."""
+
+    def __post_init__(self) -> None:
+        _check_range("evaluation.confidence", self.confidence, 0.5, 1.0, open_high=True)
+        _check_positive("evaluation.resamples", self.resamples)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where the package is pushed when the run ends."""
+
+    repo: str
+    _: KW_ONLY
+    private: bool = True
+    when: Literal["end"] = "end"
+
+    def __post_init__(self) -> None:
+        if self.repo.count("/") != 1:
+            raise _refuse("hub.repo", "user/name", self.repo, "Name the repository as user/name.")
+
+
+class Data(ABC):
+    """Where the examples come from. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def splits(self) -> DatasetDict:
+        """Load ``train`` and, where the recipe names them, ``validation`` and ``test``.
+
+        Raises:
+            DataError: with file and line where they are known.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for plans and model cards; touches no network and no file."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker is told about a run when it starts."""
+
+    name: str
+    uid: str
+    """Stable over resumes; a tracker continues the run that carries it."""
+    directory: Path
+    attempt: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe as JSON."""
+
+
+class Session(ABC):
+    """An open connection of a tracker. Called from the follower process, never from the trainer."""
+
+    @abstractmethod
+    def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
+        """Send numbers of one step; ``time`` is in seconds since the epoch."""
+
+    @abstractmethod
+    def artifact(self, path: Path) -> None:
+        """Upload one file."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Flush and close, within a few seconds."""
+
+
+class Tracker(ABC):
+    """Frozen settings of an experiment tracker. Secrets come from the environment."""
+
+    @abstractmethod
+    def start(self, run: RunInfo) -> Session:
+        """Connect, or continue the run that carries ``run.uid``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a person chooses about one training run."""
+
+    name: str
+    model: Pretrained
+    data: Data
+    task: Task
+    preprocessing: tuple[Preprocessor, ...] = ()
+    tokens: Tokens = field(default_factory=Tokens)
+    optim: Optim = field(default_factory=Optim)
+    budget: Budget = field(default_factory=Budget)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    trackers: tuple[Tracker, ...] = ()
+    hub: Hub | None = None
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):
+            raise _refuse("name", "a name fit for a folder", self.name, "Use letters, digits, '-' and '_'.")
+        for where, value, kind in (
+            ("model", self.model, Pretrained),
+            ("data", self.data, Data),
+            ("task", self.task, Task),
+            ("tokens", self.tokens, Tokens),
+            ("optim", self.optim, Optim),
+            ("budget", self.budget, Budget),
+            ("evaluation", self.evaluation, Evaluation),
+        ):
+            if not isinstance(value, kind):
+                raise _refuse(where, f"a {kind.__name__}", value, f"Pass {where}={kind.__name__}(...).")
+        for position, step in enumerate(self.preprocessing):
+            if not isinstance(step, Preprocessor):
+                raise _refuse(f"preprocessing[{position}]", "a Preprocessor", step, "Pass an instance, not a class.")
+        for position, tracker in enumerate(self.trackers):
+            if not isinstance(tracker, Tracker):
+                raise _refuse(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
+        if self.seed < 0:
+            raise _refuse("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")

@@ -1,0 +1,249 @@
+"""From ``recipes/sst2.py:large`` on the command line to a :class:`~hf_trainpipe.recipe.Recipe`.
+
+A recipe in a Python file is code, and loading it runs it. A recipe in a JSON file is data: see
+:mod:`hf_trainpipe.codec`. Patches of single values are in :mod:`hf_trainpipe.recipe_file.options`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import sys
+import types
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.codec import from_json
+from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
+from hf_trainpipe.recipe import Recipe
+from hf_trainpipe.recipe_file.options import leaves, override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
+
+
+@dataclass(frozen=True)
+class RecipeSource:
+    """Where a recipe came from."""
+
+    path: Path
+    """The file, absolute."""
+    function: str | None
+    """The function that returned it; None for a JSON file."""
+
+    def __str__(self) -> str:
+        return str(self.path) if self.function in (None, "recipe") else f"{self.path}:{self.function}"
+
+
+def load(spelled: str) -> tuple[Recipe, RecipeSource]:
+    """Load ``FILE.py``, ``FILE.py:FUNCTION`` or ``FILE.json``. The function is ``recipe`` by default.
+
+    The file is run as a module of its own; its folder comes last on ``sys.path``, so that it can
+    import its neighbours and cannot hide a library.
+
+    Raises:
+        RecipeError: the file or function does not exist, does not run, or returns something else.
+    """
+    path, function = _split(spelled)
+    path = _existing(path)
+    if path.suffix == ".json":
+        if function is not None:
+            raise RecipeError(f"{spelled}: a JSON file has no functions.", fix=f"Name the file alone: {path}")
+        return _load_json(path), RecipeSource(path.resolve(), None)
+    if path.suffix != ".py":
+        raise RecipeError(
+            f"{path}: expected a recipe in a .py or .json file, found {path.suffix or 'no suffix'!r}.",
+            fix="Name a recipe file, such as recipes/sst2.py.",
+        )
+    module = _run_file(path)
+    name = function or "recipe"
+    source = RecipeSource(path.resolve(), name)
+    found = vars(module).get(name)
+    if not inspect.isfunction(found):
+        known = _recipe_functions(module)
+        listed = "\n".join(f"{path}:{other}" for other in known)
+        raise RecipeError(
+            f"{path} has no function {name!r} that returns a recipe.{closest(name, known)}",
+            fix=f"It has:\n{listed}" if known else "Add `def recipe() -> Recipe:` to it.",
+        )
+    return call(found, source), source
+
+
+def call(function: Callable[[], object], source: RecipeSource) -> Recipe:
+    """Call a recipe function; what goes wrong in it becomes a RecipeError with file and line."""
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise RecipeError(
+            f"{source}: a recipe function takes no arguments, found {', '.join(needed)}.",
+            fix="Give each parameter a default, or write a function without parameters that calls this one.",
+        )
+    with _mistakes_in(source.path):
+        recipe = function()
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"{source}: expected a Recipe from {source.function}(), found {type(recipe).__name__}.",
+            fix="End the function with `return Recipe(...)`.",
+        )
+    return recipe
+
+
+def source_of(function: Callable[..., object]) -> RecipeSource:
+    """The file in which a function is written."""
+    file = function.__globals__.get("__file__") or function.__code__.co_filename
+    return RecipeSource(Path(file).resolve(), function.__name__)
+
+
+def _split(spelled: str) -> tuple[Path, str | None]:
+    head, colon, tail = spelled.rpartition(":")
+    if colon and not Path(spelled).exists() and (head.endswith((".py", ".json")) or tail.isidentifier()):
+        if not tail.isidentifier():
+            raise RecipeError(
+                f"{spelled}: {tail!r} is not the name of a function.",
+                fix=f"Write {head}, or {head}:FUNCTION.",
+            )
+        return Path(head), tail
+    return Path(spelled), None
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise RecipeError(
+            f"{path}: there is no such recipe file, and no folder {folder}.",
+            fix="Name an existing recipe file. Paths start from the current folder.",
+        )
+    known = [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".py", ".json")]
+    listed = "\n".join(known[:20])
+    if path.is_dir():
+        raise RecipeError(
+            f"{path} is a folder, not a recipe file.",
+            fix=f"Name one of its files:\n{listed}" if known else "Name a .py file.",
+        )
+    raise RecipeError(
+        f"{path}: there is no such recipe file.{closest(str(path), known)}",
+        fix=f"{folder} has:\n{listed}" if known else f"{folder} has no recipe files.",
+    )
+
+
+def _load_json(path: Path) -> Recipe:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RecipeError(
+            f"{path}, line {error.lineno}: not valid JSON: {error.msg}.",
+            fix="Correct the file.",
+            line=error.lineno,
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text: {error.reason}.", fix="Save the file as UTF-8.") from None
+    try:
+        return from_json(value)
+    except TrainpipeError as error:
+        raise _at(error, str(path)) from None
+
+
+def _run_file(path: Path) -> types.ModuleType:
+    file = path.resolve()
+    name = f"_hf_trainpipe_recipe_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    module = types.ModuleType(name)
+    module.__file__ = str(file)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    sys.modules[name] = module  # dataclasses look their module up here while the file runs
+    try:
+        with _mistakes_in(file):
+            # Compiled here, not by an import loader, so that no __pycache__ appears beside recipes.
+            exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _recipe_functions(module: types.ModuleType) -> list[str]:
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+    annotated = [name for name, f in own.items() if f.__annotations__.get("return") in ("Recipe", Recipe)]
+    return annotated or [name for name, f in own.items() if not inspect.signature(f).parameters]
+
+
+@contextmanager
+def _mistakes_in(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except TrainpipeError as error:
+        raise _at(error, f"{_shown(file)}{_line(error, file)}") from None
+    except SyntaxError as error:
+        place = f"{_shown(Path(error.filename or file))}, line {error.lineno}"
+        code = f"\n\n  {error.text.strip()}" if error.text else ""
+        raise RecipeError(
+            f"{place}: {error.msg}.{code}", fix="Correct the line.", file=str(file), line=error.lineno
+        ) from None
+    except Exception as error:
+        message, fix = getattr(error, "message", None), getattr(error, "fix", None)  # the runtime's errors
+        if not (message and fix):
+            message, fix = f"{type(error).__name__}: {error}{_suggestion(error)}", "Correct the recipe."
+        raise RecipeError(
+            f"{_shown(file)}{_line(error, file)}: {message}",
+            fix=fix,
+            file=str(file),
+        ) from error
+
+
+def _at(error: TrainpipeError, place: str) -> TrainpipeError:
+    return type(error)(f"{place}: {error.message}", fix=error.fix, **error.data)
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """``, line 12``: the innermost line of the recipe file that the error passed through."""
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename in (str(file), str(file.resolve())):
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return f", line {line}" if line else ""
+
+
+def _shown(file: Path) -> str:
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
+
+
+def _suggestion(error: Exception) -> str:
+    """What a misspelt keyword, import or name was probably meant to be."""
+    # By name, as in the codec: a static import of the package root would tie this module to all others.
+    hf_trainpipe = importlib.import_module("hf_trainpipe")
+    if found := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)):
+        cls = vars(hf_trainpipe).get(found[1]) or _class_in_traceback(error, found[1])
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+            return f".{closest(found[2], [field.name for field in dataclasses.fields(cls)])}"
+    if found := re.match(r"cannot import name '(\w+)' from 'hf_trainpipe'", str(error)):
+        return f".{closest(found[1], hf_trainpipe.__all__)}"
+    return ""
+
+
+def _class_in_traceback(error: Exception, name: str) -> Any:
+    frame = error.__traceback__
+    while frame is not None:
+        for names in (frame.tb_frame.f_locals, frame.tb_frame.f_globals):
+            if name in names:
+                return names[name]
+        frame = frame.tb_next
+    return None
