@@ -1,0 +1,113 @@
+"""A look at all splits before anything is tokenised: what cannot work is refused, what is odd is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.data.labels import column_of
+from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.errors import DataError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import Dataset
+
+    from hf_trainpipe.tasks.base import Task
+
+__all__ = ["audit"]
+
+DOMINANT = 0.95
+"""Share of the training rows from which one label is worth a warning."""
+
+
+def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
+    """Check that splits have rows and the task's columns, and count what deserves a look.
+
+    Returns:
+        Warnings, a sentence each: columns that nothing reads, texts that repeat or are in train
+        and in another split, a label that dominates.
+
+    Raises:
+        DataError: no training split, a split without rows, a missing column.
+    """
+    if "train" not in splits:
+        raise DataError(
+            f"Expected a split 'train', found {', '.join(splits) or 'none'}.", fix="Name one in data.train."
+        )
+    columns = [column.name for column in (*task.inputs(), task.target())]
+    for split, dataset in splits.items():
+        if len(dataset) == 0:
+            raise DataError(
+                f"split {split!r}: expected rows, found none.",
+                fix=f"Check data.{split}, or leave the split out.",
+            )
+        _check_columns(dataset, split, columns)
+    return [*_unread(splits, columns), *_repeated(task, splits), *_dominant(task, splits["train"])]
+
+
+def _check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
+    there = [name for name in dataset.column_names if name not in (FILE, LINE)]
+    for name in columns:
+        if name not in there:
+            file = dataset.with_format(None)[0][FILE] if FILE in dataset.column_names else None
+            line = 1 if file is not None else None
+            where = f"{file}: " if file is not None else ""
+            raise DataError(
+                f"{where}split {split!r} has no column {name!r}. There are: {', '.join(there)}.",
+                fix=f"Correct the column in the task, or rename it: data.rename={{'there': {name!r}}}."
+                f"{closest(name, there)}",
+                file=file,
+                line=line,
+            )
+
+
+def _unread(splits: Mapping[str, Dataset], columns: list[str]) -> list[str]:
+    used = {*columns, FILE, LINE}
+    extra = {split: [name for name in dataset.column_names if name not in used] for split, dataset in splits.items()}
+    found = {split: names for split, names in extra.items() if names}
+    if not found:
+        return []
+    if len({tuple(names) for names in found.values()}) == 1 and len(found) == len(splits):
+        return [f"columns that the task does not read: {', '.join(next(iter(found.values())))}"]
+    return [f"{split}: columns that the task does not read: {', '.join(names)}" for split, names in found.items()]
+
+
+def _inputs(task: Task, dataset: Dataset) -> list[Any]:
+    """What the model would read of each row, as something that can be compared."""
+    columns = []
+    for column in task.inputs():
+        cells = column_of(dataset, column.name).to_pylist()
+        columns.append([tuple(cell) if isinstance(cell, list) else cell for cell in cells])
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _repeated(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
+    train = _inputs(task, splits["train"])
+    known = set(train)
+    warnings = []
+    if len(known) < len(train):
+        extra = len(train) - len(known)
+        warnings.append(
+            f"train: {extra:,} of {len(train):,} rows repeat the input of another row ({extra / len(train):.1%})"
+        )
+    for split, dataset in splits.items():
+        if split == "train":
+            continue
+        rows = _inputs(task, dataset)
+        shared = sum(row in known for row in rows)
+        if shared:
+            warnings.append(f"{split}: {shared:,} of {len(rows):,} inputs are in train too ({shared / len(rows):.1%})")
+    return warnings
+
+
+def _dominant(task: Task, train: Dataset) -> list[str]:
+    target = task.target()
+    if target.kind != "class":
+        return []
+    counts = Counter(column_of(train, target.name).to_pylist())
+    label, count = counts.most_common(1)[0]
+    if count / len(train) < DOMINANT or len(counts) < 2:
+        return []
+    return [f"train: {count / len(train):.1%} of the rows have the label {label!r}; accuracy says little here"]

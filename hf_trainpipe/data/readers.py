@@ -1,0 +1,254 @@
+"""One split from files: which reader, which files, and a table whose rows know their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hf_trainpipe.data.place import FILE, LINE, Place, error_at, spell_place
+from hf_trainpipe.data.readers_base import (
+    COMPRESSIONS,
+    Format,
+    ReadOptions,
+    Rows,
+    empty_file,
+    read_bytes,
+    read_text,
+)
+from hf_trainpipe.data.readers_json import read_json, read_jsonl
+from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
+from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
+from hf_trainpipe.errors import DataError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["format_of", "frame_to_table", "read_split", "to_table"]
+
+ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".conllu": "conllu",
+    ".spacy": "spacy",
+    ".txt": "txt",
+}
+
+
+def format_of(path: Path, *, shown: str) -> Format:
+    """The format that a path's ending says; a folder is a text folder.
+
+    Raises:
+        DataError: an ending that says nothing.
+    """
+    if path.is_dir():
+        return "folder"
+    name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    ending = name.suffix.lower()
+    if ending not in ENDINGS:
+        raise DataError(
+            f"{shown}: the ending {ending!r} does not tell the format.",
+            fix=f"Set data.format to one of {', '.join(get_args(Format))}.{closest(ending, ENDINGS)}",
+            file=shown,
+        )
+    return ENDINGS[ending]
+
+
+def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path, str], ReadOptions]) -> pa.Table:
+    """Read the files of a split, one after the other, into one table.
+
+    Args:
+        patterns: Paths or globs below ``root``.
+        options: From a path and its spelling to how it is read.
+
+    Returns:
+        The columns of the files, and ``__file__`` and ``__line__``.
+
+    Raises:
+        DataError: with file and line where they are known.
+    """
+    import pyarrow as pa
+
+    tables = []
+    for path, shown in _expand(patterns, root):
+        settings = options(path, shown)
+        if settings.format in ("parquet", "arrow"):
+            tables.append(_read_arrow(path, shown=shown, options=settings))
+            continue
+        rows = READERS[settings.format](path, shown=shown, options=settings)
+        tables.append(_with_places(to_table(rows.columns, _place_of(rows, shown)), rows, shown))
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"{', '.join(patterns)}: columns of these files differ in type: {error}.",
+            fix="Give all files of a split the same columns and types.",
+        ) from None
+
+
+def _expand(patterns: tuple[str, ...], root: Path) -> list[tuple[Path, str]]:
+    """Each file of a split with its spelling, globs in sorted order."""
+    found: list[tuple[Path, str]] = []
+    for pattern in patterns:
+        path = root / Path(pattern).expanduser()
+        if not any(mark in pattern for mark in "*?[") or path.exists():
+            found.append((path, pattern))
+            continue
+        anchor = Path(path.anchor) if Path(pattern).is_absolute() else root
+        inside = str(path.relative_to(anchor)) if Path(pattern).is_absolute() else pattern
+        matches = sorted(match for match in anchor.glob(inside) if match.is_file())
+        if not matches:
+            raise DataError(
+                f"{pattern}: no file in {str(root)!r} matches.",
+                fix="Correct the pattern or data.root.",
+                file=pattern,
+            )
+        shown_root = None if Path(pattern).is_absolute() else root
+        found.extend((match, str(match.relative_to(shown_root) if shown_root else match)) for match in matches)
+    return found
+
+
+def _place_of(rows: Rows, shown: str) -> Callable[[int], Place]:
+    return lambda row: spell_place(rows.files[row] if rows.files else shown, rows.lines[row])
+
+
+def _with_places(table: pa.Table, rows: Rows, shown: str) -> pa.Table:
+    import pyarrow as pa
+
+    files = pa.array(rows.files or [shown] * table.num_rows, pa.string())
+    return table.append_column(FILE, files).append_column(LINE, pa.array(rows.lines, pa.int64()))
+
+
+def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) -> pa.Table:
+    """Columns of Python values to an Arrow table.
+
+    Raises:
+        DataError: values of several types in a column, with the place of the first that differs.
+    """
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+            raise _mixed(name, values, place_of, error) from None
+    return pa.table(arrays)
+
+
+def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
+    """A pandas frame to an Arrow table, without its index; NaN and None become null.
+
+    Raises:
+        DataError: no rows, or values of several types in a column, with the row.
+    """
+    import pyarrow as pa
+
+    if len(frame) == 0:
+        raise DataError(f"split {split!r}: expected rows, found an empty frame.", fix="Check how the frame was made.")
+    columns = {}
+    for name in frame.columns:
+        try:
+            columns[str(name)] = pa.Array.from_pandas(frame[name])
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            values = [None if value != value else value for value in frame[name].tolist()]
+            columns[str(name)] = to_table({str(name): values}, lambda row: Place(f"row {row} of split {split!r}"))[0]
+    return pa.table(columns)
+
+
+def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error: Exception) -> DataError:
+    import pyarrow as pa
+
+    first = next(row for row, value in enumerate(values) if value is not None)
+    low, high = first, len(values)
+    while high - low > 1:  # values[:low] convert, values[:high] do not
+        middle = (low + high) // 2
+        try:
+            pa.array(values[:middle])
+            low = middle
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            high = middle
+    found, before = values[high - 1], values[first]
+    return error_at(
+        place_of(high - 1),
+        f"column {name!r} mixes types: expected {type(before).__name__} as {_short(before)} in "
+        f"{place_of(first)}, found {type(found).__name__} {_short(found)}.",
+        fix=f"Write all values of {name!r} as one type.",
+    )
+
+
+def _short(value: object) -> str:
+    return f"{value!r:.60}"
+
+
+def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
+    """Read parquet, or Arrow's file or stream format."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = pa.BufferReader(read_bytes(path, shown=shown))
+    try:
+        if options.format == "parquet":
+            table = pq.read_table(source)
+        else:
+            try:
+                table = pa.ipc.open_file(source).read_all()
+            except pa.ArrowInvalid:
+                source.seek(0)
+                table = pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{shown}: expected {options.format}, found something else: {str(error).splitlines()[0]}",
+            fix="Check the file, or set data.format.",
+            file=shown,
+        ) from None
+    if table.num_rows == 0:
+        raise empty_file(shown, "no rows")
+    table = table.drop_columns([name for name in (FILE, LINE, "__index_level_0__") if name in table.column_names])
+    return _with_places(table, Rows(lines=list(range(1, table.num_rows + 1))), shown)
+
+
+def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read ``folder/label/*.txt`` into ``text`` and ``label``: a file is a row."""
+    if not path.is_dir():
+        raise DataError(f"{shown}: expected a folder of label folders.", fix="Correct the path.", file=shown)
+    rows = Rows(columns={"text": [], "label": []}, files=[])
+    assert rows.files is not None
+    for file in sorted(path.glob("*/*.txt")) + sorted(path.glob("*/*.txt.gz")) + sorted(path.glob("*/*.txt.zst")):
+        name = f"{shown.rstrip('/')}/{file.relative_to(path)}"
+        text = read_text(file, shown=name, options=options, rows_are_lines=False)
+        rows.columns["text"].append(text.strip())
+        rows.columns["label"].append(file.parent.name)
+        rows.lines.append(1)
+        rows.files.append(name)
+    if not rows.lines:
+        raise empty_file(shown, "no label/*.txt in the folder")
+    return rows
+
+
+READERS: dict[Format, Callable[..., Rows]] = {
+    "csv": read_delimited,
+    "tsv": read_delimited,
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "conll": read_conll,
+    "conllu": read_conllu,
+    "spacy": read_spacy,
+    "folder": _read_folder,
+    "labelled-lines": read_labelled_lines,
+    "txt": read_plain,
+}

@@ -1,0 +1,141 @@
+"""Readers of csv, tsv, plain lines and labelled lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_text, too_long, wrong_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["read_delimited", "read_labelled_lines", "read_plain"]
+
+
+def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read a file of delimited fields. Every value stays the text that it is: "NA" and "" too.
+
+    Raises:
+        DataError: with file and line: a row with another number of fields than the header, an
+            unclosed quote, a row over the size limit, a repeated column name, no rows.
+    """
+    text = read_text(path, shown=shown, options=options)
+    delimiter = options.delimiter or ("\t" if options.format == "tsv" else ",")
+    if options.quoting == "none":
+        lines, records = _split_plainly(text, delimiter)
+    else:
+        lines, records = _split_quoted(text, delimiter, shown=shown, options=options)
+    if not records:
+        raise empty_file(shown, "only blank lines")
+    names = _names(lines, records, shown=shown, options=options)
+    if not records:
+        raise empty_file(shown, f"only the header {', '.join(names)}")
+    width = len(names)
+    if set(map(len, records)) != {width}:
+        _check_widths(lines, records, names, shown=shown, options=options)
+        records = [record[:width] for record in records]
+    columns = [list(column) for column in zip(*records, strict=True)]
+    return Rows(columns=dict(zip(names, columns, strict=True)), lines=lines)
+
+
+def _split_plainly(text: str, delimiter: str) -> tuple[list[int], list[list[str]]]:
+    """Rows where quotes mean nothing (``csv.QUOTE_NONE``): each line is a row."""
+    numbered = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1)]
+    kept = [(number, line) for number, line in numbered if line]
+    return [number for number, _ in kept], [line.split(delimiter) for _, line in kept]
+
+
+def _split_quoted(text: str, delimiter: str, *, shown: str, options: ReadOptions) -> tuple[list[int], list[list[str]]]:
+    lines: list[int] = []
+    records: list[list[str]] = []
+    start = 1
+    # The limit of a field is global to the csv module and 131,072 characters unless set.
+    old_limit = csv.field_size_limit(max(options.max_row_bytes, 131_072))
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
+    try:
+        for record in reader:
+            if record:
+                lines.append(start)
+                records.append(record)
+                if reader.line_num > start and (size := sum(map(len, record))) > options.max_row_bytes:
+                    raise too_long(shown, start, size, options)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        hint = " If quotes are part of the text, as in GLUE's tsv files, set quoting='none'."
+        raise wrong_line(
+            shown, start, f"a row that does not parse: {error}.", fix=f"Look for an unclosed quote.{hint}"
+        ) from None
+    finally:
+        csv.field_size_limit(old_limit)
+    return lines, records
+
+
+def _names(lines: list[int], records: list[list[str]], *, shown: str, options: ReadOptions) -> tuple[str, ...]:
+    """The column names; takes the header row away where there is one."""
+    if isinstance(options.header, tuple):
+        return options.header
+    if not options.header:
+        return tuple(f"column{position}" for position in range(len(records[0])))
+    line, record = lines.pop(0), records.pop(0)
+    names = tuple(name.strip() for name in record)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise wrong_line(
+            shown,
+            line,
+            f"the header repeats {', '.join(map(repr, repeated))}.",
+            fix="Rename the columns, or, if the file has no header line, give header=('name', ...).",
+        )
+    return names
+
+
+def _check_widths(
+    lines: list[int], records: list[list[str]], names: tuple[str, ...], *, shown: str, options: ReadOptions
+) -> None:
+    width = len(names)
+    for position, (line, record) in enumerate(zip(lines, records, strict=True)):
+        found = len(record)
+        if found == width or (found > width and options.extra == "ignore"):
+            continue
+        fix = "Quote a field that holds the delimiter, or correct the row."
+        if found > width:
+            fix += " To ignore further fields of all rows, set extra='ignore'."
+        elif position == 0 and found == 1:
+            fix += " The delimiter may be another one: set delimiter='\\t' or ';'."
+        if options.quoting == "minimal" and any("\n" in field for field in record):
+            fix += " The row spans several lines: if quotes are part of the text, set quoting='none'."
+        raise wrong_line(shown, line, f"expected {width} fields ({', '.join(names)}), found {found}.", fix=fix)
+
+
+def read_labelled_lines(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read ``label text`` lines into the columns ``label`` and ``text``."""
+    text = read_text(path, shown=shown, options=options)
+    rows = Rows(columns={"label": [], "text": []})
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        parts = line.split(maxsplit=1)
+        if len(parts) != 2:
+            raise wrong_line(
+                shown,
+                number,
+                f"expected a label, a space and a text, found {line.strip()!r}.",
+                fix="Correct the line.",
+            )
+        rows.columns["label"].append(parts[0])
+        rows.columns["text"].append(parts[1].rstrip("\r"))
+        rows.lines.append(number)
+    if not rows.lines:
+        raise empty_file(shown, "only blank lines")
+    return rows
+
+
+def read_plain(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read each line that is not blank into the column ``text``."""
+    text = read_text(path, shown=shown, options=options)
+    kept = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not kept:
+        raise empty_file(shown, "only blank lines")
+    return Rows(columns={"text": [line for _, line in kept]}, lines=[number for number, _ in kept])

@@ -1,0 +1,156 @@
+"""Readers of annotated words: CoNLL columns, CoNLL-U and spaCy's DocBin.
+
+CoNLL-U is defined at https://universaldependencies.org/format.html.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_bytes, read_text, wrong_line
+from hf_trainpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["read_conll", "read_conllu", "read_spacy"]
+
+CONLLU_COLUMNS = {"words": 1, "lemmas": 2, "upos": 3, "xpos": 4}
+CONLLU_WIDTH = 10
+
+
+def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read a word a line, a blank line between sentences, into ``words`` and ``tags``.
+
+    Columns are parted by tabs where the first line has one, else by spaces. ``-DOCSTART-`` lines
+    and ``# key = value`` comments are passed over.
+
+    Raises:
+        DataError: with file and line: a line with another number of columns than the first.
+    """
+    text = read_text(path, shown=shown, options=options)
+    rows = Rows(columns={"words": [], "tags": []})
+    words: list[str] = []
+    tags: list[str] = []
+    delimiter, width = options.delimiter, 0
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.rstrip("\r")
+        if not line.strip():
+            words, tags = [], []
+            continue
+        if line.startswith("-DOCSTART-") or (line.startswith("# ") and " = " in line):
+            continue
+        if not width:
+            delimiter = delimiter or ("\t" if "\t" in line else None)
+        fields = line.split(delimiter)
+        width = width or _first_width(fields, shown, number, options)
+        if len(fields) != width:
+            raise wrong_line(
+                shown,
+                number,
+                f"expected {width} columns, found {len(fields)} ({line[:60]!r}).",
+                fix="Correct the line; set delimiter='\\t' or ' ' if the columns are parted otherwise.",
+            )
+        if not words:
+            rows.columns["words"].append(words)
+            rows.columns["tags"].append(tags)
+            rows.lines.append(number)
+        words.append(fields[options.words_column])
+        tags.append(fields[options.tags_column])
+    if not rows.lines:
+        raise empty_file(shown, "no words")
+    return rows
+
+
+def _first_width(fields: list[str], shown: str, line: int, options: ReadOptions) -> int:
+    for name, position in (("words_column", options.words_column), ("tags_column", options.tags_column)):
+        if not -len(fields) <= position < len(fields):
+            raise wrong_line(
+                shown,
+                line,
+                f"data.{name}: expected a column below {len(fields)}, found {position}.",
+                fix="Columns count from 0; -1 is the last.",
+            )
+    if len(fields) < 2:
+        raise wrong_line(
+            shown,
+            line,
+            f"expected a word and a tag, found {fields[0][:60]!r}.",
+            fix="Correct the line or the delimiter.",
+        )
+    return len(fields)
+
+
+def read_conllu(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read CoNLL-U into ``words``, ``lemmas``, ``upos`` and ``xpos``.
+
+    Multiword ranges and empty nodes are passed over.
+
+    Raises:
+        DataError: with file and line: a line that has not ten columns.
+    """
+    text = read_text(path, shown=shown, options=options)
+    rows = Rows(columns={name: [] for name in CONLLU_COLUMNS})
+    inside = False
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.rstrip("\r")
+        if not line:
+            inside = False
+            continue
+        if line[0] == "#":
+            continue
+        fields = line.split("\t")
+        if len(fields) != CONLLU_WIDTH:
+            raise wrong_line(
+                shown,
+                number,
+                f"expected {CONLLU_WIDTH} columns parted by tabs, found {len(fields)} ({line[:60]!r}).",
+                fix="Correct the line; a plain word-and-tag file needs format='conll'.",
+            )
+        if not fields[0].isdigit():
+            continue
+        if not inside:
+            inside = True
+            rows.lines.append(number)
+            for column in rows.columns.values():
+                column.append([])
+        for name, position in CONLLU_COLUMNS.items():
+            rows.columns[name][-1].append(fields[position])
+    if not rows.lines:
+        raise empty_file(shown, "no words")
+    return rows
+
+
+def read_spacy(path: Path, *, shown: str, options: ReadOptions) -> Rows:
+    """Read a spaCy DocBin into ``text``, ``words``, ``spans`` (from ``doc.ents``) and, where set, ``cats``.
+
+    ``spans`` holds ``{"start", "end", "label"}`` in characters. ``cats`` holds the categories of
+    0.5 and above; ``label`` is added where each document has exactly one.
+    """
+    data = read_bytes(path, shown=shown)
+    import spacy
+    from spacy.tokens import DocBin
+
+    try:
+        docs = list(DocBin().from_bytes(data).get_docs(spacy.blank("xx").vocab))
+    except Exception as error:  # its decoder raises whatever it stumbles over
+        raise DataError(
+            f"{shown}: expected a spaCy DocBin, found bytes that do not decode: {error}.",
+            fix="Write the file with DocBin.to_disk, with the spaCy of this environment.",
+            file=shown,
+        ) from None
+    if not docs:
+        raise empty_file(shown, "no documents")
+    columns: dict[str, list[Any]] = {
+        "text": [doc.text for doc in docs],
+        "words": [[token.text for token in doc if not token.is_space] for doc in docs],
+        "spans": [
+            [{"start": ent.start_char, "end": ent.end_char, "label": ent.label_} for ent in doc.ents] for doc in docs
+        ],
+    }
+    cats = [[name for name, value in doc.cats.items() if value >= 0.5] for doc in docs]
+    if any(doc.cats for doc in docs):
+        columns["cats"] = cats
+        if all(len(names) == 1 for names in cats):
+            columns["label"] = [names[0] for names in cats]
+    return Rows(columns=columns, lines=list(range(1, len(docs) + 1)))

@@ -1,0 +1,119 @@
+"""Which examples a step trains on, as arithmetic: a function of (seed, epoch, data size) alone.
+
+A keyed permutation of the epoch is cut into global batches; each is cut into shares of similar
+work for the ranks, and a share into micro-batches of similar length under a token budget. Nothing
+is stored, so skipping to a step is arithmetic, and the examples of a step do not depend on the
+number of ranks. The last global batch of an epoch may be smaller: losses are divided by what it
+really holds, so nothing is repeated and nothing dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+__all__ = ["ORDER_VERSION", "Order", "micro_batches", "shares"]
+
+ORDER_VERSION = 1
+"""Changes whenever the order of examples for a given seed does; part of the resume contract."""
+
+
+@lru_cache(maxsize=2)
+def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    """int64[num_examples]: the order of an epoch, from a counter-based generator keyed by both."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    order = generator.permutation(num_examples)
+    order.setflags(write=False)
+    return order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """The order in which examples are visited.
+
+    >>> order = Order(num_examples=5, examples_per_step=2, seed=1)
+    >>> order.steps_per_epoch
+    3
+    >>> sorted(int(i) for step in range(3) for i in order.global_batch(step))
+    [0, 1, 2, 3, 4]
+    """
+
+    num_examples: int
+    examples_per_step: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch, the short last one included."""
+        return -(-self.num_examples // self.examples_per_step)
+
+    def epoch(self, step: int) -> int:
+        """The epoch that step ``step`` (from 0) belongs to."""
+        return step // self.steps_per_epoch
+
+    def global_batch(self, step: int) -> np.ndarray:
+        """int64[<= examples_per_step]: the examples of step ``step`` over all ranks."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = _permutation(self.num_examples, self.seed, epoch)
+        start = within * self.examples_per_step
+        return order[start : start + self.examples_per_step]
+
+    def examples_before(self, step: int) -> int:
+        """How many examples all steps before ``step`` have consumed."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch * self.num_examples + min(within * self.examples_per_step, self.num_examples)
+
+
+def shares(examples: np.ndarray, lengths: np.ndarray, *, ranks: int) -> list[np.ndarray]:
+    """Cut a global batch into one share a rank: equal in number within one, similar in tokens.
+
+    Args:
+        examples: int64[n], the global batch.
+        lengths: int[num_examples], tokens of every example of the split.
+        ranks: How many shares.
+
+    Returns:
+        ``ranks`` arrays whose union is ``examples``, each example once. A share may be empty when
+        there are fewer examples than ranks.
+    """
+    if ranks == 1:
+        return [examples]
+    longest_first = examples[np.argsort(-lengths[examples], kind="stable")]
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    for start in range(0, len(longest_first), ranks):
+        row = [int(example) for example in longest_first[start : start + ranks]]
+        # Back and forth, as teams are picked: the sums stay close.
+        seats = range(ranks) if (start // ranks) % 2 == 0 else range(ranks - 1, -1, -1)
+        for seat, example in zip(seats, row, strict=False):
+            dealt[seat].append(example)
+    return [np.asarray(share, dtype=np.int64) for share in dealt]
+
+
+def micro_batches(
+    items: np.ndarray, lengths: np.ndarray, *, max_tokens: int | None, max_items: int | None = None
+) -> list[np.ndarray]:
+    """Cut ``items`` into micro-batches of similar length, each under a budget.
+
+    Args:
+        items: int64[n] feature indices of a rank's share.
+        lengths: int[num_features], tokens of every feature of the split.
+        max_tokens: Tokens a micro-batch holds at most, padding included; None: no limit. One
+            feature longer than the budget travels alone.
+        max_items: Features a micro-batch holds at most; None: no limit.
+
+    Returns:
+        Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
+    """
+    by_length = items[np.argsort(-lengths[items], kind="stable")]
+    result: list[np.ndarray] = []
+    start = 0
+    while start < len(by_length):
+        longest = max(1, int(lengths[by_length[start]]))
+        room = len(by_length) if max_tokens is None else max(1, max_tokens // longest)
+        if max_items is not None:
+            room = min(room, max_items)
+        result.append(by_length[start : start + room])
+        start += room
+    return result

@@ -1,0 +1,280 @@
+"""Where examples come from: files, the Hub, pandas frames. Each gives train, validation and test."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from hf_trainpipe.data.readers_base import Format, ReadOptions
+from hf_trainpipe.data.sources_shape import shape
+from hf_trainpipe.data.splits import check_fraction, cut_splits
+from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.recipe import Data
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset, DatasetDict
+
+__all__ = ["Files", "Frame", "HubData", "Source"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Data):
+    """What all sources share. The steps run in the order of the fields, and then splits are cut."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """From the data's column names to the recipe's."""
+    join: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """A new text column that replaces others, parted by a space, in the splits that have these."""
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For a column, what each of its values becomes; numbers are matched by their spelling."""
+    drop_missing: tuple[str, ...] = ()
+    """Rows in which one of these columns is null, NaN, blank or an empty list are left out."""
+    columns: tuple[str, ...] = ()
+    """The columns to keep; empty: all."""
+    stratify: str | None = None
+    """The column whose values keep their shares where a split is cut by fraction."""
+    group: str | None = None
+    """The column whose values stay on one side where a split is cut by fraction."""
+    seed: int = 17
+    """Of the cut."""
+
+    def __post_init__(self) -> None:
+        if self.stratify is not None and self.group is not None:
+            raise RecipeError(
+                f"data.stratify, data.group: expected one, found {self.stratify!r} and {self.group!r}.",
+                fix="A cut is stratified or grouped, not both.",
+            )
+        if self.seed < 0:
+            raise RecipeError(f"data.seed: expected 0 or more, found {self.seed}.", fix="Choose another seed.")
+        for name in ("validation", "test"):
+            fraction = getattr(self, name)
+            if isinstance(fraction, float | int):
+                check_fraction(f"data.{name}", float(fraction))
+
+    @abstractmethod
+    def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
+        """Load the splits of ``wanted``, from a split's name to what the recipe says it is."""
+
+    def splits(self) -> DatasetDict:
+        """Load, shape and cut.
+
+        Raises:
+            DataError: with file and line where they are known.
+        """
+        from datasets import DatasetDict
+
+        said = {name: getattr(self, name) for name in SPLITS}
+        fractions: dict[str, float] = {
+            name: float(value) for name, value in said.items() if isinstance(value, float | int)
+        }
+        wanted = {name: value for name, value in said.items() if value is not None and name not in fractions}
+        loaded = shape(
+            self._load(wanted),
+            rename=self.rename,
+            join=self.join,
+            values=self.values,
+            drop_missing=self.drop_missing,
+            columns=self.columns,
+        )
+        # Test is cut first, so that it stays the same rows when the share of validation changes.
+        order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
+        cut = cut_splits(loaded, order, seed=self.seed, stratify=self.stratify, group=self.group)
+        return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
+
+
+def _as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Source):
+    """Local files, plain or ``.gz`` or ``.zst``. Datasets keep the file and line of each row.
+
+    A split is a path, a glob, several of them, or a fraction of the training rows.
+    csv, tsv and the like stay text throughout: "NA" is a word, and numbers are read by the task.
+    """
+
+    train: str | tuple[str, ...]
+    validation: str | tuple[str, ...] | float | None = None
+    test: str | tuple[str, ...] | float | None = None
+    root: str | None = None
+    """The folder that paths start from, also ``package:NAME/folder``; None: the current one."""
+    format: Format | None = None
+    """None: what a path's ending says. ``labelled-lines``: "label text" a line; ``folder``: label/*.txt."""
+    delimiter: str | None = None
+    """Between the fields of csv (None: ','), of tsv (None: tab), and of conll (None: tab or spaces)."""
+    quoting: Literal["minimal", "none"] = "minimal"
+    """``none``: quotes are text, and each line is a row, as in GLUE's tsv files (``csv.QUOTE_NONE``)."""
+    header: bool | tuple[str, ...] = True
+    """Whether the first line names the columns; or the names, where the files have no such line."""
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By split (``train``, ``validation``, ``test``), column names where its files have no header line."""
+    extra: Literal["error", "ignore"] = "error"
+    """What to do about more fields than the header names; fewer are always an error."""
+    words_column: int = 0
+    """conll: the column of words, from 0; -1 is the last."""
+    tags_column: int = -1
+    """conll: the column of tags."""
+    encoding: str = "utf-8"
+    max_row_bytes: int = 1_000_000
+    """A longer row is refused: it is nearly always a missing quote or line break."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.headers:
+            if name not in SPLITS:
+                raise RecipeError(
+                    f"data.headers: expected names of splits ({', '.join(SPLITS)}), found {name!r}.",
+                    fix=f"Write headers={{'test': ('name', ...)}}.{closest(name, SPLITS)}",
+                )
+        for name, known in (
+            ("format", (None, *get_args(Format))),
+            ("quoting", ("minimal", "none")),
+            ("extra", ("error", "ignore")),
+        ):
+            found = getattr(self, name)
+            if found not in known:
+                names = [choice for choice in known if choice is not None]
+                raise RecipeError(
+                    f"data.{name}: expected one of {', '.join(names)}, found {found!r}.",
+                    fix=f"Choose one of them.{closest(str(found), names)}",
+                )
+        if self.max_row_bytes < 1:
+            raise RecipeError(
+                f"data.max_row_bytes: expected a positive number, found {self.max_row_bytes}.",
+                fix="Raise it.",
+            )
+
+    def describe(self) -> str:
+        said = ((name, getattr(self, name)) for name in SPLITS)
+        spelt = {
+            name: value if isinstance(value, float) else "+".join(_as_patterns(value)) for name, value in said if value
+        }
+        return "files: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+
+    def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
+        from datasets import Dataset
+
+        from hf_trainpipe.data.readers import format_of, read_split
+        from hf_trainpipe.resources import resolve
+
+        root = Path() if self.root is None else resolve(self.root)
+        result = {}
+        for split, value in wanted.items():
+
+            def options(path: Path, shown: str, split: str = split) -> ReadOptions:
+                return ReadOptions(
+                    format=self.format or format_of(path, shown=shown),
+                    delimiter=self.delimiter,
+                    quoting=self.quoting,
+                    header=self.headers.get(split, self.header),
+                    extra=self.extra,
+                    words_column=self.words_column,
+                    tags_column=self.tags_column,
+                    encoding=self.encoding,
+                    max_row_bytes=self.max_row_bytes,
+                )
+
+            result[split] = Dataset(read_split(_as_patterns(value), root=root, options=options))
+        return result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame(Source):
+    """pandas data frames; ``validation`` and ``test`` may be fractions of ``train``."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame | float | None = None
+    test: pd.DataFrame | float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in SPLITS:
+            value = getattr(self, name)
+            if not (hasattr(value, "columns") or (name != "train" and isinstance(value, float | int | None))):
+                raise RecipeError(
+                    f"data.{name}: expected a pandas DataFrame, found {type(value).__name__}.",
+                    fix="Pass pandas.DataFrame(...), or use Files or HubData.",
+                )
+
+    def describe(self) -> str:
+        said = ((name, getattr(self, name)) for name in SPLITS)
+        spelt = {
+            name: value if isinstance(value, float) else f"{len(value)} rows"
+            for name, value in said
+            if value is not None
+        }
+        return "frames: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+
+    def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
+        from datasets import Dataset
+
+        from hf_trainpipe.data.readers import frame_to_table
+
+        return {split: Dataset(frame_to_table(frame, split)) for split, frame in wanted.items()}
+
+
+@dataclass(frozen=True)
+class HubData(Source):
+    """A data set of the Hub, or of its cache when there is no network.
+
+    The revision is pinned to a commit at first use, and later runs use that commit. To move on,
+    name another revision.
+    """
+
+    repo: str
+    _: KW_ONLY
+    config: str | None = None
+    """The configuration (subset), such as ``stsb`` of ``nyu-mll/glue``."""
+    revision: str | None = None
+    """Branch, tag or commit; None: the default branch."""
+    train: str = "train"
+    """The Hub's name of the split; ``train[:1000]`` and ``train[:10%]`` cut it."""
+    validation: str | float | None = "validation"
+    test: str | float | None = None
+    streaming: bool = False
+    """Pull rows from the Hub as they are read, without keeping the data set."""
+    take: int | None = None
+    """Rows of each split at most; with ``streaming`` no more are pulled."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.repo or self.repo.startswith((".", "/", "~")) or self.repo.count("/") > 1:
+            raise RecipeError(
+                f"data.repo: expected an id of the Hub such as 'stanfordnlp/sst2', found {self.repo!r}.",
+                fix="For files of your own use Files(train=...).",
+            )
+        if self.take is not None and self.take < 1:
+            raise RecipeError(f"data.take: expected 1 or more, found {self.take}.", fix="Raise it, or leave it out.")
+
+    def describe(self) -> str:
+        config = f"/{self.config}" if self.config else ""
+        return f"Hub: {self.repo}{config}" + (f"@{self.revision}" if self.revision else "")
+
+    def commit(self) -> str:
+        """The commit that this machine uses: the pinned one, else the one of the revision now.
+
+        Raises:
+            DataError: never used before, and neither network nor cache.
+        """
+        from hf_trainpipe.data.sources_hub import pinned_commit
+
+        return pinned_commit(self.repo, config=self.config, revision=self.revision)
+
+    def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
+        from hf_trainpipe.data.sources_hub import load_hub
+
+        return load_hub(
+            self.repo,
+            wanted,
+            config=self.config,
+            commit=self.commit(),
+            streaming=self.streaming,
+            take=self.take,
+        )

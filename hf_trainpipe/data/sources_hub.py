@@ -1,0 +1,246 @@
+"""Data sets of the Hub: pinned to a commit at first use, then read from the cache without network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import DataError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import Dataset
+
+__all__ = ["load_hub", "pinned_commit", "pins_file"]
+
+TIMEOUT_SECONDS = 5.0
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def pins_file() -> Path:
+    """The JSON file that remembers, for each repository and revision, the commit that this machine uses."""
+    from hf_trainpipe.data.encode import cache_root
+
+    return cache_root() / "hub-pins.json"
+
+
+def _read_pins() -> dict[str, str]:
+    try:
+        pins = json.loads(pins_file().read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return pins if isinstance(pins, dict) else {}
+
+
+def _write_pin(key: str, commit: str) -> None:
+    from filelock import FileLock
+
+    path = pins_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        pins = {**_read_pins(), key: commit}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(pins, indent=1, sort_keys=True))
+        temporary.replace(path)
+
+
+def pinned_commit(repo: str, *, config: str | None, revision: str | None) -> str:
+    """The commit of a revision: itself, the pinned one, what the Hub says, or what the cache holds.
+
+    Raises:
+        DataError: the Hub knows no such repository or revision, or cannot be reached with nothing cached.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    key = f"{repo}@{revision or 'main'}"
+    pinned = _read_pins().get(key)
+    if pinned is not None:
+        return pinned
+    commit = _ask_hub(repo, config=config, revision=revision)
+    _write_pin(key, commit)
+    return commit
+
+
+def _ask_hub(repo: str, *, config: str | None, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        commit = HfApi().dataset_info(repo, revision=revision, timeout=TIMEOUT_SECONDS).sha
+    except GatedRepoError:
+        raise DataError(
+            f"data.repo: the data set {repo!r} is gated.",
+            fix="Accept its terms on its page, and set HF_TOKEN to a token that may read it.",
+        ) from None
+    except RepositoryNotFoundError:
+        raise DataError(
+            f"data.repo: the Hub knows no data set {repo!r} (or it is private).",
+            fix="Correct data.repo (user/name). For a private one set HF_TOKEN to a token that may read it.",
+        ) from None
+    except RevisionNotFoundError:
+        raise DataError(
+            f"data.revision: the data set {repo!r} has no revision {revision!r}.",
+            fix="Name a branch, tag or commit.",
+        ) from None
+    except (HfHubHTTPError, OSError, ConnectionError, ValueError) as error:
+        return _from_cache(repo, config=config, revision=revision, error=error)
+    except Exception as error:
+        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "huggingface_hub")):
+            raise
+        return _from_cache(repo, config=config, revision=revision, error=error)
+    assert commit is not None
+    return str(commit)
+
+
+def _from_cache(repo: str, *, config: str | None, revision: str | None, error: Exception) -> str:
+    """The newest cached commit, where nothing says which one a revision is."""
+    found = None if revision not in (None, "main") else cached_folder(repo, config=config, commit=None)
+    if found is None:
+        raise unreachable(repo, error) from None
+    return found.name
+
+
+def unreachable(repo: str, error: Exception) -> DataError:
+    """The error of a data set that is neither on reach nor in the cache."""
+    from datasets import config as settings
+
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return DataError(
+        f"data.repo: {repo!r} cannot be loaded: the Hub cannot be reached ({type(error).__name__}: "
+        f"{reason:.160}), and the cache {str(settings.HF_DATASETS_CACHE)!r} does not hold it.",
+        fix="Connect to the network (and unset HF_HUB_OFFLINE),\n"
+        "or fill the cache: run once on a machine with network and HF_HOME on a shared folder,\n"
+        "or use files of your own: data=Files(train='train.csv', ...).",
+        repo=repo,
+    )
+
+
+def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path | None:
+    """Where ``datasets`` keeps the prepared Arrow files: cache/user___name/config/version/commit."""
+    from datasets import config as settings
+    from datasets.naming import camelcase_to_snakecase
+
+    *owner, name = repo.split("/")
+    base = Path(settings.HF_DATASETS_CACHE) / "___".join([*owner, camelcase_to_snakecase(name)])
+    if not base.is_dir():
+        return None
+    configs = {entry.name for entry in base.iterdir() if entry.is_dir()}
+    chosen = config or ("default" if "default" in configs or len(configs) != 1 else next(iter(configs)))
+    prepared = [
+        info.parent
+        for info in base.glob(f"{chosen}/*/*/dataset_info.json")
+        if (commit is None and COMMIT.fullmatch(info.parent.name)) or info.parent.name == commit
+    ]
+    return max(prepared, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
+
+
+def load_hub(
+    repo: str,
+    wanted: Mapping[str, str],
+    *,
+    config: str | None,
+    commit: str,
+    streaming: bool,
+    take: int | None,
+) -> dict[str, Dataset]:
+    """Load splits at a commit.
+
+    Args:
+        wanted: From our name of a split to the Hub's, which may be cut: ``train[:1000]``.
+        streaming: Pull rows over the network, without keeping the data set.
+        take: Rows of each split at most.
+
+    Raises:
+        DataError: not reachable and not cached; no such configuration; no such split.
+    """
+    folder = None if streaming else cached_folder(repo, config=config, commit=commit)
+    if folder is not None:
+        from datasets import DatasetInfo
+        from datasets.arrow_reader import ArrowReader
+
+        info = DatasetInfo.from_directory(str(folder))
+        _check_splits(repo, wanted, list(info.splits))
+        reader = ArrowReader(str(folder), info)
+        loaded = {
+            split: _dataset(reader.read(info.dataset_name, name, info.splits.values()), info)
+            for split, name in wanted.items()
+        }
+    else:
+        builder = _builder(repo, config=config, commit=commit)
+        if streaming:
+            loaded = _stream(repo, builder, wanted, take)
+        else:
+            try:
+                builder.download_and_prepare()
+            except (OSError, ConnectionError) as error:
+                raise unreachable(repo, error) from None
+            _check_splits(repo, wanted, list(builder.info.splits))
+            loaded = {split: builder.as_dataset(split=name) for split, name in wanted.items()}
+    return {
+        split: dataset if take is None or len(dataset) <= take else dataset.select(range(take))
+        for split, dataset in loaded.items()
+    }
+
+
+def _dataset(arguments: dict[str, Any], info: Any) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset(**{"info": info, **arguments})
+
+
+def _builder(repo: str, *, config: str | None, commit: str) -> Any:
+    from datasets import DownloadConfig, load_dataset_builder
+
+    try:
+        builder = load_dataset_builder(repo, config, revision=commit, download_config=DownloadConfig(max_retries=1))
+    except ValueError as error:
+        if "BuilderConfig" in str(error) or "Config name is missing" in str(error):
+            raise DataError(
+                f"data.config: {repo!r} has no configuration {config!r}. {str(error).splitlines()[0]}",
+                fix="Set data.config to one of these.",
+            ) from None
+        raise
+    except (OSError, ConnectionError) as error:
+        raise unreachable(repo, error) from None
+    if builder.hash != commit:
+        raise DataError(
+            f"data.repo: expected commit {commit} of {repo!r}, and the Hub cannot be reached; "
+            f"the cache holds {builder.hash}.",
+            fix=f"Connect to the network, or set data.revision={builder.hash!r}.",
+        )
+    return builder
+
+
+def _check_splits(repo: str, wanted: Mapping[str, str], known: list[str]) -> None:
+    for split, said in wanted.items():
+        for name in re.findall(r"(?:^|\+)\s*([^\[+]+)", said):
+            if name not in known:
+                raise DataError(
+                    f"data.{split}: {repo!r} has no split {name!r}. There are: {', '.join(known)}.",
+                    fix=f"Set data.{split} to one of these, or to a fraction of train such as 0.1."
+                    f"{closest(name, known)}",
+                )
+
+
+def _stream(repo: str, builder: Any, wanted: Mapping[str, str], take: int | None) -> dict[str, Dataset]:
+    from datasets import Dataset
+
+    streams = builder.as_streaming_dataset()
+    _check_splits(repo, wanted, list(streams))
+    result = {}
+    for split, name in wanted.items():
+        stream = streams[name] if take is None else streams[name].take(take)
+        rows = list(stream)
+        if not rows:
+            raise DataError(f"data.{split}: {repo!r} gave no rows.", fix="Check the split on the data set's page.")
+        result[split] = Dataset.from_list(rows, features=stream.features)
+    return result

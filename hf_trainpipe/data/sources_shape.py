@@ -1,0 +1,113 @@
+"""From the columns that data has to those that a task reads: rename, join, translate, drop, keep."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_trainpipe.data.place import FILE, LINE, error_at, place
+from hf_trainpipe.errors import DataError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from datasets import Dataset
+
+__all__ = ["shape"]
+
+log = logging.getLogger(__name__)
+
+
+def shape(
+    splits: Mapping[str, Dataset],
+    *,
+    rename: Mapping[str, str],
+    join: Mapping[str, tuple[str, ...]],
+    values: Mapping[str, Mapping[str, str]],
+    drop_missing: tuple[str, ...],
+    columns: tuple[str, ...],
+) -> dict[str, Dataset]:
+    """Apply the options of a source to its splits, in the order of the arguments.
+
+    An option may name a column that only some splits have; one that no split has is refused.
+
+    Raises:
+        DataError: an unknown column, or a value that ``values`` does not translate (with its place).
+    """
+    result = dict(splits)
+    _require("rename", rename, result)
+    for split, dataset in result.items():
+        renames = {old: new for old, new in rename.items() if old in dataset.column_names}
+        result[split] = dataset.rename_columns(renames) if renames else dataset
+    _require("join", (part for parts in join.values() for part in parts), result)
+    for split, dataset in result.items():
+        for name, parts in join.items():
+            if set(parts) <= set(dataset.column_names):
+                result[split] = dataset = _join(dataset, name, parts)
+    _require("values", values, result)
+    _require("drop_missing", drop_missing, result)
+    _require("columns", columns, result)
+    for split, dataset in result.items():
+        for name, table in values.items():
+            if name in dataset.column_names:
+                dataset = _translate(dataset, split, name, table)
+        dataset = _drop_missing(dataset, split, [name for name in drop_missing if name in dataset.column_names])
+        if columns:
+            kept = [name for name in dataset.column_names if name in {*columns, FILE, LINE}]
+            dataset = dataset.select_columns(kept)
+        result[split] = dataset
+    return result
+
+
+def _require(option: str, names: Iterable[str], splits: Mapping[str, Dataset]) -> None:
+    known = list(dict.fromkeys(name for dataset in splits.values() for name in dataset.column_names))
+    for name in names:
+        if name not in known:
+            shown = ", ".join(column for column in known if column not in (FILE, LINE))
+            raise DataError(
+                f"data.{option}: no split has the column {name!r}. There are: {shown}.",
+                fix=f"Correct data.{option}.{closest(name, known)}",
+            )
+
+
+def _join(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Dataset:
+    plain = dataset.select_columns(list(parts)).with_format(None)[:]
+    rows = zip(*(plain[part] for part in parts), strict=True)
+    joined = [" ".join(str(cell) for cell in cells if cell) for cells in rows]
+    return dataset.remove_columns(list(parts)).add_column(name, joined)
+
+
+def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]) -> Dataset:
+    cells = dataset.select_columns([name]).with_format(None)[:][name]
+    translated = [None if cell is None else table.get(str(cell)) for cell in cells]
+    for row, (cell, new) in enumerate(zip(cells, translated, strict=True)):
+        if new is None and cell is not None:
+            raise error_at(
+                place(dataset, split, row),
+                f"data.values says nothing about {cell!r} in column {name!r}.",
+                fix=f"Add it to data.values[{name!r}], which knows {', '.join(table)}.{closest(str(cell), table)}",
+            )
+    return dataset.remove_columns([name]).add_column(name, translated)
+
+
+def _is_missing(cell: object) -> bool:
+    if isinstance(cell, str):
+        return not cell.strip()
+    if isinstance(cell, list):
+        return not cell
+    return cell is None or cell != cell
+
+
+def _drop_missing(dataset: Dataset, split: str, names: list[str]) -> Dataset:
+    if not names:
+        return dataset
+    plain = dataset.select_columns(names).with_format(None)[:]
+    missing = np.zeros(len(dataset), dtype=bool)
+    for name in names:
+        missing |= np.fromiter((_is_missing(cell) for cell in plain[name]), dtype=bool, count=len(dataset))
+    if missing.any():
+        log.warning("%s: %d rows with a missing %s left out", split, missing.sum(), " or ".join(names))
+        dataset = dataset.select(np.flatnonzero(~missing))
+    return dataset

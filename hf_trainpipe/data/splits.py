@@ -1,0 +1,150 @@
+"""Cutting one data set into train, validation and test: by fraction, stratified or grouped.
+
+A cut is a function of (number of rows, seed, values of the column) alone. Rows get a key from
+SplitMix64 (Steele, Lea, Flood 2014), so a cut does not move when a random generator of a library does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.errors import DataError, RecipeError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from datasets import Dataset
+
+__all__ = ["check_fraction", "cut", "cut_splits", "row_keys"]
+
+
+def row_keys(num_rows: int, *, seed: int) -> np.ndarray:
+    """uint64[num_rows]: a pseudo-random key for each row."""
+    with np.errstate(over="ignore"):
+        x = np.arange(1, num_rows + 1, dtype=np.uint64) + np.uint64(seed % 2**32) * np.uint64(0x100000001B3)
+        x = x * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def check_fraction(where: str, fraction: float) -> None:
+    """Refuse a fraction outside (0, 1)."""
+    if not 0.0 < fraction < 1.0:
+        raise RecipeError(
+            f"{where}: expected a fraction between 0 and 1, found {fraction}.",
+            fix=f"Set {where} to a fraction of the training rows such as 0.1, or name a split or file.",
+        )
+
+
+def cut(
+    num_rows: int,
+    fraction: float,
+    *,
+    seed: int,
+    stratify: Sequence[Any] | None = None,
+    group: Sequence[Any] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a fraction of the rows.
+
+    Args:
+        num_rows: Rows to choose from.
+        fraction: Share of rows that are chosen, in (0, 1).
+        seed: Another seed chooses other rows.
+        stratify: A value for each row; each value keeps its share, to the nearest row.
+        group: A value for each row; rows of a value stay together.
+
+    Returns:
+        Positions that stay and positions that are chosen, both int64 and ascending.
+
+    Raises:
+        DataError: one of the parts would be empty.
+    """
+    assert stratify is None or group is None
+    keys = row_keys(num_rows, seed=seed)
+    if group is not None:
+        chosen = _choose_groups(_codes(group), round(num_rows * fraction), seed=seed)
+    elif stratify is not None:
+        chosen = _choose_stratified(keys, _codes(stratify), fraction)
+    else:
+        chosen = np.zeros(num_rows, dtype=bool)
+        chosen[np.argsort(keys, kind="stable")[: round(num_rows * fraction)]] = True
+    if not chosen.any() or chosen.all():
+        kept, found = ("nothing", "all") if chosen.all() else ("all", "no")
+        by = " in groups" if group is not None else ""
+        raise DataError(
+            f"A cut of {fraction} out of {num_rows} rows{by} takes {found} rows and leaves {kept}.",
+            fix="Choose another fraction, add rows, or name a split or file of its own.",
+        )
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _codes(values: Sequence[Any]) -> np.ndarray:
+    """int64[N]: equal values get equal codes, numbered by first appearance."""
+    seen: dict[Any, int] = {}
+    hashable = (tuple(value) if isinstance(value, list) else value for value in values)
+    return np.fromiter((seen.setdefault(value, len(seen)) for value in hashable), dtype=np.int64, count=len(values))
+
+
+def _choose_stratified(keys: np.ndarray, codes: np.ndarray, fraction: float) -> np.ndarray:
+    """Within each stratum the smallest keys; the remainders go to the largest fractional parts."""
+    chosen = np.zeros(len(codes), dtype=bool)
+    exact = np.bincount(codes) * fraction
+    quota = np.floor(exact).astype(np.int64)
+    missing = round(len(codes) * fraction) - int(quota.sum())
+    quota[np.argsort(-(exact - quota), kind="stable")[:missing]] += 1
+    order = np.lexsort((keys, codes))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+    for code, rows in enumerate(quota):
+        chosen[order[starts[code] : starts[code] + rows]] = True
+    return chosen
+
+
+def _choose_groups(codes: np.ndarray, rows: int, *, seed: int) -> np.ndarray:
+    """Whole groups in a keyed order, each taken where it brings the total nearer to ``rows``."""
+    sizes = np.bincount(codes)
+    taken, total = np.zeros(len(sizes), dtype=bool), 0
+    for code in np.argsort(row_keys(len(sizes), seed=seed), kind="stable"):
+        if abs(total + sizes[code] - rows) < abs(total - rows):
+            taken[code] = True
+            total += int(sizes[code])
+    return np.asarray(taken[codes])
+
+
+def cut_splits(
+    splits: Mapping[str, Dataset],
+    fractions: Mapping[str, float],
+    *,
+    seed: int,
+    stratify: str | None,
+    group: str | None,
+) -> dict[str, Dataset]:
+    """Cut the splits of ``fractions`` out of ``train``, each a fraction of the rows it had at first.
+
+    Raises:
+        DataError: the column of ``stratify`` or ``group`` is missing.
+    """
+    result = dict(splits)
+    train = result["train"]
+    column = stratify or group
+    if fractions and column is not None and column not in train.column_names:
+        raise DataError(
+            f"Expected the column {column!r} to cut by, found {', '.join(train.column_names)}.",
+            fix=f"Name a column of the training data.{closest(column, train.column_names)}",
+        )
+    total = len(train)
+    for position, (name, fraction) in enumerate(fractions.items()):
+        values = None if column is None else list(train.with_format(None)[column])
+        rest, chosen = cut(
+            len(train),
+            fraction * total / len(train),
+            seed=seed + position,
+            stratify=values if stratify else None,
+            group=values if group else None,
+        )
+        result[name] = train.select(chosen)
+        train = train.select(rest)
+    result["train"] = train
+    return result

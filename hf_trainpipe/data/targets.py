@@ -1,0 +1,281 @@
+"""What is to be learnt, as numpy arrays; every row is checked, and errors name its place.
+
+Shapes: N examples, C labels, W words of all examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.data.labels import (
+    IGNORED,
+    UNKNOWN,
+    column_of,
+    explain_unknown,
+    label_cells,
+    label_ids,
+    names_in_feature,
+    resolve_labels,
+)
+from hf_trainpipe.data.place import error_at, place
+from hf_trainpipe.data.targets_checks import (
+    check_text,
+    check_words,
+    first_true,
+    is_list,
+    refuse_first,
+    refuse_flat,
+    refuse_missing,
+)
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.tasks.base import ColumnKind, Labels, Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+__all__ = ["Targets", "build_targets", "resolve_labels"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of a split.
+
+    ``values`` is, by ``kind``: class int64[N]; classes uint8[N, C]; number float32[N]; tags int32[W],
+    -100 where a word is not scored. Character spans have become tags.
+    """
+
+    kind: ColumnKind
+    values: np.ndarray
+    word_starts: np.ndarray | None = None
+    """tags: int64[N + 1]; the words of example i are ``values[word_starts[i]:word_starts[i + 1]]``."""
+    words: list[list[str]] | None = None
+    """The words that character spans were aligned with; None for all other kinds."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """``counts`` by label; of tags ``ignored`` words; of character spans ``spans`` and ``misaligned``."""
+
+
+def build_targets(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    """Check inputs and targets of a split, and turn the targets into arrays.
+
+    Raises:
+        DataError: with the place of the row: a missing or non-text input, a missing, unknown or
+            out-of-range label, a number that is not finite, tags that are not one a word, spans
+            outside the text; or a split in which nothing is scored.
+    """
+    for column in task.inputs():
+        if column.kind == "words":
+            check_words(dataset, split, column)
+        else:
+            check_text(dataset, split, column)
+    target = task.target()
+    build = {
+        "class": _build_class,
+        "classes": _build_classes,
+        "number": _build_number,
+        "tags": _build_tags,
+        "spans": _build_spans,
+    }[target.kind]
+    return build(task, labels, dataset, split)
+
+
+def _counts(ids: np.ndarray, labels: Labels) -> dict[str, int]:
+    counted = np.bincount(ids[ids >= 0], minlength=len(labels))
+    return {name: int(count) for name, count in zip(labels.names, counted, strict=True)}
+
+
+def _build_class(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    import pyarrow as pa
+
+    name = task.target().name
+    cells = column_of(dataset, name)
+    refuse_missing(cells, dataset, split, name, "label")
+    if pa.types.is_nested(cells.type):
+        raise error_at(
+            place(dataset, split, 0),
+            f"column {name!r}: expected one label, found {cells[0].as_py()!r:.60}.",
+            fix="For several labels use MultiLabelClassification, for a tag a word TokenClassification.",
+        )
+    ids = label_ids(cells, labels, feature_names=names_in_feature(dataset, name))
+    row = first_true(ids == UNKNOWN)
+    if row is not None:
+        value = cells[row].as_py()
+        message, fix = explain_unknown(value, labels)
+        if isinstance(value, str) and not value.strip():
+            message, fix = (
+                "the label is empty.",
+                f"Fill it in, or drop such rows: data.drop_missing=({name!r},).",
+            )
+        raise error_at(place(dataset, split, row), f"column {name!r}: {message}", fix=fix)
+    return Targets("class", ids, report={"counts": _counts(ids, labels)})
+
+
+def _build_classes(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    name = task.target().name
+    cells = column_of(dataset, name)
+    refuse_missing(cells, dataset, split, name, "labels")
+    _flat, counts, ids = _flat_ids(task, labels, dataset, split, cells)
+    hot = np.zeros((len(dataset), len(labels)), dtype=np.uint8)
+    hot[np.repeat(np.arange(len(dataset)), counts), ids] = 1
+    return Targets("classes", hot, report={"counts": _counts(ids, labels)})
+
+
+def _flat_ids(
+    task: Task, labels: Labels, dataset: Dataset, split: str, cells: pa.Array, *, scored: bool = True
+) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Labels of all cells one after the other, how many each has, and their ids, checked."""
+    import pyarrow as pa
+
+    name = task.target().name
+    is_text = pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)
+    if not is_list(cells.type) and not (is_text and task.target().kind == "classes"):
+        if task.target().kind == "classes" and pa.types.is_integer(cells.type):
+            cells = cells.cast(pa.string())
+        else:
+            raise error_at(
+                place(dataset, split, 0),
+                f"column {name!r}: expected a list of labels, found {cells.type} ({cells[0].as_py()!r:.60}).",
+                fix="Write the labels as a list.",
+            )
+    flat, counts = label_cells(cells, separator=getattr(task, "separator", ","))
+    refuse_flat(flat.is_null(), counts, dataset, split, lambda at: f"column {name!r} holds a null label.")
+    ids = label_ids(flat, labels, feature_names=names_in_feature(dataset, name), scored=scored)
+    at = first_true(ids == UNKNOWN)
+    if at is not None:
+        message, fix = explain_unknown(flat[at].as_py(), labels)
+        refuse_flat(ids == UNKNOWN, counts, dataset, split, lambda at: f"column {name!r}: {message}", fix)
+    return flat, counts, ids
+
+
+def _build_number(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    import pyarrow as pa
+
+    name = task.target().name
+    cells = column_of(dataset, name)
+    refuse_missing(cells, dataset, split, name, "number")
+    if pa.types.is_nested(cells.type) or pa.types.is_boolean(cells.type):
+        raise error_at(
+            place(dataset, split, 0),
+            f"column {name!r}: expected a number, found {cells[0].as_py()!r:.60}.",
+            fix="Name a column of numbers.",
+        )
+    if pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
+        values = cells.to_numpy(zero_copy_only=False).astype(np.float64)
+    else:
+        values = _parse_numbers(cells, dataset, split, name)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32)
+    refuse_first(
+        ~np.isfinite(numbers),
+        dataset,
+        split,
+        lambda row: f"column {name!r}: expected a finite number, found {cells[row].as_py()}.",
+        "Correct the number, or remove the row.",
+    )
+    report = {"low": float(numbers.min()), "high": float(numbers.max()), "mean": float(numbers.mean())}
+    return Targets("number", numbers, report=report)
+
+
+def _parse_numbers(cells: pa.Array, dataset: Dataset, split: str, name: str) -> np.ndarray:
+    values = np.empty(len(cells), dtype=np.float64)
+    for row, text in enumerate(cells.to_pylist()):
+        try:
+            values[row] = float(text)
+        except (TypeError, ValueError):
+            raise error_at(
+                place(dataset, split, row),
+                f"column {name!r}: expected a number, found {text!r:.60}.",
+                fix="Write numbers as 3.5, with a point.",
+            ) from None
+    return values
+
+
+def _build_tags(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    name, words = task.target().name, task.inputs()[0].name
+    cells = column_of(dataset, name)
+    refuse_missing(cells, dataset, split, name, "tags")
+    _, counts, ids = _flat_ids(task, labels, dataset, split, cells, scored=False)
+    _, word_counts = label_cells(column_of(dataset, words))
+    refuse_first(
+        counts != word_counts,
+        dataset,
+        split,
+        lambda row: f"expected a tag for each of {word_counts[row]} {words!r}, found {counts[row]} {name!r}.",
+        "Correct the row: words and tags must be equally many.",
+    )
+    if (ids == IGNORED).all():
+        raise DataError(
+            f"split {split!r}: every tag in column {name!r} is {IGNORED}, so that nothing is scored.",
+            fix="Name the column that holds the tags, or leave this split out.",
+        )
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    report = {"counts": _counts(ids, labels), "ignored": int((ids == IGNORED).sum())}
+    return Targets("tags", ids.astype(np.int32), word_starts=starts, report=report)
+
+
+def _build_spans(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+    from hf_trainpipe.runtime.tags import char_spans_to_tags
+    from hf_trainpipe.runtime.words import WordSplitter
+
+    column, text_column = task.target().name, task.inputs()[0].name
+    cells = column_of(dataset, column)
+    refuse_missing(cells, dataset, split, column, "list of spans (an empty list means none)")
+    scheme: str = getattr(task, "scheme", None) or "BIO"
+    names = names_in_feature(dataset, column, inner="label")
+    known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
+    texts = column_of(dataset, text_column).to_pylist()
+    split_words = WordSplitter(getattr(task, "splitter", "regex"))(texts)
+    ids: list[int] = []
+    counts = np.zeros(len(texts), dtype=np.int64)
+    total = misaligned = 0
+    for row, (text, words, value) in enumerate(zip(texts, split_words, cells.to_pylist(), strict=True)):
+        spans = _spans_of(value, names)
+        for span in spans:
+            problem = _wrong_span(span, text, known)
+            if problem is not None:
+                raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
+        tags, missed = char_spans_to_tags(words, spans, scheme)
+        ids.extend(labels.ids[tag] for tag in tags)
+        counts[row] = len(words)
+        total += len(spans)
+        misaligned += missed
+    flat = np.asarray(ids, dtype=np.int32)
+    report = {"counts": _counts(flat, labels), "spans": total, "misaligned": misaligned}
+    return Targets(
+        "tags",
+        flat,
+        word_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        words=[[word for word, _, _ in words] for words in split_words],
+        report=report,
+    )
+
+
+def _spans_of(value: Any, names: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    """A list of spans, also from a dictionary of lists, with ids of a ``ClassLabel`` as names."""
+    if isinstance(value, dict):
+        value = [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+    spans = [dict(span) for span in value]
+    for span in spans:
+        if names is not None and isinstance(span.get("label"), int) and 0 <= span["label"] < len(names):
+            span["label"] = names[span["label"]]
+    return spans
+
+
+def _wrong_span(span: dict[str, Any], text: str, known: list[str]) -> tuple[str, str] | None:
+    start, end, label = span.get("start"), span.get("end"), span.get("label")
+    if not isinstance(start, int) or not isinstance(end, int) or label is None:
+        return (
+            f"expected spans with 'start', 'end' and 'label', found {span}.",
+            'Write them as {"start": 0, "end": 5, "label": "PER"}, in characters.',
+        )
+    if not 0 <= start < end <= len(text):
+        return (
+            f"the span {start} to {end} is empty or outside the text of {len(text)} characters.",
+            "Count characters from 0; 'end' is the one after the last. Byte offsets need converting.",
+        )
+    if label not in known:
+        return explain_unknown(label, Labels(tuple(known)))
+    return None
