@@ -1,0 +1,25 @@
+"""Checkpoints: an atomic store, verified loading, the resume contract, the run lock. No pickle anywhere."""
+
+from __future__ import annotations
+
+from hf_trainpipe.checkpoint.atomic import require_space
+from hf_trainpipe.checkpoint.contract import Difference, check_resume, compare, compare_versions
+from hf_trainpipe.checkpoint.lock import RunLock
+from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
+from hf_trainpipe.checkpoint.snapshot import Checkpoint, Snapshot
+from hf_trainpipe.checkpoint.store import SaveFailed, Store
+
+__all__ = [
+    "Checkpoint",
+    "Difference",
+    "RunLock",
+    "SaveFailed",
+    "Snapshot",
+    "Store",
+    "check_resume",
+    "compare",
+    "compare_versions",
+    "flatten_optimizer",
+    "load_optimizer",
+    "require_space",
+]

@@ -1,0 +1,140 @@
+"""Files that are there whole or not at all, also after a crash or a full disk.
+
+A file is written under a temporary name in the same folder, fsynced, renamed, and the folder is fsynced:
+rename(2) replaces atomically, and only the fsync of the folder makes the new name survive a power cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hf_trainpipe.errors import TrainpipeError
+
+__all__ = [
+    "Written",
+    "fsync_dir",
+    "fsync_tree",
+    "require_space",
+    "require_writable",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "write_new",
+]
+
+TEMPORARY = ".tmp-"
+"""How the name of everything unfinished starts."""
+
+
+def fsync_dir(directory: Path) -> None:
+    """Make the names inside ``directory`` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(root: Path) -> None:
+    """Make every regular file and folder below ``root`` durable, ``root`` itself last."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        fsync_dir(Path(folder))
+
+
+class Written(NamedTuple):
+    """A file as it was meant: its size in bytes and its sha256."""
+
+    size: int
+    sha256: str
+
+
+def write_new(path: Path, data: bytes) -> Written:
+    """Write a file that is not there yet and fsync it, inside a folder that is renamed when complete."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Written(len(data), hashlib.sha256(data).hexdigest())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` atomically and durably; the old content stays if anything fails.
+
+    Raises:
+        OSError: disk full, read-only, input or output error. Nothing temporary is left behind.
+    """
+    temporary = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}"
+    try:
+        write_new(temporary, data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by ``value`` as strict JSON (keys sorted, no NaN), atomically and durably."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's content, as 64 lower-case hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(directory: Path, num_bytes: int) -> None:
+    """Refuse to start where fewer than ``num_bytes`` are free. ``directory`` need not exist yet.
+
+    Raises:
+        TrainpipeError: what is needed and what is there.
+    """
+    existing = directory.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise TrainpipeError(
+            f"{directory} needs {num_bytes / 1e9:.2f} GB for checkpoints, but {free / 1e9:.2f} GB are free.",
+            fix="Free some space, choose another disk with --run-dir, or lower budget.keep_checkpoints.",
+            needed=num_bytes,
+            free=free,
+        )
+
+
+def require_writable(directory: Path) -> None:
+    """Create ``directory`` where it is missing, and try to write a file in it.
+
+    Raises:
+        TrainpipeError: it cannot be written, and why.
+    """
+    try:
+        if not directory.is_dir():
+            directory.mkdir(parents=True, exist_ok=True)
+            fsync_dir(directory.parent)
+        probe = directory / f"{TEMPORARY}probe-{uuid.uuid4().hex}"
+        with open(probe, "xb") as file:
+            file.write(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise TrainpipeError(
+            f"{directory} cannot be written: {error.strerror or error}.",
+            fix="Choose a folder that you can write, with --run-dir.",
+            errno=error.errno,
+        ) from error

@@ -1,0 +1,174 @@
+"""What must be the same for a run to continue, and what may change.
+
+Compared are the recipe, field by field, and the fingerprints of data, tokenizer and labels. Library versions
+and the git commit are only warned of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hf_trainpipe.errors import RecipeError, ResumeMismatch, closest
+
+__all__ = ["FREE", "Difference", "check_resume", "compare", "compare_versions"]
+
+FREE: Mapping[str, str] = {
+    "trackers": "a tracker reads the ledger and changes no number",
+    "hub": "the push comes after the last step",
+    "budget.log_every": "the ledger's spacing changes no weight",
+    "budget.keep_checkpoints": "rotation changes no weight",
+}
+"""Fields (with all below them) that may change without being asked, and why."""
+
+FINGERPRINTS = "fingerprints"
+_IMPLIED = {"recipe"}
+"""Fingerprints that are not compared: the recipe's fields are compared themselves, less the free ones."""
+_SHOWN_CHARACTERS = 60
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "(absent)"
+
+
+_ABSENT = _Absent()
+
+
+class Difference(NamedTuple):
+    """A field that differs from the interrupted run. ``str`` gives ``optim.peak_lr: 2e-05 -> 1e-05``."""
+
+    field: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_shorten(self.old)} -> {_shorten(self.new)}"
+
+
+def compare(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Collection[str] = frozenset()
+) -> list[Difference]:
+    """The fields that differ and may not, in the order of the recipe.
+
+    Args:
+        old: ``run.json`` of the interrupted run: ``{"recipe": {...}, "fingerprints": {...}}``.
+        new: The same for the run that is about to continue it.
+        allow: Fields that may differ, with all below them: ``optim.peak_lr``, ``optim``,
+            ``fingerprints.data``. ``data`` stands for the recipe's part and the fingerprint; ``tokenizer``
+            and ``labels`` likewise.
+    """
+    permitted = [*FREE, *(_normal(name) for name in allow)]
+    return [
+        difference
+        for difference in _differences(old, new)
+        if not any(_covers(name, difference.field) for name in permitted)
+    ]
+
+
+def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Collection[str] = frozenset()) -> list[str]:
+    """Refuse to continue a run that became another one.
+
+    Args:
+        old: ``run.json`` of the interrupted run; ``versions`` and ``git_commit`` are read too.
+        new: The same for this run.
+        allow: See :func:`compare`.
+
+    Returns:
+        Warnings: versions and commit that differ.
+
+    Raises:
+        ResumeMismatch: the fields that differ, and what to do; ``differences`` holds them.
+        RecipeError: ``allow`` names a field that neither run has.
+    """
+    known = {*_fields(old), *_fields(new)}
+    for name in allow:
+        if not any(_covers(_normal(name), field) for field in known):
+            raise RecipeError(
+                f"--allow-change {name}: there is no such field.{closest(_normal(name), known)}",
+                fix="Name a field as the refusal shows it, such as optim.peak_lr.",
+            )
+    differences = compare(old, new, allow=allow)
+    if differences:
+        flags = " ".join(f"--allow-change {difference.field}" for difference in differences)
+        listed = "\n".join(f"  {difference}" for difference in differences)
+        raise ResumeMismatch(
+            f"This run differs from the interrupted one in its directory:\n{listed}",
+            fix=f"Undo the change; or continue with it: {flags}\nor start another run: --run-dir OTHER",
+            differences=differences,
+        )
+    return compare_versions(old, new)
+
+
+def compare_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Warnings for ``versions`` (name -> version) and ``git_commit`` that differ; results may, slightly."""
+    before, now = old.get("versions") or {}, new.get("versions") or {}
+    changed = [("version of " + name, before.get(name), now.get(name)) for name in sorted({*before, *now})]
+    changed.append(("git commit", old.get("git_commit"), new.get("git_commit")))
+    return [
+        f"{what} changed since the run was interrupted: {first or '(none)'} -> {second or '(none)'}"
+        for what, first, second in changed
+        if first != second
+    ]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    yield from _walk("", old.get("recipe") or {}, new.get("recipe") or {})
+    before, now = (
+        {name: value for name, value in (run.get(FINGERPRINTS) or {}).items() if name not in _IMPLIED}
+        for run in (old, new)
+    )
+    yield from _walk(FINGERPRINTS, before, now)
+
+
+def _walk(where: str, old: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            below = f"{where}.{key}" if where else str(key)
+            yield from _walk(below, old.get(key, _ABSENT), new.get(key, _ABSENT))
+    elif _is_list(old) and _is_list(new) and len(old) == len(new):
+        for position, (before, now) in enumerate(zip(old, new, strict=True)):
+            yield from _walk(f"{where}[{position}]", before, now)
+    elif not _same(old, new):
+        yield Difference(where, old, new)
+
+
+def _fields(run: Mapping[str, Any]) -> Iterator[str]:
+    def leaves(where: str, value: Any) -> Iterator[str]:
+        yield where
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from leaves(f"{where}.{key}" if where else str(key), item)
+        elif _is_list(value):
+            for position, item in enumerate(value):
+                yield from leaves(f"{where}[{position}]", item)
+
+    for where, part in (("", run.get("recipe") or {}), (FINGERPRINTS, run.get(FINGERPRINTS) or {})):
+        yield from (name for name in leaves(where, part) if name)
+
+
+def _covers(name: str, field: str) -> bool:
+    candidates = (field, field.removeprefix(f"{FINGERPRINTS}."))
+    return any(re.match(rf"{re.escape(name)}($|[.\[])", candidate) for candidate in candidates)
+
+
+def _normal(name: str) -> str:
+    return name.strip().removeprefix("--").replace("-", "_")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) is not isinstance(new, bool):
+        return False
+    if isinstance(old, float) and isinstance(new, float) and old != old and new != new:
+        return True
+    return bool(list(old) == list(new)) if _is_list(old) and _is_list(new) else bool(old == new)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 4]} ..."

@@ -1,0 +1,169 @@
+"""One process a run directory.
+
+An flock(2) on ``run.lock``: the kernel releases it when its holder dies, however it dies, so there is no
+stale lock to remove. The file also says who holds it. Children do not inherit it: the descriptor is closed on
+exec, and closed in forked children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import weakref
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RunLocked, TrainpipeError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["RunLock"]
+
+_POLL_SECONDS = 0.1
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+class RunLock:
+    """The right to write into a run directory. Only rank 0 takes it.
+
+        with RunLock(run_directory / "run.lock"):
+            ...
+
+    Args:
+        path: The lock file. Its folder must exist; the file stays after the release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).absolute()
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock through this object."""
+        return self._descriptor is not None
+
+    def acquire(self, *, timeout: float = 0.0) -> None:
+        """Take the lock.
+
+        Args:
+            timeout: Seconds to wait for an owner that is about to end.
+
+        Raises:
+            RunLocked: another process holds it; carries its ``pid``, ``host``, ``boot_id`` and ``since``.
+            TrainpipeError: the file cannot be written, or the file system has no locks.
+        """
+        assert self._descriptor is None, "this lock is held already"
+        until = time.monotonic() + timeout
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise _locked(self.path) from None
+                    time.sleep(_POLL_SECONDS)
+            data = json.dumps(_myself()).encode() + b"\n"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, data, 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(self.path, error) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        _held.add(self)
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens if it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            _held.discard(self)
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _drop_in_child() -> None:
+    # A forked child shares the open file: as long as it lives the lock would outlive its owner. Closing the
+    # child's descriptor leaves the parent's lock as it is.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_drop_in_child)
+
+
+def _myself() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot_id": _boot_id(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _boot_id() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    for _ in range(5):  # the owner may be about to write its name
+        with contextlib.suppress(OSError, ValueError):
+            owner = json.loads(path.read_bytes())
+            if isinstance(owner, dict):
+                return owner
+        time.sleep(_POLL_SECONDS / 2)
+    return {}
+
+
+def _locked(path: Path) -> RunLocked:
+    owner = _owner(path)
+    pid, host, since = (owner.get(key) for key in ("pid", "host", "since"))
+    here = host == socket.gethostname()
+    stop = f"kill {pid}" if here else f"ssh {host} kill {pid}"
+    return RunLocked(
+        f"{path.parent} is in use by process {pid or '(unknown)'} on {host or '(unknown host)'} "
+        f"since {since or '(unknown)'}.",
+        fix=f"Wait until it ends, stop it ({stop}), or choose another folder with --run-dir."
+        if owner
+        else "Wait until it ends, or choose another folder with --run-dir.",
+        path=path,
+        pid=pid,
+        host=host,
+        boot_id=owner.get("boot_id"),
+        since=since,
+    )
+
+
+def _unusable(path: Path, error: OSError) -> TrainpipeError:
+    if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        return TrainpipeError(
+            f"{path} cannot be locked: {error.strerror}. Its file system has no locks.",
+            fix="Put the run directory on a file system with locks, with --run-dir.",
+        )
+    return TrainpipeError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        fix="Choose a folder that you can write, with --run-dir.",
+    )

@@ -1,0 +1,160 @@
+"""The manifest of a checkpoint: what it is, and the size and sha256 of each of its files.
+
+It is written last and carries a sha256 of itself, so that damage in it is told from a newer format: an
+intact manifest of a newer schema is refused, a damaged one is put into quarantine. Every later schema keeps
+``schema`` and ``sha256`` as they are. No time and no absolute path is in it: the same state gives the same
+bytes, and a run directory can be moved.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.checkpoint import plainjson
+from hf_trainpipe.checkpoint.atomic import Written, sha256_file
+from hf_trainpipe.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = [
+    "MANIFEST",
+    "MODEL",
+    "OPTIMIZER",
+    "RESERVED",
+    "SCHEMA",
+    "STATE",
+    "Broken",
+    "build",
+    "folder_name",
+    "read",
+    "render",
+    "verify",
+]
+
+SCHEMA = 1
+MANIFEST = "MANIFEST.json"
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+RESERVED = frozenset({"schema", "sha256", "step", "best_step", "run_uid", "files"})
+"""Fields that the store writes; the others are the caller's."""
+
+_OURS_TO_FIX = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of reading that say nothing about the checkpoint."""
+
+
+def folder_name(step: int) -> str:
+    """The name of the checkpoint after ``step`` optimizer steps."""
+    return f"step-{step:08d}"
+
+
+class Broken(Exception):
+    """A checkpoint cannot be trusted; the text says why."""
+
+
+def build(
+    *,
+    step: int,
+    best_step: int | None,
+    run_uid: str | None,
+    files: Mapping[str, Written],
+    extra: Mapping[str, Any],
+) -> bytes:
+    """The bytes of a manifest; ``extra`` holds the caller's fields (see :data:`RESERVED`)."""
+    body: dict[str, Any] = dict(extra)
+    body |= {
+        "schema": SCHEMA,
+        "step": step,
+        "best_step": best_step,
+        "run_uid": run_uid,
+        "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in files.items()},
+    }
+    return render(body)
+
+
+def render(body: Mapping[str, Any]) -> bytes:
+    """``body`` with the sha256 of itself, as the bytes of a manifest. A ``sha256`` in it is replaced."""
+    plain = {key: value for key, value in body.items() if key != "sha256"}
+    digest = hashlib.sha256(plainjson.dumps(plain, where="manifest")).hexdigest()
+    return plainjson.dumps(plain | {"sha256": digest}, where="manifest")
+
+
+def read(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
+    """Read the manifest of a checkpoint, without looking at its other files.
+
+    Args:
+        folder: A folder named ``step-%08d``.
+        run_uid: The run that it must belong to; None: any.
+
+    Raises:
+        Broken: missing, damaged, or not the manifest of this folder.
+        CheckpointError: intact, but of a newer schema or of another run.
+    """
+    try:
+        data = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise _unreadable(folder / MANIFEST, error) from error
+    try:
+        manifest = plainjson.loads(data)
+        intact = isinstance(manifest, dict) and render(manifest) == data
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Broken(f"{MANIFEST} is no JSON that this program wrote: {error}") from error
+    if not intact:
+        raise Broken(f"{MANIFEST} does not match its own sha256")
+    assert isinstance(manifest, dict)
+    schema = manifest.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise CheckpointError(
+            f"{folder.name} has checkpoint schema {schema}; this version reads up to {SCHEMA}.",
+            fix="Update hf_trainpipe to the version that wrote it, or start another run with --run-dir.",
+            schema=schema,
+        )
+    if schema != SCHEMA:
+        raise Broken(f"{MANIFEST} has the unknown schema {schema!r}")
+    if run_uid is not None and manifest.get("run_uid") != run_uid:
+        raise CheckpointError(
+            f"{folder.name} belongs to the run {manifest.get('run_uid')}, but this directory is the run {run_uid}.",
+            fix="Move the foreign checkpoint away, or name its own directory with --run-dir.",
+            expected=run_uid,
+            found=manifest.get("run_uid"),
+        )
+    step = manifest.get("step")
+    if not isinstance(step, int) or folder.name != folder_name(step):
+        raise Broken(f"{MANIFEST} says step {step}")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not {MODEL, OPTIMIZER, STATE} <= files.keys():
+        raise Broken(f"{MANIFEST} does not list all files")
+    return manifest
+
+
+def verify(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
+    """Check a whole checkpoint: manifest, then size and sha256 of each file. Returns the manifest.
+
+    Raises:
+        Broken: a file is missing or differs.
+        CheckpointError: of a newer schema, of another run, or unreadable for want of a permission.
+    """
+    manifest = read(folder, run_uid=run_uid)
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["size"]:
+                raise Broken(f"{name} has {size} bytes instead of {expected['size']}")
+            if sha256_file(path) != expected["sha256"]:
+                raise Broken(f"{name} does not match its sha256")
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return manifest
+
+
+def _unreadable(path: Path, error: OSError) -> Exception:
+    if error.errno in _OURS_TO_FIX:
+        return CheckpointError(f"{path} cannot be read: {error.strerror}.", fix="Make it readable and try again.")
+    if error.errno == errno.ENOENT:
+        return Broken(f"{path.name} is missing")
+    return Broken(f"{path.name} cannot be read: {error.strerror or error}")

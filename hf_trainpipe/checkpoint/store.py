@@ -1,0 +1,289 @@
+"""The checkpoints of a run: saved in front or behind, the newest valid one found again, old ones rotated.
+
+    <run directory>/checkpoints/            see :mod:`hf_trainpipe.checkpoint.folder`
+    <run directory>/latest.json best.json   for people and scripts; nothing here trusts them
+
+Checkpoints are ordered by step, never by time. One process writes
+(see :class:`~hf_trainpipe.checkpoint.lock.RunLock`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.checkpoint import atomic, tensors
+from hf_trainpipe.checkpoint.folder import QUARANTINE, Folder, free_name
+from hf_trainpipe.checkpoint.manifest import Broken, folder_name
+from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared, Snapshot
+from hf_trainpipe.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SaveFailed", "Store"]
+
+logger = logging.getLogger(__name__)
+
+_LATEST, _BEST = "latest.json", "best.json"
+
+
+class SaveFailed(CheckpointError):
+    """A save was given up; the checkpoints before it are as they were.
+
+    The run continues with a warning unless ``give_up`` is true. Carries ``step``, ``in_a_row`` (failed saves
+    since the last good one), ``give_up`` (they reached the store's limit) and ``errno`` (or None).
+    """
+
+    step: int
+    in_a_row: int
+    give_up: bool
+    errno: int | None
+
+
+class Store:
+    """The checkpoints of one run directory.
+
+    Args:
+        directory: The run's directory; created where it is missing.
+        keep: Newest checkpoints kept, 2 or more, besides the best.
+        run_uid: The run that checkpoints must belong to; None: not checked.
+        mode: "write" removes what a killed process left unfinished, so hold the run's lock. "read" changes
+            nothing on disk: damaged checkpoints are passed over where they are.
+        max_failures: Failed saves in a row at which ``SaveFailed.give_up`` becomes true.
+        on_quarantine: Called with the place of a damaged checkpoint and the reason; default: a log warning.
+
+    Raises:
+        TrainpipeError: mode is "write" and the directory cannot be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        run_uid: str | None = None,
+        mode: Literal["write", "read"] = "write",
+        max_failures: int = 3,
+        on_quarantine: Callable[[Path, str], None] | None = None,
+    ) -> None:
+        if keep < 2:
+            raise ValueError(f"keep: expected 2 or more, so that a damaged checkpoint has one before it; found {keep}.")
+        self.directory = Path(directory).absolute()
+        self.keep = keep
+        self.run_uid = run_uid
+        self.mode = mode
+        self.max_failures = max_failures
+        self.failures_in_a_row = 0
+        self._folder = Folder(
+            self.directory / "checkpoints",
+            run_uid=run_uid,
+            mode=mode,
+            on_quarantine=on_quarantine or _log_quarantine,
+        )
+        self._buffers = tensors.Buffers()
+        self._thread: threading.Thread | None = None
+        self._outcome: Path | BaseException | None = None
+        if mode == "write":
+            self._folder.prepare()
+            unfinished = tuple(f"{atomic.TEMPORARY}{name}-" for name in (_LATEST, _BEST))
+            for path in self.directory.iterdir():
+                if path.name.startswith(unfinished):
+                    path.unlink(missing_ok=True)
+
+    # Saving
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Write a checkpoint in this thread, after any that :meth:`save_async` is still writing.
+
+        A valid checkpoint of that step is kept as it is. Older ones are deleted only after the new one was
+        read back: the newest ``keep`` and the best stay.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            SaveFailed: disk full, read-only, input or output error; the run may continue.
+            TypeError: the state holds what JSON or safetensors cannot.
+        """
+        earlier = self._finish()
+        if isinstance(earlier, SaveFailed):
+            logger.warning("%s", earlier)
+        elif isinstance(earlier, BaseException):
+            raise earlier
+        self._check(snapshot)
+        return self._commit(Prepared.of(snapshot))
+
+    def save_async(self, snapshot: Snapshot) -> None:
+        """Copy the tensors and write them behind; returns after the copy. One save is in flight at most.
+
+        Raises:
+            SaveFailed: an earlier save failed; this one has been started all the same.
+            TypeError: the state holds what JSON or safetensors cannot.
+        """
+        earlier = self._finish()
+        if isinstance(earlier, BaseException) and not isinstance(earlier, SaveFailed):
+            raise earlier
+        self._check(snapshot)
+        prepared = Prepared.of(snapshot, buffers=self._buffers)
+
+        def write() -> None:
+            try:
+                self._outcome = self._commit(prepared)
+            except BaseException as error:
+                self._outcome = error
+
+        self._thread = threading.Thread(target=write, name=f"checkpoint-{snapshot.step}")
+        self._thread.start()
+        if isinstance(earlier, SaveFailed):
+            raise earlier
+
+    def wait(self) -> Path | None:
+        """Wait for the save in flight.
+
+        Returns:
+            The folder it wrote; None if there was none since the last call.
+
+        Raises:
+            SaveFailed: it failed.
+        """
+        outcome = self._finish()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    @property
+    def busy(self) -> bool:
+        """Whether a save is in flight."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # Loading
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, ascending. They are not verified."""
+        return self._folder.steps()
+
+    def latest(self) -> Checkpoint | None:
+        """The newest valid checkpoint; damaged ones on the way to it go into quarantine.
+
+        Returns:
+            None if this run never saved.
+
+        Raises:
+            CheckpointError: none is valid; or one is of a newer schema, or of another run.
+        """
+        self._settle()
+        for step in reversed(self.steps()):
+            if checkpoint := self._folder.open(step):
+                return checkpoint
+        if self._saved_before():
+            raise CheckpointError(
+                f"{self.directory} had checkpoints, but none is valid now. "
+                f"The reasons are in checkpoints/{QUARANTINE}.",
+                fix="Bring one back from a copy; or start from the beginning with --resume never.",
+                directory=self.directory,
+            )
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """The best checkpoint, as the newest valid one names it; None if there is none or it is damaged."""
+        newest = self.latest()
+        step = newest.manifest["best_step"] if newest else None
+        if newest is None or step is None or step == newest.step:
+            return newest if step is not None else None
+        return self._folder.open(step)
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint of ``step`` if it is valid, such as the one that rank 0 chose."""
+        self._settle()
+        return self._folder.open(step)
+
+    def set_aside(self) -> Path | None:
+        """Move all checkpoints to ``checkpoints.old-N`` (``--resume never``); None if there were none."""
+        self._settle()
+        if not self._saved_before():
+            return None
+        place = free_name(self.directory, "checkpoints.old")
+        for name in (_LATEST, _BEST):
+            (self.directory / name).unlink(missing_ok=True)
+        os.rename(self._folder.path, place)
+        self._folder.path.mkdir()
+        atomic.fsync_dir(self.directory)
+        return place
+
+    # Inside
+
+    def _check(self, snapshot: Snapshot) -> None:
+        assert self.mode == "write", "this store was opened for reading"
+        uid = snapshot.manifest.get("run_uid", self.run_uid)
+        if self.run_uid is not None and uid != self.run_uid:
+            raise ValueError(f"manifest: expected the run {self.run_uid}, found {uid}.")
+
+    def _finish(self) -> Path | BaseException | None:
+        """Wait for the save in flight and take its outcome."""
+        self._settle()
+        self._thread = None
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def _settle(self) -> None:
+        """Wait for the save in flight, leaving its outcome to :meth:`wait`."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _commit(self, prepared: Prepared) -> Path:
+        known = self._folder.open(prepared.step)
+        try:
+            path = known.path if known else self._folder.write(prepared)
+        except (OSError, Broken, CheckpointError) as error:
+            raise self._failed(prepared.step, error) from error
+        self.failures_in_a_row = 0
+        try:
+            self._point(prepared)
+            newest = self.steps()[-self.keep :]
+            self._folder.delete(keep={*newest, prepared.step, prepared.best_step})
+        except OSError as error:
+            logger.warning("step %d is saved, but tidying up after it failed: %s", prepared.step, error)
+        return path
+
+    def _failed(self, step: int, error: Exception) -> SaveFailed:
+        if isinstance(error, Broken):
+            self._folder.quarantine(step, f"read back after saving: {error}")
+        self.failures_in_a_row += 1
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return SaveFailed(
+            f"The checkpoint of step {step} could not be saved: {why}. Earlier ones are kept "
+            f"(failed saves in a row: {self.failures_in_a_row} of at most {self.max_failures}).",
+            fix=f"Free some space on the disk of {self.directory}, and see that it is healthy.",
+            step=step,
+            in_a_row=self.failures_in_a_row,
+            give_up=self.failures_in_a_row >= self.max_failures,
+            errno=getattr(error, "errno", None),
+        )
+
+    def _saved_before(self) -> bool:
+        quarantine = self._folder.path / QUARANTINE
+        quarantined = quarantine.is_dir() and any(quarantine.iterdir())
+        return bool(self.steps()) or quarantined or (self.directory / _LATEST).exists()
+
+    def _point(self, prepared: Prepared) -> None:
+        for name, step in ((_LATEST, prepared.step), (_BEST, prepared.best_step)):
+            if step is not None and self._folder.has(step):
+                pointer = {"step": step, "path": f"{self._folder.path.name}/{folder_name(step)}"}
+                if _read_json(self.directory / name) != pointer:
+                    atomic.write_json(self.directory / name, pointer)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _log_quarantine(place: Path, reason: str) -> None:
+    logger.warning("a damaged checkpoint was passed over: %s (%s)", place, reason)
