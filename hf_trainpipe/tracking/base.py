@@ -1,0 +1,176 @@
+"""What trackers share: the table of built-in kinds, a session that confirms, and specifications.
+
+A tracker lives in the follower process. The trainer describes it there as JSON, in
+``tracking/trackers.json`` of the run's directory, which ``track sync`` reads again later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.recipe import RunInfo, Session, Tracker
+from hf_trainpipe.tracking.ledger import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "KINDS",
+    "ConfirmingSession",
+    "artifacts_file",
+    "describe",
+    "load_spec",
+    "read_spec",
+    "write_spec",
+]
+
+KINDS: dict[str, str] = {
+    "Neptune": "hf_trainpipe.tracking.neptune:Neptune",
+}
+"""Built-in trackers: kind -> ``module:class``, imported where it is used."""
+
+
+class ConfirmingSession(Session):
+    """A session that knows what arrived. Points logged through it count as sent after :meth:`flush`.
+
+    With a plain :class:`~hf_trainpipe.recipe.Session`, a point counts as sent when ``log`` returns.
+    """
+
+    destination: str
+    """Where the points go. What was sent is recorded for each destination on its own."""
+    address: str | None = None
+    """Where a person finds the run."""
+    notice: str | None = None
+    """One line that a person reads when a destination is used for the first time."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return once the destination holds every point logged so far; raise where it does not."""
+
+    @abstractmethod
+    def last_steps(self, names: Iterable[str]) -> Mapping[str, int] | None:
+        """The last step the destination holds of each metric that it has; None: it cannot tell."""
+
+
+def tracking_folder(directory: Path) -> Path:
+    """``tracking/`` of a run's directory, created where it does not exist."""
+    folder = directory / "tracking"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def artifacts_file(directory: Path) -> Path:
+    """The list of files to upload: JSON lines ``{"path": ..., "time": ...}``."""
+    return directory / "tracking" / "artifacts.jsonl"
+
+
+def describe(tracker: Tracker) -> dict[str, Any]:
+    """A tracker as JSON: ``{"kind", "settings"}``, and ``"file"`` where a recipe defines its class.
+
+    Raises:
+        RecipeError: where the class is not a dataclass, or cannot be found again in a file.
+    """
+    kind = type(tracker)
+    if not hasattr(kind, "__dataclass_fields__"):
+        raise RecipeError(
+            f"trackers: expected a frozen dataclass, found {kind.__name__}.",
+            fix=f"Decorate {kind.__name__} with @dataclass(frozen=True).",
+        )
+    spec: dict[str, Any] = {"kind": kind.__qualname__, "settings": _settings(tracker)}
+    if KINDS.get(kind.__name__) == f"{kind.__module__}:{kind.__qualname__}":
+        return spec
+    try:
+        spec["file"] = str(Path(inspect.getfile(kind)).resolve(strict=True))
+    except (OSError, TypeError) as error:
+        raise RecipeError(
+            f"trackers: the file that defines {kind.__name__} cannot be found.",
+            fix="Define the tracker's class at the top level of the recipe file.",
+        ) from error
+    return spec
+
+
+def load_spec(spec: Mapping[str, Any]) -> Tracker:
+    """The reverse of :func:`describe`. The file of a recipe's own class is imported, that is, run.
+
+    Raises:
+        RecipeError: where the kind is unknown.
+    """
+    kind = str(spec["kind"])
+    if "file" in spec:
+        found: Any = _module_of(Path(spec["file"]))
+        for part in kind.split("."):
+            found = getattr(found, part)
+    elif kind in KINDS:
+        module, _, name = KINDS[kind].partition(":")
+        found = getattr(importlib.import_module(module), name)
+    else:
+        raise RecipeError(
+            f"trackers: expected one of {', '.join(sorted(KINDS))}, found {kind!r}.",
+            fix=f"Choose one of them.{closest(kind, KINDS)}",
+        )
+    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in spec["settings"].items()}
+    tracker: Tracker = found(**settings)
+    return tracker
+
+
+def write_spec(run: RunInfo, trackers: Sequence[Tracker]) -> None:
+    """Write ``tracking/trackers.json``: who the run is, and which trackers follow it. No secrets."""
+    content = {
+        "run": {"name": run.name, "uid": run.uid, "attempt": run.attempt, "recipe": dict(run.recipe)},
+        "trackers": [describe(tracker) for tracker in trackers],
+    }
+    text = json.dumps(content, indent=2, default=str)
+    replace_file(tracking_folder(run.directory) / "trackers.json", text.encode() + b"\n")
+
+
+def read_spec(directory: Path) -> tuple[RunInfo, list[dict[str, Any]]]:
+    """The reverse of :func:`write_spec`; the run is where the directory is now.
+
+    Raises:
+        RecipeError: where the directory holds no run with trackers.
+    """
+    path = directory / "tracking" / "trackers.json"
+    try:
+        content = json.loads(path.read_bytes())
+        run = content["run"]
+        info = RunInfo(run["name"], run["uid"], directory, int(run["attempt"]), run["recipe"])
+        return info, list(content["trackers"])
+    except FileNotFoundError as error:
+        raise RecipeError(
+            f"{directory}: expected a run with trackers, found no tracking/trackers.json.",
+            fix="Name the directory of a run whose recipe has trackers, such as runs/NAME.",
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"{path}: expected the description of a run's trackers, found {error!r}.",
+            fix="Train the run once more (it continues where it was): the file is written again.",
+        ) from error
+
+
+def _settings(tracker: Any) -> dict[str, Any]:
+    return dataclasses.asdict(tracker)
+
+
+def _module_of(path: Path) -> Any:
+    name = f"_trainpipe_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"{path}: expected a Python file.", fix="Define the tracker in the recipe file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while they are made
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec.loader.exec_module(module)
+    return module

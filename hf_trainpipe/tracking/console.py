@@ -1,0 +1,177 @@
+"""Progress on the console: one live line on a terminal, plain lines elsewhere.
+
+step 120/651  epoch 0.55  loss 0.4312  lr 4.2e-05  1,530 tok/s  left 3:12
+eval 120/651  epoch 0.55  accuracy 0.8612  loss 0.3911  best
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Console"]
+
+RATES = {"tokens_per_second": "tok/s", "examples_per_second": "ex/s", "steps_per_second": "steps/s"}
+HIDDEN = frozenset({"grad_norm"})
+REDRAW_SECONDS = 0.1
+
+
+class Console:
+    """Shows how a run goes. Every method returns at once, and does nothing outside the main process.
+
+    Args:
+        total_steps: Optimizer steps of the whole run.
+        is_main: Whether this process shows anything.
+        stream: Where to; None: standard error.
+        live: Redraw one line (True) or write plain lines (False); None: what the stream is.
+        clock: Seconds, for the time left.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        is_main: bool = True,
+        *,
+        stream: TextIO | None = None,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total_steps = total_steps
+        self._stream: TextIO | None = (stream if stream is not None else sys.stderr) if is_main else None
+        self._live = live if live is not None else _is_terminal(self._stream)
+        self._clock = clock
+        self._first_step = 0
+        self._started: float | None = None
+        self._paused = 0.0
+        self._asked: float | None = None
+        self._drawn_at = -math.inf
+        self._line = ""
+        self._values: Mapping[str, float] = {}
+
+    def start(self, step: int = 0) -> None:
+        """Begin to count; ``step`` is above 0 where a run continues."""
+        self._first_step = step
+        self._started = self._clock()
+        self._paused = 0.0
+
+    def tick(self, *, step: int, epoch: float) -> None:
+        """An optimizer step is done. Redraws the live line, ten times a second at most."""
+        self._resume()
+        if self._live and self._stream is not None and self._clock() - self._drawn_at >= REDRAW_SECONDS:
+            self._draw(self._format("step", self._values, step=step, epoch=epoch))
+
+    def step(self, values: Mapping[str, float], *, step: int, epoch: float) -> None:
+        """Show the numbers of a logging interval; names may carry their ``train/`` prefix."""
+        self._resume()
+        self._values = dict(values)
+        line = self._format("step", values, step=step, epoch=epoch)
+        if self._live:
+            self._draw(line)
+        else:
+            self._write(line + "\n")
+
+    def evaluation(
+        self, values: Mapping[str, float], *, step: int, best: bool = False, epoch: float | None = None
+    ) -> None:
+        """Show the scores of an evaluation on a line that stays."""
+        line = self._format("eval", values, step=step, epoch=epoch)
+        self.say(f"{line}  best" if best else line)
+
+    def pause(self) -> None:
+        """Leave out the time until the next step from the rate: an evaluation, a save."""
+        if self._asked is None:
+            self._asked = self._clock()
+
+    def say(self, text: str) -> None:
+        """Write a line that stays, above the live one."""
+        if self._live and self._line:
+            self._write(f"\r\x1b[2K{text}\n{self._line}")
+        else:
+            self._write(text + "\n")
+
+    def close(self) -> None:
+        """End the live line. Closing twice is fine."""
+        if self._live and self._line:
+            self._write("\n")
+        self._line = ""
+
+    def seconds_left(self, step: int) -> float | None:
+        """Estimate from the steps done since :meth:`start`; None before the first."""
+        done = step - self._first_step
+        if self._started is None or done <= 0:
+            return None
+        spent = self._clock() - self._started - self._paused
+        return max(spent, 0.0) / done * max(self.total_steps - step, 0)
+
+    def _resume(self) -> None:
+        if self._asked is not None:
+            self._paused += self._clock() - self._asked
+            self._asked = None
+
+    def _format(self, kind: str, values: Mapping[str, float], *, step: int, epoch: float | None) -> str:
+        width = len(str(self.total_steps))
+        parts = [f"{kind} {step:>{width}}/{self.total_steps}"]
+        if epoch is not None:
+            parts.append(f"epoch {epoch:.2f}")
+        rates: list[str] = []
+        for name, value in values.items():
+            short = name.rsplit("/", 1)[-1]
+            if short in RATES:
+                rates.append(f"{_rate(value)} {RATES[short]}")
+            elif short not in HIDDEN:
+                parts.append(f"{short} {_number(short, value)}")
+        parts += rates
+        left = self.seconds_left(step) if kind == "step" else None
+        if left is not None:
+            parts.append(f"left {_duration(left)}")
+        return "  ".join(parts)
+
+    def _draw(self, line: str) -> None:
+        columns = shutil.get_terminal_size((100, 24)).columns
+        self._line = line[: max(columns - 1, 20)]
+        self._drawn_at = self._clock()
+        self._write(f"\r\x1b[2K{self._line}")
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # a closed terminal or pipe does not end a run
+            self._stream = None
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _number(name: str, value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    if name in ("lr", "learning_rate") or (value != 0 and not 1e-3 <= abs(value) < 1e5):
+        return f"{value:.1e}" if value else "0"
+    return f"{value:.4f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds: ``3:12``, ``1:03:12``, ``2d 4:00:00``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}:{minute:02d}:{second:02d}"
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

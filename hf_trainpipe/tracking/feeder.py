@@ -1,0 +1,232 @@
+"""One tracker, fed from the ledger: at least what is new, at most once each point."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.tracking.base import ConfirmingSession, artifacts_file, load_spec, tracking_folder
+from hf_trainpipe.tracking.ledger import Point, Tail, parse_object, read
+from hf_trainpipe.tracking.state import Sent, StateFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from hf_trainpipe.recipe import RunInfo, Session
+
+__all__ = ["Feeder", "brief"]
+
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+LONGEST_WAIT_AT_THE_END_SECONDS = 2.0
+
+
+class Feeder:
+    """Sends the ledger of a run to one tracker, and keeps a record of what arrived.
+
+    Args:
+        run: What the tracker is told about the run.
+        spec: The tracker, as :func:`~hf_trainpipe.tracking.base.describe` wrote it.
+        position: Its place among the recipe's trackers.
+        say: Shows one line to the person.
+        log: Writes details to the follower's log.
+    """
+
+    def __init__(
+        self,
+        run: RunInfo,
+        spec: Mapping[str, Any],
+        *,
+        position: int,
+        say: Callable[[str], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self.run = run
+        self.kind = str(spec["kind"])
+        self.destination: str | None = None
+        self.num_sent = 0
+        self.done = threading.Event()
+        self.error: str | None = None
+        """What went wrong last; None where the last attempt went well."""
+        self._spec = spec
+        self._say = say
+        self._log = log
+        self._state = StateFile(tracking_folder(run.directory) / f"{self.kind}-{position}.json", kind=self.kind)
+        self._ledger = Tail(run.directory / "ledger.jsonl")
+        self._artifacts = Tail(artifacts_file(run.directory))
+        self._session: Session | None = None
+
+    def follow(self, ending: threading.Event, *, poll_s: float) -> None:
+        """Send what comes until ``ending`` is set and everything has arrived. Retries without limit."""
+        num_failures = 0
+        while True:
+            is_last = ending.is_set()  # asked first, so that what came before the end is not missed
+            if self.pump():
+                num_failures = 0
+                if is_last:
+                    break
+                ending.wait(poll_s)
+            else:
+                num_failures += 1
+                wait = min(FIRST_WAIT_SECONDS * 2.0 ** (num_failures - 1), LONGEST_WAIT_SECONDS)
+                if ending.is_set():
+                    time.sleep(min(wait, LONGEST_WAIT_AT_THE_END_SECONDS))
+                else:
+                    ending.wait(wait)
+        self.close()
+        self.done.set()
+
+    def pump(self) -> bool:
+        """Send what is new. False: the tracker failed; the next call connects anew."""
+        try:
+            if self._session is None:
+                self._connect()
+            while lines := self._ledger.read():
+                self._send([point for line in lines if (point := Point.from_line(line)) is not None])
+            self._upload()
+        except Exception as error:  # any tracker, any failure: the others and the run go on
+            self._fail(error)
+            return False
+        if self.error is not None:
+            self._say(f"{self.kind}: connected again.")
+            self.error = None
+        return True
+
+    def close(self) -> None:
+        """Close the session and the files; a failure is written to the log."""
+        self._ledger.rewind()
+        self._artifacts.rewind()
+        session, self._session = self._session, None
+        if session is not None:
+            try:
+                session.finish()
+            except Exception as error:
+                self._log(f"{self.kind}: finish: {error!r}")
+
+    def num_left(self) -> int:
+        """Finite points of the ledger that this tracker has not got."""
+        sent = self._sent() if self.destination is not None else Sent()
+        return sum(
+            math.isfinite(point.value) and not sent.has(point.name, point.step) for point in read(self._ledger.path)
+        )
+
+    @property
+    def address(self) -> str | None:
+        """Where a person finds the run."""
+        return self._sent().address if self.destination is not None else None
+
+    def _sent(self) -> Sent:
+        assert self.destination is not None
+        return self._state.sent(self.destination)
+
+    def _connect(self) -> None:
+        session = load_spec(self._spec).start(self.run)
+        self._session = session
+        self.destination = session.destination if isinstance(session, ConfirmingSession) else "default"
+        is_new = not self._state.knows(self.destination)
+        sent = self._sent()
+        if isinstance(session, ConfirmingSession):
+            if is_new and session.notice:
+                self._say(f"{self.kind}: {session.notice}")
+            sent.address = session.address
+            names = {point.name for point in read(self._ledger.path)} | set(sent.steps)
+            held = session.last_steps(sorted(names))
+            if held is not None:
+                sent.steps = dict(held)  # what the server holds counts, not what we remember
+        self._state.save()
+        self._ledger.rewind()
+        self._artifacts.rewind()
+        self._log(f"{self.kind}: connected to {self.destination} {sent.address or ''}")
+
+    def _send(self, points: Sequence[Point]) -> None:
+        session = self._session
+        assert session is not None
+        sent = self._sent()
+        steps = dict(sent.steps)
+        confirms = isinstance(session, ConfirmingSession)
+        num_fresh = 0
+        try:
+            for group in _by_step(points):
+                fresh = [p for p in group if p.name not in steps or p.step > steps[p.name]]
+                if not fresh:
+                    continue
+                step = fresh[0].step
+                session.log({p.name: p.value for p in fresh}, step=step, time=fresh[0].time)
+                steps.update({p.name: step for p in fresh})
+                num_fresh += len(fresh)
+                if not confirms:
+                    sent.steps = dict(steps)
+            if isinstance(session, ConfirmingSession) and num_fresh:
+                session.flush()
+                sent.steps = steps
+            self.num_sent += num_fresh
+        finally:
+            if num_fresh:
+                self._state.save()
+
+    def _upload(self) -> None:
+        session = self._session
+        assert session is not None
+        sent = self._sent()
+        while lines := self._artifacts.read():
+            for line in lines:
+                row = parse_object(line)
+                if row is None or not isinstance(row.get("path"), str):
+                    continue
+                path = self.run.directory / row["path"]
+                try:
+                    found = path.stat()
+                except OSError:
+                    self._log(f"{self.kind}: {row['path']} is not there and is not uploaded")
+                    continue
+                version = [found.st_size, found.st_mtime_ns]
+                if sent.artifacts.get(row["path"]) != version:
+                    session.artifact(path)
+                    if isinstance(session, ConfirmingSession):
+                        session.flush()
+                    sent.artifacts[row["path"]] = version
+                    self._state.save()
+
+    def _fail(self, error: Exception) -> None:
+        text = brief(error)
+        self._log(f"{self.kind}: {text}")
+        if self.error is None:
+            self._say(f"{self.kind}: {text}. The run goes on; the ledger keeps all, and sending is tried again.")
+        self.error = text
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(Exception):
+                session.finish()
+
+
+def brief(error: BaseException) -> str:
+    """An exception on one line, without colours: at most 200 characters."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("---", "==="))]
+    kind = type(error).__name__
+    first = next((line for line in lines if not line.startswith(kind)), "")
+    return (f"{kind}: {first}" if first else kind)[:200].rstrip(". ")
+
+
+def _by_step(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """Neighbouring points of one step that do not repeat a name."""
+    group: list[Point] = []
+    for point in points:
+        if group and (point.step != group[0].step or any(point.name == p.name for p in group)):
+            yield group
+            group = []
+        group.append(point)
+    if group:
+        yield group
+
+
+def stored_path(path: Path, directory: Path) -> str:
+    """A path as an artifact list holds it: relative where it lies inside the run's directory."""
+    path, directory = path.resolve(), directory.resolve()
+    return path.relative_to(directory).as_posix() if path.is_relative_to(directory) else str(path)

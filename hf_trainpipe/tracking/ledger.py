@@ -1,0 +1,280 @@
+"""The ledger: every number of a run, one JSON line each. It is the truth; trackers follow it.
+
+    {"step": 120, "epoch": 0.55, "name": "train/loss", "value": 0.4312, "attempt": 1, "time": 1767225600.1}
+
+There is one point for each (name, step), and the steps of a name grow. ``time`` is in seconds since
+the Unix epoch. JSON (RFC 8259) has no NaN or infinity: those values are the strings ``"NaN"``,
+``"Infinity"`` and ``"-Infinity"``, which Python's ``float`` reads back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time as clock
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+__all__ = ["Ledger", "Point", "Tail", "read", "series"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One number of a run."""
+
+    step: int
+    epoch: float
+    name: str
+    value: float
+    attempt: int
+    time: float
+    """Seconds since the Unix epoch."""
+
+    def to_line(self) -> bytes:
+        """One line of valid JSON, its newline included."""
+        value = self.value if math.isfinite(self.value) else _spell(self.value)
+        row = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "name": self.name,
+            "value": value,
+            "attempt": self.attempt,
+            "time": self.time,
+        }
+        return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self | None:
+        """Read one line; None where it is not a whole, well-formed point."""
+        row = parse_object(line)
+        if row is None:
+            return None
+        try:
+            return cls(
+                step=int(row["step"]),
+                epoch=float(row["epoch"]),
+                name=str(row["name"]),
+                value=float(row["value"]),
+                attempt=int(row["attempt"]),
+                time=float(row["time"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+class Ledger:
+    """The open ledger of a run, for its main process only.
+
+    A full disk does not end a run here: lines that cannot be written wait in memory and are tried
+    again at the next call. Only :meth:`flush` and :attr:`offset`, which a checkpoint relies on, raise.
+    """
+
+    def __init__(self, path: Path, *, attempt: int) -> None:
+        """Use :meth:`open`."""
+        self.path = path
+        self.attempt = attempt
+        self._last_step = {point.name: point.step for point in read(path)}
+        self._pending = b""
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._size = os.fstat(self._file).st_size
+
+    @classmethod
+    def open(cls, path: str | Path, *, attempt: int, truncate_to: int | None = None) -> Self:
+        """Open a ledger for appending, and cut off what the run will repeat.
+
+        Args:
+            path: The file; it is created where it does not exist.
+            attempt: Which attempt of the run writes, from 1.
+            truncate_to: Bytes to keep: the ``offset`` that the checkpoint recorded, 0 where the run
+                starts over, None to keep every whole line. A line torn by a crash is cut off in
+                any case. The shorter file replaces the longer one by a rename, so a crash leaves
+                one or the other.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            keep = _whole_lines(content if truncate_to is None else content[:truncate_to])
+            if keep < len(content):
+                replace_file(path, content[:keep])
+        return cls(path, attempt=attempt)
+
+    def log(self, values: Mapping[str, float], *, step: int, epoch: float) -> None:
+        """Append one line a value.
+
+        Raises:
+            ValueError: where a name already has a point at this step or a later one; nothing of
+                the call is written then.
+        """
+        now = clock.time()
+        points = [
+            Point(int(step), float(epoch), name, float(value), self.attempt, now) for name, value in values.items()
+        ]
+        for point in points:
+            last = self._last_step.get(point.name)
+            if last is not None and point.step <= last:
+                raise ValueError(
+                    f"{point.name}: expected a step after {last}, found step {point.step}. "
+                    "A metric has one point a step; log it once, and in the order of the steps."
+                )
+        for point in points:
+            self._last_step[point.name] = point.step
+        self._pending += b"".join(point.to_line() for point in points)
+        try:
+            self._write()
+        except OSError:
+            return  # kept in memory; the flush of the next checkpoint reports it
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far, for ``truncate_to`` of a later attempt.
+
+        Raises:
+            OSError: where lines wait that cannot be written.
+        """
+        self._write()
+        return self._size
+
+    def flush(self, *, fsync: bool = False) -> None:
+        """Write what waits; with ``fsync``, return once the device holds it.
+
+        Raises:
+            OSError: where the file cannot be written.
+        """
+        self._write()
+        if fsync:
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        """Write what waits, and close. Closing twice is fine."""
+        if self._file < 0:
+            return
+        try:
+            self._write()
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self) -> None:
+        """Write the pending lines whole, or not at all."""
+        rest = memoryview(self._pending)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(self._pending)
+        self._pending = b""
+
+
+class Tail:
+    """Follows a file of JSON lines that grows, and that a shorter one may replace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def read(self, *, num_lines: int = 1000) -> list[bytes]:
+        """The next whole lines, at most ``num_lines``; from the first one where the file was replaced."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return []
+        if self._file is not None:
+            held = os.fstat(self._file.fileno())
+            if held.st_ino != found.st_ino or held.st_dev != found.st_dev or found.st_size < self._file.tell():
+                self.rewind()
+        if self._file is None:
+            self._file = open(self.path, "rb")  # noqa: SIM115  held while it is followed
+        lines: list[bytes] = []
+        while len(lines) < num_lines:
+            start = self._file.tell()
+            line = self._file.readline()
+            if not line.endswith(b"\n"):
+                self._file.seek(start)
+                break
+            lines.append(line)
+        return lines
+
+    def rewind(self) -> None:
+        """Start again from the first line at the next read; until then, no file is open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read(path: str | Path) -> Iterator[Point]:
+    """Every point of a ledger, in the order in which they were logged. A missing file has none."""
+    try:
+        with open(path, "rb") as lines:
+            for line in lines:
+                point = Point.from_line(line)
+                if point is not None:
+                    yield point
+    except FileNotFoundError:
+        return
+
+
+def series(path: str | Path, name: str) -> list[tuple[int, float]]:
+    """The points of one metric: ``[(step, value), ...]``, by step."""
+    return [(point.step, point.value) for point in read(path) if point.name == name]
+
+
+def parse_object(line: bytes) -> dict[str, Any] | None:
+    """A JSON object that fills a whole line, or None."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file so that a crash leaves the old content or the new one, on the device."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _whole_lines(content: bytes) -> int:
+    """Bytes up to the end of the last line that is a point."""
+    end = len(content)
+    while end > 0:
+        end = content.rfind(b"\n", 0, end) + 1
+        start = content.rfind(b"\n", 0, end - 1) + 1 if end else 0
+        if end and Point.from_line(content[start:end]) is not None:
+            return end
+        end = start
+    return 0
+
+
+def _spell(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"

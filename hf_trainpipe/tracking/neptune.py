@@ -1,0 +1,194 @@
+"""Neptune. The hosted service ended on 5 March 2026; the client still works with a server of one's own.
+
+Environment:
+    NEPTUNE_API_TOKEN   the server's address and the credentials; without it, runs are kept offline
+    NEPTUNE_PROJECT     ``workspace/project``, where the recipe names none
+    NEPTUNE_MODE        ``offline`` or ``debug``: what ``mode="auto"`` then means
+    NEPTUNE_RETRIES_TIMEOUT, NEPTUNE_REQUEST_TIMEOUT
+                        seconds; 5 and 20 here unless set, in place of the client's 60 and 600
+
+The token stays in the environment: no file of the run holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.errors import MissingExtra, RecipeError
+from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.tracking.base import ConfirmingSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Neptune"]
+
+CLIENT_TIMEOUTS = {"NEPTUNE_RETRIES_TIMEOUT": "5", "NEPTUNE_REQUEST_TIMEOUT": "20"}
+MODES = ("auto", "offline", "async", "debug")
+OFFLINE_NOTICE = (
+    "offline, because NEPTUNE_API_TOKEN is not set. Neptune's hosted service ended on 5 March 2026; "
+    "with the token of a server of your own, `hf-trainpipe track sync RUN` sends this run to it."
+)
+STOP_SECONDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neptune(Tracker):
+    """Log to Neptune, or to files that hold the same.
+
+    A resumed run continues the Neptune run that carries its id. The recipe is under ``recipe/``,
+    the numbers under ``metrics/``, uploaded files under ``artifacts/``.
+
+    >>> Neptune(project="team/sst2").mode
+    'auto'
+    """
+
+    project: str | None = None
+    """``workspace/project``; None: NEPTUNE_PROJECT."""
+    mode: Literal["auto", "offline", "async", "debug"] = "auto"
+    """``auto`` is ``async`` with NEPTUNE_API_TOKEN and ``offline`` without. ``async`` sends to a server,
+    from a process of its own. ``debug`` stores nothing."""
+    name: str | None = None
+    """What Neptune calls the run; None: the recipe's name."""
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise RecipeError(
+                f"Neptune.mode: expected one of {', '.join(MODES)}, found {self.mode!r}.",
+                fix="Choose one of them.",
+            )
+        tags: object = self.tags
+        if isinstance(tags, str):
+            raise RecipeError(
+                f"Neptune.tags: expected a tuple of strings, found {self.tags!r}.",
+                fix=f"Write ({self.tags!r},).",
+            )
+
+    def start(self, run: RunInfo) -> ConfirmingSession:
+        """Connect; offline data go to ``.neptune`` of the current folder.
+
+        Raises:
+            MissingExtra: where the client is not installed.
+            RecipeError: where a server is to be used and no project is named.
+        """
+        mode = self._mode()
+        for name, value in CLIENT_TIMEOUTS.items():
+            os.environ.setdefault(name, value)  # the client reads them when it is imported
+        try:
+            import neptune
+        except ImportError as error:
+            raise MissingExtra("The Neptune client is not installed.", fix="pip install neptune") from error
+        if mode == "async" and not (self.project or os.environ.get("NEPTUNE_PROJECT")):
+            raise RecipeError(
+                "Neptune.project: expected workspace/project, found neither a setting nor NEPTUNE_PROJECT.",
+                fix='Write Neptune(project="workspace/project") or set NEPTUNE_PROJECT.',
+            )
+        connected = neptune.init_run(
+            project=self.project,
+            # The ledger is the queue. Here, in a process of its own, a call returns when the server
+            # has taken the point, so that what was sent is known.
+            mode="sync" if mode == "async" else mode,
+            custom_run_id=_run_id(run.uid),
+            name=self.name or run.name,
+            tags=list(self.tags),
+            source_files=[],
+            git_ref=False,
+            capture_stdout=False,
+            capture_stderr=False,
+            capture_hardware_metrics=False,
+            capture_traceback=False,
+        )
+        try:
+            return _NeptuneSession(connected, run, mode=mode, is_implied=self.mode == "auto")
+        except BaseException:
+            connected.stop(seconds=STOP_SECONDS)
+            raise
+
+    def _mode(self) -> str:
+        if self.mode != "auto":
+            return self.mode
+        asked = os.environ.get("NEPTUNE_MODE", "")
+        if asked in ("offline", "debug"):
+            return asked
+        return "async" if os.environ.get("NEPTUNE_API_TOKEN") else "offline"
+
+
+class _NeptuneSession(ConfirmingSession):
+    def __init__(self, connected: Any, run: RunInfo, *, mode: str, is_implied: bool) -> None:
+        self._run = connected
+        self._directory = run.directory
+        self._is_server = mode == "async"
+        self._waiting: dict[str, list[tuple[int, float, float]]] = {}
+        self.destination = mode
+        if self._is_server:
+            self.address = str(connected.get_url())
+            self.destination = self.address.rsplit("/e/", 1)[0]
+        elif mode == "offline" and is_implied and not os.environ.get("NEPTUNE_API_TOKEN"):
+            self.notice = OFFLINE_NOTICE
+        elif mode == "offline":
+            self.notice = "offline; the run is kept in .neptune of its folder."
+        parameters = dict(_flat(run.recipe))
+        last = next(reversed(parameters), None)
+        if last is not None and not (self._is_server and connected.exists(f"recipe/{last}")):
+            for name, value in parameters.items():
+                connected[f"recipe/{name}"] = value
+
+    def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
+        for name, value in values.items():
+            if math.isfinite(value):  # the client drops others
+                self._waiting.setdefault(name, []).append((step, value, time))
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for name, points in waiting.items():
+            steps, values, times = zip(*points, strict=True)
+            self._run[f"metrics/{name}"].extend(list(values), steps=list(steps), timestamps=list(times))
+        self._run.wait(disk_only=True)
+
+    def last_steps(self, names: Iterable[str]) -> dict[str, int] | None:
+        if not self._is_server:
+            return None
+        found: dict[str, int] = {}
+        for name in names:
+            field = f"metrics/{name}"
+            if self._run.exists(field):
+                table = self._run[field].fetch_values(include_timestamp=False, progress_bar=False)
+                if len(table):
+                    found[name] = int(table["step"].max())
+        return found
+
+    def artifact(self, path: Path) -> None:
+        inside = path.is_relative_to(self._directory)
+        name = path.relative_to(self._directory).as_posix() if inside else path.name
+        self._run[f"artifacts/{name}"].upload(str(path))
+
+    def finish(self) -> None:
+        self._run.stop(seconds=STOP_SECONDS)
+
+
+def _run_id(uid: str) -> str:
+    """Neptune takes ids of 36 characters at most."""
+    return uid if len(uid) <= 36 else hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    """Leaves of a JSON value by path, as Neptune's field types: None is "None", lists of scalars are JSON."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}/{key}" if name else str(key))
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
+        for position, item in enumerate(value):
+            yield from _flat(item, f"{name}/{position}")
+    elif isinstance(value, list | tuple):
+        yield name, json.dumps(list(value))
+    elif isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        yield name, value
+    else:
+        yield name, str(value)

@@ -1,0 +1,71 @@
+"""What was sent to a tracker, so that after a resume nothing is sent twice.
+
+``tracking/<kind>-<n>.json`` of the run's directory:
+
+    {"schema": 1, "kind": "Neptune", "destinations": {"offline": {"address": null,
+     "steps": {"train/loss": 120}, "artifacts": {"report.html": [4096, 1767225600000000000]}}}}
+
+A destination is a server's project, or ``offline``: a run kept offline is sent whole to a server later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Sent", "StateFile"]
+
+
+@dataclass
+class Sent:
+    """What one destination holds."""
+
+    address: str | None = None
+    steps: dict[str, int] = field(default_factory=dict)
+    """Metric -> highest step sent."""
+    artifacts: dict[str, list[int]] = field(default_factory=dict)
+    """File -> its size in bytes and modification time in nanoseconds when it was sent."""
+
+    def has(self, name: str, step: int) -> bool:
+        """Whether this point was sent."""
+        last = self.steps.get(name)
+        return last is not None and step <= last
+
+
+class StateFile:
+    """The file of one tracker; an unreadable one counts as empty."""
+
+    def __init__(self, path: Path, *, kind: str) -> None:
+        self.path = path
+        self.kind = kind
+        self.destinations: dict[str, Sent] = {}
+        try:
+            rows: Mapping[str, Any] = json.loads(path.read_bytes())["destinations"]
+            self.destinations = {name: Sent(**row) for name, row in rows.items()}
+        except (OSError, KeyError, TypeError, ValueError):
+            pass
+
+    def knows(self, destination: str) -> bool:
+        """Whether anything was recorded for a destination."""
+        return destination in self.destinations
+
+    def sent(self, destination: str) -> Sent:
+        """The record of a destination, to be changed and then saved."""
+        return self.destinations.setdefault(destination, Sent())
+
+    def save(self) -> None:
+        """Replace the file; a reader finds the old one or the new one."""
+        content = {
+            "schema": 1,
+            "kind": self.kind,
+            "destinations": {name: asdict(sent) for name, sent in self.destinations.items()},
+        }
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, self.path)
