@@ -1,0 +1,310 @@
+"""The model card: README.md of a package, with metadata that the Hub reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CardFacts", "render"]
+
+_LISTED_LABELS = 100
+_PIPELINES = {"tags": "token-classification"}
+_MODEL_CLASSES = {"tags": "AutoModelForTokenClassification"}
+_TASKS = {
+    "single_label": "gives each text one of {count} labels",
+    "multi_label": "gives each text any number of {count} labels",
+    "regression": "gives each text a number",
+    "tags": "marks words of a text with {count} tags",
+}
+_EXAMPLES: dict[str, tuple[str, str]] = {
+    "text": (
+        '["The parcel arrived on time.", "Nobody answers the phone."]',
+        '"The parcel arrived on time."',
+    ),
+    "pair": (
+        '[{"text": "A man plays a guitar.", "text_pair": "Somebody makes music."}]',
+        '"A man plays a guitar.", "Somebody makes music."',
+    ),
+    "words": (
+        '["Ada Lovelace lived in London.", {"words": ["She", "wrote", "programs", "."]}]',
+        '["Ada", "Lovelace", "lived", "in", "London", "."], is_split_into_words=True',
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card tells that the package itself does not. Everything is optional."""
+
+    language: str | Sequence[str] | None = None
+    """ISO 639-1 codes."""
+    license: str | None = None
+    """An identifier of the Hub, such as ``apache-2.0``."""
+    base_model: str | None = None
+    """Hub id, folder or resource that the training started from."""
+    base_revision: str | None = None
+    data: str | None = None
+    """One line: where the examples come from."""
+    dataset: str | None = None
+    """Hub id of the data set."""
+    dataset_config: str | None = None
+    dataset_revision: str | None = None
+    train_command: str | None = None
+    evaluate_command: str | None = None
+    seconds: float | None = None
+    """Wall-clock time of the training, in seconds."""
+    hardware: str | None = None
+    limits: Sequence[str] = ()
+    """Further sentences for the section on limits."""
+    trust_remote_code: bool = False
+
+
+def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    """The model card of the package that ``manifest`` (its trainpipe.json) describes, as Markdown."""
+    sections = (
+        ("How to use", _usage(manifest)),
+        ("Labels", _labels(manifest)),
+        ("Training data", _data(manifest, facts)),
+        ("Settings", _settings(manifest)),
+        ("Scores", _scores(manifest, facts)),
+        ("Preprocessing", _preprocessing(manifest)),
+        ("Limits", _limits(manifest, facts)),
+        ("Environment", _environment(manifest, facts)),
+        ("How to reproduce", _reproduce(manifest, facts)),
+    )
+    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections if text.strip())
+    head = f"# {manifest['name']}\n\n{_summary(manifest, facts)}"
+    return f"---\n{_metadata(manifest, facts)}\n---\n\n{head}\n\n{body}"
+
+
+def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    kind = manifest["decoder"]["kind"]
+    task = _PIPELINES.get(kind, "text-classification")
+    dataset = facts.dataset or _slug(str(manifest["name"]))
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=dataset,
+            dataset_name=facts.dataset or str(manifest["name"]),
+            dataset_config=facts.dataset_config,
+            dataset_split=split,
+            dataset_revision=facts.dataset_revision if facts.dataset else None,
+            metric_type=metric,
+            metric_name=metric,
+            metric_value=score["value"],
+            metric_args=_interval_args(score),
+        )
+        for split, scores in manifest["scores"].items()
+        for metric, score in scores.items()
+        if _is_number(score.get("value"))
+    ]
+    card = ModelCardData(
+        language=facts.language if isinstance(facts.language, str) else list(facts.language or ()) or None,
+        license=facts.license,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["hf-trainpipe"],
+        datasets=[facts.dataset] if facts.dataset else None,
+        base_model=facts.base_model if _is_hub_id(facts.base_model) else None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=str(manifest["name"]) if results else None,
+        eval_results=results or None,
+    )
+    return str(card.to_yaml(line_break="\n")).strip()
+
+
+def _interval_args(score: Mapping[str, Any]) -> dict[str, float] | None:
+    known = {name: score.get(name) for name in ("low", "high", "confidence")}
+    return {name: float(value) for name, value in known.items() if _is_number(value)} or None  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _is_hub_id(name: str | None) -> bool:
+    return name is not None and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
+def _cell(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    decoder = manifest["decoder"]
+    what = _TASKS.get(decoder["kind"], "answers requests").format(count=len(decoder["labels"]))
+    base = f", fine-tuned from `{facts.base_model}`" if facts.base_model else ""
+    revision = f" (revision `{facts.base_revision}`)" if facts.base_model and facts.base_revision else ""
+    pair = " It reads pairs of texts." if manifest["inputs"] == "pair" else ""
+    return f"A text model that {what}{base}{revision}.{pair} Trained and measured with hf-trainpipe."
+
+
+def _usage(manifest: Mapping[str, Any]) -> str:
+    handler_inputs, model_inputs = _EXAMPLES[manifest["inputs"]]
+    model_class = _MODEL_CLASSES.get(manifest["decoder"]["kind"], "AutoModelForSequenceClassification")
+    max_length = manifest["tokens"].get("max_length")
+    limit = f", max_length={max_length}" if max_length else ""
+    consent = allow = ""
+    if manifest.get("code"):
+        allow = ", allow_code=True"
+        consent = (
+            f"\nThis package brings code of its own (`{manifest['code']['file']}`), which loading it runs."
+            " Read it first.\n"
+        )
+    return f"""
+Install `requirements.txt`, go into this folder, and ask. The handler cleans, tokenises and decodes as in the
+evaluation below, and is the one that Inference Endpoints calls:
+{consent}
+```python
+import sys
+
+sys.path.insert(0, ".")  # the folder of this package
+from handler import EndpointHandler
+
+handler = EndpointHandler("."{allow})
+for answer in handler({{"inputs": {handler_inputs}}}):
+    print(answer)
+```
+
+Or only the network, without this package's preprocessing:
+
+```python
+from transformers import AutoTokenizer, {model_class}
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = {model_class}.from_pretrained(".")
+encoded = tokenizer({model_inputs}, truncation=True{limit}, return_tensors="pt")
+print(model(**encoded).logits)
+```
+"""
+
+
+def _labels(manifest: Mapping[str, Any]) -> str:
+    decoder = manifest["decoder"]
+    labels = decoder["labels"]
+    options = decoder.get("options") or {}
+    lines = []
+    if labels:
+        shown = labels[:_LISTED_LABELS]
+        lines.append(_table(("id", "label"), enumerate(shown)))
+        if len(labels) > len(shown):
+            lines.append(f"\nand {len(labels) - len(shown)} more, in `config.json`.")
+    elif decoder["kind"] == "regression":
+        lines.append("None: the answer is a number.")
+    if options:
+        lines.append(f"\nDecoding: {', '.join(f'{name} {_code(value)}' for name, value in options.items())}.")
+    return "\n".join(lines)
+
+
+def _code(value: object) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _data(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    lines = [facts.data] if facts.data else []
+    if facts.dataset:
+        config = f", {facts.dataset_config}" if facts.dataset_config else ""
+        lines.append(f"Data set: `{facts.dataset}`{config}.")
+    if facts.dataset_revision:
+        lines.append(f"Revision: `{facts.dataset_revision}`.")
+    table = _table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else ""
+    return "\n\n".join(part for part in ("\n".join(lines), table) if part)
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` as ``[("a.b", 1)]``."""
+    if isinstance(value, Mapping) and value:
+        return [pair for name, child in value.items() for pair in _flatten(child, f"{prefix}.{name}".lstrip("."))]
+    return [(prefix, value)]
+
+
+def _settings(manifest: Mapping[str, Any]) -> str:
+    chosen = ("model", "task", "tokens", "optim", "budget", "evaluation", "seed")
+    recipe = manifest["recipe"] or {}
+    rows = [row for name in chosen if name in recipe for row in _flatten(recipe[name], name)]
+    return _table(("setting", "value"), rows) if rows else ""
+
+
+def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    rows = []
+    for split, scores in manifest["scores"].items():
+        for metric, score in scores.items():
+            interval = "-"
+            if _is_number(score.get("low")) and _is_number(score.get("high")):
+                interval = f"{score['low']:.4f} to {score['high']:.4f}"
+                if _is_number(score.get("confidence")):
+                    interval += f" ({100 * score['confidence']:g} %)"
+            value = f"{score['value']:.4f}" if _is_number(score.get("value")) else "-"
+            rows.append((split, metric, value, interval, score.get("n", "-")))
+    if not rows:
+        return "None were computed."
+    command = facts.evaluate_command or "hf-trainpipe evaluate PACKAGE"
+    return (
+        f"{_table(('split', 'metric', 'value', 'interval', 'examples'), rows)}\n\n"
+        f"Intervals are percentiles of a bootstrap over the examples. Computed by `{command}`."
+    )
+
+
+def _preprocessing(manifest: Mapping[str, Any]) -> str:
+    lines = []
+    for number, step in enumerate(manifest["preprocessing"], start=1):
+        options = ", ".join(f"{name}={_code(value)}" for name, value in step.items() if name != "kind")
+        lines.append(f"{number}. {step['kind']}{f' ({options})' if options else ''}")
+    tokens = manifest["tokens"]
+    length = f"at most {tokens['max_length']}" if tokens.get("max_length") else "at most the model's maximum"
+    lines.append(f"\nTokens: {length}; longer texts: {tokens.get('overflow', 'truncate')}.")
+    if manifest.get("splitter"):
+        lines.append(f"Plain texts are split into words by `{_cell(manifest['splitter'])}`.")
+    return "\n".join(lines)
+
+
+def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    kind = manifest["decoder"]["kind"]
+    lines = ["The scores hold for texts like those of the evaluated splits; measure again on other sources."]
+    if kind != "regression":
+        lines.append("It knows only the labels above; a text that fits none of them is answered all the same.")
+        lines.append("Its scores per answer are outputs of the network and are not calibrated.")
+    if manifest["tokens"].get("overflow") == "truncate":
+        lines.append("The end of a text beyond the maximal length is not read.")
+    lines.append("It may repeat biases of its training data and of the model that it started from.")
+    if facts.trust_remote_code:
+        lines.append("The model that it started from brings code of its own, which ran in training.")
+    return "\n".join(f"- {line}" for line in (*lines, *facts.limits))
+
+
+def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    lines = [_table(("", "version"), manifest["versions"].items())] if manifest["versions"] else []
+    if facts.hardware:
+        lines.append(f"Hardware: {facts.hardware}.")
+    if facts.seconds is not None:
+        lines.append(f"Training took {facts.seconds:.0f} s.")
+    return "\n\n".join(lines)
+
+
+def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:
+    command = facts.train_command or "hf-trainpipe train RECIPE"
+    return f"""
+```
+{command}
+```
+
+The recipe as JSON, with its seed, is in `trainpipe.json`; `requirements.txt` pins the versions above.
+`hf-trainpipe verify` checks the files' hashes and that the answers are those recorded after training.
+"""

@@ -1,0 +1,161 @@
+"""Which files a package holds, their hashes, and its ``trainpipe.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "MANIFEST",
+    "RECORDED",
+    "RUNTIME",
+    "check_files",
+    "find_package",
+    "hash_file",
+    "hash_files",
+    "is_package_file",
+    "list_files",
+    "read_manifest",
+    "write_json",
+]
+
+MANIFEST = "trainpipe.json"
+RUNTIME = "trainpipe_runtime"
+RECORDED = "recorded.jsonl"
+"""Recorded predictions, in the run's directory: they hold texts and never enter a package."""
+
+_ALLOWED = re.compile(
+    r"""
+      README\.md | LICENSE(\.md|\.txt)? | NOTICE | trainpipe\.json | requirements\.txt
+    | config\.json | generation_config\.json
+    | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
+    | tokenizer\.json | tokenizer_config\.json | special_tokens_map\.json | added_tokens\.json
+    | vocab\.(txt|json) | merges\.txt | tokenizer\.model | spiece\.model | sentencepiece(\.bpe)?\.model
+    | chat_template\.jinja
+    | [A-Za-z_]\w*\.py
+    | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
+    """,
+    re.VERBOSE,
+)
+_CHUNK_BYTES = 1 << 20
+
+
+def is_package_file(name: str) -> bool:
+    """Whether ``name``, a path inside a package with ``/``, is one that a package may hold.
+
+    >>> [is_package_file(name) for name in ("model.safetensors", "trainpipe_runtime/words.py", ".env")]
+    [True, True, False]
+    """
+    return _ALLOWED.fullmatch(name) is not None
+
+
+def find_package(path: Path | str) -> Path:
+    """Return the package at ``path``: a package itself, or the ``package`` folder of a run.
+
+    Raises:
+        PackageError: where there is none; its exit code is 2, since nothing failed to reproduce.
+    """
+    path = Path(path)
+    for candidate in (path, path / "package"):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    if not path.exists():
+        raise PackageError(
+            f"{path} does not exist.",
+            fix="Name the folder of a package or of a run.",
+            path=str(path),
+            exit_code=2,
+        )
+    raise PackageError(
+        f"{path} is no package: neither {MANIFEST} nor package/{MANIFEST} is in it.",
+        fix="Name the folder of a package, or of a finished run; `hf-trainpipe package RUN` writes one.",
+        path=str(path),
+        exit_code=2,
+    )
+
+
+def read_manifest(package: Path) -> dict[str, Any]:
+    """Read and validate the ``trainpipe.json`` of ``package``.
+
+    Raises:
+        PackageError: if it is missing, not JSON, or of another schema.
+    """
+    from hf_trainpipe.runtime import schema
+    from hf_trainpipe.runtime.errors import SchemaError
+
+    try:
+        return schema.read(package).to_json()
+    except SchemaError as error:
+        raise PackageError(error.message, fix=error.fix, path=str(package)) from error
+
+
+def list_files(package: Path) -> tuple[list[str], list[str]]:
+    """List the files below ``package`` as ``(allowed, others)``, each sorted, with ``/``.
+
+    Byte code that Python leaves behind is in neither list. A link counts among the others: it may point
+    at anything.
+    """
+    allowed: list[str] = []
+    others: list[str] = []
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if "__pycache__" in path.parts or (path.is_dir() and not path.is_symlink()):
+            continue
+        regular = path.is_file() and not path.is_symlink()
+        (allowed if regular and is_package_file(name) else others).append(name)
+    return allowed, others
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_files(package: Path) -> dict[str, dict[str, Any]]:
+    """``{name: {"size", "sha256"}}`` of every file that a package holds, but ``trainpipe.json`` itself."""
+    return {
+        name: {"size": (package / name).stat().st_size, "sha256": hash_file(package / name)}
+        for name in list_files(package)[0]
+        if name != MANIFEST
+    }
+
+
+def check_files(package: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Compare the files of ``package`` with the hashes in its manifest; one sentence per difference."""
+    recorded: Mapping[str, Mapping[str, Any]] = manifest["files"]
+    found = hash_files(package)
+    problems = [f"{name} is missing" for name in recorded if name not in found]
+    problems += [f"{name} is not listed in {MANIFEST}" for name in found if name not in recorded]
+    for name, facts in found.items():
+        if name not in recorded:
+            continue
+        if facts["size"] != recorded[name]["size"]:
+            problems.append(f"{name} has {facts['size']} bytes, {recorded[name]['size']} were recorded")
+        elif facts["sha256"] != recorded[name]["sha256"]:
+            expected = recorded[name]["sha256"][:12]
+            problems.append(f"{name} has sha256 {facts['sha256'][:12]}, {expected} was recorded")
+    return sorted(problems)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON to ``path`` through a temporary name, so that readers see the old or the new file."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,88 @@
+"""Runs inside a fresh process that knows only a package: loads it by its own handler and answers.
+
+    python -I -B probe.py REQUEST.json ANSWER.json
+
+The request is ``{"package", "recorded": path or null, "allow_code"}``, the answer
+``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign"}``. This file imports the
+standard library and the package, nothing else: it also runs where hf_trainpipe is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+_EXAMPLES: dict[str, list[Any]] = {
+    "text": ["A short text.", "Another one, a little longer than the first."],
+    "pair": [{"text": "A short text.", "text_pair": "Another one."}],
+    "words": ["A short text.", {"words": ["Another", "one", "."]}],
+}
+
+
+def as_lists(outputs: Any, count: int) -> list[Any]:
+    """Outputs of a predictor as JSON, one entry for each of ``count`` inputs; None where it gives none.
+
+    ``[C]`` numbers for a text, ``[words][C]`` for tags.
+    """
+    rows: list[Any] = [None] * count
+    starts = outputs.word_starts
+    for position, example in enumerate(outputs.examples):
+        if starts is None:
+            rows[int(example)] = outputs.outputs[position].tolist()
+        else:
+            rows[int(example)] = outputs.outputs[int(starts[position]) : int(starts[position + 1])].tolist()
+    return rows
+
+
+def difference(left: Any, right: Any) -> float:
+    """The largest absolute difference of two nested lists; infinite where their shapes differ."""
+    if isinstance(left, list) and isinstance(right, list):
+        if len(left) != len(right):
+            return math.inf
+        return max((difference(*pair) for pair in zip(left, right, strict=True)), default=0.0)
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        gap = abs(left - right)
+        return gap if gap == gap else math.inf
+    return 0.0 if left is None and right is None else math.inf
+
+
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    """Load the package and compare; see the module's docstring."""
+    package = Path(request["package"])
+    if request["allow_code"]:
+        os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
+    sys.path.insert(0, str(package))  # as Inference Endpoints does
+    from handler import EndpointHandler  # type: ignore[import-not-found]
+
+    handler = EndpointHandler(str(package))
+    recorded: list[dict[str, Any]] = []
+    if request["recorded"]:
+        with open(request["recorded"], encoding="utf-8") as stream:
+            recorded = [json.loads(line) for line in stream if line.strip()]
+    manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
+    inputs = [line["input"] for line in recorded] or _EXAMPLES[manifest["inputs"]]
+    answers = handler({"inputs": inputs})
+    predictor = getattr(handler, "_handler", handler).predictor
+    gaps = [0.0]
+    if recorded:
+        outputs = as_lists(predictor.outputs(inputs), len(inputs))
+        gaps = [difference(row, line["output"]) for row, line in zip(outputs, recorded, strict=True)]
+    largest = max(gaps)
+    return {
+        "n": len(recorded),
+        "max_abs_diff": largest if math.isfinite(largest) else None,
+        "worst": gaps.index(largest),
+        "inputs": len(inputs),
+        "answers": len(answers),
+        "python": platform.python_version(),
+        "foreign": "hf_trainpipe" in sys.modules,
+    }
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))), encoding="utf-8")

@@ -1,0 +1,112 @@
+"""Finds what must not leave the house: tokens, keys, values of secret variables, and home paths."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Finding", "scan_files", "scan_text"]
+
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("a Hugging Face token", re.compile(r"\b(?:hf|hf_oauth|api_org)_[A-Za-z0-9]{16,}")),
+    ("a Neptune token", re.compile(r"eyJhcGlf[A-Za-z0-9+/_-]{8,}")),
+    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")),
+    ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")),
+    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})")),
+    ("a Google API key", re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
+    ("a Slack token", re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}")),
+    ("an API key", re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")),
+    ("a URL with a password", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']+:[^\s/:@\"']{3,}@[\w.-]")),
+    (
+        "a secret with its name",
+        re.compile(
+            r"\b[A-Z0-9_]*(?:API_KEY|API_TOKEN|SECRET_ACCESS_KEY|HF_TOKEN|HUB_TOKEN|SECRET|PASSWORD)"
+            r"[\"']?[ \t]*[=:][ \t]*[\"']?(?!os\.|env|\$|None|null)[^\s\"'${}()<>]{8,}"
+        ),
+    ),
+    ("a home path", re.compile(r"(?m)(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")),
+    ("a home path", re.compile(r"(?i)\b[A-Z]:\\{1,2}Users\\{1,2}[^\\\s\"']+")),
+)
+_BINARY = (".safetensors", ".model", ".onnx", ".data")
+_LARGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that must not be uploaded. The secret itself is not kept."""
+
+    file: str
+    line: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.kind}"
+
+
+def _secret_values(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    }
+
+
+def _own_home() -> str | None:
+    home = str(Path.home())
+    return home if home.count("/") + home.count("\\") >= 1 and len(home) > 3 else None
+
+
+def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = None) -> list[Finding]:
+    """Return what must not be uploaded in ``text``, in the order of its lines.
+
+    ``environment`` defaults to the process's own: the values of its variables whose names speak of tokens,
+    secrets, keys or passwords are searched for too, from 8 characters on.
+
+    >>> [str(finding) for finding in scan_text("x\\naws AKIAABCDEFGHIJKLMNOP", file="a.txt", environment={})]
+    ['a.txt, line 2: an AWS access key']
+    """
+    environment = os.environ if environment is None else environment
+    secrets = _secret_values(environment)
+    patterns = list(_PATTERNS)
+    if home := _own_home():
+        patterns.append(("a home path", re.compile(rf"(?m)(?<![\w.~-]){re.escape(home)}(?=[/\\\"'\s]|$)")))
+    for name, value in secrets.items():
+        forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+        pattern = re.compile("|".join(re.escape(form) for form in sorted(forms)))
+        patterns.append((f"the value of ${name}", pattern))
+    found = {
+        (text.count("\n", 0, match.start()) + 1, position, kind)
+        for position, (kind, pattern) in enumerate(patterns)
+        for match in pattern.finditer(text)
+    }
+    findings = [Finding(file, line, kind) for line, _, kind in sorted(found)]
+    return list(dict.fromkeys(findings))
+
+
+def _readable(path: Path) -> str:
+    if path.suffix == ".safetensors":  # the header is JSON and may carry metadata
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            return stream.read(min(size, _LARGEST_HEADER)).decode("utf-8", errors="replace")
+    if path.suffix in _BINARY:
+        return ""
+    return path.read_bytes().decode("utf-8", errors="replace")
+
+
+def scan_files(directory: Path, names: Iterable[str], *, environment: Mapping[str, str] | None = None) -> list[Finding]:
+    """Scan text files, and the headers of safetensors files, of ``directory``."""
+    findings: list[Finding] = []
+    for name in names:
+        findings.extend(scan_text(_readable(directory / name), file=name, environment=environment))
+        findings.extend(scan_text(name, file=name, environment=environment))
+    return findings

@@ -1,0 +1,155 @@
+"""Score a package on a split of its recipe's data: everything but the data comes from the package."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe import metrics
+from hf_trainpipe.errors import DataError, PackageError, closest
+from hf_trainpipe.package.layout import find_package
+from hf_trainpipe.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hf_trainpipe.data.encode import Columns
+    from hf_trainpipe.evaluation import SplitOutputs
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.runtime.decoding import Outputs
+    from hf_trainpipe.runtime.predictor import Predictor
+
+__all__ = ["evaluate", "raw_inputs"]
+
+_CHUNK = 10_000
+"""Inputs encoded at a time."""
+_USERS_MISTAKE = 2
+
+
+def evaluate(
+    package_dir: Path | str,
+    *,
+    recipe: Recipe,
+    split: str = "validation",
+    device: str | None = None,
+    allow_code: bool = False,
+) -> dict[str, Any]:
+    """Score the package ``package_dir`` (or the package of a run) on ``split`` of ``recipe.data``.
+
+    The metrics are those of the recipe, with bootstrap intervals over the examples.
+
+    Returns:
+        ``{"split", "n", "scores": {metric: {"value", "low", "high", "confidence", "n", "resamples"}}}``;
+        undefined numbers are None.
+
+    Raises:
+        DataError: if the data cannot be read, or has no such split.
+        PackageError: if there is no package, or its labels do not fit the task.
+    """
+    from hf_trainpipe.data.prepare import columns_of
+    from hf_trainpipe.data.targets import build_targets
+    from hf_trainpipe.evaluation import scorable
+    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.tasks.base import Labels
+
+    path = find_package(package_dir)
+    predictor = Predictor.load(path, device=device, allow_code=allow_code)
+    decoder = predictor.decoder
+    if decoder.kind != recipe.task.decoder:
+        raise PackageError(
+            f"{path} answers as {decoder.kind}, the recipe's task as {recipe.task.decoder}.",
+            fix="Use the recipe that the package was trained with.",
+            exit_code=_USERS_MISTAKE,
+        )
+    splits = recipe.data.splits()
+    if split not in splits:
+        raise DataError(
+            f"No split {split!r} in the data, but {', '.join(map(repr, splits))}.{closest(split, splits)}",
+            fix="Choose one of them with --split.",
+            split=split,
+        )
+    dataset = splits[split]
+    labels = Labels(tuple(decoder.labels))
+    targets = build_targets(recipe.task, labels, dataset, split)
+    inputs = raw_inputs(columns_of(recipe.task, dataset, targets))
+    outputs = _outputs(predictor, inputs)
+    predictions = scorable(
+        outputs,
+        SimpleNamespace(targets=targets),  # type: ignore[arg-type]
+        task=recipe.task,
+        labels=labels,
+        threshold=(decoder.options or {}).get("threshold"),
+    )
+    chosen = recipe.evaluation.select
+    names = [*((chosen,) if chosen else ()), *recipe.task.metrics(), *recipe.evaluation.metrics]
+    scores: dict[str, dict[str, Any]] = {
+        name: asdict(interval)
+        for name, interval in metrics.intervals(
+            predictions,
+            names,
+            confidence=recipe.evaluation.confidence,
+            resamples=recipe.evaluation.resamples,
+            seed=recipe.seed,
+        ).items()
+    }
+    external = [name for name in dict.fromkeys(names) if metrics.is_external(name)]
+    for name, value in metrics.score(predictions, external).items():
+        scores[name] = {"value": value, "low": None, "high": None, "n": len(predictions)}
+    return {"split": split, "n": len(predictions), "scores": _finite(scores)}
+
+
+def raw_inputs(columns: Columns) -> list[Any]:
+    """Columns of a data set in the forms that a handler takes."""
+    if columns.kind == "words":
+        return [{"words": list(words)} for words in columns.first]
+    if columns.second is not None:
+        pairs = zip(columns.first, columns.second, strict=True)
+        return [{"text": first, "text_pair": second} for first, second in pairs]
+    return list(columns.first)
+
+
+def _outputs(predictor: Predictor, inputs: list[Any]) -> SplitOutputs:
+    from hf_trainpipe.evaluation import SplitOutputs
+
+    examples, values = [], []
+    counts: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    for start in range(0, len(inputs), _CHUNK):
+        for first, part in _parts(predictor, inputs[start : start + _CHUNK], start):
+            examples.append(part.examples + first)
+            values.append(part.outputs)
+            if part.word_starts is not None and part.words is not None:
+                counts.append(np.diff(part.word_starts))
+                words.append(part.words)
+    if not counts:
+        return SplitOutputs(np.concatenate(examples), np.concatenate(values))
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return SplitOutputs(np.concatenate(examples), np.concatenate(values), starts, np.concatenate(words))
+
+
+def _parts(predictor: Predictor, inputs: list[Any], first: int) -> Iterator[tuple[int, Outputs]]:
+    """Outputs with the number of their first input.
+
+    A predictor refuses inputs that are too long where training dropped them (``overflow="drop"``): they
+    are found by halving and left out here too.
+    """
+    try:
+        yield first, predictor.outputs(inputs)
+    except InputError:
+        if predictor.info.tokens["overflow"] != "drop":
+            raise
+        if len(inputs) > 1:
+            half = len(inputs) // 2
+            yield from _parts(predictor, inputs[:half], first)
+            yield from _parts(predictor, inputs[half:], first + half)
+
+
+def _finite(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        metric: {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+        for metric, row in scores.items()
+    }

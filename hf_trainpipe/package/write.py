@@ -1,0 +1,275 @@
+"""Write a package: weights, tokenizer, handler, the runtime, trainpipe.json, requirements and model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hf_trainpipe.errors import PackageError
+from hf_trainpipe.package import layout
+from hf_trainpipe.package.card import CardFacts, render
+
+__all__ = ["requirements", "versions", "write"]
+
+_SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
+_HOME = re.compile(r"(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")
+
+
+def write(
+    directory: Path | str,
+    *,
+    model: Any,
+    tokenizer: Any,
+    task_info: Mapping[str, Any],
+    preprocessing_json: Sequence[Mapping[str, Any]] = (),
+    tokens: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    recipe_json: Mapping[str, Any] | None = None,
+    data_info: Mapping[str, Any] | None = None,
+    code_file: Path | None = None,
+    card: CardFacts | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    extra_requirements: Sequence[str] = (),
+) -> Path:
+    """Write the package ``directory``; an earlier one is replaced in one step once the new one is complete.
+
+    Paths below a home folder in the recipe, the data description and the card are written with ``~``.
+
+    Args:
+        model: A transformers model (not wrapped for training), on any device.
+        tokenizer: Its fast tokenizer.
+        task_info: ``{"decoder": {"kind", "labels", "options"}, "inputs": "text"|"pair"|"words",
+            "splitter": str|None}``.
+        preprocessing_json: The steps as ``runtime.preprocessing.steps_to_json`` gives them.
+        tokens: ``{"max_length", "overflow", "stride"}``.
+        scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.
+        recipe_json: The recipe, as run.json holds it.
+        data_info: Facts about the training data: description, revisions, fingerprints, numbers of rows.
+        code_file: A recipe file whose classes the package needs; it travels under its own name.
+        card: What the model card tells beyond that.
+        name: Name of the package; None: the recipe's.
+        extra_requirements: Further lines of requirements.txt, for what ``code_file`` imports.
+
+    Returns:
+        ``directory`` as a path.
+
+    Raises:
+        PackageError: if a spaCy pipeline cannot be pinned, the code file's name collides, or the model's
+            outputs do not match the labels.
+    """
+    directory = Path(directory)
+    facts = card if isinstance(card, CardFacts) else CardFacts(**dict(card or {}))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    _clean_up(directory)
+    temporary = directory.with_name(f".tmp-{directory.name}-{os.getpid()}")
+    temporary.mkdir()
+    try:
+        _save_model(temporary, model, tokenizer, labels=tuple(task_info["decoder"]["labels"]))
+        _copy_runtime(temporary)
+        code = _copy_code(temporary, code_file)
+        lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
+        (temporary / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        manifest = {
+            "schema": 1,
+            "name": name or (recipe_json or {}).get("name") or directory.resolve().parent.name,
+            "decoder": {"options": {}, **task_info["decoder"]},
+            "inputs": task_info["inputs"],
+            "splitter": task_info.get("splitter"),
+            "preprocessing": [dict(step) for step in preprocessing_json],
+            "tokens": dict(tokens),
+            "scores": _finite({split: dict(values) for split, values in (scores or {}).items()}),
+            "recipe": _without_home(_finite(dict(recipe_json or {}))),
+            "data": _without_home(_finite(dict(data_info or {}))),
+            "versions": versions(lines),
+            "files": {},
+            "code": code,
+            "verified": None,
+        }
+        readme = _without_home(render(manifest, facts))
+        (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+        _refuse_strangers(temporary)
+        manifest["files"] = layout.hash_files(temporary)
+        layout.write_json(temporary / layout.MANIFEST, manifest)
+        layout.read_manifest(temporary)
+        _sync(temporary)
+        _replace(directory, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, splitter: Any = None) -> list[str]:
+    """Pins of what the package imports, at the installed versions; spaCy only where a step uses it.
+
+    Raises:
+        PackageError: if a spaCy pipeline is not an installed package.
+    """
+    pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _SERVED_WITH]
+    pipelines = {str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline")}
+    kind = splitter.get("kind") if isinstance(splitter, Mapping) else splitter
+    if kind and kind not in ("regex", "whitespace"):
+        pipelines.add(str(kind))
+    if pipelines:
+        pins.append(f"spacy=={metadata.version('spacy')}")
+    pins += [_pin_pipeline(name) for name in sorted(pipelines) if not name.startswith("blank:")]
+    return pins
+
+
+def _pin_pipeline(name: str) -> str:
+    try:
+        distribution = metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
+        raise PackageError(
+            f"The spaCy pipeline {name!r} is not an installed package, so that a package cannot name it.",
+            fix=f"Install it (`python -m spacy download {name}`), or use `blank:LANGUAGE`.",
+            pipeline=name,
+        ) from None
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    url = str(origin.get("url", ""))
+    if url.startswith("https://") and "@" not in url.split("/")[2]:
+        return f"{distribution.metadata['Name']} @ {url}"
+    return f"{distribution.metadata['Name']}=={distribution.version}"
+
+
+def versions(pins: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of Python and of the packages that ``pins`` names; local version suffixes included."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for pin in pins:
+        name = re.split(r"[\s=<>!~@\[;]", pin, maxsplit=1)[0]
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[str, ...]) -> None:
+    outputs = int(model.config.num_labels)
+    if labels and outputs != len(labels):
+        raise PackageError(
+            f"The model has {outputs} outputs, the task {len(labels)} labels.",
+            fix="Build the model with the task's model_options(labels).",
+        )
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    path = directory / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if labels:
+        config["id2label"] = {str(position): label for position, label in enumerate(labels)}
+        config["label2id"] = {label: position for position, label in enumerate(labels)}
+    config.pop("_name_or_path", None)
+    layout.write_json(path, config)
+    path = directory / "tokenizer_config.json"
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        layout.write_json(path, {key: value for key, value in config.items() if key != "name_or_path"})
+
+
+def _copy_runtime(directory: Path) -> None:
+    from hf_trainpipe import runtime
+    from hf_trainpipe.runtime.handler import ROOT_HANDLER
+
+    source = Path(str(runtime.__file__)).parent
+    for path in sorted(source.rglob("*.py")):
+        target = directory / layout.RUNTIME / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (directory / "handler.py").write_text(ROOT_HANDLER, encoding="utf-8", newline="\n")
+
+
+def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None:
+    if code_file is None:
+        return None
+    target = directory / code_file.name
+    if target.exists() or not layout.is_package_file(target.name):
+        raise PackageError(
+            f"{code_file.name} cannot travel in the package: the name is taken, or no module has it.",
+            fix="Rename the recipe file; letters, digits and '_' are fine, and `handler.py` is taken.",
+        )
+    shutil.copyfile(code_file, target)
+    return {"file": target.name, "sha256": layout.hash_file(target)}
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with NaN and infinities as None: JSON has neither."""
+    if isinstance(value, Mapping):
+        return {name: _finite(child) for name, child in value.items()}
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def _without_home(value: Any) -> Any:
+    """``value`` with home folders in its strings written as ``~``."""
+    if isinstance(value, Mapping):
+        return {name: _without_home(child) for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_home(child) for child in value]
+    if isinstance(value, str):
+        home = str(Path.home())
+        if len(home) > 3:
+            value = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?=[/\\\"'\s`]|$)", "~", value)
+        return _HOME.sub("~", value)
+    return value
+
+
+def _refuse_strangers(directory: Path) -> None:
+    _, others = layout.list_files(directory)
+    if others:
+        raise PackageError(
+            f"The model or tokenizer saved files that a package does not hold: {', '.join(others)}.",
+            fix="Use a model with safetensors weights and a fast tokenizer.",
+            files=others,
+        )
+
+
+def _sync(directory: Path) -> None:
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _old(directory: Path) -> Path:
+    return directory.with_name(f".old-{directory.name}")
+
+
+def _clean_up(directory: Path) -> None:
+    """Finish or undo what a killed process left beside ``directory``."""
+    if _old(directory).exists():
+        if directory.exists():
+            shutil.rmtree(_old(directory))
+        else:
+            os.rename(_old(directory), directory)
+    for path in directory.parent.glob(f".tmp-{directory.name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _replace(directory: Path, temporary: Path) -> None:
+    if directory.exists():
+        os.rename(directory, _old(directory))
+    os.rename(temporary, directory)
+    shutil.rmtree(_old(directory), ignore_errors=True)
+    descriptor = os.open(directory.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

