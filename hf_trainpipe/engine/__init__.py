@@ -1,0 +1,1 @@
+"""How a step is computed: threads, precision, optimizer, schedule, randomness."""

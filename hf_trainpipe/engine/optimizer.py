@@ -1,0 +1,90 @@
+"""AdamW with groups: what decays, what learns more slowly, what stays frozen."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hf_trainpipe.recipe import Optim
+
+__all__ = ["build_optimizer", "depth_of", "freeze"]
+
+LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
+EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|word_embeddings|embed_tokens)\.")
+ENCODER_NORM = re.compile(r"(?:^|\.)(?:final_norm|ln_f|emb_norm)\.")
+
+
+def depth_of(name: str, *, num_layers: int) -> int:
+    """How deep a parameter lies: 0 for embeddings, 1.. for layers, ``num_layers + 1`` for the head.
+
+    >>> depth_of("bert.encoder.layer.3.output.dense.weight", num_layers=6)
+    4
+    """
+    found = LAYER.search(name)
+    if found:
+        return int(found.group(1)) + 1
+    if EMBEDDINGS.search(name):
+        return 0
+    return num_layers if ENCODER_NORM.search(name) else num_layers + 1
+
+
+def _num_layers(model: torch.nn.Module) -> int:
+    found = [LAYER.search(name) for name, _ in model.named_parameters()]
+    return max((int(match.group(1)) + 1 for match in found if match), default=0)
+
+
+def freeze(model: torch.nn.Module, optim: Optim) -> None:
+    """Switch off gradients of the embeddings and of the first layers, as the recipe says."""
+    if not optim.freeze_embeddings and optim.freeze_layers == 0:
+        return
+    num_layers = _num_layers(model)
+    if optim.freeze_layers > num_layers:
+        raise RecipeError(
+            f"optim.freeze_layers: the model has {num_layers} layers, found {optim.freeze_layers}.",
+            fix=f"Set optim.freeze_layers to {num_layers} or less.",
+        )
+    for name, parameter in model.named_parameters():
+        depth = depth_of(name, num_layers=num_layers)
+        if (depth == 0 and optim.freeze_embeddings) or 1 <= depth <= optim.freeze_layers:
+            parameter.requires_grad_(False)
+
+
+def _no_decay(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Biases and normalisation weights: all one-dimensional parameters of a transformer."""
+    return parameter.ndim <= 1 or name.endswith(".bias")
+
+
+def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; each group carries ``scale``, its share of the rate."""
+    import torch
+
+    num_layers = _num_layers(model)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        depth = depth_of(name, num_layers=num_layers) if optim.layer_decay < 1.0 else num_layers + 1
+        plain = _no_decay(name, parameter)
+        group = groups.setdefault(
+            (depth, plain),
+            {
+                "params": [],
+                "weight_decay": 0.0 if plain else optim.weight_decay,
+                "scale": optim.layer_decay ** (num_layers + 1 - depth),
+            },
+        )
+        group["params"].append(parameter)
+    if not groups:
+        raise RecipeError("Every parameter is frozen.", fix="Lower optim.freeze_layers.")
+    return torch.optim.AdamW(
+        [groups[key] for key in sorted(groups)],
+        lr=optim.peak_lr,
+        betas=optim.betas,
+        eps=optim.eps,
+        fused=True,
+    )

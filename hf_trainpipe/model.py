@@ -1,0 +1,193 @@
+"""The model and the tokenizer of a recipe: resolved, checked and loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.resources import check_sha256, require_weights, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+    from hf_trainpipe.recipe import Pretrained, Tokens
+    from hf_trainpipe.tasks.base import Labels, Task
+
+__all__ = ["ModelFacts", "build_model", "load_config", "load_tokenizer", "model_facts", "usable_length"]
+
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
+            "classifier_dropout", "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
+            "summary_last_dropout", "activation_dropout")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a configuration tells without loading weights."""
+
+    parameters: int
+    encoder_parameters: int
+    """Without the embedding tables: what a token is multiplied with."""
+    layers: int
+    hidden: int
+    vocab_size: int | None
+    max_length: int
+    architecture: str
+
+
+def _local(name: str) -> str | None:
+    """The folder that a model name means, or None for a Hub id."""
+    if name.startswith(("package:", ".", "/", "~")) or os.path.exists(name):
+        return str(resolve(name))
+    return None
+
+
+def _hub_error(name: str, error: Exception, *, what: str) -> RecipeError:
+    return RecipeError(
+        f"model.name: expected the Hub id of a model, a folder or package:NAME/folder; {name!r} is no folder "
+        f"here, and its {what} could not be had from the Hub ({type(error).__name__}).",
+        fix="Check the spelling and the network connection; with HF_HUB_OFFLINE=1 the model must be in the "
+        "cache. A private model needs HF_TOKEN. A local folder is given by its path.",
+        field="model.name",
+    )
+
+
+def _from_pretrained(loader: Any, name: str, *, what: str, **options: Any) -> Any:
+    """Load something by a name that may be a folder, turning the many ways to fail into one screen."""
+    local = _local(name)
+    if local is not None:
+        options.pop("revision", None)
+        try:
+            return loader.from_pretrained(local, local_files_only=True, **options)
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"model.name: the folder {name!r} holds no usable {what}: {str(error).splitlines()[0]}",
+                fix="Point model.name to a folder made by save_pretrained, or set model.tokenizer.",
+                field="model.name",
+            ) from None
+    try:
+        return loader.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise _hub_error(name, error, what=what) from None
+
+
+def _common(model: Pretrained) -> dict[str, Any]:
+    return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+
+
+def load_config(model: Pretrained) -> Any:
+    """The configuration of a model, without its weights."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, model.name, what="configuration", **_common(model))
+
+
+def load_tokenizer(model: Pretrained) -> Any:
+    """The fast tokenizer of a model; decoders without a padding token are given one.
+
+    Raises:
+        RecipeError: there is none, or only a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    name = model.tokenizer or model.name
+    options = _common(model) if model.tokenizer is None else {}
+    tokenizer = _from_pretrained(AutoTokenizer, name, what="tokenizer", **options)
+    if not tokenizer.is_fast:
+        raise RecipeError(
+            f"model.tokenizer: expected a fast tokenizer, found the slow {type(tokenizer).__name__}.",
+            fix="Convert it to tokenizer.json, or choose a model that has one.",
+            field="model.tokenizer",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def usable_length(config: Any, tokenizer: Any) -> int:
+    """Tokens that one input of the model may hold, special tokens included."""
+    limits = [getattr(config, "max_position_embeddings", None), getattr(config, "n_positions", None)]
+    found = [int(limit) for limit in limits if limit]
+    # RoBERTa and its kin count positions from padding_idx + 1.
+    if found and config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
+        found = [limit - (config.pad_token_id or 0) - 1 for limit in found]
+    if tokenizer.model_max_length and tokenizer.model_max_length < 1_000_000:
+        found.append(int(tokenizer.model_max_length))
+    return min(found, default=512)
+
+
+def max_length(tokens: Tokens, limit: int) -> int:
+    """The recipe's ``tokens.max_length``, held against what the model can take."""
+    if tokens.max_length is None:
+        return limit
+    if tokens.max_length > limit:
+        raise RecipeError(
+            f"tokens.max_length: the model takes at most {limit} tokens, found {tokens.max_length}.",
+            fix=f"Set tokens.max_length to {limit} or less, or to None; tokens.overflow='window' keeps the "
+            "whole of longer texts.",
+            field="tokens.max_length",
+        )
+    return tokens.max_length
+
+
+def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -> ModelFacts:
+    """Count parameters on the meta device: no weights are read and no memory is taken."""
+    import torch
+
+    config = load_config(model)
+    config.num_labels = max(1, num_labels)
+    with torch.device("meta"):
+        empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
+    total = sum(parameter.numel() for parameter in empty.parameters())
+    embeddings = sum(module.weight.numel() for module in empty.modules() if isinstance(module, torch.nn.Embedding))
+    return ModelFacts(
+        parameters=total,
+        encoder_parameters=total - embeddings,
+        layers=int(getattr(config, "num_hidden_layers", 0) or 0),
+        hidden=int(getattr(config, "hidden_size", 0) or 0),
+        vocab_size=getattr(config, "vocab_size", None),
+        max_length=limit,
+        architecture=type(empty).__name__,
+    )
+
+
+def build_model(model: Pretrained, task: Task, labels: Labels) -> torch.nn.Module:
+    """Load the weights in fp32 with a head for the task; the head comes from torch's generator.
+
+    Raises:
+        RecipeError: the folder has no weights, their sha256 differs, or only pickles are offered.
+    """
+    from transformers.utils import logging
+
+    local = _local(model.name)
+    if local is not None:
+        weights = require_weights(resolve(model.name))
+        if model.sha256 is not None:
+            check_sha256(weights, model.sha256)
+    config = load_config(model)
+    if model.dropout is not None:
+        for name in DROPOUTS:
+            if getattr(config, name, None) is not None:
+                setattr(config, name, model.dropout)
+    for name, value in task.model_options(labels).items():
+        setattr(config, name, value)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # a new head is what a task wants; no need to warn of it
+    logging.disable_progress_bar()
+    try:
+        loaded: torch.nn.Module = _from_pretrained(
+            task.model_class(),
+            model.name,
+            what="safetensors weights",
+            config=config,
+            use_safetensors=True,
+            dtype="float32",
+            **_common(model),
+        )
+    finally:
+        logging.set_verbosity(level)
+    loaded_config: Any = loaded.config
+    if getattr(loaded_config, "pad_token_id", None) is None:
+        loaded_config.pad_token_id = load_tokenizer(model).pad_token_id
+    return loaded

@@ -1,0 +1,197 @@
+"""A plan: what follows from a recipe, its data and the machine. No weights are loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.engine.device import Precision, choose_precision, num_threads
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model import ModelFacts, load_config, load_tokenizer, max_length, model_facts, usable_length
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["Plan", "make_plan", "show", "show_json"]
+
+CPU_TOKENS = 1024
+GPU_TOKENS = 16_384
+OPTIMIZER_BYTES = 12
+"""Bytes a parameter takes beside its weight: gradient and AdamW's two moments, all in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Derived consequences of a recipe. Units are in the names."""
+
+    num_examples: int
+    world_size: int
+    examples_per_step: int
+    examples_per_rank: int
+    """Examples of a step that one rank computes, at most."""
+    micro_batch_tokens: int
+    micro_batch_examples: int | None
+    accumulation: int
+    """Micro-batches a rank runs a step, as forecast from the mean length."""
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    evaluate_every: int
+    save_every: int
+    max_length: int
+    precision: Precision
+    threads: int
+    parameters: int
+    architecture: str
+    memory_bytes: int
+    """Weights, gradients and optimizer state of one rank; activations come on top."""
+    flops_per_step: float | None = None
+    """Matrix products of one step over all ranks, forward and backward."""
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether an evaluation follows step ``step`` (counted from 1)."""
+        return step % self.evaluate_every == 0 or step == self.total_steps
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint follows step ``step`` (counted from 1)."""
+        return step % self.save_every == 0 or step == self.total_steps
+
+    def lines(self) -> list[str]:
+        """The plan for a person, a fact a line."""
+        shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
+        work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
+        return [
+            f"model       {self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}",
+            f"examples    {self.num_examples:,} for training, at most {self.max_length} tokens each",
+            f"step        {shape}, about {self.accumulation} micro-batches of up to {self.micro_batch_tokens:,} tokens",
+            f"steps       {self.total_steps:,} ({self.steps_per_epoch:,} an epoch), "
+            f"{self.warmup_steps:,} of them warm-up",
+            f"evaluation  every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}",
+            f"machine     {self.world_size} rank(s) x {self.threads} thread(s); weights, gradients and "
+            f"optimizer take {self.memory_bytes / 2**20:,.0f} MiB a rank",
+            *(f"work        {line}" for line in work),
+        ]
+
+
+def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> float:
+    """Matrix products of a training step of an encoder: sum of n (6 P + 12 L h n).
+
+    P are the parameters outside embeddings, L layers, h hidden size, n tokens of an example;
+    the mean stands for each length.
+    """
+    per_token = 6.0 * facts.encoder_parameters + 12.0 * facts.layers * facts.hidden * mean_tokens
+    return examples * mean_tokens * per_token
+
+
+def make_plan(
+    recipe: Recipe,
+    *,
+    num_examples: int,
+    facts: ModelFacts,
+    length: int,
+    world_size: int,
+    on_gpu: bool,
+    mean_tokens: float | None = None,
+) -> Plan:
+    """Derive a plan.
+
+    Args:
+        num_examples: Usable examples of the training split.
+        facts: Of the model.
+        length: Tokens a feature holds at most.
+        world_size: Ranks that train together.
+        on_gpu: Whether the step runs on a GPU.
+        mean_tokens: Tokens of the mean example, where known.
+
+    Raises:
+        RecipeError: the budget cannot be met on this number of ranks.
+    """
+    budget = recipe.budget
+    if budget.examples_per_step < world_size:
+        raise RecipeError(
+            f"budget.examples_per_step: {budget.examples_per_step} examples cannot be shared among {world_size} ranks.",
+            fix=f"Set budget.examples_per_step to {world_size} or more, or launch fewer processes.",
+            field="budget.examples_per_step",
+        )
+    steps_per_epoch = -(-num_examples // budget.examples_per_step)
+    total = max(1, round(steps_per_epoch * budget.epochs))
+    if budget.max_steps is not None:
+        total = min(total, budget.max_steps)
+    evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
+    tokens = max(budget.micro_batch_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS), length)
+    per_rank = -(-budget.examples_per_step // world_size)
+    at_once = max(1, int(tokens // (mean_tokens or length)))
+    if budget.micro_batch_examples is not None:
+        at_once = min(at_once, budget.micro_batch_examples)
+    flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
+    return Plan(
+        num_examples=num_examples,
+        world_size=world_size,
+        examples_per_step=budget.examples_per_step,
+        examples_per_rank=per_rank,
+        micro_batch_tokens=tokens,
+        micro_batch_examples=budget.micro_batch_examples,
+        accumulation=-(-per_rank // at_once),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        warmup_steps=int(recipe.optim.warmup * total),
+        evaluate_every=evaluate_every,
+        save_every=min(budget.save_every or evaluate_every, total),
+        max_length=length,
+        precision=choose_precision(recipe.optim.precision),
+        threads=num_threads(),
+        parameters=facts.parameters,
+        architecture=facts.architecture,
+        memory_bytes=facts.parameters * (4 + OPTIMIZER_BYTES),
+        flops_per_step=flops,
+    )
+
+
+def _plan_of(recipe: Recipe) -> Plan:
+    """The plan of a recipe on this machine: loads its data and the model's configuration."""
+    import torch
+
+    config = load_config(recipe.model)
+    limit = usable_length(config, load_tokenizer(recipe.model))
+    length = max_length(recipe.tokens, limit)
+    train = recipe.data.splits()["train"]
+    names = recipe.task.label_names()
+    facts = model_facts(recipe.model, recipe.task, num_labels=len(names or ()) or 2, limit=limit)
+    return make_plan(
+        recipe,
+        num_examples=len(train),
+        facts=facts,
+        length=length,
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        on_gpu=torch.cuda.is_available(),
+    )
+
+
+def _choices(value: Any, indent: str = "") -> list[str]:
+    """A recipe as indented lines, a leaf each; what was left at its default included."""
+    from dataclasses import fields, is_dataclass
+
+    lines: list[str] = []
+    for item in fields(value):
+        found = getattr(value, item.name)
+        if is_dataclass(found):
+            lines.append(f"{indent}{item.name}: {type(found).__name__}")
+            lines.extend(_choices(found, indent + "  "))
+        elif isinstance(found, tuple) and found and is_dataclass(found[0]):
+            lines.append(f"{indent}{item.name}:")
+            lines.extend(f"{indent}  {part!r}" for part in found)
+        else:
+            lines.append(f"{indent}{item.name}: {found!r}")
+    return lines
+
+
+def show(recipe: Recipe) -> str:
+    """The recipe and its plan on one screen."""
+    plan = _plan_of(recipe)
+    return "\n".join(["recipe", *_choices(recipe, "  "), "", "plan", *(f"  {line}" for line in plan.lines())])
+
+
+def show_json(recipe: Recipe) -> dict[str, Any]:
+    """The plan as JSON."""
+    return asdict(_plan_of(recipe))

@@ -1,0 +1,293 @@
+"""What happens between steps: log, evaluate, keep the best, save, restore, stop early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe import metrics
+from hf_trainpipe.checkpoint import (
+    Checkpoint,
+    SaveFailed,
+    Snapshot,
+    Store,
+    flatten_optimizer,
+    load_optimizer,
+)
+from hf_trainpipe.data.sampler import ORDER_VERSION
+from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.evaluation import loss_of, scorable, tune_threshold
+from hf_trainpipe.recipe import RunInfo
+from hf_trainpipe.state import Best, LogWindow, RunState
+from hf_trainpipe.tracking.console import Console
+from hf_trainpipe.tracking.follower import Follower
+from hf_trainpipe.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from hf_trainpipe.loop import StepReport
+    from hf_trainpipe.run import Run
+    from hf_trainpipe.rundir import RunFolder
+
+__all__ = ["Progress", "metric_names", "selected"]
+
+
+def selected(run: Run) -> str:
+    """The metric that chooses the best checkpoint."""
+    return run.recipe.evaluation.select or run.recipe.task.metrics()[0]
+
+
+def metric_names(run: Run) -> list[str]:
+    """Everything that is scored, the selected metric first."""
+    names = [selected(run), *run.recipe.task.metrics(), *run.recipe.evaluation.metrics]
+    return [name for name in dict.fromkeys(names) if name != "loss"]
+
+
+class Progress:
+    """The run's memory on disk and its voice. Ranks other than 0 take part in collectives only."""
+
+    def __init__(self, run: Run, folder: RunFolder, *, console: Console, recipe_json: Mapping[str, Any]) -> None:
+        self.run = run
+        self.folder = folder
+        self.console = console
+        self.recipe_json = recipe_json
+        self.saved_step: int | None = None
+        self.ledger: Ledger | None = None
+        self.follower: Follower | None = None
+        uid = run.from_main(folder.uid)
+        self.store = Store(
+            folder.path,
+            keep=run.recipe.budget.keep_checkpoints,
+            run_uid=uid,
+            mode="write" if folder.is_main else "read",
+            on_quarantine=lambda place, reason: self.console.say(
+                f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
+            ),
+        )
+        self._since = time.monotonic()
+        self._tokens = 0
+
+    # -- restoring -------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
+        run = self.run
+        newest = self.store.latest() if self.folder.is_main else None
+        step = run.from_main(newest.step if newest else None)
+        offset = 0
+        if step is not None:
+            checkpoint = newest or self.store.at(step)
+            if checkpoint is None:
+                raise CheckpointError(
+                    f"Rank {run.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
+                    fix="All ranks must see the same run directory: put it on a shared file system.",
+                )
+            self._load(checkpoint)
+            offset = int(checkpoint.manifest["ledger_offset"])
+            self.saved_step = step
+            self.console.say(f"continuing after step {step:,} (attempt {self.folder.attempt})")
+        if self.folder.is_main:
+            self.ledger = Ledger.open(
+                self.folder.path / "ledger.jsonl", attempt=self.folder.attempt, truncate_to=offset
+            )
+            info = RunInfo(
+                name=run.recipe.name,
+                uid=self.folder.uid,
+                directory=self.folder.path,
+                attempt=self.folder.attempt,
+                recipe=self.recipe_json,
+            )
+            self.follower = Follower.start(info, run.recipe.trackers)
+            self._relay()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        run = self.run
+        run.bare.load_state_dict(checkpoint.load_model())
+        state = checkpoint.state
+        load_optimizer(
+            run.optimizer,
+            run.bare.named_parameters(),
+            tensors=checkpoint.load_optimizer(),
+            state=state["optimizer"],
+            options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
+        )
+        run.state = RunState.from_json(state["run"])
+        if run.accelerator.scaler is not None and state.get("scaler"):
+            run.accelerator.scaler.load_state_dict(state["scaler"])
+        if run.rank != 0:
+            run.state.window = LogWindow(steps=run.state.window.steps)  # rank 0 holds the sums of all
+
+    # -- saving ----------------------------------------------------------------------------
+
+    def save(self, *, wait: bool = False) -> None:
+        """Write a checkpoint behind the training, once a step; a failed save is warned of."""
+        run, state = self.run, self.run.state
+        window = state.window
+        loss_sum = run.sum_across_ranks(window.loss_sum)
+        if self.saved_step != state.step and self.folder.is_main:
+            assert self.ledger is not None
+            self.ledger.flush(fsync=True)
+            tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+            stored = {**state.to_json(), "window": {**vars(window), "loss_sum": loss_sum}}
+            scaler = run.accelerator.scaler
+            snapshot = Snapshot(
+                step=state.step,
+                model=run.bare.state_dict(),
+                optimizer=tensors,
+                state={
+                    "run": stored,
+                    "optimizer": options,
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                },
+                manifest=self._facts(),
+                best_step=state.best.step if state.best else None,
+            )
+            self._guard(lambda: self.store.save_async(snapshot))
+        self.saved_step = state.step
+        if wait and self.folder.is_main:
+            self._guard(self.store.wait)
+
+    def _guard(self, action: Any) -> None:
+        try:
+            action()
+        except SaveFailed as error:
+            if error.give_up:
+                raise
+            self.console.say(f"warning: {error.message}")
+
+    def _facts(self) -> dict[str, Any]:
+        run = self.run
+        assert self.ledger is not None
+        return {
+            "attempt": self.folder.attempt,
+            "epoch": self.epoch,
+            "examples": run.order.examples_before(run.state.step),
+            "seed": run.recipe.seed,
+            "order_version": ORDER_VERSION,
+            "examples_per_step": run.plan.examples_per_step,
+            "world_size": run.world_size,
+            "dtype": "float32",
+            "precision": run.plan.precision,
+            "fingerprints": run.data.fingerprints,
+            "ledger_offset": self.ledger.offset,
+        }
+
+    # -- logging ---------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, as a fraction."""
+        return self.run.state.step / self.run.order.steps_per_epoch
+
+    def log(self, report: StepReport) -> None:
+        """Add a step to the window; at its end write the mean loss, the rate and the speed."""
+        run, window = self.run, self.run.state.window
+        if not report.skipped:
+            window.loss_sum += float(report.loss_sum)
+            window.count += report.count
+        window.steps += 1
+        self._tokens += report.tokens
+        if report.skipped:
+            self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
+        self.console.tick(step=report.step, epoch=self.epoch)
+        if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
+            return
+        loss_sum = run.sum_across_ranks(window.loss_sum)
+        tokens = run.sum_across_ranks(float(self._tokens))
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        values = {
+            "train/lr": report.learning_rate,
+            "train/grad_norm": report.grad_norm,
+            "train/tokens_per_second": tokens / seconds,
+        }
+        if window.count > 0:
+            values = {"train/loss": loss_sum / window.count, **values}
+        run.state.window = LogWindow()
+        self.restart_clock()
+        if self.ledger is not None:
+            self.ledger.log(values, step=report.step, epoch=self.epoch)
+        self.console.step(values, step=report.step, epoch=self.epoch)
+        self._relay()
+
+    def _relay(self) -> None:
+        """Show what the trackers' process has to say."""
+        for line in self.follower.messages() if self.follower is not None else ():
+            self.console.say(line)
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last step out of the speed."""
+        self._since = time.monotonic()
+        self._tokens = 0
+
+    # -- evaluating ------------------------------------------------------------------------
+
+    def evaluate(self) -> bool:
+        """Score the validation split and remember the best; say on every rank whether it improved."""
+        run, state = self.run, self.run.state
+        self.console.pause()
+        outputs = run.predict("validation")
+        split = run.data.splits["validation"]
+        improved = None
+        if self.folder.is_main:
+            threshold = None
+            if run.task.decoder == "multi_label":
+                threshold = getattr(run.task, "threshold", 0.5)
+                if getattr(run.task, "tune_threshold", False):
+                    threshold = tune_threshold(outputs, split)
+            predictions = scorable(outputs, split, task=run.task, labels=run.data.labels, threshold=threshold)
+            scores = {
+                "loss": loss_of(outputs, split, task=run.task),
+                **metrics.score(predictions, metric_names(run)),
+            }
+            name = selected(run)
+            better = metrics.better(name, scores[name], state.best.value if state.best else None)
+            improved = (better, threshold, scores)
+            assert self.ledger is not None
+            logged = {f"validation/{key}": value for key, value in scores.items()}
+            self.ledger.log(logged, step=state.step, epoch=self.epoch)
+            self.console.evaluation(scores, step=state.step, best=better)
+        better, threshold, scores = run.from_main(improved)
+        state.evaluated = state.step
+        if better:
+            state.best = Best(step=state.step, value=scores[selected(run)], scores=scores, threshold=threshold)
+        state.stale = 0 if better else state.stale + 1
+        self.restart_clock()
+        return bool(better)
+
+    @property
+    def patience_over(self) -> bool:
+        """Whether the score has not improved for as many evaluations as the budget allows."""
+        patience = self.run.recipe.budget.patience
+        return patience is not None and self.run.state.stale >= patience
+
+    def load_best(self) -> int:
+        """Put the best weights into the model, or keep the last where nothing was evaluated.
+
+        Returns:
+            The step they come from.
+        """
+        run = self.run
+        if self.folder.is_main:
+            self._guard(self.store.wait)
+        run.accelerator.wait_for_everyone()
+        best = run.state.best
+        if best is None or best.step == run.state.step:
+            return run.state.step
+        checkpoint = self.store.at(best.step)
+        if checkpoint is None:
+            self.console.say(
+                f"warning: the best checkpoint (step {best.step:,}) is gone; the last weights are packaged"
+            )
+            run.state.best = None
+            return run.state.step
+        run.bare.load_state_dict(checkpoint.load_model())
+        return best.step
+
+    def close(self) -> None:
+        """Flush the ledger, let the trackers catch up for a few seconds, close the console."""
+        if self.ledger is not None:
+            self.ledger.flush(fsync=True)
+        if self.follower is not None:
+            self.follower.finish(timeout=5.0)
+            self._relay()
+        self.console.close()

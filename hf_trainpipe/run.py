@@ -1,0 +1,187 @@
+"""A run in progress: model, optimizer and state on the accelerator. What the loop calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.engine.optimizer import build_optimizer, freeze
+from hf_trainpipe.engine.randomness import seed_everything
+from hf_trainpipe.evaluation import SplitOutputs, predict_split
+from hf_trainpipe.model import build_model
+from hf_trainpipe.state import RunState
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from hf_trainpipe.data.prepare import PreparedData
+    from hf_trainpipe.plan import Plan
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.signals import StopSignals
+
+__all__ = ["EVALUATION_TOKENS", "Run", "make_accelerator"]
+
+EVALUATION_TOKENS = 4096
+"""Tokens a batch of an evaluation holds at most, padding included."""
+
+HEAD = (0, 0, 0, 1)
+"""Key of the randomness that initialises a new head, beside the seed; steps use keys of four numbers."""
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """The process group and device that ``accelerate launch`` describes."""
+    from datetime import timedelta
+
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=10))],
+    )
+
+
+class Run:
+    """The moving parts of a training run. All ranks hold one; only rank 0 writes files."""
+
+    def __init__(
+        self, *, recipe: Recipe, plan: Plan, data: PreparedData, accelerator: Accelerator, pad_id: int
+    ) -> None:
+        self.recipe = recipe
+        self.plan = plan
+        self.data = data
+        self.task = data.task
+        self.accelerator = accelerator
+        self.pad_id = pad_id
+        self.rank: int = accelerator.process_index
+        self.world_size: int = accelerator.num_processes
+        self.state = RunState()
+        self.signals: StopSignals | None = None
+        self.order = Order(
+            num_examples=len(data.train.usable),
+            examples_per_step=plan.examples_per_step,
+            seed=recipe.seed,
+        )
+        seed_everything(recipe.seed, *HEAD)
+        bare = build_model(recipe.model, data.task, data.labels)
+        freeze(bare, recipe.optim)
+        bare.to(accelerator.device)
+        self.optimizer = accelerator.prepare_optimizer(build_optimizer(bare, recipe.optim))
+        self.model = accelerator.prepare_model(bare)
+        self.bare = bare
+
+    # -- what the loop asks for ------------------------------------------------------------
+
+    def batches(self, *, first: int, last: int) -> Iterator[list[dict[str, torch.Tensor]]]:
+        """This rank's micro-batches of each step from ``first`` (counted from 0) up to ``last``."""
+        train = self.data.train
+        for step in range(first, last):
+            examples = train.usable[self.order.global_batch(step)]
+            mine = shares(examples, train.example_lengths, ranks=self.world_size)[self.rank]
+            groups = micro_batches(
+                train.features_of(mine),
+                train.lengths,
+                max_tokens=self.plan.micro_batch_tokens,
+                max_items=self.plan.micro_batch_examples,
+            )
+            batches = [train.batch(group, pad_id=self.pad_id) for group in groups]
+            yield batches or [train.empty_batch(pad_id=self.pad_id)]
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asked this rank to stop."""
+        return self.signals is not None and self.signals.requested
+
+    def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
+        """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""
+        if self.world_size == 1:
+            return count, stop
+        import torch
+
+        mine = torch.tensor([count, float(stop)], dtype=torch.float64, device=self.accelerator.device)
+        total = self.accelerator.reduce(mine, reduction="sum")
+        return float(total[0]), bool(total[1] > 0)
+
+    def sum_across_ranks(self, value: float) -> float:
+        """The sum of a number over all ranks."""
+        return self.agree(count=value, stop=False)[0]
+
+    def zero(self) -> torch.Tensor:
+        """A float64 zero on the device."""
+        import torch
+
+        return torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+
+    def to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Move a batch to the accelerator's device."""
+        device = self.accelerator.device
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
+        """Ranks exchange gradients in the last micro-batch of a step only."""
+        if enabled or self.world_size == 1:
+            return nullcontext()
+        return self.accelerator.no_sync(self.model)  # type: ignore[no-any-return]
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of a part of the step's loss."""
+        self.accelerator.backward(loss)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of every group: ``rate`` times the group's own scale."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+
+    def clip(self, max_norm: float | None) -> float:
+        """Clip the gradient to ``max_norm`` and return its norm before; the same on all ranks."""
+        norm = self.accelerator.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)
+        return float(norm)
+
+    def update(self, grad_norm: float) -> bool:
+        """Step the optimizer unless the gradient is not finite; say whether it stepped."""
+        stepped = math.isfinite(grad_norm)
+        if stepped or self.accelerator.scaler is not None:
+            # The scaler of fp16 has to see the overflow to lower its scale; it skips by itself.
+            self.optimizer.step()
+            stepped = stepped and not self.accelerator.optimizer_step_was_skipped
+        self.optimizer.zero_grad()
+        return stepped
+
+    # -- evaluation ------------------------------------------------------------------------
+
+    def gather(self, part: Any) -> list[Any]:
+        """The parts of all ranks, in their order."""
+        if self.world_size == 1:
+            return [part]
+        from accelerate.utils import gather_object
+
+        gathered: list[Any] = gather_object([part])
+        return gathered
+
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.world_size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+    def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
+        """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
+        with self.accelerator.autocast() if autocast else nullcontext():
+            return predict_split(
+                self.bare,
+                self.data.splits[split],
+                task=self.task,
+                labels=self.data.labels,
+                pad_id=self.pad_id,
+                max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
+                rank=self.rank,
+                world_size=self.world_size,
+                gather=self.gather,
+                device=self.accelerator.device,
+            )

@@ -1,0 +1,59 @@
+"""What a run remembers from one step to the next. The position in the data follows from ``step``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Best", "LogWindow", "RunState"]
+
+
+@dataclass
+class Best:
+    """The best evaluation so far."""
+
+    step: int
+    value: float
+    scores: dict[str, float]
+    threshold: float | None = None
+
+
+@dataclass
+class LogWindow:
+    """Sums since the last logged loss, over all ranks when stored."""
+
+    loss_sum: float = 0.0
+    count: float = 0.0
+    steps: int = 0
+
+
+@dataclass
+class RunState:
+    """Everything that a resumed run needs besides weights and optimizer moments."""
+
+    step: int = 0
+    """Optimizer steps attempted: the position in the data."""
+    updates: int = 0
+    """Steps that changed the weights: the position in the schedule."""
+    skipped: int = 0
+    """Steps in a row whose gradient was not finite."""
+    evaluated: int = 0
+    """The step of the last evaluation."""
+    stale: int = 0
+    """Evaluations in a row without improvement."""
+    best: Best | None = None
+    window: LogWindow = field(default_factory=LogWindow)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunState:
+        best = data.get("best")
+        return cls(
+            **{
+                **data,
+                "best": Best(**best) if best else None,
+                "window": LogWindow(**data.get("window", {})),
+            }
+        )

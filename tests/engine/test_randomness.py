@@ -1,0 +1,26 @@
+"""Randomness is derived from its key, so it needs no state."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_trainpipe.engine.randomness import derive, seed_everything
+
+KEYS = st.lists(st.integers(0, 2**31), min_size=1, max_size=4)
+
+
+@given(KEYS, KEYS)
+def test_different_keys_give_different_seeds(one, other) -> None:
+    assert derive(*one) == derive(*one)
+    if tuple(one) != tuple(other) and [*one, 0] != other and one != [*other, 0]:
+        assert derive(*one) != derive(*other)
+
+
+def test_dropout_repeats_for_its_key() -> None:
+    seed_everything(1, 2, 3, 0)
+    first = torch.nn.functional.dropout(torch.ones(1000))
+    torch.rand(7)
+    seed_everything(1, 2, 3, 0)
+    assert torch.equal(first, torch.nn.functional.dropout(torch.ones(1000)))
