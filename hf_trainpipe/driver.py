@@ -5,15 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
+from hf_trainpipe.cache import cache_root
 from hf_trainpipe.checkpoint import require_space
 from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.data.encode import cache_root
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine.device import choose_precision, set_threads
 from hf_trainpipe.errors import Interrupted, PushError, RecipeError, TrainpipeError
@@ -21,7 +21,7 @@ from hf_trainpipe.evaluation import SplitOutputs
 from hf_trainpipe.export import final_scores, record_predictions, write_package
 from hf_trainpipe.loop import train
 from hf_trainpipe.metrics.external import load_external
-from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, usable_length
+from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
 from hf_trainpipe.package.verify import verify
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.progress import Progress, selected
@@ -105,11 +105,12 @@ def _prepare(recipe: Recipe, tokenizer: Any, say: Any) -> tuple[PreparedData, in
     return data, length, facts
 
 
-def _document(recipe: Recipe, data: PreparedData, source: Any) -> dict[str, Any]:
-    """What run.json says of a run, besides its uid."""
+def _document(recipe: Recipe, data: PreparedData, source: Any, *, asked: dict[str, Any]) -> dict[str, Any]:
+    """What run.json says of a run, besides its uid; ``asked`` is the recipe before anything was pinned."""
     return {
         "name": recipe.name,
-        "recipe": to_json(recipe),
+        "recipe": asked,
+        "model_revision": recipe.model.revision,
         "fingerprints": data.fingerprints,
         "labels": list(data.labels.names),
         "source": None if source is None else {"path": str(source.path), "function": source.function},
@@ -147,6 +148,9 @@ def execute(
     console = Console(0, is_main)
     ending = "failed"
     try:
+        asked = to_json(recipe)
+        known = (folder.existing or {}).get("model_revision") if resume != "never" else None
+        recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
         tokenizer = load_tokenizer(recipe.model)
         data, length, facts = _prepare(recipe, tokenizer, console.say)
         plan = make_plan(
@@ -159,7 +163,7 @@ def execute(
             mean_tokens=float(data.train.lengths.mean()),
         )
         if is_main:
-            document = _document(recipe, data, source)
+            document = _document(recipe, data, source, asked=asked)
             warnings = folder.begin(document, resume=resume, allow_change=allow_change, world_size=plan.world_size)
             done = None if package_only else folder.result
             for line in [*data.warnings, *warnings]:

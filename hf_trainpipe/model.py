@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.resources import check_sha256, require_weights, resolve
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained, Tokens
     from hf_trainpipe.tasks.base import Labels, Task
 
-__all__ = ["ModelFacts", "build_model", "load_config", "load_tokenizer", "model_facts", "usable_length"]
+__all__ = ["ModelFacts", "build_model", "load_config", "load_tokenizer", "model_facts", "pin_model", "usable_length"]
+
+HUB_TIMEOUT_S = 5.0
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
             "classifier_dropout", "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
@@ -43,14 +46,69 @@ def _local(name: str) -> str | None:
     return None
 
 
-def _hub_error(name: str, error: Exception, *, what: str) -> RecipeError:
+def _not_on_reach(name: str, error: Exception) -> RecipeError:
     return RecipeError(
-        f"model.name: expected the Hub id of a model, a folder or package:NAME/folder; {name!r} is no folder "
-        f"here, and its {what} could not be had from the Hub ({type(error).__name__}).",
-        fix="Check the spelling and the network connection; with HF_HUB_OFFLINE=1 the model must be in the "
-        "cache. A private model needs HF_TOKEN. A local folder is given by its path.",
+        f"model.name: {name!r} is no folder here, the Hub cannot be reached ({type(error).__name__}), and the "
+        "cache does not hold it.",
+        fix="Connect to the network (and unset HF_HUB_OFFLINE); or name a folder made by save_pretrained, or\n"
+        "package:NAME/folder.",
         field="model.name",
     )
+
+
+def pin_model(model: Pretrained) -> Pretrained:
+    """The model at the commit that its revision means: the pinned one, the Hub's, or the cached one.
+
+    Folders and resources of packages come back as they are, once they are seen to hold weights.
+
+    Raises:
+        RecipeError: the Hub knows no such model, or cannot be reached with nothing cached.
+    """
+    if _local(model.name) is not None:
+        require_weights(resolve(model.name))
+        return model
+    if model.revision and COMMIT.fullmatch(model.revision):
+        return model
+    key = f"models/{model.name}@{model.revision or 'main'}"
+    commit = pinned(key)
+    if commit is None:
+        commit = _ask_hub(model)
+        pin(key, commit)
+    return replace(model, revision=commit)
+
+
+def _ask_hub(model: Pretrained) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        commit = HfApi().model_info(model.name, revision=model.revision, timeout=HUB_TIMEOUT_S).sha
+    except HFValidationError:
+        raise RecipeError(
+            f"model.name: expected a Hub id (user/name), a folder or package:NAME/folder, found {model.name!r}.",
+            fix="Correct the name; a folder must exist.",
+            field="model.name",
+        ) from None
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise RecipeError(
+            f"model.name: the Hub gives no {model.name!r} at revision {model.revision or 'main'!r} "
+            f"({type(error).__name__}).",
+            fix="Correct the name or the revision. A private or gated model needs HF_TOKEN.",
+            field="model.name",
+        ) from None
+    except Exception as error:
+        try:
+            cached = snapshot_download(model.name, revision=model.revision, local_files_only=True)
+        except Exception:
+            raise _not_on_reach(model.name, error) from None
+        return os.path.basename(cached)
+    assert commit is not None
+    return commit
 
 
 def _from_pretrained(loader: Any, name: str, *, what: str, **options: Any) -> Any:
@@ -69,7 +127,7 @@ def _from_pretrained(loader: Any, name: str, *, what: str, **options: Any) -> An
     try:
         return loader.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
-        raise _hub_error(name, error, what=what) from None
+        raise _not_on_reach(name, error) from None
 
 
 def _common(model: Pretrained) -> dict[str, Any]:

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine.device import Precision, choose_precision, num_threads
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import ModelFacts, load_config, load_tokenizer, max_length, model_facts, usable_length
+from hf_trainpipe.model import (
+    ModelFacts,
+    load_config,
+    load_tokenizer,
+    max_length,
+    model_facts,
+    pin_model,
+    usable_length,
+)
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
 __all__ = ["Plan", "make_plan", "show", "show_json"]
 
-CPU_TOKENS = 1024
+CPU_TOKENS = 512
 GPU_TOKENS = 16_384
 OPTIMIZER_BYTES = 12
 """Bytes a parameter takes beside its weight: gradient and AdamW's two moments, all in fp32."""
@@ -152,12 +160,12 @@ def _plan_of(recipe: Recipe) -> Plan:
     """The plan of a recipe on this machine: loads its data and the model's configuration."""
     import torch
 
-    config = load_config(recipe.model)
-    limit = usable_length(config, load_tokenizer(recipe.model))
+    model = pin_model(recipe.model)
+    limit = usable_length(load_config(model), load_tokenizer(model))
     length = max_length(recipe.tokens, limit)
     train = recipe.data.splits()["train"]
     names = recipe.task.label_names()
-    facts = model_facts(recipe.model, recipe.task, num_labels=len(names or ()) or 2, limit=limit)
+    facts = model_facts(model, recipe.task, num_labels=len(names or ()) or 2, limit=limit)
     return make_plan(
         recipe,
         num_examples=len(train),

@@ -140,6 +140,6 @@ def require_weights(folder: Path) -> Path:
             'M.from_pretrained(p, use_safetensors=False).save_pretrained(p)"',
         )
     raise RecipeError(
-        f"{folder}: expected a model folder with model.safetensors, found {listed}.",
+        f"{folder}: expected a model folder with weights (model.safetensors), found {listed}.",
         fix="Name the folder that holds config.json and model.safetensors.",
     )

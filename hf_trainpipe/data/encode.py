@@ -26,7 +26,7 @@ from hf_trainpipe.runtime.preprocessing import Preprocessor, apply, apply_words,
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Tokens
 
-__all__ = ["CACHE_VERSION", "Columns", "cache_root", "content_digest", "encode_cached", "tokenizer_digest"]
+__all__ = ["CACHE_VERSION", "Columns", "content_digest", "encode_cached", "tokenizer_digest"]
 
 CACHE_VERSION = 1
 CHUNK = 10_000
@@ -43,11 +43,6 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.first)
-
-
-def cache_root() -> Path:
-    """Where caches live: ``HF_TRAINPIPE_CACHE``, else ``~/.cache/hf_trainpipe``."""
-    return Path(os.environ.get("HF_TRAINPIPE_CACHE") or Path.home() / ".cache" / "hf_trainpipe")
 
 
 def content_digest(columns: Columns) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -15,37 +14,9 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-__all__ = ["load_hub", "pinned_commit", "pins_file"]
+__all__ = ["load_hub", "pinned_commit"]
 
 TIMEOUT_SECONDS = 5.0
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def pins_file() -> Path:
-    """The JSON file that remembers, for each repository and revision, the commit that this machine uses."""
-    from hf_trainpipe.data.encode import cache_root
-
-    return cache_root() / "hub-pins.json"
-
-
-def _read_pins() -> dict[str, str]:
-    try:
-        pins = json.loads(pins_file().read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return pins if isinstance(pins, dict) else {}
-
-
-def _write_pin(key: str, commit: str) -> None:
-    from filelock import FileLock
-
-    path = pins_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        pins = {**_read_pins(), key: commit}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(pins, indent=1, sort_keys=True))
-        temporary.replace(path)
 
 
 def pinned_commit(repo: str, *, config: str | None, revision: str | None) -> str:
@@ -57,11 +28,10 @@ def pinned_commit(repo: str, *, config: str | None, revision: str | None) -> str
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     key = f"{repo}@{revision or 'main'}"
-    pinned = _read_pins().get(key)
-    if pinned is not None:
-        return pinned
+    if (known := pinned(key)) is not None:
+        return known
     commit = _ask_hub(repo, config=config, revision=revision)
-    _write_pin(key, commit)
+    pin(key, commit)
     return commit
 
 

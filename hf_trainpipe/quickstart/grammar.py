@@ -140,7 +140,7 @@ def mistype(text: str, rng: Random) -> str:
     """The message as this person would type it: most carefully, some in haste.
 
     One in two keeps the text as it is; others drop capitals, apostrophes or the last full stop,
-    abbreviate, or make up to three slips (a swapped, missing, doubled or neighbouring letter).
+    abbreviate, or make up to two slips (a swapped, missing, doubled or neighbouring letter).
     """
     if rng.random() < 0.5:
         return text
@@ -153,7 +153,7 @@ def mistype(text: str, rng: Random) -> str:
     if rng.random() < 0.3:
         for pattern, choices in _HABITS:
             text = re.sub(pattern, rng.choice(choices), text)
-    for _ in range(rng.choice((0, 1, 1, 2, 3))):
+    for _ in range(rng.choice((0, 1, 1, 2))):
         text = _slip(text, rng)
     return text
 

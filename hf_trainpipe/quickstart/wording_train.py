@@ -154,6 +154,8 @@ TRAIN = Wording(
                 "My {wife|brother} already has a <item>, so {never mind my order|forget my order}, "
                 "please don't pack it.",
                 "Until when can an order be {stopped|cancelled}?",
+                "I {had a change of heart|thought it over} and {won't take|don't want} the <item> any "
+                "more, nothing should be shipped.",
             ),
             wishes=(
                 "cancel {my order|<order>|the <item>}", "cancel it before it ships", "stop the order",

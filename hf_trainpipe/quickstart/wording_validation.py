@@ -79,7 +79,7 @@ VALIDATION = Wording(
                 "days.",
                 "How much longer until {the <item> gets here|it reaches me}?",
                 "I'd given up hope of ever seeing the <item>, it left your warehouse <day>.",
-                "Did {<order>|the <item>} leave your warehouse already?",
+                "Did {<order>|the <item>} leave your warehouse already, is it with the courier?",
             ),
             wishes=(
                 "learn where the courier has got to", "see how far the shipment is",
@@ -91,7 +91,7 @@ VALIDATION = Wording(
             ),
             sides=(
                 "the driver was a little behind schedule", "shipping took its time",
-                "one shipment hasn't turned up",
+                "an earlier shipment turned up late",
             ),
         ),
         "cancel_order": Intent(
@@ -99,10 +99,10 @@ VALIDATION = Wording(
                 "Kindly call off <order>, I won't be needing the <item>.",
                 "Scrap {my purchase|the <item>} before it goes out, I've had second thoughts.",
                 "Oops, my finger slipped and I bought a <item>, make it go away please.",
-                "Don't send the <item> after all, a friend gave me hers.",
+                "I don't need the <item> after all, a friend gave me hers, so don't send it.",
                 "{I'd rather you didn't ship|Hold off on shipping} the <item>, {we no longer want "
                 "it|plans changed}.",
-                "How long have I got to back out of {<order>|the purchase}?",
+                "How long have I got to call off {<order>|the purchase}?",
                 "Just placed this {five minutes|half an hour} ago and regret it, can it be undone?",
                 "Please annul {<order>|the purchase of the <item>}, it was a mistake.",
             ),
@@ -121,24 +121,23 @@ VALIDATION = Wording(
         ),
         "refund": Intent(
             cores=(
-                "It's been weeks since your warehouse took the <item> back, where's my "
-                "{cash|reimbursement}?",
+                "My return, the <item>, got to your warehouse weeks ago, where's my {reimbursement|cash}?",
                 "The <item> just isn't my taste. How do I ship it back to you?",
                 "I'd like to be reimbursed, the <item> didn't live up to the photos.",
                 "Within how many days may I hand {the <item>|it} back?",
-                "You took the <item> back <day>, but my bank shows no {credit|reimbursement} of <sum>.",
+                "The <item> I sent off as a return reached you <day>, yet my <sum> weren't reimbursed.",
                 "Doesn't suit our living room, so back it goes. Who pays the postage?",
                 "Could somebody collect the <item>? We tried it and aren't keeping it.",
                 "Dropped the <item> off at your return point <day>, the <sum> should have been repaid by "
                 "now.",
             ),
             wishes=(
-                "be reimbursed for the <item>", "hand the <item> back", "get my <sum> paid back",
-                "ship back something we aren't keeping",
+                "be reimbursed for the <item>", "hand the <item> back",
+                "get reimbursed the <sum> for my return", "ship back something we aren't keeping",
             ),
             shorts=(
                 "reimbursement for the <item>?", "sending the <item> back", "not keeping the <item>",
-                "want my cash back",
+                "reimburse me for my return",
             ),
             sides=(
                 "you reimbursed me for another thing", "I decided against sending the <item> back",
@@ -153,7 +152,7 @@ VALIDATION = Wording(
                 "Two bolts short! I can't put the <item> together.",
                 "{One side of the <item> is bent|The <item> is dented all over}, it must have been "
                 "dropped.",
-                "Somebody else's <item> was in my parcel.",
+                "Somebody else's <item> was in my parcel instead of mine.",
                 "The <item> {makes a burning smell|rattles and won't start}, surely that isn't normal.",
                 "There was supposed to be {a charger|a manual and a bag} in the package as well, there "
                 "wasn't.",
@@ -176,7 +175,7 @@ VALIDATION = Wording(
             cores=(
                 "My bank statement lists the <item> two times.",
                 "Your till won't take my Visa, although it's fine {everywhere else|in other shops}.",
-                "<sum> left my account and I have no clue what for.",
+                "My bank debited <sum> for you and I have no clue what for.",
                 "I typed in the promo code but still got asked for the full amount.",
                 "Every time I hit 'pay' {the screen goes white|it spins forever}.",
                 "The amount taken is <sum> higher than the total I agreed to.",
@@ -203,7 +202,7 @@ VALIDATION = Wording(
                 "You keep telling me my credentials are invalid.",
                 "I'm shut out, the {text message|SMS} with the six digits doesn't reach me.",
                 "Can't remember what I chose as a passphrase and no mail arrives when I ask for a new one.",
-                "After the update the app {asks who I am|throws me out} each morning.",
+                "After the update the app {makes me sign in|throws me out} each morning.",
                 "My profile was {suspended|frozen}, I can't get in.",
                 "A stranger seems to be using my profile, {there's a sign-in from abroad|the mail "
                 "address was swapped}.",
@@ -212,7 +211,7 @@ VALIDATION = Wording(
             ),
             wishes=(
                 "get back into my profile", "choose a new passphrase", "get past the sign-in page",
-                "have my frozen profile opened again",
+                "unfreeze my profile so that I can sign in",
             ),
             shorts=(
                 "shut out of my profile", "sign-in page loops", "credentials invalid", "no SMS with digits",
@@ -228,7 +227,7 @@ VALIDATION = Wording(
                 "Silly me, the flat number is missing on {<order>|my purchase}, it's 4B.",
                 "Make it the green <item> rather than the grey, if it hasn't been packed.",
                 "I'm on holiday that week, bring the <item> {after the 20th|a week later}.",
-                "Could a second <item> be thrown in with {<order>|the same purchase}?",
+                "Put a second <item> into {<order>|the same parcel} as well, if it hasn't been packed.",
                 "Leave the <item> with {my neighbour|the shop downstairs} instead of my door.",
                 "The recipient's surname is misspelt on <order>, could you fix it?",
                 "I'd prefer a {medium|double} after all, same <item>, same purchase.",
@@ -249,7 +248,7 @@ VALIDATION = Wording(
             cores=(
                 "Thinking of getting the <item>: {would it suit a beginner|is it loud|can kids use it}?",
                 "Are you expecting more of the {green|large} <item> any time soon?",
-                "My feet are in between, {do I go up|would you go for the larger one}?",
+                "I'm in between sizes, {do I go up|would you go for the larger <item>}?",
                 "Which of your <item> options is best for {a small room|camping|daily use}?",
                 "What are the dimensions of the <item>?",
                 "Can the <item> go in the {washing machine|rain|oven}?",
