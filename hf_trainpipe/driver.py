@@ -27,6 +27,7 @@ from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.progress import Progress, selected
 from hf_trainpipe.run import Run, make_accelerator
 from hf_trainpipe.rundir import Resume, RunFolder
+from hf_trainpipe.runtime.preprocessing import BUILT_IN
 from hf_trainpipe.signals import StopSignals
 from hf_trainpipe.tracking.console import Console
 
@@ -224,6 +225,12 @@ def _train(run: Run, folder: RunFolder, plan: Plan, console: Console, *, package
             progress.close()
 
 
+def code_file(recipe: Recipe, source: Any) -> Path | None:
+    """The recipe file, where its own classes preprocess: the package cannot do without them."""
+    own = [step for step in recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    return source.path if own and source is not None else None
+
+
 def command_line() -> str:
     """The command that started this process, as a person would type it."""
     arguments = sys.argv[1:]
@@ -252,7 +259,7 @@ def _finish(run: Run, folder: RunFolder, tokenizer: Any, best_step: int, *, sour
             scores=scores,
             recipe_json=recipe_json,
             command=command_line(),
-            code_file=source.path if source is not None and "custom:" in str(recipe_json) else None,
+            code_file=code_file(run.recipe, source),
             seconds=time.time() - started,
         )
         verified = verify(package, recorded=recorded)

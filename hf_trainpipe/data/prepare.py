@@ -165,9 +165,9 @@ def _check_preprocessing(recipe: Recipe) -> None:
 
 
 def overflow_line(name: str, encoded: Encoded, policy: str) -> str | None:
-    """What the over-length policy did to a split, or None where nothing was too long."""
+    """What the over-length policy did to a split, or None where nothing was lost."""
     report = encoded.overflow
-    if report.over_length == 0:
+    if report.dropped == 0 and report.tokens_lost == 0:
         return None
     lost = report.tokens_lost / max(1, report.tokens)
     return (

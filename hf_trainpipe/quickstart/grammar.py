@@ -103,7 +103,7 @@ def compose(intent: str, wording: Wording, rng: Random) -> str:
     text = _sentences(expand(" ".join(parts), rng, slots))
     if rng.random() < 0.4:
         greeting = rng.choice(wording.greetings)
-        if greeting.endswith(",") and re.match(r"[A-Z][a-z]", text):
+        if greeting.endswith(",") and re.match(r"(?!I\b)[A-Z][a-z]*\b", text):
             text = text[0].lower() + text[1:]
         text = f"{greeting} {text}"
     return text

@@ -112,17 +112,29 @@ TRAIN = Wording(
                 "Did my <item> get lost {on the way|in transit}?",
                 "You told me it would be here {by|on} <due>, it is still missing.",
                 "I only got {one|half} of my parcels, is the other one {coming|on the road}?",
+                "No <item> {so far|yet}, it should have {come|been here} {days ago|<due>}.",
+                "Is my shipment {lost|stuck in customs|still in your warehouse}?",
+                "The status has been {in transit|being processed} for {ages|nine days} now.",
+                "Your email says delivered, {my neighbours have nothing|the mailbox is empty} and "
+                "neither do I.",
+                "{What's taking|Why does} the <item> {so long|take so long}?",
+                "It was dispatched <day> and since then {I have heard nothing|no news}.",
+                "Which courier {brings|carries} {<order>|my <item>} and when should I be at home?",
+                "I expected {the <item>|my things} {by now|before the weekend}, please {check|find out} "
+                "where it got to.",
             ),
             wishes=(
                 "know where {my parcel|it|my order} is", "track {my package|the delivery|<order>}",
                 "know when {it|the <item>} will arrive", "find out {if|whether} it has been shipped",
                 "get an update on the delivery", "find my lost parcel",
                 "check the delivery status of <order>", "see on which day the parcel comes",
-                "ask the courier where the <item> is",
+                "ask the courier where the <item> is", "hear when the courier comes",
+                "look up where the shipment is right now", "get my missing shipment traced",
             ),
             shorts=(
                 "{where is|wheres} my {parcel|<item>}", "<item> not arrived", "tracking not updating",
-                "delivery {late|delayed} again", "package {missing|still not here}",
+                "delivery {late|delayed} again", "package {missing|still not here}", "shipment lost",
+                "when does the courier come", "still no <item>", "no delivery on <due>",
             ),
             sides=(
                 "the parcel came a day late", "the tracking page was slow to update",
@@ -156,16 +168,30 @@ TRAIN = Wording(
                 "Until when can an order be {stopped|cancelled}?",
                 "I {had a change of heart|thought it over} and {won't take|don't want} the <item> any "
                 "more, nothing should be shipped.",
+                "Please withdraw {<order>|the order}, {it is no longer needed|we made a mistake}.",
+                "I have {second thoughts|doubts} about the <item> and {would rather not buy it|don't "
+                "want to buy it any more}.",
+                "{Can you undo|Is there a way to undo} an order I {just placed|placed by mistake}?",
+                "Don't {pack|prepare|dispatch} the <item>, I {found another one|got one from a friend}.",
+                "I hit the {order|buy} button too {early|fast}, take it back please.",
+                "We {won't|will not} be needing {the <item>|<order>}, please {close it|strike it} before "
+                "it ships.",
+                "Forget about {<order>|the <item>}, I {can't afford it|bought it in a store} in the end.",
+                "I would like to step back from {my purchase|buying the <item>} as long as it is not "
+                "shipped.",
             ),
             wishes=(
                 "cancel {my order|<order>|the <item>}", "cancel it before it ships", "stop the order",
                 "cancel one of the two orders", "take the <item> off my order and cancel it",
                 "drop the <item> before you pack it", "revert the purchase I just made",
                 "prevent the <item> from being sent", "get rid of an order made by mistake",
+                "undo <order> since it hasn't shipped yet", "not buy the <item> after all",
+                "step back from the order", "tell the warehouse not to ship <order>",
             ),
             shorts=(
                 "cancel order please", "cancel the <item>", "{need|want} to cancel",
-                "cancellation of <order>", "ordered by mistake, cancel",
+                "cancellation of <order>", "ordered by mistake, cancel", "don't ship <order>",
+                "undo my order", "changed my mind, no <item>", "stop the shipment of <order>",
             ),
             sides=(
                 "I cancelled another order <day>", "I thought about cancelling the <item>",
@@ -195,16 +221,31 @@ TRAIN = Wording(
                 "The <sum> for {the return|the <item> I returned} {isn't|is not} on my {bank|card} "
                 "statement yet.",
                 "It doesn't {fit|match my room}, please arrange {a pickup|the return} and pay me back.",
+                "The {money|amount} for {the <item> I sent back|my return} is {still|} missing.",
+                "I have {returned everything|sent the <item> in}, when do you {repay|reimburse} me?",
+                "I'd like to {hand back|return} the <item>, it {isn't|is not} {what I imagined|nice "
+                "enough}.",
+                "We tried the <item> for {a day|a week} and {won't keep it|don't want to keep it}, how "
+                "does a return work?",
+                "{The colour looks different at home|It looked better in the photo}, so I'm returning "
+                "the <item>.",
+                "Do I need {the original box|the receipt} for {a return|sending the <item> back}?",
+                "The return of my <item> was {accepted|confirmed} <day>, but {where is the money|no "
+                "refund was made}?",
+                "My {return|parcel with the <item>} reached your {warehouse|store} {<day>|weeks ago}, "
+                "please transfer the {money|<sum>}.",
             ),
             wishes=(
                 "return the <item>", "get a refund", "get my money back", "send {it|the <item>} back",
                 "know when my refund comes", "get a return label", "bring back a <item> I don't like",
                 "be paid back the <sum> for a return", "have the returned <item> credited",
-                "arrange the pickup of a return",
+                "arrange the pickup of a return", "be reimbursed after sending the <item> in",
+                "know how returning works", "return something that I tried and won't keep",
             ),
             shorts=(
                 "refund {please|not received}", "return <item>", "money back", "no refund yet",
-                "return label needed",
+                "return label needed", "where is the money for my return", "reimbursement please",
+                "<item> goes back", "how to return?",
             ),
             sides=(
                 "I sent something else back <day>", "a refund for an older order already came",
@@ -235,6 +276,16 @@ TRAIN = Wording(
                 "The {screws|manual|batteries} that should be in the box are not there, I can't "
                 "{build|use} it.",
                 "The {button|lid|strap} of the <item> fell off.",
+                "The <item> is {in pieces|bent|smashed}, {look at the photo|I only just opened it}.",
+                "After {one day|an hour} my <item> {died|quit} and {nothing helps|it won't charge}.",
+                "This is not the <item> {I chose|from my order}, it's {another model|a different colour}.",
+                "You {forgot|left out} {the cover|one piece|the plug} of the <item>.",
+                "{It is|The <item> is} {dented|stained|leaking}, {must be from transport|and it's brand "
+                "new}.",
+                "I got {a stranger's|another person's} parcel, {there is|with} a <item> that I never "
+                "ordered.",
+                "The {zipper|seam|hinge} {tore|came loose} {the first time|on day two}.",
+                "The <item> won't {start|switch on|close}, I think it's a {faulty one|bad unit}.",
             ),
             wishes=(
                 "report a {broken|damaged} <item>", "tell you the <item> is {broken|defective}",
@@ -242,10 +293,13 @@ TRAIN = Wording(
                 "get a replacement for the {broken|damaged} <item>",
                 "complain about a <item> that came {ripped|cracked}", "send you photos of the damage",
                 "get a <item> that works instead of this one", "tell you I got someone else's <item>",
+                "swap the faulty <item>", "have the forgotten part sent",
+                "report that the <item> died after a day", "complain that another <item> was in the box",
             ),
             shorts=(
                 "<item> {broken|damaged}", "wrong {item|size} sent", "missing part",
-                "{defective|faulty} <item>", "got the wrong <item>",
+                "{defective|faulty} <item>", "got the wrong <item>", "<item> in pieces", "<item> died",
+                "part forgotten", "not the <item> I ordered",
             ),
             sides=(
                 "the box had a small dent", "the <item> has a tiny scratch",
@@ -274,6 +328,19 @@ TRAIN = Wording(
                 "The {total|price} on the bill is {higher|different} than what I {saw|was promised}.",
                 "After I enter my card the page {stays blank|freezes}.",
                 "Is it possible to pay {later|monthly|on delivery}?",
+                "My {debit card|Mastercard} {won't go through|gets refused} although {my bank sees no "
+                "problem|it works elsewhere}.",
+                "You {debited|took} {<sum>|the money} two times, {my bank shows both|please look into it}.",
+                "I entered the {promo|voucher} code and {nothing came off|still had to pay everything}.",
+                "{PayPal|My bank} {confirmed|shows} the payment, but the order is {marked open|waiting "
+                "for payment}.",
+                "There is {an odd|a strange} debit of <sum> {from your shop|with your name} on my "
+                "statement.",
+                "For my {tax return|bookkeeping} I need {a proper invoice|the receipt with VAT}.",
+                "Which {ways to pay|payment methods} do you {offer|accept}?",
+                "The price {at the till|I paid} was <sum> {more|higher} than {advertised|on the product "
+                "page}.",
+                "When I press pay {nothing happens|there is only a white page}.",
             ),
             wishes=(
                 "pay {by card|with PayPal}", "report a double charge",
@@ -281,10 +348,14 @@ TRAIN = Wording(
                 "use my discount code", "ask about a charge of <sum> on my card", "pay in parts",
                 "find out what the <sum> on my statement is", "have my coupon accepted",
                 "get a bill for my company", "get help because the card payment fails",
+                "ask why the bank was debited two times", "pay by bank transfer",
+                "get a VAT receipt for my bookkeeping", "know which payment methods you take",
+                "use a voucher at checkout",
             ),
             shorts=(
                 "charged twice", "card declined", "payment {failed|error}", "invoice {please|needed}",
-                "unknown charge <sum>",
+                "unknown charge <sum>", "paid but order open", "voucher not working", "debited too much",
+                "which payment methods?",
             ),
             sides=(
                 "I paid with my card", "the payment of <sum> went through", "the invoice is fine",
@@ -311,16 +382,29 @@ TRAIN = Wording(
                 "{Somebody|A stranger} got into my account and changed {the password|my email}.",
                 "How can I {get in|enter} if I don't remember my {password|user name}?",
                 "My {profile|account} was {closed|suspended} and I don't know why.",
+                "{Signing in|Login} {is impossible|fails} since {<day>|the update}.",
+                "Every {morning|time} I open the app {I'm signed out|I have to sign in again}.",
+                "I'm {locked out|blocked} and {the text with the code|the confirmation SMS} {doesn't "
+                "come|is late}.",
+                "My old {number|phone} is gone and the {two-factor|verification} code still goes there.",
+                "The {site|app} says my {login|credentials} are {invalid|unknown}, {they are not|I "
+                "double-checked}.",
+                "There was a {sign in|login} from {another country|an unknown device}, I think {someone "
+                "has my password|I was hacked}.",
+                "I {can't remember|lost} my {PIN|password|login}, how do I {get|make} a new one?",
+                "Why {is my user|am I} {banned|suspended|frozen}? I did nothing wrong and want to sign in.",
             ),
             wishes=(
                 "log in to my account", "reset my password", "unlock my account",
                 "sign in {again|on my new phone}", "get the login code", "get into my profile again",
                 "set a new password", "get back an account that was hacked",
-                "pass the two-factor check with a new number",
+                "pass the two-factor check with a new number", "sign in without my old phone",
+                "get past the login screen", "make a new PIN for my login", "reactivate my suspended user",
             ),
             shorts=(
                 "cant log in", "password reset {not working|please}", "account locked",
-                "login {error|problem}", "no security code",
+                "login {error|problem}", "no security code", "locked out", "invalid credentials",
+                "SMS code missing", "user suspended", "forgot PIN",
             ),
             sides=(
                 "I had to reset my password <day>", "login was slow today", "I'm logged in on my phone",
@@ -348,6 +432,19 @@ TRAIN = Wording(
                 "The courier should {leave it at|bring it to} {the reception|my neighbour}.",
                 "My name is spelled wrong on the {label|order}, please fix it.",
                 "Is there still time to {edit|modify} <order>? The street is {wrong|old}.",
+                "{Bring|Send} {the <item>|it} to {my sister|the pick-up shop|our new place}, not to the "
+                "old {house|address}.",
+                "The {zip code|house number} {on <order>|I gave} is wrong, it should be {10115|7A}.",
+                "{We are away|I'm travelling} {that day|until the 5th}, so please come {later|the week "
+                "after}.",
+                "Make it {two|the black one|a size L}, please, {it's not packed yet, I hope|if you can "
+                "still edit the order}.",
+                "Put {another|one more} <item> into {the same box|<order>}, I'll pay the difference.",
+                "The driver {should call|must ring} {my wife|a different number} when he comes, please "
+                "{note|change} that.",
+                "Can {<order>|the <item>} go to a {parcel locker|collection point}?",
+                "I want the {same <item>|<item>} in {grey|medium} instead of the {white|small} one I "
+                "picked, {before it is sent|can you swap it in the order}?",
             ),
             wishes=(
                 "change the {delivery|shipping} address", "change the {size|colour} in my order",
@@ -356,10 +453,14 @@ TRAIN = Wording(
                 "have the <item> sent to {my office|my parents} instead",
                 "switch to the {blue|bigger} version", "postpone the delivery by a week",
                 "edit the phone number for the courier", "order two instead of one",
+                "send it to a parcel locker", "put one more <item> into the same order",
+                "get the delivery a week later", "correct the zip code",
+                "have another person named on the label",
             ),
             shorts=(
                 "change address", "wrong address on <order>", "new delivery date",
-                "change {size|colour} of <item>", "add item to order",
+                "change {size|colour} of <item>", "add item to order", "other address please",
+                "deliver a week later", "swap colour before shipping", "make it two", "deliver to locker",
             ),
             sides=(
                 "I moved house <day>", "I have a new phone number",
@@ -389,6 +490,15 @@ TRAIN = Wording(
                 "How much {power|space} does the <item> need?",
                 "I'm {between two sizes|tall}, which <item> {fits|do I take}?",
                 "Can you repair the <item> if it breaks after {two years|the warranty}?",
+                "I need a <item> for {a small room|my kid|camping}, which {one|model} is {best|right}?",
+                "Do the {sizes|measurements} {run small|match EU sizes}?",
+                "{What are|Can you give me} the {measurements|dimensions|specs} of the <item>?",
+                "Before ordering: is the <item> {loud|heavy|easy to use}?",
+                "The <item> is {sold out|not available}, will {more|new ones} come?",
+                "Is the <item> {safe in the dishwasher|made for outdoors|OK in the washing machine}?",
+                "What does the <item> come with, {is a case|are cables|is a stand} {in the set|extra}?",
+                "{Cheaper or pricier|The small or the large} <item>, what would you take?",
+                "Would the <item> {fit a tall person|go through a 70 cm door|match a Bosch drill}?",
             ),
             wishes=(
                 "know {if|whether} the <item> is in stock", "know which size {to buy|fits me}",
@@ -397,11 +507,14 @@ TRAIN = Wording(
                 "know if the <item> {is waterproof|works with my phone}",
                 "ask about the warranty of the <item>", "get advice on which <item> to choose",
                 "hear more about the features of the <item>", "know what comes with the <item>",
-                "find out when the <item> is restocked",
+                "find out when the <item> is restocked", "know the measurements of the <item>",
+                "find out if the <item> is machine washable", "hear if the <item> suits kids",
+                "know when new <item>s come in",
             ),
             shorts=(
                 "<item> in stock?", "size of the <item>?", "is the <item> waterproof",
-                "warranty on <item>?", "<item> colours",
+                "warranty on <item>?", "<item> colours", "measurements of the <item>",
+                "when is the <item> available", "which <item> for kids", "<item> washable?",
             ),
             sides=(
                 "I like the new <item> model", "the <item> is out of stock now",

@@ -64,7 +64,7 @@ VALIDATION = Wording(
         "<core> Oh and <side>, though never mind that now.",
         "Even though <side>, here is what I'm writing about. <core>",
         "<core> On a side note, <side>.",
-        "First things first. <core> Separately, <side>.",
+        "<core> That is the important bit. Separately, <side>.",
     ),
     intents={
         "track_order": Intent(

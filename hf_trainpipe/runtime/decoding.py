@@ -81,12 +81,15 @@ class MultiLabel(Decoder):
 
 @dataclass(frozen=True)
 class Regression(Decoder):
-    """One number: ``{"score": 3.2}``."""
+    """One number: ``{"score": 3.2}``. ``options.low`` and ``options.high`` bound what is answered."""
 
     kind: ClassVar[str] = "regression"
+    known_options: ClassVar[tuple[str, ...]] = ("low", "high")
 
     def _answers(self, outputs: Outputs, parameters: Mapping[str, Any]) -> list[Any]:
-        return [{"score": float(row[0])} for row in outputs.outputs]
+        low, high = (self.options.get(name) for name in ("low", "high"))
+        bounded = outputs.outputs if low is None and high is None else np.clip(outputs.outputs, low, high)
+        return [{"score": float(row[0])} for row in bounded]
 
 
 DECODERS: Mapping[str, type[Decoder]] = {

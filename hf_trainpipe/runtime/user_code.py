@@ -106,7 +106,14 @@ class _StandIn(ModuleType):
             raise AttributeError(name)
         from . import preprocessing
 
-        return getattr(preprocessing, name, None) or type(name, (), {"__module__": self.__name__})
+        return getattr(preprocessing, name, None) or type(name, (_Absent,), {"__module__": self.__name__})
+
+
+class _Absent:
+    """Takes any arguments: a recipe file may make a ``Pretrained(...)`` at its top level."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

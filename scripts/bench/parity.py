@@ -188,7 +188,7 @@ def train_with_ours(benchmark: Benchmark, data_dir: Path, seed: int, *, epochs: 
             "--budget.evaluate-every", str(steps),  # once, after the last step, as on the other side
             "--json",
         ]  # fmt: skip
-        environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+        environ = {**os.environ, "HF_TRAINPIPE_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
             raise SystemExit(f"exit {done.returncode}: {shlex.join(command)}")
