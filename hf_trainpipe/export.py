@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,21 +13,80 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe import metrics
+from hf_trainpipe.checkpoint.atomic import write_json
+from hf_trainpipe.codec import to_json
 from hf_trainpipe.evaluation import SplitOutputs, scorable
 from hf_trainpipe.package.card import CardFacts
-from hf_trainpipe.package.verify import record
+from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
-from hf_trainpipe.progress import metric_names
+from hf_trainpipe.progress import Progress, command_line, metric_names, selected
+from hf_trainpipe.result import Result
 from hf_trainpipe.runtime.decoding import Outputs
-from hf_trainpipe.runtime.preprocessing import steps_to_json
+from hf_trainpipe.runtime.preprocessing import BUILT_IN, steps_to_json
 
 if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.run import Run
 
-__all__ = ["RECORDED", "final_scores", "record_predictions", "write_package"]
+__all__ = ["RECORDED", "export", "push"]
 
 RECORDED = 64
 """Predictions kept in the run's directory, for the package to reproduce."""
+
+
+def export(run: Run, progress: Progress, *, best_step: int, source: Any, started: float) -> Result:
+    """Score in fp32, package what the model holds, and have a fresh process reproduce it.
+
+    All ranks help to score; rank 0 does the rest, and every rank gets the result.
+
+    Args:
+        best_step: The step that the weights come from.
+        source: The file of the recipe, if any.
+        started: When this attempt began, in seconds since the epoch.
+
+    Raises:
+        PackageError: the package does not reproduce the evaluation.
+    """
+    outputs: dict[str, SplitOutputs] = {
+        name: run.predict(name, autocast=False) for name in ("validation", "test") if name in run.data.splits
+    }
+    recordable = outputs or {"train": run.predict("train", autocast=False)}
+    result: Result | None = None
+    if run.ranks.is_main:
+        scores = _final_scores(run, outputs)
+        recorded = run.folder.path / "recorded.jsonl"
+        _record_predictions(run, recordable, recorded)
+        package = _write_package(
+            run, run.folder.path / "package", scores=scores, source=source, seconds=time.time() - started
+        )
+        verified = verify(package, recorded=recorded)
+        result = Result(
+            run_dir=run.folder.path,
+            package=package,
+            select=selected(run),
+            scores=scores,
+            steps=run.state.step,
+            best_step=best_step,
+            seconds=time.time() - started,
+            verified=verified,
+        )
+        progress.final(scores, [package / "README.md"])
+        write_json(run.folder.path / "result.json", result.to_json())
+    shared: Result = run.ranks.from_main(result)
+    return shared
+
+
+def push(recipe: Recipe, result: Result) -> None:
+    """Upload the package where the recipe says so.
+
+    Raises:
+        PushError: it failed; everything else is done, and the message has the command that retries.
+    """
+    if recipe.hub is None:
+        return
+    from hf_trainpipe.package.hub import push as upload
+
+    upload(result.package, recipe.hub.repo, private=recipe.hub.private)
 
 
 def _threshold(run: Run) -> float | None:
@@ -36,7 +97,7 @@ def _threshold(run: Run) -> float | None:
     return tuned if tuned is not None else getattr(run.task, "threshold", 0.5)
 
 
-def final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dict[str, dict[str, Any]]]:
+def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric on every evaluated split, with its bootstrap interval."""
     evaluation = run.recipe.evaluation
     scores = {}
@@ -51,11 +112,18 @@ def final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dic
             resamples=evaluation.resamples,
             seed=run.recipe.seed,
         )
-        scores[name] = {metric: dataclasses.asdict(interval) for metric, interval in found.items()}
+        scores[name] = {metric: _finite(dataclasses.asdict(interval)) for metric, interval in found.items()}
         external = [metric for metric in metric_names(run) if metric.startswith("evaluate:")]
         for metric, value in metrics.score(predictions, external).items():
-            scores[name][metric] = {"value": value, "n": len(split)}
+            scores[name][metric] = _finite({"value": value, "n": len(split)})
     return scores
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Undefined scores are null in JSON, which has no NaN."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def _raw_input(run: Run, split: str, example: int) -> Any:
@@ -73,7 +141,7 @@ def _raw_input(run: Run, split: str, example: int) -> Any:
     return row[columns[0].name]
 
 
-def record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Path) -> None:
+def _record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Path) -> None:
     """Keep inputs and logits of the first examples of an evaluated split (never inside the package)."""
     split = next(iter(outputs))
     found = outputs[split]
@@ -99,16 +167,14 @@ def _data_info(run: Run) -> dict[str, Any]:
     }
 
 
-def write_package(
-    run: Run,
-    tokenizer: Any,
-    directory: Path,
-    *,
-    scores: dict[str, dict[str, dict[str, Any]]],
-    recipe_json: dict[str, Any],
-    command: str | None,
-    code_file: Path | None,
-    seconds: float,
+def _code_file(run: Run, source: Any) -> Path | None:
+    """The recipe file, where its own classes preprocess: the package cannot do without them."""
+    own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    return source.path if own and source is not None else None
+
+
+def _write_package(
+    run: Run, directory: Path, *, scores: dict[str, dict[str, dict[str, Any]]], source: Any, seconds: float
 ) -> Path:
     """Write the package of the weights that the model holds now."""
     task, labels = run.task, run.data.labels
@@ -122,16 +188,16 @@ def write_package(
         base_model=run.recipe.model.name,
         base_revision=run.recipe.model.revision,
         data=run.recipe.data.describe(),
-        train_command=command,
+        train_command=command_line(),
         evaluate_command=f"hf-trainpipe evaluate {directory.parent.name}",
         seconds=seconds,
-        hardware=f"{run.world_size} x {run.accelerator.device.type} ({platform.machine()})",
+        hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
         trust_remote_code=run.recipe.model.trust_remote_code,
     )
     return write(
         directory,
         model=run.bare,
-        tokenizer=tokenizer,
+        tokenizer=run.tokenizer,
         task_info={
             "decoder": {"kind": task.decoder, "labels": list(labels.names), "options": options},
             "inputs": inputs,
@@ -144,9 +210,9 @@ def write_package(
             "stride": run.recipe.tokens.stride,
         },
         scores=scores,
-        recipe_json=recipe_json,
+        recipe_json=to_json(run.recipe),
         data_info=_data_info(run),
-        code_file=code_file,
+        code_file=_code_file(run, source),
         card=card,
         name=run.recipe.name,
     )

@@ -63,18 +63,18 @@ def train(run: Run) -> Iterator[StepReport]:
     run.model.train()
     for micro_batches in run.batches(first=state.step, last=plan.total_steps):
         counted = float(sum(task.count(batch) for batch in micro_batches))
-        count, stop = run.agree(count=counted, stop=run.stop_requested)
+        count, stop = run.ranks.agree(count=counted, stop=run.stop_requested)
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
         loss_total = run.zero()
         tokens = 0
         for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
-            seed_everything(run.recipe.seed, state.step, micro, run.rank)
+            seed_everything(run.recipe.seed, state.step, micro, run.ranks.rank)
             with run.gradient_sync(enabled=is_last):
                 on_device = run.to_device(batch)
                 loss_sum = task.loss_sum(run.model, on_device)  # a sum, not a mean
                 # DDP averages gradients over ranks, so the sum is multiplied by their number.
-                run.backward(loss_sum * (run.world_size / max(count, 1e-12)))
+                run.backward(loss_sum * (run.ranks.size / max(count, 1e-12)))
             loss_total += loss_sum.detach().double()
             tokens += int(batch["attention_mask"].sum())
         grad_norm = run.clip(optim.max_grad_norm)

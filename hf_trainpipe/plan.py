@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,7 @@ def make_plan(
         accumulation=-(-per_rank // at_once),
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
-        warmup_steps=int(recipe.optim.warmup * total),
+        warmup_steps=math.ceil(recipe.optim.warmup * total),
         evaluate_every=evaluate_every,
         save_every=min(budget.save_every or evaluate_every, total),
         max_length=length,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
@@ -15,21 +19,20 @@ from hf_trainpipe.checkpoint import (
     flatten_optimizer,
     load_optimizer,
 )
+from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.sampler import ORDER_VERSION
-from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.errors import CheckpointError, Interrupted
 from hf_trainpipe.evaluation import loss_of, scorable, tune_threshold
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.state import Best, LogWindow, RunState
-from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from hf_trainpipe.loop import StepReport
     from hf_trainpipe.run import Run
-    from hf_trainpipe.rundir import RunFolder
 
-__all__ = ["Progress", "metric_names", "selected"]
+__all__ = ["Progress", "command_line", "metric_names", "selected"]
 
 
 def selected(run: Run) -> str:
@@ -46,20 +49,18 @@ def metric_names(run: Run) -> list[str]:
 class Progress:
     """The run's memory on disk and its voice. Ranks other than 0 take part in collectives only."""
 
-    def __init__(self, run: Run, folder: RunFolder, *, console: Console, recipe_json: Mapping[str, Any]) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.folder = folder
-        self.console = console
-        self.recipe_json = recipe_json
+        self.folder = run.folder
+        self.console = run.console
         self.saved_step: int | None = None
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
-        uid = run.from_main(folder.uid)
         self.store = Store(
-            folder.path,
+            self.folder.path,
             keep=run.recipe.budget.keep_checkpoints,
-            run_uid=uid,
-            mode="write" if folder.is_main else "read",
+            run_uid=run.ranks.from_main(self.folder.uid),
+            mode="write" if self.folder.is_main else "read",
             on_quarantine=lambda place, reason: self.console.say(
                 f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
             ),
@@ -73,13 +74,13 @@ class Progress:
         """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
         run = self.run
         newest = self.store.latest() if self.folder.is_main else None
-        step = run.from_main(newest.step if newest else None)
+        step = run.ranks.from_main(newest.step if newest else None)
         offset = 0
         if step is not None:
             checkpoint = newest or self.store.at(step)
             if checkpoint is None:
                 raise CheckpointError(
-                    f"Rank {run.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
+                    f"Rank {run.ranks.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
                     fix="All ranks must see the same run directory: put it on a shared file system.",
                 )
             self._load(checkpoint)
@@ -95,7 +96,7 @@ class Progress:
                 uid=self.folder.uid,
                 directory=self.folder.path,
                 attempt=self.folder.attempt,
-                recipe=self.recipe_json,
+                recipe=to_json(run.recipe),
             )
             self.follower = Follower.start(info, run.recipe.trackers)
             self._relay()
@@ -114,7 +115,7 @@ class Progress:
         run.state = RunState.from_json(state["run"])
         if run.accelerator.scaler is not None and state.get("scaler"):
             run.accelerator.scaler.load_state_dict(state["scaler"])
-        if run.rank != 0:
+        if run.ranks.rank != 0:
             run.state.window = LogWindow(steps=run.state.window.steps)  # rank 0 holds the sums of all
 
     # -- saving ----------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Progress:
         """Write a checkpoint behind the training, once a step; a failed save is warned of."""
         run, state = self.run, self.run.state
         window = state.window
-        loss_sum = run.sum_across_ranks(window.loss_sum)
+        loss_sum = run.ranks.sum(window.loss_sum)
         if self.saved_step != state.step and self.folder.is_main:
             assert self.ledger is not None
             self.ledger.flush(fsync=True)
@@ -165,7 +166,7 @@ class Progress:
             "seed": run.recipe.seed,
             "order_version": ORDER_VERSION,
             "examples_per_step": run.plan.examples_per_step,
-            "world_size": run.world_size,
+            "world_size": run.ranks.size,
             "dtype": "float32",
             "precision": run.plan.precision,
             "fingerprints": run.data.fingerprints,
@@ -192,8 +193,8 @@ class Progress:
         self.console.tick(step=report.step, epoch=self.epoch)
         if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
             return
-        loss_sum = run.sum_across_ranks(window.loss_sum)
-        tokens = run.sum_across_ranks(float(self._tokens))
+        loss_sum = run.ranks.sum(window.loss_sum)
+        tokens = run.ranks.sum(float(self._tokens))
         seconds = max(time.monotonic() - self._since, 1e-9)
         values = {
             "train/lr": report.learning_rate,
@@ -222,8 +223,14 @@ class Progress:
     # -- evaluating ------------------------------------------------------------------------
 
     def evaluate(self) -> bool:
-        """Score the validation split and remember the best; say on every rank whether it improved."""
+        """Score the validation split, where there is one, and remember the best.
+
+        Returns:
+            Whether it improved; the same on every rank.
+        """
         run, state = self.run, self.run.state
+        if "validation" not in run.data.splits:
+            return False
         self.console.pause()
         outputs = run.predict("validation")
         split = run.data.splits["validation"]
@@ -246,7 +253,7 @@ class Progress:
             logged = {f"validation/{key}": value for key, value in scores.items()}
             self.ledger.log(logged, step=state.step, epoch=self.epoch)
             self.console.evaluation(scores, step=state.step, best=better)
-        better, threshold, scores = run.from_main(improved)
+        better, threshold, scores = run.ranks.from_main(improved)
         state.evaluated = state.step
         if better:
             state.best = Best(step=state.step, value=scores[selected(run)], scores=scores, threshold=threshold)
@@ -283,11 +290,57 @@ class Progress:
         run.bare.load_state_dict(checkpoint.load_model())
         return best.step
 
+    def stop_if_asked(self, report: StepReport) -> None:
+        """Leave the run, saved, where a signal asked for it.
+
+        Raises:
+            Interrupted: some rank got a signal, and there are steps left.
+        """
+        if report.stop and report.step < self.run.plan.total_steps:
+            name = self.run.signals.name if self.run.signals is not None else None
+            raise Interrupted(
+                f"Stopped by {name or 'a signal to another rank'} after step {report.step:,}; everything up to it "
+                "is saved.",
+                fix=f"Continue with the same command:\n{command_line()}",
+                step=report.step,
+            )
+
+    def final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], files: Sequence[Path]) -> None:
+        """Put the final scores into the ledger, and offer files to the trackers; main process only."""
+        assert self.ledger is not None
+        values = {
+            f"final/{split}/{name}": float(score["value"])
+            for split, found in scores.items()
+            for name, score in found.items()
+            if score["value"] is not None
+        }
+        self.ledger.log(values, step=self.run.state.step, epoch=self.epoch)
+        for file in files:
+            if self.follower is not None:
+                self.follower.artifact(file)
+
     def close(self) -> None:
         """Flush the ledger, let the trackers catch up for a few seconds, close the console."""
+        if self.folder.is_main:
+            with contextlib.suppress(SaveFailed):
+                self.store.wait()
         if self.ledger is not None:
-            self.ledger.flush(fsync=True)
+            self.ledger.close()
         if self.follower is not None:
             self.follower.finish(timeout=5.0)
             self._relay()
         self.console.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def command_line() -> str:
+    """The command that started this process, as a person would type it."""
+    arguments = sys.argv[1:]
+    if Path(sys.argv[0]).name in ("__main__.py", "hf-trainpipe"):
+        return shlex.join(["hf-trainpipe", *arguments])
+    return shlex.join(["python", sys.argv[0], *arguments])

@@ -16,14 +16,17 @@ from hf_trainpipe.state import RunState
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
 
     from hf_trainpipe.data.prepare import PreparedData
+    from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.result import Result
+    from hf_trainpipe.rundir import RunFolder
     from hf_trainpipe.signals import StopSignals
+    from hf_trainpipe.tracking.console import Console
 
-__all__ = ["EVALUATION_TOKENS", "Run", "make_accelerator"]
+__all__ = ["EVALUATION_TOKENS", "Run"]
 
 EVALUATION_TOKENS = 4096
 """Tokens a batch of an evaluation holds at most, padding included."""
@@ -32,47 +35,47 @@ HEAD = (0, 0, 0, 1)
 """Key of the randomness that initialises a new head, beside the seed; steps use keys of four numbers."""
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """The process group and device that ``accelerate launch`` describes."""
-    from datetime import timedelta
-
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=10))],
-    )
-
-
 class Run:
     """The moving parts of a training run. All ranks hold one; only rank 0 writes files."""
 
     def __init__(
-        self, *, recipe: Recipe, plan: Plan, data: PreparedData, accelerator: Accelerator, pad_id: int
+        self,
+        *,
+        recipe: Recipe,
+        plan: Plan,
+        data: PreparedData,
+        ranks: Ranks,
+        tokenizer: Any,
+        folder: RunFolder,
+        console: Console,
+        earlier: Result | None = None,
     ) -> None:
         self.recipe = recipe
         self.plan = plan
         self.data = data
         self.task = data.task
-        self.accelerator = accelerator
-        self.pad_id = pad_id
-        self.rank: int = accelerator.process_index
-        self.world_size: int = accelerator.num_processes
+        self.ranks = ranks
+        self.accelerator = ranks.accelerator
+        self.tokenizer = tokenizer
+        self.pad_id: int = tokenizer.pad_token_id
+        self.folder = folder
+        self.console = console
+        self.earlier = earlier
+        """What this run left when it was completed before."""
         self.state = RunState()
         self.signals: StopSignals | None = None
         self.order = Order(
-            num_examples=len(data.train.usable),
-            examples_per_step=plan.examples_per_step,
-            seed=recipe.seed,
+            num_examples=len(data.train.usable), examples_per_step=plan.examples_per_step, seed=recipe.seed
         )
-        seed_everything(recipe.seed, *HEAD)
-        bare = build_model(recipe.model, data.task, data.labels)
-        freeze(bare, recipe.optim)
-        bare.to(accelerator.device)
-        self.optimizer = accelerator.prepare_optimizer(build_optimizer(bare, recipe.optim))
-        self.model = accelerator.prepare_model(bare)
-        self.bare = bare
+
+    def load_model(self) -> None:
+        """Load weights, a head from the recipe's seed, and an optimizer."""
+        seed_everything(self.recipe.seed, *HEAD)
+        self.bare = build_model(self.recipe.model, self.task, self.data.labels)
+        freeze(self.bare, self.recipe.optim)
+        self.bare.to(self.accelerator.device)
+        self.optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.bare, self.recipe.optim))
+        self.model = self.accelerator.prepare_model(self.bare)
 
     # -- what the loop asks for ------------------------------------------------------------
 
@@ -81,7 +84,7 @@ class Run:
         train = self.data.train
         for step in range(first, last):
             examples = train.usable[self.order.global_batch(step)]
-            mine = shares(examples, train.example_lengths, ranks=self.world_size)[self.rank]
+            mine = shares(examples, train.example_lengths, ranks=self.ranks.size)[self.ranks.rank]
             groups = micro_batches(
                 train.features_of(mine),
                 train.lengths,
@@ -96,20 +99,6 @@ class Run:
         """Whether a signal asked this rank to stop."""
         return self.signals is not None and self.signals.requested
 
-    def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
-        """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""
-        if self.world_size == 1:
-            return count, stop
-        import torch
-
-        mine = torch.tensor([count, float(stop)], dtype=torch.float64, device=self.accelerator.device)
-        total = self.accelerator.reduce(mine, reduction="sum")
-        return float(total[0]), bool(total[1] > 0)
-
-    def sum_across_ranks(self, value: float) -> float:
-        """The sum of a number over all ranks."""
-        return self.agree(count=value, stop=False)[0]
-
     def zero(self) -> torch.Tensor:
         """A float64 zero on the device."""
         import torch
@@ -123,7 +112,7 @@ class Run:
 
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
         """Ranks exchange gradients in the last micro-batch of a step only."""
-        if enabled or self.world_size == 1:
+        if enabled or self.ranks.size == 1:
             return nullcontext()
         return self.accelerator.no_sync(self.model)  # type: ignore[no-any-return]
 
@@ -153,23 +142,6 @@ class Run:
 
     # -- evaluation ------------------------------------------------------------------------
 
-    def gather(self, part: Any) -> list[Any]:
-        """The parts of all ranks, in their order."""
-        if self.world_size == 1:
-            return [part]
-        from accelerate.utils import gather_object
-
-        gathered: list[Any] = gather_object([part])
-        return gathered
-
-    def from_main(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
-        if self.world_size == 1:
-            return value
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([value])[0]
-
     def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
         """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
         with self.accelerator.autocast() if autocast else nullcontext():
@@ -180,8 +152,8 @@ class Run:
                 labels=self.data.labels,
                 pad_id=self.pad_id,
                 max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
-                rank=self.rank,
-                world_size=self.world_size,
-                gather=self.gather,
+                rank=self.ranks.rank,
+                world_size=self.ranks.size,
+                gather=self.ranks.gather,
                 device=self.accelerator.device,
             )

@@ -36,7 +36,7 @@ def recipe() -> Recipe:
         preprocessing=(NormalizeSpace(),),
         task=TextClassification("text", label="intent"),
         tokens=Tokens(max_length=128, overflow="truncate"),
-        optim=Optim(peak_lr=2e-4, warmup=0.06, weight_decay=0.01),  # few steps, small model
+        optim=Optim(peak_lr=1e-4, warmup=0.06, weight_decay=0.01),
         budget=Budget(epochs=3, examples_per_step=32),
         evaluation=Evaluation(select="accuracy"),
     )

@@ -1,0 +1,142 @@
+"""Opening a run: its directory, data, plan and identity, before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe import metrics
+from hf_trainpipe.cache import cache_root
+from hf_trainpipe.checkpoint import require_space
+from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.prepare import PreparedData, prepare
+from hf_trainpipe.engine.device import choose_precision, set_threads
+from hf_trainpipe.engine.ranks import Ranks, make_accelerator
+from hf_trainpipe.errors import Interrupted, RecipeError
+from hf_trainpipe.metrics.external import load_external
+from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
+from hf_trainpipe.plan import Plan, make_plan
+from hf_trainpipe.result import Result
+from hf_trainpipe.run import Run
+from hf_trainpipe.rundir import Resume, RunFolder
+from hf_trainpipe.tracking.console import Console
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["open_run", "validate"]
+
+CHECKPOINT_BYTES = 12
+"""Bytes of a checkpoint a parameter: the weight and AdamW's two moments, in fp32."""
+
+
+def validate(recipe: Recipe, *, labels: tuple[str, ...] | None = None) -> None:
+    """Refuse wrong metric names before anything is loaded; again, with more to go by, when labels are known."""
+    evaluation = recipe.evaluation
+    names = [*evaluation.metrics, *([evaluation.select] if evaluation.select else [])]
+    metrics.check(names, recipe.task.decoder, labels=labels)
+    if labels is not None:
+        for name in filter(metrics.is_external, names):
+            load_external(name)  # what cannot be had is refused now, not after an epoch
+
+
+@contextmanager
+def open_run(
+    recipe: Recipe,
+    *,
+    source: Any,
+    run_dir: Path | None,
+    resume: Resume,
+    allow_change: frozenset[str],
+    package_only: bool,
+) -> Iterator[Run]:
+    """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
+
+    Raises:
+        TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
+    """
+    set_threads()
+    ranks = Ranks(make_accelerator(choose_precision(recipe.optim.precision)))
+    folder = RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main)
+    console = Console(0, ranks.is_main)
+    ending = "failed"
+    try:
+        asked = to_json(recipe)
+        known = (folder.existing or {}).get("model_revision") if resume != "never" else None
+        recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
+        tokenizer = load_tokenizer(recipe.model)
+        data, plan = _prepare(recipe, tokenizer, ranks=ranks, say=console.say)
+        earlier = None
+        if ranks.is_main:
+            warnings = folder.begin(
+                {
+                    "name": recipe.name,
+                    "recipe": asked,  # as it was before anything was pinned
+                    "model_revision": recipe.model.revision,
+                    "fingerprints": data.fingerprints,
+                    "labels": list(data.labels.names),
+                    "source": None if source is None else {"path": str(source.path), "function": source.function},
+                },
+                resume=resume,
+                allow_change=allow_change,
+                world_size=ranks.size,
+            )
+            earlier = None if package_only else folder.result
+            for line in [*data.warnings, *warnings]:
+                console.say(f"warning: {line}")
+        earlier = ranks.from_main(earlier)
+        if earlier is None and ranks.is_main:
+            num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
+            require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
+            for line in plan.lines():
+                console.say(line)
+        console.total_steps = plan.total_steps
+        yield Run(
+            recipe=recipe,
+            plan=plan,
+            data=data,
+            ranks=ranks,
+            tokenizer=tokenizer,
+            folder=folder,
+            console=console,
+            earlier=Result.from_json(earlier, run_dir=folder.path) if earlier is not None else None,
+        )
+        ending = "complete"
+    except Interrupted:
+        ending = "interrupted"
+        raise
+    finally:
+        folder.end(ending)
+
+
+def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str], None]) -> tuple[PreparedData, Plan]:
+    config = load_config(recipe.model)
+    limit = usable_length(config, tokenizer)
+    length = max_length(recipe.tokens, limit)
+    data = prepare(
+        recipe,
+        tokenizer=tokenizer,
+        max_length=length,
+        vocab_size=getattr(config, "vocab_size", None),
+        root=cache_root(),
+        say=say,
+    )
+    validate(recipe, labels=data.labels.names)
+    if recipe.evaluation.select and "validation" not in data.splits:
+        raise RecipeError(
+            f"evaluation.select: {recipe.evaluation.select!r} needs a validation split, and there is none.",
+            fix="Name one in the data (validation='validation'), or cut one off: validation=0.1.",
+        )
+    plan = make_plan(
+        recipe,
+        num_examples=len(data.train.usable),
+        facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=limit),
+        length=length,
+        world_size=ranks.size,
+        on_gpu=ranks.accelerator.device.type != "cpu",
+        mean_tokens=float(data.train.lengths.mean()),
+    )
+    return data, plan

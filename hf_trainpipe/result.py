@@ -1,0 +1,59 @@
+"""What a finished run leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores, the package, and how the run went."""
+
+    run_dir: Path
+    package: Path
+    select: str
+    scores: dict[str, dict[str, dict[str, Any]]]
+    """Split to metric to value, low, high, confidence and n."""
+    steps: int
+    best_step: int
+    seconds: float
+    """Wall-clock time of the attempt that finished the run."""
+    verified: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs; paths as text."""
+        return {**vars(self), "run_dir": str(self.run_dir), "package": str(self.package)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], *, run_dir: Path) -> Result:
+        """What :meth:`to_json` gave, for a run whose directory may have moved since."""
+        return cls(**{**document, "run_dir": run_dir, "package": run_dir / "package"})
+
+    def summary(self) -> str:
+        """For a person: scores with intervals, where the package is and what to do next."""
+        shown = [
+            (f"{split} {name}", score["value"], score.get("low"), score.get("high"))
+            for split, scores in self.scores.items()
+            for name, score in scores.items()
+        ]
+        width = max((len(name) for name, *_ in shown), default=0)
+        lines = [f"weights of step {self.best_step:,} of {self.steps:,}, {self.seconds:,.0f} s"]
+        for name, value, low, high in shown:
+            interval = "" if low is None or high is None else f"  [{low:.4f}, {high:.4f}]"
+            lines.append(f"  {name:<{width}}  {_number(value)}{interval}")
+        if self.verified:
+            lines.append(
+                f"verified  {self.verified['n']} recorded predictions, largest difference "
+                f"{self.verified['max_abs_diff']:.1e}"
+            )
+        lines.append(f"package   {self.package}")
+        lines.append(f"next      hf-trainpipe predict {self.package} --input texts.txt --output answers.jsonl")
+        return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
