@@ -1,8 +1,7 @@
-"""What happens between steps: log, evaluate, keep the best, save, restore, stop early."""
+"""What happens between steps: log, evaluate, remember the best, stop early."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 import time
@@ -11,20 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
-from hf_trainpipe.checkpoint import (
-    Checkpoint,
-    SaveFailed,
-    Snapshot,
-    Store,
-    flatten_optimizer,
-    load_optimizer,
-)
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.data.sampler import ORDER_VERSION
-from hf_trainpipe.errors import CheckpointError, Interrupted
+from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.evaluation import loss_of, scorable, tune_threshold
 from hf_trainpipe.recipe import RunInfo
-from hf_trainpipe.state import Best, LogWindow, RunState
+from hf_trainpipe.saving import Saving
+from hf_trainpipe.state import Best, LogWindow
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import Ledger
 
@@ -53,40 +44,16 @@ class Progress:
         self.run = run
         self.folder = run.folder
         self.console = run.console
-        self.saved_step: int | None = None
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
-        self.store = Store(
-            self.folder.path,
-            keep=run.recipe.budget.keep_checkpoints,
-            run_uid=run.ranks.from_main(self.folder.uid),
-            mode="write" if self.folder.is_main else "read",
-            on_quarantine=lambda place, reason: self.console.say(
-                f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
-            ),
-        )
+        self.saving = Saving(run)
         self._since = time.monotonic()
         self._tokens = 0
-
-    # -- restoring -------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
         run = self.run
-        newest = self.store.latest() if self.folder.is_main else None
-        step = run.ranks.from_main(newest.step if newest else None)
-        offset = 0
-        if step is not None:
-            checkpoint = newest or self.store.at(step)
-            if checkpoint is None:
-                raise CheckpointError(
-                    f"Rank {run.ranks.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
-                    fix="All ranks must see the same run directory: put it on a shared file system.",
-                )
-            self._load(checkpoint)
-            offset = int(checkpoint.manifest["ledger_offset"])
-            self.saved_step = step
-            self.console.say(f"continuing after step {step:,} (attempt {self.folder.attempt})")
+        offset = self.saving.restore()
         if self.folder.is_main:
             self.ledger = Ledger.open(
                 self.folder.path / "ledger.jsonl", attempt=self.folder.attempt, truncate_to=offset
@@ -101,84 +68,9 @@ class Progress:
             self.follower = Follower.start(info, run.recipe.trackers)
             self._relay()
 
-    def _load(self, checkpoint: Checkpoint) -> None:
-        run = self.run
-        run.bare.load_state_dict(checkpoint.load_model())
-        state = checkpoint.state
-        load_optimizer(
-            run.optimizer,
-            run.bare.named_parameters(),
-            tensors=checkpoint.load_optimizer(),
-            state=state["optimizer"],
-            options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
-        )
-        run.state = RunState.from_json(state["run"])
-        if run.accelerator.scaler is not None and state.get("scaler"):
-            run.accelerator.scaler.load_state_dict(state["scaler"])
-        if run.ranks.rank != 0:
-            run.state.window = LogWindow(steps=run.state.window.steps)  # rank 0 holds the sums of all
-
-    # -- saving ----------------------------------------------------------------------------
-
     def save(self, *, wait: bool = False) -> None:
-        """Write a checkpoint behind the training, once a step; a failed save is warned of."""
-        run, state = self.run, self.run.state
-        window = state.window
-        loss_sum = run.ranks.sum(window.loss_sum)
-        if self.saved_step != state.step and self.folder.is_main:
-            assert self.ledger is not None
-            self.ledger.flush(fsync=True)
-            tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
-            stored = {**state.to_json(), "window": {**vars(window), "loss_sum": loss_sum}}
-            scaler = run.accelerator.scaler
-            snapshot = Snapshot(
-                step=state.step,
-                model=run.bare.state_dict(),
-                optimizer=tensors,
-                state={
-                    "run": stored,
-                    "optimizer": options,
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                },
-                manifest=self._facts(),
-                best_step=state.best.step if state.best else None,
-            )
-            self._guard(lambda: self.store.save_async(snapshot))
-        self.saved_step = state.step
-        if wait and self.folder.is_main:
-            self._guard(self.store.wait)
-
-    def _guard(self, action: Any) -> None:
-        try:
-            action()
-        except SaveFailed as error:
-            if error.give_up:
-                raise
-            self.console.say(f"warning: {error.message}")
-
-    def _facts(self) -> dict[str, Any]:
-        run = self.run
-        assert self.ledger is not None
-        return {
-            "attempt": self.folder.attempt,
-            "epoch": self.epoch,
-            "examples": run.order.examples_before(run.state.step),
-            "seed": run.recipe.seed,
-            "order_version": ORDER_VERSION,
-            "examples_per_step": run.plan.examples_per_step,
-            "world_size": run.ranks.size,
-            "dtype": "float32",
-            "precision": run.plan.precision,
-            "fingerprints": run.data.fingerprints,
-            "ledger_offset": self.ledger.offset,
-        }
-
-    # -- logging ---------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> float:
-        """Epochs done, as a fraction."""
-        return self.run.state.step / self.run.order.steps_per_epoch
+        """Write a checkpoint behind the training."""
+        self.saving.save(self.ledger, wait=wait)
 
     def log(self, report: StepReport) -> None:
         """Add a step to the window; at its end write the mean loss, the rate and the speed."""
@@ -190,7 +82,7 @@ class Progress:
         self._tokens += report.tokens
         if report.skipped:
             self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
-        self.console.tick(step=report.step, epoch=self.epoch)
+        self.console.tick(step=report.step, epoch=self.run.epoch)
         if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
             return
         loss_sum = run.ranks.sum(window.loss_sum)
@@ -206,8 +98,8 @@ class Progress:
         run.state.window = LogWindow()
         self.restart_clock()
         if self.ledger is not None:
-            self.ledger.log(values, step=report.step, epoch=self.epoch)
-        self.console.step(values, step=report.step, epoch=self.epoch)
+            self.ledger.log(values, step=report.step, epoch=self.run.epoch)
+        self.console.step(values, step=report.step, epoch=self.run.epoch)
         self._relay()
 
     def _relay(self) -> None:
@@ -219,8 +111,6 @@ class Progress:
         """Leave what happened since the last step out of the speed."""
         self._since = time.monotonic()
         self._tokens = 0
-
-    # -- evaluating ------------------------------------------------------------------------
 
     def evaluate(self) -> bool:
         """Score the validation split, where there is one, and remember the best.
@@ -251,7 +141,7 @@ class Progress:
             improved = (better, threshold, scores)
             assert self.ledger is not None
             logged = {f"validation/{key}": value for key, value in scores.items()}
-            self.ledger.log(logged, step=state.step, epoch=self.epoch)
+            self.ledger.log(logged, step=state.step, epoch=self.run.epoch)
             self.console.evaluation(scores, step=state.step, best=better)
         better, threshold, scores = run.ranks.from_main(improved)
         state.evaluated = state.step
@@ -268,27 +158,8 @@ class Progress:
         return patience is not None and self.run.state.stale >= patience
 
     def load_best(self) -> int:
-        """Put the best weights into the model, or keep the last where nothing was evaluated.
-
-        Returns:
-            The step they come from.
-        """
-        run = self.run
-        if self.folder.is_main:
-            self._guard(self.store.wait)
-        run.accelerator.wait_for_everyone()
-        best = run.state.best
-        if best is None or best.step == run.state.step:
-            return run.state.step
-        checkpoint = self.store.at(best.step)
-        if checkpoint is None:
-            self.console.say(
-                f"warning: the best checkpoint (step {best.step:,}) is gone; the last weights are packaged"
-            )
-            run.state.best = None
-            return run.state.step
-        run.bare.load_state_dict(checkpoint.load_model())
-        return best.step
+        """Put the best weights into the model; returns the step they come from."""
+        return self.saving.load_best()
 
     def stop_if_asked(self, report: StepReport) -> None:
         """Leave the run, saved, where a signal asked for it.
@@ -314,16 +185,14 @@ class Progress:
             for name, score in found.items()
             if score["value"] is not None
         }
-        self.ledger.log(values, step=self.run.state.step, epoch=self.epoch)
+        self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
         for file in files:
             if self.follower is not None:
                 self.follower.artifact(file)
 
     def close(self) -> None:
         """Flush the ledger, let the trackers catch up for a few seconds, close the console."""
-        if self.folder.is_main:
-            with contextlib.suppress(SaveFailed):
-                self.store.wait()
+        self.saving.close()
         if self.ledger is not None:
             self.ledger.close()
         if self.follower is not None:

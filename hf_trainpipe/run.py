@@ -95,6 +95,11 @@ class Run:
             yield batches or [train.empty_batch(pad_id=self.pad_id)]
 
     @property
+    def epoch(self) -> float:
+        """Epochs done, as a fraction."""
+        return self.state.step / self.order.steps_per_epoch
+
+    @property
     def stop_requested(self) -> bool:
         """Whether a signal asked this rank to stop."""
         return self.signals is not None and self.signals.requested

@@ -1,0 +1,172 @@
+"""A run's checkpoints: what is in them, when the newest is loaded, which weights are packaged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.checkpoint import (
+    Checkpoint,
+    SaveFailed,
+    Snapshot,
+    Store,
+    flatten_optimizer,
+    load_optimizer,
+)
+from hf_trainpipe.data.sampler import ORDER_VERSION
+from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.state import LogWindow, RunState
+
+if TYPE_CHECKING:
+    from hf_trainpipe.run import Run
+    from hf_trainpipe.tracking.ledger import Ledger
+
+__all__ = ["Saving"]
+
+
+class Saving:
+    """Checkpoints of a run. All ranks call its methods; rank 0 writes."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.folder = run.folder
+        self.console = run.console
+        self.saved_step: int | None = None
+        self.store = Store(
+            self.folder.path,
+            keep=run.recipe.budget.keep_checkpoints,
+            run_uid=run.ranks.from_main(self.folder.uid),
+            mode="write" if self.folder.is_main else "read",
+            on_quarantine=lambda place, reason: self.console.say(
+                f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
+            ),
+        )
+
+    def restore(self) -> int:
+        """Load the newest valid checkpoint, if there is one.
+
+        Returns:
+            The ledger's offset at that checkpoint, in bytes; 0 at the start.
+
+        Raises:
+            CheckpointError: there are checkpoints and none is valid, or a rank cannot see rank 0's.
+        """
+        newest = self.store.latest() if self.folder.is_main else None
+        step = self.run.ranks.from_main(newest.step if newest else None)
+        if step is None:
+            return 0
+        checkpoint = newest or self.store.at(step)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"Rank {self.run.ranks.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
+                fix="All ranks must see the same run directory: put it on a shared file system.",
+            )
+        self._load(checkpoint)
+        self.saved_step = step
+        self.console.say(f"continuing after step {step:,} (attempt {self.folder.attempt})")
+        return int(checkpoint.manifest["ledger_offset"])
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        run = self.run
+        run.bare.load_state_dict(checkpoint.load_model())
+        state = checkpoint.state
+        load_optimizer(
+            run.optimizer,
+            run.bare.named_parameters(),
+            tensors=checkpoint.load_optimizer(),
+            state=state["optimizer"],
+            options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
+        )
+        run.state = RunState.from_json(state["run"])
+        if run.accelerator.scaler is not None and state.get("scaler"):
+            run.accelerator.scaler.load_state_dict(state["scaler"])
+        if run.ranks.rank != 0:
+            run.state.window = LogWindow(steps=run.state.window.steps)  # rank 0 holds the sums of all
+
+    def save(self, ledger: Ledger | None, *, wait: bool = False) -> None:
+        """Write a checkpoint behind the training, once a step; a failed save is warned of.
+
+        Args:
+            ledger: Rank 0's; what it holds so far belongs to the checkpoint.
+            wait: Return only when it is on the disk.
+        """
+        run, state = self.run, self.run.state
+        loss_sum = run.ranks.sum(state.window.loss_sum)
+        if self.saved_step != state.step and ledger is not None:
+            ledger.flush(fsync=True)
+            tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+            scaler = run.accelerator.scaler
+            snapshot = Snapshot(
+                step=state.step,
+                model=run.bare.state_dict(),
+                optimizer=tensors,
+                state={
+                    "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
+                    "optimizer": options,
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                },
+                manifest=self._facts(ledger),
+                best_step=state.best.step if state.best else None,
+            )
+            self._guard(lambda: self.store.save_async(snapshot))
+        self.saved_step = state.step
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until what is being written is on the disk."""
+        if self.folder.is_main:
+            self._guard(self.store.wait)
+
+    def close(self) -> None:
+        """Let a save in flight end; its failure was warned of, or is not worth more than the error on its way."""
+        if self.folder.is_main:
+            with contextlib.suppress(SaveFailed):
+                self.store.wait()
+
+    def _guard(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except SaveFailed as error:
+            if error.give_up:
+                raise
+            self.console.say(f"warning: {error.message}")
+
+    def _facts(self, ledger: Ledger) -> dict[str, Any]:
+        run = self.run
+        return {
+            "attempt": self.folder.attempt,
+            "epoch": run.epoch,
+            "examples": run.order.examples_before(run.state.step),
+            "seed": run.recipe.seed,
+            "order_version": ORDER_VERSION,
+            "examples_per_step": run.plan.examples_per_step,
+            "world_size": run.ranks.size,
+            "dtype": "float32",
+            "precision": run.plan.precision,
+            "fingerprints": run.data.fingerprints,
+            "ledger_offset": ledger.offset,
+        }
+
+    def load_best(self) -> int:
+        """Put the best weights into the model, or keep the last where nothing was evaluated.
+
+        Returns:
+            The step they come from.
+        """
+        run = self.run
+        self.wait()
+        run.accelerator.wait_for_everyone()
+        best = run.state.best
+        if best is None or best.step == run.state.step:
+            return run.state.step
+        checkpoint = self.store.at(best.step)
+        if checkpoint is None:
+            self.console.say(
+                f"warning: the best checkpoint (step {best.step:,}) is gone; the last weights are packaged"
+            )
+            run.state.best = None
+            return run.state.step
+        run.bare.load_state_dict(checkpoint.load_model())
+        return best.step
