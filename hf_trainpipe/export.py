@@ -189,7 +189,7 @@ def _write_package(
         base_revision=run.recipe.model.revision,
         data=run.recipe.data.describe(),
         train_command=command_line(),
-        evaluate_command=f"hf-trainpipe evaluate {directory.parent.name}",
+        evaluate_command=f"hf-trainpipe evaluate {directory.parent}",
         seconds=seconds,
         hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
         trust_remote_code=run.recipe.model.trust_remote_code,

@@ -54,6 +54,7 @@ class Progress:
         """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
         run = self.run
         offset = self.saving.restore()
+        self.console.start(run.state.step)
         if self.folder.is_main:
             self.ledger = Ledger.open(
                 self.folder.path / "ledger.jsonl", attempt=self.folder.attempt, truncate_to=offset

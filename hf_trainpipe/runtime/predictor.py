@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,6 @@ from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, step
 from .requests import Example, read_inputs
 from .user_code import load_steps
 from .words import Word, WordSplitter
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["Predictor"]
 
@@ -91,13 +90,14 @@ class Predictor:
                     fix="Fetch the package again.",
                 )
         auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
-        model = auto.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-        )
+        with _quiet():
+            model = auto.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+            )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -181,3 +181,17 @@ class Predictor:
                 sentences.append(new)
                 words.append([(word, i, i + 1) for i, word in enumerate(old)])
         return _Prepared(encoder.words(sentences), words, [example.text for example in examples])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar: answers of a package go where a program reads them."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -47,9 +47,7 @@ def test_tagging_with_windows_scores_every_word(workshop) -> None:
     scores = done.result["scores"]["validation"]
     assert scores["entity_f1"]["n"] == len(rows)
     assert scores["tag_accuracy"]["value"] > 0.5
-    asked = workshop.run(
-        sys.executable, "-m", "hf_trainpipe", "evaluate", "tagging", "--split", "validation", "--json"
-    )
+    asked = workshop.run(sys.executable, "-m", "hf_trainpipe", "evaluate", "tagging", "--split", "validation", "--json")
     assert asked.code == 0, asked.err
     again = json.loads(asked.out)["scores"]
     assert again["entity_f1"]["value"] == scores["entity_f1"]["value"]
