@@ -58,7 +58,7 @@ def test_sha256(tmp_path: Path) -> None:
 
 def test_a_model_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RecipeError, match=r"model\.safetensors, found config\.json"):
+    with pytest.raises(RecipeError, match=r"weights \(model\.safetensors\), found config\.json"):
         require_weights(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(RecipeError, match="pickled weights only") as caught:
