@@ -127,10 +127,10 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
-def render(error: TrainpipeError) -> str:
+def render(message: str, fix: str) -> str:
     """The one screen that the command line prints: what was found, then what to do."""
-    lines = [f"error: {error.message}"]
-    if error.fix:
+    lines = [f"error: {message}"]
+    if fix:
         lines.append("")
-        lines.extend(f"  {line}" for line in error.fix.splitlines())
+        lines.extend(f"  {line}" for line in fix.splitlines())
     return "\n".join(lines)

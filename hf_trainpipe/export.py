@@ -164,6 +164,7 @@ def _data_info(run: Run) -> dict[str, Any]:
         "revision": commit() if callable(commit) else commit,
         "fingerprint": run.data.fingerprints["data"],
         "rows": rows,
+        "overflow": {name: dataclasses.asdict(split.encoded.overflow) for name, split in run.data.splits.items()},
     }
 
 

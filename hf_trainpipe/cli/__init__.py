@@ -71,7 +71,9 @@ def guarded(action: Callable[[], int]) -> int:
         message, fix = getattr(error, "message", None), getattr(error, "fix", None)
         if isinstance(message, str) and isinstance(fix, str):
             # A TrainpipeError, or an error of the runtime that travels in packages.
-            _say("\n".join([f"error: {message}", *([""] if fix else []), *(f"  {line}" for line in fix.splitlines())]))
+            from hf_trainpipe.errors import render
+
+            _say(render(message, fix))
             return int(getattr(error, "exit_code", 2))
         import traceback
 

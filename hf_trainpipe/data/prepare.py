@@ -236,6 +236,11 @@ def prepare(
         line = overflow_line(name, encoded, recipe.tokens.overflow)
         if line is not None:
             warnings.append(line)
+        if misaligned := targets.report.get("misaligned"):
+            warnings.append(
+                f"{name}: {misaligned:,} of {targets.report.get('spans', 0):,} character spans do not fall on word "
+                "borders and were widened to them"
+            )
         if len(prepared[name].usable) == 0:
             raise DataError(
                 f"split {name!r}: every example is longer than {max_length} tokens and was dropped.",

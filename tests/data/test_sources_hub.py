@@ -130,7 +130,7 @@ for line in sys.argv[1:]:
         answer = {"commit": data.commit(), "rows": {name: len(split) for name, split in splits.items()},
                   "first": splits["train"][0]}
     except TrainpipeError as error:
-        answer = {"error": render(error), "kind": type(error).__name__}
+        answer = {"error": render(error.message, error.fix), "kind": type(error).__name__}
     print("ANSWER", json.dumps(answer))
 """
 

@@ -1,0 +1,108 @@
+"""What a recipe can choose, each choice in a real run on the tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hf_trainpipe import (
+    Budget,
+    Evaluation,
+    Files,
+    NormalizeUnicode,
+    Optim,
+    Pretrained,
+    Recipe,
+    TextClassification,
+    TokenClassification,
+    Tokens,
+    execute,
+    replace,
+)
+from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.tracking import series
+
+
+@pytest.fixture
+def recipe(workshop, tmp_path, monkeypatch) -> Recipe:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    return Recipe(
+        name="choices",
+        model=Pretrained(str(workshop.folder / "model")),
+        data=Files(train="train.csv", validation="dev.csv", root=str(workshop.folder)),
+        task=TextClassification("text", label="label"),
+        tokens=Tokens(max_length=32),
+        budget=Budget(max_steps=4, examples_per_step=16, log_every=1),
+        evaluation=Evaluation(resamples=20),
+    )
+
+
+def test_patience_ends_the_run_and_the_best_step_is_packaged(recipe, tmp_path) -> None:
+    """A rate so small that no prediction changes: the first evaluation stays the best one."""
+    still = replace(
+        recipe,
+        optim=Optim(peak_lr=1e-12, warmup=0.0),
+        budget=Budget(max_steps=40, examples_per_step=16, evaluate_every=2, patience=3, log_every=2),
+        evaluation=Evaluation(select="accuracy", resamples=20),
+    )
+    result = execute(still, run_dir=tmp_path / "run")
+    assert (result.best_step, result.steps) == (2, 8)
+    assert [step for step, _ in series(tmp_path / "run/ledger.jsonl", "validation/accuracy")] == [2, 4, 6, 8]
+    assert series(tmp_path / "run/ledger.jsonl", "final/validation/accuracy")[0][0] == 8
+
+
+def test_every_option_of_the_optimizer_and_the_loss_together(recipe, tmp_path) -> None:
+    chosen = replace(
+        recipe,
+        task=TextClassification("text", label="label", class_weights="balanced", label_smoothing=0.1, focal_gamma=1.0),
+        optim=Optim(schedule="cosine", layer_decay=0.8, freeze_embeddings=True, freeze_layers=1, max_grad_norm=None),
+        evaluation=Evaluation(select="loss", metrics=("roc_auc", "f1_weighted"), resamples=20),
+    )
+    result = execute(chosen, run_dir=tmp_path / "run")
+    assert {"roc_auc", "f1_weighted", "accuracy"} <= set(result.scores["validation"])
+    assert result.verified["passed"]
+
+
+@pytest.mark.parametrize("overflow", ["window", "drop"])
+def test_long_texts_by_policy(recipe, tmp_path, overflow) -> None:
+    short = replace(recipe, tokens=Tokens(max_length=12, overflow=overflow, stride=3))
+    result = execute(short, run_dir=tmp_path / "run")
+    package = json.loads((result.package / "trainpipe.json").read_text())
+    counts = package["data"]["overflow"]["validation"]
+    assert counts["examples"] == 61
+    assert counts["over_length"] > 0
+    scored = result.scores["validation"]["accuracy"]["n"]
+    assert scored == (61 if overflow == "window" else 61 - counts["dropped"])
+    assert (counts["dropped"] > 0) == (overflow == "drop")
+
+
+def test_character_spans_come_back_as_characters(recipe, workshop, tmp_path, capfd) -> None:
+    for name in ("train", "dev"):
+        rows = []
+        for line in (workshop.folder / f"{name}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            text, spans = "", []
+            for token, tag in zip(row["tokens"], row["tags"], strict=True):
+                if tag.startswith("B-"):
+                    spans.append({"start": len(text), "end": len(text) + len(token), "label": tag[2:]})
+                elif tag.startswith("I-"):
+                    spans[-1]["end"] = len(text) + len(token)
+                text += token + " "
+            rows.append({"text": text, "entities": spans})
+        rows[0]["entities"][0]["end"] -= 1  # inside a word: widened, counted, said
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spans = replace(
+        recipe,
+        data=Files(train="train.jsonl", validation="dev.jsonl", root=str(tmp_path)),
+        preprocessing=(NormalizeUnicode(),),
+        task=TokenClassification(text="text", spans="entities"),
+        optim=Optim(peak_lr=1e-2),
+        budget=Budget(max_steps=30, examples_per_step=16),
+    )
+    result = execute(spans, run_dir=tmp_path / "run")
+    assert "1 of " in capfd.readouterr().err
+    assert result.scores["validation"]["tag_accuracy"]["value"] > 0.5
+    text = "this is the day of anna in osaka"
+    for answer in Predictor.load(result.package).predict([text])[0]:
+        assert text[answer["start"] : answer["end"]] == answer["text"]
