@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["main", "run"]
+__all__ = ["EXIT_FILE", "main", "run"]
+
+EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
+"""Environment variable: where rank 0 writes its exit code for ``launch``, which accelerate does not pass on."""
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +59,14 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
+    code = _guarded(action)
+    if (file := os.environ.get(EXIT_FILE)) and is_main_process():
+        with open(file, "w") as stream:
+            stream.write(str(code))
+    return code
+
+
+def _guarded(action: Callable[[], int]) -> int:
     try:
         code = action()
         sys.stdout.flush()

@@ -53,6 +53,8 @@ def _run_verb(name: str, argv: Sequence[str], load: Callable[[str], tuple[Recipe
         allow_abbrev=False,
     )
     verb.arguments(parser)
+    if verb.raw and argv and argv[0] not in ("-h", "--help"):
+        return verb.act(argparse.Namespace(command=list(argv)))
     if not verb.takes_fields:
         return _act(verb, parser, argv)
     own, fields = split_fields(argv, {option for action in parser._actions for option in action.option_strings})

@@ -41,6 +41,8 @@ class Verb:
     act: Callable[[argparse.Namespace], int]
     takes_fields: bool = False
     """Whether options that are not its own are fields of the recipe."""
+    raw: bool = False
+    """Whether everything after the verb is passed on as it is, in ``command``."""
 
 
 def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str], list[str]]:

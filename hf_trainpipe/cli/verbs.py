@@ -64,6 +64,16 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _launch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("command", metavar="...", help="what accelerate launch takes: its options, then the command")
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.cli.launch import launch
+
+    return launch(arguments.command)
+
+
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or FILE.json")
     parser.add_argument("--json", action="store_true")
@@ -116,6 +126,13 @@ VERBS: dict[str, Verb] = {
         _train_arguments,
         _train,
         takes_fields=True,
+    ),
+    "launch": Verb(
+        "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed",
+        "[ACCELERATE OPTIONS] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
+        _launch_arguments,
+        _launch,
+        raw=True,
     ),
     "show": Verb(
         "print a recipe and what follows from it; loads no weights",

@@ -1,0 +1,104 @@
+"""``launch``: ``accelerate launch`` that stops well.
+
+``accelerate launch`` with one process dies of a SIGTERM and leaves its worker behind; with several, torch's agent
+turns every exit code into 1. Here signals go to the workers, which save and stop at the same step, and the exit code
+is rank 0's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli import EXIT_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    import psutil
+
+__all__ = ["launch"]
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+REAP_SECONDS = 5.0
+"""How long processes that outlive their launcher are waited for before they are killed."""
+
+
+def launch(command: Sequence[str]) -> int:
+    """Run ``accelerate launch COMMAND`` in a session of its own; forward signals, reap, return the exit code.
+
+    A second Ctrl-C ends everything at once; the last checkpoint stays valid.
+    """
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="hf-trainpipe-") as folder:
+        exit_file = Path(folder) / "exit"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "accelerate.commands.launch", *command],
+            env={**os.environ, EXIT_FILE: str(exit_file)},
+            start_new_session=True,  # the terminal's Ctrl-C reaches the workers through us, once
+        )
+        launcher = psutil.Process(process.pid)
+        interrupts = 0
+
+        def forward(number: int, frame: FrameType | None) -> None:
+            nonlocal interrupts
+            interrupts += number == signal.SIGINT
+            workers = _children(launcher)
+            if interrupts > 1:
+                for child in [*_children(launcher, recursive=True), launcher]:
+                    with contextlib.suppress(psutil.Error):
+                        child.kill()
+                return
+            for worker in workers or [launcher]:
+                with contextlib.suppress(psutil.Error):
+                    worker.send_signal(number)
+
+        before = {number: signal.signal(number, forward) for number in FORWARDED}
+        family: dict[int, psutil.Process] = {}
+        try:
+            while process.poll() is None:
+                family |= {child.pid: child for child in _children(launcher, recursive=True)}
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            _reap(family)
+        if process.returncode != 0 and exit_file.exists():
+            return int(exit_file.read_text())
+        return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
+    import psutil
+
+    try:
+        found: list[psutil.Process] = process.children(recursive=recursive)
+    except psutil.Error:
+        return []
+    return found
+
+
+def _reap(family: dict[int, psutil.Process]) -> None:
+    """End training processes that outlived their launcher; trackers still sending are left to finish."""
+    import psutil
+
+    def is_worker(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and "hf_trainpipe.tracking.process" not in process.cmdline()
+        except psutil.Error:
+            return False
+
+    left = [process for process in family.values() if is_worker(process)]
+    _, alive = psutil.wait_procs(left, timeout=REAP_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
