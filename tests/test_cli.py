@@ -62,7 +62,7 @@ def test_help_of_a_recipe_lists_its_fields(recipe_file: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("argv", "messages"),
     [
-        (["trian"], ["there is no verb 'trian'. Did you mean 'train'?", "Verbs: train, show"]),
+        (["trian"], ["there is no verb 'trian'. Did you mean 'train'?", "Verbs: train, launch, show"]),
         (
             ["train"],
             ["train: the following arguments are required: RECIPE", "usage: hf-trainpipe train RECIPE"],
