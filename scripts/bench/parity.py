@@ -317,6 +317,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results/parity.json"))
     parser.add_argument("--results", type=Path, help="one line a training (default: --out with .jsonl)")
     parser.add_argument("--threads", type=int, default=2, help="of one training; scores do not depend on it")
+    parser.add_argument("--report-only", action="store_true", help="write the table of what is there; train nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.results = options.results or options.out.with_suffix(".jsonl")
@@ -334,7 +335,7 @@ def main() -> int:
     for seed in seeds:
         for name in names:
             for side in sides:
-                if (name, side, seed) in done:
+                if options.report_only or (name, side, seed) in done:
                     continue
                 arguments = ["--data-dir", str(options.data_dir), "--results", str(options.results)]
                 arguments += ["--threads", str(options.threads), "--one", f"{name},{side},{seed}"]
