@@ -54,7 +54,7 @@ def execute(
         run.load_model()
         with Progress(run) as progress:
             progress.restore()
-            with StopSignals() as run.signals:
+            with StopSignals() as run.signals, run.heartbeat():
                 for report in train(run) if not (package_only or progress.patience_over) else ():
                     progress.log(report)
                     improved = run.plan.evaluates_at(report.step) and progress.evaluate()

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 __all__ = [
+    "EXIT_FILE",
     "CheckpointError",
     "DataError",
     "Interrupted",
@@ -38,6 +39,10 @@ __all__ = [
     "closest",
     "render",
 ]
+
+
+EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
+"""Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""
 
 
 class TrainpipeError(Exception):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.schedule import rate_factor
-from hf_trainpipe.errors import TrainingDiverged
+from hf_trainpipe.errors import Interrupted, TrainingDiverged
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +43,8 @@ class StepReport:
     """The gradient was not finite on some rank, so no rank updated."""
     stop: bool
     """Some rank was asked to stop; all ranks see it at the same step."""
+    busy_seconds: float
+    """What this rank computed for before it waited for the others, as the host's clock sees it."""
 
 
 def mark_last(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
@@ -55,42 +59,40 @@ def train(run: Run) -> Iterator[StepReport]:
     Data order and randomness are functions of (seed, epoch, step, micro-batch, rank): a resumed run
     repeats the interrupted one. The loss of a step is a sum over the global batch, divided by the
     global count: the same for any number of ranks, any accumulation and any micro-batch split.
+    Where memory is too small on some rank, all ranks repeat the step in smaller micro-batches.
 
     Raises:
         TrainingDiverged: gradients stayed non-finite for ``MAX_SKIPPED`` steps.
+        Interrupted: memory was too small where ranks cannot repeat a step; the next attempt can.
     """
     plan, task, optim, state = run.plan, run.task, run.recipe.optim, run.state
     run.model.train()
-    for micro_batches in run.batches(first=state.step, last=plan.total_steps):
+    while state.step < plan.total_steps:
+        micro_batches = run.micro_batches(state.step)
         counted = float(sum(task.count(batch) for batch in micro_batches))
         count, stop = run.ranks.agree(count=counted, stop=run.stop_requested)
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
-        loss_total = run.zero()
-        tokens = 0
-        for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
-            seed_everything(run.recipe.seed, state.step, micro, run.ranks.rank)
-            with run.gradient_sync(enabled=is_last):
-                on_device = run.to_device(batch)
-                loss_sum = task.loss_sum(run.model, on_device)  # a sum, not a mean
-                # DDP averages gradients over ranks, so the sum is multiplied by their number.
-                run.backward(loss_sum * (run.ranks.size / max(count, 1e-12)))
-            loss_total += loss_sum.detach().double()
-            tokens += int(batch["attention_mask"].sum())
-        grad_norm = run.clip(optim.max_grad_norm)
+        computed = compute_gradient(run, micro_batches, count)
+        alone = run.ranks.size == 1
+        grad_norm = math.nan if alone and computed.out_of_memory else run.clip(optim.max_grad_norm)
+        if not math.isfinite(grad_norm) and run.ranks.any(computed.out_of_memory):
+            run.shrink_micro_batches()
+            continue
         skipped = not run.update(grad_norm)
         state.step += 1
         state.updates += not skipped
         state.skipped = state.skipped + 1 if skipped else 0
         yield StepReport(
             step=state.step,
-            loss_sum=loss_total,
+            loss_sum=computed.loss_sum,
             count=count,
-            tokens=tokens,
+            tokens=computed.tokens,
             learning_rate=optim.peak_lr * factor,
             grad_norm=grad_norm,
             skipped=skipped,
             stop=stop,
+            busy_seconds=computed.busy_seconds,
         )
         if state.skipped >= MAX_SKIPPED:
             raise TrainingDiverged(
@@ -99,3 +101,64 @@ def train(run: Run) -> Iterator[StepReport]:
                 "same command with --allow-change naming those fields. The last good checkpoint is kept.",
                 step=state.step,
             )
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the micro-batches of a step gave on this rank, beside the gradient in the parameters."""
+
+    loss_sum: torch.Tensor
+    tokens: int
+    out_of_memory: bool
+    """Memory was too small here; then the gradient is not finite on any rank."""
+    busy_seconds: float
+
+
+def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]], count: float) -> Computed:
+    """Add up the gradient of a step over its micro-batches and, in the last one, over the ranks.
+
+    A rank that runs out of memory still joins the exchange in which the others wait for it, with a gradient
+    that is not finite: so all of them learn of it without an exchange of its own in every step.
+    """
+    started = time.perf_counter()
+    loss_total, tokens, busy, exhausted = run.zero(), 0, 0.0, False
+    # DDP averages gradients over ranks, so each loss is multiplied by their number.
+    scale = run.ranks.size / max(count, 1e-12)
+    for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
+        if exhausted and not is_last:
+            continue
+        exchanging = False
+        with run.gradient_sync(enabled=is_last):
+            try:
+                if not exhausted:
+                    seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
+                    loss_sum = run.task.loss_sum(run.model, run.to_device(batch))  # a sum, not a mean
+                    busy, exchanging = time.perf_counter() - started, is_last and run.ranks.size > 1
+                    run.backward(loss_sum * scale)
+                    loss_total += loss_sum.detach().double()
+                    tokens += int(batch["attention_mask"].sum())
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if exchanging:
+                    raise _cannot_repeat(run) from error
+                exhausted = True
+            if exhausted and is_last and run.ranks.size > 1:
+                run.backward(run.task.loss_sum(run.model, run.to_device(run.empty_batch())) * math.nan)
+    return Computed(loss_total, tokens, exhausted, busy)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device's memory, or this machine's, is too small."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+def _cannot_repeat(run: Run) -> Interrupted:
+    half = max(1, run.micro_batch_tokens // 2)
+    return Interrupted(
+        f"Step {run.state.step + 1}: rank {run.ranks.rank} ran out of memory in the middle of an exchange of gradients.",
+        fix=f"Run the same command with --budget.micro-batch-tokens {half}: it continues from the last checkpoint.",
+        step=run.state.step,
+    )

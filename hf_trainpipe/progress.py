@@ -13,6 +13,7 @@ from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.evaluation import loss_of, scorable, tune_threshold
+from hf_trainpipe.health import lagging
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.saving import Saving
 from hf_trainpipe.state import Best, LogWindow
@@ -47,8 +48,10 @@ class Progress:
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
         self.saving = Saving(run)
+        self._lagging: int | None = None
         self._since = time.monotonic()
         self._tokens = 0
+        self._busy = 0.0
 
     def restore(self) -> None:
         """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
@@ -81,13 +84,14 @@ class Progress:
             window.count += report.count
         window.steps += 1
         self._tokens += report.tokens
+        self._busy += report.busy_seconds
         if report.skipped:
             self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
         self.console.tick(step=report.step, epoch=self.run.epoch)
         if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
             return
-        loss_sum = run.ranks.sum(window.loss_sum)
-        tokens = run.ranks.sum(float(self._tokens))
+        loss_sum, tokens = run.ranks.sums([window.loss_sum, float(self._tokens)])
+        self._warn_of_lagging(report.step)
         seconds = max(time.monotonic() - self._since, 1e-9)
         values = {
             "train/lr": report.learning_rate,
@@ -96,6 +100,7 @@ class Progress:
         }
         if window.count > 0:
             values = {"train/loss": loss_sum / window.count, **values}
+            self._warn_of_spike(values["train/loss"], report.step)
         run.state.window = LogWindow()
         self.restart_clock()
         if self.ledger is not None:
@@ -112,6 +117,26 @@ class Progress:
         """Leave what happened since the last step out of the speed."""
         self._since = time.monotonic()
         self._tokens = 0
+        self._busy = 0.0
+
+    def _warn_of_spike(self, loss: float, step: int) -> None:
+        usual = self.run.state.usual.mean
+        times = self.run.state.usual.spike(loss)
+        if times is not None:
+            self.console.say(
+                f"warning: step {step}: the loss is {times:,.0f} times the usual ({usual:.4g} -> {loss:.4g}): wrong "
+                "examples, or too high a learning rate; the run goes on"
+            )
+
+    def _warn_of_lagging(self, step: int) -> None:
+        found = lagging(self.run.ranks.each(self._busy))
+        if found is not None and found[0] != self._lagging:
+            rank, times = found
+            self.console.say(
+                f"warning: rank {rank} is slow: it computes {times} times as long as the others, which wait "
+                f"for it (step {step})"
+            )
+        self._lagging = found[0] if found is not None else None
 
     def evaluate(self) -> bool:
         """Score the validation split, where there is one, and remember the best.

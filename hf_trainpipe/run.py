@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.optimizer import build_optimizer, freeze
 from hf_trainpipe.engine.randomness import seed_everything
+from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.evaluation import SplitOutputs, predict_split
 from hf_trainpipe.model import build_model
 from hf_trainpipe.state import RunState
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from hf_trainpipe.data.prepare import PreparedData
@@ -79,20 +84,65 @@ class Run:
 
     # -- what the loop asks for ------------------------------------------------------------
 
-    def batches(self, *, first: int, last: int) -> Iterator[list[dict[str, torch.Tensor]]]:
-        """This rank's micro-batches of each step from ``first`` (counted from 0) up to ``last``."""
+    def micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
+        """This rank's micro-batches of a step (counted from 0), the largest first."""
         train = self.data.train
-        for step in range(first, last):
-            examples = train.usable[self.order.global_batch(step)]
-            mine = shares(examples, train.example_lengths, ranks=self.ranks.size)[self.ranks.rank]
-            groups = micro_batches(
-                train.features_of(mine),
-                train.lengths,
-                max_tokens=self.plan.micro_batch_tokens,
-                max_items=self.plan.micro_batch_examples,
+        examples = train.usable[self.order.global_batch(step)]
+        mine = shares(examples, train.example_lengths, ranks=self.ranks.size)[self.ranks.rank]
+        self._trace(step, mine)
+        groups = micro_batches(
+            train.features_of(mine),
+            train.lengths,
+            max_tokens=self.micro_batch_tokens,
+            max_items=self.plan.micro_batch_examples,
+        )
+        return [train.batch(group, pad_id=self.pad_id) for group in groups] or [self.empty_batch()]
+
+    def empty_batch(self) -> dict[str, torch.Tensor]:
+        """A micro-batch of weight 0: takes part in what the ranks do together, and changes nothing."""
+        return self.data.train.empty_batch(pad_id=self.pad_id)
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of a micro-batch: the plan's, or less where memory was too small for it."""
+        return self.state.micro_batch_tokens or self.plan.micro_batch_tokens
+
+    def shrink_micro_batches(self) -> None:
+        """Halve the token budget of a micro-batch and drop what was computed of the step; all ranks at once.
+
+        Raises:
+            RecipeError: one example alone does not fit.
+        """
+        import torch
+
+        shortest = int(self.data.train.lengths.min())
+        if self.micro_batch_tokens <= shortest:
+            raise RecipeError(
+                f"Step {self.state.step + 1}: out of memory with a single example of up to "
+                f"{self.plan.max_length} tokens.",
+                fix="Lower tokens.max_length, choose a smaller model, or use a device with more memory.",
             )
-            batches = [train.batch(group, pad_id=self.pad_id) for group in groups]
-            yield batches or [train.empty_batch(pad_id=self.pad_id)]
+        self.state.micro_batch_tokens = max(shortest, self.micro_batch_tokens // 2)
+        if (scaler := self.accelerator.scaler) is not None:
+            scaler.update(scaler.get_scale())  # forgets the overflow that is none
+        self.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.console.say(
+            f"warning: step {self.state.step + 1}: out of memory; from here on micro-batches hold up to "
+            f"{self.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
+        )
+
+    def _trace(self, step: int, examples: np.ndarray) -> None:
+        """With HF_TRAINPIPE_TRACE=1: which examples this rank trains on in each step, as lines of JSON."""
+        if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
+            line = {"step": step + 1, "rank": self.ranks.rank, "examples": examples.tolist()}
+            with (self.folder.path / f"trace-rank{self.ranks.rank}.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+    def heartbeat(self) -> Heartbeat:
+        """Ends the run, naming the rank, where one hangs; while it is open, every forward pass is a beat."""
+        return Heartbeat(self.folder.path / "heartbeat", rank=self.ranks.rank, ranks=self.ranks.size, watched=self.bare)
 
     @property
     def epoch(self) -> float:

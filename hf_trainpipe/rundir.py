@@ -69,7 +69,7 @@ class RunFolder:
         if is_main:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(path / "run.lock")
-            self._lock.acquire()
+            self._lock.acquire(timeout=2.0)  # an owner that was just killed may still be ending
 
     @property
     def existing(self) -> dict[str, Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hf_trainpipe.health import Usual
+
 __all__ = ["Best", "LogWindow", "RunState"]
 
 
@@ -43,6 +45,10 @@ class RunState:
     """Evaluations in a row without improvement."""
     best: Best | None = None
     window: LogWindow = field(default_factory=LogWindow)
+    usual: Usual = field(default_factory=Usual)
+    """The usual loss, against which a spike is seen."""
+    micro_batch_tokens: int | None = None
+    """The token budget after memory was too small for the plan's; part of the state, since dropout depends on it."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -55,5 +61,6 @@ class RunState:
                 **data,
                 "best": Best(**best) if best else None,
                 "window": LogWindow(**data.get("window", {})),
+                "usual": Usual(**data.get("usual", {})),
             }
         )

@@ -11,15 +11,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.errors import EXIT_FILE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["EXIT_FILE", "main", "run"]
-
-EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
-"""Environment variable: where rank 0 writes its exit code for ``launch``, which accelerate does not pass on."""
+__all__ = ["main", "run"]
 
 
 def run(argv: Sequence[str] | None = None) -> int:

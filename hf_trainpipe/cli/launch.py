@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli import EXIT_FILE
+from hf_trainpipe.errors import EXIT_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

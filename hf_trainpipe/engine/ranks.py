@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.engine.heartbeat import collective_timeout
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = ["Ranks", "make_accelerator"]
-
-COLLECTIVE_TIMEOUT_MINUTES = 10
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -21,7 +22,7 @@ def make_accelerator(precision: str) -> Accelerator:
 
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=COLLECTIVE_TIMEOUT_MINUTES))],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout()))],
     )
 
 
@@ -36,17 +37,30 @@ class Ranks:
 
     def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
         """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""
-        if self.size == 1:
-            return count, stop
-        import torch
+        total, stops = self.sums([count, float(stop)])
+        return total, stops > 0
 
-        mine = torch.tensor([count, float(stop)], dtype=torch.float64, device=self.accelerator.device)
-        total = self.accelerator.reduce(mine, reduction="sum")
-        return float(total[0]), bool(total[1] > 0)
+    def any(self, flag: bool) -> bool:
+        """Whether it holds on some rank."""
+        return self.sum(float(flag)) > 0
 
     def sum(self, value: float) -> float:
         """The sum of a number over all ranks."""
-        return self.agree(count=value, stop=False)[0]
+        return self.sums([value])[0]
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sum of each number over all ranks, in one exchange."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        import torch
+
+        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        found: list[float] = self.accelerator.reduce(mine, reduction="sum").tolist()
+        return found
+
+    def each(self, value: float) -> list[float]:
+        """The number of every rank, in their order."""
+        return self.sums([value if rank == self.rank else 0.0 for rank in range(self.size)])
 
     def gather(self, part: Any) -> list[Any]:
         """The parts of all ranks, in their order."""

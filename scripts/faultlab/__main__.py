@@ -1,0 +1,98 @@
+"""``scripts/faults``: choose rows or kills, run them one after the other, print, write."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import report
+from .kills import campaign
+from .lab import Lab
+from .row import Outcome, Row
+from .rows import ROWS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 0: all rows pass, or all kills were survived; 1: not; 2: a wrong option."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        print("\n".join(report.listed(row) for row in ROWS))
+        return 0
+    rows = ROWS if options.all else [row for row in ROWS if row.number in options.rows]
+    if not rows and not options.kills:
+        parser().error("choose --all, --rows, --kills or --list")
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        lab = Lab(Path(folder) / "lab")
+        return kills(lab, options, arguments) if options.kills else matrix(lab, rows, options, arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    made.add_argument("--list", action="store_true", help="the rows, without running them")
+    made.add_argument("--all", action="store_true", help="run every row")
+    made.add_argument("--rows", type=numbers, default=frozenset(), metavar="4,15,22-23")
+    made.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 at N random instants")
+    made.add_argument("--seed", type=int, default=1, help="of the random instants")
+    made.add_argument("--json", type=Path, metavar="FILE")
+    made.add_argument("--report", action="store_true", help="write docs/results/faults.md, faults-kills.md")
+    return made
+
+
+def numbers(text: str) -> frozenset[int]:
+    """``4,15,22-23`` as a set."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    if unknown := found - {row.number for row in ROWS}:
+        raise argparse.ArgumentTypeError(f"no such rows: {sorted(unknown)}")
+    return frozenset(found)
+
+
+def matrix(lab: Lab, rows: Sequence[Row], options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run rows; a row that raises has failed, and the next one runs."""
+    outcomes = []
+    for row in rows:
+        outcome = attempt(lab, row)
+        outcomes.append(outcome)
+        print(report.line(outcome), flush=True)
+    passed = sum(outcome.passed for outcome in outcomes)
+    print(f"{passed} of {len(outcomes)} rows pass ({sum(one.seconds for one in outcomes):.0f} s)")
+    if options.json:
+        report.write_json(options.json, [report.to_json(outcome) for outcome in outcomes])
+    if options.report:
+        print(report.page(outcomes, arguments))
+    return 0 if passed == len(outcomes) else 1
+
+
+def attempt(lab: Lab, row: Row) -> Outcome:
+    """One row."""
+    started = time.monotonic()
+    try:
+        passed, seen = True, row.check(lab)
+    except Exception as error:  # whatever went wrong is what was seen
+        passed, seen = False, f"{type(error).__name__}: {error}"
+    return Outcome(row, passed, seen, time.monotonic() - started)
+
+
+def kills(lab: Lab, options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run the random kills."""
+    result = campaign(lab, kills=options.kills, seed=options.seed, say=lambda line: print(line, flush=True))
+    print(f"{result.line} ({result.seconds:.0f} s)")
+    for kill in result.kills:
+        if kill.outcome != "identical":
+            print(f"{kill.outcome}: {kill.ranks} rank(s), in {kill.landed}: {kill.note}")
+    if options.json:
+        report.write_json(options.json, result.to_json())
+    if options.report:
+        print(report.kills_page(result, arguments))
+    return 0 if result.count("identical") == len(result.kills) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
