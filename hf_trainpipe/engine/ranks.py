@@ -15,15 +15,29 @@ __all__ = ["Ranks", "make_accelerator"]
 
 def make_accelerator(precision: str) -> Accelerator:
     """The process group and device that ``accelerate launch`` describes."""
+    import atexit
     from datetime import timedelta
 
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout()))],
     )
+    if accelerator.num_processes > 1:
+        atexit.register(_leave, accelerator)
+    return accelerator
+
+
+def _leave(accelerator: Accelerator) -> None:
+    """End the group's threads while Python still runs.
+
+    A thread that lets go of a tensor later than that aborts the process ("terminate called without an active
+    exception"), and with it a run that was complete.
+    """
+    accelerator.free_memory()  # models hold the group, too
+    accelerator.end_training()
 
 
 class Ranks:

@@ -97,7 +97,8 @@ def spike(lab: Lab) -> str:
     """Row 26."""
     done = lab.train(lab.name("spike"), FAULT="spike", FROM="12", TO="12")
     expect(done.code == 0, f"exit {done.code}: {done.last}")
-    return f"exit 0; '{_find(r'warning: step 12: the loss is \d+ times', done)}'"
+    warning = _find(r"warning: step 12: the loss is \d+ times", done)
+    return f"exit 0; '{warning}'"
 
 
 def out_of_memory(lab: Lab) -> str:
