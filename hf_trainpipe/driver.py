@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from hf_trainpipe.export import export, push
 from hf_trainpipe.loop import train
 from hf_trainpipe.opening import open_run, validate
 from hf_trainpipe.progress import Progress
+from hf_trainpipe.rehearsal import check_can_rehearse, prove_resume
 from hf_trainpipe.result import Result
 from hf_trainpipe.rundir import Resume
-from hf_trainpipe.signals import StopSignals
+from hf_trainpipe.signals import Rehearsal, StopSignals
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -28,6 +30,8 @@ def execute(
     resume: Resume = "auto",
     allow_change: frozenset[str] = frozenset(),
     package_only: bool = False,
+    verify_resume: Sequence[str] = (),
+    rehearsal: Rehearsal | None = None,
 ) -> Result:
     """Train, evaluate, package and verify; continue where an interrupted run stopped.
 
@@ -38,12 +42,17 @@ def execute(
         resume: ``auto`` starts or continues, ``never`` starts over, ``must`` continues or fails.
         allow_change: Fields that may differ from the interrupted run's.
         package_only: Take no further step: package the best checkpoint there is.
+        verify_resume: What ``hf-trainpipe train`` takes to train this recipe: then a copy of the run is killed,
+            resumed and compared, and the package says what came of it.
+        rehearsal: For such a copy: when to die, or to stop.
 
     Raises:
         TrainpipeError: see :mod:`hf_trainpipe.errors` for the kinds and their exit codes.
     """
     started = time.time()
     validate(recipe)
+    if verify_resume:
+        check_can_rehearse()
     opened = open_run(
         recipe, source=source, run_dir=run_dir, resume=resume, allow_change=allow_change, package_only=package_only
     )
@@ -54,16 +63,19 @@ def execute(
         run.load_model()
         with Progress(run) as progress:
             progress.restore()
-            with StopSignals() as run.signals, run.heartbeat():
-                for report in train(run) if not (package_only or progress.patience_over) else ():
-                    progress.log(report)
-                    improved = run.plan.evaluates_at(report.step) and progress.evaluate()
-                    if improved or report.stop or run.plan.saves_at(report.step):
-                        progress.save(wait=report.stop)
-                    progress.stop_if_asked(report)
-                    if progress.patience_over:
-                        break
-                progress.save(wait=True)
+            with StopSignals(rehearsal) as run.signals:
+                with run.heartbeat():
+                    for report in train(run) if not (package_only or progress.patience_over) else ():
+                        progress.log(report)
+                        improved = run.plan.evaluates_at(report.step) and progress.evaluate()
+                        if improved or report.stop or run.plan.saves_at(report.step):
+                            progress.save(wait=report.stop)
+                        progress.stop_if_asked(report)
+                        if progress.patience_over:
+                            break
+                    progress.save(wait=True)
+                if verify_resume:
+                    prove_resume(run, verify_resume)
             best_step = progress.load_best()
             result = export(run, progress, best_step=best_step, source=source, started=started)
     if run.ranks.is_main:

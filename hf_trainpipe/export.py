@@ -20,6 +20,7 @@ from hf_trainpipe.package.card import CardFacts
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
 from hf_trainpipe.progress import Progress, command_line, metric_names, selected
+from hf_trainpipe.rehearsal import read_proof
 from hf_trainpipe.result import Result
 from hf_trainpipe.runtime.decoding import Outputs
 from hf_trainpipe.runtime.preprocessing import BUILT_IN, steps_to_json
@@ -214,6 +215,7 @@ def _write_package(
         recipe_json=to_json(run.recipe),
         data_info=_data_info(run),
         code_file=_code_file(run, source),
+        resumed=read_proof(run.folder.path),
         card=card,
         name=run.recipe.name,
     )

@@ -193,8 +193,10 @@ class Progress:
         Raises:
             Interrupted: some rank got a signal, and there are steps left.
         """
-        if report.stop and report.step < self.run.plan.total_steps:
-            name = self.run.signals.name if self.run.signals is not None else None
+        signals = self.run.signals
+        rehearsed = signals is not None and signals.rehearsal.stop_at is not None
+        if report.stop and (report.step < self.run.plan.total_steps or rehearsed):
+            name = signals.name if signals is not None else None
             raise Interrupted(
                 f"Stopped by {name or 'a signal to another rank'} after step {report.step:,}; everything up to it "
                 "is saved.",

@@ -151,8 +151,8 @@ class Run:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a signal asked this rank to stop."""
-        return self.signals is not None and self.signals.requested
+        """Whether a signal asked this rank to stop after the step that comes next."""
+        return self.signals is not None and self.signals.before_step(self.state.step + 1)
 
     def zero(self) -> torch.Tensor:
         """A float64 zero on the device."""

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["StopSignals"]
+__all__ = ["Rehearsal", "StopSignals"]
 
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Environment variables that ``accelerate launch`` and torch's agent give to their workers."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run does to itself where resuming is verified: die after a step, or save and stop at one.
+
+    >>> Rehearsal.parse("kill:17")
+    Rehearsal(kill_after=17, stop_at=None)
+    """
+
+    kill_after: int | None = None
+    stop_at: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Rehearsal:
+        """``kill:STEP`` or ``stop:STEP``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        what, _, step = text.partition(":")
+        if what not in ("kill", "stop"):
+            raise ValueError(text)
+        return cls(kill_after=int(step)) if what == "kill" else cls(stop_at=int(step))
 
 
 class StopSignals:
@@ -28,8 +54,9 @@ class StopSignals:
 
     HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
-    def __init__(self) -> None:
+    def __init__(self, rehearsal: Rehearsal | None = None) -> None:
         self.name: str | None = None
+        self.rehearsal = rehearsal or Rehearsal()
         launched = any(name in os.environ for name in LAUNCHED)
         self._launcher = os.getppid() if launched else None
         self._before: dict[signal.Signals, Any] = {}
@@ -40,6 +67,20 @@ class StopSignals:
         if self.name is None and self._launcher is not None and os.getppid() != self._launcher:
             self.name = "the death of its launcher"
         return self.name is not None
+
+    def before_step(self, step: int) -> bool:
+        """Whether this step is to be the last; a rehearsed death is died here.
+
+        Args:
+            step: The step that comes next, counted from 1.
+        """
+        kill_after, stop_at = self.rehearsal.kill_after, self.rehearsal.stop_at
+        if kill_after is not None and step > kill_after:
+            print(f"rehearsal: SIGKILL after step {kill_after}", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if stop_at is not None and step >= stop_at:
+            self.name = "the end of a rehearsal"
+        return self.requested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.name is not None:

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import EXIT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import FrameType
 
     import psutil
@@ -28,7 +29,7 @@ __all__ = ["launch"]
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REAP_SECONDS = 5.0
-"""How long processes that outlive their launcher are waited for before they are killed."""
+"""How long processes are waited for that outlive their launcher, or rank 0, before they are killed."""
 
 
 def launch(command: Sequence[str]) -> int:
@@ -53,9 +54,7 @@ def launch(command: Sequence[str]) -> int:
             interrupts += number == signal.SIGINT
             workers = _children(launcher)
             if interrupts > 1:
-                for child in [*_children(launcher, recursive=True), launcher]:
-                    with contextlib.suppress(psutil.Error):
-                        child.kill()
+                _kill([*_children(launcher, recursive=True), launcher])
                 return
             for worker in workers or [launcher]:
                 with contextlib.suppress(psutil.Error):
@@ -64,8 +63,13 @@ def launch(command: Sequence[str]) -> int:
         before = {number: signal.signal(number, forward) for number in FORWARDED}
         family: dict[int, psutil.Process] = {}
         try:
+            ended = None
             while process.poll() is None:
                 family |= {child.pid: child for child in _children(launcher, recursive=True)}
+                if ended is None and exit_file.exists():
+                    ended = time.monotonic()
+                if ended is not None and time.monotonic() - ended > REAP_SECONDS:
+                    _kill(_children(launcher))  # one that is stopped cannot hear torch's agent asking it to end
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
         finally:
@@ -99,6 +103,12 @@ def _reap(family: dict[int, psutil.Process]) -> None:
 
     left = [process for process in family.values() if is_worker(process)]
     _, alive = psutil.wait_procs(left, timeout=REAP_SECONDS)
-    for process in alive:
+    _kill(alive)
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    import psutil
+
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()

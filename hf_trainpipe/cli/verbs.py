@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from hf_trainpipe.cli.parser import Verb, existing, print_result
 from hf_trainpipe.errors import PushError
 
 if TYPE_CHECKING:
-    import argparse
-
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
@@ -45,12 +44,26 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="fields a resume may change",
     )
+    parser.add_argument(
+        "--verify-resume",
+        action="store_true",
+        help="before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
+    )
+    parser.add_argument("--rehearse", metavar="kill:STEP|stop:STEP", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON, last")
 
 
 def _train(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     from hf_trainpipe.driver import execute
+    from hf_trainpipe.signals import Rehearsal
+
+    again: list[str] = []
+    if arguments.verify_resume:
+        allowed = ["--allow-change", *arguments.allow_change] if arguments.allow_change else []
+        again = [str(source), *allowed, *arguments.fields]
+    if arguments.rehearse:
+        recipe = replace(recipe, trackers=(), hub=None)
 
     result = execute(
         recipe,
@@ -58,6 +71,8 @@ def _train(arguments: argparse.Namespace) -> int:
         run_dir=arguments.run_dir,
         resume=arguments.resume,
         allow_change=frozenset(arguments.allow_change),
+        verify_resume=again,
+        rehearsal=Rehearsal.parse(arguments.rehearse) if arguments.rehearse else None,
     )
     if is_main_process():
         print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
@@ -122,7 +137,7 @@ _FIELDS = "[--FIELD VALUE ...]"
 VERBS: dict[str, Verb] = {
     "train": Verb(
         "train, evaluate and package; the same command continues an interrupted run",
-        f"RECIPE [--run-dir D] [--resume auto|never|must] [--allow-change FIELD ...] [--json] {_FIELDS}",
+        f"RECIPE [--run-dir D] [--resume auto|never|must] [--allow-change FIELD ...] [--verify-resume] [--json] {_FIELDS}",
         _train_arguments,
         _train,
         takes_fields=True,

@@ -19,11 +19,15 @@ def make_accelerator(precision: str) -> Accelerator:
     from datetime import timedelta
 
     from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout()))],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout())),
+            # Buffers of text models are constants: no exchange in every forward pass, and no waiting there.
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+        ],
     )
     if accelerator.num_processes > 1:
         atexit.register(_leave, accelerator)

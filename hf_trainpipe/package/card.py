@@ -75,6 +75,7 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         ("Limits", _limits(manifest, facts)),
         ("Environment", _environment(manifest, facts)),
         ("How to reproduce", _reproduce(manifest, facts)),
+        ("Resuming", _resuming(manifest)),
     )
     body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections if text.strip())
     head = f"# {manifest['name']}\n\n{_summary(manifest, facts)}"
@@ -296,6 +297,21 @@ def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     if facts.seconds is not None:
         lines.append(f"Training took {facts.seconds:.0f} s.")
     return "\n\n".join(lines)
+
+
+def _resuming(manifest: Mapping[str, Any]) -> str:
+    proof = manifest.get("resumed")
+    if not proof:
+        return ""
+    killed = f"A copy of this training, from step {proof['from_step']} on"
+    if proof.get("error"):
+        return f"{killed}, was to be killed and resumed; it could not be compared: {proof['error']}"
+    outcome = "was the same, bit for bit" if proof["identical"] else f"differed in {', '.join(proof['differing'])}"
+    return (
+        f"{killed}, was killed with SIGKILL after step {proof['killed_after']} and resumed by the same command "
+        f"({proof['ranks']} x {proof['device']}). At step {proof['compared_at']} what it held (weights, optimizer, "
+        f"state) {outcome}."
+    )
 
 
 def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:

@@ -33,6 +33,7 @@ def write(
     recipe_json: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
     code_file: Path | None = None,
+    resumed: Mapping[str, Any] | None = None,
     card: CardFacts | Mapping[str, Any] | None = None,
     name: str | None = None,
     extra_requirements: Sequence[str] = (),
@@ -52,6 +53,7 @@ def write(
         recipe_json: The recipe, as run.json holds it.
         data_info: Facts about the training data: description, revisions, fingerprints, numbers of rows.
         code_file: A recipe file whose classes the package needs; it travels under its own name.
+        resumed: What killing, resuming and comparing a copy of the run gave.
         card: What the model card tells beyond that.
         name: Name of the package; None: the recipe's.
         extra_requirements: Further lines of requirements.txt, for what ``code_file`` imports.
@@ -90,6 +92,7 @@ def write(
             "files": {},
             "code": code,
             "verified": None,
+            "resumed": dict(resumed) if resumed is not None else None,
         }
         readme = _without_home(render(manifest, facts))
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")

@@ -41,6 +41,8 @@ class PackageInfo:
     code: dict[str, Any] | None = None
     """``{"file", "sha256"}`` of code of the recipe that the package needs."""
     verified: dict[str, Any] | None = None
+    resumed: dict[str, Any] | None = None
+    """What killing, resuming and comparing a copy of the run gave, where it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """With ``schema`` first."""
@@ -96,6 +98,8 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
     if unknown := sorted(set(value) - set(_FIELDS) - {"schema"}):
         raise SchemaError(f"{where}: {unknown[0]!r} is not a field.", fix="Remove it, or update the project.")
     for name, (expected, is_right) in _FIELDS.items():
+        if name not in value and name in _OPTIONAL:
+            continue
         if name not in value:
             raise SchemaError(f"{where}: the field {name!r} is missing.", fix="Write the package again.")
         if not is_right(value[name]):
@@ -108,7 +112,7 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
             f"{where}: inputs {value['inputs']!r} do not go with a decoder {value['decoder']['kind']!r}.",
             fix="Words are for tags, and texts for the others.",
         )
-    return PackageInfo(**{name: value[name] for name in _FIELDS})
+    return PackageInfo(**{name: value[name] for name in _FIELDS if name in value})
 
 
 def _is_text(value: Any) -> bool:
@@ -194,4 +198,6 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "files": ("relative path -> size and sha256", _is_files),
     "code": ("null, or a relative file and its sha256", _is_code),
     "verified": ("null or an object", lambda v: v is None or isinstance(v, dict)),
+    "resumed": ("null or an object", lambda v: v is None or isinstance(v, dict)),
 }
+_OPTIONAL = {"resumed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -49,14 +50,11 @@ def disk_full(lab: Lab) -> str:
 
 
 def _fill(file: Path) -> None:
-    with file.open("wb") as stream:
+    with file.open("wb", buffering=0) as stream:
         for size in (65536, 4096, 1):
-            try:
-                while True:
-                    stream.write(bytes(size))
-                    stream.flush()
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                while stream.write(bytes(size)):
+                    pass
 
 
 def read_only(lab: Lab) -> str:

@@ -49,8 +49,9 @@ class Ended:
     @property
     def last(self) -> str:
         """Its error line, or else its last line."""
-        lines = [line for line in self.said.splitlines() if line.strip()]
-        return next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "")
+        lines = [line for line in self.said.splitlines() if line.strip(" =-")]
+        telling = [line for line in lines if re.search(r"error:|^\w*(Error|Exception): |terminate called", line)]
+        return (telling or lines or [""])[-1]
 
 
 class Process:
