@@ -59,7 +59,7 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
     code = _guarded(action)
-    if (file := os.environ.get(EXIT_FILE)) and is_main_process():
+    if (file := os.environ.get(EXIT_FILE)) and os.environ.get("LOCAL_RANK", "0") == "0":  # one a launcher
         with open(file, "w") as stream:
             stream.write(str(code))
     return code
