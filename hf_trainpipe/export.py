@@ -52,13 +52,14 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         name: run.predict(name, autocast=False) for name in ("validation", "test") if name in run.data.splits
     }
     recordable = outputs or {"train": run.predict("train", autocast=False)}
+    model = run.whole_model()
     result: Result | None = None
     if run.ranks.is_main:
         scores = _final_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         _record_predictions(run, recordable, recorded)
         package = _write_package(
-            run, run.folder.path / "package", scores=scores, source=source, seconds=time.time() - started
+            run, model, run.folder.path / "package", scores=scores, source=source, seconds=time.time() - started
         )
         verified = verify(package, recorded=recorded)
         result = Result(
@@ -176,9 +177,9 @@ def _code_file(run: Run, source: Any) -> Path | None:
 
 
 def _write_package(
-    run: Run, directory: Path, *, scores: dict[str, dict[str, dict[str, Any]]], source: Any, seconds: float
+    run: Run, model: Any, directory: Path, *, scores: dict[str, dict[str, dict[str, Any]]], source: Any, seconds: float
 ) -> Path:
-    """Write the package of the weights that the model holds now."""
+    """Write the package of a model, whole."""
     task, labels = run.task, run.data.labels
     options = task.decoder_options(labels)
     threshold = _threshold(run)
@@ -198,7 +199,7 @@ def _write_package(
     )
     return write(
         directory,
-        model=run.bare,
+        model=model,
         tokenizer=run.tokenizer,
         task_info={
             "decoder": {"kind": task.decoder, "labels": list(labels.names), "options": options},

@@ -127,13 +127,14 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
     for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
         if exhausted and not is_last:
             continue
-        exchanging = False
+        exchanging = run.ranks.sharded
         with run.gradient_sync(enabled=is_last):
             try:
                 if not exhausted:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
                     loss_sum = run.task.loss_sum(run.model, run.to_device(batch))  # a sum, not a mean
-                    busy, exchanging = time.perf_counter() - started, is_last and run.ranks.size > 1
+                    busy = time.perf_counter() - started
+                    exchanging = exchanging or (is_last and run.ranks.size > 1)
                     run.backward(loss_sum * scale)
                     loss_total += loss_sum.detach().double()
                     tokens += int(batch["attention_mask"].sum())

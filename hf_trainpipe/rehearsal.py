@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint.atomic import write_json
+from hf_trainpipe.checkpoint.manifest import MANIFEST
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["PROOF", "check_can_rehearse", "prove_resume", "read_proof", "start_o
 
 PROOF = "resume-proof.json"
 """In the run's directory: what the last rehearsal found; the package and its card repeat it."""
-COMPARED = ("model.safetensors", "optimizer.safetensors", "state.json")
 WORTHWHILE_STEPS = 8
 """A copy of fewer steps says little; one of a run shorter than CHEAP_STEPS begins at the start instead."""
 CHEAP_STEPS = 200
@@ -110,14 +110,14 @@ def _rehearse(run: Run, arguments: Sequence[str], copy: Path) -> dict[str, Any]:
     last = saved[-1]
     start = start_of_copy(saved, last)
     kill_after = random.SystemRandom().randint(min(start + 1, last - 1), last - 1)
-    proof = {
+    proof: dict[str, Any] = {
         "identical": False,
         "from_step": start,
         "killed_after": kill_after,
         "compared_at": last,
         "ranks": run.ranks.size,
         "device": run.accelerator.device.type,
-        "files": list(COMPARED),
+        "files": sorted(file.name for file in (checkpoints / f"step-{last:08d}").iterdir() if file.name != MANIFEST),
     }
     run.console.say(f"verifying: a copy of the run, steps {start:,} to {last:,}, killed after step {kill_after:,}")
     _make_copy(run.folder.path, copy, start)
@@ -131,7 +131,7 @@ def _rehearse(run: Run, arguments: Sequence[str], copy: Path) -> dict[str, Any]:
         return {**proof, "error": f"the killed copy did not continue: {_last_line(said)}"}
     differing = [
         file
-        for file in COMPARED
+        for file in proof["files"]
         if (copy / "checkpoints" / name / file).read_bytes() != (checkpoints / name / file).read_bytes()
     ]
     return {**proof, "identical": not differing, "differing": differing}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.optimizer import build_optimizer, freeze
 from hf_trainpipe.engine.randomness import seed_everything
@@ -79,8 +81,24 @@ class Run:
         self.bare = build_model(self.recipe.model, self.task, self.data.labels)
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
+        if self.ranks.sharded:
+            self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
+            sharding.shard(self.bare, self.accelerator.device, self.ranks.size)
         self.optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.bare, self.recipe.optim))
-        self.model = self.accelerator.prepare_model(self.bare)
+        self.model = self.bare if self.ranks.sharded else self.accelerator.prepare_model(self.bare)
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put whole tensors, by name, into the model; where it is cut, every rank takes its rows."""
+        held = self.bare.state_dict()
+        self.bare.load_state_dict({name: sharding.place_like(tensor, held[name]) for name, tensor in weights.items()})
+
+    def whole_model(self) -> torch.nn.Module:
+        """The model as one piece, for evaluation and packaging: the same, or a copy where it is cut; all ranks call it."""
+        if not self.ranks.sharded:
+            return self.bare
+        weights = {name: sharding.whole_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
+        self._whole.load_state_dict(weights)
+        return self._whole
 
     # -- what the loop asks for ------------------------------------------------------------
 
@@ -88,15 +106,21 @@ class Run:
         """This rank's micro-batches of a step (counted from 0), the largest first."""
         train = self.data.train
         examples = train.usable[self.order.global_batch(step)]
-        mine = shares(examples, train.example_lengths, ranks=self.ranks.size)[self.ranks.rank]
-        self._trace(step, mine)
-        groups = micro_batches(
-            train.features_of(mine),
-            train.lengths,
-            max_tokens=self.micro_batch_tokens,
-            max_items=self.plan.micro_batch_examples,
-        )
-        return [train.batch(group, pad_id=self.pad_id) for group in groups] or [self.empty_batch()]
+        everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
+        self._trace(step, everyones[self.ranks.rank])
+
+        def groups(share: np.ndarray) -> list[np.ndarray]:
+            return micro_batches(
+                train.features_of(share),
+                train.lengths,
+                max_tokens=self.micro_batch_tokens,
+                max_items=self.plan.micro_batch_examples,
+            )
+
+        batches = [train.batch(group, pad_id=self.pad_id) for group in groups(everyones[self.ranks.rank])]
+        # Where the model is cut, every pass is one of all ranks: none may have fewer of them.
+        needed = max(len(groups(share)) for share in everyones) if self.ranks.sharded else 1
+        return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
 
     def empty_batch(self) -> dict[str, torch.Tensor]:
         """A micro-batch of weight 0: takes part in what the ranks do together, and changes nothing."""
@@ -167,7 +191,9 @@ class Run:
 
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
         """Ranks exchange gradients in the last micro-batch of a step only."""
-        if enabled or self.ranks.size == 1:
+        if self.ranks.sharded:
+            sharding.sync_gradients(self.bare, enabled=enabled)
+        if enabled or self.ranks.size == 1 or self.ranks.sharded:
             return nullcontext()
         return self.accelerator.no_sync(self.model)  # type: ignore[no-any-return]
 
@@ -183,7 +209,7 @@ class Run:
     def clip(self, max_norm: float | None) -> float:
         """Clip the gradient to ``max_norm`` and return its norm before; the same on all ranks."""
         norm = self.accelerator.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)
-        return float(norm)
+        return float(sharding.whole_tensor(norm))
 
     def update(self, grad_norm: float) -> bool:
         """Step the optimizer unless the gradient is not finite; say whether it stepped."""
@@ -199,9 +225,10 @@ class Run:
 
     def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
         """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
+        model = self.whole_model().to(self.accelerator.device)
         with self.accelerator.autocast() if autocast else nullcontext():
             return predict_split(
-                self.bare,
+                model,
                 self.data.splits[split],
                 task=self.task,
                 labels=self.data.labels,

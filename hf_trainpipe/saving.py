@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.checkpoint import (
     Checkpoint,
     SaveFailed,
+    ShardWriter,
     Snapshot,
     Store,
     flatten_optimizer,
     load_optimizer,
 )
 from hf_trainpipe.data.sampler import ORDER_VERSION
+from hf_trainpipe.engine.sharding import is_cut, own_rows
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.state import LogWindow, RunState
 
@@ -33,6 +35,10 @@ class Saving:
         self.folder = run.folder
         self.console = run.console
         self.saved_step: int | None = None
+        self.rows: ShardWriter | None = None
+        """Writes the rows of this rank, where the model is cut and this is not rank 0."""
+        if run.ranks.sharded and not run.ranks.is_main:
+            self.rows = ShardWriter(self.folder.path / "checkpoints", rank=run.ranks.rank, ranks=run.ranks.size)
         self.store = Store(
             self.folder.path,
             keep=run.recipe.budget.keep_checkpoints,
@@ -69,7 +75,7 @@ class Saving:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         run = self.run
-        run.bare.load_state_dict(checkpoint.load_model())
+        run.load_weights(checkpoint.load_model())
         state = checkpoint.state
         load_optimizer(
             run.optimizer,
@@ -93,14 +99,22 @@ class Saving:
         """
         run, state = self.run, self.run.state
         loss_sum = run.ranks.sum(state.window.loss_sum)
+        if self.saved_step != state.step and self.rows is not None:
+            tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+            model, optimizer = (
+                {name: own_rows(tensor) for name, tensor in held.items() if is_cut(tensor)}
+                for held in (run.bare.state_dict(), tensors)
+            )
+            self.rows.save_async(state.step, model=model, optimizer=optimizer)
         if self.saved_step != state.step and ledger is not None:
             ledger.flush(fsync=True)
             tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
             scaler = run.accelerator.scaler
             snapshot = Snapshot(
                 step=state.step,
-                model=run.bare.state_dict(),
-                optimizer=tensors,
+                ranks=run.ranks.size if run.ranks.sharded else 1,
+                model={name: own_rows(tensor) for name, tensor in run.bare.state_dict().items()},
+                optimizer={name: own_rows(tensor) for name, tensor in tensors.items()},
                 state={
                     "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
                     "optimizer": options,
@@ -116,11 +130,15 @@ class Saving:
 
     def wait(self) -> None:
         """Wait until what is being written is on the disk."""
+        if self.rows is not None:
+            self.rows.wait()
         if self.folder.is_main:
             self._guard(self.store.wait)
 
     def close(self) -> None:
         """Let a save in flight end; its failure was warned of, or is not worth more than the error on its way."""
+        if self.rows is not None:
+            self.rows.wait()
         if self.folder.is_main:
             with contextlib.suppress(SaveFailed):
                 self.store.wait()
@@ -168,5 +186,5 @@ class Saving:
             )
             run.state.best = None
             return run.state.step
-        run.bare.load_state_dict(checkpoint.load_model())
+        run.load_weights(checkpoint.load_model())
         return best.step

@@ -6,6 +6,7 @@ from hf_trainpipe.checkpoint.atomic import require_space
 from hf_trainpipe.checkpoint.contract import Difference, check_resume, compare, compare_versions
 from hf_trainpipe.checkpoint.lock import RunLock
 from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
+from hf_trainpipe.checkpoint.shards import ShardWriter
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Snapshot
 from hf_trainpipe.checkpoint.store import SaveFailed, Store
 
@@ -14,6 +15,7 @@ __all__ = [
     "Difference",
     "RunLock",
     "SaveFailed",
+    "ShardWriter",
     "Snapshot",
     "Store",
     "check_resume",

@@ -17,8 +17,8 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, Literal
 
-from hf_trainpipe.checkpoint import atomic, manifest, tensors
-from hf_trainpipe.checkpoint.manifest import MANIFEST, MODEL, OPTIMIZER, STATE, Broken, folder_name
+from hf_trainpipe.checkpoint import atomic, manifest, shards, tensors
+from hf_trainpipe.checkpoint.manifest import MANIFEST, MODEL, OPTIMIZER, STATE, Broken, folder_name, shard_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared
 
 if TYPE_CHECKING:
@@ -108,10 +108,12 @@ class Folder:
         temporary = self.path / f"{atomic.TEMPORARY}{prepared.step:08d}-{uuid.uuid4().hex}"
         try:
             temporary.mkdir()
+            model, optimizer = (shard_name(name, 0, prepared.ranks) for name in (MODEL, OPTIMIZER))
             files = {
-                MODEL: tensors.write_file(temporary / MODEL, prepared.model),
-                OPTIMIZER: tensors.write_file(temporary / OPTIMIZER, prepared.optimizer),
+                model: tensors.write_file(temporary / model, prepared.model),
+                optimizer: tensors.write_file(temporary / optimizer, prepared.optimizer),
                 STATE: atomic.write_new(temporary / STATE, prepared.state),
+                **shards.collect(self.path, temporary, step=prepared.step, ranks=prepared.ranks),
             }
             extra = dict(prepared.manifest)
             data = manifest.build(

@@ -17,7 +17,7 @@ from hf_trainpipe.checkpoint.atomic import Written, sha256_file
 from hf_trainpipe.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "folder_name",
     "read",
     "render",
+    "shard_name",
+    "shards_of",
     "verify",
 ]
 
@@ -50,6 +52,26 @@ _OURS_TO_FIX = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENO
 def folder_name(step: int) -> str:
     """The name of the checkpoint after ``step`` optimizer steps."""
     return f"step-{step:08d}"
+
+
+def shard_name(name: str, rank: int, ranks: int) -> str:
+    """The file with one rank's rows of ``name``.
+
+    >>> shard_name("model.safetensors", 0, 2), shard_name("model.safetensors", 0, 1)
+    ('model-00001-of-00002.safetensors', 'model.safetensors')
+    """
+    stem, _, suffix = name.rpartition(".")
+    return name if ranks == 1 else f"{stem}-{rank + 1:05d}-of-{ranks:05d}.{suffix}"
+
+
+def shards_of(name: str, files: Iterable[str]) -> list[str]:
+    """The files that hold ``name``, in the order of the ranks: itself, or the ranks' rows; empty if some are missing."""
+    listed = set(files)
+    if name in listed:
+        return [name]
+    stem, _, suffix = name.rpartition(".")
+    found = sorted(file for file in listed if file.startswith(f"{stem}-") and file.endswith(f".{suffix}"))
+    return found if found == [shard_name(name, rank, len(found)) for rank in range(len(found))] else []
 
 
 class Broken(Exception):
@@ -126,7 +148,7 @@ def read(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
     if not isinstance(step, int) or folder.name != folder_name(step):
         raise Broken(f"{MANIFEST} says step {step}")
     files = manifest.get("files")
-    if not isinstance(files, dict) or not {MODEL, OPTIMIZER, STATE} <= files.keys():
+    if not isinstance(files, dict) or not all(shards_of(name, files) for name in (MODEL, OPTIMIZER, STATE)):
         raise Broken(f"{MANIFEST} does not list all files")
     return manifest
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from hf_trainpipe.engine.sharding import is_cut, place_like
 from hf_trainpipe.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def load_optimizer(
     Args:
         optimizer: A new optimizer with the same groups of the same parameters.
         named_parameters: ``model.named_parameters()``.
-        tensors: Copied to the device of their parameter (``step`` stays on the CPU unless the optimizer is
+        tensors: Whole; copied to the device of their parameter and cut over the ranks as it is (``step`` stays on the CPU unless the optimizer is
             fused or capturable, as torch has it). Their dtype is kept.
         state: The JSON part.
         options: "saved" restores learning rate, weight decay and the like; "current" keeps the optimizer's
@@ -105,8 +106,11 @@ def load_optimizer(
         if key.startswith("@"):
             continue
         parameter, group = parameters[name], group_of[name]
-        on_host = key == "step" and not (group.get("capturable") or group.get("fused"))
-        copy = tensor.detach().to("cpu" if on_host else parameter.device, copy=True)
+        if tensor.shape == parameter.shape and is_cut(parameter):
+            copy = place_like(tensor, parameter)
+        else:
+            on_host = key == "step" and not (group.get("capturable") or group.get("fused"))
+            copy = tensor.detach().to("cpu" if on_host else parameter.device, copy=True)
         optimizer.state.setdefault(parameter, {})[key] = copy
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import plainjson, tensors
-from hf_trainpipe.checkpoint.manifest import MODEL, OPTIMIZER, RESERVED, STATE
+from hf_trainpipe.checkpoint.manifest import MODEL, OPTIMIZER, RESERVED, STATE, shards_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,9 @@ class Snapshot:
     global batch, world size, dtype, fingerprints, versions, git commit, ledger offset."""
     best_step: int | None = None
     """The step whose checkpoint is the best so far; it is kept."""
+    ranks: int = 1
+    """With more than one, the tensors are rank 0's rows, and the other ranks write theirs
+    (:class:`~hf_trainpipe.checkpoint.shards.ShardWriter`)."""
 
     def __post_init__(self) -> None:
         if self.step < 0:
@@ -55,6 +58,7 @@ class Prepared:
 
     step: int
     best_step: int | None
+    ranks: int
     model: tensors.Shared
     optimizer: tensors.Shared
     state: bytes
@@ -74,6 +78,7 @@ class Prepared:
         return cls(
             step=snapshot.step,
             best_step=snapshot.best_step,
+            ranks=snapshot.ranks,
             model=share("model", snapshot.model),
             optimizer=share("optimizer", snapshot.optimizer),
             state=plainjson.dumps(dict(snapshot.state), where="state"),
@@ -102,8 +107,11 @@ class Checkpoint:
 
     def load_model(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name, on the CPU, bit for bit; names that were tied share one tensor."""
-        return tensors.read_file(self.path / MODEL)
+        return self._read(MODEL)
 
     def load_optimizer(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors by flat name, on the CPU, bit for bit."""
-        return tensors.read_file(self.path / OPTIMIZER)
+        return self._read(OPTIMIZER)
+
+    def _read(self, name: str) -> dict[str, torch.Tensor]:
+        return tensors.read_files([self.path / file for file in shards_of(name, self.manifest["files"])])

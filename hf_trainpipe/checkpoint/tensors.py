@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from hf_trainpipe.checkpoint.atomic import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
 
-__all__ = ["Blob", "Buffers", "Shared", "Value", "num_bytes", "read_file", "write_file"]
+__all__ = ["Blob", "Buffers", "Shared", "Value", "num_bytes", "read_file", "read_files", "write_file"]
 
 _DTYPES = {
     "bool": "BOOL",
@@ -168,6 +168,15 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
     return tensors | {name: tensors[held] for name, held in aliases.items()}
+
+
+def read_files(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The tensors of files that each hold some rows, in the order of the ranks that wrote them, put together."""
+    import torch
+
+    parts = [read_file(path) for path in paths]
+    rows = {name: [part[name] for part in parts if name in part] for name in parts[0]}
+    return {name: torch.cat(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in rows.items()}
 
 
 class Buffers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import collective_timeout
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ __all__ = ["Ranks", "make_accelerator"]
 def make_accelerator(precision: str) -> Accelerator:
     """The process group and device that ``accelerate launch`` describes."""
     import atexit
+    import os
     from datetime import timedelta
 
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+    # Sharding is ours (engine/sharding.py): accelerate is to see ranks as in DDP.
+    asked = os.environ.pop(sharding.ASKED, None)
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
@@ -29,6 +33,8 @@ def make_accelerator(precision: str) -> Accelerator:
             DistributedDataParallelKwargs(broadcast_buffers=False),
         ],
     )
+    if asked is not None:
+        os.environ[sharding.ASKED] = asked
     if accelerator.num_processes > 1:
         atexit.register(_leave, accelerator)
     return accelerator
@@ -52,6 +58,8 @@ class Ranks:
         self.rank: int = accelerator.process_index
         self.size: int = accelerator.num_processes
         self.is_main: bool = accelerator.is_main_process
+        self.sharded = self.size > 1 and sharding.is_wanted(precision=accelerator.mixed_precision)
+        """Whether weights, gradients and optimizer are cut over the ranks."""
 
     def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
         """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""

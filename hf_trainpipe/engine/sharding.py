@@ -1,0 +1,88 @@
+"""Weights, gradients and optimizer cut over the ranks: FSDP2, torch's ``fully_shard``, layer by layer.
+
+``accelerate launch --use_fsdp --fsdp_version 2`` asks for it (scripts/accelerate/fsdp2.yaml). Every rank holds its
+rows of every parameter; https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["is_cut", "is_wanted", "own_rows", "place_like", "shard", "sync_gradients", "whole_tensor"]
+
+ASKED = "ACCELERATE_USE_FSDP"
+
+
+def is_wanted(*, precision: str) -> bool:
+    """Whether the launcher asks for it.
+
+    Raises:
+        RecipeError: it asks for FSDP1, or the precision is one whose loss scale would have to be cut, too.
+    """
+    if os.environ.get(ASKED, "false").lower() not in ("true", "1"):
+        return False
+    if os.environ.get("FSDP_VERSION", "2") != "2":
+        raise RecipeError(
+            f"expected FSDP version 2, found {os.environ['FSDP_VERSION']}.",
+            fix="Launch with --fsdp_version 2, as scripts/accelerate/fsdp2.yaml does.",
+        )
+    if precision == "fp16":
+        raise RecipeError("optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.")
+    return True
+
+
+def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:
+    """Cut a model on ``device`` in place, each of its layers by itself, so that one is whole at a time."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (ranks,))
+    layers = set(getattr(model, "_no_split_modules", None) or ())
+    for module in model.modules():
+        if type(module).__name__ in layers:
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def sync_gradients(model: Any, *, enabled: bool) -> None:
+    """Whether the next backward pass adds gradients up over the ranks."""
+    model.set_requires_gradient_sync(enabled)
+    model.set_is_last_backward(enabled)
+
+
+def own_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's rows, without a copy; a tensor that is not cut as it is."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def is_cut(tensor: torch.Tensor) -> bool:
+    """Whether this rank holds only some rows."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """All rows, on every rank: all of them call it."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def place_like(whole: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
+    """``whole`` on the device of ``example``, and cut as it is; every rank takes its rows from its own ``whole``."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(example, DTensor):
+        return whole.to(example.device)
+    return distribute_tensor(
+        whole.to(example.device), example.device_mesh, list(example.placements), src_data_rank=None
+    )
