@@ -136,6 +136,7 @@ def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str
         facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=limit),
         length=length,
         world_size=ranks.size,
+        sharded=ranks.sharded,
         on_gpu=ranks.accelerator.device.type != "cpu",
         mean_tokens=float(data.train.lengths.mean()),
     )

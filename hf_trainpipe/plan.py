@@ -54,6 +54,7 @@ class Plan:
     parameters: int
     architecture: str
     memory_bytes: int
+    sharded: bool
     """Weights, gradients and optimizer state of one rank; activations come on top."""
     flops_per_step: float | None = None
     """Matrix products of one step over all ranks, forward and backward."""
@@ -78,7 +79,7 @@ class Plan:
             f"{self.warmup_steps:,} of them warm-up",
             f"evaluation  every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}",
             f"machine     {self.world_size} rank(s) x {self.threads} thread(s); weights, gradients and "
-            f"optimizer take {self.memory_bytes / 2**20:,.0f} MiB a rank",
+            f"optimizer take {self.memory_bytes / 2**20:,.0f} MiB a rank{' (FSDP2)' if self.sharded else ''}",
             *(f"work        {line}" for line in work),
         ]
 
@@ -101,6 +102,7 @@ def make_plan(
     length: int,
     world_size: int,
     on_gpu: bool,
+    sharded: bool = False,
     mean_tokens: float | None = None,
 ) -> Plan:
     """Derive a plan.
@@ -110,6 +112,7 @@ def make_plan(
         facts: Of the model.
         length: Tokens a feature holds at most.
         world_size: Ranks that train together.
+        sharded: Whether weights, gradients and optimizer are cut over the ranks.
         on_gpu: Whether the step runs on a GPU.
         mean_tokens: Tokens of the mean example, where known.
 
@@ -152,7 +155,8 @@ def make_plan(
         threads=num_threads(),
         parameters=facts.parameters,
         architecture=facts.architecture,
-        memory_bytes=facts.parameters * (4 + OPTIMIZER_BYTES),
+        memory_bytes=facts.parameters * (4 + OPTIMIZER_BYTES) // (world_size if sharded else 1),
+        sharded=sharded,
         flops_per_step=flops,
     )
 

@@ -35,6 +35,7 @@ def make_accelerator(precision: str) -> Accelerator:
     )
     if asked is not None:
         os.environ[sharding.ASKED] = asked
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # transformers would leave rank 1 without weights
     if accelerator.num_processes > 1:
         atexit.register(_leave, accelerator)
     return accelerator
