@@ -137,6 +137,7 @@ def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str
         length=length,
         world_size=ranks.size,
         sharded=ranks.sharded,
+        streamed=recipe.data.stream() is not None,
         on_gpu=ranks.accelerator.device.type != "cpu",
         mean_tokens=float(data.train.lengths.mean()),
     )

@@ -103,6 +103,7 @@ def make_plan(
     world_size: int,
     on_gpu: bool,
     sharded: bool = False,
+    streamed: bool = False,
     mean_tokens: float | None = None,
 ) -> Plan:
     """Derive a plan.
@@ -113,6 +114,7 @@ def make_plan(
         length: Tokens a feature holds at most.
         world_size: Ranks that train together.
         sharded: Whether weights, gradients and optimizer are cut over the ranks.
+        streamed: Whether ``num_examples`` are those of a window of a stream.
         on_gpu: Whether the step runs on a GPU.
         mean_tokens: Tokens of the mean example, where known.
 
@@ -128,7 +130,9 @@ def make_plan(
         )
     steps_per_epoch = -(-num_examples // budget.examples_per_step)
     total = max(1, round(steps_per_epoch * budget.epochs))
-    if budget.max_steps is not None:
+    if streamed:
+        total = _steps_of_stream(recipe)
+    elif budget.max_steps is not None:
         total = min(total, budget.max_steps)
     evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
     tokens = max(budget.micro_batch_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS), length)
@@ -161,6 +165,20 @@ def make_plan(
     )
 
 
+def _steps_of_stream(recipe: Recipe) -> int:
+    if recipe.tokens.overflow == "drop":
+        raise RecipeError(
+            "tokens.overflow: the rows of a stream are counted before any is dropped.",
+            fix="Choose 'truncate' or 'window'.",
+        )
+    if recipe.budget.max_steps is None:
+        raise RecipeError(
+            "budget.max_steps: expected a number, since nobody knows how long a stream is; found None.",
+            fix="Set budget.max_steps; budget.epochs is not used.",
+        )
+    return recipe.budget.max_steps
+
+
 def _plan_of(recipe: Recipe) -> Plan:
     """The plan of a recipe on this machine: loads its data and the model's configuration."""
     import torch
@@ -178,6 +196,7 @@ def _plan_of(recipe: Recipe) -> Plan:
         length=length,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         on_gpu=torch.cuda.is_available(),
+        streamed=recipe.data.stream() is not None,
     )
 
 

@@ -18,6 +18,8 @@ from hf_trainpipe.tasks.base import Task
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+    from hf_trainpipe.data.streaming import TrainStream
+
 __all__ = [
     "Budget",
     "Data",
@@ -213,6 +215,10 @@ class Data(ABC):
         Raises:
             DataError: with file and line where they are known.
         """
+
+    def stream(self) -> TrainStream | None:
+        """The training rows after those of :meth:`splits`, where they are too many to be kept; None: there are none."""
+        return None
 
     @abstractmethod
     def describe(self) -> str:

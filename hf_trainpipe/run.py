@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.optimizer import build_optimizer, freeze
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from hf_trainpipe.data.prepare import PreparedData
+    from hf_trainpipe.data.prepare import Prepared, PreparedData
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
@@ -74,6 +75,9 @@ class Run:
         self.order = Order(
             num_examples=len(data.train.usable), examples_per_step=plan.examples_per_step, seed=recipe.seed
         )
+        stream = recipe.data.stream()
+        self._windows = Windows(stream, folder.path / "stream", rows=len(data.train)) if stream is not None else None
+        self._train = data.train
 
     def load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
@@ -104,7 +108,7 @@ class Run:
 
     def micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
         """This rank's micro-batches of a step (counted from 0), the largest first."""
-        train = self.data.train
+        train = self._train_at(step)
         examples = train.usable[self.order.global_batch(step)]
         everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
         self._trace(step, everyones[self.ranks.rank])
@@ -122,9 +126,23 @@ class Run:
         needed = max(len(groups(share)) for share in everyones) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
 
+    def _train_at(self, step: int) -> Prepared:
+        """The rows that a step is drawn from: the training split, or the window of a stream."""
+        windows, number = self._windows, self.order.epoch(step)
+        if windows is None or number == 0:
+            return self.data.train
+        state = self.state.stream or {"window": 0}
+        if state["window"] != number or self._train is self.data.train:
+            windows.restore(self.state.stream)
+            rows, folder = windows.open(number)
+            assert self.data.prepare_split is not None
+            self._train = self.data.prepare_split("train", rows, folder)
+            self.state.stream = windows.to_json()
+        return self._train
+
     def empty_batch(self) -> dict[str, torch.Tensor]:
         """A micro-batch of weight 0: takes part in what the ranks do together, and changes nothing."""
-        return self.data.train.empty_batch(pad_id=self.pad_id)
+        return self._train.empty_batch(pad_id=self.pad_id)
 
     @property
     def micro_batch_tokens(self) -> int:
@@ -139,7 +157,7 @@ class Run:
         """
         import torch
 
-        shortest = int(self.data.train.lengths.min())
+        shortest = int(self._train.lengths.min())
         if self.micro_batch_tokens <= shortest:
             raise RecipeError(
                 f"Step {self.state.step + 1}: out of memory with a single example of up to "

@@ -50,6 +50,9 @@ class RunState:
     micro_batch_tokens: int | None = None
     """The token budget after memory was too small for the plan's; part of the state, since dropout depends on it."""
 
+    stream: dict[str, Any] | None = None
+    """Where the window of a stream begins that is trained on (:mod:`hf_trainpipe.data.streaming`)."""
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -73,8 +73,8 @@ def load_optimizer(
     Args:
         optimizer: A new optimizer with the same groups of the same parameters.
         named_parameters: ``model.named_parameters()``.
-        tensors: Whole; copied to the device of their parameter and cut over the ranks as it is (``step`` stays on the CPU unless the optimizer is
-            fused or capturable, as torch has it). Their dtype is kept.
+        tensors: Whole; copied to the device of their parameter and cut over the ranks as it is (``step`` stays on
+            the CPU unless the optimizer is fused or capturable, as torch has it). Their dtype is kept.
         state: The JSON part.
         options: "saved" restores learning rate, weight decay and the like; "current" keeps the optimizer's
             own, for a run whose optimizer settings were allowed to change.

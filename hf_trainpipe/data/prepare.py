@@ -128,6 +128,8 @@ class PreparedData:
     """sha256 of ``data``, ``tokenizer`` and ``labels``."""
     warnings: list[str] = field(default_factory=list)
     raw: DatasetDict | None = None
+    prepare_split: Callable[[str, Dataset, Path], Prepared] | None = None
+    """Encodes further rows as the splits were: name, rows, cache folder."""
 
     @property
     def train(self) -> Prepared:
@@ -203,13 +205,13 @@ def prepare(
     loaded: Any = recipe.data.splits() if splits is None else splits
     warnings = list(audit(recipe.task, loaded))
     labels = resolve_labels(recipe.task, loaded)
-    prepared: dict[str, Prepared] = {}
-    for name, dataset in loaded.items():
+
+    def prepare_split(name: str, dataset: Dataset, root: Path) -> Prepared:
         targets = build_targets(recipe.task, labels, dataset, name)
         columns = columns_of(recipe.task, dataset, targets)
         content = content_digest(columns)
 
-        def where(row: int, dataset: Dataset = dataset, name: str = name) -> str:
+        def where(row: int) -> str:
             return place(dataset, name, row)
 
         encoded = encode_cached(
@@ -232,16 +234,20 @@ def prepare(
                 fix="The tokenizer does not belong to the model: set model.tokenizer, or resize the model.",
             )
         target_digest = hashlib.sha256(np.ascontiguousarray(targets.values).tobytes()).hexdigest()
-        prepared[name] = Prepared(name, encoded, targets, _digest([content, target_digest]))
-        line = overflow_line(name, encoded, recipe.tokens.overflow)
+        return Prepared(name, encoded, targets, _digest([content, target_digest]))
+
+    prepared: dict[str, Prepared] = {}
+    for name, dataset in loaded.items():
+        split = prepared[name] = prepare_split(name, dataset, root)
+        line = overflow_line(name, split.encoded, recipe.tokens.overflow)
         if line is not None:
             warnings.append(line)
-        if misaligned := targets.report.get("misaligned"):
+        if misaligned := split.targets.report.get("misaligned"):
             warnings.append(
-                f"{name}: {misaligned:,} of {targets.report.get('spans', 0):,} character spans do not fall on word "
-                "borders and were widened to them"
+                f"{name}: {misaligned:,} of {split.targets.report.get('spans', 0):,} character spans do not fall on "
+                "word borders and were widened to them"
             )
-        if len(prepared[name].usable) == 0:
+        if len(split.usable) == 0:
             raise DataError(
                 f"split {name!r}: every example is longer than {max_length} tokens and was dropped.",
                 fix="Raise tokens.max_length, or choose tokens.overflow='window' or 'truncate'.",
@@ -252,4 +258,4 @@ def prepare(
         "tokenizer": tokenizer_digest(tokenizer),
         "labels": _digest(list(labels.names)),
     }
-    return PreparedData(prepared, labels, task, fingerprints, warnings, loaded)
+    return PreparedData(prepared, labels, task, fingerprints, warnings, loaded, prepare_split)

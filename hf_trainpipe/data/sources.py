@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset, DatasetDict
 
+    from hf_trainpipe.data.streaming import TrainStream
+
 __all__ = ["Files", "Frame", "HubData", "Source"]
 
 SPLITS = ("train", "validation", "test")
@@ -74,18 +76,21 @@ class Source(Data):
             name: float(value) for name, value in said.items() if isinstance(value, float | int)
         }
         wanted = {name: value for name, value in said.items() if value is not None and name not in fractions}
-        loaded = shape(
-            self._load(wanted),
+        loaded = self._shaped(self._load(wanted))
+        # Test is cut first, so that it stays the same rows when the share of validation changes.
+        order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
+        cut = cut_splits(loaded, order, seed=self.seed, stratify=self.stratify, group=self.group)
+        return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
+
+    def _shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
+        return shape(
+            loaded,
             rename=self.rename,
             join=self.join,
             values=self.values,
             drop_missing=self.drop_missing,
             columns=self.columns,
         )
-        # Test is cut first, so that it stays the same rows when the share of validation changes.
-        order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
-        cut = cut_splits(loaded, order, seed=self.seed, stratify=self.stratify, group=self.group)
-        return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
 
 
 def _as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -239,9 +244,11 @@ class HubData(Source):
     validation: str | float | None = "validation"
     test: str | float | None = None
     streaming: bool = False
-    """Pull rows from the Hub as they are read, without keeping the data set."""
+    """Pull rows from the Hub as they are read, without keeping the data set: the training split window by window."""
+    window: int = 16_384
+    """With ``streaming``, rows of the training split that are held, and shuffled, at a time."""
     take: int | None = None
-    """Rows of each split at most; with ``streaming`` no more are pulled."""
+    """Rows of each split at most; with ``streaming`` no more are pulled, and there is one window."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -252,6 +259,19 @@ class HubData(Source):
             )
         if self.take is not None and self.take < 1:
             raise RecipeError(f"data.take: expected 1 or more, found {self.take}.", fix="Raise it, or leave it out.")
+        if self.window < 1:
+            raise RecipeError(f"data.window: expected 1 or more, found {self.window}.", fix="Leave it at 16384.")
+        if self.streaming and self.take is None and self.drop_missing:
+            raise RecipeError(
+                "data.drop_missing: the rows of a stream are counted before any is left out.",
+                fix="Set data.take to pull so many rows, or publish the data set without those rows.",
+            )
+        cut = [name for name in ("validation", "test") if isinstance(getattr(self, name), float | int)]
+        if self.streaming and self.take is None and (cut or "[" in self.train):
+            raise RecipeError(
+                f"data.{cut[0] if cut else 'train'}: a stream cannot be cut before all of it was read.",
+                fix="Name splits of the Hub, or set data.take to pull so many rows and cut those.",
+            )
 
     def describe(self) -> str:
         config = f"/{self.config}" if self.config else ""
@@ -277,4 +297,19 @@ class HubData(Source):
             commit=self.commit(),
             streaming=self.streaming,
             take=self.take,
+            window=self.window,
         )
+
+    def stream(self) -> TrainStream | None:
+        """The rows of the training split after those of ``splits()``, where they are streamed."""
+        if not self.streaming or self.take is not None:
+            return None
+        from hf_trainpipe.data.sources_hub import open_stream
+        from hf_trainpipe.data.streaming import TrainStream
+
+        commit = self.commit()
+
+        def shaped(rows: Dataset) -> Dataset:
+            return self._shaped({"train": rows})["train"]
+
+        return TrainStream(lambda: open_stream(self.repo, self.train, config=self.config, commit=commit), shape=shaped)

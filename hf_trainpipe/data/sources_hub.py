@@ -12,7 +12,7 @@ from hf_trainpipe.errors import DataError, closest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 __all__ = ["load_hub", "pinned_commit"]
 
@@ -121,6 +121,7 @@ def load_hub(
     commit: str,
     streaming: bool,
     take: int | None,
+    window: int,
 ) -> dict[str, Dataset]:
     """Load splits at a commit.
 
@@ -128,6 +129,7 @@ def load_hub(
         wanted: From our name of a split to the Hub's, which may be cut: ``train[:1000]``.
         streaming: Pull rows over the network, without keeping the data set.
         take: Rows of each split at most.
+        window: With ``streaming`` and without ``take``, rows of the training split.
 
     Raises:
         DataError: not reachable and not cached; no such configuration; no such split.
@@ -147,7 +149,7 @@ def load_hub(
     else:
         builder = _builder(repo, config=config, commit=commit)
         if streaming:
-            loaded = _stream(repo, builder, wanted, take)
+            loaded = _stream(repo, builder, wanted, take, window)
         else:
             try:
                 builder.download_and_prepare()
@@ -201,16 +203,24 @@ def _check_splits(repo: str, wanted: Mapping[str, str], known: list[str]) -> Non
                 )
 
 
-def _stream(repo: str, builder: Any, wanted: Mapping[str, str], take: int | None) -> dict[str, Dataset]:
+def _stream(repo: str, builder: Any, wanted: Mapping[str, str], take: int | None, window: int) -> dict[str, Dataset]:
     from datasets import Dataset
 
     streams = builder.as_streaming_dataset()
     _check_splits(repo, wanted, list(streams))
     result = {}
     for split, name in wanted.items():
-        stream = streams[name] if take is None else streams[name].take(take)
+        most = window if take is None and split == "train" else take
+        stream = streams[name] if most is None else streams[name].take(most)
         rows = list(stream)
         if not rows:
             raise DataError(f"data.{split}: {repo!r} gave no rows.", fix="Check the split on the data set's page.")
         result[split] = Dataset.from_list(rows, features=stream.features)
     return result
+
+
+def open_stream(repo: str, split: str, *, config: str | None, commit: str) -> IterableDataset:
+    """A split as a stream, at its first row."""
+    streams = _builder(repo, config=config, commit=commit).as_streaming_dataset()
+    stream: IterableDataset = streams[split]
+    return stream
