@@ -37,6 +37,8 @@ class StepReport:
     """What the losses of all ranks are divided by."""
     tokens: int
     """Real tokens this rank computed, padding not counted."""
+    computed_tokens: int
+    """The same with padding."""
     learning_rate: float
     grad_norm: float
     skipped: bool
@@ -88,6 +90,7 @@ def train(run: Run) -> Iterator[StepReport]:
             loss_sum=computed.loss_sum,
             count=count,
             tokens=computed.tokens,
+            computed_tokens=computed.computed_tokens,
             learning_rate=optim.peak_lr * factor,
             grad_norm=grad_norm,
             skipped=skipped,
@@ -109,6 +112,7 @@ class Computed:
 
     loss_sum: torch.Tensor
     tokens: int
+    computed_tokens: int
     out_of_memory: bool
     """Memory was too small here; then the gradient is not finite on any rank."""
     busy_seconds: float
@@ -121,7 +125,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
     that is not finite: so all of them learn of it without an exchange of its own in every step.
     """
     started = time.perf_counter()
-    loss_total, tokens, busy, exhausted = run.zero(), 0, 0.0, False
+    loss_total, tokens, computed, busy, exhausted = run.zero(), 0, 0, 0.0, False
     # DDP averages gradients over ranks, so each loss is multiplied by their number.
     scale = run.ranks.size / max(count, 1e-12)
     for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
@@ -132,12 +136,13 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
             try:
                 if not exhausted:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
-                    loss_sum = run.task.loss_sum(run.model, run.to_device(batch))  # a sum, not a mean
+                    loss_sum = run.loss_sum(batch)
                     busy = time.perf_counter() - started
                     exchanging = exchanging or (is_last and run.ranks.size > 1)
                     run.backward(loss_sum * scale)
                     loss_total += loss_sum.detach().double()
                     tokens += int(batch["attention_mask"].sum())
+                    computed += run.computed_tokens(batch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -145,8 +150,8 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
                     raise _cannot_repeat(run) from error
                 exhausted = True
             if exhausted and is_last and run.ranks.size > 1:
-                run.backward(run.task.loss_sum(run.model, run.to_device(run.empty_batch())) * math.nan)
-    return Computed(loss_total, tokens, exhausted, busy)
+                run.backward(run.loss_sum(run.empty_batch()) * math.nan)
+    return Computed(loss_total, tokens, computed, exhausted, busy)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -37,6 +37,7 @@ class ModelFacts:
     vocab_size: int | None
     max_length: int
     architecture: str
+    model_type: str = ""
 
 
 def _local(name: str) -> str | None:
@@ -207,6 +208,7 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -
         vocab_size=getattr(config, "vocab_size", None),
         max_length=limit,
         architecture=type(empty).__name__,
+        model_type=getattr(config, "model_type", ""),
     )
 
 

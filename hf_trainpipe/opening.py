@@ -13,7 +13,15 @@ from hf_trainpipe.cache import cache_root
 from hf_trainpipe.checkpoint import require_space
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.prepare import PreparedData, prepare
-from hf_trainpipe.engine.device import choose_precision, set_threads
+from hf_trainpipe.engine.device import (
+    Precision,
+    choose_autocast,
+    choose_precision,
+    num_threads,
+    set_precision,
+    set_threads,
+)
+from hf_trainpipe.engine.probe import probe
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.errors import Interrupted, RecipeError
 from hf_trainpipe.metrics.external import load_external
@@ -58,8 +66,7 @@ def open_run(
     Raises:
         TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
     """
-    set_threads()
-    ranks = Ranks(make_accelerator(choose_precision(recipe.optim.precision)))
+    ranks = Ranks(make_accelerator(choose_autocast(recipe.optim.precision)))
     folder = RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main)
     console = Console(0, ranks.is_main)
     ending = "failed"
@@ -68,7 +75,10 @@ def open_run(
         known = (folder.existing or {}).get("model_revision") if resume != "never" else None
         recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
         tokenizer = load_tokenizer(recipe.model)
-        data, plan = _prepare(recipe, tokenizer, ranks=ranks, say=console.say)
+        compute = ranks.from_main(_settle(recipe, folder, ranks=ranks, resume=resume) if ranks.is_main else None)
+        set_threads(compute["threads"])
+        set_precision(compute["precision"])
+        data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
         earlier = None
         if ranks.is_main:
             warnings = folder.begin(
@@ -76,6 +86,7 @@ def open_run(
                     "name": recipe.name,
                     "recipe": asked,  # as it was before anything was pinned
                     "model_revision": recipe.model.revision,
+                    "compute": compute,
                     "fingerprints": data.fingerprints,
                     "labels": list(data.labels.names),
                     "source": None if source is None else {"path": str(source.path), "function": source.function},
@@ -112,7 +123,24 @@ def open_run(
         folder.end(ending)
 
 
-def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str], None]) -> tuple[PreparedData, Plan]:
+def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) -> dict[str, Any]:
+    """How this run computes on this machine: a resumed run as it began, so that its numbers stay the same."""
+    known = (folder.existing or {}).get("compute") if resume != "never" else None
+    if known is not None and known["ranks"] == ranks.size and recipe.optim.precision in ("auto", known["precision"]):
+        return dict(known)
+    on_cpu = ranks.accelerator.device.type == "cpu"
+    threads = probe().threads if on_cpu and recipe.optim.precision == "auto" else num_threads()
+    precision = (known or {}).get("precision") if recipe.optim.precision == "auto" else None
+    return {
+        "precision": precision or choose_precision(recipe.optim.precision),
+        "threads": threads,
+        "ranks": ranks.size,
+    }
+
+
+def _prepare(
+    recipe: Recipe, tokenizer: Any, *, precision: Precision, ranks: Ranks, say: Callable[[str], None]
+) -> tuple[PreparedData, Plan]:
     config = load_config(recipe.model)
     limit = usable_length(config, tokenizer)
     length = max_length(recipe.tokens, limit)
@@ -136,6 +164,7 @@ def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str
         facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=limit),
         length=length,
         world_size=ranks.size,
+        precision=precision,
         sharded=ranks.sharded,
         streamed=recipe.data.stream() is not None,
         on_gpu=ranks.accelerator.device.type != "cpu",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan", "show", "show_json"]
 
 CPU_TOKENS = 512
+CPU_TOKENS_UNPADDED = 2048
 GPU_TOKENS = 16_384
 OPTIMIZER_BYTES = 12
 """Bytes a parameter takes beside its weight: gradient and AdamW's two moments, all in fp32."""
@@ -50,6 +51,8 @@ class Plan:
     save_every: int
     max_length: int
     precision: Precision
+    padding: str | None
+    """Why micro-batches are padded to their longest; None: no padding is computed."""
     threads: int
     parameters: int
     architecture: str
@@ -75,6 +78,7 @@ class Plan:
             f"model       {self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}",
             f"examples    {self.num_examples:,} for training, at most {self.max_length} tokens each",
             f"step        {shape}, about {self.accumulation} micro-batches of up to {self.micro_batch_tokens:,} tokens",
+            f"padding     {'none is computed' if self.padding is None else 'to the longest of a micro-batch: ' + self.padding}",
             f"steps       {self.total_steps:,} ({self.steps_per_epoch:,} an epoch), "
             f"{self.warmup_steps:,} of them warm-up",
             f"evaluation  every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}",
@@ -82,6 +86,17 @@ class Plan:
             f"optimizer take {self.memory_bytes / 2**20:,.0f} MiB a rank{' (FSDP2)' if self.sharded else ''}",
             *(f"work        {line}" for line in work),
         ]
+
+
+def why_padded(recipe: Recipe, model_type: str) -> str | None:
+    """Why the step has to pad, as far as it is known before weights are loaded; None where it need not."""
+    from hf_trainpipe.runtime.unpad import ARCHITECTURES
+
+    if recipe.tokens.padding == "batch":
+        return "tokens.padding is 'batch'"
+    if model_type not in ARCHITECTURES:
+        return f"{model_type} is not among {', '.join(ARCHITECTURES)}"
+    return None
 
 
 def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> float:
@@ -102,6 +117,7 @@ def make_plan(
     length: int,
     world_size: int,
     on_gpu: bool,
+    precision: Precision,
     sharded: bool = False,
     streamed: bool = False,
     mean_tokens: float | None = None,
@@ -113,6 +129,7 @@ def make_plan(
         facts: Of the model.
         length: Tokens a feature holds at most.
         world_size: Ranks that train together.
+        precision: What the step computes in.
         sharded: Whether weights, gradients and optimizer are cut over the ranks.
         streamed: Whether ``num_examples`` are those of a window of a stream.
         on_gpu: Whether the step runs on a GPU.
@@ -135,7 +152,9 @@ def make_plan(
     elif budget.max_steps is not None:
         total = min(total, budget.max_steps)
     evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
-    tokens = max(budget.micro_batch_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS), length)
+    padding = why_padded(recipe, facts.model_type)
+    usual = GPU_TOKENS if on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
+    tokens = max(budget.micro_batch_tokens or usual, length)
     per_rank = -(-budget.examples_per_step // world_size)
     at_once = max(1, int(tokens // (mean_tokens or length)))
     if budget.micro_batch_examples is not None:
@@ -155,7 +174,8 @@ def make_plan(
         evaluate_every=evaluate_every,
         save_every=min(budget.save_every or evaluate_every, total),
         max_length=length,
-        precision=choose_precision(recipe.optim.precision),
+        precision=precision,
+        padding=padding,
         threads=num_threads(),
         parameters=facts.parameters,
         architecture=facts.architecture,
@@ -196,6 +216,7 @@ def _plan_of(recipe: Recipe) -> Plan:
         length=length,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         on_gpu=torch.cuda.is_available(),
+        precision=choose_precision(recipe.optim.precision),
         streamed=recipe.data.stream() is not None,
     )
 

@@ -51,6 +51,7 @@ class Progress:
         self._lagging: int | None = None
         self._since = time.monotonic()
         self._tokens = 0
+        self._computed = 0
         self._busy = 0.0
 
     def restore(self) -> None:
@@ -84,19 +85,21 @@ class Progress:
             window.count += report.count
         window.steps += 1
         self._tokens += report.tokens
+        self._computed += report.computed_tokens
         self._busy += report.busy_seconds
         if report.skipped:
             self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
         self.console.tick(step=report.step, epoch=self.run.epoch)
         if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
             return
-        loss_sum, tokens = run.ranks.sums([window.loss_sum, float(self._tokens)])
+        loss_sum, tokens, computed = run.ranks.sums([window.loss_sum, float(self._tokens), float(self._computed)])
         self._warn_of_lagging(report.step)
         seconds = max(time.monotonic() - self._since, 1e-9)
         values = {
             "train/lr": report.learning_rate,
             "train/grad_norm": report.grad_norm,
             "train/tokens_per_second": tokens / seconds,
+            "train/padding": computed / max(tokens, 1.0),
         }
         if window.count > 0:
             values = {"train/loss": loss_sum / window.count, **values}
@@ -105,6 +108,7 @@ class Progress:
         self.restart_clock()
         if self.ledger is not None:
             self.ledger.log(values, step=report.step, epoch=self.run.epoch)
+        values.pop("train/padding")
         self.console.step(values, step=report.step, epoch=self.run.epoch)
         self._relay()
 
@@ -117,6 +121,7 @@ class Progress:
         """Leave what happened since the last step out of the speed."""
         self._since = time.monotonic()
         self._tokens = 0
+        self._computed = 0
         self._busy = 0.0
 
     def _warn_of_spike(self, loss: float, step: int) -> None:

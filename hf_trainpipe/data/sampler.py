@@ -92,7 +92,12 @@ def shares(examples: np.ndarray, lengths: np.ndarray, *, ranks: int) -> list[np.
 
 
 def micro_batches(
-    items: np.ndarray, lengths: np.ndarray, *, max_tokens: int | None, max_items: int | None = None
+    items: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    max_tokens: int | None,
+    max_items: int | None = None,
+    padded: bool = True,
 ) -> list[np.ndarray]:
     """Cut ``items`` into micro-batches of similar length, each under a budget.
 
@@ -102,11 +107,14 @@ def micro_batches(
         max_tokens: Tokens a micro-batch holds at most, padding included; None: no limit. One
             feature longer than the budget travels alone.
         max_items: Features a micro-batch holds at most; None: no limit.
+        padded: Whether a feature takes the room of the longest of its micro-batch, or its own.
 
     Returns:
         Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
     """
     by_length = items[np.argsort(-lengths[items], kind="stable")]
+    if not padded:
+        return _cut_by_sum(by_length, lengths[by_length], max_tokens, max_items)
     result: list[np.ndarray] = []
     start = 0
     while start < len(by_length):
@@ -117,3 +125,21 @@ def micro_batches(
         result.append(by_length[start : start + room])
         start += room
     return result
+
+
+def _cut_by_sum(
+    items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None
+) -> list[np.ndarray]:
+    """As few parts as the budget allows, of about equally many real tokens."""
+    total = int(lengths.sum())
+    fair = total if max_tokens is None else -(-total // max(1, -(-total // max_tokens)))
+    result: list[np.ndarray] = []
+    start, held = 0, 0
+    for position, length in enumerate(lengths.tolist()):
+        full = max_items is not None and position - start >= max_items
+        over = max_tokens is not None and held + length > max_tokens
+        if position > start and (full or over or held >= fair):
+            result.append(items[start:position])
+            start, held = position, 0
+        held += length
+    return [*result, items[start:]] if start < len(items) else result

@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-__all__ = ["Precision", "choose_precision", "num_threads", "set_threads"]
+__all__ = ["Precision", "choose_autocast", "choose_precision", "cores", "num_threads", "set_precision", "set_threads"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "medium", "bf16", "fp16"]
+
+
+def cores() -> int:
+    """Cores this process may use: where two threads share a core, it counts once."""
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        import psutil
+
+        physical = psutil.cpu_count(logical=False) or logical
+    except (ImportError, OSError):
+        physical = logical
+    return min(logical, physical)
 
 
 def num_threads() -> int:
@@ -15,25 +27,43 @@ def num_threads() -> int:
 
     ``accelerate launch`` exports OMP_NUM_THREADS=1, which leaves all but one core idle on a CPU.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def set_threads() -> int:
-    """Apply :func:`num_threads` to torch, unless HF_TRAINPIPE_THREADS says otherwise."""
+def set_threads(wanted: int | None = None) -> int:
+    """Apply a number of threads, or :func:`num_threads`, to torch, unless HF_TRAINPIPE_THREADS says otherwise."""
     import torch
 
-    threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or num_threads())
+    threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or wanted or num_threads())
     torch.set_num_threads(threads)
     return threads
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"]) -> Precision:
-    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and fp32 on a CPU."""
+def choose_precision(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"]) -> Precision:
+    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and what the probe finds on a CPU."""
     import torch
 
     if wanted != "auto":
         return wanted
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    from hf_trainpipe.engine.probe import probe
+
+    return probe().precision
+
+
+def choose_autocast(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"]) -> Literal["fp32", "bf16", "fp16"]:
+    """What accelerate has to know before anything else: the type that autocast computes in."""
+    import torch
+
+    if wanted == "auto" and not torch.cuda.is_available():
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    precision = choose_precision(wanted)
+    return "fp32" if precision == "medium" else precision
+
+
+def set_precision(precision: Precision) -> None:
+    """Let torch multiply fp32 matrices in bf16 (``medium``), or in fp32; autocast is accelerate's."""
+    import torch
+
+    torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")

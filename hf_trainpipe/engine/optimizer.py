@@ -10,9 +10,10 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.engine.rows import RowGradients
     from hf_trainpipe.recipe import Optim
 
-__all__ = ["build_optimizer", "depth_of", "freeze"]
+__all__ = ["Clipping", "build_optimizer", "depth_of", "freeze"]
 
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
 EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|word_embeddings|embed_tokens)\.")
@@ -88,3 +89,34 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
         eps=optim.eps,
         fused=True,
     )
+
+
+class Clipping:
+    """Clips the gradient inside the optimizer's own pass over it, rather than in a pass before.
+
+    torch's fused AdamW divides gradients by ``grad_scale`` as it reads them (made for loss scaling).
+
+    Args:
+        optimizer: Fused, without a loss scaler.
+        rows: Knows which rows of large tables are not zero, so that the norm need not read the others.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, rows: RowGradients | None = None) -> None:
+        self._optimizer: Any = optimizer
+        self._rows = rows
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def measure(self, max_norm: float | None) -> float:
+        """The norm of the gradient; the next step of the optimizer clips it to ``max_norm``."""
+        import torch
+
+        if self._rows is not None:
+            found = self._rows.parts(self._parameters)
+        else:
+            found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(found)
+        size = float(norm)
+        self._optimizer.grad_scale = None
+        if max_norm is not None and max_norm < size < float("inf"):
+            self._optimizer.grad_scale = (norm + 1e-6) / max_norm
+        return size

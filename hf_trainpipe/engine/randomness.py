@@ -23,7 +23,10 @@ def seed_everything(*key: int) -> None:
 
     import torch
 
+    from hf_trainpipe.engine import dropout
+
     seed = derive(*key)
     torch.manual_seed(seed)
+    dropout.reseed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from .encoding import Encoded, pad
 from .layout import ends_of, ranges
+from .unpad import is_unpadded, known_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +56,7 @@ def forward(
     """
     features = np.asarray(features, dtype=np.int64)
     lengths = encoded.starts[features + 1] - encoded.starts[features]
-    takes_types = _takes_types(model)
+    takes_types, unpadded = _takes_types(model), is_unpadded(model)
     rows: list[npt.NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     if level == "token":
@@ -72,7 +74,8 @@ def forward(
                 if not takes_types:
                     batch.pop("token_type_ids", None)
                 inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                out = model(**inputs).logits
+                with known_lengths(lengths[chosen]) if unpadded else nullcontext():
+                    out = model(**inputs).logits
                 if level == "token":
                     width = batch["input_ids"].shape[1]
                     source = ranges(encoded.starts[features[chosen]], lengths[chosen])

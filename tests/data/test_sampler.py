@@ -72,3 +72,28 @@ def test_micro_batches_keep_their_budget(lengths: list[int], max_tokens: int | N
         assert max_items is None or len(group) <= max_items
     longest = [int(sizes[group].max()) for group in groups]
     assert longest == sorted(longest, reverse=True)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=60),
+    max_tokens=st.one_of(st.none(), st.integers(1, 200)),
+    max_items=st.one_of(st.none(), st.integers(1, 9)),
+)
+def test_micro_batches_by_real_tokens_hold_everything_once_within_their_budget(lengths, max_tokens, max_items) -> None:
+    sizes = np.asarray(lengths)
+    groups = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, max_items=max_items, padded=False)
+    assert sorted(int(item) for group in groups for item in group) == list(range(len(lengths)))
+    assert all(len(group) for group in groups)
+    flat = sizes[np.concatenate(groups)]
+    assert (np.diff(flat) <= 0).all(), "the longest first"
+    for group in groups:
+        if max_tokens is not None and len(group) > 1:
+            assert sizes[group].sum() <= max_tokens
+        if max_items is not None:
+            assert len(group) <= max_items
+
+
+def test_micro_batches_by_real_tokens_are_of_about_the_same_size() -> None:
+    sizes = np.full(100, 10)
+    groups = micro_batches(np.arange(100), sizes, max_tokens=600, padded=False)
+    assert [len(group) for group in groups] == [50, 50]

@@ -50,7 +50,7 @@ def recipe():
         preprocessing=(NormalizeSpace(),),
         task=Mortal("text", label="label"),
         tokens=Tokens(max_length=32),
-        optim=Optim(peak_lr=1e-2),
+        optim=Optim(peak_lr=1e-2, precision="fp32"),
         budget=Budget(epochs=2, examples_per_step=16, log_every=4, save_every=5, patience=9),
         evaluation=Evaluation(select="accuracy", resamples=50),
     )
@@ -63,7 +63,7 @@ def exact():
         name="exact",
         model=Pretrained("model", dropout=0.0),
         task=TextClassification("text", label="label"),
-        optim=Optim(peak_lr=1e-3),
+        optim=Optim(peak_lr=1e-3, precision="fp32"),
         budget=Budget(max_steps=12, examples_per_step=16, log_every=1),
     )
 

@@ -104,7 +104,7 @@ def test_tagging_losses_are_those_of_a_plain_loop(workshop, tmp_path, monkeypatc
         data=Files(train="train.jsonl", root=str(tmp_path)),
         task=TokenClassification("tokens", tags="tags", names=names),
         tokens=Tokens(max_length=64),
-        optim=Optim(peak_lr=1e-3),
+        optim=Optim(peak_lr=1e-3, precision="fp32"),
         budget=Budget(max_steps=20, examples_per_step=16, log_every=1, micro_batch_tokens=256),
     )
     execute(recipe, run_dir=tmp_path / "run")

@@ -336,7 +336,7 @@ def test_missing_and_broken_schemas(make_package: MakePackage) -> None:
 
 # What the runtime may import.
 
-ALLOWED = {"numpy", "torch", "transformers", "tokenizers", "spacy"}
+ALLOWED = {"numpy", "torch", "transformers", "tokenizers", "spacy", "flash_attn"}
 
 
 @pytest.mark.parametrize("path", sorted(RUNTIME.glob("*.py")), ids=lambda path: path.stem)

@@ -1,0 +1,102 @@
+"""How fast this machine multiplies matrices: measured in about a second, once a machine, rather than assumed.
+
+``accelerate launch`` exports OMP_NUM_THREADS=1, two threads of one core share its units, and only some CPUs have units
+for bf16: what is fastest is seen by trying the products of a small encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_trainpipe.cache import cache_root
+from hf_trainpipe.engine.device import cores, num_threads
+
+__all__ = ["Found", "probe"]
+
+VERSION = 1
+SHAPES = ((768, 384, 1536), (768, 1536, 384))
+"""(tokens, in, out) of the products that are tried: the feed-forward layers of a MiniLM."""
+SECONDS = 0.1
+"""Of one candidate."""
+WORTH = 1.5
+"""How many times faster products in bf16 have to be before fp32 is left."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the probe found."""
+
+    threads: int
+    precision: Literal["fp32", "medium"]
+    gflops: dict[str, float]
+    """Of each candidate, by name."""
+
+
+def probe() -> Found:
+    """The fastest of a few candidates on this machine's CPU; from the cache where it was asked before."""
+    place = cache_root() / "probe" / f"{_key()}.json"
+    try:
+        return Found(**json.loads(place.read_text()))
+    except (OSError, ValueError, TypeError):
+        pass
+    found = _measure()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place.with_name(f".{place.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(asdict(found)))
+    scratch.replace(place)
+    return found
+
+
+def _key() -> str:
+    """The same for the same machine, libraries and share of the cores."""
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    except OSError:
+        cpu = [platform.processor()]
+    facts: list[Any] = [VERSION, platform.machine(), cpu, torch.__version__, num_threads(), cores()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _measure() -> Found:
+    import torch
+
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    speeds: dict[str, float] = {}
+    try:
+        candidates = sorted({num_threads(), max(1, num_threads() // 2)}, reverse=True)
+        for threads in candidates:
+            speeds[f"fp32 {threads}"] = _gflops(threads, "highest")
+        threads = max(candidates, key=lambda one: speeds[f"fp32 {one}"] * (1.05 if one == num_threads() else 1.0))
+        speeds[f"medium {threads}"] = _gflops(threads, "medium")
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+    faster = speeds[f"medium {threads}"] > WORTH * speeds[f"fp32 {threads}"]
+    return Found(threads, "medium" if faster else "fp32", {name: round(speed, 1) for name, speed in speeds.items()})
+
+
+def _gflops(threads: int, precision: str) -> float:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    pairs = [(torch.ones(rows, inner), torch.ones(outer, inner)) for rows, inner, outer in SHAPES]
+    work = sum(2 * rows * inner * outer for rows, inner, outer in SHAPES)
+    best, end = float("inf"), time.perf_counter() + SECONDS
+    with torch.inference_mode():
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            for one, other in pairs:
+                torch.nn.functional.linear(one, other)
+            best = min(best, time.perf_counter() - started)
+    return work / best / 1e9

@@ -1,0 +1,44 @@
+"""The probe is asked once a machine, and what it finds is applied."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hf_trainpipe.engine import device, probe
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path))
+    monkeypatch.setattr(probe, "SECONDS", 0.01)
+    return tmp_path
+
+
+def test_what_was_found_is_kept(cache) -> None:
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    found = probe.probe()
+    assert 1 <= found.threads <= device.num_threads()
+    assert found.precision in ("fp32", "medium")
+    assert all(speed > 0 for speed in found.gflops.values())
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+    (file,) = (cache / "probe").glob("*.json")
+    file.write_text(json.dumps({"threads": 1, "precision": "medium", "gflops": {}}))
+    assert probe.probe() == probe.Found(1, "medium", {})
+    assert device.choose_precision("auto") == "medium"
+    assert device.choose_precision("fp32") == "fp32"
+    file.write_text("half a file")
+    assert probe.probe().gflops
+
+
+def test_precision_is_applied() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        device.set_precision("medium")
+        assert torch.get_float32_matmul_precision() == "medium"
+        device.set_precision("fp32")
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
