@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,12 @@ import numpy.typing as npt
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["copy_backend", "flatten", "unknown_id", "word_backend"]
+Given = TypeVar("Given")
+Done = TypeVar("Done")
+
+__all__ = ["ahead", "copy_backend", "flatten", "unknown_id", "word_backend"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -72,3 +75,24 @@ def unknown_id(tokenizer: Any) -> int:
         if token is not None:
             return int(token)
     return 0
+
+
+def ahead(work: Callable[[Given], Done], items: Iterable[Given]) -> Iterator[Done]:
+    """The results of ``work``, in order; while one is used, a thread is at the next (the backend lets go of Python)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    rest = iter(items)
+    first = next(rest, None)
+    if first is None:
+        return
+    second = next(rest, None)
+    if second is None:
+        yield work(first)
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = [pool.submit(work, first), pool.submit(work, second)]
+        while coming:
+            done = coming.pop(0).result()
+            if (item := next(rest, None)) is not None:
+                coming.append(pool.submit(work, item))
+            yield done

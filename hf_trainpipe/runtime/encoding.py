@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .backend import copy_backend, flatten, unknown_id, word_backend
+from .backend import ahead, copy_backend, flatten, unknown_id, word_backend
 from .errors import InputError
 from .layout import Cut, Part, Template, assemble, cut_pairs, ends_of, own_words, ranges, windows
 
@@ -165,10 +165,13 @@ class TextEncoder:
     def _tokenize(self, texts: Sequence[str]) -> _Tokens:
         ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
         counts: list[Ints] = [np.zeros(0, dtype=np.int64)]
-        for start in range(0, len(texts), _BATCH):
-            batch = list(texts[start : start + _BATCH])
-            flatten(self._backend.encode_batch_fast(batch, add_special_tokens=False), ids, counts)
+        batches = (list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH))
+        for encodings in ahead(self._encode, batches):
+            flatten(encodings, ids, counts)
         return _Tokens(np.concatenate(ids), np.concatenate(counts))
+
+    def _encode(self, batch: list[str]) -> Any:
+        return self._backend.encode_batch_fast(batch, add_special_tokens=False)
 
     def _tokenize_words(self, sentences: Sequence[Sequence[str]]) -> tuple[_Tokens, Ints, Ints]:
         """Tokens of the sentences, tokens of each word [W], words of each sentence [N].
