@@ -163,13 +163,19 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
         trainer.args.max_steps = steps
         trainer.train()
     assert len(times) == steps + 1, (len(times), steps)
+    lengths, computed = trainer.lengths, trainer.computed
+    if trainer.args.world_size > 1:
+        parts: list[Any] = [None] * trainer.args.world_size
+        torch.distributed.all_gather_object(parts, (lengths, computed))
+        lengths, computed = [n for part, _ in parts for n in part], sum(count for _, count in parts)
+        torch.distributed.destroy_process_group()
     return {
         "seconds": times[-1] - times[0],
         "steps": steps,
-        "examples": len(trainer.lengths),
-        "tokens": sum(trainer.lengths),
-        "computed": trainer.computed,
-        "lengths": trainer.lengths,
+        "examples": len(lengths),
+        "tokens": sum(lengths),
+        "computed": computed,
+        "lengths": lengths,
         "threads": torch.get_num_threads(),
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import random
@@ -242,7 +243,80 @@ def peer(verb: str, folder: Path, *arguments: str, cores: Sequence[int] | None =
     return last_json(run_process(command, folder=folder, cores=cores))
 
 
-# -- this project's ledger -------------------------------------------------------------------
+# -- this project's side ---------------------------------------------------------------------
+
+
+def train_command(workload: Workload, run: Path, *arguments: str, launch: Sequence[str] = ()) -> list[str]:
+    """This project's command line over a workload.
+
+    Args:
+        launch: What stands between ``python -m`` and the module: ``accelerate.commands.launch`` and its options.
+    """
+    module = [*launch, "-m", "hf_trainpipe"] if launch else ["hf_trainpipe"]
+    return [
+        sys.executable, "-m", *module, "train", str(workload.folder / "recipe.py"),
+        "--run-dir", str(run), "--data.root", str(workload.folder), *arguments, "--json",
+    ]  # fmt: skip
+
+
+def traced_steps(run: Path) -> list[Row]:
+    """Which examples each rank trained on in each step, of a run with HF_TRAINPIPE_TRACE=1."""
+    return [row for file in sorted(run.glob("trace-rank*.jsonl")) for row in read_rows(file)]
+
+
+def text_lengths(workload: Workload) -> list[int]:
+    """Tokens of each training text, by the tokenizer itself."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(workload.model)
+    texts = [row["text"] for row in workload.train]
+    encoded = tokenizer(texts, truncation=True, max_length=workload.max_length)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+WARMUP, WINDOW = 5, 5
+
+
+def timed_steps(
+    workload: Workload,
+    lengths: Sequence[int],
+    *arguments: str,
+    steps: int,
+    launch: Sequence[str] = (),
+    cores: Sequence[int] | None = None,
+    **environ: str,
+) -> Row:
+    """A training of ``WARMUP + steps`` steps; the times are from its ledger, the examples from its trace.
+
+    Args:
+        lengths: :func:`text_lengths`.
+
+    Raises:
+        RuntimeError: the ledger's own count of tokens differs from the one made here.
+    """
+    with scratch() as folder:
+        run = folder / "run"
+        command = train_command(
+            workload, run,
+            "--budget.max-steps", str(WARMUP + steps), "--budget.evaluate-every", str(WARMUP + steps),
+            "--budget.log-every", str(WINDOW), *arguments, launch=launch,
+        )  # fmt: skip
+        run_process(command, folder=workload.folder, cores=cores, HF_TRAINPIPE_TRACE="1", **environ)
+        ledger, traced = ledger_of(run), traced_steps(run)
+    speeds = series(ledger, "train/tokens_per_second")
+    kept = [lengths[number] for line in traced if line["step"] > WARMUP for number in line["examples"]]
+    said = sum(point["value"] * (point["time"] - before["time"]) for before, point in itertools.pairwise(speeds))
+    if abs(said / sum(kept) - 1) > 0.05:
+        raise RuntimeError(f"tokens: expected {sum(kept):,} from the trace, the ledger says {said:,.0f}.")
+    padding = [point["value"] for point in series(ledger, "train/padding") if point["step"] > WARMUP]
+    return {
+        "seconds": speeds[-1]["time"] - speeds[0]["time"],
+        "steps": steps,
+        "examples": len(kept),
+        "tokens": sum(kept),
+        "computed": sum(kept) * statistics.mean(padding) if padding else None,
+        "lengths": kept,
+    }
 
 
 def ledger_of(run: Path) -> list[Row]:

@@ -18,7 +18,6 @@ a second, over the fastest product of the model's own sizes that was measured on
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -28,14 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from speed import (
     BENCH,
+    WARMUP,
     Row,
     Runs,
     Spread,
     Table,
-    Workload,
     interleave,
     last_json,
-    ledger_of,
     make_parser,
     make_workload,
     names_of,
@@ -45,58 +43,15 @@ from speed import (
     ratio,
     run_process,
     scratch,
-    series,
     spread,
+    text_lengths,
+    timed_steps,
     write_result,
 )
 
 CASES = ("sst2", "sst2-phrases", "ag_news")
 SIDES = ("ours", "ours-fp32", "trainer", "tuned", "tuned-bf16", "run_glue")
-STEPS, WARMUP, WINDOW = 50, 5, 5
-
-
-def lengths_of(workload: Workload) -> list[int]:
-    """Tokens of each training text, by the tokenizer itself."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(workload.model)
-    texts = [row["text"] for row in workload.train]
-    encoded = tokenizer(texts, truncation=True, max_length=workload.max_length)
-    return [len(ids) for ids in encoded["input_ids"]]
-
-
-def ours(workload: Workload, lengths: list[int], *, steps: int, arguments: list[str]) -> Row:
-    """A training through the command line; times from its ledger, examples from its trace.
-
-    Raises:
-        RuntimeError: the ledger's own count of tokens differs from the one made here.
-    """
-    with scratch() as folder:
-        run = folder / "run"
-        command = [
-            sys.executable, "-m", "hf_trainpipe", "train", str(workload.folder / "recipe.py"),
-            "--run-dir", str(run), "--data.root", str(workload.folder),
-            "--budget.max-steps", str(WARMUP + steps), "--budget.evaluate-every", str(WARMUP + steps),
-            "--budget.log-every", str(WINDOW), *arguments, "--json",
-        ]  # fmt: skip
-        run_process(command, folder=workload.folder, HF_TRAINPIPE_TRACE="1")
-        ledger = ledger_of(run)
-        traced = [json.loads(line) for line in (run / "trace-rank0.jsonl").read_text().splitlines()]
-    speeds = series(ledger, "train/tokens_per_second")
-    kept = [lengths[number] for line in traced if line["step"] > WARMUP for number in line["examples"]]
-    seconds = speeds[-1]["time"] - speeds[0]["time"]
-    said = sum(point["value"] * (point["time"] - before["time"]) for before, point in itertools.pairwise(speeds))
-    if abs(said / sum(kept) - 1) > 0.05:
-        raise RuntimeError(f"tokens: expected {sum(kept):,} from the trace, the ledger says {said:,.0f}.")
-    padding = series(ledger, "train/padding")
-    return {
-        "seconds": seconds,
-        "steps": steps,
-        "examples": len(kept),
-        "tokens": sum(kept),
-        "computed": None if not padding else sum(kept) * padding[-1]["value"],
-        "lengths": kept,
-    }
+STEPS = 50
 
 
 def encoder_size(model: str) -> tuple[int, int, int]:
@@ -218,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with scratch() as place:
         workloads = {case: make_workload(case, options, place / case, score_rows=64) for case in cases}
-        lengths = {case: lengths_of(workload) for case, workload in workloads.items()}
+        lengths = {case: text_lengths(workload) for case, workload in workloads.items()}
         sizes: dict[str, Any] = {case: encoder_size(workload.model) for case, workload in workloads.items()}
 
         def measure(case: str, side: str) -> Row:
@@ -228,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
                 return last_json(run_process(command + ["--smoke"] * options.smoke, folder=workload.folder))
             if side.startswith("ours"):
                 fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
-                found = ours(workload, lengths[case], steps=steps, arguments=fp32)
+                found = timed_steps(workload, lengths[case], *fp32, steps=steps)
             else:
                 found = peer("train", workload.folder, "--way", side, "--steps", str(steps), "--warmup", "4")
             kept = found.pop("lengths")
