@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -180,21 +179,16 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
     }
 
 
-def evaluate(workload: Workload, way: str) -> Row:
-    """Seconds of ``Trainer.evaluate``, the second of two calls, and what it added to the process's peak memory."""
-
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
+def evaluate(workload: Workload, way: str, *, times: int) -> Row:
+    """Start and end of each of several calls of ``Trainer.evaluate``, in seconds since the epoch."""
+    spans = []
     with tempfile.TemporaryDirectory() as output:
         trainer = trainer_of(workload, way, output)
-        before = peak()
-        trainer.evaluate()
-        started = time.perf_counter()
-        found = trainer.evaluate()
-        seconds = time.perf_counter() - started
-        examples = len(trainer.eval_dataset)
-    return {"seconds": seconds, "examples": examples, "peak_mb": peak(), "before_mb": before, "scores": found}
+        for _ in range(times):
+            started = time.time()
+            found = trainer.evaluate()
+            spans.append((started, time.time()))
+    return {"spans": spans, "examples": len(trainer.eval_dataset), "scores": found}
 
 
 def main() -> None:
@@ -204,12 +198,13 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, default="trainer")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=4)
+    parser.add_argument("--times", type=int, default=3, help="how often to evaluate")
     options = parser.parse_args()
     workload = open_workload(options.folder)
     if options.verb == "train":
         found = train(workload, options.way, steps=options.steps, warmup=options.warmup)
     else:
-        found = evaluate(workload, options.way)
+        found = evaluate(workload, options.way, times=options.times)
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(found), flush=True)
 
