@@ -7,7 +7,7 @@ Prints one line of JSON, the last on its standard output. The ways:
 
 - ``trainer``: as it comes: random batches, padded to their longest text; evaluation in batches of 8.
 - ``tuned``: ``train_sampling_strategy="group_by_length"``, a thread a core; evaluation in batches of 32.
-- ``tuned-bf16``: that with ``bf16=True``.
+- ``trainer-bf16``, ``tuned-bf16``: those with ``bf16=True``.
 - ``run_glue``: as the script run_glue.py does by itself: all texts padded to the maximum length.
 """
 
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from speed import Row, Workload, open_workload, read_rows
 
-WAYS = ("trainer", "tuned", "tuned-bf16", "run_glue")
+WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "run_glue")
 
 
 def encode(workload: Workload, tokenizer: Any, rows: list[Row], names: list[str], *, pad: bool) -> Any:
@@ -98,7 +98,7 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
         collator = transformers.DataCollatorForTokenClassification(tokenizer)
     if way.startswith("tuned"):
         arguments |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 32}
-    if way == "tuned-bf16":
+    if way.endswith("-bf16"):
         arguments["bf16"] = True
     world = int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -198,11 +198,13 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, default="trainer")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=4)
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu", help="auto: a GPU, where there is one")
     parser.add_argument("--times", type=int, default=3, help="how often to evaluate")
     options = parser.parse_args()
     workload = open_workload(options.folder)
     if options.verb == "train":
-        found = train(workload, options.way, steps=options.steps, warmup=options.warmup)
+        use_cpu = options.device == "cpu"
+        found = train(workload, options.way, steps=options.steps, warmup=options.warmup, use_cpu=use_cpu)
     else:
         found = evaluate(workload, options.way, times=options.times)
     if int(os.environ.get("RANK", "0")) == 0:
