@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import Row, Workload, open_workload, read_rows
+from speed import ONE_THREAD, Row, Workload, open_workload, read_rows
 
 WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "run_glue")
 
@@ -84,7 +84,8 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    if way.startswith("tuned") and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if way.startswith("tuned") and world == 1 and ONE_THREAD not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     transformers.set_seed(17)
     train_rows, scored_rows = (read_rows(workload.folder / f"{name}.jsonl") for name in ("train", "validation"))
@@ -100,7 +101,6 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
         arguments |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 32}
     if way.endswith("-bf16"):
         arguments["bf16"] = True
-    world = int(os.environ.get("WORLD_SIZE", "1"))
 
     class Counting(transformers.Trainer):  # type: ignore[misc]
         lengths: list[int] = []  # noqa: RUF012  of this one class, made for one process

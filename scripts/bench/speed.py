@@ -34,6 +34,9 @@ MAX_LENGTH = 128
 EXAMPLES_PER_STEP = 32
 SMOKE_EXAMPLES_PER_STEP = 8
 
+ONE_THREAD = "BENCH_ONE_THREAD"
+"""Set in the environment of a smoke run, which is not to fill a machine: every process computes with one thread."""
+
 Row = dict[str, Any]
 Runs = dict[str, dict[str, list[Row]]]
 """Case -> side -> what each repeat measured."""
@@ -202,6 +205,8 @@ def clean_environment(folder: Path, **extra: str) -> dict[str, str]:
         if not name.startswith(("OMP_", "MKL_", "HF_TRAINPIPE_", "ACCELERATE_", "NEPTUNE_", "TOKENIZERS_"))
         and name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     }
+    if ONE_THREAD in os.environ:
+        kept |= {"OMP_NUM_THREADS": "1", "HF_TRAINPIPE_THREADS": "1"}
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(BENCH)]),
@@ -357,6 +362,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     options.out = options.out.resolve()
     if options.quick or options.smoke:
         options.repeats = 1
+    if options.smoke:
+        os.environ[ONE_THREAD] = "1"
     return options
 
 
