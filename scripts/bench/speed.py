@@ -86,7 +86,7 @@ def _ag_news(data: Path) -> tuple[list[Row], list[Row]]:
 
     def read(name: str, *, header: bool) -> list[Row]:
         rows = list(csv.reader(text_of(data / "ag_news" / name)))[int(header) :]
-        return [{"text": f"{title} {text}", "label": topics[int(topic) - 1]} for topic, title, text in rows]
+        return [{"text": " ".join(texts), "label": topics[int(topic) - 1]} for topic, *texts in rows]
 
     return read("train_sample.csv.gz", header=True), read("test.csv.gz", header=False)
 
