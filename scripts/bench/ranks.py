@@ -1,0 +1,145 @@
+"""B11: two ranks of one core each against one rank of one core, beside the HF Trainer.
+
+    python scripts/bench/ranks.py --data-dir ../shared/data
+
+MiniLM on SST-2 sentences, 32 examples a step over all ranks. Efficiency is real tokens a second of two ranks over
+twice those of one rank; each rank computes with one thread, and the one rank is held on one core. *Apart*: two
+one-core trainings at the same time that exchange nothing, over twice one alone: what two cores of this machine can
+give (they share memory, caches and clock), whatever the software. The Trainer runs as it comes and with its texts
+grouped by length, under `accelerate launch`, as this project does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from speed import (
+    BENCH,
+    Row,
+    Runs,
+    Spread,
+    Table,
+    interleave,
+    last_json,
+    make_parser,
+    make_workload,
+    names_of,
+    parse,
+    peer,
+    ratio,
+    run_process,
+    scratch,
+    spread,
+    text_lengths,
+    timed_steps,
+    write_result,
+)
+
+SIDES = ("ours", "ours-fp32", "trainer", "tuned")
+LAUNCH = (
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+)  # fmt: skip
+"""Two processes on a CPU: with ``--cpu``, accelerate starts a single one without an MPI launcher."""
+
+
+def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
+    ratios: dict[str, Spread | None] = {}
+    rows = []
+    sides = runs["sst2"]
+    for side in SIDES:
+        if not sides.get(f"{side}-1"):
+            continue
+        half = ratio(sides, f"{side}-2", f"{side}-1", "tokens_per_second")
+        apart = ratio(sides, f"{side}-apart", f"{side}-1", "tokens_per_second")
+        efficiency = spread([value / 2 for value in half.each]) if half else None
+        apart = spread([value / 2 for value in apart.each]) if apart else None
+        ratios[f"{side}: efficiency"] = efficiency
+        ratios[f"{side}: apart"] = apart
+        one, two = (spread([row["tokens_per_second"] for row in sides[f"{side}-{n}"]]) for n in (1, 2))
+        rows.append(
+            (
+                side,
+                one.text(",.0f"),
+                two.text(",.0f"),
+                efficiency.text() if efficiency else "-",
+                apart.text() if apart else "-",
+            )
+        )
+    header = ("side", "one rank, tokens/s", "two ranks, tokens/s", "efficiency", "apart")
+    found = {row["examples"] for name, rows_ in sides.items() if not name.endswith("apart") for row in rows_}
+    assert len(found) <= 1, f"the sides saw different numbers of examples: {found}"
+    caption = "".join(f"{examples:,} examples, each side" for examples in found)
+    return ratios, [Table(caption, header, rows)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, out="speed-ranks.json")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"among {', '.join(SIDES)}")
+    parser.add_argument("--steps", type=int, default=25)
+    options = parse(parser, argv)
+    chosen = names_of(options.sides, SIDES, parser)
+    steps = 6 if options.smoke else options.steps
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        sys.exit("ranks.py: expected two cores, found one: two ranks of one core each need two.")
+
+    with scratch() as place:
+        workload = make_workload("sst2", options, place / "sst2", score_rows=64)
+        lengths = text_lengths(workload)
+
+        def one(side: str, core: int) -> Row:
+            if side.startswith("ours"):
+                fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
+                return timed_steps(workload, lengths, *fp32, steps=steps, cores=[core])
+            arguments = ["--way", side, "--steps", str(steps), "--warmup", "4"]
+            return peer("train", workload.folder, *arguments, cores=[core])
+
+        def two(side: str) -> Row:
+            extra = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+            if side.startswith("ours"):
+                fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
+                return timed_steps(workload, lengths, *fp32, steps=steps, launch=LAUNCH, cores=cores, **extra)
+            command = [
+                sys.executable, "-m", *LAUNCH, str(BENCH / "peer.py"), "train", "--folder", str(workload.folder),
+                "--way", side, "--steps", str(steps), "--warmup", "4",
+            ]  # fmt: skip
+            return last_json(run_process(command, folder=workload.folder, cores=cores, **extra))
+
+        def measure(case: str, name: str) -> Row:
+            side, how = name.rsplit("-", 1)
+            if how == "apart":
+                with ThreadPoolExecutor() as pool:
+                    both = list(pool.map(lambda core: one(side, core), cores))
+                speed = sum(found["tokens"] / found["seconds"] for found in both)
+                return {"tokens_per_second": speed, "examples": sum(found["examples"] for found in both)}
+            found = one(side, cores[0]) if how == "1" else two(side)
+            found.pop("lengths")
+            found["tokens_per_second"] = found["tokens"] / found["seconds"]
+            return found
+
+        def names(case: str) -> list[str]:
+            apart = ["ours-apart"] if "ours" in chosen and not options.smoke else []
+            return [f"{side}-{how}" for side in chosen for how in ("1", "2")] + apart
+
+        page = ""
+
+        def finished(runs: Runs) -> None:
+            nonlocal page
+            ratios, tables = summary(runs)
+            page = write_result(
+                options, benchmark="B11", title="two ranks", doc=__doc__, settings={"steps": steps},
+                runs=runs, ratios=ratios, tables=tables,
+            )  # fmt: skip
+
+        interleave(["sst2"], names, options, measure, finished)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""B8: seconds of `--help`, and from the start of the process to the end of the first optimizer step.
+
+    python scripts/bench/startup.py --data-dir ../shared/data
+
+The first step of MiniLM on 6,920 SST-2 sentences, 32 examples, beside `glue_like.py`, a script after transformers'
+run_glue.py over the same files, as its users start it: with `python`, and with `accelerate launch`. *Cold*: no file of
+tokens from an earlier run (`datasets`' cache, this project's token cache); *warm*: they are there. The files of Python,
+of the packages and of the model are in the system's file cache in either case. This project's step ends when its ledger
+has it, the Trainer's in `on_step_end`.
+
+`--help` is beside `python -c pass` (the floor) and `python -c "import torch"`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from speed import (
+    BENCH,
+    Row,
+    Runs,
+    Spread,
+    Table,
+    interleave,
+    ledger_of,
+    make_parser,
+    make_workload,
+    parse,
+    ratio,
+    run_process,
+    scratch,
+    series,
+    spread,
+    train_command,
+    write_result,
+)
+
+HELPS = {
+    "ours": ["-m", "hf_trainpipe", "--help"],
+    "nothing": ["-c", "pass"],
+    "torch": ["-c", "import torch"],
+}
+LAUNCH = (
+    "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+    "--mixed_precision", "no", "--dynamo_backend", "no",
+)  # fmt: skip
+STARTS = ("ours", "run_glue", "ours-launched", "run_glue-launched")
+
+
+def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
+    ratios: dict[str, Spread | None] = {}
+    helps = runs.get("help", {})
+    rows = [(side, spread([one["seconds"] for one in found]).text(".3f")) for side, found in helps.items()]
+    ratios["help: seconds"] = spread([one["seconds"] for one in helps["ours"]])
+    tables = [Table("", ("process", "seconds"), rows)]
+    for case in ("cold", "warm"):
+        sides = runs.get(case, {})
+        rows = []
+        for side, found in sides.items():
+            mine = "ours-launched" if side.endswith("launched") else "ours"
+            against = ratio(sides, side, mine, "seconds")
+            ratios[f"{case}: {side} / {mine}"] = against
+            rows.append((side, spread([one["seconds"] for one in found]).text(), against.text() if against else "-"))
+        tables.append(Table(f"To the first step, {case}", ("side", "seconds", "it / ours"), rows))
+    examples = {one["examples"] for case in ("cold", "warm") for found in runs.get(case, {}).values() for one in found}
+    assert len(examples) <= 1, f"the sides saw different numbers of examples: {examples}"
+    return ratios, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, out="speed-startup.json")
+    options = parse(parser, argv)
+    starts = STARTS[:2] if options.smoke else STARTS
+    with scratch() as place:
+        workload = make_workload("sst2", options, place / "sst2", score_rows=64)
+
+        def first_step(side: str, caches: Path) -> float:
+            """Seconds to the end of the first step; the process itself is let finish."""
+            extra = {"HF_DATASETS_CACHE": str(caches / "datasets"), "HF_TRAINPIPE_CACHE": str(caches / "ours")}
+            launch = LAUNCH if side.endswith("launched") else ()
+            with scratch() as folder:
+                started = time.time()
+                if side.startswith("ours"):
+                    command = train_command(
+                        workload, folder / "run", "--budget.max-steps", "1", "--budget.log-every", "1", launch=launch,
+                    )  # fmt: skip
+                    run_process(command, folder=folder, **extra)
+                    return float(series(ledger_of(folder / "run"), "train/lr")[0]["time"]) - started
+                script = [str(BENCH / "glue_like.py"), str(workload.folder)]
+                command = [sys.executable, *(["-m", *launch] if launch else []), *script]
+                output = run_process(command, folder=folder, **extra)
+            lines = [line for line in output.splitlines() if line.startswith('{"first_step"')]
+            return float(lines[0].split(":")[1].strip(" }")) - started
+
+        def measure(case: str, side: str) -> Row:
+            if case == "help":
+                started = time.perf_counter()
+                run_process([sys.executable, *HELPS[side]], folder=place)
+                return {"seconds": time.perf_counter() - started}
+            examples = workload.examples_per_step
+            if case == "warm":
+                caches = place / f"warm-{side}"
+                if not caches.exists():
+                    first_step(side, caches)
+                return {"seconds": first_step(side, caches), "examples": examples}
+            with scratch() as caches:
+                return {"seconds": first_step(side, caches), "examples": examples}
+
+        page = ""
+
+        def finished(runs: Runs) -> None:
+            nonlocal page
+            ratios, tables = summary(runs)
+            page = write_result(
+                options, benchmark="B8", title="start-up", doc=__doc__, settings={}, runs=runs,
+                ratios=ratios, tables=tables,
+            )  # fmt: skip
+
+        interleave(
+            ["help", "cold", "warm"], lambda case: list(HELPS) if case == "help" else starts, options, measure, finished
+        )
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
