@@ -66,9 +66,12 @@ def open_run(
     Raises:
         TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
     """
+    import torch
+
     ranks = Ranks(make_accelerator(choose_autocast(recipe.optim.precision)))
     folder = RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main)
     console = Console(0, ranks.is_main)
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     ending = "failed"
     try:
         asked = to_json(recipe)
@@ -121,6 +124,8 @@ def open_run(
         raise
     finally:
         folder.end(ending)
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
 
 
 def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) -> dict[str, Any]:

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import schema
+from .attention import exact_products
 from .decoding import Decoder, Outputs, Tags
 from .encoding import Encoded, TextEncoder, features_of
 from .errors import SchemaError
 from .inference import forward
 from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, steps_from_json
 from .requests import Example, read_inputs
+from .unpad import unpad
 from .user_code import load_steps
 from .words import Word, WordSplitter
 
@@ -102,6 +104,7 @@ class Predictor:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.eval().requires_grad_(False).to(device)
+        unpad(model)
         return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
 
     def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
@@ -142,15 +145,16 @@ class Predictor:
 
     def _run(self, encoded: Encoded, batch_tokens: int) -> Outputs:
         features: npt.NDArray[np.int64] = features_of(encoded, np.arange(encoded.num_examples))
-        logits = forward(
-            self.model,
-            encoded,
-            features=features,
-            level=self.decoder.level,
-            max_tokens=batch_tokens,
-            pad_id=self._pad_id,
-            device=self.device,
-        )
+        with exact_products():  # whatever the process that loaded the package set
+            logits = forward(
+                self.model,
+                encoded,
+                features=features,
+                level=self.decoder.level,
+                max_tokens=batch_tokens,
+                pad_id=self._pad_id,
+                device=self.device,
+            )
         return self.decoder.merge(logits, encoded, features)
 
     def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> _Prepared:
