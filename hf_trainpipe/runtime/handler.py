@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
 from .predictor import Predictor
+from .requests import read_body
 
 __all__ = ["ROOT_HANDLER", "EndpointHandler"]
 
@@ -91,25 +91,7 @@ class EndpointHandler:
         Raises:
             InputError: The body, an input or a parameter cannot be used.
         """
-        if not isinstance(data, Mapping) or "inputs" not in data:
-            found = f"the keys {sorted(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
-            raise InputError(
-                f"body: expected an object with 'inputs', found {found}.",
-                fix='Send {"inputs": "some text"}, with "parameters" where needed.',
-            )
-        if unknown := sorted(map(str, set(data) - {"inputs", "parameters"})):
-            raise InputError(
-                f"body: expected 'inputs' and 'parameters', found {unknown[0]!r}.",
-                fix="Remove or correct the key.",
-            )
-        parameters = data.get("parameters") or {}
-        if not isinstance(parameters, Mapping):
-            raise InputError(
-                f"parameters: expected an object, found {type(parameters).__name__}.",
-                fix='Send {"inputs": "some text", "parameters": {}}.',
-            )
+        inputs, parameters, is_one = read_body(data)
         self.predictor.decoder.check_parameters(parameters)
-        inputs = data["inputs"]
-        if isinstance(inputs, (list, tuple)):
-            return self.predictor.predict(inputs, **parameters)
-        return self.predictor.predict([inputs], **parameters)[0]
+        answers = self.predictor.predict(inputs, **parameters)
+        return answers[0] if is_one else answers

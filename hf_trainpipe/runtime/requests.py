@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InputError
 
-__all__ = ["Example", "read_inputs"]
+__all__ = ["Body", "Example", "read_body", "read_inputs"]
 
 _EXPECTED = {
     "text": "a text, or {'text': ...}",
@@ -29,6 +29,46 @@ class Example:
     text: str | None = None
     pair: str | None = None
     words: tuple[str, ...] | None = None
+
+
+class Body(NamedTuple):
+    """The body of a request, in one shape."""
+
+    inputs: Sequence[Any]
+    parameters: Mapping[str, Any]
+    is_one: bool
+    """Whether one input was given instead of a list: the answer is then one, too."""
+
+
+def read_body(data: Any) -> Body:
+    """Read ``{"inputs": one input or a list, "parameters": {...}}``; the inputs themselves are not looked at.
+
+    Raises:
+        InputError: Not an object, no inputs, another key, or parameters that are no object.
+    """
+    if not isinstance(data, Mapping) or "inputs" not in data:
+        found = f"the keys {_show_keys(data)}" if isinstance(data, Mapping) else type(data).__name__
+        raise InputError(
+            f"body: expected an object with 'inputs', found {found}.",
+            fix='Send {"inputs": "some text"}, with "parameters" where needed.',
+        )
+    if unknown := sorted(map(str, set(data) - {"inputs", "parameters"})):
+        raise InputError(
+            f"body: expected 'inputs' and 'parameters', found {_short(repr(unknown[0]))}.",
+            fix="Remove or correct the key.",
+        )
+    parameters = data.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, Mapping):
+        raise InputError(
+            f"parameters: expected an object, found {type(parameters).__name__}.",
+            fix='Send {"inputs": "some text", "parameters": {}}.',
+        )
+    inputs = data["inputs"]
+    if isinstance(inputs, (list, tuple)):
+        return Body(inputs, parameters, False)
+    return Body([inputs], parameters, True)
 
 
 def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) -> list[Example]:
@@ -111,5 +151,12 @@ def _refused(kind: str, position: int, found: Any) -> InputError:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+    return f"{type(value).__name__} {_short(repr(value))}"
+
+
+def _show_keys(value: Mapping[Any, Any]) -> str:
+    return _short(str(sorted(map(str, value))))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
