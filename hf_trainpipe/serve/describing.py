@@ -150,6 +150,7 @@ def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
             "inputs": {"enum": list(_INPUTS)},
             "answers": {"enum": ["single_label", "multi_label", "regression", "tags"]},
             "labels": _list({"type": "string"}),
+            "options": {"type": "object", "description": "threshold, scheme, low or high, as the package has them."},
             "parameters": _list({"type": "string"}),
             "scores": {"type": "object"},
             "max_length": {"type": ["integer", "null"]},

@@ -33,13 +33,14 @@ class Engine:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What a client may know: name, kind of inputs and of answers, labels, parameters, scores."""
+        """What a client may know: name, kind of inputs and of answers, labels, options, parameters, scores."""
         info, decoder = self.predictor.info, self.predictor.decoder
         return {
             "name": info.name,
             "inputs": info.inputs,
             "answers": decoder.kind,
             "labels": list(decoder.labels),
+            "options": dict(decoder.options),
             "parameters": list(decoder.parameters),
             "scores": info.scores,
             "max_length": info.tokens["max_length"],
