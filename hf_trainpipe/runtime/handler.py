@@ -1,7 +1,8 @@
-"""The handler of Hugging Face Inference Endpoints, and the small file that finds it inside a package.
+"""The handler of Hugging Face Inference Endpoints, and the small files that find it inside a package.
 
 Contract of the toolkit: the package's folder is first on ``sys.path``; ``handler.py`` has a class
 ``EndpointHandler`` that is made with the folder's path and called with the whole body of a request.
+SageMaker's containers import ``code/inference.py`` and call its four functions instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from .predictor import Predictor
 from .requests import read_body
 
-__all__ = ["ROOT_HANDLER", "EndpointHandler"]
+__all__ = ["ROOT_HANDLER", "SAGEMAKER_ENTRY", "EndpointHandler"]
 
 ROOT_HANDLER = '''"""Handler of this package, by the contract of Hugging Face Inference Endpoints.
 
@@ -62,6 +63,50 @@ class EndpointHandler:
         return self._handler(data)
 '''
 """The text of a package's ``handler.py``."""
+
+SAGEMAKER_ENTRY = '''"""Entry point of this package for SageMaker: the functions that its Hugging Face and PyTorch containers call.
+
+Requests and answers are those of ``handler.py``: ``{"inputs": ..., "parameters": {...}}``, JSON both ways.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+_JSON = "application/json"
+
+
+def model_fn(model_dir: str, context: Any = None) -> Any:
+    """The handler of the package in ``model_dir``."""
+    spec = importlib.util.spec_from_file_location("trainpipe_root_handler", Path(model_dir) / "handler.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{model_dir}/handler.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.EndpointHandler(str(model_dir))
+
+
+def input_fn(request_body: Any, content_type: str = _JSON, context: Any = None) -> Any:
+    """The body of a request, read as JSON."""
+    if content_type.partition(";")[0].strip().lower() != _JSON:
+        raise ValueError(f"Content-Type: expected {_JSON}, found {content_type!r}.")
+    return json.loads(request_body)
+
+
+def predict_fn(data: Any, model: Any, context: Any = None) -> Any:
+    """The handler's answer."""
+    return model(data)
+
+
+def output_fn(prediction: Any, accept: str = _JSON, context: Any = None) -> str:
+    """The answer as JSON."""
+    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    if not {_JSON, "application/*", "*/*", ""} & set(wanted):
+        raise ValueError(f"Accept: expected {_JSON}, found {accept!r}.")
+    return json.dumps(prediction, ensure_ascii=False)
+'''
+"""The text of a package's ``code/inference.py``."""
 
 
 class EndpointHandler:
