@@ -91,12 +91,13 @@ def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) 
 
 
 def _read(item: Any, kind: str, position: int, allow_empty: bool) -> Example:
+    given = item
     if isinstance(item, str):
         item = {"text": item}
     elif kind == "pair" and isinstance(item, (tuple, list)) and len(item) == 2:
         item = {"text": item[0], "text_pair": item[1]}
     if not isinstance(item, Mapping):
-        raise _refused(kind, position, item)
+        raise _refused(kind, position, given)
     keys = set(item)
     if kind == "pair" and keys == {"text", "text_pair"}:
         return Example(
@@ -112,9 +113,9 @@ def _read(item: Any, kind: str, position: int, allow_empty: bool) -> Example:
             or not (words or allow_empty)
             or not all(isinstance(w, str) for w in words)
         ):
-            raise _refused(kind, position, item)
+            raise _refused(kind, position, given)
         return Example(words=tuple(_encodable(word, kind, position) for word in words))
-    raise _refused(kind, position, item)
+    raise _refused(kind, position, given)
 
 
 def _text(value: Any, kind: str, position: int, allow_empty: bool) -> str:

@@ -98,7 +98,7 @@ def start(package: Path, log: Path, *options: str, **environment: str) -> Iterat
 
 
 def _port(process: subprocess.Popen[str], log: Path) -> int:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while time.monotonic() < until and process.poll() is None:
         if found := re.search(r"^serving .*:(\d+), demo", log.read_text(), flags=re.MULTILINE):
             return int(found[1])

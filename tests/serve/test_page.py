@@ -116,7 +116,7 @@ def test_entities_are_marked_where_they_are(tags: Running, tagger: Path, tmp_pat
 
 def test_errors_pairs_and_many_labels(tmp_path: Path) -> None:
     """A pair's two fields, many labels folded, a threshold, and a server that goes away."""
-    labels = tuple(f"a rather long label, number {number}" for number in range(9))
+    labels = tuple(f"a rather long label, number {number}" for number in range(12))
     from tests.package.conftest import tiny_model
 
     package = write_package(
@@ -138,12 +138,12 @@ def test_errors_pairs_and_many_labels(tmp_path: Path) -> None:
         driver.switch_to.active_element.send_keys("it's")
         driver.find_element("id", "ask").click()
         rows = wait(driver, lambda d: find(d, ".bars li"))
-        assert [row.is_displayed() for row in rows] == [True] * 6 + [False] * 3
+        assert [row.is_displayed() for row in rows] == [True] * 8 + [False] * 4
         driver.find_element("css selector", ".more").click()
         assert all(row.is_displayed() for row in rows)
         answers = server.predict({"text": "ada", "text_pair": "it's"})
         assert len(find(driver, ".bars .best")) == len(answers)
-        assert len(find(driver, ".limit")) == 9
+        assert len(find(driver, ".limit")) == 12
         assert fits(driver)
         driver.find_element("css selector", "summary").click()
         assert """"text_pair":"it'\\''s\"""" in driver.find_element("id", "snippet").text
