@@ -98,6 +98,7 @@ def test_entities_are_marked_where_they_are(tags: Running, tagger: Path, tmp_pat
     with browser(tmp_path / "profile", dark=True) as driver:
         driver.get(f"http://127.0.0.1:{tags.port}/demo")
         wait(driver, lambda d: "Finds names" in d.find_element("id", "lead").text)
+        assert driver.switch_to.active_element.get_attribute("id") == "text", "one can type at once"
         driver.execute_script("document.getElementById('text').value = arguments[0]", text)  # emoji are not typed
         driver.find_element("id", "text").send_keys(Keys.CONTROL, Keys.ENTER)
         marks = wait(driver, lambda d: find(d, "#answer mark"))
