@@ -1,4 +1,4 @@
-"""The verbs of a finished run and of its package: evaluate, predict, package, verify, push."""
+"""The verbs of a finished run and of its package: evaluate, predict, package, verify, serve, push."""
 
 from __future__ import annotations
 
@@ -134,6 +134,45 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if result.get("passed", True) else PackageError.exit_code
 
 
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs HF_TRAINPIPE_TOKEN")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one; 8000 by default")
+    parser.add_argument("--max-body", type=int, metavar="BYTES", help="of a request")
+    parser.add_argument("--max-inputs", type=int, metavar="N", help="of a request")
+    parser.add_argument("--max-characters", type=int, metavar="N", help="of a request, before tokenising")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="of a request")
+    parser.add_argument("--queue", type=int, metavar="N", help="inputs that may wait; beyond them 429")
+    parser.add_argument("--deadline", type=float, metavar="S", help="seconds for an answer; beyond them 503")
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens of a batch, padding included")
+    parser.add_argument("--access-log", action="store_true", help="a line of JSON a request, without its text")
+    _worker_arguments(parser)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.serve.run import from_environment, require_extra, serve
+    from hf_trainpipe.serve.settings import Limits
+
+    require_extra()
+    package = existing(arguments.package, "package")
+    given = {
+        "body_bytes": arguments.max_body,
+        "inputs": arguments.max_inputs,
+        "characters": arguments.max_characters,
+        "tokens": arguments.max_tokens,
+        "queue": arguments.queue,
+        "deadline_s": arguments.deadline,
+    }
+    settings = from_environment(
+        host=arguments.host,
+        port=arguments.port,
+        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
+        batch_tokens=arguments.batch_tokens,
+        access_log=arguments.access_log,
+    )
+    return serve(package, settings, device=arguments.device, allow_code=arguments.allow_code)
+
+
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE")
     parser.add_argument("repo", metavar="REPO", help="user/name")
@@ -166,6 +205,13 @@ PACKAGE_VERBS: dict[str, Verb] = {
     ),
     "package": Verb("write the package of a run again", "RUN [--recipe R] [--json]", _package_arguments, _package),
     "verify": Verb("check that a package reproduces its predictions", "PACKAGE [--json]", _verify_arguments, _verify),
+    "serve": Verb(
+        "answer over HTTP, with a page to try it",
+        "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--deadline S] [--batch-tokens N] [--access-log]\n"
+        "       [--device D] [--allow-code]",
+        _serve_arguments,
+        _serve,
+    ),
     "push": Verb(
         "push a package to the Hub",
         "RUN|PACKAGE REPO [--public] [--revision R] [--json]",

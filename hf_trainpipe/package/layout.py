@@ -42,6 +42,7 @@ _ALLOWED = re.compile(
     | vocab\.(txt|json) | merges\.txt | tokenizer\.model | spiece\.model | sentencepiece(\.bpe)?\.model
     | chat_template\.jinja
     | [A-Za-z_]\w*\.py
+    | code/inference\.py | code/requirements\.txt
     | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
     """,
     re.VERBOSE,

@@ -1,4 +1,4 @@
-"""Write a package: weights, tokenizer, handler, the runtime, trainpipe.json, requirements and model card."""
+"""Write a package: weights, tokenizer, handler and SageMaker's entry point, the runtime, trainpipe.json, requirements and model card."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def write(
         _copy_runtime(temporary)
         code = _copy_code(temporary, code_file)
         lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
-        (temporary / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for folder in (temporary, temporary / "code"):  # SageMaker installs the one beside its entry point
+            text = "".join(f"{line}\n" for line in lines)
+            (folder / "requirements.txt").write_text(text, encoding="utf-8")
         manifest = {
             "schema": 1,
             "name": name or (recipe_json or {}).get("name") or directory.resolve().parent.name,
@@ -186,7 +188,7 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
 
 def _copy_runtime(directory: Path) -> None:
     from hf_trainpipe import runtime
-    from hf_trainpipe.runtime.handler import ROOT_HANDLER
+    from hf_trainpipe.runtime.handler import ROOT_HANDLER, SAGEMAKER_ENTRY
 
     source = Path(str(runtime.__file__)).parent
     for path in sorted(source.rglob("*.py")):
@@ -194,6 +196,8 @@ def _copy_runtime(directory: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     (directory / "handler.py").write_text(ROOT_HANDLER, encoding="utf-8", newline="\n")
+    (directory / "code").mkdir()
+    (directory / "code" / "inference.py").write_text(SAGEMAKER_ENTRY, encoding="utf-8", newline="\n")
 
 
 def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None:

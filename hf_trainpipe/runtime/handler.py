@@ -1,7 +1,8 @@
-"""The handler of Hugging Face Inference Endpoints, and the small file that finds it inside a package.
+"""The handler of Hugging Face Inference Endpoints, and the small files that find it inside a package.
 
 Contract of the toolkit: the package's folder is first on ``sys.path``; ``handler.py`` has a class
 ``EndpointHandler`` that is made with the folder's path and called with the whole body of a request.
+SageMaker's containers import ``code/inference.py`` and call its four functions instead.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
 from .predictor import Predictor
+from .requests import read_body
 
-__all__ = ["ROOT_HANDLER", "EndpointHandler"]
+__all__ = ["ROOT_HANDLER", "SAGEMAKER_ENTRY", "EndpointHandler"]
 
 ROOT_HANDLER = '''"""Handler of this package, by the contract of Hugging Face Inference Endpoints.
 
@@ -63,6 +64,50 @@ class EndpointHandler:
 '''
 """The text of a package's ``handler.py``."""
 
+SAGEMAKER_ENTRY = '''"""Entry point of this package for SageMaker: the functions that its Hugging Face and PyTorch containers call.
+
+Requests and answers are those of ``handler.py``: ``{"inputs": ..., "parameters": {...}}``, JSON both ways.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+_JSON = "application/json"
+
+
+def model_fn(model_dir: str, context: Any = None) -> Any:
+    """The handler of the package in ``model_dir``."""
+    spec = importlib.util.spec_from_file_location("trainpipe_root_handler", Path(model_dir) / "handler.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{model_dir}/handler.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.EndpointHandler(str(model_dir))
+
+
+def input_fn(request_body: Any, content_type: str = _JSON, context: Any = None) -> Any:
+    """The body of a request, read as JSON."""
+    if content_type.partition(";")[0].strip().lower() != _JSON:
+        raise ValueError(f"Content-Type: expected {_JSON}, found {content_type!r}.")
+    return json.loads(request_body)
+
+
+def predict_fn(data: Any, model: Any, context: Any = None) -> Any:
+    """The handler's answer."""
+    return model(data)
+
+
+def output_fn(prediction: Any, accept: str = _JSON, context: Any = None) -> str:
+    """The answer as JSON."""
+    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    if not {_JSON, "application/*", "*/*", ""} & set(wanted):
+        raise ValueError(f"Accept: expected {_JSON}, found {accept!r}.")
+    return json.dumps(prediction, ensure_ascii=False)
+'''
+"""The text of a package's ``code/inference.py``."""
+
 
 class EndpointHandler:
     """Answers requests by the model of a package.
@@ -91,25 +136,7 @@ class EndpointHandler:
         Raises:
             InputError: The body, an input or a parameter cannot be used.
         """
-        if not isinstance(data, Mapping) or "inputs" not in data:
-            found = f"the keys {sorted(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
-            raise InputError(
-                f"body: expected an object with 'inputs', found {found}.",
-                fix='Send {"inputs": "some text"}, with "parameters" where needed.',
-            )
-        if unknown := sorted(map(str, set(data) - {"inputs", "parameters"})):
-            raise InputError(
-                f"body: expected 'inputs' and 'parameters', found {unknown[0]!r}.",
-                fix="Remove or correct the key.",
-            )
-        parameters = data.get("parameters") or {}
-        if not isinstance(parameters, Mapping):
-            raise InputError(
-                f"parameters: expected an object, found {type(parameters).__name__}.",
-                fix='Send {"inputs": "some text", "parameters": {}}.',
-            )
+        inputs, parameters, is_one = read_body(data)
         self.predictor.decoder.check_parameters(parameters)
-        inputs = data["inputs"]
-        if isinstance(inputs, (list, tuple)):
-            return self.predictor.predict(inputs, **parameters)
-        return self.predictor.predict([inputs], **parameters)[0]
+        answers = self.predictor.predict(inputs, **parameters)
+        return answers[0] if is_one else answers

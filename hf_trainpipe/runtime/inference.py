@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -66,7 +67,8 @@ def forward(
         num_words = words_until[encoded.starts[features + 1]] - words_until[encoded.starts[features]]
         first_row = ends_of(num_words)[:-1]
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     try:
         with torch.inference_mode():
             for chosen in token_budget_batches(lengths, max_tokens=max_tokens):
@@ -87,7 +89,8 @@ def forward(
                     rows.append(chosen)
                 logits.append(out.float())
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()
     if not logits:
         return np.zeros((0, int(getattr(getattr(model, "config", None), "num_labels", 0))), dtype=np.float32)
     values: npt.NDArray[np.float32] = torch.cat(logits).cpu().numpy()
@@ -103,4 +106,10 @@ def _takes_types(model: torch.nn.Module) -> bool:
         if not isinstance(inner, torch.nn.Module):
             break
         bare = inner
-    return "token_type_ids" in inspect.signature(bare.forward).parameters
+    kind: Any = type(bare)
+    return _has_types(kind)
+
+
+@cache
+def _has_types(kind: Any) -> bool:
+    return "token_type_ids" in inspect.signature(kind.forward).parameters

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from . import schema
 from .attention import exact_products
 from .decoding import Decoder, Outputs, Tags
 from .encoding import Encoded, TextEncoder, features_of
-from .errors import SchemaError
+from .errors import InputError, SchemaError
 from .inference import forward
+from .jobs import Job, Piece, Prepared, cut, join
 from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, steps_from_json
 from .requests import Example, read_inputs
 from .unpad import unpad
@@ -26,14 +26,6 @@ from .words import Word, WordSplitter
 __all__ = ["Predictor"]
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    encoded: Encoded
-    words: list[list[Word]] | None = None
-    """Tags: places in the original text, or word numbers."""
-    texts: list[str | None] | None = None
 
 
 class Predictor:
@@ -123,13 +115,64 @@ class Predictor:
         Raises:
             InputError: An input or a parameter cannot be used.
         """
-        self.decoder.check_parameters(parameters)
-        examples = read_inputs(inputs, self.info.inputs)
-        if not examples:
+        job = self.open(inputs, **parameters)
+        if not job.examples:
             return []
-        prepared = self._prepare(examples, self._strict_encoder)
-        outputs = self._run(prepared.encoded, batch_tokens)
-        assert len(outputs.examples) == len(examples), "each example has a feature"
+        prepared = self._prepare(job.examples, self._strict_encoder)
+        return self._answers(prepared, self._run(prepared.encoded, batch_tokens), parameters)
+
+    def open(self, inputs: Sequence[Any], **parameters: Any) -> Job:
+        """Check a request, without tokenising it. With ``encode``, ``run`` and ``answer`` many requests share the
+        model: a server's way to :meth:`predict`.
+
+        Args:
+            inputs: As of :meth:`predict`.
+            parameters: As of :meth:`predict`.
+
+        Raises:
+            InputError: As :meth:`predict`, but for texts that are too long.
+        """
+        self.decoder.check_parameters(parameters)
+        return Job(read_inputs(inputs, self.info.inputs), parameters)
+
+    def encode(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
+        """Tokenise requests together; returns those that cannot be used, with the reason."""
+        refused: dict[Job, InputError] = {}
+        waiting = [job for job in jobs if job.examples]
+        try:
+            if waiting:
+                prepared = self._prepare([example for job in waiting for example in job.examples], self._strict_encoder)
+                for job, part in zip(waiting, cut(prepared, [len(job.examples) for job in waiting]), strict=True):
+                    job.set(part)
+        except InputError:
+            for job in waiting:  # one by one: each error counts positions in its own request
+                try:
+                    job.set(self._prepare(job.examples, self._strict_encoder))
+                except InputError as error:
+                    refused[job] = error
+        return refused
+
+    def run(self, pieces: Sequence[Piece]) -> None:
+        """Compute features of encoded requests as one batch, padded to the longest."""
+        encoded = join(pieces)
+        logits = self._forward(encoded, np.arange(len(pieces), dtype=np.int64), 1 << 40)
+        row = 0
+        for job, feature in pieces:
+            rows = job.rows(feature)
+            job.put(feature, logits[row : row + rows])
+            row += rows
+
+    def answer(self, job: Job) -> list[Any]:
+        """What :meth:`predict` answers, once all features of the request are computed."""
+        if not job.examples:
+            return []
+        assert job.prepared is not None, "encode comes first"
+        encoded = job.prepared.encoded
+        features = np.arange(len(encoded.example), dtype=np.int64)
+        return self._answers(job.prepared, self.decoder.merge(job.logits, encoded, features), job.parameters)
+
+    def _answers(self, prepared: Prepared, outputs: Outputs, parameters: Mapping[str, Any]) -> list[Any]:
+        assert len(outputs.examples) == prepared.encoded.num_examples, "each example has a feature"
         if isinstance(self.decoder, Tags):
             return self.decoder.answers(outputs, words=prepared.words, texts=prepared.texts, **parameters)
         return self.decoder.answers(outputs, **parameters)
@@ -145,8 +188,11 @@ class Predictor:
 
     def _run(self, encoded: Encoded, batch_tokens: int) -> Outputs:
         features: npt.NDArray[np.int64] = features_of(encoded, np.arange(encoded.num_examples))
+        return self.decoder.merge(self._forward(encoded, features, batch_tokens), encoded, features)
+
+    def _forward(self, encoded: Encoded, features: npt.NDArray[np.int64], batch_tokens: int) -> npt.NDArray[np.float32]:
         with exact_products():  # whatever the process that loaded the package set
-            logits = forward(
+            return forward(
                 self.model,
                 encoded,
                 features=features,
@@ -155,18 +201,17 @@ class Predictor:
                 pad_id=self._pad_id,
                 device=self.device,
             )
-        return self.decoder.merge(logits, encoded, features)
 
-    def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> _Prepared:
+    def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
         if self.info.inputs == "words":
             return self._prepare_words(examples, encoder)
         first = apply(self._steps, [example.text or "" for example in examples])
         if self.info.inputs == "text":
-            return _Prepared(encoder.texts(first))
+            return Prepared(encoder.texts(first))
         second = apply(self._steps, [example.pair or "" for example in examples])
-        return _Prepared(encoder.texts(first, second))
+        return Prepared(encoder.texts(first, second))
 
-    def _prepare_words(self, examples: Sequence[Example], encoder: TextEncoder) -> _Prepared:
+    def _prepare_words(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
         is_text = [example.words is None for example in examples]
         aligned = apply_aligned(self._steps, [example.text or "" for example in examples if example.words is None])
         split = self._splitter([item.text for item in aligned])
@@ -184,7 +229,7 @@ class Predictor:
                 old, new = next(given_new)
                 sentences.append(new)
                 words.append([(word, i, i + 1) for i, word in enumerate(old)])
-        return _Prepared(encoder.words(sentences), words, [example.text for example in examples])
+        return Prepared(encoder.words(sentences), words, [example.text for example in examples])
 
 
 @contextmanager

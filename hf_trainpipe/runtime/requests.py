@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InputError
 
-__all__ = ["Example", "read_inputs"]
+__all__ = ["Body", "Example", "read_body", "read_inputs"]
 
 _EXPECTED = {
     "text": "a text, or {'text': ...}",
@@ -31,6 +31,46 @@ class Example:
     words: tuple[str, ...] | None = None
 
 
+class Body(NamedTuple):
+    """The body of a request, in one shape."""
+
+    inputs: Sequence[Any]
+    parameters: Mapping[str, Any]
+    is_one: bool
+    """Whether one input was given instead of a list: the answer is then one, too."""
+
+
+def read_body(data: Any) -> Body:
+    """Read ``{"inputs": one input or a list, "parameters": {...}}``; the inputs themselves are not looked at.
+
+    Raises:
+        InputError: Not an object, no inputs, another key, or parameters that are no object.
+    """
+    if not isinstance(data, Mapping) or "inputs" not in data:
+        found = f"the keys {_show_keys(data)}" if isinstance(data, Mapping) else type(data).__name__
+        raise InputError(
+            f"body: expected an object with 'inputs', found {found}.",
+            fix='Send {"inputs": "some text"}, with "parameters" where needed.',
+        )
+    if unknown := sorted(map(str, set(data) - {"inputs", "parameters"})):
+        raise InputError(
+            f"body: expected 'inputs' and 'parameters', found {_short(repr(unknown[0]))}.",
+            fix="Remove or correct the key.",
+        )
+    parameters = data.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, Mapping):
+        raise InputError(
+            f"parameters: expected an object, found {type(parameters).__name__}.",
+            fix='Send {"inputs": "some text", "parameters": {}}.',
+        )
+    inputs = data["inputs"]
+    if isinstance(inputs, (list, tuple)):
+        return Body(inputs, parameters, False)
+    return Body([inputs], parameters, True)
+
+
 def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) -> list[Example]:
     """Check inputs of a package.
 
@@ -51,12 +91,13 @@ def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) 
 
 
 def _read(item: Any, kind: str, position: int, allow_empty: bool) -> Example:
+    given = item
     if isinstance(item, str):
         item = {"text": item}
     elif kind == "pair" and isinstance(item, (tuple, list)) and len(item) == 2:
         item = {"text": item[0], "text_pair": item[1]}
     if not isinstance(item, Mapping):
-        raise _refused(kind, position, item)
+        raise _refused(kind, position, given)
     keys = set(item)
     if kind == "pair" and keys == {"text", "text_pair"}:
         return Example(
@@ -72,9 +113,9 @@ def _read(item: Any, kind: str, position: int, allow_empty: bool) -> Example:
             or not (words or allow_empty)
             or not all(isinstance(w, str) for w in words)
         ):
-            raise _refused(kind, position, item)
+            raise _refused(kind, position, given)
         return Example(words=tuple(_encodable(word, kind, position) for word in words))
-    raise _refused(kind, position, item)
+    raise _refused(kind, position, given)
 
 
 def _text(value: Any, kind: str, position: int, allow_empty: bool) -> str:
@@ -111,5 +152,12 @@ def _refused(kind: str, position: int, found: Any) -> InputError:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+    return f"{type(value).__name__} {_short(repr(value))}"
+
+
+def _show_keys(value: Mapping[Any, Any]) -> str:
+    return _short(str(sorted(map(str, value))))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

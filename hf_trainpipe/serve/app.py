@@ -1,0 +1,132 @@
+"""The routes, as a FastAPI application."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from hf_trainpipe import __version__
+from hf_trainpipe.serve import describing, inference_protocol, page
+from hf_trainpipe.serve.batcher import Batcher
+from hf_trainpipe.serve.guard import REQUEST_ID, Guard
+from hf_trainpipe.serve.json_bodies import JSON, json_response, read_json
+from hf_trainpipe.serve.metrics import CONTENT_TYPE, Metrics
+from hf_trainpipe.serve.refusals import Refusal, internal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hf_trainpipe.serve.engine import Engine
+    from hf_trainpipe.serve.settings import Settings
+
+__all__ = ["Server", "make_app"]
+
+
+@dataclass
+class Server:
+    """What the routes share."""
+
+    engine: Engine
+    batcher: Batcher
+    metrics: Metrics
+    info: dict[str, Any] = field(default_factory=dict)
+    is_leaving: bool = False
+    """After SIGTERM: not ready, and connections are closed with their next response."""
+
+
+def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Guard, Server]:
+    """The guarded application of a package, and its state. The model's thread lives as long as its lifespan."""
+    metrics = Metrics()
+    batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
+    server = Server(engine, batcher, metrics, engine.info)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        yield
+        batcher.close()
+
+    app = FastAPI(
+        title=f"{server.info['name']}",
+        version=__version__,
+        description=describing.DESCRIPTION,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        openapi_tags=describing.TAGS,
+    )
+    app.state.server = server
+    _add_answers(app, server)
+    _add_signs(app, server)
+    inference_protocol.add_routes(app, server.info, server.batcher)
+    page.add_routes(app)
+    app.add_exception_handler(HTTPException, _unknown)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _failed)
+    guard = Guard(app, settings=settings, metrics=metrics, is_leaving=lambda: server.is_leaving)
+    return guard, server
+
+
+def _add_answers(app: FastAPI, server: Server) -> None:
+    read_body, wrong = server.engine.read_body, server.engine.input_error
+
+    async def predict(request: Request) -> Response:
+        try:
+            inputs, parameters, is_one = read_body(read_json(request))
+        except wrong as error:
+            raise Refusal(422, "body", error.message, error.fix) from None  # type: ignore[attr-defined]
+        answers = await server.batcher.ask(inputs, parameters)
+        return json_response(answers[0] if is_one else answers)
+
+    described = describing.of_predict(server.info)
+    for path, name in (("/predict", "predict"), ("/", "predict_root")):
+        app.post(path, operation_id=name, tags=["answers"], **described)(predict)
+
+    @app.get("/info", tags=["answers"], summary="What the package answers", **describing.of_info(server.info))
+    async def info() -> Response:
+        return json_response({**server.info, "runtime": server.engine.runtime})
+
+
+def _add_signs(app: FastAPI, server: Server) -> None:
+    async def health() -> Response:
+        if not server.batcher.is_alive:
+            raise Refusal(503, "dead", "The model's thread has ended.", "Start the server again.")
+        return json_response({"status": "ok"})
+
+    async def ready() -> Response:
+        if server.is_leaving or not server.batcher.is_alive:
+            raise Refusal(503, "leaving", "The server is about to end.", "Ask another one.")
+        return json_response({"status": "ready"})
+
+    for path, act in (("/health", health), ("/v2/health/live", health), ("/ready", ready), ("/v2/health/ready", ready)):
+        described = describing.of_sign("lives" if act is health else "takes requests")
+        app.get(path, tags=["signs"], operation_id=path.strip("/").replace("/", "_"), **described)(act)
+
+    @app.get("/metrics", tags=["signs"], summary="Counts and times for Prometheus", **describing.METRICS)
+    async def metrics() -> Response:
+        return Response(server.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    server: Server = request.app.state.server
+    server.metrics.refused(error.reason)
+    body = error.body(request.scope[REQUEST_ID])
+    return Response(body, error.status, headers=error.headers, media_type=JSON)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Opaque: the guard logs where it happened, under the request's id."""
+    return await _refused(request, internal())
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    """A path or a method that there is not; what the client wrote is not repeated."""
+    assert isinstance(error, HTTPException)
+    known = "POST / or /predict; GET /health, /ready, /metrics, /info, /demo, /openapi.json; /v2/..."
+    what = "method: there is none such here." if error.status_code == 405 else "path: there is none such."
+    return await _refused(request, Refusal(error.status_code, "route", what, f"Use {known}", headers=error.headers))

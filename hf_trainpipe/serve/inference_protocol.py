@@ -1,0 +1,138 @@
+"""The V2 inference protocol (Open Inference Protocol), as KServe, Triton and MLServer speak it.
+
+Texts come as tensors of BYTES named ``text`` and, for pairs, ``text_pair``; an answer is one element of the tensor
+``answers``, JSON as ``/predict`` gives it. Classifiers with one label give ``label`` and ``score`` too.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic_core import to_json
+
+from hf_trainpipe import __version__
+from hf_trainpipe.serve import describing
+from hf_trainpipe.serve.json_bodies import json_response, read_json
+from hf_trainpipe.serve.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hf_trainpipe.serve.batcher import Batcher
+
+__all__ = ["add_routes"]
+
+_KEYS = {"id", "inputs", "outputs", "parameters"}
+
+
+def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
+    """Add the protocol's routes but those of health, which are the server's own."""
+    names = ("text", "text_pair") if info["inputs"] == "pair" else ("text",)
+    gives_best = info["answers"] == "single_label"
+    outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if gives_best else {})}
+
+    @app.get("/v2", tags=["v2"], summary="The server", **describing.of_v2())
+    async def v2_server() -> Response:
+        return json_response({"name": "hf-trainpipe", "version": __version__, "extensions": []})
+
+    @app.get("/v2/models/{name}", tags=["v2"], summary="The model", **describing.of_v2())
+    async def v2_model(name: str) -> Response:
+        _same(name, info)
+        return json_response(
+            {
+                "name": info["name"],
+                "platform": "hf_trainpipe",
+                "inputs": [{"name": tensor, "datatype": "BYTES", "shape": [-1]} for tensor in names],
+                "outputs": [{"name": tensor, "datatype": kind, "shape": [-1]} for tensor, kind in outputs.items()],
+            }
+        )
+
+    @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Whether it takes requests", **describing.of_v2())
+    async def v2_model_ready(name: str) -> Response:
+        _same(name, info)
+        return json_response({"name": info["name"], "ready": batcher.is_alive})
+
+    @app.post(
+        "/v2/models/{name}/infer", tags=["v2"], summary="Answers as tensors", **describing.of_infer(names, outputs)
+    )
+    async def v2_infer(name: str, request: Request) -> Response:
+        _same(name, info)
+        body = _object(read_json(request))
+        texts = _tensors(body["inputs"], names)
+        wanted = _wanted(body.get("outputs"), outputs)
+        parameters = body.get("parameters")
+        if not isinstance(parameters, dict | None):
+            raise _wrong("parameters", "an object", parameters)
+        first = texts["text"]
+        if len(names) == 2:
+            second = texts["text_pair"]
+            if len(second) != len(first):
+                raise _wrong("inputs", "as many elements in text_pair as in text", len(second))
+            inputs: list[Any] = [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
+        else:
+            inputs = [{"text": text} for text in first]
+        answers = await batcher.ask(inputs, parameters or {})
+        columns: dict[str, list[Any]] = {"answers": [to_json(answer).decode() for answer in answers]}
+        if gives_best:
+            columns["label"] = [answer[0]["label"] for answer in answers]
+            columns["score"] = [answer[0]["score"] for answer in answers]
+        tensors = [
+            {"name": tensor, "datatype": outputs[tensor], "shape": [len(answers)], "data": columns[tensor]}
+            for tensor in wanted
+        ]
+        given_id = {"id": body["id"]} if "id" in body else {}
+        return json_response({"model_name": info["name"], **given_id, "outputs": tensors})
+
+
+def _same(name: str, info: Mapping[str, Any]) -> None:
+    if name != info["name"]:
+        raise Refusal(404, "model", f"model: expected {info['name']!r}, found another.", "Correct the path.")
+
+
+def _wrong(where: str, expected: str, found: Any) -> Refusal:
+    shown = found if isinstance(found, int | float | None) else type(found).__name__
+    return Refusal(422, "v2", f"{where}: expected {expected}, found {shown}.", "See GET /openapi.json.")
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict) or "inputs" not in body:
+        raise _wrong("body", "an object with 'inputs'", body)
+    if set(body) - _KEYS:
+        raise Refusal(422, "v2", f"body: expected the keys {sorted(_KEYS)}, found another.", "Remove it.")
+    if "id" in body and not (isinstance(body["id"], str) and len(body["id"]) <= 128):
+        raise _wrong("id", "a string of at most 128 characters", body["id"])
+    return body
+
+
+def _tensors(inputs: Any, names: Sequence[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for place, tensor in enumerate(inputs if isinstance(inputs, list) else [inputs]):
+        where = f"inputs[{place}]"
+        if not isinstance(tensor, dict) or tensor.get("name") not in names or tensor["name"] in found:
+            raise _wrong(where, f"a tensor named {' or '.join(names)}, once", tensor)
+        if tensor.get("datatype") != "BYTES":
+            raise _wrong(f"{where}.datatype", "'BYTES'", tensor.get("datatype"))
+        data = tensor.get("data")
+        if not isinstance(data, list) or tensor.get("shape") not in ([len(data)], [len(data), 1]):
+            raise _wrong(where, "a list 'data' and its length as 'shape'", data)
+        found[tensor["name"]] = data
+    if missing := [name for name in names if name not in found]:
+        raise _wrong("inputs", f"a tensor named {missing[0]}", len(found))
+    return found
+
+
+def _wanted(asked: Any, outputs: Mapping[str, str]) -> list[str]:
+    if asked is None:
+        return list(outputs)
+    if not isinstance(asked, list):
+        raise _wrong("outputs", "a list of objects with a name", asked)
+    names: list[str] = []
+    for place, item in enumerate(asked):
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or name not in outputs:
+            raise _wrong(f"outputs[{place}]", f"an object with a name out of {', '.join(outputs)}", item)
+        names.append(name)
+    return names

@@ -1,0 +1,69 @@
+"""What Prometheus may ask: counts and times, no text and no client."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+_FEATURES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._requests = Counter(
+            "trainpipe_requests", "Requests by route and status.", ("route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "trainpipe_request_seconds",
+            "From the head of a request to its response.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._refused = Counter("trainpipe_refused", "Requests without an answer.", ("reason",), registry=registry)
+        self.tokens = Counter("trainpipe_tokens", "Tokens of requests, special ones included.", registry=registry)
+        self._padded = Counter("trainpipe_padded_tokens", "Tokens that were computed.", registry=registry)
+        self._features = Histogram(
+            "trainpipe_batch_features", "Features of a batch.", buckets=_FEATURES, registry=registry
+        )
+        self.model_seconds = Counter("trainpipe_model_seconds", "Time in the model.", registry=registry)
+        self.waiting = Gauge("trainpipe_waiting_inputs", "Inputs admitted and not answered.", registry=registry)
+
+    def request(self, *, route: str, status: int, seconds: float) -> None:
+        """Count a request. ``route`` is one of the server's own, never what a client wrote."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a request that got no answer."""
+        self._refused.labels(reason).inc()
+
+    def batch(self, *, features: int, padded: int) -> None:
+        """Count a batch of the model."""
+        self._features.observe(features)
+        self._padded.inc(padded)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,48 @@
+"""The page at /demo: one file, under a policy that lets it load nothing and talk to this server alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib.resources import files
+
+from fastapi import FastAPI, Response
+
+__all__ = ["add_routes", "policy"]
+
+
+def add_routes(app: FastAPI) -> None:
+    """Add ``GET /demo``."""
+    text = files("hf_trainpipe.serve").joinpath("demo.html").read_text(encoding="utf-8")
+    headers = {
+        "Content-Security-Policy": policy(text),
+        "X-Frame-Options": "DENY",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
+
+    @app.get("/demo", tags=["answers"], summary="A page to try the package", response_class=Response)
+    async def demo() -> Response:
+        return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def policy(text: str) -> str:
+    """The content security policy of a page: its own inline script and style, by their hashes, and nothing else."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in found)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {hashes('script')}",
+            f"style-src {hashes('style')}",
+            "img-src data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )

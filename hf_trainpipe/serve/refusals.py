@@ -1,0 +1,50 @@
+"""Answers that are not 200: what was expected, what was found, what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Refusal", "internal"]
+
+
+class Refusal(Exception):
+    """A request that gets no answer.
+
+    Args:
+        status: HTTP status.
+        reason: One word for metrics, such as ``queue``.
+        message: What was expected and what was found; goes to the client only, never to a log.
+        fix: What to do.
+        headers: Further headers of the response.
+        data: Further facts for the client, such as ``position``.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        fix: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **data: Any,
+    ) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.fix = fix
+        self.headers = dict(headers or {})
+        self.data = data
+
+    def body(self, request_id: str) -> bytes:
+        """The body of the response: JSON."""
+        content = {"error": self.message, "fix": self.fix, "request_id": request_id, **self.data}
+        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
+def internal() -> Refusal:
+    """For what nobody foresaw: the log has the request's id and where it happened, the client the id."""
+    return Refusal(500, "internal", "The server failed.", "Report the request id.")

@@ -1,0 +1,167 @@
+"""Serve a package until a signal says stop: then answer what was accepted, and end with 0."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import MissingExtra, TrainpipeError
+from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
+
+if TYPE_CHECKING:
+    import socket
+
+    from hf_trainpipe.serve.engine import Engine
+
+__all__ = ["from_environment", "require_extra", "serve"]
+
+_EXAMPLES: dict[str, list[Any]] = {
+    "text": ["A short text.", "Another one, longer than the first. " * 8],
+    "pair": [{"text": "A short text.", "text_pair": "Another one, longer than the first. " * 8}],
+    "words": ["A short text.", {"words": ["Another", "one", "."] * 8}],
+}
+
+
+def require_extra() -> None:
+    """Raise MissingExtra unless the extra ``serve`` is installed."""
+    import importlib.util
+
+    needed = {
+        "fastapi": "fastapi",
+        "uvicorn": "uvicorn",
+        "httptools": "httptools",
+        "prometheus_client": "prometheus-client",
+    }
+    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtra(
+            f"serve needs {', '.join(missing)}, which is not installed.",
+            fix="pip install 'hf-trainpipe[serve]'",
+            extra="serve",
+        )
+
+
+def serve(package: Path | str, settings: Settings, *, device: str | None = None, allow_code: bool = False) -> int:
+    """Serve ``package`` (or the package of a run) until SIGTERM or SIGINT; returns the exit code.
+
+    A second signal ends at once, with 1. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
+    settings have none. Prints one line on stderr once requests are taken.
+
+    Raises:
+        MissingExtra: The extra ``serve`` is not installed.
+        TrainpipeError: The package cannot be served, or the address cannot be had.
+    """
+    require_extra()
+    from hf_trainpipe.runtime.errors import InputError
+    from hf_trainpipe.serve import engine as engines
+
+    logger = logging.getLogger("hf_trainpipe.serve")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    try:
+        listener = _listen(settings.host, settings.port)  # before the weights: the address may be taken
+        with contextlib.closing(listener):
+            try:
+                engine = engines.load(package, device=device, allow_code=allow_code)
+            except InputError as error:
+                raise TrainpipeError(error.message, fix=error.fix) from error
+            if engine.runtime == "installed" and engines.runtime_differs(package):
+                logger.warning(
+                    "warning: the package carries another version of its runtime; the installed one answers. "
+                    "--allow-code runs the package's own."
+                )
+            return _serve(engine, settings, listener, logger)
+    finally:
+        logger.removeHandler(handler)
+
+
+def from_environment(**choices: Any) -> Settings:
+    """Settings with the token of the environment, if there is one."""
+    return Settings(token=os.environ.get(TOKEN_VARIABLE) or None, **choices)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise TrainpipeError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}.",
+            fix="Stop what listens there, or choose another --port; 0 takes any free one.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: logging.Logger) -> int:
+    import uvicorn
+
+    from hf_trainpipe.serve.app import make_app
+    from hf_trainpipe.serve.connections import protocol
+
+    predictor = engine.predictor
+    predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
+    batch_tokens = settings.batch_tokens or (1024 if str(predictor.device) == "cpu" else 16_384)
+    app, state = make_app(engine, settings, batch_tokens=batch_tokens)
+    config = uvicorn.Config(
+        app,
+        http=protocol(head_s=settings.limits.body_s),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        backlog=1024,
+    )
+
+    class Server(uvicorn.Server):
+        """Uvicorn's, with our signals: it would end with the signal instead of 0."""
+
+        @contextlib.contextmanager
+        def capture_signals(self):  # type: ignore[no-untyped-def]
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop)
+            yield
+
+        def _stop(self) -> None:
+            if state.is_leaving:
+                os._exit(1)
+            state.is_leaving = True
+            logger.info("stopping: %d inputs wait", state.batcher.waiting)
+            asyncio.get_running_loop().call_later(settings.notice_s, setattr, self, "should_exit", True)
+
+    server = Server(config)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+
+    async def run() -> None:
+        task = asyncio.ensure_future(server.serve(sockets=[listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            logger.info(
+                "serving %s at http://%s:%d, demo at http://%s:%d/demo", state.info["name"], shown, port, shown, port
+            )
+        await task
+
+    factory = config.get_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run())
+    logger.info("stopped")
+    return 0
