@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.errors import Interrupted, RecipeError
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
+from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.result import Result
 from hf_trainpipe.run import Run
@@ -52,6 +54,7 @@ def open_run(
     resume: Resume,
     allow_change: frozenset[str],
     package_only: bool,
+    resume_from: str | None = None,
 ) -> Iterator[Run]:
     """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
 
@@ -64,6 +67,8 @@ def open_run(
     console = Console(0, ranks.is_main)
     ending = "failed"
     try:
+        if resume_from is not None:
+            _bring(resume_from, folder, say=console.say)
         asked = to_json(recipe)
         known = (folder.existing or {}).get("model_revision") if resume != "never" else None
         recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
@@ -110,6 +115,14 @@ def open_run(
         raise
     finally:
         folder.end(ending)
+
+
+def _bring(resume_from: str, folder: RunFolder, *, say: Callable[[str], None]) -> None:
+    """Rank 0 downloads, which may take longer than any collective; the others wait for what it writes last."""
+    if folder.is_main:
+        fetch(resume_from, folder.path, say=say)
+    while not (folder.path / "run.json").exists():
+        time.sleep(0.2)
 
 
 def _prepare(recipe: Recipe, tokenizer: Any, *, ranks: Ranks, say: Callable[[str], None]) -> tuple[PreparedData, Plan]:

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import cell, curve, is_number, table
 
-__all__ = ["CardFacts", "render"]
+__all__ = ["CardFacts", "read_curve", "render"]
 
 _LISTED_LABELS = 100
 _NOTE = "<!-- Text between these marks is written anew by each push; text outside of them stays. -->"
@@ -59,7 +60,9 @@ class CardFacts:
     train_command: str | None = None
     evaluate_command: str | None = None
     seconds: float | None = None
-    """Wall-clock time of the training, in seconds."""
+    """Wall-clock time of the training, in seconds, over all attempts."""
+    attempts: int = 1
+    """How often it was started: once, and once more after each interruption."""
     hardware: str | None = None
     limits: Sequence[str] = ()
     """Further sentences for the section on limits."""
@@ -92,6 +95,15 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     body = "\n".join(block(name, f"## {title}\n\n{text.strip()}") for name, title, text in sections if text.strip())
     head = block("summary", f"{_NOTE}\n# {manifest['name']}\n\n{_summary(manifest, facts)}")
     return f"---\n{_metadata(manifest, facts)}\n---\n\n{head}\n{body}"
+
+
+def read_curve(run: Path, *, select: str) -> dict[str, list[tuple[int, float]]]:
+    """The training loss and the selected validation score of a run, from its ledger."""
+    from hf_trainpipe.tracking.ledger import series
+
+    names = ("train/loss", "validation/loss", f"validation/{select}")
+    found = {name: series(run / "ledger.jsonl", name) for name in dict.fromkeys(names)}
+    return {name: points for name, points in found.items() if points}
 
 
 def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -292,7 +304,8 @@ def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     if facts.hardware:
         lines.append(f"Hardware: {facts.hardware}.")
     if facts.seconds is not None:
-        lines.append(f"Training took {facts.seconds:.0f} s.")
+        attempts = f", in {facts.attempts} attempts" if facts.attempts > 1 else ""
+        lines.append(f"Training and final scoring took {facts.seconds:.0f} s{attempts}.")
     return "\n\n".join(lines)
 
 

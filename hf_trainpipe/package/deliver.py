@@ -25,6 +25,7 @@ from hf_trainpipe.errors import PushError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_merge import merge
 from hf_trainpipe.package.outbox import describe_file
+from hf_trainpipe.package.retry import limit_silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.package.outbox import Entry, File, Outbox
     from hf_trainpipe.package.retry import Patience
 
-__all__ = ["AUTO_TAG", "deliver"]
+__all__ = ["AUTO_TAG", "deliver", "differences"]
 
 _T = TypeVar("_T")
 AUTO_TAG = "auto"
@@ -67,6 +68,7 @@ class _Delivery:
         entry, retry = self.entry, self.outbox.retry_command
         if constants.HF_HUB_OFFLINE:
             raise PushError("HF_HUB_OFFLINE is set: nothing can be pushed.", fix=f"Unset it, then:\n{retry}")
+        limit_silence()
         self.api = HfApi()
         self._check_files()
         self._attempt("create the repository", self._repository)
@@ -179,7 +181,7 @@ class _Delivery:
     def _fits(self, commit: str) -> bool:
         """Whether a commit holds these files and nothing of an older push beside them."""
         tree = self._tree(commit)
-        return not _differences(tree, self.entry.files) and not self._superfluous(tree)
+        return not differences(tree, self.entry.files) and not self._superfluous(tree)
 
     def _superfluous(self, tree: Mapping[str, Any]) -> list[str]:
         """Files of an older push. On the branch of checkpoints that is everything else; elsewhere what a package holds."""
@@ -208,7 +210,7 @@ class _Delivery:
         return str(done.oid)
 
     def _verify(self, commit: str) -> None:
-        if problems := _differences(self._tree(commit), self.entry.files):
+        if problems := differences(self._tree(commit), self.entry.files):
             raise PushError(
                 f"The commit {commit[:12]} of {self.entry.repo} differs from the package: {'; '.join(problems)}.",
                 fix=f"Push again:\n{self.outbox.retry_command}",
@@ -270,7 +272,7 @@ class _Delivery:
             self._record(files=files, staged_commit=None)
 
 
-def _differences(tree: Mapping[str, Any], files: Mapping[str, File]) -> list[str]:
+def differences(tree: Mapping[str, Any], files: Mapping[str, File]) -> list[str]:
     """How what the Hub lists differs from what was to arrive; one phrase a file."""
     problems = []
     for name, file in files.items():

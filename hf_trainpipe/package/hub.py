@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.deliver import AUTO_TAG, deliver
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["push", "refuse_secrets", "retry", "shown"]
+__all__ = ["RECORDED", "enqueue", "push", "refuse_secrets", "retry", "shown"]
 
 _LISTED_FINDINGS = 10
+RECORDED = ("repo", "state", "revision", "commit", "url", "tag", "private", "bytes")
+"""What result.json keeps of :func:`shown`."""
 
 
 def push(
@@ -29,7 +33,7 @@ def push(
     tag: str | None = AUTO_TAG,
     pull_request: bool = False,
     message: str | None = None,
-    step: int | None = None,
+    outbox: Outbox | None = None,
     attempts: int = 4,
     wait_s: float = 1.0,
 ) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def push(
         tag: Tag to set on the commit once its files are verified; "auto": ``v1``, ``v2``, ...; None: no tag.
         pull_request: Open a pull request with the files instead, and leave it to a person to merge it.
         message: The commit's first line.
-        step: The training step of an unfinished model; recorded in the outbox.
+        outbox: Where it is written down; None: in the run of the package, or beside it.
         attempts: How often a step is tried when the Hub is busy or the connection breaks.
         wait_s: Seconds before the second try, doubled each time; a ``Retry-After`` header replaces it.
 
@@ -58,9 +62,45 @@ def push(
         PushError: if the package may not leave (secrets, changed or unverified files), or the upload failed;
             then it waits in the outbox, and ``fix`` holds the command that tries again.
     """
+    layout.find_package(package)
+    outbox = outbox or Outbox.of(package)
+    with outbox.lock():
+        entry, left_out = enqueue(
+            package,
+            repo,
+            private=private,
+            revision=revision,
+            tag=tag,
+            pull_request=pull_request,
+            message=message,
+            outbox=outbox,
+        )
+        entry = deliver(outbox, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
+    return {**shown(entry), "left_out": left_out}
+
+
+def enqueue(
+    package: Path | str,
+    repo: str,
+    *,
+    outbox: Outbox,
+    private: bool = True,
+    revision: str | None = None,
+    tag: str | None = AUTO_TAG,
+    pull_request: bool = False,
+    message: str | None = None,
+    step: int | None = None,
+) -> tuple[Entry, list[str]]:
+    """Check a package and put its push into the outbox, whose lock the caller holds; nothing is sent.
+
+    Returns:
+        The entry, and the files beside the package that no package holds.
+
+    Raises:
+        PushError: the package may not leave.
+    """
     path = layout.find_package(package)
     names, left_out = _check_local(path)
-    outbox = Outbox.of(package)
     entry = Entry(
         id="",
         kind="package",
@@ -72,10 +112,7 @@ def push(
         message=message or f"Package {layout.read_manifest(path)['name']}",
         step=step,
     )
-    with outbox.lock():
-        entry = outbox.add(entry, {name: path / name for name in names})
-        entry = deliver(outbox, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
-    return {**shown(entry), "left_out": left_out}
+    return outbox.add(entry, {name: path / name for name in names}), left_out
 
 
 def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[dict[str, Any]]:
@@ -100,7 +137,20 @@ def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[d
                 failed.append(error)
     if failed:
         raise failed[0]
+    _record_result(outbox, done)
     return done
+
+
+def _record_result(outbox: Outbox, done: list[dict[str, Any]]) -> None:
+    """The result.json of a complete run whose push had failed says now that it is done."""
+    place = outbox.path.parent / "result.json"
+    if not place.is_file():
+        return
+    result = json.loads(place.read_bytes())
+    pushed = result.get("push") or {}
+    final = [sent for sent in done if sent["repo"] == pushed.get("repo") and sent["step"] is None]
+    if pushed.get("state") == "failed" and final:
+        write_json(place, {**result, "push": {name: final[-1][name] for name in RECORDED}})
 
 
 def shown(entry: Entry) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Outbox:
 
     def _make(self) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise PushError(
                 f"{self.path} cannot be made: {error.strerror or error}. A push is written down before it begins.",

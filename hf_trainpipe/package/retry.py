@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.package.scan import scrub
@@ -17,11 +18,12 @@ from hf_trainpipe.package.scan import scrub
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Patience", "retry_after", "status_of"]
+__all__ = ["Patience", "limit_silence", "retry_after", "status_of"]
 
 _T = TypeVar("_T")
 _TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S = 60.0
+_SILENCE_S = 120.0
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
@@ -64,6 +66,22 @@ class Patience:
                 drawn = self.wait_s * 2 ** (number - 1) * random.uniform(0.5, 1.0)
                 self.pause(min(drawn if asked is None else asked, _LONGEST_WAIT_S))
         raise AssertionError("attempts is at least 1")
+
+
+def limit_silence() -> None:
+    """Let no request of the Hub's client wait forever: by itself it has no time limit.
+
+    HF_TRAINPIPE_HUB_TIMEOUT: seconds that a connection, or the next byte of it, may take; 120 by default.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def make() -> Any:
+        client = default_client_factory()
+        client.timeout = float(os.environ.get("HF_TRAINPIPE_HUB_TIMEOUT") or _SILENCE_S)
+        return client
+
+    set_client_factory(make)
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
