@@ -240,7 +240,7 @@ class _Delivery:
             if not (folder / name).is_file() or (not rewritten and describe_file(folder / name) != expected):
                 changed.append(name)
         if changed:
-            self.outbox.close(self.entry, "superseded")
+            self.entry = self.outbox.close(self.entry, "superseded")  # it cannot end well any more
             raise PushError(
                 f"{folder} is not as it was written: {', '.join(changed[:10])} changed or went missing.",
                 fix=f"Push again: hf-trainpipe push {self.outbox.owner} {self.entry.repo}",

@@ -335,6 +335,7 @@ def test_files_that_changed_while_they_waited_are_refused(package: Path, hub: Hu
     hub.faults.clear()
     done = push(package.parent, "--retry", hub=hub, home=tmp_path)
     assert (done["exit"], "config.json changed" in done["error"]) == (5, True)
+    assert [entry.state for entry in entries(package)] == ["superseded"]
     assert list(remote(hub, "user/tiny")) == [".gitattributes"]
 
 
