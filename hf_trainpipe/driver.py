@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.export import export, push
+from hf_trainpipe.export import export
 from hf_trainpipe.loop import train
 from hf_trainpipe.opening import open_run, validate
 from hf_trainpipe.progress import Progress
+from hf_trainpipe.publishing import Publishing, publish
 from hf_trainpipe.rehearsal import check_can_rehearse, prove_resume
 from hf_trainpipe.result import Result
 from hf_trainpipe.rundir import Resume
@@ -32,8 +33,9 @@ def execute(
     package_only: bool = False,
     verify_resume: Sequence[str] = (),
     rehearsal: Rehearsal | None = None,
+    resume_from: str | None = None,
 ) -> Result:
-    """Train, evaluate, package and verify; continue where an interrupted run stopped.
+    """Train, evaluate, package, verify and push; continue where an interrupted run stopped.
 
     Args:
         recipe: What to do.
@@ -45,6 +47,10 @@ def execute(
         verify_resume: What ``hf-trainpipe train`` takes to train this recipe: then a copy of the run is killed,
             resumed and compared, and the package says what came of it.
         rehearsal: For such a copy: when to die, or to stop.
+        resume_from: ``hub:user/name``: where an empty run directory takes its checkpoints from.
+
+    Returns:
+        The result. A push that failed is in ``result.push``; it is no error of the run.
 
     Raises:
         TrainpipeError: see :mod:`hf_trainpipe.errors` for the kinds and their exit codes.
@@ -54,14 +60,20 @@ def execute(
     if verify_resume:
         check_can_rehearse()
     opened = open_run(
-        recipe, source=source, run_dir=run_dir, resume=resume, allow_change=allow_change, package_only=package_only
+        recipe,
+        source=source,
+        run_dir=run_dir,
+        resume=resume,
+        allow_change=allow_change,
+        package_only=package_only,
+        resume_from=resume_from,
     )
     with opened as run:
         if run.earlier is not None:
             run.console.say(f"{run.folder.path}: this run is complete; --resume never starts it over")
-            return run.earlier
+            return publish(recipe, run.earlier) if run.ranks.is_main else run.earlier
         run.load_model()
-        with Progress(run) as progress:
+        with Progress(run) as progress, Publishing(run, progress, source=source, active=not package_only):
             progress.restore()
             with StopSignals(rehearsal) as run.signals:
                 with run.heartbeat():
@@ -78,9 +90,7 @@ def execute(
                     prove_resume(run, verify_resume)
             best_step = progress.load_best()
             result = export(run, progress, best_step=best_step, source=source, started=started)
-    if run.ranks.is_main:
-        push(recipe, result)
-    return result
+    return publish(recipe, result) if run.ranks.is_main and not package_only else result
 
 
 def repackage(run_dir: Path, *, recipe: Recipe, source: Any = None) -> Path:

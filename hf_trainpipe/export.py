@@ -15,21 +15,22 @@ import numpy as np
 from hf_trainpipe import metrics
 from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.evaluation import SplitOutputs, scorable
-from hf_trainpipe.package.card import CardFacts
+from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
 from hf_trainpipe.progress import Progress, command_line, metric_names, selected
 from hf_trainpipe.rehearsal import read_proof
 from hf_trainpipe.result import Result
+from hf_trainpipe.rundir import earlier_seconds
 from hf_trainpipe.runtime.decoding import Outputs
 from hf_trainpipe.runtime.preprocessing import BUILT_IN, steps_to_json
 
 if TYPE_CHECKING:
-    from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.run import Run
 
-__all__ = ["RECORDED", "export", "push"]
+__all__ = ["RECORDED", "export", "write_package"]
 
 RECORDED = 64
 """Predictions kept in the run's directory, for the package to reproduce."""
@@ -58,8 +59,9 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         scores = _final_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         _record_predictions(run, recordable, recorded)
-        package = _write_package(
-            run, model, run.folder.path / "package", scores=scores, source=source, seconds=time.time() - started
+        seconds = time.time() - started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
+        package, _ = write_package(
+            run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds
         )
         verified = verify(package, recorded=recorded)
         result = Result(
@@ -76,19 +78,6 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         write_json(run.folder.path / "result.json", result.to_json())
     shared: Result = run.ranks.from_main(result)
     return shared
-
-
-def push(recipe: Recipe, result: Result) -> None:
-    """Upload the package where the recipe says so.
-
-    Raises:
-        PushError: it failed; everything else is done, and the message has the command that retries.
-    """
-    if recipe.hub is None:
-        return
-    from hf_trainpipe.package.hub import push as upload
-
-    upload(result.package, recipe.hub.repo, private=recipe.hub.private)
 
 
 def _threshold(run: Run) -> float | None:
@@ -160,10 +149,9 @@ def _record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Pat
 
 def _data_info(run: Run) -> dict[str, Any]:
     rows = {name: len(split) for name, split in run.data.splits.items()}
-    commit = getattr(run.recipe.data, "commit", None)
     return {
         "description": run.recipe.data.describe(),
-        "revision": commit() if callable(commit) else commit,
+        "revision": _revision(run.recipe.data),
         "fingerprint": run.data.fingerprints["data"],
         "rows": rows,
         "overflow": {name: dataclasses.asdict(split.encoded.overflow) for name, split in run.data.splits.items()},
@@ -176,10 +164,16 @@ def _code_file(run: Run, source: Any) -> Path | None:
     return source.path if own and source is not None else None
 
 
-def _write_package(
-    run: Run, model: Any, directory: Path, *, scores: dict[str, dict[str, dict[str, Any]]], source: Any, seconds: float
-) -> Path:
-    """Write the package of a model, whole."""
+def write_package(
+    run: Run,
+    model: Any,
+    directory: Path,
+    *,
+    scores: dict[str, dict[str, dict[str, Any]]],
+    source: Any,
+    seconds: float | None,
+) -> tuple[Path, CardFacts]:
+    """Write the package of a model, whole; returns its folder, and what its card tells beside it."""
     task, labels = run.task, run.data.labels
     options = task.decoder_options(labels)
     threshold = _threshold(run)
@@ -187,17 +181,8 @@ def _write_package(
         options["threshold"] = threshold
     columns = task.inputs()
     inputs = "words" if task.decoder == "tags" else ("pair" if len(columns) == 2 else "text")
-    card = CardFacts(
-        base_model=run.recipe.model.name,
-        base_revision=run.recipe.model.revision,
-        data=run.recipe.data.describe(),
-        train_command=command_line(),
-        evaluate_command=f"hf-trainpipe evaluate {directory.parent}",
-        seconds=seconds,
-        hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
-        trust_remote_code=run.recipe.model.trust_remote_code,
-    )
-    return write(
+    card = _card_facts(run, seconds=seconds)
+    package = write(
         directory,
         model=model,
         tokenizer=run.tokenizer,
@@ -220,3 +205,34 @@ def _write_package(
         card=card,
         name=run.recipe.name,
     )
+    return package, card
+
+
+def _card_facts(run: Run, *, seconds: float | None) -> CardFacts:
+    hub, data = run.recipe.hub, run.recipe.data
+    on_hub = data if isinstance(data, HubData) else None
+    return CardFacts(
+        language=(hub.language or None) if hub else None,
+        license=hub.license if hub else None,
+        tags=hub.tags if hub else (),
+        limits=hub.limits if hub else (),
+        base_model=run.recipe.model.name,
+        base_revision=run.recipe.model.revision,
+        data=data.describe(),
+        dataset=on_hub.repo if on_hub else None,
+        dataset_config=on_hub.config if on_hub else None,
+        dataset_revision=_revision(on_hub) if on_hub else None,
+        train_command=command_line(),
+        evaluate_command=f"hf-trainpipe evaluate {run.folder.path}",
+        seconds=seconds,
+        attempts=run.folder.attempt,
+        hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
+        curve=read_curve(run.folder.path, select=selected(run)),
+        trust_remote_code=run.recipe.model.trust_remote_code,
+    )
+
+
+def _revision(data: Any) -> str | None:
+    commit = getattr(data, "commit", None)
+    found = commit() if callable(commit) else commit
+    return str(found) if found is not None else None

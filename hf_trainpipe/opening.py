@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.errors import Interrupted, RecipeError
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
+from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.result import Result
 from hf_trainpipe.run import Run
@@ -60,6 +62,7 @@ def open_run(
     resume: Resume,
     allow_change: frozenset[str],
     package_only: bool,
+    resume_from: str | None = None,
 ) -> Iterator[Run]:
     """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
 
@@ -74,6 +77,8 @@ def open_run(
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     ending = "failed"
     try:
+        if resume_from is not None:
+            _bring(resume_from, folder, say=console.say)
         asked = to_json(recipe)
         known = (folder.existing or {}).get("model_revision") if resume != "never" else None
         recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
@@ -141,6 +146,14 @@ def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) 
         "threads": threads,
         "ranks": ranks.size,
     }
+
+
+def _bring(resume_from: str, folder: RunFolder, *, say: Callable[[str], None]) -> None:
+    """Rank 0 downloads, which may take longer than any collective; the others wait for what it writes last."""
+    if folder.is_main:
+        fetch(resume_from, folder.path, say=say)
+    while not (folder.path / "run.json").exists():
+        time.sleep(0.2)
 
 
 def _prepare(

@@ -22,6 +22,7 @@ from hf_trainpipe.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from hf_trainpipe.loop import StepReport
+    from hf_trainpipe.package.courier import Courier
     from hf_trainpipe.run import Run
 
 __all__ = ["Progress", "command_line", "metric_names", "selected"]
@@ -47,6 +48,8 @@ class Progress:
         self.console = run.console
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
+        self.courier: Courier | None = None
+        """Pushes while the run trains."""
         self.saving = Saving(run)
         self._lagging: int | None = None
         self._since = time.monotonic()
@@ -113,9 +116,10 @@ class Progress:
         self._relay()
 
     def _relay(self) -> None:
-        """Show what the trackers' process has to say."""
-        for line in self.follower.messages() if self.follower is not None else ():
-            self.console.say(line)
+        """Show what the processes beside the trainer have to say."""
+        for beside in (self.follower, self.courier):
+            for line in beside.messages() if beside is not None else ():
+                self.console.say(line)
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step out of the speed."""

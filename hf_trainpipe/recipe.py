@@ -199,14 +199,35 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the package is pushed when the run ends."""
+    """Where the package is pushed, and what its model card says beyond what the run knows."""
 
     repo: str
+    """``user/name``; created where it does not exist."""
     _: KW_ONLY
     private: bool = True
-    when: Literal["end"] = "end"
+    when: Literal["end", "best", "every_save"] = "end"
+    """``best``: also each new best model while it trains; ``every_save``: each checkpoint. A process of its own
+    pushes them behind the training, the newest only where it cannot keep up."""
+    tag: str | None = "auto"
+    """Tag of the finished model; ``auto``: ``v1``, ``v2``, ...; None: no tag."""
+    checkpoints: bool = False
+    """Mirror the newest checkpoint to the branch ``checkpoints``, from which ``train RECIPE --resume-from
+    hub:user/name`` continues on another machine."""
+    license: str | None = None
+    """Licence of the model, as the Hub spells it: ``apache-2.0``."""
+    language: tuple[str, ...] = ()
+    """Languages of the texts, as ISO 639-1 codes."""
+    tags: tuple[str, ...] = ()
+    """Words to find the model by."""
+    limits: tuple[str, ...] = ()
+    """Further sentences for the card's section on limits."""
 
     def __post_init__(self) -> None:
+        _check_choice("hub.when", self.when, ("end", "best", "every_save"))
+        for name in ("language", "tags", "limits"):
+            if isinstance(getattr(self, name), str):
+                found = getattr(self, name)
+                raise _refuse(f"hub.{name}", "a tuple of texts", found, f"Write {name}=({found!r},).")
         if self.repo.count("/") != 1:
             raise _refuse("hub.repo", "user/name", self.repo, "Name the repository as user/name.")
 

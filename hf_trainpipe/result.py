@@ -23,6 +23,9 @@ class Result:
     seconds: float
     """Wall-clock time of the attempt that finished the run."""
     verified: dict[str, Any] = field(default_factory=dict)
+    push: dict[str, Any] = field(default_factory=dict)
+    """Where the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
+    or ``error`` and ``fix``. A push that failed waits in the outbox."""
 
     def to_json(self) -> dict[str, Any]:
         """For programs; paths as text."""
@@ -51,6 +54,11 @@ class Result:
                 f"{self.verified['max_abs_diff']:.1e}"
             )
         lines.append(f"package   {self.package}")
+        if self.push.get("state") == "done":
+            version = f", {self.push['tag']}" if self.push.get("tag") else ""
+            lines.append(f"pushed    {self.push['repo']}{version}, commit {str(self.push['commit'])[:12]}")
+        elif self.push:
+            lines.append(f"not pushed to {self.push['repo']}; `hf-trainpipe push {self.run_dir} --retry` tries again")
         lines.append(f"next      hf-trainpipe predict {self.package} --input texts.txt --output answers.jsonl")
         return "\n".join(lines)
 

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from hf_trainpipe.checkpoint import RunLock, check_resume, compare_versions
 from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.tracking.ledger import read as read_ledger
 
-__all__ = ["Resume", "RunFolder", "environment"]
+__all__ = ["Resume", "RunFolder", "earlier_seconds", "environment"]
 
 Resume = Literal["auto", "never", "must"]
 
@@ -54,6 +55,20 @@ def environment(folder: Path) -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD", folder=folder),
         "git_dirty": None if status is None else bool(status),
     }
+
+
+def earlier_seconds(path: Path, *, attempt: int) -> float:
+    """What the attempts before ``attempt`` took; one that was killed ends with its last point in the ledger."""
+    last: dict[int, float] = {}
+    for point in read_ledger(path / "ledger.jsonl"):
+        last[point.attempt] = max(point.time, last.get(point.attempt, 0.0))
+    total = 0.0
+    for file in (path / "attempts").glob("[0-9]*.json"):
+        facts, number = _read_json(file), int(file.stem)
+        begun = facts.get("started")
+        if number < attempt and begun is not None:
+            total += max(0.0, (facts.get("ended") or last.get(number, begun)) - begun)
+    return total
 
 
 class RunFolder:

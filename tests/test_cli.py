@@ -90,7 +90,7 @@ def test_help_of_a_recipe_lists_its_fields(recipe_file: Path, capsys: pytest.Cap
             ["predict", "{d}/runs", "--input", "-", "--output", "-", "--param", "x"],
             ["expected NAME=VALUE, found 'x'"],
         ),
-        (["push", "{d}/runs"], ["the following arguments are required: REPO"]),
+        (["push", "{d}/runs"], ["expected either a repository or --retry"]),
         (["track", "snyc", "{d}/runs"], ["invalid choice: 'snyc'"]),
     ],
 )

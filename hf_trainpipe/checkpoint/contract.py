@@ -16,7 +16,7 @@ __all__ = ["FREE", "Difference", "check_resume", "compare", "compare_versions"]
 
 FREE: Mapping[str, str] = {
     "trackers": "a tracker reads the ledger and changes no number",
-    "hub": "the push comes after the last step",
+    "hub": "pushes read checkpoints and change no number",
     "budget.log_every": "the ledger's spacing changes no weight",
     "budget.keep_checkpoints": "rotation changes no weight",
 }

@@ -92,12 +92,14 @@ def _children(process: psutil.Process, *, recursive: bool = False) -> list[psuti
 
 
 def _reap(family: dict[int, psutil.Process]) -> None:
-    """End training processes that outlived their launcher; trackers still sending are left to finish."""
+    """End training processes that outlived their launcher; what still sends or pushes is left to finish."""
     import psutil
+
+    beside = {"hf_trainpipe.tracking.process", "hf_trainpipe.package.courier_process"}
 
     def is_worker(process: psutil.Process) -> bool:
         try:
-            return process.is_running() and "hf_trainpipe.tracking.process" not in process.cmdline()
+            return process.is_running() and not beside & set(process.cmdline())
         except psutil.Error:
             return False
 

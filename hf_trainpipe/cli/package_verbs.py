@@ -175,17 +175,38 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE")
-    parser.add_argument("repo", metavar="REPO", help="user/name")
+    parser.add_argument("repo", metavar="REPO", nargs="?", help="user/name")
+    parser.add_argument("--retry", action="store_true", help="go on with what waits in the outbox, instead of REPO")
     parser.add_argument("--public", action="store_true", help="make a new repository public; private by default")
     parser.add_argument("--revision", help="branch to push to")
+    parser.add_argument("--tag", default="auto", help="of the version: v1, v2, ... by default; none: no tag")
+    parser.add_argument("--pull-request", action="store_true", help="open a pull request, for a person to merge")
+    parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
     parser.add_argument("--json", action="store_true")
 
 
 def _push(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
-    from hf_trainpipe.package.hub import push
+    if arguments.retry == (arguments.repo is not None):
+        raise UsageError(
+            "push: expected either a repository or --retry.",
+            fix=f"hf-trainpipe push {path} user/name\nhf-trainpipe push {path} --retry",
+        )
+    from hf_trainpipe.package.hub import push, retry
 
-    result = push(path, arguments.repo, private=not arguments.public, revision=arguments.revision)
+    if arguments.retry:
+        done = retry(path)
+        print_result({"pushed": done}, as_json=arguments.json)
+        return 0
+    result = push(
+        path,
+        arguments.repo,
+        private=not arguments.public,
+        revision=arguments.revision,
+        tag=None if arguments.tag == "none" else arguments.tag,
+        pull_request=arguments.pull_request,
+        message=arguments.message,
+    )
     print_result(result, as_json=arguments.json)
     return 0
 
@@ -214,7 +235,7 @@ PACKAGE_VERBS: dict[str, Verb] = {
     ),
     "push": Verb(
         "push a package to the Hub",
-        "RUN|PACKAGE REPO [--public] [--revision R] [--json]",
+        "RUN|PACKAGE REPO|--retry [--public] [--revision R] [--tag T] [--pull-request] [--message TEXT] [--json]",
         _push_arguments,
         _push,
     ),

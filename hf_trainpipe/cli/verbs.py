@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli import is_main_process
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
-from hf_trainpipe.cli.parser import Verb, existing, print_result
+from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
 from hf_trainpipe.errors import PushError
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "never", "must"),
         default="auto",
         help="auto continues an interrupted run or starts one; must fails where there is none",
+    )
+    parser.add_argument(
+        "--resume-from",
+        metavar="hub:USER/NAME",
+        help="take run and checkpoints from the Hub, where the run's folder is empty; @COMMIT names an earlier state",
     )
     parser.add_argument(
         "--allow-change",
@@ -65,6 +70,10 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.rehearse:
         recipe = replace(recipe, trackers=(), hub=None)
 
+    if arguments.resume_from and arguments.resume == "never":
+        raise UsageError(
+            "train: --resume-from continues a run, and --resume never starts one.", fix="Leave one of the two out."
+        )
     result = execute(
         recipe,
         source=source,
@@ -73,9 +82,12 @@ def _train(arguments: argparse.Namespace) -> int:
         allow_change=frozenset(arguments.allow_change),
         verify_resume=again,
         rehearsal=Rehearsal.parse(arguments.rehearse) if arguments.rehearse else None,
+        resume_from=arguments.resume_from,
     )
     if is_main_process():
         print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
+    if result.push.get("state") == "failed":
+        raise PushError(f"The run is complete, its push is not: {result.push['error']}", fix=result.push["fix"])
     return 0
 
 
@@ -137,7 +149,7 @@ _FIELDS = "[--FIELD VALUE ...]"
 VERBS: dict[str, Verb] = {
     "train": Verb(
         "train, evaluate and package; the same command continues an interrupted run",
-        f"RECIPE [--run-dir D] [--resume auto|never|must] [--allow-change FIELD ...] [--verify-resume] [--json] {_FIELDS}",
+        f"RECIPE [--run-dir D] [--resume auto|never|must] [--resume-from hub:USER/NAME] [--allow-change FIELD ...] [--verify-resume] [--json] {_FIELDS}",
         _train_arguments,
         _train,
         takes_fields=True,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["CardFacts", "render"]
+from hf_trainpipe.package.card_merge import block
+from hf_trainpipe.package.card_tables import cell, curve, is_number, table
+
+__all__ = ["CardFacts", "read_curve", "render"]
 
 _LISTED_LABELS = 100
+_NOTE = "<!-- Text between these marks is written anew by each push; text outside of them stays. -->"
 _PIPELINES = {"tags": "token-classification"}
 _MODEL_CLASSES = {"tags": "AutoModelForTokenClassification"}
 _TASKS = {
@@ -56,30 +60,50 @@ class CardFacts:
     train_command: str | None = None
     evaluate_command: str | None = None
     seconds: float | None = None
-    """Wall-clock time of the training, in seconds."""
+    """Wall-clock time of the training, in seconds, over all attempts."""
+    attempts: int = 1
+    """How often it was started: once, and once more after each interruption."""
     hardware: str | None = None
     limits: Sequence[str] = ()
     """Further sentences for the section on limits."""
+    tags: Sequence[str] = ()
+    """Further tags for the Hub to find it by."""
+    curve: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """The training curve: name (``train/loss``) to ``(step, value)`` pairs, by step."""
     trust_remote_code: bool = False
 
 
 def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    """The model card of the package that ``manifest`` (its trainpipe.json) describes, as Markdown."""
+    """The model card of the package that ``manifest`` (its trainpipe.json) describes, as Markdown.
+
+    Every section stands between marks (:mod:`hf_trainpipe.package.card_merge`); what a person writes outside
+    of them on the Hub survives the next push.
+    """
     sections = (
-        ("How to use", _usage(manifest)),
-        ("Labels", _labels(manifest)),
-        ("Training data", _data(manifest, facts)),
-        ("Settings", _settings(manifest)),
-        ("Scores", _scores(manifest, facts)),
-        ("Preprocessing", _preprocessing(manifest)),
-        ("Limits", _limits(manifest, facts)),
-        ("Environment", _environment(manifest, facts)),
-        ("How to reproduce", _reproduce(manifest, facts)),
-        ("Resuming", _resuming(manifest)),
+        ("usage", "How to use", _usage(manifest)),
+        ("labels", "Labels", _labels(manifest)),
+        ("data", "Training data", _data(manifest, facts)),
+        ("settings", "Settings", _settings(manifest)),
+        ("scores", "Scores", _scores(manifest, facts)),
+        ("curve", "Training curve", curve(facts.curve)),
+        ("preprocessing", "Preprocessing", _preprocessing(manifest)),
+        ("limits", "Limits", _limits(manifest, facts)),
+        ("environment", "Environment", _environment(manifest, facts)),
+        ("reproduce", "How to reproduce", _reproduce(manifest, facts)),
+        ("resuming", "Resuming", _resuming(manifest)),
     )
-    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections if text.strip())
-    head = f"# {manifest['name']}\n\n{_summary(manifest, facts)}"
-    return f"---\n{_metadata(manifest, facts)}\n---\n\n{head}\n\n{body}"
+    body = "\n".join(block(name, f"## {title}\n\n{text.strip()}") for name, title, text in sections if text.strip())
+    head = block("summary", f"{_NOTE}\n# {manifest['name']}\n\n{_summary(manifest, facts)}")
+    return f"---\n{_metadata(manifest, facts)}\n---\n\n{head}\n{body}"
+
+
+def read_curve(run: Path, *, select: str) -> dict[str, list[tuple[int, float]]]:
+    """The training loss and the selected validation score of a run, from its ledger."""
+    from hf_trainpipe.tracking.ledger import series
+
+    names = ("train/loss", "validation/loss", f"validation/{select}")
+    found = {name: series(run / "ledger.jsonl", name) for name in dict.fromkeys(names)}
+    return {name: points for name, points in found.items() if points}
 
 
 def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -103,14 +127,14 @@ def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         )
         for split, scores in manifest["scores"].items()
         for metric, score in scores.items()
-        if _is_number(score.get("value"))
+        if is_number(score.get("value"))
     ]
     card = ModelCardData(
         language=facts.language if isinstance(facts.language, str) else list(facts.language or ()) or None,
         license=facts.license,
         library_name="transformers",
         pipeline_tag=task,
-        tags=["hf-trainpipe"],
+        tags=list(dict.fromkeys(["hf-trainpipe", *facts.tags])),
         datasets=[facts.dataset] if facts.dataset else None,
         base_model=facts.base_model if _is_hub_id(facts.base_model) else None,
         metrics=sorted({result.metric_type for result in results}) or None,
@@ -122,11 +146,7 @@ def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
 
 def _interval_args(score: Mapping[str, Any]) -> dict[str, float] | None:
     known = {name: score.get(name) for name in ("low", "high", "confidence")}
-    return {name: float(value) for name, value in known.items() if _is_number(value)} or None  # type: ignore[arg-type]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return {name: float(value) for name, value in known.items() if is_number(value)} or None  # type: ignore[arg-type]
 
 
 def _is_hub_id(name: str | None) -> bool:
@@ -135,17 +155,6 @@ def _is_hub_id(name: str | None) -> bool:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text)
-
-
-def _cell(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
-    return "\n".join(lines)
 
 
 def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -204,7 +213,7 @@ def _labels(manifest: Mapping[str, Any]) -> str:
     lines = []
     if labels:
         shown = labels[:_LISTED_LABELS]
-        lines.append(_table(("id", "label"), enumerate(shown)))
+        lines.append(table(("id", "label"), enumerate(shown)))
         if len(labels) > len(shown):
             lines.append(f"\nand {len(labels) - len(shown)} more, in `config.json`.")
     elif decoder["kind"] == "regression":
@@ -225,8 +234,8 @@ def _data(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         lines.append(f"Data set: `{facts.dataset}`{config}.")
     if facts.dataset_revision:
         lines.append(f"Revision: `{facts.dataset_revision}`.")
-    table = _table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else ""
-    return "\n\n".join(part for part in ("\n".join(lines), table) if part)
+    facts_table = table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else ""
+    return "\n\n".join(part for part in ("\n".join(lines), facts_table) if part)
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -240,7 +249,7 @@ def _settings(manifest: Mapping[str, Any]) -> str:
     chosen = ("model", "task", "tokens", "optim", "budget", "evaluation", "seed")
     recipe = manifest["recipe"] or {}
     rows = [row for name in chosen if name in recipe for row in _flatten(recipe[name], name)]
-    return _table(("setting", "value"), rows) if rows else ""
+    return table(("setting", "value"), rows) if rows else ""
 
 
 def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -248,17 +257,17 @@ def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     for split, scores in manifest["scores"].items():
         for metric, score in scores.items():
             interval = "-"
-            if _is_number(score.get("low")) and _is_number(score.get("high")):
+            if is_number(score.get("low")) and is_number(score.get("high")):
                 interval = f"{score['low']:.4f} to {score['high']:.4f}"
-                if _is_number(score.get("confidence")):
+                if is_number(score.get("confidence")):
                     interval += f" ({100 * score['confidence']:g} %)"
-            value = f"{score['value']:.4f}" if _is_number(score.get("value")) else "-"
+            value = f"{score['value']:.4f}" if is_number(score.get("value")) else "-"
             rows.append((split, metric, value, interval, score.get("n", "-")))
     if not rows:
         return "None were computed."
     command = facts.evaluate_command or "hf-trainpipe evaluate PACKAGE"
     return (
-        f"{_table(('split', 'metric', 'value', 'interval', 'examples'), rows)}\n\n"
+        f"{table(('split', 'metric', 'value', 'interval', 'examples'), rows)}\n\n"
         f"Intervals are percentiles of a bootstrap over the examples. Computed by `{command}`."
     )
 
@@ -272,7 +281,7 @@ def _preprocessing(manifest: Mapping[str, Any]) -> str:
     length = f"at most {tokens['max_length']}" if tokens.get("max_length") else "at most the model's maximum"
     lines.append(f"\nTokens: {length}; longer texts: {tokens.get('overflow', 'truncate')}.")
     if manifest.get("splitter"):
-        lines.append(f"Plain texts are split into words by `{_cell(manifest['splitter'])}`.")
+        lines.append(f"Plain texts are split into words by `{cell(manifest['splitter'])}`.")
     return "\n".join(lines)
 
 
@@ -291,11 +300,12 @@ def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
 
 
 def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    lines = [_table(("", "version"), manifest["versions"].items())] if manifest["versions"] else []
+    lines = [table(("", "version"), manifest["versions"].items())] if manifest["versions"] else []
     if facts.hardware:
         lines.append(f"Hardware: {facts.hardware}.")
     if facts.seconds is not None:
-        lines.append(f"Training took {facts.seconds:.0f} s.")
+        attempts = f", in {facts.attempts} attempts" if facts.attempts > 1 else ""
+        lines.append(f"Training and final scoring took {facts.seconds:.0f} s{attempts}.")
     return "\n\n".join(lines)
 
 

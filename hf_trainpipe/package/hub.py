@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.package import layout
+from hf_trainpipe.package.deliver import AUTO_TAG, deliver
+from hf_trainpipe.package.outbox import Entry, Outbox
+from hf_trainpipe.package.retry import Patience
 from hf_trainpipe.package.scan import scan_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from huggingface_hub import HfApi
+__all__ = ["RECORDED", "enqueue", "push", "refuse_secrets", "retry", "shown"]
 
-__all__ = ["push"]
-
-_T = TypeVar("_T")
-_TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
-_LONGEST_WAIT_S = 60.0
 _LISTED_FINDINGS = 10
+RECORDED = ("repo", "state", "revision", "commit", "url", "tag", "private", "bytes")
+"""What result.json keeps of :func:`shown`."""
 
 
 def push(
@@ -32,81 +30,166 @@ def push(
     *,
     private: bool = True,
     revision: str | None = None,
-    tag: str | None = None,
+    tag: str | None = AUTO_TAG,
+    pull_request: bool = False,
     message: str | None = None,
+    outbox: Outbox | None = None,
     attempts: int = 4,
     wait_s: float = 1.0,
 ) -> dict[str, Any]:
-    """Upload ``package`` (or the package of a run) to the repository ``repo`` in one commit, and check it.
+    """Put ``package`` (or the package of a run) into the outbox and upload it to ``repo``, whole and checked.
 
     The access token comes from the environment (``HF_TOKEN``) or from ``hf auth login``, nowhere else.
     Files of an earlier package that this one lacks are removed in the same commit; files that no package
-    holds (``.gitattributes``, images) stay as they are.
+    holds (``.gitattributes``, images) stay as they are, and so do hand-written sections of the card.
 
     Args:
         repo: ``user/name``; created if it does not exist.
         private: Whether a new repository is private. An existing public one is refused while this is true.
         revision: Branch to commit to, created if needed; None: ``main``.
-        tag: Tag to set on the commit once its files are verified.
+        tag: Tag to set on the commit once its files are verified; "auto": ``v1``, ``v2``, ...; None: no tag.
+        pull_request: Open a pull request with the files instead, and leave it to a person to merge it.
         message: The commit's first line.
+        outbox: Where it is written down; None: in the run of the package, or beside it.
         attempts: How often a step is tried when the Hub is busy or the connection breaks.
         wait_s: Seconds before the second try, doubled each time; a ``Retry-After`` header replaces it.
 
     Returns:
-        ``{"repo", "revision", "commit", "url", "files", "bytes", "removed", "left_out", "private", "tag"}``.
+        See :func:`shown`, and ``left_out``: files beside the package that no package holds.
 
     Raises:
         PackageError: if there is no package.
         PushError: if the package may not leave (secrets, changed or unverified files), or the upload failed;
-            ``fix`` then holds the command that tries again.
+            then it waits in the outbox, and ``fix`` holds the command that tries again.
+    """
+    layout.find_package(package)
+    outbox = outbox or Outbox.of(package)
+    with outbox.lock():
+        entry, left_out = enqueue(
+            package,
+            repo,
+            private=private,
+            revision=revision,
+            tag=tag,
+            pull_request=pull_request,
+            message=message,
+            outbox=outbox,
+        )
+        entry = deliver(outbox, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
+    return {**shown(entry), "left_out": left_out}
+
+
+def enqueue(
+    package: Path | str,
+    repo: str,
+    *,
+    outbox: Outbox,
+    private: bool = True,
+    revision: str | None = None,
+    tag: str | None = AUTO_TAG,
+    pull_request: bool = False,
+    message: str | None = None,
+    step: int | None = None,
+) -> tuple[Entry, list[str]]:
+    """Check a package and put its push into the outbox, whose lock the caller holds; nothing is sent.
+
+    Returns:
+        The entry, and the files beside the package that no package holds.
+
+    Raises:
+        PushError: the package may not leave.
     """
     path = layout.find_package(package)
-    retry = _retry_command(package, repo, private=private, revision=revision)
     names, left_out = _check_local(path)
+    entry = Entry(
+        id="",
+        kind="package",
+        repo=repo,
+        branch=revision or "main",
+        private=private,
+        tag=None if pull_request else tag,
+        pull_request=pull_request,
+        message=message or f"Package {layout.read_manifest(path)['name']}",
+        step=step,
+    )
+    return outbox.add(entry, {name: path / name for name in names}), left_out
 
-    from huggingface_hub import HfApi, constants
 
-    if constants.HF_HUB_OFFLINE:
-        raise PushError("HF_HUB_OFFLINE is set: nothing can be pushed.", fix=f"Unset it, then:\n{retry}")
-    api = HfApi()
+def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[dict[str, Any]]:
+    """Go on with every push of a run, or of a package, that did not come to its end.
 
-    def attempt(what: str, call: Callable[[], _T]) -> _T:
-        return _retrying(what, call, attempts=attempts, wait_s=wait_s, repo=repo, retry=retry)
+    Returns:
+        :func:`shown` of each; empty where nothing was left.
 
-    attempt("create the repository", lambda: api.create_repo(repo, private=private, exist_ok=True))
-    is_private = bool(attempt("read the repository", lambda: api.model_info(repo)).private)
-    if private and not is_private:
-        raise PushError(
-            f"{repo} exists and is public, and this push was asked to be private.",
-            fix="Push with --public (private=False) if everybody may see it, or name another repository.",
-            repo=repo,
-        )
-    if revision is not None and not revision.startswith("refs/"):
-        attempt("create the branch", lambda: api.create_branch(repo, branch=revision, exist_ok=True))
-    text = message or f"Package {layout.read_manifest(path)['name']}"
-    commit, url, removed = attempt("upload", lambda: _commit(api, repo, path, names, revision=revision, message=text))
-    attempt("verify the upload", lambda: _check_remote(api, repo, path, names, commit=commit, retry=retry))
-    if tag is not None:
-        attempt("set the tag", lambda: _set_tag(api, repo, tag, commit=commit))
+    Raises:
+        PushError: the first that failed again, after all were tried.
+    """
+    outbox = Outbox.of(path)
+    if not outbox.open_entries():
+        return []
+    done, failed = [], []
+    with outbox.lock():
+        for entry in outbox.open_entries():
+            try:
+                delivered = deliver(outbox, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
+                done.append(shown(delivered))
+            except PushError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
+    _record_result(outbox, done)
+    return done
+
+
+def _record_result(outbox: Outbox, done: list[dict[str, Any]]) -> None:
+    """The result.json of a complete run whose push had failed says now that it is done."""
+    place = outbox.path.parent / "result.json"
+    if not place.is_file():
+        return
+    result = json.loads(place.read_bytes())
+    pushed = result.get("push") or {}
+    final = [sent for sent in done if sent["repo"] == pushed.get("repo") and sent["step"] is None]
+    if pushed.get("state") == "failed" and final:
+        write_json(place, {**result, "push": {name: final[-1][name] for name in RECORDED}})
+
+
+def shown(entry: Entry) -> dict[str, Any]:
+    """What became of a push: repo, revision, commit, url, files, bytes, removed, private, tag, state, tries, step."""
     return {
-        "repo": repo,
-        "revision": revision or "main",
-        "commit": commit,
-        "url": url,
-        "files": names,
-        "bytes": sum((path / name).stat().st_size for name in names),
-        "removed": removed,
-        "left_out": left_out,
-        "private": is_private,
-        "tag": tag,
+        "repo": entry.repo,
+        "revision": entry.branch,
+        "state": entry.state,
+        "commit": entry.commit,
+        "url": entry.url,
+        "tag": entry.tag,
+        "private": entry.private,
+        "files": list(entry.files),
+        "bytes": sum(file.size for file in entry.files.values()),
+        "removed": list(entry.removed),
+        "tries": entry.tries,
+        "step": entry.step,
     }
 
 
-def _retry_command(package: Path | str, repo: str, *, private: bool, revision: str | None) -> str:
-    words = ["hf-trainpipe", "push", str(package), repo]
-    words += [] if private else ["--public"]
-    words += ["--revision", revision] if revision else []
-    return shlex.join(words)
+def refuse_secrets(path: Path, names: Iterable[str], *, what: str) -> None:
+    """Refuse to upload files that hold tokens, keys, values of secret variables or home paths.
+
+    Raises:
+        PushError: file and line of each, without the secret itself.
+    """
+    findings = scan_files(path, names)
+    if not findings:
+        return
+    listed = "; ".join(str(finding) for finding in findings[:_LISTED_FINDINGS])
+    more = len(findings) - _LISTED_FINDINGS
+    raise PushError(
+        f"Nothing was pushed, because the {what} holds what must not leave: {listed}"
+        f"{f'; and {more} more' if more > 0 else ''}.",
+        fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
+        file=findings[0].file,
+        line=findings[0].line,
+        findings=[str(finding) for finding in findings],
+    )
 
 
 def _check_local(path: Path) -> tuple[list[str], list[str]]:
@@ -123,147 +206,5 @@ def _check_local(path: Path) -> tuple[list[str], list[str]]:
         state = "was never verified" if not verified else "did not reproduce its recorded predictions"
         raise PushError(f"{path} {state}.", fix=f"Run `hf-trainpipe verify {path}` first.")
     names, left_out = layout.list_files(path)
-    if findings := scan_files(path, names):
-        listed = "; ".join(str(finding) for finding in findings[:_LISTED_FINDINGS])
-        more = len(findings) - _LISTED_FINDINGS
-        raise PushError(
-            f"Nothing was pushed, because the package holds what must not leave: {listed}"
-            f"{f'; and {more} more' if more > 0 else ''}.",
-            fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
-            file=findings[0].file,
-            line=findings[0].line,
-            findings=[str(finding) for finding in findings],
-        )
+    refuse_secrets(path, names, what="package")
     return names, left_out
-
-
-def _commit(
-    api: HfApi, repo: str, path: Path, names: list[str], *, revision: str | None, message: str
-) -> tuple[str, str, list[str]]:
-    """One commit that makes the repository hold exactly this package: ``(commit, url, removed names)``.
-
-    Safe to repeat: files that arrived before are skipped, and an unchanged repository gets no new commit.
-    """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    remote = [entry.path for entry in _remote_files(api, repo, revision)]
-    removed = [name for name in remote if layout.is_package_file(name) and name not in set(names)]
-    operations: list[Any] = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path / name)) for name in names]
-    operations += [CommitOperationDelete(path_in_repo=name, is_folder=False) for name in removed]
-    info = api.create_commit(repo, operations, commit_message=message, revision=revision)
-    return str(info.oid), str(info.commit_url), removed
-
-
-def _remote_files(api: HfApi, repo: str, revision: str | None) -> Iterator[Any]:
-    for entry in api.list_repo_tree(repo, recursive=True, revision=revision):
-        if hasattr(entry, "blob_id"):
-            yield entry
-
-
-def _check_remote(api: HfApi, repo: str, path: Path, names: list[str], *, commit: str, retry: str) -> None:
-    remote = {entry.path: entry for entry in _remote_files(api, repo, commit)}
-    problems = []
-    for name in names:
-        entry = remote.get(name)
-        if entry is None:
-            problems.append(f"{name} is missing")
-        elif entry.size != (path / name).stat().st_size:
-            problems.append(f"{name} has {entry.size} bytes instead of {(path / name).stat().st_size}")
-        elif entry.lfs is not None:
-            if entry.lfs.sha256 != layout.hash_file(path / name):
-                problems.append(f"{name} has another sha256")
-        elif entry.blob_id != _git_blob(path / name):
-            problems.append(f"{name} has another git hash")
-    if problems:
-        raise PushError(
-            f"The commit {commit[:12]} of {repo} differs from the package: {'; '.join(problems)}.",
-            fix=f"Push again:\n{retry}",
-            repo=repo,
-            commit=commit,
-            problems=problems,
-        )
-
-
-def _git_blob(path: Path) -> str:
-    """The object id that git gives a file: sha1 over ``blob SIZE\\0`` and its bytes."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def _set_tag(api: HfApi, repo: str, tag: str, *, commit: str) -> None:
-    api.create_tag(repo, tag=tag, revision=commit, exist_ok=True)
-    target = next((ref.target_commit for ref in api.list_repo_refs(repo).tags if ref.name == tag), None)
-    if target != commit:
-        raise PushError(
-            f"The tag {tag} of {repo} exists already and points to {str(target)[:12]}, not to {commit[:12]}.",
-            fix="The files are pushed and verified. Choose another tag, or delete that one on the Hub.",
-            repo=repo,
-            commit=commit,
-        )
-
-
-def _retrying(what: str, call: Callable[[], _T], *, attempts: int, wait_s: float, repo: str, retry: str) -> _T:
-    for number in range(1, attempts + 1):
-        try:
-            return call()
-        except PushError:
-            raise
-        except Exception as error:
-            status, wait = _status(error)
-            transient = status in _TRANSIENT_STATUS if status is not None else _is_connection(error)
-            if not transient and not _is_foreign(error):
-                raise
-            if not transient or number == attempts:
-                raise _explain(what, error, status, repo=repo, retry=retry, tries=number) from error
-            time.sleep(min(wait_s * 2 ** (number - 1) if wait is None else wait, _LONGEST_WAIT_S))
-    raise AssertionError("attempts is at least 1")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> tuple[int | None, float | None]:
-    """The HTTP status behind ``error``, and the seconds that the server asks to wait."""
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        if response is not None:
-            after = str(response.headers.get("Retry-After", ""))
-            return int(response.status_code), float(after) if after.isdigit() else None
-    return None, None
-
-
-def _is_connection(error: BaseException) -> bool:
-    names = {"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"}
-    return any(
-        isinstance(link, (ConnectionError, TimeoutError, json.JSONDecodeError))
-        or any(kind.__name__ in names for kind in type(link).__mro__)
-        for link in _chain(error)
-    )
-
-
-def _is_foreign(error: BaseException) -> bool:
-    """Whether the Hub's client refused something, rather than our own code failing."""
-    return isinstance(error, (OSError, ValueError, RuntimeError))
-
-
-def _explain(what: str, error: BaseException, status: int | None, *, repo: str, retry: str, tries: int) -> PushError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    found = f"the Hub answered {status}" if status is not None else reason
-    times = f" after {tries} tries" if tries > 1 else ""
-    first = {
-        401: "Log in with `hf auth login`, or set HF_TOKEN to a token that may write.",
-        403: f"The token may not write to {repo}: use one with write access, or a repository of your own.",
-        404: f"{repo} is not visible to this token: use one with write access, or a repository of your own.",
-    }.get(status or 0, "Everything before the push is done and kept.")
-    return PushError(
-        f"Could not {what} at {repo}{times}: {found}.",
-        fix=f"{first} This command tries again:\n{retry}",
-        repo=repo,
-        status=status,
-        reason=reason,
-    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Finding", "scan_files", "scan_text"]
+__all__ = ["Finding", "scan_files", "scan_text", "scrub"]
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 8
@@ -91,6 +91,21 @@ def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = N
     }
     findings = [Finding(file, line, kind) for line, _, kind in sorted(found)]
     return list(dict.fromkeys(findings))
+
+
+def scrub(text: str, *, environment: Mapping[str, str] | None = None) -> str:
+    """``text`` with ``***`` in place of every token and key, and of the values of secret variables.
+
+    >>> scrub("answered by AKIAABCDEFGHIJKLMNOP: no", environment={})
+    'answered by ***: no'
+    """
+    secrets = _secret_values(os.environ if environment is None else environment).values()
+    for value in sorted(secrets, key=len, reverse=True):
+        text = text.replace(value, "***").replace(json.dumps(value)[1:-1], "***")
+    for kind, pattern in _PATTERNS:
+        if kind != "a home path":
+            text = pattern.sub("***", text)
+    return text
 
 
 def _readable(path: Path) -> str:

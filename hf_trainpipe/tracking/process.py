@@ -29,7 +29,7 @@ from hf_trainpipe.tracking.feeder import Feeder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Scrubber", "lock_of", "main"]
+__all__ = ["End", "Scrubber", "lock_of", "main", "messages"]
 
 SECRET_ENDINGS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 NOTHING_LEFT, SOMETHING_LEFT = 0, 3
@@ -70,8 +70,8 @@ def lock_of(directory: Path) -> FileLock:
     return FileLock(tracking_folder(directory) / "follower.lock")
 
 
-class _End:
-    """Knows when to end: the trainer asked, the trainer is gone, or SIGTERM."""
+class End:
+    """Knows when a process beside the trainer is to end: the trainer asked, the trainer is gone, or SIGTERM."""
 
     def __init__(self, parent: int) -> None:
         self.event = threading.Event()
@@ -88,7 +88,7 @@ class _End:
         if self._stdin:
             ready, _, _ = select.select([0], [], [], seconds)
             if ready:
-                os.read(0, 4096)  # a request to end, or the closed pipe: both mean the end
+                self._read()  # a request to end, or the closed pipe: both mean the end
                 self._stdin = False
                 self.event.set()
         else:
@@ -96,6 +96,9 @@ class _End:
         if os.getppid() != self._parent:
             self.event.set()
         return self.event.is_set()
+
+    def _read(self) -> bytes:
+        return os.read(0, 4096)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,9 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.suppress(OSError):
         os.nice(10)
     scrubber = Scrubber(sys.stderr)
-    say = _messages(scrubber)
+    say = messages(scrubber)
     sys.stdout = sys.stderr = scrubber
-    end = _End(options.parent)
+    end = End(options.parent)
     os.chdir(options.directory)
 
     def log(text: str) -> None:
@@ -154,7 +157,7 @@ def _guarded(feeder: Feeder, ending: threading.Event, poll_s: float, log: Callab
         raise
 
 
-def _messages(scrubber: Scrubber) -> Callable[[str], None]:
+def messages(scrubber: Scrubber) -> Callable[[str], None]:
     """Take standard output for messages; whatever else is printed goes to the log."""
     channel = os.dup(1)
     os.set_blocking(channel, False)

@@ -1,8 +1,8 @@
 """A local stand-in for the Hugging Face Hub that the real client talks to, unmodified.
 
 It speaks what a push and a download of a model need: create, validate-yaml, preupload, LFS batch, PUT and
-verify, commit (ndjson), tree, revision, resolve, refs, branches, tags, whoami. Faults can be injected. Point a
-process at it with HF_ENDPOINT and HF_HUB_DISABLE_XET=1, set before huggingface_hub is imported.
+verify, commit (ndjson, with a parent), tree (in pages), revision, resolve (whole or by range), refs, branches,
+tags, pull requests and their merge, whoami. Faults can be injected. Point a process at it with HF_ENDPOINT and HF_HUB_DISABLE_XET=1, set before huggingface_hub is imported.
 """
 
 from __future__ import annotations
@@ -18,29 +18,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TOKEN = "hf_" + "t" * 34
 _REGULAR_LIMIT = 5 << 20
+_PAGE = 10
 
 
 @dataclass
 class Fault:
-    """Something that goes wrong with the next ``times`` requests that match.
+    """Something that goes wrong with the next ``times`` requests that match, after ``after`` that go well.
 
-    ``cut`` closes the connection before the request is served, ``lose`` after it (the answer is lost).
+    ``cut`` closes the connection before the request is served, ``half`` in the middle of its body, ``lose``
+    after it (the answer is lost). ``hold`` sets ``reached`` and answers nothing until the client is gone: a test
+    kills it meanwhile.
     """
 
     method: str
     path: str
     """A regular expression, searched for in the path."""
-    kind: Literal["status", "cut", "lose"] = "status"
+    kind: Literal["status", "cut", "half", "lose", "hold"] = "status"
     status: int = 503
     headers: Mapping[str, str] = field(default_factory=dict)
     times: int = 1
+    after: int = 0
+    reached: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -77,6 +82,13 @@ class Repository:
     messages: list[str] = field(default_factory=list)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    requests: list[PullRequest] = field(default_factory=list)
+    """Pull requests; the head of each is ``branches["refs/pr/N"]``."""
+
+    @property
+    def visible(self) -> list[str]:
+        """Branches that people look at: neither those of pull requests nor those that a push uploads to."""
+        return [name for name in self.branches if not name.startswith(("refs/pr/", "incoming-"))]
 
     def commit(self, branch: str, files: dict[str, Blob], message: str) -> str:
         listing = json.dumps([len(self.commits), message, sorted((name, blob.oid) for name, blob in files.items())])
@@ -90,6 +102,16 @@ class Repository:
         return (
             self.branches.get(revision) or self.tags.get(revision) or (revision if revision in self.commits else None)
         )
+
+
+@dataclass
+class PullRequest:
+    num: int
+    title: str
+    base: str
+    """The commit of main that it was opened upon."""
+    status: str = "draft"
+    merged: str | None = None
 
 
 class HttpError(Exception):
@@ -127,6 +149,13 @@ class Hub:
             ("POST", rf"/api/models/{name}/preupload/(?P<revision>[^/]+)", self.preupload),
             ("POST", rf"/api/models/{name}/commit/(?P<revision>[^/]+)", self.commit),
             ("POST", rf"/api/models/{name}/branch/(?P<branch>[^/]+)", self.branch),
+            ("DELETE", rf"/api/models/{name}/branch/(?P<branch>[^/]+)", self.delete_branch),
+            ("DELETE", rf"/api/models/{name}/tag/(?P<tag>[^/]+)", self.delete_tag),
+            ("GET", rf"/api/models/{name}/discussions", self.discussions),
+            ("POST", rf"/api/models/{name}/discussions", self.open_request),
+            ("GET", rf"/api/models/{name}/discussions/(?P<num>\d+)", self.discussion),
+            ("POST", rf"/api/models/{name}/discussions/(?P<num>\d+)/status", self.change_status),
+            ("POST", rf"/api/models/{name}/discussions/(?P<num>\d+)/merge", self.merge_request),
             ("POST", rf"/api/models/{name}/tag/(?P<revision>[^/]+)", self.tag),
             ("GET", rf"/api/models/{name}/refs", self.refs),
             ("GET", rf"/api/models/{name}/tree/(?P<revision>[^/]+)", self.tree),
@@ -144,6 +173,9 @@ class Hub:
             self.requests.append((method, path))
             for fault in self.faults:
                 if fault.times > 0 and fault.method == method and re.search(fault.path, path):
+                    if fault.after > 0:
+                        fault.after -= 1
+                        continue
                     fault.times -= 1
                     return fault
         return None
@@ -156,14 +188,14 @@ class Hub:
                 if not path.startswith("/lfs/"):  # signed addresses carry no token
                     self.authorize(method, arguments.get("repo"), headers)
                 with self.lock:
-                    return call(body=body, query=parse_qs(query), **arguments)
+                    return call(body=body, query=parse_qs(query), headers=headers, **arguments)
         raise HttpError(404, f"no route {method} {path}")
 
     def authorize(self, method: str, repo: str | None, headers: Mapping[str, str]) -> None:
         if headers.get("Authorization") == f"Bearer {TOKEN}":
             return
         known = self.repositories.get(repo or "")
-        if headers.get("Authorization") or method == "POST" or known is None or known.private:
+        if headers.get("Authorization") or method in ("POST", "DELETE") or known is None or known.private:
             raise HttpError(401, "Invalid username or password.")
 
     def repository(self, repo: str) -> Repository:
@@ -248,6 +280,8 @@ class Hub:
             key, value = item["key"], item["value"]
             if key == "header":
                 message = value["summary"]
+                if value.get("parentCommit", repository.branches[revision]) != repository.branches[revision]:
+                    raise HttpError(412, "A commit has happened since. Please refresh and try again.")
             elif key == "file":
                 files[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
             elif key == "lfsFile":
@@ -270,6 +304,77 @@ class Hub:
         repository.branches[branch] = self.files(repo, start)[0]
         return _json({})
 
+    def delete_branch(self, *, repo: str, branch: str, **_: Any) -> Answer:
+        if branch == "main":
+            raise HttpError(403, "main cannot be deleted")
+        if self.repository(repo).branches.pop(branch, None) is None:
+            raise HttpError(404, f"Invalid rev id: {branch}", "RevisionNotFound")
+        return _json({})
+
+    def delete_tag(self, *, repo: str, tag: str, **_: Any) -> Answer:
+        if self.repository(repo).tags.pop(tag, None) is None:
+            raise HttpError(404, f"Invalid rev id: {tag}", "RevisionNotFound")
+        return _json({})
+
+    def _shown(self, repo: str, request: PullRequest) -> dict[str, Any]:
+        return {
+            "num": request.num,
+            "title": request.title,
+            "author": {"name": "user"},
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "status": request.status,
+            "repo": {"name": repo, "type": "model"},
+            "isPullRequest": True,
+            "changes": {"base": "refs/heads/main", "mergeCommitId": request.merged},
+            "filesWithConflicts": [],
+            "events": [],
+        }
+
+    def discussions(self, *, repo: str, query: Mapping[str, list[str]], **_: Any) -> Answer:
+        """Two a page."""
+        found, start = self.repository(repo).requests, 2 * int(query.get("p", ["0"])[0])
+        shown = [self._shown(repo, request) for request in found[start : start + 2]]
+        return _json({"discussions": shown, "count": len(found), "start": start})
+
+    def open_request(self, *, repo: str, body: bytes, **_: Any) -> Answer:
+        repository, asked = self.repository(repo), json.loads(body)
+        if not asked["pullRequest"]:
+            raise HttpError(400, "the stand-in has pull requests only")
+        request = PullRequest(len(repository.requests) + 1, asked["title"], repository.branches["main"])
+        repository.requests.append(request)
+        repository.branches[f"refs/pr/{request.num}"] = request.base
+        return _json({"num": request.num, "pullRequest": True})
+
+    def request(self, repo: str, num: str) -> PullRequest:
+        requests = self.repository(repo).requests
+        if int(num) > len(requests):
+            raise HttpError(404, "Discussion not found")
+        return requests[int(num) - 1]
+
+    def discussion(self, *, repo: str, num: str, **_: Any) -> Answer:
+        return _json(self._shown(repo, self.request(repo, num)))
+
+    def change_status(self, *, repo: str, num: str, body: bytes, **_: Any) -> Answer:
+        request = self.request(repo, num)
+        request.status = json.loads(body)["status"]
+        event = {"id": f"{int(num):015x}", "type": "status-change", "createdAt": "2026-01-01T00:00:00.000Z"}
+        return _json({"newStatus": {**event, "author": {"name": "user"}, "data": {"status": request.status}}})
+
+    def merge_request(self, *, repo: str, num: str, **_: Any) -> Answer:
+        """What the request changed, on top of main as it is now."""
+        repository, request = self.repository(repo), self.request(repo, num)
+        if request.status != "open":
+            raise HttpError(403, f"This pull request is {request.status}")
+        before = repository.commits[request.base]
+        after = repository.commits[repository.branches[f"refs/pr/{num}"]]
+        files = dict(repository.commits[repository.branches["main"]])
+        files |= {path: blob for path, blob in after.items() if before.get(path) != blob}
+        for path in before.keys() - after.keys():
+            files.pop(path, None)
+        request.merged = repository.commit("main", files, f"{request.title} (#{num})")
+        request.status = "merged"
+        return _json({})
+
     def tag(self, *, repo: str, revision: str, body: bytes, **_: Any) -> Answer:
         repository, tag = self.repository(repo), json.loads(body)["tag"]
         if tag in repository.tags:
@@ -277,24 +382,39 @@ class Hub:
         repository.tags[tag] = self.files(repo, revision)[0]
         return _json({})
 
-    def refs(self, *, repo: str, **_: Any) -> Answer:
+    def refs(self, *, repo: str, query: Mapping[str, list[str]], **_: Any) -> Answer:
         repository = self.repository(repo)
         branches = [
             {"name": name, "ref": f"refs/heads/{name}", "targetCommit": oid}
             for name, oid in repository.branches.items()
+            if not name.startswith("refs/")
         ]
         tags = [
             {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid} for name, oid in repository.tags.items()
         ]
-        return _json({"branches": branches, "tags": tags, "converts": []})
+        answer = {"branches": branches, "tags": tags, "converts": []}
+        if "include_prs" in query:
+            answer["pullRequests"] = [
+                {"name": name, "ref": name, "targetCommit": oid}
+                for name, oid in repository.branches.items()
+                if name.startswith("refs/pr/")
+            ]
+        return _json(answer)
 
-    def tree(self, *, repo: str, revision: str, **_: Any) -> Answer:
+    def tree(self, *, repo: str, revision: str, query: Mapping[str, list[str]], **_: Any) -> Answer:
+        """Ten entries a page, the next one in a Link header."""
         _oid, files = self.files(repo, revision)
         folders = sorted({name.rpartition("/")[0] for name in files if "/" in name})
         entries = [
             {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest()} for name in folders
         ]
-        return _json(entries + [blob.entry(name) for name, blob in sorted(files.items())])
+        entries += [blob.entry(name) for name, blob in sorted(files.items())]
+        start = int(query.get("cursor", ["0"])[0])
+        answer = _json(entries[start : start + _PAGE])
+        if start + _PAGE < len(entries):
+            place = f"{self.url}/api/models/{repo}/tree/{quote(revision, safe='')}"
+            answer.headers["Link"] = f'<{place}?recursive=true&cursor={start + _PAGE}>; rel="next"'
+        return answer
 
     def info(self, *, repo: str, revision: str = "main", **_: Any) -> Answer:
         oid, files = self.files(repo, revision)
@@ -302,15 +422,19 @@ class Hub:
         private = self.repositories[repo].private
         return _json({"id": repo, "modelId": repo, "sha": oid, "private": private, "tags": [], "siblings": siblings})
 
-    def resolve(self, *, repo: str, revision: str, path: str, **_: Any) -> Answer:
+    def resolve(self, *, repo: str, revision: str, path: str, headers: Mapping[str, str], **_: Any) -> Answer:
         oid, files = self.files(repo, revision)
         if path not in files:
             raise HttpError(404, "Entry not found", "EntryNotFound")
         blob = files[path]
-        headers = {"X-Repo-Commit": oid, "ETag": f'"{blob.oid}"', "Content-Type": "application/octet-stream"}
+        told = {"X-Repo-Commit": oid, "ETag": f'"{blob.oid}"', "Content-Type": "application/octet-stream"}
         if blob.lfs:
-            headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
-        return Answer(blob.content, 200, headers)
+            told |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
+        if match := re.fullmatch(r"bytes=(\d+)-", headers.get("Range") or ""):  # a download that goes on
+            start, end = int(match[1]), len(blob.content)
+            told["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+            return Answer(blob.content[start:], 206, told)
+        return Answer(blob.content, 200, told)
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -342,7 +466,16 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if fault is not None and fault.kind == "cut":
                 self._cut()
                 return
+            if fault is not None and fault.kind == "half":
+                self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+                self._cut()
+                return
             body = self._body()
+            if fault is not None and fault.kind == "hold":
+                fault.reached.set()
+                self.rfile.read(1)  # returns when the client is gone
+                self.close_connection = True
+                return
             if fault is not None and fault.kind == "status":
                 answer = _json({"error": "injected"}, fault.status)
                 answer.headers |= fault.headers
@@ -364,7 +497,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(answer.content)
 
-        do_GET = do_HEAD = do_POST = do_PUT = _serve
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
     return Handler
 

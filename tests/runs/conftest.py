@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = '''
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 from hf_trainpipe import (
@@ -31,12 +32,17 @@ from hf_trainpipe import (
 
 @dataclass(frozen=True)
 class Mortal(TextClassification):
-    """A task that kills its process in the micro-batch that KILL_AT numbers, on rank KILL_RANK."""
+    """A task that kills its process in the micro-batch that KILL_AT numbers, on rank KILL_RANK.
+
+    In the one that WAIT_AT numbers it waits until the file WAIT_FOR is there.
+    """
 
     def loss_sum(self, model, batch):
         count = int(os.environ.get("COUNTED", "0")) + 1
         os.environ["COUNTED"] = str(count)
         rank = os.environ.get("RANK", "0")
+        while str(count) == os.environ.get("WAIT_AT") and not os.path.exists(os.environ["WAIT_FOR"]):
+            time.sleep(0.05)
         if str(count) == os.environ.get("KILL_AT") and rank == os.environ.get("KILL_RANK", "0"):
             os.kill(os.getpid(), getattr(signal, os.environ.get("KILL_WITH", "SIGKILL")))
         return super().loss_sum(model, batch)
@@ -143,6 +149,16 @@ class Workshop:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """``train`` of a recipe, to be looked at or killed while it runs."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def train(self, *arguments: str, ranks: int = 1, **environment: str) -> Done:
         """``train`` of a recipe, plainly on one rank, under ``accelerate launch`` on several."""

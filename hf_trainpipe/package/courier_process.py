@@ -1,0 +1,225 @@
+"""The process that pushes while a run trains: ``python -m hf_trainpipe.package.courier_process RUN --parent PID``.
+
+It looks at the checkpoints that appear in the run's directory: the newest is mirrored, the best (or each) becomes
+a package that is pushed. Where it cannot keep up, the newest wins. A push that fails is tried again later, less
+and less often. When the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends;
+when the run is complete the trainer says "stop" and pushes the rest itself.
+
+Lines for the person go to the pipe that was its standard output; everything else to outbox/courier.log, without
+the secrets of the environment. It writes into the outbox only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from hf_trainpipe.checkpoint import Checkpoint
+from hf_trainpipe.checkpoint import manifest as manifests
+from hf_trainpipe.checkpoint.manifest import Broken, folder_name
+from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.package.courier import SPEC
+from hf_trainpipe.package.deliver import deliver
+from hf_trainpipe.package.hub import enqueue
+from hf_trainpipe.package.interim import write_interim
+from hf_trainpipe.package.mirror import enqueue_checkpoint
+from hf_trainpipe.package.outbox import OUTBOX, Outbox
+from hf_trainpipe.package.retry import Patience
+from hf_trainpipe.package.scan import scrub
+from hf_trainpipe.tracking.process import End, Scrubber, messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["main"]
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 600.0
+
+
+class _Courier:
+    """What was pushed, and what is next."""
+
+    def __init__(self, run: Path, spec: dict[str, Any], *, say: Callable[[str], None]) -> None:
+        self.run = run
+        self.spec = spec
+        self.say = say
+        self.outbox = Outbox(run / OUTBOX, owner=run)
+        self.seen: int | None = None
+        """The newest checkpoint that was looked at."""
+        self.best: int | None = None
+        """The step of the best model that was put into the outbox."""
+        self.pause = 0.0
+        self.not_before = 0.0
+        self._said: set[str] = set()
+
+    def look(self, *, last: bool = False) -> None:
+        """Put what is new into the outbox, and push what waits there. ``last``: now, or by somebody else later."""
+        errors = self._attempt(self._enqueue)
+        if last or time.monotonic() >= self.not_before:
+            errors += self._attempt(self._deliver)
+            failed = any(entry.open for entry in self.outbox.entries())
+            self.pause = min(max(self.pause * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S) if failed else 0.0
+            self.not_before = time.monotonic() + self.pause
+        for error in errors:
+            if error.message not in self._said:
+                self._said.add(error.message)
+                self.say(f"warning: a push behind the training failed, the run goes on: {scrub(error.message)}")
+
+    def _attempt(self, action: Callable[[], list[TrainpipeError]]) -> list[TrainpipeError]:
+        try:
+            return action()
+        except TrainpipeError as error:
+            return [error]
+
+    def _enqueue(self) -> list[TrainpipeError]:
+        steps = [int(folder.name.removeprefix("step-")) for folder in (self.run / "checkpoints").glob("step-*")]
+        if not steps or max(steps) == self.seen:
+            return []
+        held = self._hold(max(steps))
+        if not held:
+            return []  # rotated away meanwhile: there is a newer one
+        self.seen = max(held)
+        errors = self._attempt(lambda: self._enqueue_checkpoints(held)) if self.spec["checkpoints"] else []
+        best = held[self.seen].manifest["best_step"]
+        step = {"best": best, "every_save": self.seen}.get(self.spec["when"])
+        if step is not None and step != self.best:
+            errors += self._attempt(lambda: self._enqueue_package(held[step]))
+            self.best = step
+        return errors
+
+    def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> list[TrainpipeError]:
+        paths = {number: checkpoint.path for number, checkpoint in held.items()}
+        repo, private, work = self.spec["repo"], self.spec["private"], self.outbox.path / "mirror"
+        with self.outbox.lock():
+            enqueue_checkpoint(self.run, paths, self.outbox, repo=repo, private=private, work=work)
+        return []
+
+    def _enqueue_package(self, checkpoint: Checkpoint) -> list[TrainpipeError]:
+        package = write_interim(
+            self.outbox.path / "template",
+            checkpoint,
+            self.outbox.path / "interim",
+            facts=self.spec["facts"],
+            run=self.run,
+            select=self.spec["select"],
+        )
+        with self.outbox.lock():
+            enqueue(
+                package,
+                self.spec["repo"],
+                private=self.spec["private"],
+                tag=None,
+                message=f"Step {checkpoint.step}, still training",
+                step=checkpoint.step,
+                outbox=self.outbox,
+            )
+        return []
+
+    def _deliver(self) -> list[TrainpipeError]:
+        errors: list[TrainpipeError] = []
+        for entry in self.outbox.open_entries():
+            try:
+                with self.outbox.lock():
+                    done = deliver(self.outbox, entry, patience=Patience())
+            except TrainpipeError as error:
+                errors.append(error)
+                continue
+            what = "the checkpoint" if entry.kind == "checkpoint" else "the model"
+            self.say(f"pushed {what} of step {entry.step} to {entry.repo} ({str(done.commit)[:12]})")
+        return errors
+
+    def _hold(self, step: int) -> dict[int, Checkpoint]:
+        """A checkpoint, and the best that it names, held by links: the run may rotate them away meanwhile."""
+        place = self.outbox.path / "held"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        newest = _link(self.run / "checkpoints" / folder_name(step), place)
+        if newest is None:
+            return {}
+        best = newest.manifest["best_step"]
+        other = newest if best in (None, step) else _link(self.run / "checkpoints" / folder_name(best), place)
+        return {} if other is None else {newest.step: newest, other.step: other}
+
+
+def _link(folder: Path, place: Path) -> Checkpoint | None:
+    """A checkpoint as links of its files, verified; None where it is gone or damaged."""
+    target = place / folder.name
+    try:
+        shutil.copytree(folder, target, copy_function=_hard_link)
+        return Checkpoint(target, manifests.verify(target, run_uid=None))
+    except (OSError, shutil.Error, Broken, TrainpipeError):
+        return None
+
+
+def _hard_link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Look after the pushes of a run until its trainer ends."""
+    parser = argparse.ArgumentParser(prog="python -m hf_trainpipe.package.courier_process", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the trainer")
+    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks at the checkpoints")
+    options = parser.parse_args(arguments)
+
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    scrubber = Scrubber(sys.stderr)
+    say = messages(scrubber)
+    sys.stdout = sys.stderr = scrubber
+    end = _Ending(options.parent)
+    outbox = options.run / OUTBOX
+    held = FileLock(outbox / "courier.lock")
+    while True:
+        try:
+            held.acquire(timeout=0)
+            break
+        except Timeout:  # the one of the attempt before still pushes
+            if end.wait(0.5):
+                return 0
+    courier = _Courier(options.run, json.loads((outbox / SPEC).read_bytes()), say=say)
+    while not end.wait(options.poll):
+        if (options.run / "run.json").exists():
+            courier.look()
+    if not end.told_to_stop and (options.run / "run.json").exists():
+        courier.look(last=True)
+    for name in ("held", "mirror", "interim"):
+        shutil.rmtree(outbox / name, ignore_errors=True)
+    held.release()
+    return 0
+
+
+class _Ending(End):
+    """Tells the end of a complete run ("stop") from one that was interrupted (the pipe is closed)."""
+
+    told_to_stop = False
+
+    def _read(self) -> bytes:
+        told = super()._read()
+        self.told_to_stop = told.startswith(b"stop")
+        return told
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
