@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe import garbage
 from hf_trainpipe.export import export
 from hf_trainpipe.loop import train
 from hf_trainpipe.opening import open_run, validate
@@ -73,6 +74,7 @@ def execute(
             run.console.say(f"{run.folder.path}: this run is complete; --resume never starts it over")
             return publish(recipe, run.earlier) if run.ranks.is_main else run.earlier
         run.load_model()
+        garbage.resume()
         with Progress(run) as progress, Publishing(run, progress, source=source, active=not package_only):
             progress.restore()
             with StopSignals(rehearsal) as run.signals:

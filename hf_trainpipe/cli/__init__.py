@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from hf_trainpipe import garbage
 from hf_trainpipe.errors import EXIT_FILE
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
-    code = _guarded(action)
+    garbage.postpone()
+    try:
+        code = _guarded(action)
+    finally:
+        garbage.resume()
     if (file := os.environ.get(EXIT_FILE)) and os.environ.get("LOCAL_RANK", "0") == "0":  # one a launcher
         with open(file, "w") as stream:
             stream.write(str(code))
