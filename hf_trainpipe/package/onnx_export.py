@@ -64,9 +64,12 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     sample["attention_mask"][1, 7:] = 0
     if takes_types:
         sample["token_type_ids"] = torch.zeros_like(ids)
+    attention = model.config._attn_implementation
     try:
         with _silence():
-            exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic=True, ort_fusions="cpu"))
+            # Plain products and softmax: sdpa's graph also guards rows that see nothing, which no text has.
+            model.set_attn_implementation("eager")
+            exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic=True))
             program: Any = exported.program
             size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
             beside = f"{path.name}.data" if size > _LARGEST_FILE else None
@@ -78,6 +81,8 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
             fix="Serve it with torch; the package is as it was.",
             exit_code=2,
         ) from error
+    finally:
+        model.set_attn_implementation(attention)
 
 
 def quantize(source: Path, target: Path) -> None:
