@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PACKAGE_VERBS"]
 
+BACKENDS = ("torch", "onnx", "onnx-int8")
+
 
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
     parser.add_argument("--allow-code", action="store_true", help="load classes of the recipe file in the package")
+    parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +46,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         device=arguments.device,
         allow_code=arguments.allow_code,
+        backend=arguments.backend,
     )
     print_result(result, as_json=arguments.json)
     return 0
@@ -84,7 +88,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     params = {}
     for pair in arguments.param:
         name, equals, text = pair.partition("=")
-        if not (equals and name.isidentifier()) or name in ("format", "device", "allow_code"):
+        if not (equals and name.isidentifier()) or name in ("format", "device", "allow_code", "backend"):
             raise UsageError(f"--param: expected NAME=VALUE, found {pair!r}.", fix="Write --param top_k=3.")
         try:
             params[name] = json.loads(text)
@@ -99,6 +103,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         format=arguments.format,
         device=arguments.device,
         allow_code=arguments.allow_code,
+        backend=arguments.backend,
         **params,
     )
     print(f"{count} predictions written to {arguments.output}", file=sys.stderr)
@@ -106,30 +111,58 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _package_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("path", metavar="RUN|PACKAGE", help="a run's folder; with --onnx a package too")
     parser.add_argument("--recipe", metavar="R", help="needed where the recipe file has classes of its own")
+    parser.add_argument("--onnx", action="store_true", help="add a model for ONNX Runtime on CPUs, behind a gate")
+    parser.add_argument("--int8", action="store_true", help="with --onnx: one in int8 too, if it scores as well")
+    parser.add_argument("--backend", choices=BACKENDS, help="with --onnx: what the handler runs by default; torch")
     parser.add_argument("--json", action="store_true")
 
 
 def _package(arguments: argparse.Namespace) -> int:
-    run = existing(arguments.run, "run")
-    recipe, source = _recipe_of(run, arguments.recipe)
-    from hf_trainpipe.driver import repackage
+    path = existing(arguments.path, "run or package")
+    if (arguments.int8 or arguments.backend) and not arguments.onnx:
+        raise UsageError("--int8 and --backend go with --onnx.", fix="Write --onnx --int8.")
+    is_run = (path / "run.json").is_file()
+    result: dict[str, object] = {"package": str(path)}
+    recipe = None
+    if is_run or not arguments.onnx:
+        from hf_trainpipe.driver import repackage
 
-    print_result({"package": str(repackage(run, recipe=recipe, source=source))}, as_json=arguments.json)
+        recipe, source = _recipe_of(path, arguments.recipe)
+        if arguments.onnx:
+            from hf_trainpipe.package.onnx_export import require
+
+            require()  # before a minute is spent
+        result = {"package": str(repackage(path, recipe=recipe, source=source))}
+    elif arguments.int8:
+        recipe, _ = _recipe_of(path, arguments.recipe)
+    if arguments.onnx:
+        from hf_trainpipe.package.onnx import add
+
+        result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
+    print_result(result, as_json=arguments.json)
     return 0
 
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--recorded", metavar="F", help="recorded predictions; those of the run around the package")
+    parser.add_argument("--clean", action="store_true", help="in a new environment of its requirements.txt alone")
+    parser.add_argument("--environment", metavar="FOLDER", help="with --clean: keep the environment here")
     parser.add_argument("--json", action="store_true")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     package = existing(arguments.package, "package")
-    from hf_trainpipe.package.verify import verify
+    if arguments.environment and not arguments.clean:
+        raise UsageError("--environment goes with --clean.", fix="Write --clean --environment FOLDER.")
+    from hf_trainpipe.package.verify import verify, verify_clean
 
-    result = verify(package)
+    if arguments.clean:
+        result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment)
+    else:
+        result = verify(package, recorded=arguments.recorded)
     print_result(result, as_json=arguments.json)
     return 0 if result.get("passed", True) else PackageError.exit_code
 
@@ -214,18 +247,28 @@ def _push(arguments: argparse.Namespace) -> int:
 PACKAGE_VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "score a run or a package",
-        "RUN|PACKAGE [--recipe R] [--split validation|test] [--device D] [--allow-code] [--json]",
+        "RUN|PACKAGE [--recipe R] [--split validation|test] [--device D] [--backend B] [--allow-code] [--json]",
         _evaluate_arguments,
         _evaluate,
     ),
     "predict": Verb(
         "answer the texts of a file",
-        "PACKAGE --input F --output F [--format F] [--param NAME=VALUE ...] [--device D] [--allow-code]",
+        "PACKAGE --input F --output F [--format F] [--param NAME=VALUE ...] [--device D] [--backend B] [--allow-code]",
         _predict_arguments,
         _predict,
     ),
-    "package": Verb("write the package of a run again", "RUN [--recipe R] [--json]", _package_arguments, _package),
-    "verify": Verb("check that a package reproduces its predictions", "PACKAGE [--json]", _verify_arguments, _verify),
+    "package": Verb(
+        "write the package of a run again; add ONNX models",
+        "RUN|PACKAGE [--recipe R] [--onnx [--int8] [--backend B]] [--json]",
+        _package_arguments,
+        _package,
+    ),
+    "verify": Verb(
+        "check that a package reproduces its predictions",
+        "PACKAGE [--recorded F] [--clean [--environment FOLDER]] [--json]",
+        _verify_arguments,
+        _verify,
+    ),
     "serve": Verb(
         "answer over HTTP, with a page to try it",
         "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--deadline S] [--batch-tokens N] [--access-log]\n"

@@ -25,6 +25,7 @@ __all__ = [
     "is_package_file",
     "list_files",
     "read_manifest",
+    "with_section",
     "write_json",
 ]
 
@@ -43,6 +44,7 @@ _ALLOWED = re.compile(
     | chat_template\.jinja
     | [A-Za-z_]\w*\.py
     | code/inference\.py | code/requirements\.txt
+    | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt
     | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
     """,
     re.VERBOSE,
@@ -149,6 +151,16 @@ def check_files(package: Path, manifest: Mapping[str, Any]) -> list[str]:
             expected = recorded[name]["sha256"][:12]
             problems.append(f"{name} has sha256 {facts['sha256'][:12]}, {expected} was recorded")
     return sorted(problems)
+
+
+def with_section(card: str, heading: str, text: str) -> str:
+    """A model card with the section ``heading`` (``## Title``) at its end, in place of an earlier one of that name.
+
+    >>> with_section("# A\\n\\n## B\\n\\nold\\n\\n## C\\n\\nc\\n", "## B", "new")
+    '# A\\n\\n## C\\n\\nc\\n\\n## B\\n\\nnew\\n'
+    """
+    rest = re.sub(rf"(?ms)^{re.escape(heading)}\n.*?(?=^## |\Z)", "", card).rstrip()
+    return f"{rest}\n\n{heading}\n\n{text.strip()}\n"
 
 
 def write_json(path: Path, content: Any) -> None:

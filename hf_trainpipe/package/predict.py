@@ -34,6 +34,7 @@ def predict_file(
     format: str | None = None,
     device: str | None = None,
     allow_code: bool = False,
+    backend: str | None = None,
     **params: Any,
 ) -> int:
     """Answer every input of a file with a package (or the package of a run).
@@ -68,7 +69,7 @@ def predict_file(
             )
         inputs = read_inputs(stream, format=kind, name=str(input))
         chunk = list(islice(inputs, _CHUNK))  # the first lines are read before the model is loaded
-        predictor = Predictor.load(find_package(package), device=device, allow_code=allow_code)
+        predictor = Predictor.load(find_package(package), device=device, allow_code=allow_code, backend=backend)
         count = 0
         with _written(output) as sink:
             while chunk:

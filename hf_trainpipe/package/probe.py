@@ -2,8 +2,8 @@
 
     python -I -B probe.py REQUEST.json ANSWER.json
 
-The request is ``{"package", "recorded": path or null, "allow_code"}``, the answer
-``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign"}``. This file imports the
+The request is ``{"package", "recorded": path or null, "allow_code", "backend": name or null}``, the answer
+``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``. This file imports the
 standard library and the package, nothing else: it also runs where hf_trainpipe is not installed.
 """
 
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_EXAMPLES: dict[str, list[Any]] = {
+EXAMPLES: dict[str, list[Any]] = {
     "text": ["A short text.", "Another one, a little longer than the first."],
     "pair": [{"text": "A short text.", "text_pair": "Another one."}],
     "words": ["A short text.", {"words": ["Another", "one", "."]}],
@@ -51,6 +51,13 @@ def difference(left: Any, right: Any) -> float:
     return 0.0 if left is None and right is None else math.inf
 
 
+def largest(value: Any) -> float:
+    """The largest absolute number in nested lists."""
+    if isinstance(value, list):
+        return max(map(largest, value), default=0.0)
+    return abs(value) if isinstance(value, (int, float)) else 0.0
+
+
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """Load the package and compare; see the module's docstring."""
     package = Path(request["package"])
@@ -59,13 +66,14 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, str(package))  # as Inference Endpoints does
     from handler import EndpointHandler  # type: ignore[import-not-found]
 
-    handler = EndpointHandler(str(package))
+    backend = request.get("backend")
+    handler = EndpointHandler(str(package), **({"backend": backend} if backend else {}))
     recorded: list[dict[str, Any]] = []
     if request["recorded"]:
         with open(request["recorded"], encoding="utf-8") as stream:
             recorded = [json.loads(line) for line in stream if line.strip()]
     manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
-    inputs = [line["input"] for line in recorded] or _EXAMPLES[manifest["inputs"]]
+    inputs = [line["input"] for line in recorded] or EXAMPLES[manifest["inputs"]]
     answers = handler({"inputs": inputs})
     predictor = getattr(handler, "_handler", handler).predictor
     gaps = [0.0]
@@ -81,6 +89,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         "answers": len(answers),
         "python": platform.python_version(),
         "foreign": "hf_trainpipe" in sys.modules,
+        "torch": "torch" in sys.modules,
     }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.decoding import Outputs
     from hf_trainpipe.runtime.predictor import Predictor
 
-__all__ = ["evaluate", "raw_inputs"]
+__all__ = ["evaluate", "raw_inputs", "score"]
 
 _CHUNK = 10_000
 """Inputs encoded at a time."""
@@ -37,6 +37,7 @@ def evaluate(
     split: str = "validation",
     device: str | None = None,
     allow_code: bool = False,
+    backend: str | None = None,
 ) -> dict[str, Any]:
     """Score the package ``package_dir`` (or the package of a run) on ``split`` of ``recipe.data``.
 
@@ -50,18 +51,24 @@ def evaluate(
         DataError: if the data cannot be read, or has no such split.
         PackageError: if there is no package, or its labels do not fit the task.
     """
+    from hf_trainpipe.runtime.predictor import Predictor
+
+    path = find_package(package_dir)
+    predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
+    return score(predictor, recipe=recipe, split=split, name=str(path))
+
+
+def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The package") -> dict[str, Any]:
+    """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
     from hf_trainpipe.data.prepare import columns_of
     from hf_trainpipe.data.targets import build_targets
     from hf_trainpipe.evaluation import scorable
-    from hf_trainpipe.runtime.predictor import Predictor
     from hf_trainpipe.tasks.base import Labels
 
-    path = find_package(package_dir)
-    predictor = Predictor.load(path, device=device, allow_code=allow_code)
     decoder = predictor.decoder
     if decoder.kind != recipe.task.decoder:
         raise PackageError(
-            f"{path} answers as {decoder.kind}, the recipe's task as {recipe.task.decoder}.",
+            f"{name} answers as {decoder.kind}, the recipe's task as {recipe.task.decoder}.",
             fix="Use the recipe that the package was trained with.",
             exit_code=_USERS_MISTAKE,
         )

@@ -15,7 +15,7 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
 
-__all__ = ["requirements", "versions", "write"]
+__all__ = ["copy_runtime", "replace_package", "requirements", "sync", "versions", "write"]
 
 _SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
 _HOME = re.compile(r"(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")
@@ -73,7 +73,7 @@ def write(
     temporary.mkdir()
     try:
         _save_model(temporary, model, tokenizer, labels=tuple(task_info["decoder"]["labels"]))
-        _copy_runtime(temporary)
+        copy_runtime(temporary)
         code = _copy_code(temporary, code_file)
         lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
         for folder in (temporary, temporary / "code"):  # SageMaker installs the one beside its entry point
@@ -102,8 +102,8 @@ def write(
         manifest["files"] = layout.hash_files(temporary)
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
-        _sync(temporary)
-        _replace(directory, temporary)
+        sync(temporary)
+        replace_package(directory, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
@@ -186,11 +186,13 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
         layout.write_json(path, {key: value for key, value in config.items() if key != "name_or_path"})
 
 
-def _copy_runtime(directory: Path) -> None:
+def copy_runtime(directory: Path) -> None:
+    """Put the installed runtime and the handler that finds it into a package, in place of what was there."""
     from hf_trainpipe import runtime
     from hf_trainpipe.runtime.handler import ROOT_HANDLER, SAGEMAKER_ENTRY
 
     source = Path(str(runtime.__file__)).parent
+    shutil.rmtree(directory / layout.RUNTIME, ignore_errors=True)
     for path in sorted(source.rglob("*.py")):
         target = directory / layout.RUNTIME / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +248,8 @@ def _refuse_strangers(directory: Path) -> None:
         )
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Flush the files and folders of a package to the disk."""
     for path in (*directory.rglob("*"), directory):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -270,7 +273,8 @@ def _clean_up(directory: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _replace(directory: Path, temporary: Path) -> None:
+def replace_package(directory: Path, temporary: Path) -> None:
+    """Put the package ``temporary`` in the place of ``directory``, beside it, so that one of them is always whole."""
     if directory.exists():
         os.rename(directory, _old(directory))
     os.rename(temporary, directory)

@@ -17,11 +17,20 @@ from .errors import InputError
 from .layout import Cut, Part, Template, assemble, cut_pairs, ends_of, own_words, ranges, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
-__all__ = ["Encoded", "Overflow", "OverflowPolicy", "TextEncoder", "features_of", "pad"]
+__all__ = [
+    "Encoded",
+    "Overflow",
+    "OverflowPolicy",
+    "TextEncoder",
+    "features_of",
+    "pad",
+    "pad_arrays",
+    "token_budget_batches",
+]
 
 OverflowPolicy = Literal["truncate", "window", "drop", "error"]
 Ints = npt.NDArray[np.int64]
@@ -311,14 +320,32 @@ def features_of(encoded: Encoded, examples: Sequence[int] | npt.NDArray[Any]) ->
     return ranges(low, high - low)
 
 
+def token_budget_batches(lengths: npt.NDArray[Any], *, max_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
+
+    A feature longer than that is a batch of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
 def pad(encoded: Encoded, feature_indices: Sequence[int] | npt.NDArray[Any], pad_id: int) -> dict[str, torch.Tensor]:
+    """A batch of features as tensors; see :func:`pad_arrays`."""
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in pad_arrays(encoded, feature_indices, pad_id).items()}
+
+
+def pad_arrays(encoded: Encoded, feature_indices: Sequence[int] | npt.NDArray[Any], pad_id: int) -> dict[str, Ints]:
     """A batch of features, padded on the right to the longest.
 
     Returns:
         ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where there are types; int64[B, L].
     """
-    import torch
-
     features = np.asarray(feature_indices, dtype=np.int64)
     begin = encoded.starts[features]
     lengths = encoded.starts[features + 1] - begin
@@ -331,4 +358,4 @@ def pad(encoded: Encoded, feature_indices: Sequence[int] | npt.NDArray[Any], pad
         types_BL = np.zeros_like(ids_BL)
         types_BL[is_token_BL] = encoded.types[source]
         batch["token_type_ids"] = types_BL
-    return {name: torch.from_numpy(array) for name, array in batch.items()}
+    return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["InputError", "MissingPipeline", "RuntimeProblem", "SchemaError"]
+__all__ = ["InputError", "MissingPipeline", "MissingRuntime", "RuntimeProblem", "SchemaError"]
 
 
 class RuntimeProblem(Exception):
@@ -38,3 +38,7 @@ class SchemaError(InputError):
 
 class MissingPipeline(RuntimeProblem, ImportError):
     """A spaCy pipeline, or spaCy itself, is not installed. ``fix`` names the command."""
+
+
+class MissingRuntime(RuntimeProblem, ImportError):
+    """ONNX Runtime is not installed. ``fix`` names the command."""

@@ -5,33 +5,17 @@ from __future__ import annotations
 import inspect
 from contextlib import nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from .encoding import Encoded, pad
+from .encoding import Encoded, pad, token_budget_batches
 from .layout import ends_of, ranges
 from .unpad import is_unpadded, known_lengths
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["forward", "token_budget_batches"]
-
-
-def token_budget_batches(lengths: npt.NDArray[Any], *, max_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
-
-    A feature longer than that is a batch of its own.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
+__all__ = ["forward", "takes_types", "token_budget_batches"]
 
 
 def forward(
@@ -57,7 +41,7 @@ def forward(
     """
     features = np.asarray(features, dtype=np.int64)
     lengths = encoded.starts[features + 1] - encoded.starts[features]
-    takes_types, unpadded = _takes_types(model), is_unpadded(model)
+    with_types, unpadded = takes_types(model), is_unpadded(model)
     rows: list[npt.NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     if level == "token":
@@ -73,7 +57,7 @@ def forward(
         with torch.inference_mode():
             for chosen in token_budget_batches(lengths, max_tokens=max_tokens):
                 batch = pad(encoded, features[chosen], pad_id)
-                if not takes_types:
+                if not with_types:
                     batch.pop("token_type_ids", None)
                 inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
                 with known_lengths(lengths[chosen]) if unpadded else nullcontext():
@@ -99,7 +83,8 @@ def forward(
     return result
 
 
-def _takes_types(model: torch.nn.Module) -> bool:
+def takes_types(model: torch.nn.Module) -> bool:
+    """Whether a model, bare or wrapped, has a parameter for token types."""
     bare = model
     while True:
         inner = getattr(bare, "module", None) or getattr(bare, "_orig_mod", None)

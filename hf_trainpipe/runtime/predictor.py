@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import schema
-from .attention import exact_products
 from .decoding import Decoder, Outputs, Tags
 from .encoding import Encoded, TextEncoder, features_of
 from .errors import InputError, SchemaError
-from .inference import forward
 from .jobs import Job, Piece, Prepared, cut, join
+from .onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, steps_from_json
 from .requests import Example, read_inputs
-from .unpad import unpad
 from .user_code import load_steps
 from .words import Word, WordSplitter
 
@@ -43,6 +41,7 @@ class Predictor:
         self.info = info
         self.decoder = Decoder.from_json(info.decoder)
         self.model = model
+        self.tokenizer = tokenizer
         self.device = device
         self._steps = tuple(steps)
         self._encoder = self._strict_encoder = TextEncoder(tokenizer, **info.tokens)
@@ -53,7 +52,15 @@ class Predictor:
         self._pad_id = int(tokenizer.pad_token_id or 0)
 
     @classmethod
-    def load(cls, path: Path | str, *, device: Any = None, allow_code: bool = False) -> Predictor:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: Any = None,
+        allow_code: bool = False,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Predictor:
         """Load a package. Reads safetensors and JSON only, and nothing from the network.
 
         Args:
@@ -61,22 +68,25 @@ class Predictor:
             device: A torch device; None: the first GPU, or else the CPU.
             allow_code: Run the code of its recipe that the package carries. The environment variable
                 ``TRAINPIPE_ALLOW_CODE=1`` allows it too.
+            backend: ``torch``, or ``onnx`` or ``onnx-int8`` where the package holds it: ONNX Runtime on the CPU,
+                which imports neither torch nor transformers. None: ``HF_TRAINPIPE_BACKEND``, else the package's own.
+            threads: Of ONNX Runtime; None: ``HF_TRAINPIPE_THREADS`` or ``OMP_NUM_THREADS``, else all cores.
 
         Raises:
-            SchemaError: Not a complete package, or it carries code without consent.
+            SchemaError: Not a complete package, without that backend, or it carries code without consent.
         """
-        import torch
-        from transformers import (
-            AutoModelForSequenceClassification,
-            AutoModelForTokenClassification,
-            AutoTokenizer,
-        )
-
         folder = Path(path).resolve()
         info = schema.read(folder)
         decoder = Decoder.from_json(info.decoder)
         registry = load_steps(folder, info.code, allow_code=allow_code) if info.code else {}
         steps = steps_from_json(info.preprocessing, registry=registry)
+        backend = choose_backend(backend, default=info.backend, there=info.backends)
+        if backend != "torch":
+            model: Any = OnnxModel(folder / FILES[backend], threads=threads)
+            return cls(info=info, model=model, tokenizer=OnnxTokenizer.load(folder), steps=steps)
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
         for names in (("config.json",), ("tokenizer.json",), _WEIGHTS):
             if not any((folder / name).is_file() for name in names):
                 raise SchemaError(
@@ -96,8 +106,14 @@ class Predictor:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.eval().requires_grad_(False).to(device)
+        from .unpad import unpad
+
         unpad(model)
         return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
+
+    def with_model(self, model: Any, tokenizer: Any) -> Predictor:
+        """The same package with another model and tokenizer, on the CPU."""
+        return Predictor(info=self.info, model=model, tokenizer=tokenizer, steps=self._steps)
 
     def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
         """The answer of each input, in order.
@@ -191,16 +207,14 @@ class Predictor:
         return self.decoder.merge(self._forward(encoded, features, batch_tokens), encoded, features)
 
     def _forward(self, encoded: Encoded, features: npt.NDArray[np.int64], batch_tokens: int) -> npt.NDArray[np.float32]:
+        options: dict[str, Any] = {"level": self.decoder.level, "max_tokens": batch_tokens, "pad_id": self._pad_id}
+        if isinstance(self.model, OnnxModel):
+            return self.model.forward(encoded, features=features, **options)
+        from .attention import exact_products
+        from .inference import forward
+
         with exact_products():  # whatever the process that loaded the package set
-            return forward(
-                self.model,
-                encoded,
-                features=features,
-                level=self.decoder.level,
-                max_tokens=batch_tokens,
-                pad_id=self._pad_id,
-                device=self.device,
-            )
+            return forward(self.model, encoded, features=features, device=self.device, **options)
 
     def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
         if self.info.inputs == "words":

@@ -43,6 +43,10 @@ class PackageInfo:
     verified: dict[str, Any] | None = None
     resumed: dict[str, Any] | None = None
     """What killing, resuming and comparing a copy of the run gave, where it was asked for."""
+    backend: str = "torch"
+    """What runs the network unless the caller says otherwise."""
+    backends: dict[str, Any] = field(default_factory=dict)
+    """Further backends in the package (:data:`.onnx_model.FILES`), each with the figures of its gate."""
 
     def to_json(self) -> dict[str, Any]:
         """With ``schema`` first."""
@@ -177,6 +181,13 @@ def _is_code(value: Any) -> bool:
     return is_object and _is_plain_path(value["file"]) and _is_hash(value["sha256"])
 
 
+def _is_backends(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name in ("onnx", "onnx-int8") and isinstance(item, dict) and _is_plain_path(item.get("file"))
+        for name, item in value.items()
+    )
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -199,5 +210,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "code": ("null, or a relative file and its sha256", _is_code),
     "verified": ("null or an object", lambda v: v is None or isinstance(v, dict)),
     "resumed": ("null or an object", lambda v: v is None or isinstance(v, dict)),
+    "backend": ("'torch', 'onnx' or 'onnx-int8'", lambda v: v in ("torch", "onnx", "onnx-int8")),
+    "backends": ("backend -> object with a file", _is_backends),
 }
-_OPTIONAL = {"resumed"}
+_OPTIONAL = {"resumed", "backend", "backends"}

@@ -24,7 +24,7 @@ import torch
 
 from .layout import ends_of, ranges
 
-__all__ = ["ARCHITECTURES", "IMPLEMENTATION", "Layout", "is_unpadded", "known_lengths", "prove", "unpad"]
+__all__ = ["ARCHITECTURES", "IMPLEMENTATION", "Layout", "is_unpadded", "known_lengths", "padded", "prove", "unpad"]
 
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
@@ -152,13 +152,33 @@ def unpad(model: Any) -> str | None:
         difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     else:
         reason = f"its outputs differ from the padded model's by {difference:.1e}"
+    base._undo = (hooks, before)
     if difference <= TOLERANCE:
         return None
+    _undo(model)
+    return reason
+
+
+@contextmanager
+def padded(model: Any) -> Iterator[None]:
+    """The model as transformers has it, while this is open: for exporters, which trace it."""
+    was_unpadded = is_unpadded(model)
+    if was_unpadded:
+        _undo(model)
+    try:
+        yield
+    finally:
+        if was_unpadded:
+            unpad(model)
+
+
+def _undo(model: Any) -> None:
+    base = _base(model)
+    hooks, implementation = base._undo
     for hook in hooks:
         hook.remove()
     base._unpadded = False
-    model.set_attn_implementation(before)
-    return reason
+    model.set_attn_implementation(implementation)
 
 
 def prove(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:

@@ -177,9 +177,9 @@ def test_code_of_the_recipe_travels_and_runs_only_with_consent(tmp_path: Path) -
     package = tmp_path / "run" / "package"
     predictor = Predictor.load(package, allow_code=True)
     answers = predictor.predict(["The parcel arrived.", "Nobody answers."])
-    for one, other in zip(*answers, strict=True):  # the same text twice: the same answer, but for its place in a batch
-        assert one["label"] == other["label"]
-        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+    # Rows of one batch may differ in the last bits: where they lie in memory decides how they are summed.
+    assert [row["label"] for row in answers[0]] == [row["label"] for row in answers[1]]
+    assert [row["score"] for row in answers[0]] == pytest.approx([row["score"] for row in answers[1]], abs=1e-6)
     assert verify(package)["passed"] is True
     assert "my_recipe.py" in layout.list_files(package)[0]
 

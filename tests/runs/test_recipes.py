@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hf_trainpipe import Budget, Data, Pretrained, execute, replace
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe_file import load
+from hf_trainpipe.runtime.decoding import Outputs
 from hf_trainpipe.runtime.predictor import Predictor
 from hf_trainpipe.testing import PLAIN, tiny_rows, tiny_tagged
 
@@ -87,6 +90,22 @@ class Rows(Data):
         return f"rows like those of {self.recipe}"
 
 
+def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
+    """The logits of the evaluation, as it kept them."""
+    logits = [np.array(line["output"], dtype=np.float32) for line in recorded]
+    numbers = np.arange(len(logits))
+    if logits[0].ndim == 1:
+        return Outputs(numbers, np.stack(logits))
+    counts = [len(rows) for rows in logits]
+    words = np.concatenate([np.arange(count) for count in counts])
+    return Outputs(numbers, np.concatenate(logits), np.concatenate([[0], np.cumsum(counts)]), words)
+
+
+def comparable(answer: Any) -> list[tuple[str, float]]:
+    items = answer if isinstance(answer, list) else [answer]
+    return sorted((f"{item.get('label')} {item.get('start')} {item.get('end')}", item["score"]) for item in items)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
@@ -111,7 +130,14 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     for name, score in again["scores"].items():
         assert score["value"] == pytest.approx(result.scores["validation"][name]["value"], abs=1e-5), name
     recorded = [json.loads(line) for line in (tmp_path / "run/recorded.jsonl").read_text().splitlines()]
-    assert Predictor.load(result.package).predict([recorded[0]["input"]])
+    assert len(recorded) == min(len(recipe.data.splits()["validation"]), 64)
+    handler = runpy.run_path(str(result.package / "handler.py"))["EndpointHandler"](str(result.package))
+    answers = handler({"inputs": [line["input"] for line in recorded]})
+    decoder = Predictor.load(result.package).decoder
+    for found, expected in zip(answers, decoder.answers(as_outputs(recorded)), strict=True):
+        assert [key for key, _ in comparable(found)] == [key for key, _ in comparable(expected)]
+        scores = [score for _, score in comparable(expected)]
+        assert [score for _, score in comparable(found)] == pytest.approx(scores, abs=1e-5)
 
 
 def test_every_recipe_has_a_sibling_on_files() -> None:

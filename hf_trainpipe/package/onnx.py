@@ -1,0 +1,236 @@
+"""Add ONNX models to a package, each behind a gate: what does not answer as it was evaluated is not kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import PackageError
+from hf_trainpipe.package import layout, onnx_export, probe
+from hf_trainpipe.package.write import copy_runtime, replace_package, sync
+from hf_trainpipe.runtime.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.runtime.predictor import Predictor
+
+__all__ = ["ABSOLUTE", "POINTS", "RELATIVE", "add"]
+
+ABSOLUTE, RELATIVE = 1e-4, 1e-3
+"""An fp32 logit may differ by the larger of ``ABSOLUTE`` and ``RELATIVE`` times the largest recorded one."""
+POINTS = 0.5
+"""What the selected metric may lose in int8: hundredths, or percent of a metric where less is better."""
+_NOT_NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub")
+"""Requirements that the ONNX backends do without."""
+_INT8_SLACK = 1.5
+_RESAMPLES = 1
+_HEADING = "## ONNX"
+
+
+def add(
+    package: Path | str,
+    *,
+    int8: bool = False,
+    recipe: Recipe | None = None,
+    recorded: Path | str | None = None,
+    default: str | None = None,
+) -> dict[str, Any]:
+    """Write ``onnx/`` into a package, or into the package of a run, and verify the whole in fresh processes.
+
+    The package is replaced in one step once everything passed, and else stays as it was.
+
+    Args:
+        int8: Write the int8 model too. Its gate reads the validation split of ``recipe.data``.
+        recipe: Data and selected metric of the int8 gate.
+        recorded: Recorded predictions for the fp32 gate; None: those of the run around the package, else made-up
+            texts that the torch model answers.
+        default: The backend that the handler runs unless told otherwise; None: as it was.
+
+    Returns:
+        ``{"package", "backends", "verified"}``.
+
+    Raises:
+        MissingExtra: the extra ``onnx`` is not installed.
+        PackageError: the package is damaged, the architecture cannot be exported, or a gate refuses, with figures.
+    """
+    from hf_trainpipe.package.verify import find_recorded, read_recorded, verify
+    from hf_trainpipe.runtime.predictor import Predictor
+
+    onnx_export.require()
+    path = layout.find_package(package).resolve()
+    manifest = layout.read_manifest(path)
+    if problems := layout.check_files(path, manifest):
+        raise PackageError(
+            f"{path} is not as it was written: {'; '.join(problems)}.",
+            fix="Write the package again (`hf-trainpipe package RUN`).",
+            problems=problems,
+        )
+    records = find_recorded(path, recorded)
+    stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(path, stage, ignore=shutil.ignore_patterns("onnx", "__pycache__"))
+    try:
+        (stage / "onnx").mkdir()
+        torch_side = Predictor.load(path, device="cpu", allow_code=manifest.get("code") is not None, backend="torch")
+        lines = read_recorded(records) if records else _made_up(torch_side, manifest["inputs"])
+        OnnxTokenizer.save(torch_side.tokenizer, stage)
+        _export(torch_side, stage / FILES["onnx"])
+        backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
+        if int8:
+            if recipe is None:
+                raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
+            onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
+            backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
+        _write_down(stage, manifest, backends, default=default)
+        verified = verify(stage, recorded=records)
+        sync(stage)
+        replace_package(path, stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return {"package": str(path), "backends": backends, "verified": verified}
+
+
+def _made_up(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
+    inputs = probe.EXAMPLES[kind]
+    rows = probe.as_lists(predictor.outputs(inputs), len(inputs))
+    return [{"input": given, "output": row} for given, row in zip(inputs, rows, strict=True)]
+
+
+def _export(torch_side: Predictor, path: Path) -> None:
+    from hf_trainpipe.runtime.inference import takes_types
+
+    model = torch_side.model
+    onnx_export.export(
+        model,
+        path,
+        takes_types=takes_types(model) and "token_type_ids" in torch_side.tokenizer.model_input_names,
+        num_tokens=int(model.get_input_embeddings().num_embeddings),
+    )
+
+
+def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
+    return torch_side.with_model(OnnxModel(stage / FILES[backend]), OnnxTokenizer.load(stage))
+
+
+def _difference(predictor: Predictor, lines: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The largest absolute difference of a logit, and the largest recorded logit."""
+    inputs = [line["input"] for line in lines]
+    rows = probe.as_lists(predictor.outputs(inputs), len(inputs))
+    gaps = [probe.difference(row, line["output"]) for row, line in zip(rows, lines, strict=True)]
+    return max(gaps), max(probe.largest(line["output"]) for line in lines)
+
+
+def _facts(backend: str) -> dict[str, Any]:
+    return {"file": FILES[backend], "onnxruntime": metadata.version("onnxruntime")}
+
+
+def _gate_fp32(torch_side: Predictor, stage: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    gap, largest = _difference(_on_onnx(torch_side, stage, "onnx"), lines)
+    tolerance = max(ABSOLUTE, RELATIVE * largest)
+    if not gap <= tolerance:
+        raise PackageError(
+            f"The ONNX model does not answer as it was evaluated: logits of {len(lines)} inputs may differ by "
+            f"{tolerance:.3g}, found {gap:.3g} (the largest logit is {largest:.3g}).",
+            fix="The package is as it was, without ONNX. Serve it with torch.",
+            max_abs_diff=gap,
+            tolerance=tolerance,
+        )
+    return {**_facts("onnx"), "n": len(lines), "max_abs_diff": gap, "tolerance": tolerance}
+
+
+def _gate_int8(
+    torch_side: Predictor, stage: Path, lines: Sequence[Mapping[str, Any]], recipe: Recipe
+) -> dict[str, Any]:
+    from hf_trainpipe import metrics
+    from hf_trainpipe.metrics import registry
+    from hf_trainpipe.package.scoring import score
+
+    metric = recipe.evaluation.select
+    if metric is None or metric == registry.LOSS:
+        metric = recipe.task.metrics()[0]
+    brief = replace(recipe, evaluation=replace(recipe.evaluation, resamples=_RESAMPLES))
+    int8_side = _on_onnx(torch_side, stage, "onnx-int8")
+    before, after = (score(side, recipe=brief, split="validation") for side in (torch_side, int8_side))
+    reference, value = (float(found["scores"][metric]["value"]) for found in (before, after))
+    if metrics.registry.greater_is_better(metric):
+        lost = 100.0 * (reference - value)
+    else:
+        lost = 100.0 * (value - reference) / max(abs(reference), 1e-12)
+    if not lost <= POINTS:
+        raise PackageError(
+            f"int8 loses too much: {metric} on the {before['n']} examples of validation may fall by {POINTS:g} points, "
+            f"it is {value:.4f} in int8 and {reference:.4f} in fp32: {lost:.2f} points.",
+            fix="The package is as it was. Without --int8 it gets the fp32 ONNX model alone.",
+            metric=metric,
+            reference=reference,
+            value=value,
+            points=lost,
+        )
+    gap, _ = _difference(int8_side, lines)
+    return {
+        **_facts("onnx-int8"),
+        "scheme": onnx_export.INT8_SCHEME,
+        "split": "validation",
+        "metric": metric,
+        "examples": before["n"],
+        "reference": reference,
+        "value": value,
+        "points_lost": lost,
+        "points_allowed": POINTS,
+        "n": len(lines),
+        "max_abs_diff": gap,
+        "tolerance": max(1e-3, _INT8_SLACK * gap),  # a product of int8 differs a little between kinds of processors
+    }
+
+
+def _write_down(
+    stage: Path, manifest: dict[str, Any], backends: dict[str, dict[str, Any]], *, default: str | None
+) -> None:
+    copy_runtime(stage)  # an older package's own runtime may not know the backends
+    pin = f"onnxruntime=={metadata.version('onnxruntime')}"
+    path = stage / "requirements.txt"
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _name(line) != "onnxruntime"]
+    path.write_text("".join(f"{line}\n" for line in (*lines, pin)), encoding="utf-8")
+    light = [line for line in lines if _name(line) not in _NOT_NEEDED]
+    (stage / "onnx" / "requirements.txt").write_text("".join(f"{x}\n" for x in (*light, pin)), encoding="utf-8")
+    readme = stage / "README.md"
+    text = layout.with_section(readme.read_text(encoding="utf-8"), _HEADING, _section(backends))
+    readme.write_text(text, encoding="utf-8", newline="\n")
+    manifest["backends"] = backends
+    manifest["backend"] = default or (manifest["backend"] if manifest["backend"] in ("torch", *backends) else "torch")
+    manifest["versions"] = {**manifest["versions"], "onnxruntime": metadata.version("onnxruntime")}
+    manifest["files"] = layout.hash_files(stage)
+    assert {TOKENIZER, TOKENIZER_FACTS, *(item["file"] for item in backends.values())} <= set(manifest["files"])
+    layout.write_json(stage / layout.MANIFEST, manifest)
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[\s=<>!~@\[;]", requirement, maxsplit=1)[0].lower().replace("-", "_")
+
+
+def _section(backends: Mapping[str, Mapping[str, Any]]) -> str:
+    fp32 = backends["onnx"]
+    lines = [
+        "For ONNX Runtime on CPUs; `pip install -r onnx/requirements.txt` is enough (no torch, no transformers):",
+        "",
+        "```",
+        'EndpointHandler(".", backend="onnx")      # or HF_TRAINPIPE_BACKEND=onnx',
+        "```",
+        "",
+        f"- `onnx`, fp32: logits of {fp32['n']} inputs differ from the evaluated ones by {fp32['max_abs_diff']:.2g} at "
+        f"most; {fp32['tolerance']:.2g} is allowed.",
+    ]
+    if int8 := backends.get("onnx-int8"):
+        lines.append(
+            f"- `onnx-int8` ({int8['scheme']}): {int8['metric']} on {int8['split']} ({int8['examples']} examples) "
+            f"{int8['value']:.4f}, in fp32 {int8['reference']:.4f}; it may lose {int8['points_allowed']:g} points. "
+            f"Logits differ by {int8['max_abs_diff']:.2g} at most."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""A transformers model as ONNX files: fp32 by transformers' own exporter, int8 by ONNX Runtime's quantizer."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import MissingExtra, PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["INT8_SCHEME", "export", "quantize", "require"]
+
+INT8_SCHEME = "weights int8 per output channel, activations uint8 quantized as they come, all products"
+_LARGEST_FILE = 1_900_000_000
+"""Bytes of weights that one protobuf file holds safely; larger models keep them beside it."""
+_SEED_IDS = 2
+_PASSED_ON = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def require() -> None:
+    """Refuse early where the extra is not installed.
+
+    Raises:
+        MissingExtra: with the command.
+    """
+    try:
+        for name in ("onnx", "onnxruntime", "onnxscript", "transformers.exporters"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtra(
+            f"Writing ONNX needs onnx, onnxscript, onnxruntime and transformers 5.23 or newer: {error}.",
+            fix="python -m pip install -c constraints.txt '.[onnx]'",
+        ) from error
+
+
+def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> None:
+    """Write ``model`` with dynamic batch and length: ``input_ids``, ``attention_mask`` (and types) to ``logits``.
+
+    Args:
+        model: A sequence or token classification model of transformers, in evaluation mode, on the CPU.
+        path: The ``.onnx`` file; its folder exists.
+        takes_types: Whether it is given token types.
+        num_tokens: Of the vocabulary.
+
+    Raises:
+        MissingExtra: the extra is not installed.
+        PackageError: the architecture cannot be exported.
+    """
+    require()
+    import onnx_ir
+    import torch
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    from hf_trainpipe.runtime.unpad import padded
+
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, num_tokens, (_SEED_IDS, 11), generator=generator)
+    sample = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    sample["attention_mask"][1, 7:] = 0
+    if takes_types:
+        sample["token_type_ids"] = torch.zeros_like(ids)
+    attention = model.config._attn_implementation
+    try:
+        with _silence(), padded(model):
+            # Plain products and softmax: sdpa's graph also guards rows that see nothing, which no text has.
+            model.set_attn_implementation("eager")
+            exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic=True))
+            program: Any = exported.program
+            size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+            beside = f"{path.name}.data" if size > _LARGEST_FILE else None
+            onnx_ir.save(program, str(path), external_data=beside)
+    except Exception as error:  # any stage of the exporter may fail, each in its own way
+        kind = getattr(model.config, "model_type", type(model).__name__)
+        raise PackageError(
+            f"{type(model).__name__} ({kind}) cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}",
+            fix="Serve it with torch; the package is as it was.",
+            exit_code=2,
+        ) from error
+    finally:
+        model.set_attn_implementation(attention)
+
+
+def quantize(source: Path, target: Path) -> None:
+    """Write ``source`` with its matrix products in int8 (:data:`INT8_SCHEME`)."""
+    require()
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _silence():
+        model = onnx.load(str(source), load_external_data=False)
+        weights = {item.name for item in model.graph.initializer}
+        stale = [info for info in model.graph.value_info if info.name in weights]
+        for info in stale:  # shapes of weights that the quantizer transposes
+            model.graph.value_info.remove(info)
+        plain = target.with_name(f"plain-{target.name}")
+        onnx.save(model, str(plain))
+        try:
+            quantize_dynamic(
+                str(plain),
+                str(target),
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                reduce_range=False,
+                weight_type=QuantType.QInt8,
+                use_external_data_format=source.with_name(f"{source.name}.data").exists(),
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            )
+        finally:
+            plain.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the exporters' progress lines, warnings and notes on versions: the gate judges what they wrote."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
