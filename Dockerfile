@@ -53,7 +53,6 @@ WORKDIR /work
 FROM run AS train
 COPY --from=build-train /opt/venv /opt/venv
 COPY recipes /opt/recipes
-VOLUME /work
 ENTRYPOINT ["hf-trainpipe"]
 CMD ["train", "/opt/recipes/quickstart.py", "--run-dir", "/work/quickstart"]
 
