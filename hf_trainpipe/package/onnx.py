@@ -231,6 +231,7 @@ def _section(backends: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(
             f"- `onnx-int8` ({int8['scheme']}): {int8['metric']} on {int8['split']} ({int8['examples']} examples) "
             f"{int8['value']:.4f}, in fp32 {int8['reference']:.4f}; it may lose {int8['points_allowed']:g} points. "
-            f"Logits differ by {int8['max_abs_diff']:.2g} at most."
+            f"Logits differ by {int8['max_abs_diff']:.2g} at most. Activations are quantized a batch at a time: an answer "
+            "depends a little on the texts that it is computed with."
         )
     return "\n".join(lines)

@@ -25,6 +25,9 @@ BACKENDS = ("torch", "onnx", "onnx-int8")
 FILES = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_int8.onnx"}
 TOKENIZER = "onnx/tokenizer.json"
 TOKENIZER_FACTS = "onnx/tokenizer_facts.json"
+_CALL_TOKENS = 512
+"""Tokens of one call a thread. Larger batches fall out of a core's cache: MiniLM in int8 on one core computes 11.9
+thousand tokens a second one text at a time, 15.8 in calls of 512 tokens, 11.9 in calls of 2,048."""
 VARIABLE = "HF_TRAINPIPE_BACKEND"
 """Names the backend where the caller does not."""
 
@@ -74,7 +77,7 @@ class OnnxModel:
                 fix="python -m pip install -r onnx/requirements.txt (of the package)",
             ) from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _threads() if threads is None else threads
+        self._threads = options.intra_op_num_threads = _threads() if threads is None else threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -107,7 +110,10 @@ class OnnxModel:
         max_tokens: int,
         pad_id: int,
     ) -> npt.NDArray[np.float32]:
-        """What :func:`.inference.forward` computes: [F, C], or for tokens [K, C], in the order of ``features``."""
+        """What :func:`.inference.forward` computes: [F, C], or for tokens [K, C], in the order of ``features``.
+
+        A call of the session gets at most 512 tokens a thread, however large ``max_tokens`` is.
+        """
         features = np.asarray(features, dtype=np.int64)
         lengths = encoded.starts[features + 1] - encoded.starts[features]
         rows: list[npt.NDArray[np.int64]] = []
@@ -118,7 +124,7 @@ class OnnxModel:
             words_until = ends_of(is_word)
             num_words = words_until[encoded.starts[features + 1]] - words_until[encoded.starts[features]]
             first_row = ends_of(num_words)[:-1]
-        for chosen in token_budget_batches(lengths, max_tokens=max_tokens):
+        for chosen in token_budget_batches(lengths, max_tokens=min(max_tokens, _CALL_TOKENS * self._threads)):
             out = self(pad_arrays(encoded, features[chosen], pad_id))
             if level == "token":
                 source = ranges(encoded.starts[features[chosen]], lengths[chosen])

@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="holds sst2/sentences/")
     parser.add_argument("--package", type=Path, help="a package of recipes/sst2.py:files; else one is trained")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--measure", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -60,7 +61,7 @@ def main() -> None:
                 recipe,
                 cwd=arguments.data_dir / "sst2",
             )
-        speeds = {str(threads): measured(arguments, package, threads) for threads in (1, 2)}
+        speeds = {str(threads): measured(arguments, package, threads) for threads in arguments.threads}
         manifest = json.loads((package / "trainpipe.json").read_text())
         result = {
             "environment": {**environment(), "onnxruntime": manifest["versions"]["onnxruntime"]},
