@@ -9,6 +9,7 @@ standard library and the package, nothing else: it also runs where hf_trainpipe 
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -94,4 +95,5 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a short life, most of it imports
     Path(sys.argv[2]).write_text(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))), encoding="utf-8")

@@ -198,7 +198,7 @@ def copy_runtime(directory: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     (directory / "handler.py").write_text(ROOT_HANDLER, encoding="utf-8", newline="\n")
-    (directory / "code").mkdir()
+    (directory / "code").mkdir(exist_ok=True)
     (directory / "code" / "inference.py").write_text(SAGEMAKER_ENTRY, encoding="utf-8", newline="\n")
 
 

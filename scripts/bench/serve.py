@@ -233,9 +233,14 @@ async def _memory(port: int, requests: Sequence[bytes], count: int) -> dict[str,
 
 
 async def _sigterm(port: int, process: subprocess.Popen[str], requests: Sequence[bytes]) -> dict[str, Any]:
-    """16 clients ask until nothing listens any more; SIGTERM comes meanwhile."""
+    """16 clients ask until nothing listens any more; SIGTERM comes meanwhile.
+
+    Lost is a request that was sent before the signal and not answered. One sent after it may be too late: where its
+    connection breaks, it was refused.
+    """
     load = Load()
     refused = 0
+    signalled = False
 
     async def client(number: int) -> None:
         nonlocal refused
@@ -246,17 +251,20 @@ async def _sigterm(port: int, process: subprocess.Popen[str], requests: Sequence
             except ConnectionError:
                 refused += 1
                 return
+            late = signalled
             try:
                 status, _ = await connection.ask(requests[number])
                 load.statuses[status] += 1
             except (ConnectionError, asyncio.IncompleteReadError):
-                load.lost += 1
+                refused += late
+                load.lost += not late
                 return
             number = (number + 16) % len(requests)
 
     clients = [asyncio.ensure_future(client(number)) for number in range(16)]
     await asyncio.sleep(1.0)
     answered = sum(load.statuses.values())
+    signalled = True
     process.send_signal(signal.SIGTERM)
     begin = time.perf_counter()
     await asyncio.gather(*clients)
