@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -106,3 +107,29 @@ def test_character_spans_come_back_as_characters(recipe, workshop, tmp_path, cap
     text = "this is the day of anna in osaka"
     for answer in Predictor.load(result.package).predict([text])[0]:
         assert text[answer["start"] : answer["end"]] == answer["text"]
+
+
+def test_a_resumed_run_computes_as_it_began_whatever_the_probe_says_now(workshop) -> None:
+    cache = workshop.folder / "probed"
+    options = ("--optim.precision", "auto")
+    shown = workshop.run(sys.executable, "-m", "hf_trainpipe", "show", "recipes.py", *options,
+                         HF_TRAINPIPE_CACHE=str(cache))  # fmt: skip
+    assert shown.code == 0, shown.err
+    (file,) = (cache / "probe").glob("*.json")
+
+    def now(precision: str) -> None:
+        file.write_text(json.dumps({**json.loads(file.read_text()), "precision": precision}))
+
+    def train(run: str, **environment: str):
+        return workshop.train("recipes.py", "--run-dir", run, *options, HF_TRAINPIPE_CACHE=str(cache), **environment)
+
+    now("medium")
+    done = train("medium")
+    assert done.code == 0, done.err
+    assert "M parameters, medium" in done.err
+    assert train("medium-killed", KILL_AT="15").code != 0
+    now("fp32")
+    done = train("medium-killed")
+    assert done.code == 0, done.err
+    assert json.loads((workshop.folder / "medium-killed/run.json").read_text())["compute"]["precision"] == "medium"
+    assert workshop.weights("medium-killed") == workshop.weights("medium")

@@ -76,7 +76,8 @@ def test_bars_by_keyboard_alone_on_a_phone(server: Running, package: Path, tmp_p
             assert float(value.removesuffix(" %")) == pytest.approx(100 * item["score"], abs=0.06)
         widths = lambda d: [bar.size["width"] for bar in find(d, ".fill")]  # noqa: E731
         wait(driver, lambda d: widths(d)[0] == pytest.approx(expected[0]["score"] * 328, abs=2))
-        assert widths(driver) == sorted(widths(driver), reverse=True)
+        found = widths(driver)
+        assert found == sorted(found, reverse=True)
         assert driver.title == driver.find_element("id", "name").text == server_name(package)
         assert fits(driver)
         assert complaints(driver) == []
