@@ -203,7 +203,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         batch_tokens=arguments.batch_tokens,
         access_log=arguments.access_log,
     )
-    return serve(package, settings, device=arguments.device, allow_code=arguments.allow_code)
+    return serve(
+        package,
+        settings,
+        device=arguments.device,
+        allow_code=arguments.allow_code,
+        backend=arguments.backend,
+    )
 
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
@@ -272,7 +278,7 @@ PACKAGE_VERBS: dict[str, Verb] = {
     "serve": Verb(
         "answer over HTTP, with a page to try it",
         "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--deadline S] [--batch-tokens N] [--access-log]\n"
-        "       [--device D] [--allow-code]",
+        "       [--device D] [--backend B] [--allow-code]",
         _serve_arguments,
         _serve,
     ),

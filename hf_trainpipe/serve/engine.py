@@ -48,12 +48,15 @@ class Engine:
         }
 
 
-def load(package: Path | str, *, device: str | None = None, allow_code: bool = False) -> Engine:
+def load(
+    package: Path | str, *, device: str | None = None, allow_code: bool = False, backend: str | None = None
+) -> Engine:
     """Load a package, or the package of a run.
 
     Where the runtime inside the package is the installed one, file by file, the installed one runs. Where it
     differs, the package's own runs if ``allow_code`` consents, since it is code that came with the package;
-    else the installed one, which reads the same trainpipe.json.
+    else the installed one, which reads the same trainpipe.json. ``backend`` is what runs the network
+    (``torch``, ``onnx``, ``onnx-int8``); None: what the environment or the package says.
 
     Raises:
         PackageError: No package, or its runtime is too old for a server.
@@ -72,7 +75,7 @@ def load(package: Path | str, *, device: str | None = None, allow_code: bool = F
             exit_code=2,
         )
     return Engine(
-        predictor=predictor.Predictor.load(folder, device=device, allow_code=allow_code),
+        predictor=predictor.Predictor.load(folder, device=device, allow_code=allow_code, backend=backend),
         read_body=requests.read_body,
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",

@@ -47,7 +47,14 @@ def require_extra() -> None:
         )
 
 
-def serve(package: Path | str, settings: Settings, *, device: str | None = None, allow_code: bool = False) -> int:
+def serve(
+    package: Path | str,
+    settings: Settings,
+    *,
+    device: str | None = None,
+    allow_code: bool = False,
+    backend: str | None = None,
+) -> int:
     """Serve ``package`` (or the package of a run) until SIGTERM or SIGINT; returns the exit code.
 
     A second signal ends at once, with 1. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
@@ -71,7 +78,7 @@ def serve(package: Path | str, settings: Settings, *, device: str | None = None,
         listener = _listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
             try:
-                engine = engines.load(package, device=device, allow_code=allow_code)
+                engine = engines.load(package, device=device, allow_code=allow_code, backend=backend)
             except InputError as error:
                 raise TrainpipeError(error.message, fix=error.fix) from error
             if engine.runtime == "installed" and engines.runtime_differs(package):

@@ -39,9 +39,10 @@ from common import BENCHMARKS, environment, markdown_table, model_folder  # noqa
 from serve_client import Connection, Load, abuse, closed, get, poisson, post  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-SIDES = ("ours", "peer", "peer-tuned")
+SIDES = ("ours", "ours-int8", "peer", "peer-tuned")
+"""``ours-int8`` only where the package holds that model (``hf-trainpipe package RUN --onnx --int8``)."""
 CLIENTS = (1, 2, 4, 8, 16, 32)
 FRACTIONS = (0.4, 0.6, 0.75, 0.85, 0.95)
 TARGETS_MS = (30, 50, 100, 200)
@@ -94,7 +95,9 @@ def running(side: str, package: Path) -> Iterator[tuple[int, subprocess.Popen[st
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "hf_trainpipe", "serve", str(package), "--port", str(port)]
-    if side != "ours":
+    if side == "ours-int8":
+        command += ["--backend", "onnx-int8"]
+    elif side != "ours":
         kind = "tuned" if side == "peer-tuned" else "plain"
         command = [sys.executable, str(Path(__file__).with_name("serve_peer.py")), str(package), str(port), kind]
     settings = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -145,9 +148,15 @@ async def _rss(port: int) -> float:
     return float(found[1]) / 1e6
 
 
+def sides_of(package: Path) -> list[str]:
+    """The sides that a package can be compared on."""
+    manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
+    return [side for side in SIDES if side != "ours-int8" or "onnx-int8" in manifest.get("backends", {})]
+
+
 def run_closed(package: Path, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for side in SIDES:
+    for side in sides_of(package):
         with running(side, package) as (port, process):
             asyncio.run(closed(port, requests, clients=4, seconds=min(1.0, seconds)))
             figures[side] = {}
@@ -163,7 +172,7 @@ def run_closed(package: Path, requests: Sequence[bytes], seconds: float) -> dict
 
 def run_open(package: Path, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for side in SIDES:
+    for side in sides_of(package):
         with running(side, package) as (port, _):
             asyncio.run(closed(port, requests, clients=4, seconds=min(1.0, seconds)))
             capacity = asyncio.run(closed(port, requests, clients=16, seconds=seconds / 2)).rate
@@ -287,14 +296,20 @@ def ratios(figures: dict[str, Any]) -> list[dict[str, Any]]:
         if part not in figures:
             continue
         for target in TARGETS_MS:
-            rates = {side: rate_at(points_of(figures[part][side]), target) for side in SIDES}
+            rates = {side: rate_at(points_of(found_side), target) for side, found_side in figures[part].items()}
             row: dict[str, Any] = {"part": part, "p95_ms": target}
             row.update({side: None if rate is None else round(rate, 1) for side, rate in rates.items()})
-            for peer in SIDES[1:]:
-                both = rates["ours"] and rates[peer]
-                row[f"ratio_{peer}"] = round(rates["ours"] / rates[peer], 2) if both else None  # type: ignore[operator]
+            for side, peer in _pairs(rates):
+                mine, its = rates[side], rates[peer]
+                row[f"{side} / {peer}"] = round(mine / its, 2) if mine and its else None
             found.append(row)
     return found
+
+
+def _pairs(sides: Iterable[str]) -> list[tuple[str, str]]:
+    """Each of our sides with each peer."""
+    names = list(sides)
+    return [(one, peer) for one in names if one.startswith("ours") for peer in names if peer.startswith("peer")]
 
 
 def _closed_points(side: dict[str, Any]) -> list[tuple[float, float]]:
@@ -312,20 +327,21 @@ def report(figures: dict[str, Any]) -> str:
     shown = ", ".join(f"{name} {value}" for name, value in figures["environment"].items())
     lines += [
         "Server on one core, client on the other. `peer` is FastAPI's own pool of threads around the pipeline, "
-        "`peer-tuned` one thread; `ours` is `hf-trainpipe serve`. MiniLM, fp32, plain torch everywhere.",
+        "`peer-tuned` one thread; `ours` is `hf-trainpipe serve`. MiniLM; all in fp32 by torch but `ours-int8`: ONNX Runtime, int8.",
         "",
         f"{shown}.",
         "",
     ]
     if found := ratios(figures):
         lines += ["## Requests a second at equal p95", ""]
-        names = ["arrivals", "p95", *SIDES, "ours / peer", "ours / peer-tuned"]
+        shown_sides = [side for side in SIDES if any(side in row for row in found)]
+        compared = [f"{one} / {peer}" for one, peer in _pairs(shown_sides)]
+        names = ["arrivals", "p95", *shown_sides, *compared]
         rows = [
             [
                 row["part"],
                 f"{row['p95_ms']} ms",
-                *(_shown(row[side]) for side in SIDES),
-                *(_shown(row[f"ratio_{side}"]) for side in SIDES[1:]),
+                *(_shown(row.get(name)) for name in (*shown_sides, *compared)),
             ]
             for row in found
         ]
@@ -339,8 +355,8 @@ def report(figures: dict[str, Any]) -> str:
         lines += ["## Closed loop", ""]
         rows = [
             [side, clients, *(str(load[key]) for key in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_ms"))]
-            for side in SIDES
-            for clients, load in figures["closed"][side].items()
+            for side, loads in figures["closed"].items()
+            for clients, load in loads.items()
         ]
         lines += [
             markdown_table(["side", "clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms a request"], rows),
@@ -350,8 +366,8 @@ def report(figures: dict[str, Any]) -> str:
         lines += ["## Poisson arrivals", ""]
         rows = [
             [side, str(load["offered"]), *(str(load[key]) for key in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms"))]
-            for side in SIDES
-            for load in figures["open"][side]["rates"]
+            for side, loads in figures["open"].items()
+            for load in loads["rates"]
         ]
         lines += [markdown_table(["side", "offered/s", "answered/s", "p50 ms", "p95 ms", "p99 ms"], rows), ""]
     if "load" in figures:

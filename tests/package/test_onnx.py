@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,6 @@ from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.onnx_model import FILES, OnnxModel, OnnxTokenizer
 from hf_trainpipe.runtime.predictor import Predictor
 from tests.package.conftest import SENTENCES, TEXTS, write_package
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SIZES = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 64, "max_position_embeddings": 66, "pad_token_id": 0, "initializer_range": 0.3}  # fmt: skip
@@ -123,6 +121,20 @@ def both(classifier_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert result["backends"]["onnx-int8"]["metric"] == "accuracy"
     assert result["backends"]["onnx-int8"]["reference"] == 1.0
     return run
+
+
+def test_the_server_runs_the_backend_it_is_told(both: Path, tmp_path: Path) -> None:
+    from tests.serve.conftest import start
+
+    expected = Predictor.load(both / "package", backend="onnx").predict(TEXTS)
+    with start(both / "package", tmp_path / "log", "--backend", "onnx") as server:
+        loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
+        answers = server.predict(TEXTS)
+    assert "onnxruntime" in loaded
+    assert "libtorch" not in loaded
+    for found, known in zip(answers, expected, strict=True):
+        assert [row["label"] for row in found] == [row["label"] for row in known]
+        assert [row["score"] for row in found] == pytest.approx([row["score"] for row in known], abs=1e-5)
 
 
 def test_the_package_holds_both_and_says_what_the_gates_saw(both: Path) -> None:
