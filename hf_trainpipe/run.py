@@ -225,10 +225,11 @@ class Run:
 
     def loss_sum(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The task's loss of a micro-batch that is still on the CPU: a sum, not a mean."""
+        there = self.to_device(batch)
         if not self.unpadded:
-            return self.task.loss_sum(self.model, self.to_device(batch))
-        with known_lengths(batch["attention_mask"].sum(dim=1).numpy()):
-            return self.task.loss_sum(self.model, self.to_device(batch))
+            return self.task.loss_sum(self.model, there)
+        with known_lengths(there["attention_mask"], batch["attention_mask"].sum(dim=1).numpy()):
+            return self.task.loss_sum(self.model, there)
 
     def computed_tokens(self, batch: Mapping[str, torch.Tensor]) -> int:
         """Tokens that the encoder computes of a micro-batch, padding included."""

@@ -60,7 +60,7 @@ def forward(
                 if not with_types:
                     batch.pop("token_type_ids", None)
                 inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                with known_lengths(lengths[chosen]) if unpadded else nullcontext():
+                with known_lengths(inputs["attention_mask"], lengths[chosen]) if unpadded else nullcontext():
                     out = model(**inputs).logits
                 if level == "token":
                     width = batch["input_ids"].shape[1]

@@ -104,13 +104,16 @@ class Layout:
 
 
 @contextmanager
-def known_lengths(lengths: Sequence[int] | npt.NDArray[Any]) -> Iterator[None]:
-    """Tell the lengths [B] of the batch that the model is called with, so that nobody has to ask a GPU for them."""
-    _KNOWN.lengths = lengths
+def known_lengths(mask: torch.Tensor, lengths: Sequence[int] | npt.NDArray[Any]) -> Iterator[None]:
+    """Tell the lengths [B] of the batch that has this mask, so that nobody has to ask a GPU for them.
+
+    They hold for that very tensor: a model that is called with another one meanwhile asks for itself.
+    """
+    _KNOWN.batch = mask, lengths
     try:
         yield
     finally:
-        _KNOWN.lengths = None
+        _KNOWN.batch = None
 
 
 def is_unpadded(model: torch.nn.Module) -> bool:
@@ -235,8 +238,10 @@ def _hook(base: Any, first_position: int) -> list[Any]:
         asks = given.get("output_hidden_states") or given.get("output_attentions")
         if not module._unpadded or ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
-        lengths = getattr(_KNOWN, "lengths", None)
-        if lengths is None or len(lengths) != len(ids):
+        known = getattr(_KNOWN, "batch", None)
+        if known is not None and known[0] is mask:
+            lengths = known[1]
+        else:
             lengths = mask.sum(dim=1).tolist()
             if not _is_right_padded(mask, lengths):
                 return args, kwargs
