@@ -23,13 +23,15 @@ class Counted:
     answered: int = 0
     lost: list[str] = field(default_factory=list)
     refused: int = 0
-    """Connections that the server did not accept any more."""
+    """Connections that the server did not accept any more: those that broke were made after the signal."""
+    signalled: bool = False
     statuses: set[int] = field(default_factory=set)
 
 
 def ask_until_refused(server: Running, counted: Counted, lock: threading.Lock, *, keeps: bool) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     while True:
+        late = counted.signalled
         try:
             if connection.sock is None:
                 connection.connect()
@@ -43,7 +45,10 @@ def ask_until_refused(server: Running, counted: Counted, lock: threading.Lock, *
             response.read()
         except (ConnectionError, http.client.HTTPException) as error:
             with lock:
-                counted.lost.append(repr(error))
+                if late:
+                    counted.refused += 1
+                else:
+                    counted.lost.append(repr(error))
             return
         with lock:
             counted.answered += 1
@@ -64,6 +69,7 @@ def test_nothing_accepted_is_lost(package: Path, tmp_path: Path, number: signal.
             thread.start()
         while counted.answered < 50:
             assert not counted.lost
+        counted.signalled = True
         server.process.send_signal(number)
         for thread in threads:
             thread.join(60)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN = "a-token-for-this-test-0123456789"
-HARD = "a " * 95_000
+HARD = "a " * 60_000
 """Many windows of the tiny model: more than a second of work."""
 LIMITS = {
     "--max-body": 400_000,
@@ -30,7 +30,8 @@ LIMITS = {
     "--max-characters": 200_000,
     "--max-tokens": 100_000,
     "--queue": 8,
-    "--deadline": 0.4,
+    "--deadline": 0.5,
+    "--batch-tokens": 128,
 }
 
 
