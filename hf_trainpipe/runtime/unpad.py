@@ -246,7 +246,7 @@ def _hook(base: Any, first_position: int) -> list[Any]:
             if not _is_right_padded(mask, lengths):
                 return args, kwargs
         layout = Layout.of(lengths, ids.shape[1], ids.device)
-        if layout.num_tokens == 0:
+        if layout.num_tokens in (0, ids.numel()):  # nothing to leave out
             return args, kwargs
         given["input_ids"] = layout.flatten(ids)
         given["position_ids"] = (layout.positions_T + first_position)[None]

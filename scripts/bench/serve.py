@@ -185,17 +185,20 @@ def run_open(package: Path, requests: Sequence[bytes], seconds: float) -> dict[s
 
 
 def rate_at(points: Sequence[tuple[float, float]], target_ms: float) -> float | None:
-    """The highest rate whose p95 keeps ``target_ms``, between measured points; None: not even the lowest does."""
-    ordered = sorted(points)
+    """The highest rate whose p95 keeps ``target_ms``, between measured points; None: not even the lightest load does.
+
+    Args:
+        points: (requests a second, p95), in the order of the load.
+    """
     best = None
-    for place, (rate, p95) in enumerate(ordered):
-        if p95 <= target_ms:
-            best = rate
-            continue
-        if place and best is not None:
-            before_rate, before = ordered[place - 1]
-            best = before_rate + (rate - before_rate) * (target_ms - before) / (p95 - before)
-        break
+    for place, (rate, p95) in enumerate(points):
+        found = rate
+        if p95 > target_ms:
+            before_rate, before = points[place - 1] if place else (0.0, float("inf"))
+            if before > target_ms:
+                continue
+            found = before_rate + (rate - before_rate) * (target_ms - before) / (p95 - before)
+        best = found if best is None else max(best, found)
     return best
 
 
