@@ -129,6 +129,7 @@ def encode_cached(
     root: Path,
     place: Callable[[int], str],
     say: Callable[[str], None],
+    digest: str | None = None,
 ) -> Encoded:
     """Open the cache entry of a split, building it first where it is missing.
 
@@ -140,6 +141,7 @@ def encode_cached(
         root: The cache folder.
         place: Where a row comes from, for errors.
         say: Called with a line when something is built.
+        digest: :func:`tokenizer_digest` of ``tokenizer``, where it is known already.
 
     Raises:
         DataError: a text is over-long and the policy is ``error``; the message names its place.
@@ -149,7 +151,7 @@ def encode_cached(
     settings = {
         "cache": CACHE_VERSION,
         "content": content,
-        "tokenizer": tokenizer_digest(tokenizer),
+        "tokenizer": digest or tokenizer_digest(tokenizer),
         "preprocessing": steps_to_json(preprocessing),
         "max_length": max_length,
         "overflow": tokens.overflow,

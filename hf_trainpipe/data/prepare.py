@@ -206,6 +206,8 @@ def prepare(
     warnings = list(audit(recipe.task, loaded))
     labels = resolve_labels(recipe.task, loaded)
 
+    of_tokenizer = tokenizer_digest(tokenizer)
+
     def prepare_split(name: str, dataset: Dataset, root: Path) -> Prepared:
         targets = build_targets(recipe.task, labels, dataset, name)
         columns = columns_of(recipe.task, dataset, targets)
@@ -225,6 +227,7 @@ def prepare(
             root=root,
             place=where,
             say=say,
+            digest=of_tokenizer,
         )
         if vocab_size is not None and len(encoded.ids) and int(encoded.ids.max()) >= vocab_size:
             at = int(np.argmax(np.asarray(encoded.ids) >= vocab_size))
@@ -255,7 +258,7 @@ def prepare(
     task = recipe.task.fit(labels, prepared["train"].targets.values)
     fingerprints = {
         "data": _digest({name: split.digest for name, split in prepared.items()}),
-        "tokenizer": tokenizer_digest(tokenizer),
+        "tokenizer": of_tokenizer,
         "labels": _digest(list(labels.names)),
     }
     return PreparedData(prepared, labels, task, fingerprints, warnings, loaded, prepare_split)
