@@ -14,6 +14,7 @@ Prints one line of JSON, the last on its standard output. The ways:
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -167,7 +168,13 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
         parts: list[Any] = [None] * trainer.args.world_size
         torch.distributed.all_gather_object(parts, (lengths, computed))
         lengths, computed = [n for part, _ in parts for n in part], sum(count for _, count in parts)
+        # DDP's reducer has to go before the last reference to the group: it would wait for the group's thread while it
+        # holds Python's lock, and that thread may wait for the lock.
+        group = torch.distributed.group.WORLD
+        del trainer
+        gc.collect()
         torch.distributed.destroy_process_group()
+        del group
     return {
         "seconds": times[-1] - times[0],
         "steps": steps,
