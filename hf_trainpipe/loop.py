@@ -22,12 +22,15 @@ __all__ = ["MAX_SKIPPED", "StepReport", "train"]
 T = TypeVar("T")
 
 MAX_SKIPPED = 5
-"""Steps in a row without a finite gradient before the run stops."""
+"""Steps in a row without a finite gradient before the run stops, once the log has looked at them."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimizer step, the same on all ranks except for ``loss_sum`` and ``tokens``."""
+    """One optimizer step, the same on all ranks except for ``loss_sum`` and ``tokens``.
+
+    Tensors are still on the device: reading one waits for it.
+    """
 
     step: int
     """Counted from 1."""
@@ -40,9 +43,8 @@ class StepReport:
     computed_tokens: int
     """The same with padding."""
     learning_rate: float
-    grad_norm: float
-    skipped: bool
-    """The gradient was not finite on some rank, so no rank updated."""
+    grad_norm: torch.Tensor
+    """Scalar; where it is not finite on some rank, it is so on all, and no rank updated."""
     stop: bool
     """Some rank was asked to stop; all ranks see it at the same step."""
     busy_seconds: float
@@ -76,15 +78,12 @@ def train(run: Run) -> Iterator[StepReport]:
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
         computed = compute_gradient(run, micro_batches, count)
-        alone = run.ranks.size == 1
-        grad_norm = math.nan if alone and computed.out_of_memory else run.clip(optim.max_grad_norm)
-        if not math.isfinite(grad_norm) and run.ranks.any(computed.out_of_memory):
+        grad_norm = run.parallel.clip(optim.max_grad_norm)
+        if memory_was_too_small(run, computed, grad_norm):
             run.shrink_micro_batches()
             continue
-        skipped = not run.update(grad_norm)
-        state.step += 1
-        state.updates += not skipped
-        state.skipped = state.skipped + 1 if skipped else 0
+        run.parallel.step(grad_norm)
+        state.took_step()
         yield StepReport(
             step=state.step,
             loss_sum=computed.loss_sum,
@@ -93,13 +92,12 @@ def train(run: Run) -> Iterator[StepReport]:
             computed_tokens=computed.computed_tokens,
             learning_rate=optim.peak_lr * factor,
             grad_norm=grad_norm,
-            skipped=skipped,
             stop=stop,
             busy_seconds=computed.busy_seconds,
         )
         if state.skipped >= MAX_SKIPPED:
             raise TrainingDiverged(
-                f"Step {state.step}: the gradient was not finite for {MAX_SKIPPED} steps in a row.",
+                f"Step {state.step}: the gradient was not finite for {state.skipped} steps in a row.",
                 fix="Lower optim.peak_lr, lengthen optim.warmup, or set optim.precision='fp32'; then run the "
                 "same command with --allow-change naming those fields. The last good checkpoint is kept.",
                 step=state.step,
@@ -118,6 +116,16 @@ class Computed:
     busy_seconds: float
 
 
+def memory_was_too_small(run: Run, computed: Computed, grad_norm: torch.Tensor) -> bool:
+    """Whether memory was too small for the step on some rank; the same on all of them.
+
+    Then the norm is not finite on any rank. Where looking at it means waiting for a device, the hosts ask each other.
+    """
+    if run.ranks.size == 1 or (run.device_is_host and math.isfinite(float(grad_norm))):
+        return computed.out_of_memory
+    return run.ranks.any(computed.out_of_memory)
+
+
 def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]], count: float) -> Computed:
     """Add up the gradient of a step over its micro-batches and, in the last one, over the ranks.
 
@@ -126,19 +134,18 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
     """
     started = time.perf_counter()
     loss_total, tokens, computed, busy, exhausted = run.zero(), 0, 0, 0.0, False
-    # DDP averages gradients over ranks, so each loss is multiplied by their number.
-    scale = run.ranks.size / max(count, 1e-12)
+    scale = run.parallel.loss_scale / max(count, 1e-12)
     for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
         if exhausted and not is_last:
             continue
         exchanging = run.ranks.sharded
-        with run.gradient_sync(enabled=is_last):
+        with run.parallel.backward_of(last=is_last):
             try:
                 if not exhausted:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
                     loss_sum = run.loss_sum(batch)
                     busy = time.perf_counter() - started
-                    exchanging = exchanging or (is_last and run.ranks.size > 1)
+                    exchanging = exchanging or (is_last and run.parallel.exchanges_in_backward)
                     run.backward(loss_sum * scale)
                     loss_total += loss_sum.detach().double()
                     tokens += int(batch["attention_mask"].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -16,7 +17,7 @@ from hf_trainpipe.evaluation import loss_of, scorable, tune_threshold
 from hf_trainpipe.health import lagging
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.saving import Saving
-from hf_trainpipe.state import Best, LogWindow
+from hf_trainpipe.state import Best
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import Ledger
 
@@ -51,6 +52,8 @@ class Progress:
         self.courier: Courier | None = None
         """Pushes while the run trains."""
         self.saving = Saving(run)
+        self._unread: list[StepReport] = []
+        self._grad_norm = math.nan
         self._lagging: int | None = None
         self._since = time.monotonic()
         self._tokens = 0
@@ -78,42 +81,62 @@ class Progress:
 
     def save(self, *, wait: bool = False) -> None:
         """Write a checkpoint behind the training."""
+        self._read()
         self.saving.save(self.ledger, wait=wait)
 
     def log(self, report: StepReport) -> None:
         """Add a step to the window; at its end write the mean loss, the rate and the speed."""
         run, window = self.run, self.run.state.window
-        if not report.skipped:
-            window.loss_sum += float(report.loss_sum)
-            window.count += report.count
         window.steps += 1
+        self._unread.append(report)
         self._tokens += report.tokens
         self._computed += report.computed_tokens
         self._busy += report.busy_seconds
-        if report.skipped:
-            self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
+        ended = window.steps >= run.recipe.budget.log_every or report.step == run.plan.total_steps
+        if ended or run.device_is_host:
+            self._read()
         self.console.tick(step=report.step, epoch=self.run.epoch)
-        if window.steps < run.recipe.budget.log_every and report.step != run.plan.total_steps:
+        if not ended:
             return
         loss_sum, tokens, computed = run.ranks.sums([window.loss_sum, float(self._tokens), float(self._computed)])
         self._warn_of_lagging(report.step)
         seconds = max(time.monotonic() - self._since, 1e-9)
         values = {
             "train/lr": report.learning_rate,
-            "train/grad_norm": report.grad_norm,
+            "train/grad_norm": self._grad_norm,
             "train/tokens_per_second": tokens / seconds,
             "train/padding": computed / max(tokens, 1.0),
         }
         if window.count > 0:
             values = {"train/loss": loss_sum / window.count, **values}
             self._warn_of_spike(values["train/loss"], report.step)
-        run.state.window = LogWindow()
+        run.state.end_window()
         self.restart_clock()
         if self.ledger is not None:
             self.ledger.log(values, step=report.step, epoch=self.run.epoch)
         values.pop("train/padding")
         self.console.step(values, step=report.step, epoch=self.run.epoch)
         self._relay()
+
+    def _read(self) -> None:
+        """Look at the losses and norms of steps that nobody has looked at: one wait for the device, however many."""
+        import torch
+
+        state, unread = self.run.state, self._unread
+        if not unread:
+            return
+        self._unread = []
+        numbers = [number.double() for report in unread for number in (report.loss_sum, report.grad_norm)]
+        found = torch.stack(numbers).tolist()
+        for report, loss_sum, grad_norm in zip(unread, found[::2], found[1::2], strict=True):
+            skipped = not math.isfinite(grad_norm)
+            state.looked_at(skipped=skipped)
+            self._grad_norm = grad_norm
+            if skipped:
+                self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
+            else:
+                state.window.loss_sum += loss_sum
+                state.window.count += report.count
 
     def _relay(self) -> None:
         """Show what the processes beside the trainer have to say."""

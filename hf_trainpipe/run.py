@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import dropout, sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
-from hf_trainpipe.engine.optimizer import Clipping, build_optimizer, freeze
+from hf_trainpipe.engine.optimizer import freeze
+from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
-from hf_trainpipe.engine.rows import RowGradients
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.evaluation import SplitOutputs, predict_split
 from hf_trainpipe.model import build_model
@@ -91,12 +89,8 @@ class Run:
         self._speed_up()
         if self.ranks.sharded:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
-            sharding.shard(self.bare, self.accelerator.device, self.ranks.size)
-        alone = self.ranks.size == 1 and self.accelerator.device.type == "cpu"
-        optimizer = build_optimizer(self.bare, self.recipe.optim)
-        self.clipping = Clipping(optimizer, rows=RowGradients(self.bare) if alone else None)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        self.model = self.bare if self.ranks.sharded else self.accelerator.prepare_model(self.bare)
+        self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks)
+        self.model, self.optimizer = self.parallel.model, self.parallel.optimizer
 
     def _speed_up(self) -> None:
         """Leave padding out where that is proven to give the same numbers; on a CPU, draw dropout's masks faster."""
@@ -208,6 +202,11 @@ class Run:
         return self.state.step / self.order.steps_per_epoch
 
     @property
+    def device_is_host(self) -> bool:
+        """Whether a look at a number on the device costs no waiting for it."""
+        return bool(self.accelerator.device.type == "cpu")
+
+    @property
     def stop_requested(self) -> bool:
         """Whether a signal asked this rank to stop after the step that comes next."""
         return self.signals is not None and self.signals.before_step(self.state.step + 1)
@@ -236,14 +235,6 @@ class Run:
         mask = batch["attention_mask"]
         return int(mask.sum()) if self.unpadded else mask.numel()
 
-    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[Any]:
-        """Ranks exchange gradients in the last micro-batch of a step only."""
-        if self.ranks.sharded:
-            sharding.sync_gradients(self.bare, enabled=enabled)
-        if enabled or self.ranks.size == 1 or self.ranks.sharded:
-            return nullcontext()
-        return self.accelerator.no_sync(self.model)  # type: ignore[no-any-return]
-
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of a part of the step's loss."""
         self.accelerator.backward(loss)
@@ -252,23 +243,6 @@ class Run:
         """Set the learning rate of every group: ``rate`` times the group's own scale."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
-
-    def clip(self, max_norm: float | None) -> float:
-        """Clip the gradient to ``max_norm`` and return its norm before; the same on all ranks."""
-        if self.ranks.sharded or self.accelerator.scaler is not None:
-            norm = self.accelerator.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)
-            return float(sharding.whole_tensor(norm))
-        return self.clipping.measure(max_norm)
-
-    def update(self, grad_norm: float) -> bool:
-        """Step the optimizer unless the gradient is not finite; say whether it stepped."""
-        stepped = math.isfinite(grad_norm)
-        if stepped or self.accelerator.scaler is not None:
-            # The scaler of fp16 has to see the overflow to lower its scale; it skips by itself.
-            self.optimizer.step()
-            stepped = stepped and not self.accelerator.optimizer_step_was_skipped
-        self.optimizer.zero_grad()
-        return stepped
 
     # -- evaluation ------------------------------------------------------------------------
 

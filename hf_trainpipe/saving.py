@@ -84,11 +84,13 @@ class Saving:
             state=state["optimizer"],
             options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
         )
+        run.parallel.loaded()
         run.state = RunState.from_json(state["run"])
         if run.accelerator.scaler is not None and state.get("scaler"):
             run.accelerator.scaler.load_state_dict(state["scaler"])
         if run.ranks.rank != 0:
-            run.state.window = LogWindow(steps=run.state.window.steps)  # rank 0 holds the sums of all
+            window = run.state.window  # rank 0 holds the sums of all
+            run.state.window = LogWindow(steps=window.steps, skipped=window.skipped)
 
     def save(self, ledger: Ledger | None, *, wait: bool = False) -> None:
         """Write a checkpoint behind the training, once a step; a failed save is warned of.

@@ -27,6 +27,9 @@ class LogWindow:
     loss_sum: float = 0.0
     count: float = 0.0
     steps: int = 0
+    skipped: int = 0
+    """Steps that changed nothing. The schedule learns of them at the end of the window, so that no step waits for the
+    device to know, and a save in between changes nothing."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class RunState:
     step: int = 0
     """Optimizer steps attempted: the position in the data."""
     updates: int = 0
-    """Steps that changed the weights: the position in the schedule."""
+    """Steps that changed the weights, those skipped in the window not yet taken off: the position in the schedule."""
     skipped: int = 0
     """Steps in a row whose gradient was not finite."""
     evaluated: int = 0
@@ -52,6 +55,21 @@ class RunState:
 
     stream: dict[str, Any] | None = None
     """Where the window of a stream begins that is trained on (:mod:`hf_trainpipe.data.streaming`)."""
+
+    def took_step(self) -> None:
+        """Count a step, whose gradient is looked at later."""
+        self.step += 1
+        self.updates += 1
+
+    def looked_at(self, *, skipped: bool) -> None:
+        """Count a step of the window as one that changed the weights or, where its gradient was not finite, did not."""
+        self.skipped = self.skipped + 1 if skipped else 0
+        self.window.skipped += skipped
+
+    def end_window(self) -> None:
+        """Begin a new window; all steps of the old one have been looked at."""
+        self.updates -= self.window.skipped
+        self.window = LogWindow()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -92,9 +92,10 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
 
 
 class Clipping:
-    """Clips the gradient inside the optimizer's own pass over it, rather than in a pass before.
+    """Clips the gradient, or skips the step, inside the optimizer's own pass over it, not in a pass before.
 
-    torch's fused AdamW divides gradients by ``grad_scale`` as it reads them (made for loss scaling).
+    torch's fused AdamW divides gradients by ``grad_scale`` as it reads them and leaves everything as it is where
+    ``found_inf`` is 1 (both made for loss scaling). They stay on the device: nobody waits for it.
 
     Args:
         optimizer: Fused, without a loss scaler.
@@ -106,8 +107,8 @@ class Clipping:
         self._rows = rows
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def measure(self, max_norm: float | None) -> float:
-        """The norm of the gradient; the next step of the optimizer clips it to ``max_norm``."""
+    def measure(self, max_norm: float | None) -> torch.Tensor:
+        """The norm of the gradient, a scalar; the next step of the optimizer clips it to ``max_norm``."""
         import torch
 
         if self._rows is not None:
@@ -115,8 +116,15 @@ class Clipping:
         else:
             found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(found)
-        size = float(norm)
+        self.apply(norm, max_norm)
+        return norm
+
+    def apply(self, norm: torch.Tensor, max_norm: float | None) -> None:
+        """Clip by a norm that is known."""
+        import torch
+
+        self._optimizer.found_inf = (~torch.isfinite(norm)).float()
         self._optimizer.grad_scale = None
-        if max_norm is not None and max_norm < size < float("inf"):
-            self._optimizer.grad_scale = (norm + 1e-6) / max_norm
-        return size
+        # On a CPU a look at the norm costs nothing, while the optimizer writes back every gradient that it scales.
+        if max_norm is not None and (norm.device.type != "cpu" or norm > max_norm):
+            self._optimizer.grad_scale = torch.where(norm > max_norm, (norm + 1e-6) / max_norm, 1.0)

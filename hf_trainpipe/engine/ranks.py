@@ -51,6 +51,17 @@ def _leave(accelerator: Accelerator) -> None:
     accelerator.end_training()
 
 
+def _host_group(accelerator: Accelerator) -> Any:
+    """Where numbers are exchanged between the hosts' memories, so that no rank waits for its device to know them."""
+    import torch
+
+    if accelerator.num_processes == 1 or accelerator.device.type == "cpu":
+        return None  # the group of all, which is gloo's on a CPU
+    from datetime import timedelta
+
+    return torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=collective_timeout()))
+
+
 class Ranks:
     """The processes that train together. Every method but the properties is a collective: all ranks call it."""
 
@@ -61,6 +72,7 @@ class Ranks:
         self.is_main: bool = accelerator.is_main_process
         self.sharded = self.size > 1 and sharding.is_wanted(precision=accelerator.mixed_precision)
         """Whether weights, gradients and optimizer are cut over the ranks."""
+        self._hosts = _host_group(accelerator)
 
     def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
         """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""
@@ -81,9 +93,14 @@ class Ranks:
             return [float(value) for value in values]
         import torch
 
-        mine = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        found: list[float] = self.accelerator.reduce(mine, reduction="sum").tolist()
+        numbers = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(numbers, group=self._hosts)
+        found: list[float] = numbers.tolist()
         return found
+
+    def wait(self) -> None:
+        """Return when all ranks are here."""
+        self.accelerator.wait_for_everyone()
 
     def each(self, value: float) -> list[float]:
         """The number of every rank, in their order."""

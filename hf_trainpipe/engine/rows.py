@@ -9,11 +9,12 @@ Legend: V rows of the table, H numbers of a row, T tokens, U different tokens am
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-__all__ = ["RowGradients"]
+__all__ = ["RowGradients", "plain_tables"]
 
 LEAST = 1_000_000
 """Numbers of a table below which the usual way is taken."""
@@ -22,18 +23,15 @@ LEAST = 1_000_000
 class _Table:
     """One embedding module, its buffer, and the rows in it that are not zero."""
 
-    def __init__(self, module: torch.nn.Embedding) -> None:
+    def __init__(self, module: torch.nn.Embedding, buffer: torch.Tensor) -> None:
         self.module = module
-        self.buffer = torch.zeros_like(module.weight, requires_grad=False)
+        self.buffer = buffer
         self.touched: list[torch.Tensor] = []
 
     def add(self, ids: torch.Tensor, grad: torch.Tensor) -> None:
         """Add the gradient of looked-up rows [..., H] of ``ids`` [...]."""
         weight = self.module.weight
-        if weight.grad is None:
-            for rows in self.touched:
-                self.buffer.index_fill_(0, rows, 0.0)
-            self.touched = []
+        self.forget()
         rows, place = torch.unique(ids, return_inverse=True)
         summed = torch.ops.aten.embedding_dense_backward(grad, place, len(rows), -1, False)
         if self.module.padding_idx is not None:
@@ -44,9 +42,24 @@ class _Table:
         self.touched.append(rows)
         weight.grad = self.buffer
 
-    def rows(self) -> torch.Tensor:
-        """[U, H] the part of the gradient that is not zero."""
-        return self.buffer.index_select(0, torch.unique(torch.cat(self.touched)))
+    def forget(self) -> None:
+        """Clear what the step before left, where this one has added nothing yet."""
+        if self.module.weight.grad is None:
+            for rows in self.touched:
+                self.buffer.index_fill_(0, rows, 0.0)
+            self.touched = []
+
+    def numbers(self, first: int = 0, end: int | None = None) -> torch.Tensor:
+        """[U] the rows, in order, that are not zero, among those from ``first`` to before ``end``."""
+        found = torch.unique(torch.cat(self.touched)) if self.touched else torch.empty(0, dtype=torch.long)
+        return found if end is None else found[(found >= first) & (found < end)]
+
+    def add_rows(self, rows: torch.Tensor, values: torch.Tensor) -> None:
+        """Add the gradient [U, H] that another rank has of different rows [U]."""
+        self.forget()
+        self.buffer.index_add_(0, rows, values)
+        self.touched.append(rows)
+        self.module.weight.grad = self.buffer
 
 
 class _Lookup(torch.autograd.Function):
@@ -63,38 +76,53 @@ class _Lookup(torch.autograd.Function):
         return None, None, None  # it lies in weight.grad already
 
 
+def plain_tables(model: torch.nn.Module) -> list[torch.nn.Embedding]:
+    """The embedding modules whose gradient may be kept in rows: large, on the CPU, trained, and used once."""
+    uses: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+    found = []
+    for module in model.modules():
+        if type(module) is not torch.nn.Embedding or module.weight.numel() < LEAST:
+            continue
+        weight = module.weight
+        plain = not (module.sparse or module.scale_grad_by_freq) and module.max_norm is None
+        if plain and weight.requires_grad and weight.device.type == "cpu" and uses[id(weight)] == 1:
+            found.append(module)
+    return found
+
+
 class RowGradients:
-    """Takes over the large, plain embedding tables of a model that trains on one CPU rank.
+    """Takes over the large, plain embedding tables of a model that trains on a CPU.
 
     A gradient lies in the buffer that ``weight.grad`` names from the first backward pass of a step until
     ``zero_grad(set_to_none=True)``; whoever scales it in place scales the buffer, which is cleared afterwards.
+
+    Args:
+        allocate: Gives the buffer of a weight: zeros of its shape.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._tables: dict[int, _Table] = {}
-        uses: dict[int, int] = {}
-        for module in model.modules():
-            for parameter in module._parameters.values():
-                if parameter is not None:
-                    uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-        for module in model.modules():
-            if type(module) is not torch.nn.Embedding or module.weight.numel() < LEAST:
-                continue
-            weight = module.weight
-            plain = not (module.sparse or module.scale_grad_by_freq) and module.max_norm is None
-            if plain and weight.requires_grad and weight.device.type == "cpu" and uses[id(weight)] == 1:
-                table = self._tables[id(weight)] = _Table(module)
-                module.forward = _forward(table)  # type: ignore[method-assign]
+    def __init__(
+        self, model: torch.nn.Module, *, allocate: Callable[[torch.nn.Parameter], torch.Tensor] = torch.zeros_like
+    ) -> None:
+        self.tables: dict[int, _Table] = {}
+        """By the identity of the parameter."""
+        for module in plain_tables(model):
+            weight: Any = module.weight
+            table = self.tables[id(weight)] = _Table(module, allocate(weight))
+            module.forward = _forward(table)  # type: ignore[method-assign]
 
     def parts(self, parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
         """The gradients of parameters, those of tables without their zeros: what a norm is taken of."""
         found = []
         for parameter in parameters:
-            table = self._tables.get(id(parameter))
+            table = self.tables.get(id(parameter))
             if parameter.grad is None:
                 continue
             whole = table is None or not table.touched or parameter.grad is not table.buffer
-            found.append(parameter.grad if whole or table is None else table.rows())
+            found.append(parameter.grad if whole or table is None else table.buffer.index_select(0, table.numbers()))
         return found
 
 

@@ -57,7 +57,7 @@ def test_the_norm_is_that_of_all_rows_and_clipping_that_of_torch(pair) -> None:
         for model in (plain, fast):
             model(torch.tensor([batch])).backward()
         expected = torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
-        assert clipping.measure(0.5) == pytest.approx(expected.item(), rel=1e-6)
+        assert clipping.measure(0.5).item() == pytest.approx(expected.item(), rel=1e-6)
         assert expected > 0.5
         for optimizer in optimizers:
             optimizer.step()

@@ -16,14 +16,18 @@ import pytest
 RECIPES = '''
 import math
 import os
+import signal
 import time
 from dataclasses import dataclass
 
 import torch
 
 from hf_trainpipe import Budget, Evaluation, Files, Optim, Pretrained, Recipe, TextClassification, Tokens
+from hf_trainpipe.run import Run
 
 RANK = os.environ.get("RANK", "0")
+if "LATE" in os.environ:  # as with a device that it costs time to look at
+    Run.device_is_host = property(lambda run: False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Fragile(TextClassification):
         loss = super().loss_sum(model, batch)
         seen = int(os.environ.get("SEEN", "0")) + 1
         os.environ["SEEN"] = str(seen)
+        if str(seen) == os.environ.get("DIES"):
+            os.kill(os.getpid(), signal.SIGKILL)
         first, last = int(os.environ.get("FROM", "0")), int(os.environ.get("TO", "0"))
         if first <= seen <= last and RANK in os.environ.get("ON", RANK):
             match os.environ["DOES"]:
@@ -137,6 +143,34 @@ def test_one_rank_whose_loss_is_not_finite_stops_the_update_on_both(guards) -> N
     assert done.code == 0, done.err
     assert "step 3: the gradient is not finite; no rank updated" in done.err
     assert state(guards, "nan-pair")["updates"] == 11
+
+
+def test_steps_that_are_looked_at_late_change_nothing(guards) -> None:
+    options = ("--budget.log-every", "6", "--budget.micro-batch-tokens", "4096")
+    nan = {"FROM": "3", "TO": "3", "DOES": "nan"}
+    soon = guards.train("guards.py", "--run-dir", "soon", *options, **nan)
+    assert soon.code == 0, soon.err
+    late = guards.train("guards.py", "--run-dir", "late", *options, **nan, LATE="1", DIES="6")
+    assert late.code == -signal.SIGKILL, late.err
+    assert "not finite; no rank updated" in late.err, "a save in the middle of an interval looks at its steps"
+    assert (state(guards, "late")["step"], state(guards, "late")["updates"]) == (4, 4)
+    assert state(guards, "late")["window"]["skipped"] == 1, "the schedule learns of it when the interval ends"
+    late = guards.train("guards.py", "--run-dir", "late", *options, LATE="1")
+    assert late.code == 0, late.err
+    assert guards.weights("late") == guards.weights("soon")
+    assert state(guards, "late") == state(guards, "soon")
+    assert state(guards, "late")["updates"] == 11
+    said = [guards.ledger(run) for run in ("soon", "late")]
+    assert said[0].keys() == said[1].keys()
+    assert all(value == said[1][key] for key, value in said[0].items() if key[0] != "train/tokens_per_second")
+
+
+def test_two_ranks_that_look_late_repeat_a_step_that_did_not_fit(guards) -> None:
+    done = guards.train("guards.py", "--run-dir", "late-pair", "--budget.log-every", "6", ranks=2,
+                        FITS="40", ON="1", LATE="1")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "out of memory" in done.err
+    assert state(guards, "late-pair")["updates"] == 12
 
 
 def test_a_spike_is_warned_of_and_a_slow_rank_too(guards) -> None:

@@ -1,0 +1,71 @@
+"""How the ranks of a run hold the model, add up its gradient and take a step: one class a way."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.engine import sharding
+from hf_trainpipe.engine.one_rank import OneRank
+from hf_trainpipe.engine.shared_memory import SharedMemory, map_memory
+
+if TYPE_CHECKING:
+    import torch
+
+    from hf_trainpipe.engine.ranks import Ranks
+    from hf_trainpipe.recipe import Optim
+
+__all__ = ["DataParallel", "FullySharded", "parallelize"]
+
+
+def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks) -> OneRank:
+    """Make ``model``, on its device and with its weights, ready for the steps of these ranks; all of them call it."""
+    if ranks.size == 1:
+        return OneRank(model, optim, ranks)
+    if ranks.sharded:
+        return FullySharded(model, optim, ranks)
+    memory = map_memory(model, ranks)
+    return SharedMemory(model, optim, ranks, memory) if memory is not None else DataParallel(model, optim, ranks)
+
+
+class DataParallel(OneRank):
+    """torch's DistributedDataParallel: every rank holds all, and gradients are averaged."""
+
+    exchanges_in_backward = True
+    keeps_rows = False
+
+    def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        super()._prepare(optimizer)
+        self.loss_scale = float(self.ranks.size)
+
+    def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self.ranks.accelerator.no_sync(self.model)
+
+
+class FullySharded(OneRank):
+    """FSDP2: every rank holds its rows of each parameter (:mod:`hf_trainpipe.engine.sharding`)."""
+
+    exchanges_in_backward = True
+
+    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks) -> None:
+        sharding.shard(model, ranks.accelerator.device, ranks.size)
+        super().__init__(model, optim, ranks)
+
+    def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = self.ranks.accelerator.prepare_optimizer(optimizer)
+        self.model = self.bare
+        self.loss_scale = float(self.ranks.size)
+
+    def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
+        sharding.sync_gradients(self.bare, enabled=last)
+        return nullcontext()
+
+    def clip(self, max_norm: float | None) -> torch.Tensor:
+        return self._clip_now(max_norm)
+
+    def step(self, norm: torch.Tensor) -> None:
+        """As :meth:`OneRank.step`, but waits for the device: torch's fused AdamW of cut tensors takes no flag."""
+        if math.isfinite(float(norm)):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
