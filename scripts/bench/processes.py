@@ -39,7 +39,7 @@ def clean_environment(folder: Path, **extra: str) -> dict[str, str]:
         kept |= {"OMP_NUM_THREADS": "1", "HF_TRAINPIPE_THREADS": "1"}
     return {
         **kept,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(BENCH)]),
+        "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_CACHE": str(folder / "datasets-cache"),
