@@ -11,19 +11,15 @@ the secrets of the environment. It writes into the outbox only.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
 import shutil
-import sys
 import time
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from hf_trainpipe.beside import Beside, make_parser, run_process
 from hf_trainpipe.checkpoint import Checkpoint
 from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.manifest import Broken, folder_name
@@ -36,10 +32,10 @@ from hf_trainpipe.package.mirror import enqueue_checkpoint
 from hf_trainpipe.package.outbox import OUTBOX, Outbox
 from hf_trainpipe.package.retry import Patience
 from hf_trainpipe.package.scan import scrub
-from hf_trainpipe.tracking.process import End, Scrubber, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["main"]
 
@@ -170,32 +166,17 @@ def _hard_link(source: str, target: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Look after the pushes of a run until its trainer ends."""
-    parser = argparse.ArgumentParser(prog="python -m hf_trainpipe.package.courier_process", description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--parent", type=int, required=True, help="process id of the trainer")
-    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks at the checkpoints")
-    options = parser.parse_args(arguments)
-
-    with contextlib.suppress(OSError):
-        os.nice(10)
-    scrubber = Scrubber(sys.stderr)
-    say = messages(scrubber)
-    sys.stdout = sys.stderr = scrubber
-    end = _Ending(options.parent)
+    options = make_parser("hf_trainpipe.package.courier_process", __doc__).parse_args(arguments)
+    beside = Beside(options.parent)
     outbox = options.run / OUTBOX
     held = FileLock(outbox / "courier.lock")
-    while True:
-        try:
-            held.acquire(timeout=0)
-            break
-        except Timeout:  # the one of the attempt before still pushes
-            if end.wait(0.5):
-                return 0
-    courier = _Courier(options.run, json.loads((outbox / SPEC).read_bytes()), say=say)
-    while not end.wait(options.poll):
+    if not beside.acquire(held):
+        return 0
+    courier = _Courier(options.run, json.loads((outbox / SPEC).read_bytes()), say=beside.say)
+    while not beside.wait(options.poll):
         if (options.run / "run.json").exists():
             courier.look()
-    if not end.told_to_stop and (options.run / "run.json").exists():
+    if not beside.told.startswith(b"stop") and (options.run / "run.json").exists():
         courier.look(last=True)
     for name in ("held", "mirror", "interim"):
         shutil.rmtree(outbox / name, ignore_errors=True)
@@ -203,23 +184,5 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-class _Ending(End):
-    """Tells the end of a complete run ("stop") from one that was interrupted (the pipe is closed)."""
-
-    told_to_stop = False
-
-    def _read(self) -> bytes:
-        told = super()._read()
-        self.told_to_stop = told.startswith(b"stop")
-        return told
-
-
 if __name__ == "__main__":
-    code = 1
-    try:
-        code = main()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    run_process(main, failed=1)

@@ -38,6 +38,10 @@ _FROM_PADDING = ("camembert", "roberta", "xlm-roberta")
 TOLERANCE = 1e-4
 """Of :func:`prove`: largest difference over the largest value. Wrong tokens attended to give some tenths."""
 
+_TAKEN = "_hf_trainpipe_unpadded"
+"""Attribute of a base model that :func:`unpad` took, so that a copy of the model has it too: what takes it back, its
+hooks and the attention it had."""
+
 _KNOWN = local()
 
 
@@ -118,7 +122,7 @@ def known_lengths(mask: torch.Tensor, lengths: Sequence[int] | npt.NDArray[Any])
 
 def is_unpadded(model: torch.nn.Module) -> bool:
     """Whether :func:`unpad` took the model."""
-    return bool(getattr(_base(model), "_unpadded", False))
+    return hasattr(_base(model), _TAKEN)
 
 
 def unpad(model: Any) -> str | None:
@@ -137,28 +141,26 @@ def unpad(model: Any) -> str | None:
         return f"{kind or type(model).__name__} is not among {', '.join(ARCHITECTURES)}"
     if getattr(config, "is_decoder", False) or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return "the configuration asks for a decoder or for relative positions"
-    if getattr(base, "_unpadded", False):
+    if is_unpadded(model):
         return None
     before = config._attn_implementation
     from .attention import register
 
     register(IMPLEMENTATION)
     first = (int(config.pad_token_id or 0) + 1) if kind in _FROM_PADDING else 0
-    base._unpadded = False
-    hooks = _hook(base, first)
     try:
         expected = _probe(model)
+        setattr(base, _TAKEN, (_hook(base, first), before))
         model.set_attn_implementation(IMPLEMENTATION)
-        base._unpadded = True
         difference = prove(expected, _probe(model))
     except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
         difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     else:
         reason = f"its outputs differ from the padded model's by {difference:.1e}"
-    base._undo = (hooks, before)
     if difference <= TOLERANCE:
         return None
-    _undo(model)
+    if is_unpadded(model):
+        _undo(model)
     return reason
 
 
@@ -177,10 +179,10 @@ def padded(model: Any) -> Iterator[None]:
 
 def _undo(model: Any) -> None:
     base = _base(model)
-    hooks, implementation = base._undo
+    hooks, implementation = getattr(base, _TAKEN)
+    delattr(base, _TAKEN)
     for hook in hooks:
         hook.remove()
-    base._unpadded = False
     model.set_attn_implementation(implementation)
 
 
@@ -230,13 +232,13 @@ def _hook(base: Any, first_position: int) -> list[Any]:
     takes_types = "token_type_ids" in names
     held = local()
 
-    def flatten(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def flatten(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         held.layout = None
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         plain = given.get("inputs_embeds") is None and given.get("position_ids") is None
         asks = given.get("output_hidden_states") or given.get("output_attentions")
-        if not module._unpadded or ids is None or mask is None or mask.dim() != 2 or not plain or asks:
+        if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
         known = getattr(_KNOWN, "batch", None)
         if known is not None and known[0] is mask:

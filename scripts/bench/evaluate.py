@@ -16,7 +16,6 @@ evaluation imports is in both figures, so their difference is what grows with th
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,28 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    Workload,
-    clean_environment,
-    interleave,
-    last_json,
-    ledger_of,
-    make_parser,
-    make_workload,
-    names_of,
-    parse,
-    ratio,
-    scratch,
-    series,
-    spread,
-    train_command,
-    write_result,
-)
+from processes import BENCH, FP32, last_json, ledger_of, run_process, series, train_command
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
+from workloads import Workload, make_workload, scratch
 
 CASES = ("sst2", "wnut17")
 SIDES = ("ours", "ours-fp32", "trainer", "tuned", "tuned-bf16")
@@ -63,17 +44,9 @@ def resident(pid: int) -> int:
 
 def watched(command: list[str], folder: Path) -> tuple[str, list[tuple[float, int]]]:
     """Run a command; its standard output, and its resident memory over time (seconds since the epoch, bytes)."""
-    samples = []
-    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
-        process = subprocess.Popen(command, cwd=folder, env=clean_environment(folder), stdout=out, stderr=err)
-        while process.poll() is None:
-            samples.append((time.time(), resident(process.pid)))
-            time.sleep(0.01)
-        if process.returncode != 0:
-            raise RuntimeError(
-                f"exit {process.returncode}: {' '.join(command)}\n{(folder / 'err').read_text()[-3000:]}"
-            )
-        return (folder / "out").read_text(), samples
+    samples: list[tuple[float, int]] = []
+    out = run_process(command, folder=folder, watch=lambda pid: samples.append((time.time(), resident(pid))))
+    return out, samples
 
 
 def growth(samples: list[tuple[float, int]], start: float, end: float) -> float:
@@ -176,21 +149,13 @@ def main(argv: list[str] | None = None) -> None:
             workload = workloads[case if name == side else f"{case}-x{LARGER}"]
             with scratch() as folder:
                 if side.startswith("ours"):
-                    return ours(workload, folder, *(["--optim.precision", "fp32"] if side == "ours-fp32" else []))
+                    return ours(workload, folder, *(FP32 if side == "ours-fp32" else ()))
                 return trainer(workload, folder, side)
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B7", title="evaluation", doc=__doc__,
-                settings={"times": TIMES, "larger": LARGER}, runs=runs, ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(cases, lambda case: [*chosen, *larger], options, measure, finished)
-    print(page)
+        compare(
+            options, cases, lambda case: [*chosen, *larger], measure, summary,
+            benchmark="B7", title="evaluation", doc=__doc__, settings={"times": TIMES, "larger": LARGER},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Sides: `ours` (as it comes), `trainer` (as it comes: fp32, random batches), `tra
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from pathlib import Path
@@ -19,27 +18,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import model_folder
-from padding import random_model
-from speed import (
-    Row,
-    Runs,
-    Spread,
-    Table,
-    interleave,
-    make_parser,
-    make_workload,
-    names_of,
-    parse,
-    peer,
-    ratio,
-    scratch,
-    spread,
-    text_lengths,
-    timed_steps,
-    write_result,
-    write_rows,
-)
+from processes import train_side
+from public_data import Row, model_folder
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
+from workloads import make_workload, random_model, scratch, text_lengths, write_workload
 
 SPECIAL = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102}
 SIZES: dict[str, dict[str, Any]] = {
@@ -105,58 +87,28 @@ def main(argv: list[str] | None = None) -> None:
                     case.removesuffix("-base"), place / f"{case}-model", str(model_folder()), **SIZES[case]
                 )
             if made and not options.smoke:
-                tiny = argparse.Namespace(smoke=True)
-                workloads[case] = made_workload(case, tiny, place / case, model or str(model_folder()))
+                rows = made_texts(7000)
+                workloads[case] = write_workload(
+                    "sst2", place / case, model=model or str(model_folder()), train=rows[64:], validation=rows[:64],
+                    smoke=False,
+                )  # fmt: skip
             else:
                 workloads[case] = make_workload("sst2", options, place / case, model=model, score_rows=64)
         lengths = {case: text_lengths(workload) for case, workload in workloads.items()}
 
         def measure(case: str, side: str) -> Row:
-            workload = workloads[case]
-            if side == "ours":
-                found = timed_steps(workload, lengths[case], steps=steps)
-            else:
-                device = ["--device", "cpu" if options.smoke else "auto"]
-                numbers = ["--steps", str(steps), "--warmup", "4" if options.smoke else "20"]
-                found = peer("train", workload.folder, "--way", side, *numbers, *device)
+            warmup, device = (4, "cpu") if options.smoke else (20, "auto")
+            found = train_side(side, workloads[case], lengths[case], steps=steps, warmup=warmup, device=device)
             found.pop("lengths")
-            found["tokens_per_second"] = found["tokens"] / found["seconds"]
             return found
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            device = "CPU (smoke)" if options.smoke else torch.cuda.get_device_name()
-            page = write_result(
-                options, benchmark="B2", title="a training step on a GPU", doc=__doc__,
-                settings={"steps": steps, "device": device, "texts": "made by code" if made else "SST-2 sentences"},
-                runs=runs, ratios=ratios, tables=tables, notes=[f"Device: {device}."],
-            )  # fmt: skip
-
-        interleave(cases, lambda case: chosen, options, measure, finished)
-    print(page)
-
-
-def made_workload(case: str, tiny: argparse.Namespace, folder: Path, model: str) -> Any:
-    """A workload whose texts are made by code, at full size otherwise."""
-    import dataclasses
-    import json
-
-    from speed import EXAMPLES_PER_STEP, MAX_LENGTH, RECIPE
-
-    workload = make_workload("sst2", tiny, folder, model=model)
-    rows = made_texts(7000)
-    write_rows(folder / "train.jsonl", rows[64:])
-    write_rows(folder / "validation.jsonl", rows[:64])
-    task = 'TextClassification("text", label="label")'
-    recipe = RECIPE.format(model=model, task=task, max_length=MAX_LENGTH, examples=EXAMPLES_PER_STEP)
-    (folder / "recipe.py").write_text(recipe)
-    full = dataclasses.replace(workload, examples_per_step=EXAMPLES_PER_STEP, max_length=MAX_LENGTH)
-    about = {name: value for name, value in vars(full).items() if name != "folder"}
-    (folder / "workload.json").write_text(json.dumps(about))
-    return full
+        device = "CPU (smoke)" if options.smoke else torch.cuda.get_device_name()
+        compare(
+            options, cases, lambda case: chosen, measure, summary,
+            benchmark="B2", title="a training step on a GPU", doc=__doc__,
+            settings={"steps": steps, "device": device, "texts": "made by code" if made else "SST-2 sentences"},
+            notes=[f"Device: {device}."],
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

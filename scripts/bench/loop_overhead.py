@@ -18,28 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    Workload,
-    interleave,
-    last_json,
-    make_parser,
-    make_workload,
-    open_workload,
-    parse,
-    peer,
-    run_process,
-    scratch,
-    spread,
-    text_lengths,
-    timed_steps,
-    write_result,
-    write_rows,
-)
+from processes import BENCH, FP32, last_json, peer, run_process, timed_steps
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, parse, spread
+from workloads import Workload, open_workload, scratch, smoke_model, text_lengths, write_workload
 
 SIDES = ("bare", "ours", "trainer")
 WORDS = 21
@@ -69,8 +51,8 @@ def bare(workload: Workload, *, steps: int) -> Row:
     return {"seconds": time.perf_counter() - started, "steps": steps, "examples": steps * size}
 
 
-def make_equal(workload: Workload) -> None:
-    """Replace the texts by texts of as many words each, all of them in the tiny model's vocabulary."""
+def equal_texts(count: int) -> list[Row]:
+    """Texts of as many words each, all of them in the tiny model's vocabulary."""
     from hf_trainpipe.testing import BAD, GOOD, PLAIN
 
     generator = random.Random(3)
@@ -80,7 +62,7 @@ def make_equal(workload: Workload) -> None:
         words = generator.choices(PLAIN, k=WORDS - 1) + generator.choices(GOOD if label == "positive" else BAD, k=1)
         return {"text": " ".join(words), "label": label}
 
-    write_rows(workload.folder / "train.jsonl", [row() for _ in range(3200)])
+    return [row() for _ in range(count)]
 
 
 def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
@@ -112,17 +94,16 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(parser, argv)
     steps = 10 if options.smoke else options.steps
     with scratch() as place:
-        tiny = argparse.Namespace(smoke=True)
-        workload = make_workload("sst2", tiny, place / "tiny", score_rows=64)
-        make_equal(workload)
+        model, rows = smoke_model(place / "model"), equal_texts(3264)
+        workload = write_workload(
+            "sst2", place / "tiny", model=model, train=rows[:3200], validation=rows[3200:], smoke=True
+        )
         lengths = text_lengths(workload)
         assert len(set(lengths)) == 1, "texts of different length"
 
         def measure(case: str, side: str) -> Row:
             if side == "ours":
-                found = timed_steps(
-                    workload, lengths, "--optim.precision", "fp32", "--budget.micro-batch-tokens", "4096", steps=steps
-                )
+                found = timed_steps(workload, lengths, *FP32, "--budget.micro-batch-tokens", "4096", steps=steps)
             elif side == "trainer":
                 found = peer("train", workload.folder, "--way", side, "--steps", str(steps), "--warmup", "4")
             else:
@@ -131,18 +112,10 @@ def main(argv: list[str] | None = None) -> None:
             found.pop("lengths")
             return found
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B3", title="what the loop adds", doc=__doc__,
-                settings={"steps": steps, "words": WORDS}, runs=runs, ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(["tiny"], lambda case: SIDES, options, measure, finished)
-    print(page)
+        compare(
+            options, ["tiny"], lambda case: SIDES, measure, summary,
+            benchmark="B3", title="what the loop adds", doc=__doc__, settings={"steps": steps, "words": WORDS},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import environment, markdown_table
+from results import environment, markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

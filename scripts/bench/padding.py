@@ -16,25 +16,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import model_folder
-from speed import (
-    Row,
-    Runs,
-    Spread,
-    Table,
-    Workload,
-    interleave,
-    make_parser,
-    make_workload,
-    names_of,
-    parse,
-    peer,
-    scratch,
-    spread,
-    text_lengths,
-    timed_steps,
-    write_result,
-)
+from processes import FP32, peer, timed_steps
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, spread
+from workloads import Workload, make_workload, random_model, scratch, text_lengths
 
 BERT_LIKE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -65,25 +50,13 @@ UNPADDED = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbe
 """Those that are to come without padding; the others with micro-batches of similar length."""
 SMOKE = ("bert",)
 WAYS = ("trainer", "tuned")
-
-
-def random_model(kind: str, folder: Path, tokenizer: str, **sizes: Any) -> str:
-    """Write a model of an architecture with random weights, beside a tokenizer of BERT's kind."""
-    import torch
-    import transformers
-
-    words = transformers.AutoTokenizer.from_pretrained(tokenizer)
-    config = transformers.AutoConfig.for_model(kind, vocab_size=len(words), **sizes)
-    torch.manual_seed(7)
-    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return str(folder)
+SMOKE_WAYS = ("trainer",)
 
 
 def ours(workload: Workload, lengths: list[int], *, steps: int) -> Row:
     """Tokens computed over real ones; ``failed`` holds the last line of a run that did not end well."""
     try:
-        found = timed_steps(workload, lengths, "--optim.precision", "fp32", steps=steps)
+        found = timed_steps(workload, lengths, *FP32, steps=steps)
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return {"failed": lines[-1][:200] if lines else "?", "examples": None}
@@ -119,10 +92,9 @@ def main(argv: list[str] | None = None) -> None:
     steps = 6 if options.smoke else options.steps
     with scratch() as place:
         first = make_workload("sst2", options, place / "trainer", score_rows=64)
-        tokenizer = first.model if options.smoke else str(model_folder())
         workloads = {"trainer": first}
         for kind in cases:
-            model = random_model(kind, place / f"{kind}-model", tokenizer, **ARCHITECTURES[kind])
+            model = random_model(kind, place / f"{kind}-model", first.model, **ARCHITECTURES[kind])
             workloads[kind] = make_workload("sst2", options, place / kind, model=model, score_rows=64)
         if not options.smoke:  # the weights do not matter, so the smallest model
             small = workloads[cases[0]]
@@ -130,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         lengths = text_lengths(workloads["trainer"])
 
         def sides(case: str) -> tuple[str, ...]:
-            return WAYS if case == "trainer" else ("ours",)
+            return (SMOKE_WAYS if options.smoke else WAYS) if case == "trainer" else ("ours",)
 
         def measure(case: str, side: str) -> Row:
             if side == "ours":
@@ -138,18 +110,10 @@ def main(argv: list[str] | None = None) -> None:
             found = peer("train", workloads[case].folder, "--way", side, "--steps", str(steps), "--warmup", "0")
             return {"padding": found["computed"] / found["tokens"], "examples": found["examples"]}
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B4", title="padding", doc=__doc__, settings={"steps": steps},
-                runs=runs, ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(["trainer", *cases], sides, options, measure, finished)
-    print(page)
+        compare(
+            options, ["trainer", *cases], sides, measure, summary,
+            benchmark="B4", title="padding", doc=__doc__, settings={"steps": steps},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

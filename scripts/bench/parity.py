@@ -30,18 +30,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common import (
-    BENCHMARKS,
-    MODEL_SHA256,
-    Benchmark,
-    Row,
-    append_jsonl,
-    environment,
-    label_names,
-    markdown_table,
-    model_folder,
-    read_jsonl,
-)
+from public_data import BENCHMARKS, MODEL_SHA256, Benchmark, Row, label_names, model_folder
+from results import append_jsonl, environment, markdown_table, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("trainer", "ours")

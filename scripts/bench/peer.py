@@ -1,4 +1,4 @@
-"""The other side: the HF Trainer over a workload of :mod:`speed`, in a process of its own. Nothing of hf_trainpipe.
+"""The other side: the HF Trainer over a workload of :mod:`workloads`, in a process of its own. Nothing of hf_trainpipe.
 
     python scripts/bench/peer.py train --folder FOLDER --way tuned --steps 50 --warmup 4
     python scripts/bench/peer.py evaluate --folder FOLDER --way tuned
@@ -25,7 +25,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import ONE_THREAD, Row, Workload, open_workload, read_rows
+from processes import SMOKE
+from public_data import Row
+from workloads import Workload, open_workload, read_rows
 
 WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "run_glue")
 
@@ -86,7 +88,7 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if way.startswith("tuned") and world == 1 and ONE_THREAD not in os.environ:
+    if way.startswith("tuned") and world == 1 and SMOKE not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     transformers.set_seed(17)
     train_rows, scored_rows = (read_rows(workload.folder / f"{name}.jsonl") for name in ("train", "validation"))

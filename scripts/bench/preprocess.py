@@ -22,26 +22,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    Workload,
-    interleave,
-    last_json,
-    make_parser,
-    make_workload,
-    names_of,
-    open_workload,
-    parse,
-    ratio,
-    run_process,
-    scratch,
-    spread,
-    write_result,
-)
+from processes import BENCH, last_json, run_process
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
+from workloads import Workload, make_workload, open_workload, scratch
 
 CASES = ("sst2-phrases", "go_emotions", "ag_news", "sst2")
 SIDES = ("bare", "map", "map-processes", "ours", "prepared")
@@ -186,18 +170,10 @@ def main(argv: list[str] | None = None) -> None:
             command = [sys.executable, str(BENCH / "preprocess.py"), "--side", side, "--folder", str(folder)]
             return last_json(run_process(command, folder=folder))
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B6", title="raw texts to tokens", doc=__doc__, settings={}, runs=runs,
-                ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(cases, lambda case: chosen, options, measure, finished)
-    print(page)
+        compare(
+            options, cases, lambda case: chosen, measure, summary,
+            benchmark="B6", title="raw texts to tokens", doc=__doc__, settings={},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,27 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    interleave,
-    last_json,
-    make_parser,
-    make_workload,
-    names_of,
-    parse,
-    peer,
-    ratio,
-    run_process,
-    scratch,
-    spread,
-    text_lengths,
-    timed_steps,
-    write_result,
-)
+from processes import BENCH, FP32, last_json, run_process, timed_steps, train_side
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
+from workloads import make_workload, scratch, text_lengths
 
 SIDES = ("ours", "ours-fp32", "trainer", "tuned")
 LAUNCH = (
@@ -94,16 +77,12 @@ def main(argv: list[str] | None = None) -> None:
         lengths = text_lengths(workload)
 
         def one(side: str, core: int) -> Row:
-            if side.startswith("ours"):
-                fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
-                return timed_steps(workload, lengths, *fp32, steps=steps, cores=[core])
-            arguments = ["--way", side, "--steps", str(steps), "--warmup", "4"]
-            return peer("train", workload.folder, *arguments, cores=[core])
+            return train_side(side, workload, lengths, steps=steps, cores=[core])
 
         def two(side: str) -> Row:
             extra = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
             if side.startswith("ours"):
-                fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
+                fp32 = FP32 if side == "ours-fp32" else ()
                 return timed_steps(workload, lengths, *fp32, steps=steps, launch=LAUNCH, cores=cores, **extra)
             command = [
                 sys.executable, "-m", *LAUNCH, str(BENCH / "peer.py"), "train", "--folder", str(workload.folder),
@@ -124,21 +103,15 @@ def main(argv: list[str] | None = None) -> None:
             return found
 
         def names(case: str) -> list[str]:
-            apart = ["ours-apart"] if "ours" in chosen and not options.smoke else []
+            if options.smoke:  # the peer's efficiency is enough to try it
+                return [f"{side}-2" for side in chosen] + [f"{side}-1" for side in chosen if side != "ours"]
+            apart = ["ours-apart"] if "ours" in chosen else []
             return [f"{side}-{how}" for side in chosen for how in ("1", "2")] + apart
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B11", title="two ranks", doc=__doc__, settings={"steps": steps},
-                runs=runs, ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(["sst2"], names, options, measure, finished)
-    print(page)
+        compare(
+            options, ["sst2"], names, measure, summary,
+            benchmark="B11", title="two ranks", doc=__doc__, settings={"steps": steps},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

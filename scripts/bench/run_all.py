@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import BENCH, RESULTS, as_markdown
+from processes import BENCH
+from results import RESULTS, as_markdown
 
 FILES = {
     "step": "speed-step.json",

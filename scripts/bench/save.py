@@ -24,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from common import environment, markdown_table, model_folder  # noqa: E402
+from public_data import model_folder  # noqa: E402
+from results import environment, markdown_table  # noqa: E402
 
 STEPS, EVERY, EXAMPLES = 24, 8, 32
 SIDES = ("trainer", "ours", "trainer-unsaved", "ours-unsaved")

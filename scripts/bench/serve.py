@@ -35,16 +35,20 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from common import BENCHMARKS, environment, markdown_table, model_folder  # noqa: E402
+from processes import only_on  # noqa: E402
+from public_data import BENCHMARKS, model_folder  # noqa: E402
+from results import environment, markdown_table  # noqa: E402
 from serve_client import Connection, Load, abuse, closed, get, poisson, post  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SIDES = ("ours", "ours-int8", "peer", "peer-tuned")
 """``ours-int8`` only where the package holds that model (``hf-trainpipe package RUN --onnx --int8``)."""
 CLIENTS = (1, 2, 4, 8, 16, 32)
 FRACTIONS = (0.4, 0.6, 0.75, 0.85, 0.95)
+SECONDS = {"closed": 4.0, "open": 6.0, "load": 12.0}
+"""Of one measurement, in each part."""
 TARGETS_MS = (30, 50, 100, 200)
 
 
@@ -102,8 +106,8 @@ def running(side: str, package: Path) -> Iterator[tuple[int, subprocess.Popen[st
         command = [sys.executable, str(Path(__file__).with_name("serve_peer.py")), str(package), str(port), kind]
     settings = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryFile("w+") as log:
-        pinned = ["taskset", "-c", str(CORES[0])]
-        process = subprocess.Popen([*pinned, *command], cwd=ROOT, env=settings, stderr=log, text=True)
+        with only_on([CORES[0]]):
+            process = subprocess.Popen(command, cwd=ROOT, env=settings, stderr=log, text=True)
         try:
             while asyncio.run(_health(port)) != 200:
                 if process.poll() is not None:
@@ -154,33 +158,48 @@ def sides_of(package: Path) -> list[str]:
     return [side for side in SIDES if side != "ours-int8" or "onnx-int8" in manifest.get("backends", {})]
 
 
-def run_closed(package: Path, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+def run_sides(package: Path, requests: Sequence[bytes], seconds: Mapping[str, float], *, few: bool) -> dict[str, Any]:
+    """The parts ``closed`` and ``open``, over one server a side.
+
+    Args:
+        seconds: Of a measurement, for each part that is asked for.
+        few: Two loads a part are enough.
+
+    Returns:
+        Part -> side -> figures.
+    """
+    figures: dict[str, Any] = {part: {} for part in ("closed", "open") if part in seconds}
     for side in sides_of(package):
         with running(side, package) as (port, process):
-            asyncio.run(closed(port, requests, clients=4, seconds=min(1.0, seconds)))
-            figures[side] = {}
-            for clients in CLIENTS:
-                used = _cpu_seconds(process)
-                load = asyncio.run(closed(port, requests, clients=clients, seconds=seconds))
-                used = _cpu_seconds(process) - used
-                shown = {**load.to_json(), "cpu_ms": round(1e3 * used / max(1, sum(load.statuses.values())), 2)}
-                figures[side][str(clients)] = shown
-                print(f"closed  {side:<11} {clients:>3} clients  {shown}", flush=True)
+            asyncio.run(closed(port, requests, clients=4, seconds=min(1.0, *seconds.values())))
+            if "closed" in figures:
+                figures["closed"][side] = _closed_loads(side, port, process, requests, seconds["closed"], few=few)
+            if "open" in figures:
+                figures["open"][side] = _open_loads(side, port, requests, seconds["open"], few=few)
     return figures
 
 
-def run_open(package: Path, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+def _closed_loads(
+    side: str, port: int, process: subprocess.Popen[str], requests: Sequence[bytes], seconds: float, *, few: bool
+) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for side in sides_of(package):
-        with running(side, package) as (port, _):
-            asyncio.run(closed(port, requests, clients=4, seconds=min(1.0, seconds)))
-            capacity = asyncio.run(closed(port, requests, clients=16, seconds=seconds / 2)).rate
-            figures[side] = {"capacity": round(capacity, 1), "rates": []}
-            for fraction in FRACTIONS:
-                load = asyncio.run(poisson(port, requests, rate=fraction * capacity, seconds=seconds))
-                figures[side]["rates"].append({"offered": round(fraction * capacity, 1), **load.to_json()})
-                print(f"open    {side:<11} {fraction * capacity:6.1f}/s  {load.to_json()}", flush=True)
+    for clients in (1, 8) if few else CLIENTS:
+        used = _cpu_seconds(process)
+        load = asyncio.run(closed(port, requests, clients=clients, seconds=seconds))
+        used = _cpu_seconds(process) - used
+        shown = {**load.to_json(), "cpu_ms": round(1e3 * used / max(1, sum(load.statuses.values())), 2)}
+        figures[str(clients)] = shown
+        print(f"closed  {side:<11} {clients:>3} clients  {shown}", flush=True)
+    return figures
+
+
+def _open_loads(side: str, port: int, requests: Sequence[bytes], seconds: float, *, few: bool) -> dict[str, Any]:
+    capacity = asyncio.run(closed(port, requests, clients=16, seconds=seconds / 2)).rate
+    figures: dict[str, Any] = {"capacity": round(capacity, 1), "rates": []}
+    for fraction in (0.6, 0.95) if few else FRACTIONS:
+        load = asyncio.run(poisson(port, requests, rate=fraction * capacity, seconds=seconds))
+        figures["rates"].append({"offered": round(fraction * capacity, 1), **load.to_json()})
+        print(f"open    {side:<11} {fraction * capacity:6.1f}/s  {load.to_json()}", flush=True)
     return figures
 
 
@@ -425,6 +444,7 @@ def main() -> None:
     parser.add_argument("--package", type=Path, help="a text classification package; MiniLM by default")
     parser.add_argument("--seconds", type=float, help="of a measurement; 4, 6 and 12 in the three parts by default")
     parser.add_argument("--requests", type=int, default=10_000, help="over which memory is watched")
+    parser.add_argument("--few", action="store_true", help="two loads in place of five or six, to see that all works")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {CORES[-1]})
@@ -435,12 +455,11 @@ def main() -> None:
     figures.update(environment=environment(), texts=f"{len(requests)} {what}")
     with tempfile.TemporaryDirectory() as folder:
         package = arguments.package or make_package(Path(folder))
-        if "closed" in arguments.parts:
-            figures["closed"] = run_closed(package, requests, arguments.seconds or 4.0)
-        if "open" in arguments.parts:
-            figures["open"] = run_open(package, requests, arguments.seconds or 6.0)
-        if "load" in arguments.parts:
-            figures["load"] = run_load(package, requests, arguments.seconds or 12.0, arguments.requests)
+        seconds = {part: arguments.seconds or usual for part, usual in SECONDS.items() if part in arguments.parts}
+        if "closed" in seconds or "open" in seconds:
+            figures |= run_sides(package, requests, seconds, few=arguments.few)
+        if "load" in seconds:
+            figures["load"] = run_load(package, requests, seconds["load"], arguments.requests)
     figures["parts"] = [part for part in ("closed", "open", "load") if part in figures]
     figures["ratios"] = ratios(figures)
     for row in figures["ratios"]:

@@ -13,31 +13,17 @@ has it, the Trainer's in `on_step_end`.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    interleave,
-    ledger_of,
-    make_parser,
-    make_workload,
-    parse,
-    ratio,
-    run_process,
-    scratch,
-    series,
-    spread,
-    train_command,
-    write_result,
-)
+from processes import BENCH, ledger_of, run_process, series, train_steps
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, parse, ratio, spread
+from workloads import make_workload, scratch
 
 HELPS = {
     "ours": ["-m", "hf_trainpipe", "--help"],
@@ -74,7 +60,9 @@ def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__, out="speed-startup.json")
     options = parse(parser, argv)
-    starts = STARTS[:2] if options.smoke else STARTS
+    helps, starts = (list(HELPS)[:2], STARTS[:2]) if options.smoke else (list(HELPS), STARTS)
+    # a smoke run starts once, over caches that are empty
+    cases = ["help", "warm"] if options.smoke else ["help", "cold", "warm"]
     with scratch() as place:
         workload = make_workload("sst2", options, place / "sst2", score_rows=64)
 
@@ -85,10 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             with scratch() as folder:
                 started = time.time()
                 if side.startswith("ours"):
-                    command = train_command(
-                        workload, folder / "run", "--budget.max-steps", "1", "--budget.log-every", "1", launch=launch,
-                    )  # fmt: skip
-                    run_process(command, folder=folder, **extra)
+                    train_steps(workload, folder / "run", "--budget.log-every", "1", steps=1, launch=launch, **extra)
                     return float(series(ledger_of(folder / "run"), "train/lr")[0]["time"]) - started
                 script = [str(BENCH / "glue_like.py"), str(workload.folder)]
                 command = [sys.executable, *(["-m", *launch] if launch else []), *script]
@@ -101,29 +86,15 @@ def main(argv: list[str] | None = None) -> None:
                 started = time.perf_counter()
                 run_process([sys.executable, *HELPS[side]], folder=place)
                 return {"seconds": time.perf_counter() - started}
-            examples = workload.examples_per_step
-            if case == "warm":
-                caches = place / f"warm-{side}"
-                if not caches.exists():
-                    first_step(side, caches)
-                return {"seconds": first_step(side, caches), "examples": examples}
-            with scratch() as caches:
-                return {"seconds": first_step(side, caches), "examples": examples}
+            caches = place / f"caches-{side}"
+            if case == "cold":  # the warm start after it finds what it leaves
+                shutil.rmtree(caches, ignore_errors=True)
+            return {"seconds": first_step(side, caches), "examples": workload.examples_per_step}
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B8", title="start-up", doc=__doc__, settings={}, runs=runs,
-                ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(
-            ["help", "cold", "warm"], lambda case: list(HELPS) if case == "help" else starts, options, measure, finished
-        )
-    print(page)
+        compare(
+            options, cases, lambda case: helps if case == "help" else starts, measure, summary,
+            benchmark="B8", title="start-up", doc=__doc__, settings={},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -25,29 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import (
-    BENCH,
-    WARMUP,
-    Row,
-    Runs,
-    Spread,
-    Table,
-    interleave,
-    last_json,
-    make_parser,
-    make_workload,
-    names_of,
-    open_workload,
-    parse,
-    peer,
-    ratio,
-    run_process,
-    scratch,
-    spread,
-    text_lengths,
-    timed_steps,
-    write_result,
-)
+from processes import BENCH, WARMUP, last_json, run_process, train_side
+from public_data import Row
+from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
+from workloads import make_workload, open_workload, scratch, text_lengths
 
 CASES = ("sst2", "sst2-phrases", "ag_news")
 SIDES = ("ours", "ours-fp32", "trainer", "tuned", "tuned-bf16", "run_glue")
@@ -181,28 +162,15 @@ def main(argv: list[str] | None = None) -> None:
             if side == "peak":
                 command = [sys.executable, str(BENCH / "step.py"), "--peak", str(workload.folder)]
                 return last_json(run_process(command + ["--smoke"] * options.smoke, folder=workload.folder))
-            if side.startswith("ours"):
-                fp32 = ["--optim.precision", "fp32"] if side == "ours-fp32" else []
-                found = timed_steps(workload, lengths[case], *fp32, steps=steps)
-            else:
-                found = peer("train", workload.folder, "--way", side, "--steps", str(steps), "--warmup", "4")
+            found = train_side(side, workload, lengths[case], steps=steps)
             kept = found.pop("lengths")
-            found["tokens_per_second"] = found["tokens"] / found["seconds"]
             found["flops_per_second"] = train_flops(kept, sizes[case]) / found["seconds"]
             return found
 
-        page = ""
-
-        def finished(runs: Runs) -> None:
-            nonlocal page
-            ratios, tables = summary(runs)
-            page = write_result(
-                options, benchmark="B1", title="a training step on a CPU", doc=__doc__,
-                settings={"steps": steps, "warmup": WARMUP, "sizes": sizes}, runs=runs, ratios=ratios, tables=tables,
-            )  # fmt: skip
-
-        interleave(cases, sides, options, measure, finished)
-    print(page)
+        compare(
+            options, cases, sides, measure, summary,
+            benchmark="B1", title="a training step on a CPU", doc=__doc__, settings={"steps": steps, "warmup": WARMUP, "sizes": sizes},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

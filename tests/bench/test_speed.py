@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BENCH = REPOSITORY / "scripts/bench"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CORES = sorted(os.sched_getaffinity(0))
-
-
-def start(script: str, *arguments: str) -> str:
-    command = [sys.executable, str(BENCH / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
 
 # script -> further arguments, the case, the sides, a ratio that is to be there
 TRIALS = {
@@ -45,7 +37,6 @@ TRIALS = {
         {"bare", "map", "ours"},
         "sst2-phrases: ours / bare, cold",
     ),
-    "loop_overhead.py": ([], "tiny", {"bare", "ours", "trainer"}, "overhead, ours / trainer"),
     "gpu.py": (["--sides", "ours,tuned-bf16"], "minilm", {"ours", "tuned-bf16"}, "minilm: ours / tuned-bf16"),
     "startup.py": ([], "warm", {"ours", "run_glue"}, "warm: run_glue / ours"),
     "ranks.py": (["--sides", "ours,trainer"], "sst2", {"ours-2", "trainer-2"}, "trainer: efficiency"),
@@ -53,12 +44,18 @@ TRIALS = {
 
 
 @pytest.mark.parametrize("script", TRIALS)
-def test_both_sides_run_over_as_many_examples(script: str, tmp_path: Path) -> None:
+def test_both_sides_run_over_as_many_examples(start: Callable[..., str], script: str, tmp_path: Path) -> None:
     arguments, case, sides, ratio = TRIALS[script]
     if script == "ranks.py" and len(CORES) < 2:
         pytest.skip("two ranks of one core each need two cores")
     printed = start(script, *arguments, "--smoke", "--out", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())
+    compared(found, case, sides, ratio)
+    assert found["title"] in printed
+    assert "figures mean nothing" in printed
+
+
+def compared(found: dict[str, Any], case: str, sides: set[str], ratio: str) -> None:
     runs = found["runs"][case]
     assert sides <= set(runs)
     assert len({one["examples"] for side in sides for one in runs[side]}) == 1
@@ -66,11 +63,20 @@ def test_both_sides_run_over_as_many_examples(script: str, tmp_path: Path) -> No
     (each,) = found["ratios"][ratio]["each"]
     assert each == found["ratios"][ratio]["median"]
     assert each != 0
-    assert found["title"] in printed
-    assert "figures mean nothing" in printed
 
 
-def test_padding_reads_the_ledger_or_says_that_it_is_missing(tmp_path: Path) -> None:
+def test_all_runs_what_it_is_told_and_writes_the_page(start: Callable[..., str], tmp_path: Path) -> None:
+    start("run_all.py", "--smoke", "--only", "loop_overhead", "--results", str(tmp_path))
+    found = json.loads((tmp_path / "speed-loop.json").read_text())
+    compared(found, "tiny", {"bare", "ours", "trainer"}, "overhead, ours / trainer")
+    page = (tmp_path / "speed.md").read_text()
+    assert page.startswith("# Speed\n")
+    assert "## B3: what the loop adds" in page
+    assert "figures mean nothing" in page
+    assert "B1" not in page
+
+
+def test_padding_reads_the_ledger_or_says_that_it_is_missing(start: Callable[..., str], tmp_path: Path) -> None:
     printed = start("padding.py", "--smoke", "--out", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())
     (ours,), (trainer,) = found["runs"]["bert"]["ours"], found["runs"]["trainer"]["trainer"]
@@ -82,7 +88,7 @@ def test_padding_reads_the_ledger_or_says_that_it_is_missing(tmp_path: Path) -> 
         assert found["ratios"]["bert"]["median"] >= 1.0
 
 
-def test_without_a_gpu_the_gpu_benchmark_says_so_in_a_line(tmp_path: Path) -> None:
+def test_without_a_gpu_the_gpu_benchmark_says_so_in_a_line(start: Callable[..., str], tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -91,11 +97,3 @@ def test_without_a_gpu_the_gpu_benchmark_says_so_in_a_line(tmp_path: Path) -> No
     assert printed.count("\n") == 1
     assert "no CUDA device" in printed
     assert not (tmp_path / "found.json").exists()
-
-
-def test_all_runs_what_it_is_told_and_writes_the_page(tmp_path: Path) -> None:
-    start("run_all.py", "--smoke", "--only", "loop_overhead", "--results", str(tmp_path))
-    page = (tmp_path / "speed.md").read_text()
-    assert page.startswith("# Speed\n")
-    assert "## B3: what the loop adds" in page
-    assert "B1" not in page

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from hf_trainpipe.runtime import unpad
-from hf_trainpipe.runtime.unpad import ARCHITECTURES, Layout, is_unpadded, known_lengths
+from hf_trainpipe.runtime.unpad import ARCHITECTURES, Layout, is_unpadded, known_lengths, padded
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
@@ -184,6 +184,11 @@ def test_a_copy_works_beside_the_original() -> None:
     batch = batch_of([4, 9])
     with torch.inference_mode():
         assert torch.equal(twin(**batch).logits, model(**batch).logits)
+        with padded(twin):
+            assert (is_unpadded(twin), is_unpadded(model)) == (False, True)
+            assert twin.config._attn_implementation != model.config._attn_implementation
+            assert torch.allclose(twin(**batch).logits, model(**batch).logits, atol=1e-5)
+        assert is_unpadded(twin)
 
 
 def test_a_layout_puts_equal_lengths_side_by_side() -> None:

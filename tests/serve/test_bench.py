@@ -20,7 +20,7 @@ BENCH = ROOT / "scripts" / "bench" / "serve.py"
 @pytest.fixture(scope="module")
 def figures(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("bench")
-    small = ["--package", str(package), "--seconds", "0.4", "--requests", "200", "--out", str(out)]
+    small = ["--package", str(package), "--few", "--seconds", "0.2", "--requests", "100", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, str(BENCH), "closed", "open", "load", *small],
         cwd=ROOT, capture_output=True, text=True, check=False,

