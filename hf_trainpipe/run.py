@@ -106,12 +106,12 @@ class Run:
         self.bare.load_state_dict({name: sharding.place_like(tensor, held[name]) for name, tensor in weights.items()})
 
     def whole_model(self) -> torch.nn.Module:
-        """The model as one piece, for evaluation and packaging: the same, or a copy where it is cut; all ranks call it."""
+        """The model as one piece on the device: the same, or a copy where it is cut; all ranks call it."""
         if not self.ranks.sharded:
             return self.bare
         weights = {name: sharding.whole_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
         self._whole.load_state_dict(weights)
-        return self._whole
+        return self._whole.to(self.accelerator.device)
 
     # -- what the loop asks for ------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Run:
 
     def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
         """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
-        model = self.whole_model().to(self.accelerator.device)
+        model = self.whole_model()
         with self.accelerator.autocast() if autocast else exact_products():
             return predict_split(
                 model,

@@ -141,6 +141,8 @@ class Share:
     """The table of :class:`RowGradients` that it is, or None."""
     shown: list[tuple[slice, torch.Tensor]]
     """Numbers of the gradient that others add up, and where they look for them."""
+    place: int
+    """The address of the weight, which all ranks see."""
 
     @property
     def own(self) -> slice:
@@ -190,7 +192,7 @@ class SharedMemory(OneRank):
         place = memory.gradient(rank, which)
         theirs = [slice(0, first), slice(end, parameter.numel())]
         shown = [(part, place[part]) for part in theirs if part.start < part.stop]
-        return Share(which, parameter, first, end, rows.tables.get(id(parameter)), shown)
+        return Share(which, parameter, first, end, rows.tables.get(id(parameter)), shown, parameter.data_ptr())
 
     def loaded(self) -> None:
         """Move the optimizer's state to where all ranks see it: that of a checkpoint, or of a beginning."""
@@ -204,7 +206,13 @@ class SharedMemory(OneRank):
         self.ranks.wait()
 
     def clip(self, max_norm: float | None) -> torch.Tensor:
-        """As :meth:`OneRank.clip`; before that, add up this rank's share of the gradient over all ranks."""
+        """As :meth:`OneRank.clip`; before that, add up this rank's share of the gradient over all ranks.
+
+        Raises:
+            RuntimeError: something put a weight elsewhere (``model.to`` of another device does).
+        """
+        if any(share.parameter.data_ptr() != share.place for share in self._shares):
+            raise RuntimeError("A weight has left the memory that the ranks share: something moved the model.")
         self._show()
         self.ranks.wait()
         norm = torch.tensor(math.sqrt(self.ranks.sum(self._add())))

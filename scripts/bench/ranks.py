@@ -2,8 +2,10 @@
 
     python scripts/bench/ranks.py --data-dir ../shared/data
 
-MiniLM on SST-2 sentences, 32 examples a step over all ranks. Efficiency is real tokens a second of two ranks over
-twice those of one rank; each rank computes with one thread, and the one rank is held on one core. *Apart*: two
+MiniLM on SST-2 sentences. Efficiency is real tokens a second of two ranks over twice those of one rank with 32 examples
+a step; each rank computes with one thread, and the one rank is held on one core. The two ranks take *the same step*, 16
+examples each, and *twice the step*, 32 each as the one rank has (what more ranks mean to the Trainer, whose batch size
+is that of a device). *Apart*: two
 one-core trainings at the same time that exchange nothing, over twice one alone: what two cores of this machine can
 give (they share memory, caches and clock), whatever the software. The Trainer runs as it comes and with its texts
 grouped by length, under `accelerate launch`, as this project does.
@@ -21,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from processes import BENCH, FP32, last_json, run_process, timed_steps, train_side
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
-from workloads import make_workload, scratch, text_lengths
+from workloads import Workload, make_workload, scratch, text_lengths
 
 SIDES = ("ours", "ours-fp32", "trainer", "tuned")
 LAUNCH = (
@@ -29,6 +31,9 @@ LAUNCH = (
     "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
 )  # fmt: skip
 """Two processes on a CPU: with ``--cpu``, accelerate starts a single one without an MPI launcher."""
+
+HOW = {"efficiency, the same step": "2", "efficiency, twice the step": "2x", "apart": "apart"}
+"""What is compared with one rank -> the end of a side's name."""
 
 
 def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
@@ -38,26 +43,18 @@ def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
     for side in SIDES:
         if not sides.get(f"{side}-1"):
             continue
-        half = ratio(sides, f"{side}-2", f"{side}-1", "tokens_per_second")
-        apart = ratio(sides, f"{side}-apart", f"{side}-1", "tokens_per_second")
-        efficiency = spread([value / 2 for value in half.each]) if half else None
-        apart = spread([value / 2 for value in apart.each]) if apart else None
-        ratios[f"{side}: efficiency"] = efficiency
-        ratios[f"{side}: apart"] = apart
-        one, two = (spread([row["tokens_per_second"] for row in sides[f"{side}-{n}"]]) for n in (1, 2))
-        rows.append(
-            (
-                side,
-                one.text(",.0f"),
-                two.text(",.0f"),
-                efficiency.text() if efficiency else "-",
-                apart.text() if apart else "-",
-            )
-        )
-    header = ("side", "one rank, tokens/s", "two ranks, tokens/s", "efficiency", "apart")
-    found = {row["examples"] for name, rows_ in sides.items() if not name.endswith("apart") for row in rows_}
-    assert len(found) <= 1, f"the sides saw different numbers of examples: {found}"
-    caption = "".join(f"{examples:,} examples, each side" for examples in found)
+        one = spread([row["tokens_per_second"] for row in sides[f"{side}-1"]])
+        cells = [side, one.text(",.0f")]
+        for name, how in HOW.items():
+            half = ratio(sides, f"{side}-{how}", f"{side}-1", "tokens_per_second")
+            found = spread([value / 2 for value in half.each]) if half else None
+            ratios[f"{side}: {name}"] = found
+            cells.append(found.text() if found else "-")
+        rows.append(tuple(cells))
+    header = ("side", "one rank, tokens/s", *HOW)
+    same = {row["examples"] for name, rows_ in sides.items() if name.endswith(("-1", "-2")) for row in rows_}
+    assert len(same) <= 1, f"the sides saw different numbers of examples: {same}"
+    caption = "".join(f"{examples:,} examples, each side (twice the step: twice as many)" for examples in same)
     return ratios, [Table(caption, header, rows)]
 
 
@@ -74,12 +71,13 @@ def main(argv: list[str] | None = None) -> None:
 
     with scratch() as place:
         workload = make_workload("sst2", options, place / "sst2", score_rows=64)
+        double = make_workload("sst2", options, place / "double", score_rows=64, steps_larger=2)
         lengths = text_lengths(workload)
 
         def one(side: str, core: int) -> Row:
             return train_side(side, workload, lengths, steps=steps, cores=[core])
 
-        def two(side: str) -> Row:
+        def two(side: str, workload: Workload) -> Row:
             extra = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
             if side.startswith("ours"):
                 fp32 = FP32 if side == "ours-fp32" else ()
@@ -97,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
                     both = list(pool.map(lambda core: one(side, core), cores))
                 speed = sum(found["tokens"] / found["seconds"] for found in both)
                 return {"tokens_per_second": speed, "examples": sum(found["examples"] for found in both)}
-            found = one(side, cores[0]) if how == "1" else two(side)
+            found = one(side, cores[0]) if how == "1" else two(side, double if how == "2x" else workload)
             found.pop("lengths")
             found["tokens_per_second"] = found["tokens"] / found["seconds"]
             return found
@@ -106,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             if options.smoke:  # the peer's efficiency is enough to try it
                 return [f"{side}-2" for side in chosen] + [f"{side}-1" for side in chosen if side != "ours"]
             apart = ["ours-apart"] if "ours" in chosen else []
-            return [f"{side}-{how}" for side in chosen for how in ("1", "2")] + apart
+            return [f"{side}-{how}" for side in chosen for how in ("1", "2", "2x")] + apart
 
         compare(
             options, ["sst2"], names, measure, summary,

@@ -80,12 +80,14 @@ def make_workload(
     model: str | None = None,
     train_rows: int | None = None,
     score_rows: int | None = None,
+    steps_larger: int = 1,
 ) -> Workload:
     """Write a workload of public data, or of a smoke run.
 
     Args:
         model: A folder; None: MiniLM, or the tiny model of a smoke run.
         train_rows, score_rows: At most so many, from a fixed shuffle; None: all. More than there are: repeated.
+        steps_larger: How many times as many examples a step as in the other benchmarks.
     """
     if options.smoke:
         from hf_trainpipe.testing import tiny_rows, tiny_tagged
@@ -102,11 +104,18 @@ def make_workload(
             random.Random(17).shuffle(found)
             found = (found * -(-wanted // len(found)))[:wanted]
         rows[split] = found
-    return write_workload(name, folder, model=model, smoke=options.smoke, **rows)
+    return write_workload(name, folder, model=model, smoke=options.smoke, steps_larger=steps_larger, **rows)
 
 
 def write_workload(
-    name: str, folder: Path, *, model: str, train: Sequence[Row], validation: Sequence[Row], smoke: bool
+    name: str,
+    folder: Path,
+    *,
+    model: str,
+    train: Sequence[Row],
+    validation: Sequence[Row],
+    smoke: bool,
+    steps_larger: int = 1,
 ) -> Workload:
     """Write a workload of these rows. ``smoke``: of short texts, few a step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +125,7 @@ def write_workload(
         "name": name,
         "model": model,
         "tagged": name in TAGGED,
-        "examples_per_step": SMOKE_EXAMPLES_PER_STEP if smoke else EXAMPLES_PER_STEP,
+        "examples_per_step": steps_larger * (SMOKE_EXAMPLES_PER_STEP if smoke else EXAMPLES_PER_STEP),
         "max_length": SMOKE_MAX_LENGTH if smoke else MAX_LENGTH,
     }
     classes = 'TokenClassification("tokens", tags="tags")', 'TextClassification("text", label="label")'

@@ -39,7 +39,7 @@ TRIALS = {
     ),
     "gpu.py": (["--sides", "ours,tuned-bf16"], "minilm", {"ours", "tuned-bf16"}, "minilm: ours / tuned-bf16"),
     "startup.py": ([], "warm", {"ours", "run_glue"}, "warm: run_glue / ours"),
-    "ranks.py": (["--sides", "ours,trainer"], "sst2", {"ours-2", "trainer-2"}, "trainer: efficiency"),
+    "ranks.py": (["--sides", "ours,trainer"], "sst2", {"ours-2", "trainer-2"}, "trainer: efficiency, the same step"),
 }
 
 

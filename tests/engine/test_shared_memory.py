@@ -78,9 +78,14 @@ for number, step in enumerate(STEPS):
 tensors, _ = flatten_optimizer(parallel.optimizer, model.named_parameters())
 found = {name: tensor.clone() for name, tensor in {**model.state_dict(), **tensors}.items()}
 save_file(found, f"{sys.argv[1]}-{ranks.rank}.safetensors")
+model.head.to(torch.device("cpu", ranks.rank))  # a copy, to torch
+try:
+    said = str(parallel.clip(1.0))
+except RuntimeError as error:
+    said = str(error)
 if ranks.is_main:
     with open(f"{sys.argv[1]}.json", "w") as stream:
-        json.dump({"norms": norms, "way": type(parallel).__name__}, stream)
+        json.dump({"norms": norms, "way": type(parallel).__name__, "moved": said}, stream)
 """
 
 
@@ -122,6 +127,11 @@ def test_all_ranks_see_the_same_numbers(both) -> None:
     for other in others:
         for name, tensor in first.items():
             assert torch.equal(other[name], tensor), name
+
+
+def test_a_weight_that_was_moved_is_noticed(both) -> None:
+    _, (three, _) = both
+    assert "left the memory" in three["moved"]
 
 
 def test_what_has_no_gradient_stays_as_it_is(both) -> None:

@@ -42,6 +42,8 @@ class Fragile(TextClassification):
         seen = int(os.environ.get("SEEN", "0")) + 1
         os.environ["SEEN"] = str(seen)
         if str(seen) == os.environ.get("DIES"):
+            while not os.path.exists(os.environ["AFTER"]):
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         first, last = int(os.environ.get("FROM", "0")), int(os.environ.get("TO", "0"))
         if first <= seen <= last and RANK in os.environ.get("ON", RANK):
@@ -150,7 +152,8 @@ def test_steps_that_are_looked_at_late_change_nothing(guards) -> None:
     nan = {"FROM": "3", "TO": "3", "DOES": "nan"}
     soon = guards.train("guards.py", "--run-dir", "soon", *options, **nan)
     assert soon.code == 0, soon.err
-    late = guards.train("guards.py", "--run-dir", "late", *options, **nan, LATE="1", DIES="6")
+    late = guards.train("guards.py", "--run-dir", "late", *options, **nan, LATE="1", DIES="6",
+                        AFTER="late/checkpoints/step-00000004")  # fmt: skip
     assert late.code == -signal.SIGKILL, late.err
     assert "not finite; no rank updated" in late.err, "a save in the middle of an interval looks at its steps"
     assert (state(guards, "late")["step"], state(guards, "late")["updates"]) == (4, 4)
