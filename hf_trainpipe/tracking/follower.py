@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from hf_trainpipe.companion import Companion
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.tracking.base import artifacts_file, read_spec, tracking_folder, write_spec
 from hf_trainpipe.tracking.feeder import Feeder, stored_path
@@ -27,18 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower", "SyncReport", "TrackerReport", "sync"]
 
-_still_sending: list[subprocess.Popen[bytes]] = []
-
 
 class Follower:
     """A process that sends a run's ledger to its trackers. Without trackers, nothing is started."""
 
-    def __init__(self, run: RunInfo, process: subprocess.Popen[bytes] | None, messages: list[str]) -> None:
+    def __init__(self, run: RunInfo, process: Companion | None, messages: list[str]) -> None:
         """Use :meth:`start`."""
         self.run = run
         self._process = process
         self._messages = messages
-        self._unread = b""
 
     @classmethod
     def start(cls, run: RunInfo, trackers: Sequence[Tracker], *, poll_s: float = 1.0, linger_s: float = 30.0) -> Self:
@@ -58,25 +54,12 @@ class Follower:
         if not trackers:
             return cls(run, None, [])
         write_spec(run, trackers)
-        package_parent = str(Path(__file__).resolve().parents[2])
-        paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        command = [sys.executable, "-P", "-m", "hf_trainpipe.tracking.process", str(run.directory.resolve())]
-        command += ["--parent", str(os.getpid()), "--poll", str(poll_s), "--linger", str(linger_s)]
+        arguments = [str(run.directory.resolve()), "--poll", str(poll_s), "--linger", str(linger_s)]
+        log = tracking_folder(run.directory) / "follower.log"
         try:
-            with open(tracking_folder(run.directory) / "follower.log", "ab") as log:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                    start_new_session=True,  # Ctrl-C in the trainer's terminal is not for this process
-                )
+            return cls(run, Companion("hf_trainpipe.tracking.process", arguments, log=log), [])
         except OSError as error:
             return cls(run, None, [f"trackers: not started ({error}). `track sync` sends the run later."])
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        return cls(run, process, [])
 
     @property
     def pid(self) -> int | None:
@@ -85,15 +68,8 @@ class Follower:
 
     def messages(self) -> list[str]:
         """Lines for the person that came since the last call. Never waits."""
-        process = self._process
-        if process is not None and process.stdout is not None and not process.stdout.closed:
-            try:
-                while part := os.read(process.stdout.fileno(), 65536):
-                    self._unread += part
-            except OSError:  # nothing there yet
-                pass
-            *lines, self._unread = self._unread.split(b"\n")
-            self._messages += [line.decode(errors="replace") for line in lines]
+        if self._process is not None:
+            self._messages += self._process.messages()
         found, self._messages = self._messages, []
         return found
 
@@ -115,25 +91,14 @@ class Follower:
             Whether everything was sent. If not, the process goes on by itself for its ``linger_s``
             seconds, and ``track sync`` sends what is left after that.
         """
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return True
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(OSError):
-            process.stdin.write(b"finish\n")
-            process.stdin.flush()  # said aloud: a worker of the trainer may hold the pipe open
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        code: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(timeout)
-        self._process = process
+        process.tell("finish")
+        code = process.wait(timeout)
         self._messages = self.messages()
         self._process = None
-        process.stdout.close()
-        if code is None:
-            _still_sending.append(process)
+        process.let_go()
         if code != 0:
             state = "still being sent" if code is None else "not all sent"
             self._messages.append(

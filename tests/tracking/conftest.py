@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hf_trainpipe import companion
 from hf_trainpipe.recipe import RunInfo
-from hf_trainpipe.tracking import Follower, Ledger, follower, read
+from hf_trainpipe.tracking import Follower, Ledger, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,9 +117,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
             monkeypatch.delenv(name)
     found = Place(tmp_path)
     found.run.mkdir()
-    before = list(follower._still_sending)
+    before = list(companion._running)
     yield found
-    for process in follower._still_sending:
+    for process in companion._running:
         if process not in before:
             try:
                 process.wait(30)
@@ -126,7 +127,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
                 process.kill()
                 process.wait()
                 raise
-    follower._still_sending[:] = before
+    companion._running[:] = before
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hf_trainpipe import companion
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.tracking import Follower, Neptune, follower, sync
+from hf_trainpipe.tracking import Follower, Neptune, sync
 from hf_trainpipe.tracking.base import describe, load_spec, read_spec
 
 from .conftest import finished, until
@@ -68,14 +69,19 @@ def test_broken_trackers_touch_neither_the_run_nor_each_other(place: Place) -> N
     running = Follower.start(place.info(), trackers, poll_s=0.05, linger_s=1.0)
     log(place, range(10))
     until(lambda: place.logged("sink") == place.points())
+    messages: list[str] = []
+
+    def both_are_named() -> bool:
+        messages.extend(running.messages())
+        named = ("Raises: RuntimeError: no such server", "Writes: RuntimeError: the tracker is broken")
+        return all(any(text in line for line in messages) for text in named)
+
+    until(both_are_named)
     start = time.monotonic()
     assert running.finish(0.5) is False
     assert time.monotonic() - start < 0.5 + SLACK_SECONDS
-    messages = running.messages()
-    assert any("Raises: RuntimeError: no such server" in line for line in messages)
-    assert any("Writes: RuntimeError: the tracker is broken" in line for line in messages)
-    assert "track sync" in messages[-1]
-    (process,) = follower._still_sending
+    assert "track sync" in running.messages()[-1]
+    (process,) = companion._running
     assert process.wait(30) == 3  # it ends by itself
     assert [step for step, _ in place.logged("late")["train/lr"]] == [0, 1, 2, 3, 4]
 
