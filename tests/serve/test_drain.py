@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,32 +30,32 @@ class Counted:
 
 
 def ask_until_refused(server: Running, counted: Counted, lock: threading.Lock, *, keeps: bool) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    while True:
-        late = counted.signalled
-        try:
-            if connection.sock is None:
-                connection.connect()
-        except ConnectionError:
-            with lock:
-                counted.refused += 1
-            return
-        try:
-            connection.request("POST", "/predict", BODY, JSON)
-            response = connection.getresponse()
-            response.read()
-        except (ConnectionError, http.client.HTTPException) as error:
-            with lock:
-                if late:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        while True:
+            late = counted.signalled
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionError:
+                with lock:
                     counted.refused += 1
-                else:
-                    counted.lost.append(repr(error))
-            return
-        with lock:
-            counted.answered += 1
-            counted.statuses.add(response.status)
-        if not keeps:
-            connection.close()
+                return
+            try:
+                connection.request("POST", "/predict", BODY, JSON)
+                response = connection.getresponse()
+                response.read()
+            except (ConnectionError, http.client.HTTPException) as error:
+                with lock:
+                    if late:
+                        counted.refused += 1
+                    else:
+                        counted.lost.append(repr(error))
+                return
+            with lock:
+                counted.answered += 1
+                counted.statuses.add(response.status)
+            if not keeps:
+                connection.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,8 +82,10 @@ def test_nothing_accepted_is_lost(package: Path, tmp_path: Path, number: signal.
 
 
 def test_not_ready_while_it_leaves(package: Path, tmp_path: Path) -> None:
-    with start(package, tmp_path / "log") as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with (
+        start(package, tmp_path / "log") as server,
+        closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection,
+    ):
         connection.request("GET", "/ready")
         assert connection.getresponse().read() == b'{"status":"ready"}'
         server.process.send_signal(signal.SIGTERM)
