@@ -125,6 +125,9 @@ class Optim:
     precision: Literal["auto", "fp32", "medium", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it; on a CPU what a probe of one second finds faster of fp32 and ``medium``, which
     keeps everything in fp32 and multiplies matrices in bf16 (as torch's float32_matmul_precision of that name)."""
+    compile: bool = False
+    """Compile the encoder's layers with torch.compile before the first step. On a CPU it gained nothing where it was
+    measured; needs a compiler for C++ there, Triton on a GPU."""
 
     def __post_init__(self) -> None:
         _check_positive("optim.peak_lr", self.peak_lr)

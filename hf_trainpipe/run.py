@@ -6,11 +6,12 @@ import copy
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
 from hf_trainpipe.data.streaming import Windows
-from hf_trainpipe.engine import dropout, sharding
+from hf_trainpipe.engine import compiling, dropout, sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.optimizer import freeze
 from hf_trainpipe.engine.parallel import parallelize
@@ -91,6 +92,7 @@ class Run:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks)
         self.model, self.optimizer = self.parallel.model, self.parallel.optimizer
+        self.compiled = self.plan.compiled and self._compile()
 
     def _speed_up(self) -> None:
         """Leave padding out where that is proven to give the same numbers; on a CPU, draw dropout's masks faster."""
@@ -99,6 +101,31 @@ class Run:
         self.unpadded = is_unpadded(self.bare)
         if self.accelerator.device.type == "cpu":
             dropout.speed_up(self.bare)
+
+    def _compile(self) -> bool:
+        """Compile the layers on all ranks, or on none; whether it came to that."""
+        batch = self._micro_batches(self.data.train, self.data.train.usable[: self.plan.examples_per_step])[0]
+
+        def gradient(training: bool) -> list[torch.Tensor]:
+            seed_everything(self.recipe.seed, *HEAD)
+            self.model.train(training)
+            with nullcontext() if training else exact_products(), self.parallel.backward_of(last=False):
+                self.backward(self.loss_sum(batch))
+            found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
+            self.optimizer.zero_grad()
+            return found
+
+        reason: str | None = "FSDP2 cuts them"
+        if not self.ranks.sharded:
+            exact = self.plan.precision in ("fp32", "medium")
+            tolerance = compiling.EXACT if exact else compiling.ROUNDED
+            reason = compiling.compile_layers(self.bare, gradient, tolerance=tolerance)
+            if self.ranks.any(reason is not None):
+                compiling.undo(self.bare)
+                reason = reason or "another rank could not"
+        if reason is not None:
+            self.console.say(f"warning: the layers are not compiled: {reason}")
+        return reason is None
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Put whole tensors, by name, into the model; where it is cut, every rank takes its rows."""
@@ -122,19 +149,23 @@ class Run:
         everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
         self._trace(step, everyones[self.ranks.rank])
 
-        def groups(share: np.ndarray) -> list[np.ndarray]:
-            return micro_batches(
-                train.features_of(share),
-                train.lengths,
-                max_tokens=self.micro_batch_tokens,
-                max_items=self.plan.micro_batch_examples,
-                padded=not self.unpadded,
-            )
-
-        batches = [train.batch(group, pad_id=self.pad_id) for group in groups(everyones[self.ranks.rank])]
+        batches = self._micro_batches(train, everyones[self.ranks.rank])
         # Where the model is cut, every pass is one of all ranks: none may have fewer of them.
-        needed = max(len(groups(share)) for share in everyones) if self.ranks.sharded else 1
+        needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
+
+    def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
+        """The features of examples, in micro-batches, the largest first."""
+        return micro_batches(
+            train.features_of(examples),
+            train.lengths,
+            max_tokens=self.micro_batch_tokens,
+            max_items=self.plan.micro_batch_examples,
+            cost=None if self.unpadded else self.plan.micro_batch_cost,
+        )
+
+    def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[dict[str, torch.Tensor]]:
+        return [train.batch(group, pad_id=self.pad_id) for group in self._groups(train, examples)]
 
     def _train_at(self, step: int) -> Prepared:
         """The rows that a step is drawn from: the training split, or the window of a stream."""
@@ -249,7 +280,8 @@ class Run:
     def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
         """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
-        with self.accelerator.autocast() if autocast else exact_products():
+        plain = compiling.not_compiled() if self.compiled else nullcontext()
+        with plain, self.accelerator.autocast() if autocast else exact_products():
             return predict_split(
                 model,
                 self.data.splits[split],

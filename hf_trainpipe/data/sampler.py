@@ -97,7 +97,7 @@ def micro_batches(
     *,
     max_tokens: int | None,
     max_items: int | None = None,
-    padded: bool = True,
+    cost: int | None,
 ) -> list[np.ndarray]:
     """Cut ``items`` into micro-batches of similar length, each under a budget.
 
@@ -107,24 +107,41 @@ def micro_batches(
         max_tokens: Tokens a micro-batch holds at most, padding included; None: no limit. One
             feature longer than the budget travels alone.
         max_items: Features a micro-batch holds at most; None: no limit.
-        padded: Whether a feature takes the room of the longest of its micro-batch, or its own.
+        cost: What a micro-batch costs beside its tokens, in tokens, where a feature takes the room of the longest of
+            its micro-batch: the sum of both is least. None: a feature takes its own room.
 
     Returns:
         Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
     """
     by_length = items[np.argsort(-lengths[items], kind="stable")]
-    if not padded:
+    if cost is None:
         return _cut_by_sum(by_length, lengths[by_length], max_tokens, max_items)
-    result: list[np.ndarray] = []
-    start = 0
-    while start < len(by_length):
-        longest = max(1, int(lengths[by_length[start]]))
-        room = len(by_length) if max_tokens is None else max(1, max_tokens // longest)
-        if max_items is not None:
-            room = min(room, max_items)
-        result.append(by_length[start : start + room])
-        start += room
-    return result
+    return _cut_by_padding(by_length, lengths[by_length].astype(np.int64), max_tokens, max_items, cost)
+
+
+def _cut_by_padding(
+    items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None, cost: int
+) -> list[np.ndarray]:
+    """The cut of the least padded tokens plus ``cost`` a part, by dynamic programming; ``lengths`` [n] fall."""
+    number = len(items)
+    least = np.zeros(number + 1, dtype=np.int64)  # of the first features, by how many they are
+    begin = np.zeros(number + 1, dtype=np.int64)  # where the last part of them begins
+    first = 0
+    for end in range(1, number + 1):
+        while end - first > 1 and (
+            (max_items is not None and end - first > max_items)
+            or (max_tokens is not None and lengths[first] * (end - first) > max_tokens)
+        ):
+            first += 1  # too large a part here is too large a part for all that come later
+        starts = np.arange(first, end)
+        totals = least[starts] + lengths[starts] * (end - starts) + cost
+        best = int(totals.argmin())
+        least[end], begin[end] = totals[best], first + best
+    parts, end = [], number
+    while end > 0:
+        parts.append(items[begin[end] : end])
+        end = int(begin[end])
+    return parts[::-1]
 
 
 def _cut_by_sum(

@@ -52,12 +52,26 @@ class _Masked(torch.autograd.Function):
         return grad * drawn, None
 
 
+@torch.library.custom_op("hf_trainpipe::dropout_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def _mask_like(like: torch.Tensor, rate: float) -> torch.Tensor:
+    """:func:`mask` in the shape of a tensor, as one operation that compilers neither look into nor repeat."""
+    return mask(like.numel(), rate, like.dtype).view(like.shape)
+
+
+@_mask_like.register_fake
+def _(like: torch.Tensor, rate: float) -> torch.Tensor:
+    return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+
+
 class FastDropout(torch.nn.Dropout):
     """``torch.nn.Dropout`` whose mask on a CPU comes from :func:`mask`."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or input.device.type != "cpu" or not 0.0 < self.p < 1.0:
             return super().forward(input)
+        if torch.compiler.is_compiling():
+            kept: torch.Tensor = input * _mask_like(input.detach(), self.p)
+            return kept
         result: torch.Tensor = _Masked.apply(input, self.p)  # type: ignore[no-untyped-call]
         return result
 

@@ -28,12 +28,17 @@ draw_mask: Callable[[int, float, torch.dtype], torch.Tensor] | None = None
 """Where training puts a faster source of dropout masks on a CPU: (elements, rate, dtype) -> 0 or 1 / (1 - rate)."""
 
 
-def register(name: str) -> None:
-    """Make :func:`attend` known to transformers, with the masks of sdpa for batches that are not flat."""
+def register(name: str, *, hidden: bool = False) -> None:
+    """Make :func:`attend` known to transformers, with the masks of sdpa for batches that are not flat.
+
+    Args:
+        hidden: Compilers are not to look inside it.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(name, attend)
+    function = torch.compiler.disable(attend) if hidden else attend  # type: ignore[no-untyped-call]
+    AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, sdpa_mask)
 
 

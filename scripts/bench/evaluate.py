@@ -1,6 +1,7 @@
 """B7: evaluation with metrics, beside Trainer.evaluate: examples a second, and what it adds to memory.
 
     python scripts/bench/evaluate.py --data-dir ../shared/data
+    python scripts/bench/evaluate.py --data-dir ../shared/data --repeats 3 --no-memory      # speed alone
 
 MiniLM on SST-2 dev and test (2,693 sentences; accuracy and macro F1) and on WNUT-17 test (1,287 sentences; entity F1).
 A split is evaluated several times in a process; the last time counts, from the start of the evaluation to its scores.
@@ -23,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from processes import BENCH, FP32, last_json, ledger_of, run_process, series, train_command
+from processes import BENCH, OURS, last_json, ledger_of, run_process, series, train_command
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
 from workloads import Workload, make_workload, scratch
@@ -56,12 +57,12 @@ def growth(samples: list[tuple[float, int]], start: float, end: float) -> float:
     return max(0.0, (max(within, default=0) - before[-1]) / 1e6) if before and within else 0.0
 
 
-def ours(workload: Workload, folder: Path, *arguments: str) -> Row:
-    """A few steps of a single text, an evaluation after each of them."""
+def ours(workload: Workload, folder: Path, times: int, *arguments: str) -> Row:
+    """``times`` steps of a single text, an evaluation after each of them."""
     run = folder / "run"
     command = train_command(
-        workload, run, "--budget.max-steps", str(TIMES), "--budget.evaluate-every", "1", "--budget.log-every", "1",
-        "--budget.save-every", str(TIMES), "--budget.examples-per-step", "1", "--optim.peak-lr", "1e-12", *arguments,
+        workload, run, "--budget.max-steps", str(times), "--budget.evaluate-every", "1", "--budget.log-every", "1",
+        "--budget.save-every", str(times), "--budget.examples-per-step", "1", "--optim.peak-lr", "1e-12", *arguments,
     )  # fmt: skip
     _, samples = watched(command, folder)
     ledger = ledger_of(run)
@@ -72,9 +73,9 @@ def ours(workload: Workload, folder: Path, *arguments: str) -> Row:
     return evaluated(samples, spans, examples)
 
 
-def trainer(workload: Workload, folder: Path, way: str) -> Row:
+def trainer(workload: Workload, folder: Path, times: int, way: str) -> Row:
     command = [sys.executable, str(BENCH / "peer.py"), "evaluate", "--folder", str(workload.folder), "--way", way]
-    output, samples = watched([*command, "--times", str(TIMES)], folder)
+    output, samples = watched([*command, "--times", str(times)], folder)
     found = last_json(output)
     return evaluated(samples, found["spans"], found["examples"])
 
@@ -147,10 +148,11 @@ def main(argv: list[str] | None = None) -> None:
         def measure(case: str, name: str) -> Row:
             side, _, _ = name.partition(f"-x{LARGER}")
             workload = workloads[case if name == side else f"{case}-x{LARGER}"]
+            times = TIMES if name == side else 1  # memory is that of the first
             with scratch() as folder:
                 if side.startswith("ours"):
-                    return ours(workload, folder, *(FP32 if side == "ours-fp32" else ()))
-                return trainer(workload, folder, side)
+                    return ours(workload, folder, times, *OURS[side])
+                return trainer(workload, folder, times, side)
 
         compare(
             options, cases, lambda case: [*chosen, *larger], measure, summary,

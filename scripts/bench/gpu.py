@@ -5,8 +5,8 @@
 
 Each side trains 200 optimizer steps of 32 texts in a process of its own, after some that are not counted. The sizes
 are those of MiniLM-L6, BERT-base and ModernBERT-base; the weights of the latter two are random, which costs the same.
-Sides: `ours` (as it comes), `trainer` (as it comes: fp32, random batches), `trainer-bf16` (`bf16=True`), `tuned-bf16`
-(`bf16=True` and length grouping). Without a GPU it says so and ends; `--smoke` tries it on a CPU with a tiny model.
+Sides: `ours` (as it comes), `ours-compiled` (`--optim.compile true`; compiling is not in the time), `trainer` (as it
+comes: fp32, random batches), `trainer-bf16` (`bf16=True`), `tuned-bf16` (`bf16=True` and length grouping). Without a GPU it says so and ends; `--smoke` tries it on a CPU with a tiny model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "bert-base": {"pad_token_id": 0},
     "modernbert-base": SPECIAL,
 }
-SIDES = ("ours", "trainer", "trainer-bf16", "tuned-bf16")
+SIDES = ("ours", "ours-compiled", "trainer", "trainer-bf16", "tuned-bf16")
 
 
 def made_texts(count: int) -> list[Row]:

@@ -237,6 +237,8 @@ def series(ledger: Sequence[Row], name: str) -> list[Row]:
 
 
 FP32 = ("--optim.precision", "fp32")
+OURS: dict[str, tuple[str, ...]] = {"ours": (), "ours-fp32": FP32, "ours-compiled": ("--optim.compile", "true")}
+"""Options of this project's sides."""
 
 
 def train_side(
@@ -256,7 +258,7 @@ def train_side(
         device: Of the peer.
     """
     if side.startswith("ours"):
-        found = timed_steps(workload, lengths, *(FP32 if side == "ours-fp32" else ()), steps=steps, cores=cores)
+        found = timed_steps(workload, lengths, *OURS[side], steps=steps, cores=cores)
     else:
         numbers = ["--steps", str(steps), "--warmup", str(warmup)]
         found = peer("train", workload.folder, "--way", side, *numbers, "--device", device, cores=cores)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from processes import BENCH, FP32, last_json, run_process, timed_steps, train_side
+from processes import BENCH, OURS, last_json, run_process, timed_steps, train_side
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
 from workloads import Workload, make_workload, scratch, text_lengths
@@ -80,8 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         def two(side: str, workload: Workload) -> Row:
             extra = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
             if side.startswith("ours"):
-                fp32 = FP32 if side == "ours-fp32" else ()
-                return timed_steps(workload, lengths, *fp32, steps=steps, launch=LAUNCH, cores=cores, **extra)
+                return timed_steps(workload, lengths, *OURS[side], steps=steps, launch=LAUNCH, cores=cores, **extra)
             command = [
                 sys.executable, "-m", *LAUNCH, str(BENCH / "peer.py"), "train", "--folder", str(workload.folder),
                 "--way", side, "--steps", str(steps), "--warmup", "4",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_shares_cover_the_batch_once_and_evenly(ranks: int, lengths: list[int]) 
 )
 def test_micro_batches_keep_their_budget(lengths: list[int], max_tokens: int | None, max_items: int | None) -> None:
     sizes = np.asarray(lengths)
-    groups = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, max_items=max_items)
+    groups = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, max_items=max_items, cost=7)
     assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
     for group in groups:
         padded = len(group) * int(sizes[group].max())
@@ -75,13 +77,37 @@ def test_micro_batches_keep_their_budget(lengths: list[int], max_tokens: int | N
 
 
 @given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=9),
+    max_tokens=st.one_of(st.none(), st.integers(1, 60)),
+    cost=st.integers(0, 30),
+)
+def test_no_other_cut_pads_less_than_it_costs(lengths: list[int], max_tokens: int | None, cost: int) -> None:
+    falling = sorted(lengths, reverse=True)
+
+    def price(parts: list[list[int]]) -> int:
+        return sum(len(part) * max(part) + cost for part in parts)
+
+    def fits(part: list[int]) -> bool:
+        return max_tokens is None or len(part) == 1 or len(part) * part[0] <= max_tokens
+
+    every = []
+    for chosen in itertools.product((False, True), repeat=len(falling) - 1):
+        edges = [0, *(place + 1 for place, cut in enumerate(chosen) if cut), len(falling)]
+        every.append([falling[start:end] for start, end in itertools.pairwise(edges)])
+    sizes = np.asarray(lengths)
+    found = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, cost=cost)
+    best = min(price(parts) for parts in every if all(map(fits, parts)))
+    assert price([sizes[part].tolist() for part in found]) == best
+
+
+@given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=60),
     max_tokens=st.one_of(st.none(), st.integers(1, 200)),
     max_items=st.one_of(st.none(), st.integers(1, 9)),
 )
 def test_micro_batches_by_real_tokens_hold_everything_once_within_their_budget(lengths, max_tokens, max_items) -> None:
     sizes = np.asarray(lengths)
-    groups = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, max_items=max_items, padded=False)
+    groups = micro_batches(np.arange(len(lengths)), sizes, max_tokens=max_tokens, max_items=max_items, cost=None)
     assert sorted(int(item) for group in groups for item in group) == list(range(len(lengths)))
     assert all(len(group) for group in groups)
     flat = sizes[np.concatenate(groups)]
@@ -95,5 +121,5 @@ def test_micro_batches_by_real_tokens_hold_everything_once_within_their_budget(l
 
 def test_micro_batches_by_real_tokens_are_of_about_the_same_size() -> None:
     sizes = np.full(100, 10)
-    groups = micro_batches(np.arange(100), sizes, max_tokens=600, padded=False)
+    groups = micro_batches(np.arange(100), sizes, max_tokens=600, cost=None)
     assert [len(group) for group in groups] == [50, 50]

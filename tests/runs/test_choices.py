@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -107,6 +108,19 @@ def test_character_spans_come_back_as_characters(recipe, workshop, tmp_path, cap
     text = "this is the day of anna in osaka"
     for answer in Predictor.load(result.package).predict([text])[0]:
         assert text[answer["start"] : answer["end"]] == answer["text"]
+
+
+def test_compiled_layers_in_a_run_that_is_killed_and_resumed(workshop) -> None:
+    """With a compiler of C++ the run is compiled, without one it says so; either way the resumed run ends the same."""
+    options = ("--optim.compile", "true")
+    done = workshop.train("recipes.py", "--run-dir", "compiled", *options)
+    assert done.code == 0, done.err
+    assert "compiled    each layer" in done.err
+    assert ("the layers are not compiled" in done.err) == (shutil.which("c++") is None)
+    assert workshop.train("recipes.py", "--run-dir", "compiled-killed", *options, KILL_AT="15").code != 0
+    done = workshop.train("recipes.py", "--run-dir", "compiled-killed", *options)
+    assert done.code == 0, done.err
+    assert workshop.weights("compiled-killed") == workshop.weights("compiled")
 
 
 def test_a_resumed_run_computes_as_it_began_whatever_the_probe_says_now(workshop) -> None:

@@ -1,0 +1,99 @@
+"""Compiled layers give the gradient of the padded, plain model, or the plain layers stay and somebody says why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from hf_trainpipe.engine import compiling, dropout
+from hf_trainpipe.engine.randomness import seed_everything
+from hf_trainpipe.runtime.unpad import unpad
+from tests.runtime.test_unpad import batch_of, build, gradients, largest_difference, loss_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch, of itself, while it traces
+
+BATCHES = [batch_of([5, 17, 17, 3, 30, 9, 5, 1]), batch_of([2, 11, 8]), batch_of([30, 29, 4, 4, 4])]
+
+
+def compiled(model: torch.nn.Module, *, backend: str = "aot_eager") -> str | None:
+    def gradient(training: bool) -> list[torch.Tensor]:
+        model.train(training)
+        return list(gradients(model, BATCHES[0])[1].values())
+
+    return compiling.compile_layers(model, gradient, tolerance=compiling.EXACT, backend=backend)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "mpnet"])
+def test_gradients_are_those_of_the_padded_model(kind: str) -> None:
+    model = build(kind)
+    expected = [gradients(model, batch)[1] for batch in BATCHES]
+    names = list(model.state_dict())
+    assert (unpad(model) is None) == (kind != "mpnet")
+    assert compiled(model) is None
+    assert list(model.state_dict()) == names
+    for batch, gradient in zip(BATCHES, expected, strict=True):
+        assert largest_difference(gradients(model, batch)[1], gradient) < 1e-5
+
+
+def test_dropout_is_drawn_anew_repeats_with_the_seed_and_evaluations_run_as_written() -> None:
+    torch.manual_seed(3)
+    config = AutoConfig.for_model(
+        "bert", vocab_size=61, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=40, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3,
+    )  # fmt: skip
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert unpad(model) is None
+    dropout.speed_up(model)
+    assert compiled(model) is None
+    model.train()
+
+    def loss(seed: int) -> float:
+        seed_everything(seed, 0, 0, 0)
+        return loss_of(model, BATCHES[0]).item()
+
+    assert loss(1) == loss(1)
+    assert loss(1) != loss(2)
+    seen = []
+    model.bert.encoder.layer[0].register_forward_hook(lambda *_: seen.append(torch.compiler.is_compiling()))
+    with compiling.not_compiled():
+        loss_of(model.eval(), BATCHES[1])
+    assert seen == [False]
+
+
+def test_other_numbers_are_found_and_the_plain_layers_stay() -> None:
+    def wrong(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
+        def run(*args: torch.Tensor):
+            return tuple(out * 1.01 if out.is_floating_point() else out for out in graph(*args))
+
+        return run
+
+    model = build("bert")
+    expected = gradients(model, BATCHES[1])[1]
+    reason = compiled(model, backend=wrong)
+    assert reason is not None
+    assert "its gradient differs from the plain layers' by" in reason
+    assert largest_difference(gradients(model, BATCHES[1])[1], expected) == 0.0
+
+
+def test_a_compiler_that_fails_is_named_and_the_plain_layers_stay() -> None:
+    def broken(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
+        raise FileNotFoundError("no compiler for C++ was found")
+
+    model = build("bert")
+    expected = gradients(model, BATCHES[1])[1]
+    reason = compiled(model, backend=broken)
+    assert reason is not None
+    assert "no compiler for C++ was found" in reason
+    assert largest_difference(gradients(model, BATCHES[1])[1], expected) == 0.0
+
+
+def test_a_model_without_layers() -> None:
+    assert compiled(torch.nn.Linear(2, 2)) == "no layers were found in it"
