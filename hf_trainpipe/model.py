@@ -11,6 +11,8 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.resources import check_sha256, require_weights, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import torch
 
     from hf_trainpipe.recipe import Pretrained, Tokens
@@ -212,11 +214,14 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -
     )
 
 
-def build_model(model: Pretrained, task: Task, labels: Labels) -> torch.nn.Module:
+def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[[str], None]) -> torch.nn.Module:
     """Load the weights in fp32 with a head for the task; the head comes from torch's generator.
 
+    A head that comes with the weights is kept where it has as many outputs; else ``say`` is told that it begins anew.
+
     Raises:
-        RecipeError: the folder has no weights, their sha256 differs, or only pickles are offered.
+        RecipeError: the folder has no weights, their sha256 differs, they are of other sizes than its config.json says,
+            or only pickles are offered.
     """
     from transformers.utils import logging
 
@@ -236,18 +241,34 @@ def build_model(model: Pretrained, task: Task, labels: Labels) -> torch.nn.Modul
     logging.set_verbosity_error()  # a new head is what a task wants; no need to warn of it
     logging.disable_progress_bar()
     try:
-        loaded: torch.nn.Module = _from_pretrained(
+        loaded, info = _from_pretrained(
             task.model_class(),
             model.name,
             what="safetensors weights",
             config=config,
             use_safetensors=True,
             dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
             **_common(model),
         )
     finally:
         logging.set_verbosity(level)
-    loaded_config: Any = loaded.config
-    if getattr(loaded_config, "pad_token_id", None) is None:
-        loaded_config.pad_token_id = load_tokenizer(model).pad_token_id
-    return loaded
+    _check_sizes(loaded, info["mismatched_keys"], name=model.name, say=say)
+    if getattr(loaded.config, "pad_token_id", None) is None:
+        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id
+    built: torch.nn.Module = loaded
+    return built
+
+
+def _check_sizes(loaded: Any, mismatched: Iterable[Any], *, name: str, say: Callable[[str], None]) -> None:
+    """Weights of other sizes than the model's: a head for other labels begins anew, all else is refused."""
+    for key, found, expected in sorted(mismatched):
+        if key.startswith(f"{loaded.base_model_prefix}."):
+            raise RecipeError(
+                f"model.name: the weights of {name!r} do not fit its config.json: {key}: expected {list(expected)}, "
+                f"found {list(found)}.",
+                fix="Point model.name to a folder in which both belong together.",
+                field="model.name",
+            )
+        say(f"warning: {key} begins anew: {name!r} has {list(found)}, these labels need {list(expected)}")

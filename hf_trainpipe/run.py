@@ -84,7 +84,7 @@ class Run:
     def load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
         seed_everything(self.recipe.seed, *HEAD)
-        self.bare = build_model(self.recipe.model, self.task, self.data.labels)
+        self.bare = build_model(self.recipe.model, self.task, self.data.labels, say=self.console.say)
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
         self._speed_up()

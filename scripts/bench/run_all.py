@@ -22,6 +22,7 @@ from results import RESULTS, as_markdown
 
 FILES = {
     "step": "speed-step.json",
+    "profile_step": "speed-profile.json",
     "gpu": "speed-gpu.json",
     "loop_overhead": "speed-loop.json",
     "padding": "speed-padding.json",

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_trainpipe import (
     Budget,
@@ -22,6 +23,7 @@ from hf_trainpipe import (
     execute,
     replace,
 )
+from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.predictor import Predictor
 from hf_trainpipe.tracking import series
 
@@ -108,6 +110,21 @@ def test_character_spans_come_back_as_characters(recipe, workshop, tmp_path, cap
     text = "this is the day of anna in osaka"
     for answer in Predictor.load(result.package).predict([text])[0]:
         assert text[answer["start"] : answer["end"]] == answer["text"]
+
+
+def test_a_head_for_other_labels_begins_anew_and_other_weights_must_fit(recipe, workshop, tmp_path, capfd) -> None:
+    folder = tmp_path / "five"
+    config = AutoConfig.from_pretrained(workshop.folder / "model", num_labels=5)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(workshop.folder / "model").save_pretrained(folder)
+    five = replace(recipe, model=Pretrained(str(folder)))
+    result = execute(five, run_dir=tmp_path / "run")
+    assert "classifier.weight begins anew" in capfd.readouterr().err
+    assert result.verified["passed"]
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**said, "intermediate_size": said["intermediate_size"] + 4}))
+    with pytest.raises(RecipeError, match=r"do not fit its config\.json: bert\.encoder\.layer\.0"):
+        execute(five, run_dir=tmp_path / "other")
 
 
 def test_compiled_layers_in_a_run_that_is_killed_and_resumed(workshop) -> None:
