@@ -83,7 +83,8 @@ def attend(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat):
         out_T: torch.Tensor = _Grouped.apply(*flat, layout, scale, dropout, sliding_window)  # type: ignore[no-untyped-call]
     else:
-        out_T = _by_views(flat, layout, scale, dropout, sliding_window)
+        with exact_products():  # for blocks this small, converting the operands to bf16 costs more than it saves
+            out_T = _by_views(flat, layout, scale, dropout, sliding_window)
     return out_T[None].to(value.dtype), None
 
 
@@ -176,7 +177,7 @@ class _Grouped(torch.autograd.Function):
     """Attention of all groups as one node of the graph: one gather before them, one after, dropout drawn at once."""
 
     @staticmethod
-    @exact_products()  # for blocks this small, converting the operands to bf16 costs more than it saves
+    @exact_products()
     def forward(
         ctx: Any,
         query: torch.Tensor,

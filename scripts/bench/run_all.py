@@ -41,7 +41,7 @@ def page(results: Path) -> str:
     intro = (
         "# Speed\n\nBeside the HF Trainer as it comes and tuned, in one run, interleaved: the median of the repeats and, "
         "in brackets, the least and the most. Written by `scripts/bench/all` from the JSON files beside this page, which "
-        "hold every repeat.\n"
+        "hold every repeat. What limits the figures, and what was tried: [speed-limits.md](speed-limits.md).\n"
     )
     return "\n".join([intro, *sections])
 
