@@ -3,8 +3,7 @@
     python scripts/bench/profile_step.py --data-dir ../shared/data
 
 torch's profiler over 20 steps of this project's own loop, after five that are not counted; milliseconds a step, summed over
-the operations of a kind on the thread that calls them. *Other* is what no operation of torch accounts for: Python, and
-the profiler itself. Sides: `medium` and `fp32` (`--optim.precision`).
+the operations of a kind on the thread that calls them. What they lack to the whole step is Python. Sides: `medium` and `fp32` (`--optim.precision`).
 """
 
 from __future__ import annotations

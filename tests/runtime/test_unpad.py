@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from hf_trainpipe.runtime import unpad
+from hf_trainpipe.runtime import attention, unpad
 from hf_trainpipe.runtime.unpad import ARCHITECTURES, Layout, is_unpadded, known_lengths, padded
 
 SIZES = {
@@ -118,6 +118,28 @@ def test_evaluation_takes_the_same_way() -> None:
     real = batch["attention_mask"].bool()
     assert torch.allclose(found[real], expected[real], atol=1e-5)
     assert torch.allclose(other, model(**batch_of([9, 2, 5])).logits, atol=1e-5)
+
+
+def test_attention_without_gradients_multiplies_in_fp32_whatever_the_layers_do(monkeypatch) -> None:
+    """Its blocks are too small to be worth a conversion to bf16."""
+    model = build("bert").eval()
+    assert unpad.unpad(model) is None
+    plain, seen = attention.F.scaled_dot_product_attention, []
+
+    def recorded(*args: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return plain(*args, **kwargs)
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        monkeypatch.setattr(attention.F, "scaled_dot_product_attention", recorded)
+        with torch.inference_mode():
+            model(**batch_of([4, 20, 7]))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}
 
 
 def test_a_batch_that_is_not_padded_on_the_right_is_computed_as_before() -> None:
