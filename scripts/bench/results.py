@@ -184,7 +184,7 @@ def write_result(
         "title": title,
         "smoke": options.smoke,
         "about": "\n\n".join((doc or "").strip().split("\n\n")[2:]),
-        "command": shlex.join(["python", f"scripts/bench/{Path(sys.argv[0]).name}", *_without_paths(sys.argv[1:])]),
+        "command": "\n".join(dict.fromkeys([*_earlier_commands(options), _command()])),
         "environment": {**environment(), "cpu": "of no matter" if options.smoke else cpu_facts()},
         "settings": settings,
         "ratios": {name: vars(found) for name, found in ratios.items() if found is not None},
@@ -197,6 +197,18 @@ def write_result(
     temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     temporary.replace(options.out)
     return as_markdown(document)
+
+
+def _command() -> str:
+    return shlex.join(["python", f"scripts/bench/{Path(sys.argv[0]).name}", *_without_paths(sys.argv[1:])])
+
+
+def _earlier_commands(options: argparse.Namespace) -> list[str]:
+    """Those that made the repeats to which this one adds."""
+    if not options.add or not options.out.exists():
+        return []
+    said: str = json.loads(options.out.read_text(encoding="utf-8"))["command"]
+    return said.splitlines()
 
 
 def _without_paths(arguments: Sequence[str]) -> list[str]:
