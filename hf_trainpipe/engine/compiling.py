@@ -7,11 +7,11 @@ that it sees first, so every attempt of a run begins with the same batch, and a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.engine.optimizer import LAYER
 from hf_trainpipe.runtime import attention
 from hf_trainpipe.runtime.unpad import IMPLEMENTATION
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["compile_layers", "not_compiled", "undo"]
-
-LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.\d+$")
 
 EXACT = 1e-4
 """How far the gradient in fp32 may be from that of the plain layers, relative: norm of the difference over the norm."""
@@ -82,12 +80,13 @@ def not_compiled() -> AbstractContextManager[None]:
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The outermost modules that are named as layers are."""
-    found: dict[str, torch.nn.Module] = {}
+    """The modules that are named as layers are, those inside another layer left out."""
+    found = []
     for name, module in model.named_modules():
-        if LAYER.search(name) and not any(name.startswith(f"{outer}.") for outer in found):
-            found[name] = module
-    return list(found.values())
+        first = LAYER.search(f"{name}.")
+        if first is not None and first.end() > len(name):
+            found.append(module)
+    return found
 
 
 def _distance(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:

@@ -24,7 +24,7 @@ from workloads import make_workload, open_workload, scratch
 SIDES = ("medium", "fp32")
 WARMUP, STEPS = 5, 20
 KINDS = {
-    "products of layers (linear)": ("aten::addmm", "aten::mm", "mkldnn::_linear", "aten::mkldnn_linear"),
+    "products of layers (linear)": ("aten::addmm", "aten::mm"),
     "products of attention": ("aten::bmm", "aten::baddbmm", "aten::baddbmm_", "aten::softmax", "aten::_softmax"),
     "AdamW and the norm": ("aten::_fused_adamw_", "aten::_foreach_norm", "aten::linalg_vector_norm"),
     "activation (GELU)": ("aten::gelu", "aten::gelu_backward"),
@@ -40,8 +40,6 @@ def kind_of(name: str) -> str:
     for kind, names in KINDS.items():
         if name in names:
             return kind
-    if "linear_backward" in name:
-        return "products of layers (linear)"
     return "products of attention" if "softmax" in name else "other operations"
 
 

@@ -8,8 +8,8 @@ Each side trains 50 optimizer steps of 32 examples, drawn at random from the who
 after a few steps that are not counted. 50 steps are one whole round of the Trainer's length grouping. Tokens are
 real ones: padding is not counted, on either side; for this project they are counted from the traced numbers of the
 examples, not from what it says of itself. Sides: `ours` and `ours-fp32` (`--optim.precision fp32`), `ours-compiled`
-(`--optim.compile true`; compiling is not in the time), `trainer` (as it comes), `tuned` (length grouping, a thread a core), `tuned-bf16` (that and `bf16=True`), `run_glue` (all texts padded
-to 128).
+(`--optim.compile true`; compiling is not in the time), `trainer` (as it comes), `tuned` (length grouping, a thread a
+core), `tuned-bf16` (that and `bf16=True`), `run_glue` (all texts padded to 128).
 
 *Of the peak*: matrix products of the real tokens, sum of n (6 P + 12 L h n), P the parameters outside embeddings,
 a second, over the fastest product of the model's own sizes that was measured on this machine in each repeat.

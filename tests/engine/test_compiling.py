@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"
 BATCHES = [batch_of([5, 17, 17, 3, 30, 9, 5, 1]), batch_of([2, 11, 8]), batch_of([30, 29, 4, 4, 4])]
 
 
-def compiled(model: torch.nn.Module, *, backend: str = "aot_eager") -> str | None:
+def compiled(model: torch.nn.Module, *, backend: Any = "aot_eager") -> str | None:
     def gradient(training: bool) -> list[torch.Tensor]:
         model.train(training)
         return list(gradients(model, BATCHES[0])[1].values())
@@ -68,30 +70,27 @@ def test_dropout_is_drawn_anew_repeats_with_the_seed_and_evaluations_run_as_writ
     assert seen == [False]
 
 
-def test_other_numbers_are_found_and_the_plain_layers_stay() -> None:
-    def wrong(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
-        def run(*args: torch.Tensor):
-            return tuple(out * 1.01 if out.is_floating_point() else out for out in graph(*args))
+def wrong(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
+    def run(*args: torch.Tensor):
+        return tuple(out * 1.01 if out.is_floating_point() else out for out in graph(*args))
 
-        return run
+    return run
 
+
+def broken(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
+    raise FileNotFoundError("no compiler for C++ was found")
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"),
+    [(wrong, "its gradient differs from the plain layers' by"), (broken, "no compiler for C++ was found")],
+)
+def test_the_plain_layers_stay_where_a_compiler_fails_or_gives_other_numbers(backend, why: str) -> None:
     model = build("bert")
     expected = gradients(model, BATCHES[1])[1]
-    reason = compiled(model, backend=wrong)
+    reason = compiled(model, backend=backend)
     assert reason is not None
-    assert "its gradient differs from the plain layers' by" in reason
-    assert largest_difference(gradients(model, BATCHES[1])[1], expected) == 0.0
-
-
-def test_a_compiler_that_fails_is_named_and_the_plain_layers_stay() -> None:
-    def broken(graph: torch.fx.GraphModule, _: list[torch.Tensor]):
-        raise FileNotFoundError("no compiler for C++ was found")
-
-    model = build("bert")
-    expected = gradients(model, BATCHES[1])[1]
-    reason = compiled(model, backend=broken)
-    assert reason is not None
-    assert "no compiler for C++ was found" in reason
+    assert why in reason
     assert largest_difference(gradients(model, BATCHES[1])[1], expected) == 0.0
 
 
