@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+import platform
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from typing import Any, Literal
@@ -16,6 +19,9 @@ from .layout import ends_of, ranges
 from .unpad import is_unpadded, known_lengths
 
 __all__ = ["forward", "takes_types", "token_budget_batches"]
+
+_TRIM_EVERY = 4
+"""Batches after which freed memory goes back to the system: each frees other sizes, and malloc keeps the holes."""
 
 
 def forward(
@@ -55,7 +61,7 @@ def forward(
         model.eval()
     try:
         with torch.inference_mode():
-            for chosen in token_budget_batches(lengths, max_tokens=max_tokens):
+            for number, chosen in enumerate(token_budget_batches(lengths, max_tokens=max_tokens), 1):
                 batch = pad(encoded, features[chosen], pad_id)
                 if not with_types:
                     batch.pop("token_type_ids", None)
@@ -72,6 +78,8 @@ def forward(
                 else:
                     rows.append(chosen)
                 logits.append(out.float())
+                if number % _TRIM_EVERY == 0 and (trim := _malloc_trim()) is not None:
+                    trim(0)
     finally:
         if was_training:
             model.train()
@@ -81,6 +89,12 @@ def forward(
     result = np.empty_like(values)
     result[np.concatenate(rows)] = values
     return result
+
+
+@cache
+def _malloc_trim() -> Callable[[int], Any] | None:
+    """glibc's ``malloc_trim``, which gives freed memory back to the system; None with another library."""
+    return ctypes.CDLL(None).malloc_trim if platform.libc_ver()[0] == "glibc" else None
 
 
 def takes_types(model: torch.nn.Module) -> bool:
