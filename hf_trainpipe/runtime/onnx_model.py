@@ -28,6 +28,10 @@ TOKENIZER_FACTS = "onnx/tokenizer_facts.json"
 _CALL_TOKENS = 512
 """Tokens of one call a thread. Larger batches fall out of a core's cache: MiniLM in int8 on one core computes 11.9
 thousand tokens a second one text at a time, 15.8 in calls of 512 tokens, 11.9 in calls of 2,048."""
+_SLOW_FUSIONS = ("BiasGeluFusion", "SkipLayerNormFusion")
+"""Left out: on a CPU the fused kernels take longer than their parts. 400 tokens of MiniLM on one core, ms:
+SkipLayerNormalization 8.5, Add and LayerNormalization 1.7; BiasGelu 4.2, Add and Gelu 2.4; of 26 in int8 and 67 in fp32
+(ONNX Runtime 1.31.1)."""
 VARIABLE = "HF_TRAINPIPE_BACKEND"
 """Names the backend where the caller does not."""
 
@@ -84,7 +88,9 @@ class OnnxModel:
         # Idle threads sleep: beside a tokenizer and a server they would spin for nothing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(_SLOW_FUSIONS)
+            )
         except Exception as error:  # onnxruntime's errors have no common ancestor
             raise SchemaError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {str(error)[:300]}",

@@ -111,6 +111,19 @@ class Predictor:
         unpad(model)
         return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
 
+    @property
+    def call_tokens(self) -> int | None:
+        """What one call of the model costs beside the tokens of its padded batch, in tokens; None: only real tokens are
+        computed, so that nothing speaks against a larger batch.
+
+        Measured with MiniLM on one core: torch 6 ms beside 0.13 ms a token, ONNX Runtime 0.6 beside 0.05 in int8.
+        """
+        if isinstance(self.model, OnnxModel):
+            return 16
+        from .unpad import is_unpadded
+
+        return None if is_unpadded(self.model) else 48
+
     def with_model(self, model: Any, tokenizer: Any) -> Predictor:
         """The same package with another model and tokenizer, on the CPU."""
         return Predictor(info=self.info, model=model, tokenizer=tokenizer, steps=self._steps)

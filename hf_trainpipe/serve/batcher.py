@@ -36,6 +36,9 @@ _WINDOW = 64
 """Features among which a batch is chosen, at least the oldest of as many requests."""
 _SHARE = 16
 """Features of one request among them: a request of many inputs leaves room for others."""
+_LINGER = 0.05
+"""Of the last batch's time: so long the next one waits for the clients that were just answered to ask again. Without it
+the first of them would be computed alone and the others after it, batches half as large as they could be."""
 
 
 @dataclass(eq=False)
@@ -154,10 +157,14 @@ class Batcher:
 
     def _work(self) -> None:
         pool: list[_Ticket] = []
+        expected, until = 0, 0.0
         while True:
             with self._wake:
                 while not (self._arrived or pool or self._is_closing):
                     self._wake.wait()
+                while len(pool) + len(self._arrived) < expected and not self._is_closing:
+                    if not self._wake.wait(until - time.perf_counter()):
+                        break
                 arrived, self._arrived = self._arrived, []
                 if self._is_closing and not (arrived or pool):
                     return
@@ -166,7 +173,10 @@ class Batcher:
             pool = [ticket for ticket in (*pool, *arrived) if ticket.features and not ticket.is_abandoned]
             if pool:
                 batch = self._next_batch(pool)
+                begin = time.perf_counter()
                 self._guarded({ticket for ticket, _ in batch}, lambda batch=batch: self._run(batch))
+                until = time.perf_counter() + _LINGER * (time.perf_counter() - begin)
+                expected = len(pool) + len(self._arrived)  # those that wait, and those that were answered
                 pool = [ticket for ticket in pool if ticket.features]
 
     def _encode(self, arrived: list[_Ticket]) -> None:
@@ -200,14 +210,16 @@ class Batcher:
             if len(candidates) >= _WINDOW:
                 break
         lengths = np.array([length for _, _, length in candidates], dtype=np.int64)
-        chosen = choose(lengths, max_tokens=self._batch_tokens)
+        call_tokens = self._engine.call_tokens
+        chosen = choose(lengths, max_tokens=self._batch_tokens, call_tokens=call_tokens)
         batch = [candidates[place][:2] for place in chosen.tolist()]
         taken: dict[_Ticket, set[int]] = {}
         for ticket, feature in batch:
             taken.setdefault(ticket, set()).add(feature)
         for ticket, features in taken.items():
             ticket.features = deque(item for item in ticket.features if item[0] not in features)
-        self._metrics.batch(features=len(chosen), padded=len(chosen) * int(lengths[chosen].max()))
+        computed = lengths[chosen].sum() if call_tokens is None else len(chosen) * lengths[chosen].max()
+        self._metrics.batch(features=len(chosen), computed=int(computed))
         return batch
 
     def _run(self, batch: list[tuple[_Ticket, int]]) -> None:

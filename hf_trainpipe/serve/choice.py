@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CALL_TOKENS", "choose"]
-
-CALL_TOKENS = 48
-"""What one call of the model costs whatever it computes, in tokens: 6 ms beside 0.13 ms a token, measured with MiniLM
-on one core from 96 tokens on. Larger models have a smaller share of it, so the number errs towards fuller batches."""
+__all__ = ["choose"]
 
 
-def choose(lengths: npt.NDArray[np.int64], *, max_tokens: int, call_tokens: int = CALL_TOKENS) -> npt.NDArray[np.int64]:
+def choose(lengths: npt.NDArray[np.int64], *, max_tokens: int, call_tokens: int | None) -> npt.NDArray[np.int64]:
     """Positions of the batch that computes most real tokens for its cost, the first feature always among them.
 
     A batch costs ``call_tokens`` and its size times its longest feature: similar lengths go together, and few
@@ -22,7 +18,11 @@ def choose(lengths: npt.NDArray[np.int64], *, max_tokens: int, call_tokens: int 
     Args:
         lengths: Tokens of the features that wait, oldest first; not empty.
         max_tokens: Tokens of a batch, padding included.
+        call_tokens: What a call costs whatever it computes; None: padding is not computed, and the oldest that fit
+            go together.
     """
+    if call_tokens is None:
+        return np.arange(max(1, int(np.searchsorted(np.cumsum(lengths), max_tokens, side="right"))))
     order = np.argsort(-lengths, kind="stable")
     sorted_lengths = lengths[order]
     count = len(order)

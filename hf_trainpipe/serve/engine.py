@@ -32,6 +32,12 @@ class Engine:
     """``installed``, or ``package`` where the package's own copy runs."""
 
     @property
+    def call_tokens(self) -> int | None:
+        """As the predictor has it; a package's own runtime may be older than this."""
+        found: int | None = getattr(self.predictor, "call_tokens", 48)
+        return found
+
+    @property
     def info(self) -> dict[str, Any]:
         """What a client may know: name, kind of inputs and of answers, labels, options, parameters, scores."""
         info, decoder = self.predictor.info, self.predictor.decoder

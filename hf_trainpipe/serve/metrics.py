@@ -43,7 +43,9 @@ class Metrics:
         )
         self._refused = Counter("trainpipe_refused", "Requests without an answer.", ("reason",), registry=registry)
         self.tokens = Counter("trainpipe_tokens", "Tokens of requests, special ones included.", registry=registry)
-        self._padded = Counter("trainpipe_padded_tokens", "Tokens that were computed.", registry=registry)
+        self._padded = Counter(
+            "trainpipe_padded_tokens", "Tokens that were computed, padding included.", registry=registry
+        )
         self._features = Histogram(
             "trainpipe_batch_features", "Features of a batch.", buckets=_FEATURES, registry=registry
         )
@@ -59,10 +61,10 @@ class Metrics:
         """Count a request that got no answer."""
         self._refused.labels(reason).inc()
 
-    def batch(self, *, features: int, padded: int) -> None:
+    def batch(self, *, features: int, computed: int) -> None:
         """Count a batch of the model."""
         self._features.observe(features)
-        self._padded.inc(padded)
+        self._padded.inc(computed)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

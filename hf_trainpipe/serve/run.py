@@ -122,7 +122,7 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
 
     predictor = engine.predictor
     predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
-    batch_tokens = settings.batch_tokens or (1024 if str(predictor.device) == "cpu" else 16_384)
+    batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
     app, state = make_app(engine, settings, batch_tokens=batch_tokens)
     config = uvicorn.Config(
         app,

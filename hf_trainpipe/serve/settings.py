@@ -51,7 +51,7 @@ class Settings:
     """Bearer token that requests must carry. Needed for any interface but loopback."""
     limits: Limits = field(default_factory=Limits)
     batch_tokens: int | None = None
-    """Tokens of a batch, padding included; None: 1,024 on a CPU, 16,384 on a GPU."""
+    """Tokens of a batch, padding included; None: 512 on a CPU, 16,384 on a GPU."""
     notice_s: float = 0.5
     """After SIGTERM: seconds in which requests are still answered, each telling its client to go elsewhere."""
     drain_s: float = 30.0

@@ -43,8 +43,9 @@ from serve_client import Connection, Load, abuse, closed, get, poisson, post  # 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-SIDES = ("ours", "ours-int8", "peer", "peer-tuned")
-"""``ours-int8`` only where the package holds that model (``hf-trainpipe package RUN --onnx --int8``)."""
+BACKENDS = {"ours": "torch", "ours-onnx": "onnx", "ours-int8": "onnx-int8"}
+"""Of ``hf-trainpipe serve``; those on ONNX Runtime only where the package holds them (``package RUN --onnx --int8``)."""
+SIDES = (*BACKENDS, "peer", "peer-tuned")
 CLIENTS = (1, 2, 4, 8, 16, 32)
 FRACTIONS = (0.4, 0.6, 0.75, 0.85, 0.95)
 SECONDS = {"closed": 4.0, "open": 6.0, "load": 12.0}
@@ -99,9 +100,9 @@ def running(side: str, package: Path) -> Iterator[tuple[int, subprocess.Popen[st
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "hf_trainpipe", "serve", str(package), "--port", str(port)]
-    if side == "ours-int8":
-        command += ["--backend", "onnx-int8"]
-    elif side != "ours":
+    if side in BACKENDS:
+        command += ["--backend", BACKENDS[side]]
+    else:
         kind = "tuned" if side == "peer-tuned" else "plain"
         command = [sys.executable, str(Path(__file__).with_name("serve_peer.py")), str(package), str(port), kind]
     settings = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -155,7 +156,8 @@ async def _rss(port: int) -> float:
 def sides_of(package: Path) -> list[str]:
     """The sides that a package can be compared on."""
     manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
-    return [side for side in SIDES if side != "ours-int8" or "onnx-int8" in manifest.get("backends", {})]
+    held = {"torch", *manifest.get("backends", {})}
+    return [side for side in SIDES if BACKENDS.get(side, "torch") in held]
 
 
 def run_sides(package: Path, requests: Sequence[bytes], seconds: Mapping[str, float], *, few: bool) -> dict[str, Any]:
@@ -349,7 +351,8 @@ def report(figures: dict[str, Any]) -> str:
     shown = ", ".join(f"{name} {value}" for name, value in figures["environment"].items())
     lines += [
         "Server on one core, client on the other. `peer` is FastAPI's own pool of threads around the pipeline, "
-        "`peer-tuned` one thread; `ours` is `hf-trainpipe serve`. MiniLM; all in fp32 by torch but `ours-int8`: ONNX Runtime, int8.",
+        "`peer-tuned` one thread; `ours` is `hf-trainpipe serve` on torch, `ours-onnx` and `ours-int8` the same with "
+        "`--backend onnx` and `--backend onnx-int8`. MiniLM; fp32 but for `ours-int8`.",
         "",
         f"{shown}.",
         "",

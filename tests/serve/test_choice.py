@@ -38,8 +38,16 @@ def test_no_other_run_of_neighbours_is_worth_more(lengths: list[int], max_tokens
                 assert worth(batch) <= found + 1e-12
 
 
+@given(LENGTHS, st.integers(1, 2048))
+def test_where_nothing_is_padded_the_oldest_that_fit_go_together(lengths: list[int], max_tokens: int) -> None:
+    chosen = choose(np.array(lengths, dtype=np.int64), max_tokens=max_tokens, call_tokens=None).tolist()
+    assert chosen == list(range(len(chosen)))
+    assert len(chosen) == 1 or sum(lengths[: len(chosen)]) <= max_tokens
+    assert len(chosen) == len(lengths) or sum(lengths[: len(chosen) + 1]) > max_tokens
+
+
 def test_padding_is_weighed_against_a_call() -> None:
     lengths = np.array([100, 100, 5], dtype=np.int64)
     assert sorted(choose(lengths, max_tokens=4096, call_tokens=32)) == [0, 1]
     assert sorted(choose(lengths, max_tokens=4096, call_tokens=10_000)) == [0, 1, 2]
-    assert choose(np.array([900], dtype=np.int64), max_tokens=100).tolist() == [0]
+    assert choose(np.array([900], dtype=np.int64), max_tokens=100, call_tokens=48).tolist() == [0]
