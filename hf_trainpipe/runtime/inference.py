@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
-import platform
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from typing import Any, Literal
@@ -16,12 +13,13 @@ import torch
 
 from .encoding import Encoded, pad, token_budget_batches
 from .layout import ends_of, ranges
+from .memory import give_back
 from .unpad import is_unpadded, known_lengths
 
 __all__ = ["forward", "takes_types", "token_budget_batches"]
 
 _TRIM_EVERY = 4
-"""Batches after which freed memory goes back to the system: each frees other sizes, and malloc keeps the holes."""
+"""Batches after which freed memory is given back."""
 
 
 def forward(
@@ -56,6 +54,7 @@ def forward(
         words_until = ends_of(is_word)
         num_words = words_until[encoded.starts[features + 1]] - words_until[encoded.starts[features]]
         first_row = ends_of(num_words)[:-1]
+    on_cpu = torch.device(device).type == "cpu"
     was_training = model.training
     if was_training:
         model.eval()
@@ -78,8 +77,8 @@ def forward(
                 else:
                     rows.append(chosen)
                 logits.append(out.float())
-                if number % _TRIM_EVERY == 0 and (trim := _malloc_trim()) is not None:
-                    trim(0)
+                if on_cpu and number % _TRIM_EVERY == 0:
+                    give_back()
     finally:
         if was_training:
             model.train()
@@ -89,12 +88,6 @@ def forward(
     result = np.empty_like(values)
     result[np.concatenate(rows)] = values
     return result
-
-
-@cache
-def _malloc_trim() -> Callable[[int], Any] | None:
-    """glibc's ``malloc_trim``, which gives freed memory back to the system; None with another library."""
-    return ctypes.CDLL(None).malloc_trim if platform.libc_ver()[0] == "glibc" else None
 
 
 def takes_types(model: torch.nn.Module) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_trainpipe.runtime.memory import give_back
 from hf_trainpipe.serve.choice import choose
 from hf_trainpipe.serve.refusals import Refusal, internal
 
@@ -36,6 +37,8 @@ _WINDOW = 64
 """Features among which a batch is chosen, at least the oldest of as many requests."""
 _SHARE = 16
 """Features of one request among them: a request of many inputs leaves room for others."""
+_TRIM_EVERY = 16
+"""Batches after which freed memory is given back."""
 _LINGER = 0.05
 """Of the last batch's time: so long the next one waits for the clients that were just answered to ask again. Without it
 the first of them would be computed alone and the others after it, batches half as large as they could be."""
@@ -69,6 +72,7 @@ class Batcher:
         self._metrics = metrics
         self._waiting = 0
         self._arrived: list[_Ticket] = []
+        self._num_batches = 0
         self._wake = threading.Condition()
         self._is_closing = False
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -231,6 +235,9 @@ class Batcher:
         answers = [(ticket.future, predictor.answer(ticket.job)) for ticket in done]
         if answers:
             _on_loop(answers[0][0], _deliver, answers)
+        self._num_batches += 1
+        if self._num_batches % _TRIM_EVERY == 0:
+            give_back()
 
     def _guarded(self, tickets: Iterable[_Ticket], action: Any) -> None:
         """Run a part of the work; what nobody foresaw fails the requests in it, not the server."""
