@@ -40,8 +40,9 @@ _SHARE = 16
 _TRIM_EVERY = 16
 """Batches after which freed memory is given back."""
 _LINGER = 0.05
-"""Of the last batch's time: so long the next one waits for the clients that were just answered to ask again. Without it
-the first of them would be computed alone and the others after it, batches half as large as they could be."""
+"""Of the last batch's time: so long the next one, unless it is full, waits for the clients that were just answered to ask
+again. Without it the first of them would be computed alone and the others after it, batches half as large as they could
+be."""
 
 
 @dataclass(eq=False)
@@ -180,8 +181,10 @@ class Batcher:
                 begin = time.perf_counter()
                 self._guarded({ticket for ticket, _ in batch}, lambda batch=batch: self._run(batch))
                 until = time.perf_counter() + _LINGER * (time.perf_counter() - begin)
-                expected = len(pool) + len(self._arrived)  # those that wait, and those that were answered
+                waited = len(pool) + len(self._arrived)  # those that still wait, and those that were answered
                 pool = [ticket for ticket in pool if ticket.features]
+                tokens_left = sum(length for ticket in pool for _, length in ticket.features)
+                expected = waited if tokens_left < self._batch_tokens else 0
 
     def _encode(self, arrived: list[_Ticket]) -> None:
         predictor = self._engine.predictor
