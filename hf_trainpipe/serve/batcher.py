@@ -70,6 +70,7 @@ class Batcher:
         self._engine = engine
         self._limits = limits
         self._batch_tokens = batch_tokens
+        self._call_tokens = engine.call_tokens
         self._metrics = metrics
         self._waiting = 0
         self._arrived: list[_Ticket] = []
@@ -163,16 +164,7 @@ class Batcher:
     def _work(self) -> None:
         pool: list[_Ticket] = []
         expected, until = 0, 0.0
-        while True:
-            with self._wake:
-                while not (self._arrived or pool or self._is_closing):
-                    self._wake.wait()
-                while len(pool) + len(self._arrived) < expected and not self._is_closing:
-                    if not self._wake.wait(until - time.perf_counter()):
-                        break
-                arrived, self._arrived = self._arrived, []
-                if self._is_closing and not (arrived or pool):
-                    return
+        while (arrived := self._gather(len(pool), expected, until)) or pool:
             arrived = [ticket for ticket in arrived if not ticket.is_abandoned]
             self._guarded(arrived, lambda arrived=arrived: self._encode(arrived))
             pool = [ticket for ticket in (*pool, *arrived) if ticket.features and not ticket.is_abandoned]
@@ -185,6 +177,19 @@ class Batcher:
                 pool = [ticket for ticket in pool if ticket.features]
                 tokens_left = sum(length for ticket in pool for _, length in ticket.features)
                 expected = waited if tokens_left < self._batch_tokens else 0
+
+    def _gather(self, left: int, expected: int, until: float) -> list[_Ticket]:
+        """What has arrived; beside the ``left`` that wait already, as many as are ``expected`` if they come in time.
+
+        Nothing where nothing is left and the server closes.
+        """
+        with self._wake:
+            self._wake.wait_for(lambda: left or self._arrived or self._is_closing)
+            self._wake.wait_for(
+                lambda: left + len(self._arrived) >= expected or self._is_closing, until - time.perf_counter()
+            )
+            arrived, self._arrived = self._arrived, []
+        return arrived
 
     def _encode(self, arrived: list[_Ticket]) -> None:
         predictor = self._engine.predictor
@@ -217,15 +222,14 @@ class Batcher:
             if len(candidates) >= _WINDOW:
                 break
         lengths = np.array([length for _, _, length in candidates], dtype=np.int64)
-        call_tokens = self._engine.call_tokens
-        chosen = choose(lengths, max_tokens=self._batch_tokens, call_tokens=call_tokens)
+        chosen = choose(lengths, max_tokens=self._batch_tokens, call_tokens=self._call_tokens)
         batch = [candidates[place][:2] for place in chosen.tolist()]
         taken: dict[_Ticket, set[int]] = {}
         for ticket, feature in batch:
             taken.setdefault(ticket, set()).add(feature)
         for ticket, features in taken.items():
             ticket.features = deque(item for item in ticket.features if item[0] not in features)
-        computed = lengths[chosen].sum() if call_tokens is None else len(chosen) * lengths[chosen].max()
+        computed = lengths[chosen].sum() if self._call_tokens is None else len(chosen) * lengths[chosen].max()
         self._metrics.batch(features=len(chosen), computed=int(computed))
         return batch
 

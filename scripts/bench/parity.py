@@ -32,7 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from public_data import BENCHMARKS, MODEL_SHA256, Benchmark, Row, label_names, model_folder
-from results import append_jsonl, environment, markdown_table, read_jsonl
+from results import append_jsonl, environment, markdown_table, read_jsonl, typed_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("trainer", "ours")
@@ -345,8 +345,7 @@ def main() -> int:
                 "examples_per_step": EXAMPLES_PER_STEP, "max_grad_norm": MAX_GRAD_NORM}  # fmt: skip
     facts = {"settings": settings, "environment": environment(), "summary": summary}
     options.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    command = shlex.join(["python", "scripts/bench/parity.py", *sys.argv[1:]])
-    table = as_markdown(summary, command=command, seeds=seeds)
+    table = as_markdown(summary, command=typed_command(), seeds=seeds)
     options.out.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
     for one in failed:

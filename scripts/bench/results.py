@@ -184,7 +184,7 @@ def write_result(
         "title": title,
         "smoke": options.smoke,
         "about": "\n\n".join((doc or "").strip().split("\n\n")[2:]),
-        "command": "\n".join(dict.fromkeys([*_earlier_commands(options), _command()])),
+        "command": "\n".join(dict.fromkeys([*_earlier_commands(options), typed_command()])),
         "environment": {**environment(), "cpu": "of no matter" if options.smoke else cpu_facts()},
         "settings": settings,
         "ratios": {name: vars(found) for name, found in ratios.items() if found is not None},
@@ -199,7 +199,8 @@ def write_result(
     return as_markdown(document)
 
 
-def _command() -> str:
+def typed_command() -> str:
+    """The command of this process, as others would type it."""
     return shlex.join(["python", f"scripts/bench/{Path(sys.argv[0]).name}", *_without_paths(sys.argv[1:])])
 
 
@@ -212,7 +213,7 @@ def _earlier_commands(options: argparse.Namespace) -> list[str]:
 
 
 def _without_paths(arguments: Sequence[str]) -> list[str]:
-    """The command as others would type it: data in ../shared/data, results where they go by themselves."""
+    """Data in ../shared/data, results where they go by themselves, a package of one's own."""
     kept: list[str] = []
     skip = False
     for before, argument in zip(["", *arguments], arguments, strict=False):
@@ -221,7 +222,7 @@ def _without_paths(arguments: Sequence[str]) -> list[str]:
         elif argument == "--out":
             skip = True
         else:
-            kept.append("../shared/data" if before == "--data-dir" else argument)
+            kept.append({"--data-dir": "../shared/data", "--package": "PACKAGE"}.get(before, argument))
     return kept
 
 

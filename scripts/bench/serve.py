@@ -37,7 +37,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from processes import only_on  # noqa: E402
 from public_data import BENCHMARKS, model_folder  # noqa: E402
-from results import environment, markdown_table  # noqa: E402
+from results import environment, markdown_table, typed_command  # noqa: E402
 from serve_client import Connection, Load, abuse, closed, get, poisson, post  # noqa: E402
 
 if TYPE_CHECKING:
@@ -347,7 +347,9 @@ def _open_points(side: dict[str, Any]) -> list[tuple[float, float]]:
 def report(figures: dict[str, Any]) -> str:
     """serve.md."""
     lines = ["# The server beside a bare FastAPI around transformers.pipeline", ""]
-    lines += [f"`python scripts/bench/serve.py {' '.join(figures['parts'])}`, {figures['texts']}.", ""]
+    commands = ", ".join(f"`{command}`" for command in dict.fromkeys(figures["commands"].values()))
+    own = " (a package with `--onnx --int8`)" if "PACKAGE" in commands else ""
+    lines += [f"{commands}{own}, {figures['texts']}.", ""]
     shown = ", ".join(f"{name} {value}" for name, value in figures["environment"].items())
     lines += [
         "Server on one core, client on the other. `peer` is FastAPI's own pool of threads around the pipeline, "
@@ -463,7 +465,7 @@ def main() -> None:
             figures |= run_sides(package, requests, seconds, few=arguments.few)
         if "load" in seconds:
             figures["load"] = run_load(package, requests, seconds["load"], arguments.requests)
-    figures["parts"] = [part for part in ("closed", "open", "load") if part in figures]
+    figures["commands"] = {**figures.get("commands", {}), **dict.fromkeys(arguments.parts, typed_command())}
     figures["ratios"] = ratios(figures)
     for row in figures["ratios"]:
         print(json.dumps(row))
