@@ -189,6 +189,12 @@ def write_package(
         task_info={
             "decoder": {"kind": task.decoder, "labels": list(labels.names), "options": options},
             "inputs": inputs,
+            "columns": {
+                "inputs": [column.name for column in columns],
+                "target": task.target().name,
+                "rename": dict(getattr(run.recipe.data, "rename", {})),
+                "join": {name: list(parts) for name, parts in getattr(run.recipe.data, "join", {}).items()},
+            },
             "splitter": getattr(task, "splitter", None) if inputs == "words" else None,
         },
         preprocessing_json=steps_to_json(run.recipe.preprocessing),

@@ -1,113 +1,17 @@
-"""The verbs of a finished run and of its package: evaluate, predict, package, verify, serve, push."""
+"""The verbs that write, prove, serve and push a package."""
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.cli.asking_verbs import BACKENDS, recipe_of, worker_arguments
 from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
-from hf_trainpipe.errors import PackageError, RecipeError
+from hf_trainpipe.errors import PackageError
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
-
-    from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.recipe_file import RecipeSource
 
 __all__ = ["PACKAGE_VERBS"]
-
-BACKENDS = ("torch", "onnx", "onnx-int8")
-
-
-def _worker_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
-    parser.add_argument("--allow-code", action="store_true", help="load classes of the recipe file in the package")
-    parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="RUN|PACKAGE")
-    parser.add_argument("--recipe", metavar="R", help="take data and metrics from this recipe")
-    parser.add_argument("--split", choices=("validation", "test"), default="validation")
-    _worker_arguments(parser)
-    parser.add_argument("--json", action="store_true")
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    path = existing(arguments.path, "run or package")
-    recipe, _ = _recipe_of(path, arguments.recipe)
-    from hf_trainpipe.package.scoring import evaluate
-
-    result = evaluate(
-        path,
-        recipe=recipe,
-        split=arguments.split,
-        device=arguments.device,
-        allow_code=arguments.allow_code,
-        backend=arguments.backend,
-    )
-    print_result(result, as_json=arguments.json)
-    return 0
-
-
-def _recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | None]:
-    """The recipe named on the command line, or else the one that a run or a package carries."""
-    from hf_trainpipe.codec import from_json
-    from hf_trainpipe.recipe_file import load
-
-    if spelled:
-        return load(spelled)
-    from hf_trainpipe.package.layout import find_package, read_manifest
-
-    run = path / "run.json"
-    try:
-        recorded = json.loads(run.read_bytes()) if run.is_file() else read_manifest(find_package(path))
-        return from_json(recorded.get("recipe") or {}), None
-    except (RecipeError, ValueError) as error:
-        raise UsageError(
-            f"{path}: its recorded recipe cannot be used: {getattr(error, 'message', error)}",
-            fix="Name the recipe's file: --recipe recipes/x.py",
-        ) from error
-
-
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("package", metavar="PACKAGE")
-    parser.add_argument("--input", required=True, metavar="F", help=".jsonl, .csv or .txt; - reads lines from stdin")
-    parser.add_argument("--output", required=True, metavar="F", help=".jsonl; - writes to stdout")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of the answers: top_k=3")
-    parser.add_argument("--format", choices=("jsonl", "csv", "tsv", "txt"), help="of the input; by its ending")
-    _worker_arguments(parser)
-
-
-def _predict(arguments: argparse.Namespace) -> int:
-    package = existing(arguments.package, "package")
-    if arguments.input != "-":
-        existing(arguments.input, "input file")
-    params = {}
-    for pair in arguments.param:
-        name, equals, text = pair.partition("=")
-        if not (equals and name.isidentifier()) or name in ("format", "device", "allow_code", "backend"):
-            raise UsageError(f"--param: expected NAME=VALUE, found {pair!r}.", fix="Write --param top_k=3.")
-        try:
-            params[name] = json.loads(text)
-        except ValueError:
-            params[name] = text
-    from hf_trainpipe.package.predict import predict_file
-
-    count = predict_file(
-        package,
-        arguments.input,
-        arguments.output,
-        format=arguments.format,
-        device=arguments.device,
-        allow_code=arguments.allow_code,
-        backend=arguments.backend,
-        **params,
-    )
-    print(f"{count} predictions written to {arguments.output}", file=sys.stderr)
-    return 0
 
 
 def _package_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,14 +33,14 @@ def _package(arguments: argparse.Namespace) -> int:
     if is_run or not arguments.onnx:
         from hf_trainpipe.driver import repackage
 
-        recipe, source = _recipe_of(path, arguments.recipe)
+        recipe, source = recipe_of(path, arguments.recipe)
         if arguments.onnx:
             from hf_trainpipe.package.onnx_export import require
 
             require()  # before a minute is spent
         result = {"package": str(repackage(path, recipe=recipe, source=source))}
     elif arguments.int8:
-        recipe, _ = _recipe_of(path, arguments.recipe)
+        recipe, _ = recipe_of(path, arguments.recipe)
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
 
@@ -179,7 +83,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deadline", type=float, metavar="S", help="seconds for an answer; beyond them 503")
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens of a batch, padding included")
     parser.add_argument("--access-log", action="store_true", help="a line of JSON a request, without its text")
-    _worker_arguments(parser)
+    worker_arguments(parser)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -251,18 +155,6 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 PACKAGE_VERBS: dict[str, Verb] = {
-    "evaluate": Verb(
-        "score a run or a package",
-        "RUN|PACKAGE [--recipe R] [--split validation|test] [--device D] [--backend B] [--allow-code] [--json]",
-        _evaluate_arguments,
-        _evaluate,
-    ),
-    "predict": Verb(
-        "answer the texts of a file",
-        "PACKAGE --input F --output F [--format F] [--param NAME=VALUE ...] [--device D] [--backend B] [--allow-code]",
-        _predict_arguments,
-        _predict,
-    ),
     "package": Verb(
         "write the package of a run again; add ONNX models",
         "RUN|PACKAGE [--recipe R] [--onnx [--int8] [--backend B]] [--json]",

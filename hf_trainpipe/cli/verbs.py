@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli import is_main_process
+from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
 from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
 from hf_trainpipe.errors import PushError
@@ -168,6 +169,7 @@ VERBS: dict[str, Verb] = {
         _show,
         takes_fields=True,
     ),
+    **ASKING_VERBS,
     **PACKAGE_VERBS,
     "track": Verb("track sync RUN: bring trackers up to date", "sync RUN [--json]", _track_arguments, _track),
     "doctor": Verb("versions, threads, devices, free space", "[--json]", _doctor_arguments, _doctor),

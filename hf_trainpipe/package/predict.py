@@ -1,29 +1,42 @@
-"""Predict a file: one JSON line of answer for each input, in order, in bounded memory."""
+"""Predict a file: an answer beside each of its rows, in order, in bounded memory."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import sys
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.package.layout import find_package
+from hf_trainpipe.data.place import spell_place
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.package.answers import Answered, Shape, form_of, written
+from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
+from hf_trainpipe.package.inputs import Reading, Record, read_records
+from hf_trainpipe.package.layout import find_package, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-__all__ = ["predict_file", "read_inputs"]
+    from hf_trainpipe.runtime.predictor import Predictor
+
+__all__ = ["Predicted", "answer_rows", "predict_file"]
 
 _CHUNK = 1_000
-_LONGEST_LINE = 16 << 20
-"""Characters of a line; longer ones are refused before they fill the memory."""
-_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "txt"}
-_FIELDS = ("text", "text_pair", "words", "inputs")
+_SHOWN = 5
+
+
+@dataclass
+class Predicted:
+    """What became of a file."""
+
+    rows: int = 0
+    columns: tuple[str, ...] = ()
+    """The columns that were answered; none of a file of lines."""
+    unanswered: Counter[str] = field(default_factory=Counter)
+    """How many rows have no answer, by reason."""
+    places: list[str] = field(default_factory=list)
+    """The first of them."""
 
 
 def predict_file(
@@ -31,195 +44,126 @@ def predict_file(
     input: Path | str,
     output: Path | str,
     *,
-    format: str | None = None,
+    column: Sequence[str] = (),
+    reading: Reading | None = None,
+    form: str | None = None,
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
     **params: Any,
-) -> int:
-    """Answer every input of a file with a package (or the package of a run).
+) -> Predicted:
+    """Answer every row of a file with a package (or the package of a run).
 
-    Inputs are ``jsonl`` (objects with ``text``, ``text`` and ``text_pair``, ``words``, or ``inputs``; or bare
-    strings), ``csv`` or ``tsv`` with a header (columns ``text``, ``text_pair``, else the first), or
-    ``txt`` (a text a line). ``-`` reads standard input, as ``txt`` unless ``format`` says otherwise,
-    or writes standard output. An output file appears only when it is whole.
+    The file is anything that training reads; ``-`` is standard input, lines of text unless ``reading`` says otherwise.
+    Which columns are answered: :mod:`.columns`; what is written: :mod:`.answers`. A row whose text is blank, missing
+    or otherwise of no use gets no answer but its reason, and the rest goes on. An output file appears once it is whole.
 
     Args:
-        format: ``jsonl``, ``csv``, ``tsv`` or ``txt``; None: by the file's ending.
+        column: The column to answer, or two of a pair.
+        form: One of :data:`.answers.FORMS`; None: by the output's ending.
+        progress: Called with the number of rows that are done.
         params: Parameters of the answers, such as ``top_k`` or ``threshold``.
 
-    Returns:
-        The number of inputs.
-
     Raises:
-        DataError: with file and line, for an input that cannot be used.
+        DataError: the file cannot be read, with file and line; it has none of the columns; or none of its rows
+            can be answered.
         PackageError: if there is no package.
         InputError: if a parameter is wrong.
     """
-    from hf_trainpipe.runtime.errors import InputError
     from hf_trainpipe.runtime.predictor import Predictor
 
-    with _open(input) as stream:
-        kind = format or ("txt" if str(input) == "-" else _FORMATS.get(Path(input).suffix.lower()))
-        if kind is None or kind not in _FORMATS.values():
+    shape_of = form_of(output, form)
+    records = read_records(input, reading or Reading())
+    chunk = list(islice(records, _CHUNK))  # the first rows are read before the model is loaded
+    path = find_package(package)
+    manifest = read_manifest(path)
+    kind = str(manifest["inputs"])
+    chooser = Chooser(kind, known_columns(manifest), parse_asked(column, kind), name=str(input))
+    inputs = _inputs(chooser, chunk)
+    predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
+    decoder = predictor.decoder
+    decoder.check_parameters(params)
+    done = Predicted(columns=chooser.columns)
+    with written(output, shape_of, Shape(decoder.kind, decoder.options, params)) as write:
+        while chunk:
+            items = []
+            for record, (answer, error) in zip(chunk, answer_rows(predictor, inputs, params), strict=True):
+                done.rows += 1
+                items.append(Answered(done.rows, record, answer, error))
+                if error is not None:
+                    done.unanswered[error] += 1
+                    if len(done.places) < _SHOWN:
+                        done.places.append(str(spell_place(str(input), record.line)))
+            write(items)
+            progress(done.rows)
+            chunk = list(islice(records, _CHUNK))
+            inputs = _inputs(chooser, chunk)
+        if done.rows and done.unanswered.total() == done.rows:
+            reason = next(iter(done.unanswered))
+            chosen = f" (columns answered: {', '.join(map(repr, done.columns))})" if done.columns else ""
             raise DataError(
-                f"{input}: expected jsonl, csv, tsv or txt, found {kind or Path(input).suffix!r}.",
-                fix="Name the format with --format.",
+                f"{input}: none of its {done.rows:,} rows can be answered{chosen}; {done.places[0]}: {reason}.",
+                fix="Check the file, or choose the column that holds the text with --column NAME.",
                 file=str(input),
             )
-        inputs = read_inputs(stream, format=kind, name=str(input))
-        chunk = list(islice(inputs, _CHUNK))  # the first lines are read before the model is loaded
-        predictor = Predictor.load(find_package(package), device=device, allow_code=allow_code, backend=backend)
-        count = 0
-        with _written(output) as sink:
-            while chunk:
-                try:
-                    answers = predictor.predict([value for _, value in chunk], **params)
-                except InputError as error:
-                    position = getattr(error, "position", None)
-                    if position is None:
-                        raise
-                    line = chunk[position][0]
-                    raise DataError(
-                        f"{input}, line {line}: {error.message}", fix=error.fix, file=str(input), line=line
-                    ) from error
-                for answer in answers:
-                    sink.write(json.dumps(answer, ensure_ascii=False) + "\n")
-                count += len(chunk)
-                chunk = list(islice(inputs, _CHUNK))
-    return count
+    return done
 
 
-def read_inputs(stream: IO[bytes], *, format: str, name: str) -> Iterator[tuple[int, Any]]:
-    """Yield ``(line, input)`` from a stream; ``line`` counts from 1, and is where the input starts.
-
-    Raises:
-        DataError: with file and line.
-    """
-    lines = _lines(stream, name)
-    if format == "txt":
-        yield from lines
-    elif format == "jsonl":
-        for number, line in lines:
-            if line.strip():
-                yield number, _from_json(line, name=name, number=number)
-    else:
-        yield from _rows(lines, delimiter="," if format == "csv" else "\t", name=name)
+def _inputs(chooser: Chooser, records: Sequence[Record]) -> list[Any]:
+    return [
+        chooser.input_of(record.fields) if record.fields is not None else chooser.line(record.value)
+        for record in records
+    ]
 
 
-def _problem(message: str, *, name: str, number: int, fix: str) -> DataError:
-    return DataError(f"{name}, line {number}: {message}", fix=fix, file=name, line=number)
+def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, Any]) -> list[tuple[Any, str | None]]:
+    """The answer of each input with None, or None with the reason why there is no answer."""
+    from hf_trainpipe.runtime.errors import InputError
+    from hf_trainpipe.runtime.requests import read_inputs
 
-
-def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    number = 0
-    while raw := stream.readline(_LONGEST_LINE + 1):
-        number += 1
-        if len(raw) > _LONGEST_LINE:
-            raise _problem(
-                f"the line is longer than {_LONGEST_LINE:,} bytes.", name=name, number=number, fix="Split it."
-            )
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise _problem(
-                f"byte {error.start + 1} is not UTF-8 ({raw[error.start]:#04x}).",
-                name=name,
-                number=number,
-                fix="Save the file as UTF-8.",
-            ) from None
-        yield number, text.removesuffix("\n").removesuffix("\r")
-
-
-def _from_json(line: str, *, name: str, number: int) -> Any:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _problem(
-            f"not JSON ({error.msg} at character {error.pos + 1}).",
-            name=name,
-            number=number,
-            fix="Write one JSON object or string a line.",
-        ) from None
-    if isinstance(value, str):
-        return value
-    expected = 'Write {"text": ...}, {"text": ..., "text_pair": ...}, {"words": [...]} or {"inputs": ...}.'
-    if not isinstance(value, dict):
-        raise _problem(f"expected an object or a string, found {line[:40]}.", name=name, number=number, fix=expected)
-    if "inputs" in value:
-        return value["inputs"]
-    if "words" in value:
-        return {"words": value["words"]}
-    if "text" not in value:
-        hint = next((closest(key, _FIELDS) for key in value if closest(key, _FIELDS)), "")
-        found = ", ".join(map(repr, value)) or "none"
-        raise _problem(f"expected the field 'text', found {found}.{hint}", name=name, number=number, fix=expected)
-    if value.get("text_pair") is not None:
-        return {"text": value["text"], "text_pair": value["text_pair"]}
-    return value["text"]
-
-
-def _rows(lines: Iterator[tuple[int, str]], *, delimiter: str, name: str) -> Iterator[tuple[int, Any]]:
-    last = [0]
-
-    def texts() -> Iterator[str]:
-        for number, line in lines:
-            last[0] = number
-            yield line + "\n"
-
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
-    head: list[str] | None = None
-    while True:
-        start = last[0] + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise _problem(f"{error}.", name=name, number=start, fix="Close every quote.") from None
-        if row is None:
-            return
-        if not row:
+    kind = predictor.info.inputs
+    results: list[tuple[Any, str | None]] = [(None, None)] * len(inputs)
+    good = []
+    for position, value in enumerate(inputs):
+        if reason := _missing(value):
+            results[position] = (None, reason)
             continue
-        if head is None:
-            head = row
-            continue
-        if len(row) != len(head):
-            raise _problem(
-                f"expected {len(head)} columns ({', '.join(head)}), found {len(row)}.",
-                name=name,
-                number=start,
-                fix="Quote values that hold the separator.",
-            )
-        cells = dict(zip(head, row, strict=True))
-        text = cells.get("text", row[0])
-        yield start, {"text": text, "text_pair": cells["text_pair"]} if "text_pair" in cells else text
-
-
-@contextmanager
-def _open(path: Path | str) -> Iterator[IO[bytes]]:
-    if str(path) == "-":
-        yield sys.stdin.buffer
-        return
-    with ExitStack() as stack:
         try:
-            stream = stack.enter_context(Path(path).open("rb"))
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}.", fix="Name a file that can be read.") from None
-        yield stream
-
-
-@contextmanager
-def _written(path: Path | str) -> Iterator[IO[str]]:
-    if str(path) == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+            read_inputs([value], kind)
+            good.append(position)
+        except InputError as error:
+            results[position] = (None, _reason(error))
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}.", fix="Name a file that can be written.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        answers = predictor.predict([inputs[position] for position in good], **params)
+    except InputError:
+        # One of them is too long, or nothing of it is left after cleaning: each is tried alone, the rest together.
+        jobs = {predictor.open([inputs[position]]): position for position in good}
+        refused = predictor.encode(list(jobs))
+        if not refused:
+            raise
+        for job, refusal in refused.items():
+            results[jobs[job]] = (None, _reason(refusal))
+        wrong = {jobs[job] for job in refused}
+        good = [position for position in good if position not in wrong]
+        answers = predictor.predict([inputs[position] for position in good], **params)
+    for position, answer in zip(good, answers, strict=True):
+        results[position] = (answer, None)
+    return results
+
+
+def _missing(value: Any) -> str | None:
+    """The reason of a row without a text: blank, null, NaN, or one of a pair."""
+    cells = [value.get("text"), value.get("text_pair")] if isinstance(value, dict) and "text_pair" in value else [value]
+    for cell in cells:
+        if cell is None or cell != cell:
+            return "no text (null)"
+        if isinstance(cell, str) and not cell.strip():
+            return "an empty text"
+    return "no words" if isinstance(value, dict) and value.get("words") == [] else None
+
+
+def _reason(error: Any) -> str:
+    """The message of a refusal without the number of the input, which the row has."""
+    _, colon, rest = str(error.message).partition("]: ")
+    return (rest if colon else str(error.message)).rstrip(".")

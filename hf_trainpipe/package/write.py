@@ -46,7 +46,7 @@ def write(
         model: A transformers model (not wrapped for training), on any device.
         tokenizer: Its fast tokenizer.
         task_info: ``{"decoder": {"kind", "labels", "options"}, "inputs": "text"|"pair"|"words",
-            "splitter": str|None}``.
+            "columns": {"inputs", "target", "rename", "join"}, "splitter": str|None}``.
         preprocessing_json: The steps as ``runtime.preprocessing.steps_to_json`` gives them.
         tokens: ``{"max_length", "overflow", "stride"}``.
         scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.
@@ -84,6 +84,7 @@ def write(
             "name": name or (recipe_json or {}).get("name") or directory.resolve().parent.name,
             "decoder": {"options": {}, **task_info["decoder"]},
             "inputs": task_info["inputs"],
+            "columns": dict(task_info.get("columns") or {}),
             "splitter": task_info.get("splitter"),
             "preprocessing": [dict(step) for step in preprocessing_json],
             "tokens": dict(tokens),

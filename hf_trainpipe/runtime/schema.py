@@ -26,6 +26,9 @@ class PackageInfo:
     """``{"kind", "labels", "options"}`` of :mod:`.decoding`."""
     inputs: str
     """``text``, ``pair`` or ``words``."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """``{"inputs": [names], "target": name, "rename": {old: new}, "join": {new: [names]}}`` of the recipe's data;
+    empty in packages of older versions."""
     splitter: str | None = None
     """How texts become words (:mod:`.words`); None except for ``words``."""
     preprocessing: list[dict[str, Any]] = field(default_factory=list)
@@ -188,6 +191,20 @@ def _is_backends(value: Any) -> bool:
     )
 
 
+def _is_columns(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) - {"inputs", "target", "rename", "join"}:
+        return False
+    names, back, joined = value.get("inputs", []), value.get("rename", {}), value.get("join", {})
+    return (
+        isinstance(names, list)
+        and isinstance(back, dict)
+        and isinstance(joined, dict)
+        and all(map(_is_text, [*names, *back, *back.values(), *joined]))
+        and all(isinstance(parts, list) and all(map(_is_text, parts)) for parts in joined.values())
+        and (value.get("target") is None or _is_text(value["target"]))
+    )
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -196,6 +213,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("a name", _is_text),
     "decoder": ("an object with kind, labels and options", _is_decoder),
     "inputs": ("'text', 'pair' or 'words'", lambda v: v in ("text", "pair", "words")),
+    "columns": ("an object with inputs and target", _is_columns),
     "splitter": ("the name of a splitter, or null", lambda v: v is None or _is_text(v)),
     "preprocessing": (
         "a list of objects with a kind",
@@ -213,4 +231,4 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "backend": ("'torch', 'onnx' or 'onnx-int8'", lambda v: v in ("torch", "onnx", "onnx-int8")),
     "backends": ("backend -> object with a file", _is_backends),
 }
-_OPTIONAL = {"resumed", "backend", "backends"}
+_OPTIONAL = {"columns", "resumed", "backend", "backends"}

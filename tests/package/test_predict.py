@@ -1,72 +1,216 @@
 from __future__ import annotations
 
+import csv
+import gzip
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hf_trainpipe.errors import DataError, PackageError
-from hf_trainpipe.package.predict import predict_file, read_inputs
+from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
+from hf_trainpipe.package.inputs import Reading, read_lines, read_records
+from hf_trainpipe.package.predict import predict_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+REVIEW = Known(inputs=("review",), target="label")
 
-def read(content: bytes, format: str) -> list[tuple[int, Any]]:
-    return list(read_inputs(io.BytesIO(content), format=format, name="f"))
+
+def read(content: bytes, kind: str, **how: Any) -> list[tuple[int, Any]]:
+    records = read_lines(io.BytesIO(content), Reading(**how), kind=kind, name="f")
+    return [(record.line, record.value if record.fields is None else record.fields) for record in records]
+
+
+def ask(rows: Sequence[Mapping[str, Any]], kind: str = "text", known: Known = REVIEW, *asked: str) -> list[Any]:
+    chooser = Chooser(kind, known, parse_asked(asked, kind), name="f.csv")
+    return [chooser.input_of(row) for row in rows]
 
 
 def test_txt_keeps_empty_lines() -> None:
     assert read(b"\xef\xbb\xbfone\r\n\ntwo", "txt") == [(1, "one"), (2, ""), (3, "two")]
+    assert read("\ufeffone\r\ntwo".encode("utf-16-le"), "txt") == [(1, "one"), (2, "two")]
+    assert read(b"caf\xe9", "txt", encoding="cp1252") == [(1, "café")]
 
 
-def test_jsonl_forms() -> None:
-    content = b"""{"text": "a"}
-
-{"text": "a", "text_pair": "b", "id": 3}
-{"words": ["a", "b"]}
-{"inputs": {"text": "x"}}
-"bare"
-"""
-    assert read(content, "jsonl") == [
-        (1, "a"),
-        (3, {"text": "a", "text_pair": "b"}),
-        (4, {"words": ["a", "b"]}),
-        (5, {"text": "x"}),
-        (6, "bare"),
+def test_jsonl_and_delimited_rows() -> None:
+    content = b'{"text": "a"}\n\n{"words": ["a", "b"], "id": 3}\n"bare"\n'
+    assert read(content, "jsonl") == [(1, {"text": "a"}), (3, {"words": ["a", "b"], "id": 3}), (4, "bare")]
+    assert read(b'id,text\n1,"two\nlines"\n2,NA\n', "csv") == [
+        (2, {"id": "1", "text": "two\nlines"}),
+        (4, {"id": "2", "text": "NA"}),
     ]
-
-
-def test_csv_and_tsv() -> None:
-    assert read(b'id,text\n1,"two\nlines"\n2,NA\n', "csv") == [(2, "two\nlines"), (4, "NA")]
-    assert read(b"sentence\tlabel\na b\t1\n", "tsv") == [(2, "a b")]
-    assert read(b"text\ttext_pair\na\tb\n", "tsv") == [(2, {"text": "a", "text_pair": "b"})]
+    assert read(b"a\tb\nx\ty\n", "tsv") == [(2, {"a": "x", "b": "y"})]
+    assert read(b'sep=;\r\na;b\r\n"x;y";z\r\n', "csv") == [(3, {"a": "x;y", "b": "z"})]
+    assert read(b'a;b\n"x;z\n', "csv", delimiter=";", quoting="none") == [(2, {"a": '"x', "b": "z"})]
+    assert read(b"a,b\n" + b"x" * 200_000 + b",y\n", "csv")[0][1]["b"] == "y"
 
 
 @pytest.mark.parametrize(
-    ("content", "format", "message"),
+    ("content", "kind", "message"),
     [
         (b"ok\nb\xffd\n", "txt", "f, line 2: byte 2 is not UTF-8 (0xff)"),
         (b'{"text": "a"}\n{"text" "b"}\n', "jsonl", "f, line 2: not JSON"),
-        (b'{"txt": "a"}\n', "jsonl", "Did you mean 'text'?"),
         (b"[1]\n", "jsonl", "f, line 1: expected an object or a string"),
         (b"a,b\n1,2\n3\n", "csv", "f, line 3: expected 2 columns (a, b), found 1"),
+        (b"id;review\n1;good, or not\n", "csv", "one column 'id;review', which looks like several that ';' parts"),
+        (b"a,a\n1,2\n", "csv", "the header repeats 'a'"),
         (b'a\n"open\n', "csv", "f, line 2: unexpected end of data"),
         (b"x" * (17 << 20), "txt", "f, line 1: the line is longer"),
     ],
 )
-def test_faults_name_file_and_line(content: bytes, format: str, message: str) -> None:
+def test_faults_name_file_and_line(content: bytes, kind: str, message: str) -> None:
     with pytest.raises(DataError) as raised:
-        read(content, format)
+        read(content, kind)
     assert message in raised.value.message
+
+
+def test_other_formats_are_those_of_training(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"id": [1, 2], "review": ["one", None]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "a.json").write_text(json.dumps(table.to_pylist()))
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    (tmp_path / "a.conll").write_text("Anna B-PER\nleft O\n\nRome B-LOC\n")
+    for name in ("a.parquet", "a.arrow", "a.json", "a.parquet.gz"):
+        assert [record.fields for record in read_records(tmp_path / name)] == table.to_pylist(), name
+    assert [record.fields["words"] for record in read_records(tmp_path / "a.conll") if record.fields] == [
+        ["Anna", "left"],
+        ["Rome"],
+    ]
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"review\nx\n")[:-6])
+    with pytest.raises(DataError, match="do not decompress"):
+        list(read_records(tmp_path / "a.csv.gz"))
+
+
+def test_the_recipe_s_columns_are_answered_wherever_they_stand() -> None:
+    assert ask([{"id": "101", "review": "good"}, {"review": "bad"}, {"id": "3"}]) == ["good", "bad", None]
+    assert ask([{"text": "handler's name", "x": "1"}]) == ["handler's name"]
+    assert ask([{"text": "t", "review": "r"}]) == ["r"]
+    assert ask([{"inputs": "as a request"}]) == ["as a request"]
+    assert ask([{"": "0", "Text": "t"}], "text", REVIEW, "Text") == ["t"]
+    assert ask([{"a": "1", "b": "2"}], "text", REVIEW, "text=b") == ["2"]
+    shaped = Known(inputs=("text",), rename={"Body": "body"}, join={"text": ("title", "body")})
+    assert ask([{"title": "A", "Body": "b", "id": "1"}], "text", shaped) == ["A b"]
+
+
+def test_pairs_and_words() -> None:
+    pair = Known(inputs=("premise", "claim"))
+    row = {"id": "1", "premise": "p", "claim": "c"}
+    assert ask([row], "pair", pair) == [{"text": "p", "text_pair": "c"}]
+    assert ask([row], "pair", Known(), "claim", "premise") == [{"text": "c", "text_pair": "p"}]
+    assert ask([row], "pair", Known(), "text_pair=premise", "claim") == [{"text": "c", "text_pair": "p"}]
+    assert ask([{"text": "t", "text_pair": "u"}], "pair", pair) == [{"text": "t", "text_pair": "u"}]
+    tokens = Known(inputs=("tokens",))
+    assert ask([{"tokens": ["a", "b"]}, {"tokens": "['a', 'b']"}], "words", tokens) == [{"words": ["a", "b"]}] * 2
+    assert ask([{"words": ["a"]}, {"text": "a b"}], "words", tokens) == [{"words": ["a"]}, "a b"]
+    assert ask([{"text": "a b"}], "words", tokens) == ["a b"]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "known", "asked", "message"),
+    [
+        ({"id": "1", "reveiw": "x"}, "text", REVIEW, (), "learned from 'review', found the columns 'id', 'reveiw'."),
+        ({"": "0", "score": "x"}, "text", REVIEW, (), "found the columns '', 'score'"),
+        ({"sentence": "x"}, "text", REVIEW, (), "found the columns 'sentence'"),
+        ({"id": "1", "x": "2"}, "text", Known(), (), "expected 'text', found the columns 'id', 'x'"),
+        ({"a": "1", "b": "2"}, "pair", Known(), (), "expected 'text' and 'text_pair'"),
+        (
+            {"a": "1", "review": "2"},
+            "text",
+            REVIEW,
+            ("reviw",),
+            "expected 'reviw', found the columns 'a', 'review'. Did",
+        ),
+        ({"a": "1"}, "text", REVIEW, ("a", "b"), "answers text and takes one column"),
+        ({"a": "1"}, "pair", REVIEW, ("a",), "takes a pair of columns"),
+        ({"a": "1"}, "text", REVIEW, ("text_pair=a",), "takes one column"),
+    ],
+)
+def test_what_is_ambiguous_is_refused(row: Any, kind: str, known: Known, asked: Any, message: str) -> None:
+    with pytest.raises(DataError) as raised:
+        ask([row], kind, known, *asked)
+    assert message in raised.value.message
+    assert "--column" in raised.value.message + raised.value.fix
+
+
+def test_an_older_package_tells_its_columns_by_its_recipe() -> None:
+    task = {"kind": "TextClassification", "text": "review"}
+    assert known_columns({"recipe": {"task": task, "data": {"rename": {"a": "review"}}}}) == Known(
+        ("review",), "label", {"a": "review"}
+    )
+    assert known_columns({"recipe": {"task": {"kind": "TokenClassification"}}}).inputs == ("tokens",)
+    assert known_columns({"recipe": {"task": {"kind": "custom:Mine"}}}) == Known()
+    assert ask([{"whatever": "x"}], "text", Known()) == ["x"]  # the file's only column
+
+
+def answers_in(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_blank_line_ends_nothing(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("on time\n\nnobody answers\n   \n")
+    done = predict_file(classifier_run, tmp_path / "in.txt", tmp_path / "out.jsonl")
+    rows = answers_in(tmp_path / "out.jsonl")
+    assert (done.rows, dict(done.unanswered)) == (4, {"an empty text": 2})
+    assert done.places == [f"{tmp_path / 'in.txt'}, line 2", f"{tmp_path / 'in.txt'}, line 4"]
+    assert [(row["row"], row["label"] is None, row.get("error")) for row in rows] == [
+        (1, False, None),
+        (2, True, "an empty text"),
+        (3, False, None),
+        (4, True, "an empty text"),
+    ]
+    predict_file(classifier_run, tmp_path / "in.txt", tmp_path / "plain.jsonl", form="answers")
+    assert [answer is None for answer in answers_in(tmp_path / "plain.jsonl")] == [False, True, False, True]
+    (tmp_path / "blank.txt").write_text("\n \n")
+    with pytest.raises(DataError, match="none of its 2 rows can be answered"):
+        predict_file(classifier_run, tmp_path / "blank.txt", tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_answers_stand_beside_their_rows(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b'id,text,label\n7,"on, time",x\n8,,y\n'))
+    for name in ("out.csv", "out.csv.gz", "out.tsv", "out.parquet"):
+        predict_file(classifier_run, tmp_path / "in.csv.gz", tmp_path / name)
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["id", "text", "label", "predicted_label", "predicted_score", "error"]
+    assert [(row["id"], row["text"], row["label"]) for row in rows] == [("7", "on, time", "x"), ("8", "", "y")]
+    assert rows[0]["predicted_label"] in ("calm", "angry", "sad")
+    assert (rows[1]["predicted_label"], rows[1]["error"]) == ("", "an empty text")
+    assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()) == (tmp_path / "out.csv").read_bytes()
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["id"] for row in table] == ["7", "8"]
+    assert table[0]["predicted_score"] == pytest.approx(float(rows[0]["predicted_score"]))
+    with pytest.raises(DataError, match="does not tell the form"):
+        predict_file(classifier_run, tmp_path / "in.csv.gz", tmp_path / "out.xlsx")
+
+
+def test_entities_of_tokens_are_json(tagger_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"words": ["Ada", "wrote"]}\n{"text": "She lived in London."}\n{"words": []}\n')
+    predict_file(tagger_run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", aggregation="none")
+    first, second, third = answers_in(tmp_path / "out.jsonl")
+    assert [item["text"] for item in first["tags"]] == ["Ada", "wrote"]
+    assert [item["text"] for item in second["tags"]] == ["She", "lived", "in", "London", "."]
+    assert (third["tags"], third["error"]) == (None, "no words")
 
 
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt"):
         predict_file(tmp_path, tmp_path / "none.txt", "-")
     (tmp_path / "a.docx").write_text("x")
-    with pytest.raises(DataError, match=r"expected jsonl, csv, tsv or txt, found '\.docx'"):
+    with pytest.raises(DataError, match=r"'\.docx' does not tell the format") as unknown:
         predict_file(tmp_path, tmp_path / "a.docx", "-")
+    assert "--format" in unknown.value.fix
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(PackageError, match="is no package") as raised:
         predict_file(tmp_path, tmp_path / "a.txt", "-")

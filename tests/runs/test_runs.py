@@ -61,8 +61,10 @@ def test_predict_reads_and_writes_files(workshop, whole) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     answers = [json.loads(line) for line in (workshop.folder / "answers.jsonl").read_text().splitlines()]
-    assert len(answers) == 2
-    assert "positive" in json.dumps(answers[0])
+    assert [(row["row"], row["text"], row["label"]) for row in answers] == [
+        (1, "a good and lovely film", "positive"),
+        (2, "this was awful", "negative"),
+    ]
 
 
 def test_show_loads_no_weights(workshop) -> None:

@@ -1,0 +1,173 @@
+"""The verbs that ask a package: evaluate and predict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.errors import RecipeError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from hf_trainpipe.package.inputs import Reading
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe_file import RecipeSource
+
+__all__ = ["ASKING_VERBS", "BACKENDS", "recipe_of", "worker_arguments"]
+
+BACKENDS = ("torch", "onnx", "onnx-int8")
+
+
+def worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of what loads a package."""
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
+    parser.add_argument("--allow-code", action="store_true", help="load classes of the recipe file in the package")
+    parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
+
+
+def _reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="the column that holds the text; twice for a pair; by default those of the recipe",
+    )
+    parser.add_argument("--format", metavar="F", help="of the file: csv, jsonl, parquet, ...; by its ending")
+    parser.add_argument("--delimiter", metavar="C", help="between the fields of csv: ';'")
+    parser.add_argument("--encoding", metavar="E", help="of the file: cp1252, latin-1; utf-8 by default")
+    parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
+
+
+def _reading(arguments: argparse.Namespace) -> Reading:
+    from hf_trainpipe.package.inputs import Reading
+
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
+    return Reading(format=arguments.format, delimiter=delimiter, encoding=arguments.encoding, quoting=arguments.quoting)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="RUN|PACKAGE")
+    parser.add_argument("--recipe", metavar="R", help="take data and metrics from this recipe")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    worker_arguments(parser)
+    parser.add_argument("--json", action="store_true")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    path = existing(arguments.path, "run or package")
+    recipe, _ = recipe_of(path, arguments.recipe)
+    from hf_trainpipe.package.scoring import evaluate
+
+    result = evaluate(
+        path,
+        recipe=recipe,
+        split=arguments.split,
+        device=arguments.device,
+        allow_code=arguments.allow_code,
+        backend=arguments.backend,
+    )
+    print_result(result, as_json=arguments.json)
+    return 0
+
+
+def recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | None]:
+    """The recipe named on the command line, or else the one that a run or a package carries."""
+    from hf_trainpipe.codec import from_json
+    from hf_trainpipe.recipe_file import load
+
+    if spelled:
+        return load(spelled)
+    from hf_trainpipe.package.layout import find_package, read_manifest
+
+    run = path / "run.json"
+    try:
+        recorded = json.loads(run.read_bytes()) if run.is_file() else read_manifest(find_package(path))
+        return from_json(recorded.get("recipe") or {}), None
+    except (RecipeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: its recorded recipe cannot be used: {getattr(error, 'message', error)}",
+            fix="Name the recipe's file: --recipe recipes/x.py",
+        ) from error
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    from hf_trainpipe.package.answers import FORMS
+
+    parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--input", required=True, metavar="F", help="any file that training reads; - is lines of stdin")
+    parser.add_argument(
+        "--output", required=True, metavar="F", help=".jsonl, .csv, .tsv or .parquet, also .gz or .zst; - is stdout"
+    )
+    _reading_arguments(parser)
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="of the answers: top_k=3")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--output-format", metavar="F", help=f"{', '.join(FORMS)}; by the output's ending, of - a table or answers"
+    )
+    form.add_argument("--only-answers", action="store_true", help="as --output-format answers: without the input")
+    worker_arguments(parser)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    package = existing(arguments.package, "package")
+    if arguments.input != "-":
+        existing(arguments.input, "input file")
+    params: dict[str, Any] = {}
+    for pair in arguments.param:
+        name, equals, text = pair.partition("=")
+        if not (equals and name.isidentifier()) or name in _NOT_PARAMETERS:
+            raise UsageError(f"--param: expected NAME=VALUE, found {pair!r}.", fix="Write --param top_k=3.")
+        try:
+            params[name] = json.loads(text)
+        except ValueError:
+            params[name] = text
+    from hf_trainpipe.package.predict import predict_file
+
+    done = predict_file(
+        package,
+        arguments.input,
+        arguments.output,
+        column=arguments.column,
+        reading=_reading(arguments),
+        form="answers" if arguments.only_answers else arguments.output_format,
+        device=arguments.device,
+        allow_code=arguments.allow_code,
+        backend=arguments.backend,
+        **params,
+    )
+    answered = f" (column {' and '.join(map(repr, done.columns))})" if done.columns else ""
+    shown = "standard output" if arguments.output == "-" else arguments.output
+    print(f"{done.rows:,} rows answered{answered}, written to {shown}", file=sys.stderr)
+    if missing := done.unanswered.total():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.unanswered.most_common(5))
+        more = ", ..." if missing > len(done.places) else ""
+        print(
+            f"warning: {missing:,} of them have no answer: {reasons} ({'; '.join(done.places)}{more})", file=sys.stderr
+        )
+    return 0
+
+
+_NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend", "progress")
+_READING = "[--column NAME ...] [--format F] [--delimiter C] [--encoding E]"
+_WORKER = "[--device D] [--backend B] [--allow-code]"
+
+ASKING_VERBS: dict[str, Verb] = {
+    "evaluate": Verb(
+        "score a run or a package",
+        f"RUN|PACKAGE [--recipe R] [--split validation|test] {_WORKER} [--json]",
+        _evaluate_arguments,
+        _evaluate,
+    ),
+    "predict": Verb(
+        "answer the rows of a file",
+        f"PACKAGE --input F --output F {_READING}\n"
+        f"       [--output-format F|--only-answers] [--param NAME=VALUE ...] {_WORKER}",
+        _predict_arguments,
+        _predict,
+    ),
+}

@@ -1,0 +1,232 @@
+"""Which columns of a file hold what a package answers.
+
+In this order: those that were named (``--column``); those that the recipe read in training, also under the names that
+they had before ``data.rename`` and ``data.join``; the names of the handler's own inputs (``text`` with ``text_pair``
+for pairs, ``words``). A file with none of them is refused with the columns that it has. Only where a package does not
+know the recipe's columns, a file's only column is taken whatever its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_trainpipe.errors import DataError, closest
+
+__all__ = ["Chooser", "Known", "known_columns", "parse_asked"]
+
+_ROLES = {"text": ("text",), "pair": ("text", "text_pair"), "words": ("words",)}
+_OTHER_NAMES = {"words": ("words", "text")}
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a package knows about the columns that its model learned from."""
+
+    inputs: tuple[str, ...] = ()
+    target: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    join: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def known_columns(manifest: Mapping[str, Any]) -> Known:
+    """From ``columns`` of trainpipe.json, or of an older package from its recipe's task; empty where neither tells."""
+    said = manifest.get("columns") or {}
+    recipe = manifest.get("recipe") or {}
+    task, data = recipe.get("task") or {}, recipe.get("data") or {}
+    if not said and isinstance(task, Mapping):
+        said = _of_task(task)
+        if said and isinstance(data, Mapping):
+            said |= {name: data.get(name) or {} for name in ("rename", "join")}
+    return Known(
+        inputs=tuple(said.get("inputs") or ()),
+        target=said.get("target"),
+        rename=dict(said.get("rename") or {}),
+        join=dict(said.get("join") or {}),
+    )
+
+
+def _of_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of the project's own tasks as a recipe spells them, where a field that is left out has its default."""
+    kind = task.get("kind")
+    text = task.get("text") or "text"
+    pair = [task["text_pair"]] if task.get("text_pair") else []
+    if kind in ("TextClassification", "MultiLabelClassification", "Regression"):
+        name, usual = {
+            "TextClassification": ("label", "label"),
+            "MultiLabelClassification": ("labels", "labels"),
+            "Regression": ("score", "score"),
+        }[kind]
+        return {"inputs": [text, *pair], "target": task.get(name) or usual}
+    if kind == "TokenClassification":
+        if task.get("text"):
+            return {"inputs": [task["text"]], "target": task.get("spans")}
+        return {"inputs": [task.get("words") or "tokens"], "target": task.get("tags") or "tags"}
+    return {}
+
+
+def parse_asked(asked: Sequence[str], kind: str) -> tuple[str, ...]:
+    """The columns of ``--column``: ``review``, or ``a b`` for a pair, or ``text=a text_pair=b``.
+
+    Args:
+        kind: What the package answers: ``text``, ``pair`` or ``words``.
+
+    Returns:
+        None named: ``()``; else one column, or two of a pair.
+
+    Raises:
+        DataError: too many or too few, or a role that this package does not have.
+    """
+    if not asked:
+        return ()
+    roles = _ROLES[kind]
+    named: dict[str, str] = {}
+    plain: list[str] = []
+    for spelled in asked:
+        role, equals, column = spelled.partition("=")
+        if equals and role in ("text", "text_pair", "words"):
+            named["words" if kind == "words" else role] = column
+        else:
+            plain.append(spelled)
+    free = [role for role in roles if role not in named]
+    named |= dict(zip(free, plain, strict=False))
+    if set(named) != set(roles) or len(plain) > len(free) or not all(named.values()):
+        many = "a pair of columns" if kind == "pair" else "one column"
+        example = "--column a --column b" if kind == "pair" else "--column review"
+        raise DataError(
+            f"--column: this package answers {'pairs of texts' if kind == 'pair' else kind} and takes {many}, "
+            f"found {' '.join(asked)!r}.",
+            fix=f"Write {example}.",
+        )
+    return tuple(named[role] for role in roles)
+
+
+class Chooser:
+    """Turns rows into inputs of a package. The first row of a file decides about its columns.
+
+    Args:
+        kind: What the package answers: ``text``, ``pair`` or ``words``.
+        known: The recipe's columns.
+        asked: What :func:`parse_asked` gave.
+        name: The file, for messages.
+    """
+
+    def __init__(self, kind: str, known: Known, asked: tuple[str, ...] = (), *, name: str) -> None:
+        self.kind = kind
+        self.known = known
+        self.asked = asked
+        self.name = name
+        self.columns: tuple[str, ...] = ()
+        """The columns that were chosen, as the file spells them."""
+        self._get: Callable[[Row], Any] | None = None
+
+    def input_of(self, fields: Row) -> Any:
+        """What the package is asked about a row; None stands for a cell that is missing.
+
+        Raises:
+            DataError: the first row has none of the columns.
+        """
+        if self._get is None:
+            self._get = self._choose(fields)
+        return self._get(fields)
+
+    def line(self, value: Any) -> Any:
+        """What the package is asked about a line of text, which has no columns.
+
+        Raises:
+            DataError: a column was asked for.
+        """
+        if self.asked:
+            raise DataError(
+                f"{self.name}: --column names {', '.join(map(repr, self.asked))}, and lines of text have no columns.",
+                fix="Leave --column out, or name the file's format: --format csv.",
+                file=self.name,
+            )
+        return value
+
+    def _choose(self, fields: Row) -> Callable[[Row], Any]:
+        there = list(fields)
+        if self.asked:
+            absent = next((name for name in self.asked if name not in fields), None)
+            if absent is not None:
+                raise self._missing(absent, there)
+            return self._named(self.asked)
+        if self.known.inputs and len(self.known.inputs) == len(_ROLES[self.kind]):
+            found = [self._source(name, fields) for name in self.known.inputs]
+            if all(found):
+                self.columns = tuple(part for source in found for part in source or ())
+                return self._joined([source or () for source in found])
+        if "inputs" in fields:
+            self.columns = ("inputs",)
+            return lambda row: row.get("inputs")
+        if self.kind == "pair" and {"text", "text_pair"} <= set(there):
+            return self._named(("text", "text_pair"))
+        for name in _OTHER_NAMES.get(self.kind, ("text",)) if self.kind != "pair" else ():
+            if name in fields:
+                self.columns = (name,)
+                return self._handler_form
+        if len(there) == 1 and not self.known.inputs and self.kind != "pair":
+            return self._named((there[0],))
+        raise self._missing(None, there)
+
+    def _source(self, name: str, fields: Row) -> tuple[str, ...] | None:
+        """The columns of the file that the recipe's column comes from: itself, or what was renamed or joined to it."""
+        if name in fields:
+            return (name,)
+        back = {new: old for old, new in self.known.rename.items()}
+        if back.get(name) in fields:
+            return (back[name],)
+        parts = [part if part in fields else back.get(part, part) for part in self.known.join.get(name, ())]
+        return tuple(parts) if parts and all(part in fields for part in parts) else None
+
+    def _named(self, columns: tuple[str, ...]) -> Callable[[Row], Any]:
+        self.columns = columns
+        return self._joined([(name,) for name in columns])
+
+    def _joined(self, sources: Sequence[tuple[str, ...]]) -> Callable[[Row], Any]:
+        def cell(row: Row, names: tuple[str, ...]) -> Any:
+            if len(names) == 1:
+                return row.get(names[0])
+            return " ".join(str(row[name]) for name in names if row.get(name))
+
+        if self.kind == "pair":
+            first, second = sources
+            return lambda row: {"text": cell(row, first), "text_pair": cell(row, second)}
+        if self.kind == "words":
+            return lambda row: _words(cell(row, sources[0]))
+        return lambda row: cell(row, sources[0])
+
+    def _handler_form(self, row: Row) -> Any:
+        """The handler's own inputs: rows with ``words`` and rows with ``text`` may follow each other."""
+        if self.kind == "words":
+            return _words(row["words"]) if row.get("words") is not None else row.get("text")
+        return row.get("text")
+
+    def _missing(self, name: str | None, there: list[str]) -> DataError:
+        listed = ", ".join(map(repr, there[:20])) or "none"
+        wanted = (name,) if name else self.known.inputs or _ROLES[self.kind]
+        hint = next((found for column in wanted if (found := closest(column, there))), "")
+        example = "--column NAME" if self.kind != "pair" else "--column NAME --column NAME"
+        said = "the package learned from" if self.known.inputs and not name else "expected"
+        return DataError(
+            f"{self.name}: {said} {' and '.join(map(repr, wanted))}, found the columns {listed}.{hint}",
+            fix=f"Choose with {example}.",
+            file=self.name,
+        )
+
+
+def _words(cell: Any) -> Any:
+    """Words as a list; a list that a csv cell spells (JSON's or Python's way) is read, other text stays text."""
+    if isinstance(cell, str) and cell[:1] == "[" and cell[-1:] == "]":
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(found, list) and all(isinstance(word, str) for word in found):
+                return {"words": found}
+    return {"words": list(cell)} if isinstance(cell, list | tuple) else cell

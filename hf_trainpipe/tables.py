@@ -1,0 +1,133 @@
+"""Plain tables for people: aligned columns that fit the width of a terminal, without colours."""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["Table", "facts", "html", "table", "width_of_terminal"]
+
+WIDTH = 80
+_NARROWEST = 6
+
+
+def width_of_terminal() -> int:
+    """Columns of the terminal, between 40 and 120; 80 where there is none."""
+    return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 40), 120)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
+    """A table as text. Columns whose cells are all numbers stand to the right.
+
+    >>> print(table(["metric", "value"], [["accuracy", "0.91"], ["mcc", "0.8"]]))
+    metric    value
+    accuracy   0.91
+    mcc         0.8
+    """
+    return "\n".join(Table(head, width=width).lines([list(row) for row in rows]))
+
+
+def facts(rows: Iterable[tuple[str, object]], *, width: int | None = None) -> str:
+    """Names and what is true of them, a line each; long values go on below, indented.
+
+    >>> print(facts([("python", "3.11"), ("devices", "cpu")]))
+    python   3.11
+    devices  cpu
+    """
+    import textwrap
+
+    listed = [(name, str(value)) for name, value in rows]
+    first = max((len(name) for name, _ in listed), default=0) + 2
+    room = max((width or width_of_terminal()) - first, 20)
+    lines = []
+    for name, value in listed:
+        parts = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+        lines += [f"{name if number == 0 else '':<{first}}{part}".rstrip() for number, part in enumerate(parts)]
+    return "\n".join(lines)
+
+
+def html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The same table for a notebook."""
+    from html import escape
+
+    def line(cells: Iterable[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+class Table:
+    """A table that is written in parts: the first one decides how wide the columns are."""
+
+    def __init__(self, head: Sequence[str], *, width: int | None = None) -> None:
+        self.head = list(head)
+        self.width = width or width_of_terminal()
+        self._widths: list[int] = []
+        self._numeric: list[bool] = []
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+        """The lines of some rows, those of the head before the first."""
+        cells = [[_one_line(cell) for cell in row[: len(self.head)]] for row in rows]
+        if not self._widths:
+            columns = list(zip(*cells, strict=True)) or [() for _ in self.head]
+            natural = [max([_wide(name), *map(_wide, column)]) for name, column in zip(self.head, columns, strict=True)]
+            self._widths = _fit(natural, self.width - 2 * (len(natural) - 1))
+            self._numeric = [bool(column) and all(map(_is_number, column)) for column in columns]
+            yield self._line(self.head)
+        for row in cells:
+            yield self._line(row)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        return "  ".join(
+            _pad(_cut(cell, size), size, right=right)
+            for cell, size, right in zip(cells, self._widths, self._numeric, strict=True)
+        ).rstrip()
+
+
+def _fit(natural: list[int], room: int) -> list[int]:
+    """The widest columns give way until all fit."""
+    widths = list(natural)
+    while sum(widths) > room and max(widths) > _NARROWEST:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        second = max([size for size in widths if size < widths[widest]], default=_NARROWEST)
+        share = max(1, min(widths[widest] - max(second, _NARROWEST), sum(widths) - room))
+        widths[widest] -= share
+    return widths
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _wide(text: str) -> int:
+    """Columns of a terminal: two for a wide character of East Asia, none for a combining mark."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cut(text: str, size: int) -> str:
+    if _wide(text) <= size:
+        return text
+    kept = text[: max(size - 1, 0)]
+    while _wide(kept) > size - 1:
+        kept = kept[:-1]
+    return kept + "…"
+
+
+def _pad(text: str, size: int, *, right: bool) -> str:
+    space = " " * (size - _wide(text))
+    return space + text if right else text + space
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return text in ("", "-")
+    return True
