@@ -26,6 +26,7 @@ from hf_trainpipe.result import Result
 from hf_trainpipe.rundir import earlier_seconds
 from hf_trainpipe.runtime.decoding import Outputs
 from hf_trainpipe.runtime.preprocessing import BUILT_IN, steps_to_json
+from hf_trainpipe.runtime.words import newest
 
 if TYPE_CHECKING:
     from hf_trainpipe.run import Run
@@ -119,9 +120,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 def _raw_input(run: Run, split: str, example: int) -> Any:
     """An example as a user of the package would send it."""
-    prepared = run.data.splits[split]
-    if prepared.targets.words is not None:
-        return {"words": list(prepared.targets.words[example])}
     assert run.data.raw is not None
     row = run.data.raw[split][int(example)]
     columns = run.task.inputs()
@@ -195,7 +193,7 @@ def write_package(
                 "rename": dict(getattr(run.recipe.data, "rename", {})),
                 "join": {name: list(parts) for name, parts in getattr(run.recipe.data, "join", {}).items()},
             },
-            "splitter": getattr(task, "splitter", None) if inputs == "words" else None,
+            "splitter": newest(getattr(task, "splitter", "regex")) if inputs == "words" else None,
         },
         preprocessing_json=steps_to_json(run.recipe.preprocessing),
         tokens={

@@ -19,6 +19,7 @@ FREE: Mapping[str, str] = {
     "hub": "pushes read checkpoints and change no number",
     "budget.log_every": "the ledger's spacing changes no weight",
     "budget.keep_checkpoints": "rotation changes no weight",
+    "task.lost_spans": "a limit changes no weight",
 }
 """Fields (with all below them) that may change without being asked, and why."""
 

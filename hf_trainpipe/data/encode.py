@@ -40,6 +40,8 @@ class Columns:
     kind: Literal["text", "pair", "words"]
     first: Sequence[Any]
     second: Sequence[str] | None = None
+    is_preprocessed: bool = False
+    """Whether the preprocessing was done where the words were cut, and so stands in the content."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -149,6 +151,8 @@ def encode_cached(
     """
     from filelock import FileLock
 
+    if columns.is_preprocessed:
+        preprocessing = ()
     settings = {
         "cache": CACHE_VERSION,
         "content": content,

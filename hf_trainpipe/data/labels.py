@@ -194,9 +194,11 @@ def resolve_labels(task: Task, splits: Mapping[str, Dataset]) -> Labels:
 def _names_in_data(task: Task, dataset: Dataset, column: str, kind: str) -> tuple[str, ...]:
     import pyarrow.compute as pc
 
-    cells = column_of(dataset, column).drop_null()
     if kind == "spans":
-        return tuple(sorted({str(span["label"]) for spans in cells.to_pylist() for span in spans or ()}))
+        from hf_trainpipe.data.spans import read_column
+
+        return tuple(sorted({span.label for spans in read_column(dataset, "train", column) for span in spans}))
+    cells = column_of(dataset, column).drop_null()
     if kind != "class":
         cells, _ = label_cells(cells, separator=getattr(task, "separator", ","))
     values = [value for value in pc.unique(cells).to_pylist() if value is not None and value == value]

@@ -19,6 +19,7 @@ import numpy as np
 from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.encode import Columns, content_digest, encode_cached, tokenizer_digest
 from hf_trainpipe.data.place import place
+from hf_trainpipe.data.spans import check_lost, span_lines
 from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.runtime.encoding import Encoded, features_of, pad
@@ -141,10 +142,10 @@ def _digest(value: object) -> str:
 
 
 def columns_of(task: Task, dataset: Dataset, targets: Targets) -> Columns:
-    """The input columns of a split; words cut by the splitter where targets are character spans."""
+    """The input columns of a split; where targets are character spans the preprocessed words of their texts."""
     inputs = task.inputs()
     if targets.words is not None:
-        return Columns("words", targets.words)
+        return Columns("words", targets.words, is_preprocessed=True)
     first = dataset[inputs[0].name][:]
     if inputs[0].kind == "words":
         return Columns("words", first)
@@ -154,14 +155,16 @@ def columns_of(task: Task, dataset: Dataset, targets: Targets) -> Columns:
 
 
 def _check_preprocessing(recipe: Recipe) -> None:
-    if recipe.task.target().kind not in ("tags", "spans"):
+    """Words with tags are preprocessed one by one; texts with character spans whole, by any step."""
+    if recipe.task.target().kind != "tags":
         return
     for position, step in enumerate(recipe.preprocessing):
         if not step.word_safe:
             raise RecipeError(
                 f"preprocessing[{position}]: {type(step).__name__} changes which words there are, so tags "
                 "would no longer fit them.",
-                fix="For tagging use steps that keep words apart, such as NormalizeUnicode or CleanUrls.",
+                fix="For word tags use steps that keep words apart, such as NormalizeUnicode or CleanUrls, "
+                "or give texts with character spans.",
                 field=f"preprocessing[{position}]",
             )
 
@@ -209,7 +212,7 @@ def prepare(
     of_tokenizer = tokenizer_digest(tokenizer)
 
     def prepare_split(name: str, dataset: Dataset, root: Path) -> Prepared:
-        targets = build_targets(recipe.task, labels, dataset, name)
+        targets = build_targets(recipe.task, labels, dataset, name, steps=recipe.preprocessing)
         columns = columns_of(recipe.task, dataset, targets)
         content = content_digest(columns)
 
@@ -245,11 +248,8 @@ def prepare(
         line = overflow_line(name, split.encoded, recipe.tokens.overflow)
         if line is not None:
             warnings.append(line)
-        if misaligned := split.targets.report.get("misaligned"):
-            warnings.append(
-                f"{name}: {misaligned:,} of {split.targets.report.get('spans', 0):,} character spans do not fall on "
-                "word borders and were widened to them"
-            )
+        warnings.extend(span_lines(name, split.targets.report))
+        check_lost(name, split.targets.report, limit=getattr(recipe.task, "lost_spans", 1.0))
         if len(split.usable) == 0:
             raise DataError(
                 f"split {name!r}: every example is longer than {max_length} tokens and was dropped.",

@@ -21,6 +21,7 @@ from hf_trainpipe.data.labels import (
     resolve_labels,
 )
 from hf_trainpipe.data.place import error_at, place
+from hf_trainpipe.data.spans import tags_of_spans
 from hf_trainpipe.data.targets_checks import (
     check_text,
     check_words,
@@ -31,11 +32,16 @@ from hf_trainpipe.data.targets_checks import (
     refuse_missing,
 )
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.words import WordSplitter, newest
 from hf_trainpipe.tasks.base import ColumnKind, Labels, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from datasets import Dataset
+
+    from hf_trainpipe.runtime.preprocessor import Preprocessor
 
 __all__ = ["Targets", "build_targets", "resolve_labels"]
 
@@ -53,13 +59,25 @@ class Targets:
     word_starts: np.ndarray | None = None
     """tags: int64[N + 1]; the words of example i are ``values[word_starts[i]:word_starts[i + 1]]``."""
     words: list[list[str]] | None = None
-    """The words that character spans were aligned with; None for all other kinds."""
+    """The preprocessed words that character spans became tags of; None for all other kinds."""
     report: dict[str, Any] = field(default_factory=dict)
-    """``counts`` by label; of tags ``ignored`` words; of character spans ``spans`` and ``misaligned``."""
+    """``counts`` by label; of tags ``ignored`` words; of character spans what became of them (:mod:`.spans`)."""
 
 
-def build_targets(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
+def build_targets(
+    task: Task,
+    labels: Labels,
+    dataset: Dataset,
+    split: str,
+    *,
+    steps: Sequence[Preprocessor] = (),
+    splitter: WordSplitter | None = None,
+) -> Targets:
     """Check inputs and targets of a split, and turn the targets into arrays.
+
+    Args:
+        steps: The preprocessing, which decides the words that character spans become tags of.
+        splitter: How texts with character spans are cut into words; None: the newest one of the task's name.
 
     Raises:
         DataError: with the place of the row: a missing or non-text input, a missing, unknown or
@@ -72,12 +90,13 @@ def build_targets(task: Task, labels: Labels, dataset: Dataset, split: str) -> T
         else:
             check_text(dataset, split, column)
     target = task.target()
+    if target.kind == "spans":
+        return _build_spans(task, labels, dataset, split, steps, splitter)
     build = {
         "class": _build_class,
         "classes": _build_classes,
         "number": _build_number,
         "tags": _build_tags,
-        "spans": _build_spans,
     }[target.kind]
     return build(task, labels, dataset, split)
 
@@ -216,66 +235,23 @@ def _build_tags(task: Task, labels: Labels, dataset: Dataset, split: str) -> Tar
     return Targets("tags", ids.astype(np.int32), word_starts=starts, report=report)
 
 
-def _build_spans(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
-    from hf_trainpipe.runtime.tags import char_spans_to_tags
-    from hf_trainpipe.runtime.words import WordSplitter
-
-    column, text_column = task.target().name, task.inputs()[0].name
-    cells = column_of(dataset, column)
-    refuse_missing(cells, dataset, split, column, "list of spans (an empty list means none)")
-    scheme: str = getattr(task, "scheme", None) or "BIO"
-    names = names_in_feature(dataset, column, inner="label")
-    known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
-    texts = column_of(dataset, text_column).to_pylist()
-    split_words = WordSplitter(getattr(task, "splitter", "regex"))(texts)
-    ids: list[int] = []
-    counts = np.zeros(len(texts), dtype=np.int64)
-    total = misaligned = 0
-    for row, (text, words, value) in enumerate(zip(texts, split_words, cells.to_pylist(), strict=True)):
-        spans = _spans_of(value, names)
-        for span in spans:
-            problem = _wrong_span(span, text, known)
-            if problem is not None:
-                raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
-        tags, missed = char_spans_to_tags(words, spans, scheme)
-        ids.extend(labels.ids[tag] for tag in tags)
-        counts[row] = len(words)
-        total += len(spans)
-        misaligned += missed
-    flat = np.asarray(ids, dtype=np.int32)
-    report = {"counts": _counts(flat, labels), "spans": total, "misaligned": misaligned}
-    return Targets(
-        "tags",
-        flat,
-        word_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        words=[[word for word, _, _ in words] for words in split_words],
-        report=report,
+def _build_spans(
+    task: Task,
+    labels: Labels,
+    dataset: Dataset,
+    split: str,
+    steps: Sequence[Preprocessor],
+    splitter: WordSplitter | None,
+) -> Targets:
+    found = tags_of_spans(
+        dataset,
+        split,
+        text=task.inputs()[0].name,
+        column=task.target().name,
+        labels=labels,
+        scheme=getattr(task, "scheme", None) or "BIO",
+        splitter=splitter or WordSplitter(newest(getattr(task, "splitter", "regex"))),
+        steps=steps,
     )
-
-
-def _spans_of(value: Any, names: tuple[str, ...] | None) -> list[dict[str, Any]]:
-    """A list of spans, also from a dictionary of lists, with ids of a ``ClassLabel`` as names."""
-    if isinstance(value, dict):
-        value = [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
-    spans = [dict(span) for span in value]
-    for span in spans:
-        if names is not None and isinstance(span.get("label"), int) and 0 <= span["label"] < len(names):
-            span["label"] = names[span["label"]]
-    return spans
-
-
-def _wrong_span(span: dict[str, Any], text: str, known: list[str]) -> tuple[str, str] | None:
-    start, end, label = span.get("start"), span.get("end"), span.get("label")
-    if not isinstance(start, int) or not isinstance(end, int) or label is None:
-        return (
-            f"expected spans with 'start', 'end' and 'label', found {span}.",
-            'Write them as {"start": 0, "end": 5, "label": "PER"}, in characters.',
-        )
-    if not 0 <= start < end <= len(text):
-        return (
-            f"the span {start} to {end} is empty or outside the text of {len(text)} characters.",
-            "Count characters from 0; 'end' is the one after the last. Byte offsets need converting.",
-        )
-    if label not in known:
-        return explain_unknown(label, Labels(tuple(known)))
-    return None
+    report = {"counts": _counts(found.ids, labels), **found.report}
+    return Targets("tags", found.ids, word_starts=found.word_starts, words=found.words, report=report)

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hf_trainpipe.data.encode import Columns
+    from datasets import Dataset
+
     from hf_trainpipe.evaluation import SplitOutputs
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.decoding import Outputs
     from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.tasks.base import Task
 
 __all__ = ["evaluate", "raw_inputs", "score"]
 
@@ -60,7 +62,6 @@ def evaluate(
 
 def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The package") -> dict[str, Any]:
     """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
-    from hf_trainpipe.data.prepare import columns_of
     from hf_trainpipe.data.targets import build_targets
     from hf_trainpipe.evaluation import scorable
     from hf_trainpipe.tasks.base import Labels
@@ -81,8 +82,8 @@ def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The 
         )
     dataset = splits[split]
     labels = Labels(tuple(decoder.labels))
-    targets = build_targets(recipe.task, labels, dataset, split)
-    inputs = raw_inputs(columns_of(recipe.task, dataset, targets))
+    targets = build_targets(recipe.task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
+    inputs = raw_inputs(recipe.task, dataset)
     outputs = _outputs(predictor, inputs)
     predictions = scorable(
         outputs,
@@ -109,14 +110,17 @@ def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The 
     return {"split": split, "n": len(predictions), "scores": _finite(scores)}
 
 
-def raw_inputs(columns: Columns) -> list[Any]:
-    """Columns of a data set in the forms that a handler takes."""
-    if columns.kind == "words":
-        return [{"words": list(words)} for words in columns.first]
-    if columns.second is not None:
-        pairs = zip(columns.first, columns.second, strict=True)
-        return [{"text": first, "text_pair": second} for first, second in pairs]
-    return list(columns.first)
+def raw_inputs(task: Task, dataset: Dataset) -> list[Any]:
+    """The rows of a data set in the forms that a handler takes: what a user sends, before any preprocessing."""
+    from hf_trainpipe.data.labels import column_of
+
+    columns = task.inputs()
+    first, *second = [list(column_of(dataset, column.name).to_pylist()) for column in columns]
+    if columns[0].kind == "words":
+        return [{"words": words} for words in first]
+    if second:
+        return [{"text": text, "text_pair": pair} for text, pair in zip(first, second[0], strict=True)]
+    return first
 
 
 def _outputs(predictor: Predictor, inputs: list[Any]) -> SplitOutputs:

@@ -14,6 +14,7 @@ from typing import Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
+from hf_trainpipe.runtime.words import BUILT_IN_SPLITTERS
 
 __all__ = ["copy_runtime", "replace_package", "requirements", "sync", "versions", "write"]
 
@@ -119,7 +120,7 @@ def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, splitt
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _SERVED_WITH]
     pipelines = {str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline")}
     kind = splitter.get("kind") if isinstance(splitter, Mapping) else splitter
-    if kind and kind not in ("regex", "whitespace"):
+    if kind and kind not in BUILT_IN_SPLITTERS:
         pipelines.add(str(kind))
     if pipelines:
         pins.append(f"spacy=={metadata.version('spacy')}")

@@ -16,8 +16,9 @@ from .encoding import Encoded, TextEncoder, features_of
 from .errors import InputError, SchemaError
 from .jobs import Job, Piece, Prepared, cut, join
 from .onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
-from .preprocessing import Preprocessor, apply, apply_aligned, apply_words, steps_from_json
+from .preprocessing import Preprocessor, apply, apply_words, steps_from_json
 from .requests import Example, read_inputs
+from .sentences import sentences_of
 from .user_code import load_steps
 from .words import Word, WordSplitter
 
@@ -110,6 +111,16 @@ class Predictor:
 
         unpad(model)
         return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
+
+    @property
+    def steps(self) -> tuple[Preprocessor, ...]:
+        """The preprocessing of the package."""
+        return self._steps
+
+    @property
+    def splitter(self) -> WordSplitter:
+        """How the package cuts texts into words."""
+        return self._splitter
 
     @property
     def call_tokens(self) -> int | None:
@@ -239,24 +250,22 @@ class Predictor:
         return Prepared(encoder.texts(first, second))
 
     def _prepare_words(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
-        is_text = [example.words is None for example in examples]
-        aligned = apply_aligned(self._steps, [example.text or "" for example in examples if example.words is None])
-        split = self._splitter([item.text for item in aligned])
+        texts = [example.text or "" for example in examples if example.words is None]
         given = [list(example.words) for example in examples if example.words is not None]
-        texts = iter(zip(aligned, split, strict=True))
+        sentences = iter(sentences_of(texts, steps=self._steps, splitter=self._splitter))
         given_new = iter(zip(given, apply_words(self._steps, given) if given else [], strict=True))
-        sentences: list[list[str]] = []
+        read: list[list[str]] = []
         words: list[list[Word]] = []
-        for has_text in is_text:
-            if has_text:
-                item, found = next(texts)
-                sentences.append([word for word, _, _ in found])
-                words.append([(word, *item.to_original(start, end)) for word, start, end in found])
+        for example in examples:
+            if example.words is None:
+                sentence = next(sentences)
+                read.append(sentence.read)
+                words.append(sentence.places)
             else:
                 old, new = next(given_new)
-                sentences.append(new)
+                read.append(new)
                 words.append([(word, i, i + 1) for i, word in enumerate(old)])
-        return Prepared(encoder.words(sentences), words, [example.text for example in examples])
+        return Prepared(encoder.words(read), words, [example.text for example in examples])
 
 
 @contextmanager

@@ -7,16 +7,14 @@ Schemes: ``BIO`` (also called IOB2), ``IOB1`` (B only where two entities of a ty
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from .words import Word
-
-__all__ = ["SCHEMES", "char_spans_to_tags", "detect_scheme", "spans_to_tags", "tags_to_spans"]
+__all__ = ["SCHEMES", "detect_scheme", "spans_to_tags", "tags_to_spans"]
 
 Span = tuple[str, int, int]
 """Label, first word, word after the last."""
@@ -134,41 +132,6 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> str | None:
     if prefixes & {"L", "U"}:
         return "BILOU"
     return "IOB1" if inside_first and not begin_alone else "BIO"
-
-
-def char_spans_to_tags(
-    words: Sequence[Word], spans: Iterable[Mapping[str, Any]], scheme: str = "BIO"
-) -> tuple[list[str], int]:
-    """Tags of words from spans of characters.
-
-    A span that begins or ends inside a word is widened to whole words; one that touches no word, or only
-    words that an earlier span took, is left out. Both are counted.
-
-    Args:
-        words: Words with their places, sorted.
-        spans: ``{"start", "end", "label"}`` in characters, end exclusive. Where two overlap, the longer wins.
-        scheme: One of :data:`SCHEMES`.
-
-    Returns:
-        The tags, and how many spans were not aligned with the words.
-
-    >>> char_spans_to_tags([("New", 0, 3), ("York", 4, 8)], [{"start": 0, "end": 8, "label": "LOC"}])
-    (['B-LOC', 'I-LOC'], 0)
-    """
-    taken: list[Span] = []
-    is_free = [True] * len(words)
-    misaligned = 0
-    for span in sorted(spans, key=lambda item: (int(item["start"]) - int(item["end"]), int(item["start"]))):
-        start, end = int(span["start"]), int(span["end"])
-        touched = [i for i, (_, low, high) in enumerate(words) if low < end and high > start]
-        if not touched or not all(is_free[touched[0] : touched[-1] + 1]):
-            misaligned += 1
-            continue
-        first, last = touched[0], touched[-1]
-        misaligned += words[first][1] < start or words[last][2] > end
-        is_free[first : last + 1] = [False] * (last + 1 - first)
-        taken.append((str(span["label"]), first, last + 1))
-    return spans_to_tags(taken, len(words), scheme), misaligned
 
 
 def _check_scheme(scheme: str) -> None:

@@ -29,8 +29,10 @@ class TokenClassification(Task):
     """A tag for each word.
 
     From word tags: ``TokenClassification("tokens", tags="ner_tags")``. From character spans:
-    ``TokenClassification(text="text", spans="entities")``, cut into words by ``splitter``; spans
-    that do not fall on word borders are widened to them, counted and reported.
+    ``TokenClassification(text="text", spans="entities")``. Texts are preprocessed and then cut into words by
+    ``splitter``, as the package does it. A word has one tag: spans that do not fall on word borders are widened to
+    them, and of overlapping ones the longest is kept; all of this is counted and reported. docs/spans.md has the
+    forms of spans that are read.
     """
 
     words: str = "tokens"
@@ -43,6 +45,9 @@ class TokenClassification(Task):
     """How entities are spelt in tags; None for tags that stand alone, such as parts of speech."""
     splitter: str = "regex"
     """How text is cut into words: ``regex``, ``whitespace``, ``blank:xx`` or a spaCy pipeline."""
+    lost_spans: float = 0.1
+    """The share of a split's character spans, in [0, 1], that may be lost (nested, overlapping, white space only,
+    taken away by preprocessing); more are refused before training."""
 
     decoder: ClassVar[str] = "tags"
 
@@ -56,6 +61,11 @@ class TokenClassification(Task):
             raise RecipeError(
                 f"task.scheme: expected 'BIO', 'IOB1', 'BIOES' or None, found {self.scheme!r}.",
                 fix="Name the scheme that the tags are written in; None for parts of speech and the like.",
+            )
+        if not 0 <= self.lost_spans <= 1:
+            raise RecipeError(
+                f"task.lost_spans: expected a share in [0, 1], found {self.lost_spans!r}.",
+                fix="Write 0.1 to allow a tenth of the character spans to be lost.",
             )
         if self.spans is not None and self.scheme is None:
             raise RecipeError(

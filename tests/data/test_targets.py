@@ -144,7 +144,7 @@ def test_spans_become_words_and_tags() -> None:
     assert [labels.names[i] for i in targets.values] == ["B-PER", "O", "O", "B-LOC", "I-LOC", "O", "O", "B-LOC"]
     assert targets.kind == "tags"
     assert targets.report["spans"] == 3
-    assert targets.report["misaligned"] == 1
+    assert targets.report["widened"] == 1
 
 
 def test_fault_35_missing_text(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_tags_that_do_not_fit(tmp_path: Path) -> None:
     [
         ({"start": 0, "end": 9, "label": "PER"}, "outside the text of 3 characters"),
         ({"start": 2, "end": 2, "label": "PER"}, "is empty or outside"),
-        ({"start": None, "end": 2, "label": "PER"}, "'start', 'end' and 'label'"),
+        ({"start": None, "end": 2, "label": "PER"}, "each with a start, an end and a label"),
     ],
 )
 def test_spans_that_do_not_fit(tmp_path: Path, span: dict[str, Any], said: str) -> None:

