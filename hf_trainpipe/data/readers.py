@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from hf_trainpipe.data.annotations import flat_rows
 from hf_trainpipe.data.place import FILE, LINE, Place, error_at, spell_place
 from hf_trainpipe.data.readers_base import (
     COMPRESSIONS,
@@ -18,6 +19,7 @@ from hf_trainpipe.data.readers_base import (
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
 from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
+from hf_trainpipe.data.span_forms import FORMS, as_one_form
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path
         if settings.format in ("parquet", "arrow"):
             tables.append(_read_arrow(path, shown=shown, options=settings))
             continue
-        rows = READERS[settings.format](path, shown=shown, options=settings)
+        rows = flat_rows(READERS[settings.format](path, shown=shown, options=settings), shown)
         tables.append(_with_places(to_table(rows.columns, _place_of(rows, shown)), rows, shown))
     if len(tables) == 1:
         return tables[0]
@@ -146,7 +148,10 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
         try:
             arrays[name] = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-            raise _mixed(name, values, place_of, error) from None
+            spans = as_one_form(values)  # [0, 4, "PER"] has no type of its own
+            if spans is None:
+                raise _mixed(name, values, place_of, error) from None
+            arrays[name] = pa.array(spans)
     return pa.table(arrays)
 
 
@@ -183,6 +188,13 @@ def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             high = middle
     found, before = values[high - 1], values[first]
+    if high - 1 == first:
+        return error_at(
+            place_of(first),
+            f"column {name!r} mixes types inside one cell: {_short(found)}.",
+            fix=f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
+            f"form that is read: {FORMS}.",
+        )
     return error_at(
         place_of(high - 1),
         f"column {name!r} mixes types: expected {type(before).__name__} as {_short(before)} in "

@@ -58,7 +58,7 @@ def read_spans(cell: Any, *, names: Sequence[str] | None = None) -> list[Span]:
 
 def as_one_form(cells: Sequence[Any]) -> list[Any] | None:
     """Cells of a column that has no one type, such as ``[0, 4, "PER"]``, as dictionaries; None if these are no spans."""
-    if not any(isinstance(cell, (list, tuple)) and len(cell) for cell in cells):
+    if not any(isinstance(cell, (list, tuple, Mapping)) and len(cell) for cell in cells):
         return None
     try:
         return [None if cell is None else [_written(span) for span in read_spans(cell)] for cell in cells]

@@ -1,0 +1,144 @@
+"""Exports of annotation tools whose rows are tasks with what was said about them, as plain rows (docs/spans.md)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hf_trainpipe.data.readers_base import Rows, empty_file
+
+__all__ = ["flat_rows"]
+
+log = logging.getLogger(__name__)
+
+_ANSWERS = ("accept", "reject", "ignore")
+_HASHES = ("_task_hash", "_input_hash")
+_VALUES = {"choices": "choices", "number": "number", "rating": "rating"}
+"""Types of Label Studio's results other than spans, and the key of their value."""
+
+
+def flat_rows(rows: Rows, shown: str) -> Rows:
+    """Tasks of Label Studio and Prodigy as rows; any others as they are.
+
+    Label Studio's full JSON becomes what its JSON-MIN holds: the fields of ``data``, and a column for each control
+    tag, named as in the labelling interface; a row for each annotation that was not cancelled, or only for the
+    ground truth where there is one. Of Prodigy's tasks with spans those that were rejected or ignored are left out.
+    What is left out is said.
+
+    Raises:
+        DataError: no task is left.
+    """
+    if _is_label_studio(rows):
+        return _of_label_studio(rows, shown)
+    if _is_prodigy(rows):
+        return _of_prodigy(rows, shown)
+    for name, values in rows.columns.items():
+        if any(_is_choices(value) for value in values):
+            rows.columns[name] = [value["choices"] if _is_choices(value) else _as_list(value) for value in values]
+    return rows
+
+
+def _is_choices(value: Any) -> bool:
+    """``{"choices": [...]}``: how Label Studio writes several choices."""
+    return isinstance(value, dict) and set(value) == {"choices"} and isinstance(value["choices"], list)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _is_annotation(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("result"), list)
+
+
+def _annotations(rows: Rows) -> list[Any]:
+    """What was said about each task; older versions call it completions."""
+    return rows.columns.get("annotations") or rows.columns.get("completions") or []
+
+
+def _is_label_studio(rows: Rows) -> bool:
+    said = _annotations(rows)
+    return (
+        bool(said)
+        and all(isinstance(data, dict) for data in rows.columns.get("data", [None]))
+        and all(value is None or (isinstance(value, list) and all(map(_is_annotation, value))) for value in said)
+        and any(said)
+    )
+
+
+def _is_prodigy(rows: Rows) -> bool:
+    return (
+        "spans" in rows.columns
+        and any(name in rows.columns for name in _HASHES)
+        and all(answer in _ANSWERS for answer in rows.columns.get("answer", [None]))
+    )
+
+
+def _chosen(rows: Rows, numbers: list[int], columns: dict[str, list[Any]]) -> Rows:
+    files = [rows.files[number] for number in numbers] if rows.files else None
+    return Rows(columns=columns, lines=[rows.lines[number] for number in numbers], files=files)
+
+
+def _of_prodigy(rows: Rows, shown: str) -> Rows:
+    answers = rows.columns["answer"]
+    kept = [number for number, answer in enumerate(answers) if answer == "accept"]
+    if left := len(answers) - len(kept):
+        log.warning("%s: %d of %d tasks were rejected or ignored and are left out", shown, left, len(answers))
+    if not kept:
+        raise empty_file(shown, "only tasks whose answer is reject or ignore")
+    columns = {name: [values[number] for number in kept] for name, values in rows.columns.items()}
+    columns["spans"] = [spans if spans is not None else [] for spans in columns["spans"]]
+    return _chosen(rows, kept, columns)
+
+
+def _of_label_studio(rows: Rows, shown: str) -> Rows:
+    ids = rows.columns.get("id") or [None] * len(rows.lines)
+    numbers: list[int] = []
+    found: list[dict[str, Any]] = []
+    kinds: dict[str, str] = {}
+    undone = 0
+    for number, said in enumerate(_annotations(rows)):
+        done = [one for one in said or () if not one.get("was_cancelled")]
+        done = [one for one in done if one.get("ground_truth")] or done
+        undone += not done
+        for annotation in done:
+            results = _results(annotation["result"], kinds)
+            numbers.append(number)
+            found.append({"id": ids[number], **rows.columns["data"][number], **results})
+    if undone:
+        log.warning("%s: %d of %d tasks have no annotation and are left out", shown, undone, len(ids))
+    if not found:
+        raise empty_file(shown, "only tasks without an annotation")
+    names = dict.fromkeys(name for row in found for name in row)
+    columns = {name: [row.get(name) for row in found] for name in names}
+    for name, kind in kinds.items():
+        columns[name] = _column(columns[name], kind)
+    return _chosen(rows, numbers, columns)
+
+
+def _results(results: list[Any], kinds: dict[str, str]) -> dict[str, list[Any]]:
+    """What an annotation says under each control tag. Relations and the like are passed over."""
+    said: dict[str, list[Any]] = {}
+    for result in results:
+        value = result.get("value") if isinstance(result, dict) else None
+        if not isinstance(value, dict) or not isinstance(result.get("from_name"), str):
+            continue
+        kind = str(result.get("type"))
+        if kind == "labels":
+            part = [value]
+        elif kind in _VALUES and value.get(_VALUES[kind]) is not None:
+            part = value[_VALUES[kind]] if kind == "choices" else [value[_VALUES[kind]]]
+        else:
+            continue
+        kinds[result["from_name"]] = kind
+        said.setdefault(result["from_name"], []).extend(part)
+    return said
+
+
+def _column(values: list[Any], kind: str) -> list[Any]:
+    """Spans as lists; one choice or number as it is, several choices as a list."""
+    if kind == "labels":
+        return [[] if value is None else value for value in values]
+    if kind == "choices" and any(value is not None and len(value) > 1 for value in values):
+        return values
+    return [value[0] if value else None for value in values]
