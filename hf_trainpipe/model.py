@@ -163,6 +163,11 @@ def load_tokenizer(model: Pretrained) -> Any:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if getattr(load_config(model), "is_encoder_decoder", False):
+        # BART, T5 and their kin answer at the end token and refuse a batch whose texts hold unequal numbers of it: one
+        # that somebody writes into a text is a text. The package keeps this with the tokenizer.
+        tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
+        tokenizer.backend_tokenizer.encode_special_tokens = True
     return tokenizer
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHE_VERSION", "Columns", "content_digest", "encode_cached", "tokenizer_digest"]
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 CHUNK = 10_000
 """Rows preprocessed at a time, so that texts in flight stay bounded."""
 
@@ -162,6 +162,8 @@ def encode_cached(
         "overflow": tokens.overflow,
         "stride": tokens.stride if tokens.overflow == "window" else 0,
     }
+    if tokenizer.backend_tokenizer.encode_special_tokens:  # what its serialisation does not say
+        settings["special_tokens"] = "text"
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = root / "tokens" / key
     folder.parent.mkdir(parents=True, exist_ok=True)

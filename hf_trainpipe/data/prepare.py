@@ -181,6 +181,17 @@ def overflow_line(name: str, encoded: Encoded, policy: str) -> str | None:
     )
 
 
+def empty_line(name: str, encoded: Encoded) -> str | None:
+    """How many examples of a split have no token, or None where all have some."""
+    report = encoded.overflow
+    if report.empty == 0:
+        return None
+    return (
+        f"{name}: {report.empty:,} of {report.examples:,} examples have no token (nothing is left of them after "
+        "preprocessing); they are kept, and read as an empty text"
+    )
+
+
 def prepare(
     recipe: Recipe,
     *,
@@ -247,6 +258,8 @@ def prepare(
         split = prepared[name] = prepare_split(name, dataset, root)
         line = overflow_line(name, split.encoded, recipe.tokens.overflow)
         if line is not None:
+            warnings.append(line)
+        if (line := empty_line(name, split.encoded)) is not None:
             warnings.append(line)
         warnings.extend(span_lines(name, split.targets.report))
         check_lost(name, split.targets.report, limit=getattr(recipe.task, "lost_spans", 1.0))

@@ -55,6 +55,8 @@ class Overflow:
     """Tokens of all examples before any cut."""
     tokens_lost: int = 0
     """Tokens that no feature holds."""
+    empty: int = 0
+    """Examples without any token: nothing was left of them."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class _Tokens(NamedTuple):
 
 class TextEncoder:
     """Encodes by a copy of a fast tokenizer's backend; the tokenizer itself stays as it is.
+
+    An example without any token is its special tokens; where the tokenizer puts none, it is one unknown token, so that
+    the model reads the same of it alone and beside others.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
@@ -302,12 +307,18 @@ class TextEncoder:
             )
             parts.extend(texts[number : number + 1])
         ids, types_T, starts = assemble(parts, has_types=self._takes_types and template.has_types)
+        if not template.num_specials and (nothing := starts[1:] == starts[:-1]).any():
+            places = starts[:-1][nothing]
+            ids = np.insert(ids, places, self._unknown)
+            types_T = None if types_T is None else np.insert(types_T, places, 0)
+            starts = starts + ends_of(nothing)
         overflow = Overflow(
             examples=len(counts),
             over_length=int(over.sum()),
             dropped=int(over.sum()) if self._overflow == "drop" else 0,
             tokens=int(counts.sum()),
             tokens_lost=lost,
+            empty=int((counts == 0).sum()),
         )
         return Encoded(ids, types_T, starts, example.astype(np.int32), None, len(counts), overflow)
 

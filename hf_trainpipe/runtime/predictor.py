@@ -107,8 +107,10 @@ class Predictor:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.eval().requires_grad_(False).to(device)
+        from .forking import make_forks_safe
         from .unpad import unpad
 
+        make_forks_safe()
         unpad(model)
         return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .forking import apart
 from .layout import ends_of, ranges
 
 __all__ = ["ARCHITECTURES", "IMPLEMENTATION", "Layout", "is_unpadded", "known_lengths", "padded", "prove", "unpad"]
@@ -149,10 +150,10 @@ def unpad(model: Any) -> str | None:
     register(IMPLEMENTATION)
     first = (int(config.pad_token_id or 0) + 1) if kind in _FROM_PADDING else 0
     try:
-        expected = _probe(model)
+        expected = apart(lambda: _probe(model))
         setattr(base, _TAKEN, (_hook(base, first), before))
         model.set_attn_implementation(IMPLEMENTATION)
-        difference = prove(expected, _probe(model))
+        difference = prove(expected, apart(lambda: _probe(model)))
     except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
         difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     else:

@@ -15,7 +15,7 @@ import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from hf_trainpipe.serve.choice import choose
 from hf_trainpipe.serve.refusals import Refusal, internal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hf_trainpipe.serve.engine import Engine
     from hf_trainpipe.serve.metrics import Metrics
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher", "describe"]
 
+_Item = TypeVar("_Item")
 _log = logging.getLogger("hf_trainpipe.serve")
 _WINDOW = 64
 """Features among which a batch is chosen, at least the oldest of as many requests."""
@@ -166,12 +167,12 @@ class Batcher:
         expected, until = 0, 0.0
         while (arrived := self._gather(len(pool), expected, until)) or pool:
             arrived = [ticket for ticket in arrived if not ticket.is_abandoned]
-            self._guarded(arrived, lambda arrived=arrived: self._encode(arrived))
+            self._guarded(arrived, self._encode, lambda ticket: ticket)
             pool = [ticket for ticket in (*pool, *arrived) if ticket.features and not ticket.is_abandoned]
             if pool:
                 batch = self._next_batch(pool)
                 begin = time.perf_counter()
-                self._guarded({ticket for ticket, _ in batch}, lambda batch=batch: self._run(batch))
+                self._guarded(batch, self._run, lambda piece: piece[0])
                 until = time.perf_counter() + _LINGER * (time.perf_counter() - begin)
                 waited = len(pool) + len(self._arrived)  # those that still wait, and those that were answered
                 pool = [ticket for ticket in pool if ticket.features]
@@ -238,21 +239,41 @@ class Batcher:
         begin = time.perf_counter()
         predictor.run([(ticket.job, feature) for ticket, feature in batch])
         self._metrics.model_seconds.inc(time.perf_counter() - begin)
-        done = {ticket: None for ticket, _ in batch if not ticket.job.missing}
-        answers = [(ticket.future, predictor.answer(ticket.job)) for ticket in done]
-        if answers:
-            _on_loop(answers[0][0], _deliver, answers)
+        self._guarded([ticket for ticket in dict(batch) if not ticket.job.missing], self._answer, lambda ticket: ticket)
         self._num_batches += 1
         if self._num_batches % _TRIM_EVERY == 0:
             give_back()
 
-    def _guarded(self, tickets: Iterable[_Ticket], action: Any) -> None:
-        """Run a part of the work; what nobody foresaw fails the requests in it, not the server."""
+    def _answer(self, done: list[_Ticket]) -> None:
+        answers = [(ticket.future, self._engine.predictor.answer(ticket.job)) for ticket in done]
+        if answers:
+            _on_loop(answers[0][0], _deliver, answers)
+
+    def _guarded(
+        self, items: list[_Item], action: Callable[[list[_Item]], None], ticket_of: Callable[[_Item], _Ticket]
+    ) -> None:
+        """Do a part of the work together; where that fails, once more one by one, so that a request that cannot be
+        computed fails alone. The requests after it in the same part lose the time of one more call, no more."""
         try:
-            action()
+            action(items)
+            return
         except Exception as error:
-            _log.error("the model's thread: %s", describe(error))
-            _fail(list(tickets), internal())
+            self._failed(error, [ticket_of(item) for item in items], alone=len(items) == 1)
+        failed: set[_Ticket] = set()
+        for item in items if len(items) > 1 else ():
+            if (ticket := ticket_of(item)) in failed or ticket.is_abandoned:
+                continue
+            try:
+                action([item])
+            except Exception as error:
+                self._failed(error, [ticket], alone=True)
+                failed.add(ticket)
+
+    def _failed(self, error: Exception, tickets: list[_Ticket], *, alone: bool) -> None:
+        """Log what went wrong, and tell the client if it was its request ``alone``."""
+        _log.error("the model's thread, %d at a time: %s", len(tickets), describe(error))
+        if alone:
+            _fail(tickets, _unusable(error) if isinstance(error, self._engine.input_error) else internal())
 
 
 def describe(error: BaseException) -> str:

@@ -211,3 +211,32 @@ def test_settings_that_leave_no_room_are_refused(tokenizer: Any) -> None:
     with pytest.raises(InputError, match="expected a fast tokenizer, found object"):
         TextEncoder(object(), max_length=8)
     assert len(rows(TextEncoder(tokenizer, max_length=None).texts(["a " * 100]))[0]) == 64
+
+
+def test_what_has_no_token_is_read_the_same_alone_and_beside_others(byte_tokenizer: Any) -> None:
+    """Decoders put no special tokens around a text; one unknown token then stands for nothing."""
+    from tokenizers import Tokenizer, processors
+
+    bare = byte_tokenizer._tokenizer
+    whole = bare.to_str()
+    bare.post_processor = processors.ByteLevel()
+    try:
+        encoder = TextEncoder(byte_tokenizer, max_length=8, overflow="window", stride=2)
+        unknown = byte_tokenizer.unk_token_id
+        assert rows(encoder.texts([""])) == [[unknown]]
+        several = encoder.texts(["", "cat", "", "", "ca" * 20, ""])
+        assert several.example.tolist() == [0, 1, 2, 3, *[4] * (len(several.example) - 5), 5]
+        assert [ids for ids in rows(several) if len(ids) == 1] == [
+            [unknown],
+            rows(encoder.texts(["cat"]))[0],
+            *[[unknown]] * 3,
+        ]
+        assert several.overflow.empty == 4
+        assert rows(encoder.texts(["", "cat"], ["", ""])) == [[unknown], rows(encoder.texts(["cat"]))[0]]
+        words = encoder.words([[], ["cat"], []])
+        assert rows(words)[::2] == [[unknown], [unknown]]
+        assert words.words is not None
+        assert words.words[[0, -1]].tolist() == [-1, -1]
+    finally:
+        byte_tokenizer._tokenizer.post_processor = Tokenizer.from_str(whole).post_processor
+    assert TextEncoder(byte_tokenizer, max_length=8).texts(["", "cat"]).overflow.empty == 1

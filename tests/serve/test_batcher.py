@@ -56,3 +56,43 @@ def test_a_batch_waits_a_moment_for_the_clients_that_were_just_answered(package:
         batcher.close()
     assert sum(slow.sizes) == 4 * CLIENTS
     assert len(slow.sizes) <= 6, f"one alone, then all together: {slow.sizes}"
+
+
+class Spoilt:
+    """A predictor that fails for a batch with a certain text in it, as some models do."""
+
+    def __init__(self, predictor: Any) -> None:
+        self._predictor = predictor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._predictor, name)
+
+    def encode(self, jobs: Any) -> Any:
+        if any("odd words" in example.text for job in jobs for example in job.examples):
+            raise KeyError("odd words")
+        return self._predictor.encode(jobs)
+
+    def run(self, pieces: Any) -> None:
+        if any("odd text" in job.examples[0].text for job, _ in pieces):
+            raise ValueError("odd text")
+        self._predictor.run(pieces)
+
+
+def test_a_request_that_cannot_be_computed_fails_alone(package: Path) -> None:
+    engine = load(package)
+    spoilt = dataclasses.replace(engine, predictor=Spoilt(engine.predictor))
+    batcher = Batcher(spoilt, limits=Limits(), batch_tokens=512, metrics=Metrics())
+    texts = ["one", "odd words", "two", "odd text", "three"]
+
+    async def clients() -> list[Any]:
+        asking = [asyncio.ensure_future(batcher.ask([text], {})) for text in texts]
+        await asyncio.sleep(0)
+        batcher.start()  # all of them are there by now
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    try:
+        found = asyncio.run(clients())
+    finally:
+        batcher.close()
+    assert [getattr(answer, "status", 200) for answer in found] == [200, 500, 200, 500, 200]
+    assert batcher.waiting == 0
