@@ -102,10 +102,13 @@ def _encode(value: Any, where: str) -> Any:
 def _describe_table(table: Any) -> dict[str, Any]:
     import hashlib
 
-    content = table.to_json(orient="values", double_precision=15, date_unit="ns", default_handler=str)
-    columns = [str(column) for column in table.columns]
+    try:
+        content = table.to_json(orient="values", double_precision=15, date_unit="ns", default_handler=str)
+    except (UnicodeError, TypeError, ValueError, OverflowError):  # bytes, halves of characters, rare numbers
+        content = repr(table.values.tolist())
+    columns = [str(column).encode("utf-8", "backslashreplace").decode() for column in table.columns]
     digest = hashlib.sha256("\0".join(columns).encode())
-    digest.update(content.encode())
+    digest.update(content.encode("utf-8", "surrogatepass"))
     return {"kind": "DataFrame", "columns": columns, "rows": len(table), "fingerprint": digest.hexdigest()}
 
 

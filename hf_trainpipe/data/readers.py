@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from hf_trainpipe.data.annotations import flat_rows
-from hf_trainpipe.data.place import FILE, LINE, Place, error_at, spell_place
+from hf_trainpipe.data.place import FILE, LINE, Place, spell_place
 from hf_trainpipe.data.readers_base import (
     COMPRESSIONS,
     Format,
@@ -17,18 +17,18 @@ from hf_trainpipe.data.readers_base import (
     read_text,
 )
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
+from hf_trainpipe.data.readers_kinds import by_ending, kind_of
 from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
+from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
-from hf_trainpipe.data.span_forms import FORMS, as_one_form
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
     import pyarrow as pa
 
-__all__ = ["format_of", "frame_to_table", "read_split", "to_table"]
+__all__ = ["format_of", "read_split"]
 
 ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -57,8 +57,11 @@ def format_of(path: Path, *, shown: str) -> Format:
     """
     if path.is_dir():
         return "folder"
-    name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     ending = name.suffix.lower()
+    kind = by_ending(path.suffix) or by_ending(ending)
+    if kind is not None:
+        raise DataError(f"{shown}: expected a file of rows, found {kind.found}.", fix=kind.fix, file=shown)
     if ending not in ENDINGS:
         raise DataError(
             f"{shown}: the ending {ending!r} does not tell the format.",
@@ -84,7 +87,8 @@ def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path
     import pyarrow as pa
 
     tables = []
-    for path, shown in _expand(patterns, root):
+    for path, spelled in _expand(patterns, root):
+        shown = spelled.encode("utf-8", "backslashreplace").decode()  # names of files need not be text
         settings = options(path, shown)
         if settings.format in ("parquet", "arrow"):
             tables.append(_read_arrow(path, shown=shown, options=settings))
@@ -135,84 +139,13 @@ def _with_places(table: pa.Table, rows: Rows, shown: str) -> pa.Table:
     return table.append_column(FILE, files).append_column(LINE, pa.array(rows.lines, pa.int64()))
 
 
-def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) -> pa.Table:
-    """Columns of Python values to an Arrow table.
-
-    Raises:
-        DataError: values of several types in a column, with the place of the first that differs.
-    """
-    import pyarrow as pa
-
-    arrays = {}
-    for name, values in columns.items():
-        try:
-            arrays[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-            spans = as_one_form(values)  # [0, 4, "PER"] has no type of its own
-            if spans is None:
-                raise _mixed(name, values, place_of, error) from None
-            arrays[name] = pa.array(spans)
-    return pa.table(arrays)
-
-
-def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
-    """A pandas frame to an Arrow table, without its index; NaN and None become null.
-
-    Raises:
-        DataError: no rows, or values of several types in a column, with the row.
-    """
-    import pyarrow as pa
-
-    if len(frame) == 0:
-        raise DataError(f"split {split!r}: expected rows, found an empty frame.", fix="Check how the frame was made.")
-    columns = {}
-    for name in frame.columns:
-        try:
-            columns[str(name)] = pa.Array.from_pandas(frame[name])
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            values = [None if value != value else value for value in frame[name].tolist()]
-            columns[str(name)] = to_table({str(name): values}, lambda row: Place(f"row {row} of split {split!r}"))[0]
-    return pa.table(columns)
-
-
-def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error: Exception) -> DataError:
-    import pyarrow as pa
-
-    first = next(row for row, value in enumerate(values) if value is not None)
-    low, high = first, len(values)
-    while high - low > 1:  # values[:low] convert, values[:high] do not
-        middle = (low + high) // 2
-        try:
-            pa.array(values[:middle])
-            low = middle
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            high = middle
-    found, before = values[high - 1], values[first]
-    if high - 1 == first:
-        return error_at(
-            place_of(first),
-            f"column {name!r} mixes types inside one cell: {_short(found)}.",
-            fix=f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
-            f"form that is read: {FORMS}.",
-        )
-    return error_at(
-        place_of(high - 1),
-        f"column {name!r} mixes types: expected {type(before).__name__} as {_short(before)} in "
-        f"{place_of(first)}, found {type(found).__name__} {_short(found)}.",
-        fix=f"Write all values of {name!r} as one type.",
-    )
-
-
-def _short(value: object) -> str:
-    return f"{value!r:.60}"
-
-
 def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
     """Read parquet, or Arrow's file or stream format."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pa.BufferReader(read_bytes(path, shown=shown))
+    data = read_bytes(path, shown=shown)
+    source = pa.BufferReader(data)
     try:
         if options.format == "parquet":
             table = pq.read_table(source)
@@ -223,13 +156,17 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
                 source.seek(0)
                 table = pa.ipc.open_stream(source).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{shown}: expected {options.format}, found something else: {str(error).splitlines()[0]}",
-            fix="Check the file, or set data.format.",
-            file=shown,
-        ) from None
+        kind = kind_of(data, rows=True)
+        found = f"something else: {str(error).splitlines()[0]}" if kind is None else f"{kind.found}."
+        fix = "Check the file, or set data.format." if kind is None else kind.fix
+        raise DataError(f"{shown}: expected {options.format}, found {found}", fix=fix, file=shown) from None
     if table.num_rows == 0:
         raise empty_file(shown, "no rows")
+    if repeated := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise DataError(
+            f"{shown}: the columns {', '.join(map(repr, repeated))} exist twice.", fix="Rename one of them.", file=shown
+        )
+    table = plain(table, shown)
     table = table.drop_columns([name for name in (FILE, LINE, "__index_level_0__") if name in table.column_names])
     return _with_places(table, Rows(lines=list(range(1, table.num_rows + 1))), shown)
 
@@ -248,7 +185,15 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         rows.lines.append(1)
         rows.files.append(name)
     if not rows.lines:
-        raise empty_file(shown, "no label/*.txt in the folder")
+        inside = sorted(entry.name for entry in path.iterdir())
+        listed = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
+        files = [name for name in inside if Path(name).suffix in ENDINGS or Path(name).suffix in COMPRESSIONS]
+        example = f"*{Path(files[0]).suffix}" if files else "*.csv"
+        raise DataError(
+            f"{shown}: expected rows, found a folder without LABEL/*.txt in it; it holds {listed or 'nothing'}.",
+            fix=f"Name a file in it, or a glob: '{shown.rstrip('/')}/{example}'.",
+            file=shown,
+        )
     return rows
 
 

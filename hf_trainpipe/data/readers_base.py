@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.data.place import error_at, spell_place
+from hf_trainpipe.data.readers_kinds import ARCHIVES, gzipped, kind_of, zstandard_compressed
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -39,6 +41,18 @@ Format = Literal[
     "txt",
 ]
 COMPRESSIONS = (".gz", ".zst")
+ROWS: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")
+"""Formats in which a page of HTML is never what was meant."""
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte order marks; the longer ones first, since one begins with another."""
+PROBE = 4096
+"""Bytes that are looked at to tell what is wrong with the encoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,8 @@ class ReadOptions:
     tags_column: int = -1
     encoding: str = "utf-8"
     max_row_bytes: int = 1_000_000
+    most: int | None = None
+    """The file is larger than so many bytes, and its first rows are enough; None: all of it is read."""
 
 
 @dataclass
@@ -80,27 +96,35 @@ def empty_file(shown: str, found: str = "an empty file") -> DataError:
     )
 
 
-def read_bytes(path: Path, *, shown: str) -> bytes:
-    """The content of a file, decompressed if its name ends with ``.gz`` or ``.zst``.
+def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
+    """The content of a file, decompressed if its name ends with ``.gz`` or ``.zst``, or its bytes are of these.
+
+    Args:
+        most: No more bytes than this are read.
 
     Raises:
         DataError: the file is missing, unreadable, or not what its ending says.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            ending = path.suffix.lower()
+            if gzipped(head) or (ending == ".gz" and head):
+                data = _decompressed(gzip.GzipFile(fileobj=stream), shown, most, ending)
+            elif zstandard_compressed(head) or (ending == ".zst" and head):
+                import zstandard
+
+                unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+                data = _decompressed(unpacked, shown, most, ending)
+            else:
+                data = stream.read(-1 if most is None else most)
     except FileNotFoundError:
-        folder = path.parent
-        if not folder.is_dir():
-            raise DataError(
-                f"{shown}: expected a file, found no folder {str(folder)!r}.",
-                fix="Correct the path.",
-                file=shown,
-            ) from None
-        there = sorted(entry.name for entry in folder.iterdir())
-        listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
+        raise _missing(path, shown) from None
+    except IsADirectoryError:
         raise DataError(
-            f"{shown}: no such file. The folder holds {listed or 'nothing'}.",
-            fix=f"Correct the file name.{closest(path.name, there)}",
+            f"{shown}: expected a file, found a folder.",
+            fix=f"Name a file in it, or a glob such as '{shown.rstrip('/')}/*.csv'.",
             file=shown,
         ) from None
     except OSError as error:
@@ -109,70 +133,136 @@ def read_bytes(path: Path, *, shown: str) -> bytes:
             fix="Check that it is a file that you may read.",
             file=shown,
         ) from None
-    if path.suffix in COMPRESSIONS:
-        data = _decompress(data, path.suffix, shown)
     if not data:
         raise empty_file(shown)
     return data
 
 
-def _decompress(data: bytes, suffix: str, shown: str) -> bytes:
-    if not data:
-        raise empty_file(shown)
-    if suffix == ".gz":
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise _broken_archive(shown, error) from None
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return bytes(reader.read())
-    except zstandard.ZstdError as error:
-        raise _broken_archive(shown, error) from None
-
-
-def _broken_archive(shown: str, error: Exception) -> DataError:
+def _missing(path: Path, shown: str) -> DataError:
+    folder = path.parent
+    if not folder.is_dir():
+        return DataError(
+            f"{shown}: expected a file, found no folder {str(folder)!r}.",
+            fix="Correct the path.",
+            file=shown,
+        )
+    there = sorted(entry.name for entry in folder.iterdir())
+    listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
     return DataError(
-        f"{shown}: expected a compressed file, found bytes that do not decompress: {error}.",
-        fix="The file is cut off or not what its ending says. Fetch it again, or rename it.",
+        f"{shown}: no such file. The folder holds {listed or 'nothing'}.",
+        fix=f"Correct the file name.{closest(path.name, there)}",
         file=shown,
     )
 
 
+def _decompressed(stream: Any, shown: str, most: int | None, ending: str) -> bytes:
+    """All of a compressed stream, or its first bytes; an archive that is cut off is refused where its end is read."""
+    import zstandard
+
+    try:
+        return bytes(stream.read() if most is None else stream.read(most))
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        plain = " If it is not compressed, let its name end otherwise." if ending in COMPRESSIONS else ""
+        raise DataError(
+            f"{shown}: expected a compressed file, found bytes that do not decompress: {str(error).rstrip('.')}.",
+            fix=f"The file is cut off or not what its ending says. Fetch it again.{plain}",
+            file=shown,
+        ) from None
+
+
 def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: bool = True) -> str:
-    """The text of a file, without a byte order mark.
+    """The text of a file, without byte order marks.
+
+    A byte order mark says the encoding, whatever ``options.encoding`` is (https://encoding.spec.whatwg.org/#decode).
+    Where ``options.most`` cuts the file, the text ends with a whole line.
 
     Args:
-        rows_are_lines: Also refuse a line longer than ``options.max_row_bytes``.
+        rows_are_lines: Also refuse a line longer than ``options.max_row_bytes``, and take carriage returns for line
+            ends in a file that has no others.
 
     Raises:
-        DataError: bytes that are not text in ``options.encoding``, with byte offset and line.
+        DataError: bytes that are not text in the encoding, with byte offset and line; a file of another kind.
     """
-    data = read_bytes(path, shown=shown)
-    if rows_are_lines and len(data) > options.max_row_bytes:
-        _check_lines(data, shown=shown, options=options)
+    data = read_bytes(path, shown=shown, most=options.most)
+    if options.most is not None and data.startswith(ARCHIVES):  # what is in it is told at its end
+        data = read_bytes(path, shown=shown)
+    kind = kind_of(data, rows=options.format in ROWS and options.header is True)
+    if kind is not None:
+        raise DataError(f"{shown}: expected {options.format}, found {kind.found}.", fix=kind.fix, file=shown)
+    encoding = next((name for mark, name in MARKS if data.startswith(mark)), options.encoding)
+    text = _decode(data, encoding, shown=shown, cut=options.most is not None)
+    if "\ufeff" in text:  # also where a file was put together from several
+        text = text.lstrip("\ufeff").replace("\n\ufeff", "\n")
+    if options.most is not None:
+        text = text[: text.rfind("\n") + 1] or text
+    if text[:PROBE].count("\0") * 4 > len(text[:PROBE]) and (wide := _wide(data)):
+        raise DataError(
+            f"{shown}: every second byte is 0: it looks like {wide} without a byte order mark.",
+            fix=f"Set data.encoding={wide!r}, or save the file as UTF-8.",
+            file=shown,
+        )
+    if text.endswith("\0"):
+        count = len(text) - len(text.rstrip("\0"))
+        line = text.count("\n") + 1
+        raise wrong_line(
+            shown, line, f"the file ends with {count:,} NUL bytes.", fix="Its writing was cut off: make it again."
+        )
+    if rows_are_lines:
+        if "\n" not in text and "\r" in text.rstrip("\r"):
+            text = text.replace("\r", "\n")
+        if len(data) > options.max_row_bytes:
+            _check_lines(text, shown=shown, options=options)
+    return text
+
+
+def _decode(data: bytes, encoding: str, *, shown: str, cut: bool) -> str:
     try:
-        text = data.decode(options.encoding)
+        if cut:  # perhaps in the middle of a character
+            return codecs.getincrementaldecoder(encoding)().decode(data)
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        if encoding in ("utf-8", "utf8", "UTF-8"):
+            line = data.count(b"\n", 0, error.start) + 1
+        else:
+            line = data[: error.start].decode(encoding, "replace").count("\n") + 1
         raise wrong_line(
             shown,
             line,
-            f"invalid {options.encoding}: byte 0x{data[error.start]:02x} at offset {error.start} ({error.reason}).",
-            fix="Correct the byte, or name the encoding of the file, such as encoding='cp1252' or 'latin-1'.",
+            f"invalid {encoding}: byte 0x{data[error.start]:02x} at offset {error.start} ({error.reason}).",
+            fix=_other_encoding(data, error.start),
         ) from None
-    except LookupError:
+    except (LookupError, UnicodeError, ValueError):
         raise DataError(
-            f"data.encoding: {options.encoding!r} is not an encoding.",
+            f"data.encoding: {encoding!r} is not an encoding.",
             fix="Name one, such as 'utf-8' or 'cp1252'.",
         ) from None
-    return text.removeprefix("\ufeff")
 
 
-def _check_lines(data: bytes, *, shown: str, options: ReadOptions) -> None:
-    lines = data.split(b"\n")
+def _other_encoding(data: bytes, at: int) -> str:
+    """What to do about bytes that are not in the encoding: the setting that reads them, where that can be told."""
+    if wide := _wide(data):
+        return f"Every second byte is often 0, as in {wide}: set data.encoding={wide!r}, or save the file as UTF-8."
+    if data[at] == 0xED and 0xA0 <= (data[at + 1 : at + 2] or b"\0")[0] <= 0xBF:
+        return "It is half of an emoji or the like, written by a program that cuts texts: correct or remove it."
+    start, end = max(data.rfind(b"\n", 0, at) + 1, at - 20), data.find(b"\n", at)
+    sample = data[start : min(end if end >= 0 else len(data), at + 20)].rstrip(b"\r")
+    read = sample.decode("cp1252", "replace")
+    return (
+        f"Correct the byte, save the file as UTF-8, or set data.encoding: 'cp1252' (Excel's in Western Europe and "
+        f"America) reads {read!r} there."
+    )
+
+
+def _wide(data: bytes) -> str | None:
+    """Which UTF-16 has its zeros where these bytes have them, None if neither."""
+    even, odd = data[0:PROBE:2].count(0), data[1:PROBE:2].count(0)
+    if max(even, odd) * 20 < len(data[:PROBE]) or min(even, odd) * 10 > max(even, odd):
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _check_lines(text: str, *, shown: str, options: ReadOptions) -> None:
+    lines = text.encode("utf-8", "surrogatepass").split(b"\n")
     if max(map(len, lines)) <= options.max_row_bytes:
         return
     line, size = next((n, len(line)) for n, line in enumerate(lines, 1) if len(line) > options.max_row_bytes)

@@ -1,19 +1,40 @@
-"""Readers of JSON lines and of JSON files that hold a list of objects."""
+"""Readers of JSON lines, and of JSON files that hold a list of objects or an object of columns."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_text, too_long, wrong_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from hf_trainpipe.errors import DataError
 
 __all__ = ["read_json", "read_jsonl"]
 
 SPACE = " \t\r\n"
-DECODER = json.JSONDecoder()
+DEPTH = "the values are nested too deeply"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose keys repeats: the last one would win without a word."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise _RepeatedKey(f"the key {repeated!r} stands twice in an object")
+    return made
+
+
+class _RepeatedKey(ValueError):
+    """An object with the same key twice."""
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_jsonl(path: Path, *, shown: str, options: ReadOptions) -> Rows:
@@ -29,20 +50,31 @@ def read_jsonl(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         if not line or line.isspace():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            hint = " A file that holds one list needs format='json'." if number == 1 and line[0] == "[" else ""
-            raise wrong_line(
-                shown,
-                number,
-                f"broken JSON: {error.msg} at column {error.colno}.",
-                fix=f'Correct the line; each line holds one object, such as {{"text": "..."}}.{hint}',
-            ) from None
+            value = DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise _broken(error, shown, number, line) from None
+        if isinstance(value, list) and not objects:
+            raise wrong_line(shown, number, "expected an object, found a list.", fix=ONE_LIST)
         objects.append(_require_object(value, shown, number))
         lines.append(number)
     if not objects:
         raise empty_file(shown, "only blank lines")
     return Rows(columns=_columns(objects), lines=lines)
+
+
+ONE_LIST = "A file that holds one list needs data.format='json', or a name that ends with .json."
+
+
+def _broken(error: Exception, shown: str, line: int, text: str) -> DataError:
+    """The error of a line that is no JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        message = f"broken JSON: {error.msg} at column {error.colno}."
+    else:
+        message = f"broken JSON: {DEPTH if isinstance(error, RecursionError) else error}."
+    hint = f" {ONE_LIST}" if text.lstrip()[:1] == "[" else ""
+    return wrong_line(
+        shown, line, message, fix=f'Correct the line; each line holds one object, such as {{"text": "..."}}.{hint}'
+    )
 
 
 def _require_object(value: Any, shown: str, line: int) -> dict[str, Any]:
@@ -62,7 +94,10 @@ def _columns(objects: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read a list of objects, or an object whose key ``data`` holds one.
+    """Read a list of objects, an object whose key ``data`` holds one, or an object of columns.
+
+    Columns are lists of one length, or objects with the same keys, as ``pandas.DataFrame.to_json`` writes them; with
+    ``orient="split"`` its ``data`` are lists, whose names are in ``columns``.
 
     Raises:
         DataError: with file and line: broken JSON, something else than objects, or an
@@ -71,15 +106,27 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     text = read_text(path, shown=shown, options=options, rows_are_lines=False)
     scanner = _Scanner(text, shown)
     try:
-        scanner.enter_list()
+        if scanner.peek() == "{":
+            return _read_object(scanner, options)
+        scanner.take("[")
         objects, lines = _read_objects(scanner, options)
+        scanner.end()
     except json.JSONDecodeError as error:
+        if options.most is not None:  # columns, which end with the file
+            return read_json(path, shown=shown, options=replace(options, most=None))
         raise wrong_line(
             shown,
             error.lineno,
             f"broken JSON: {error.msg} at column {error.colno}.",
-            fix="Correct the file; a file with one object a line needs format='jsonl'.",
+            fix="Correct the file; a file with one object a line needs data.format='jsonl'.",
         ) from None
+    except (ValueError, RecursionError) as error:
+        message = DEPTH if isinstance(error, RecursionError) else str(error)
+        raise wrong_line(shown, scanner.line(), f"broken JSON: {message}.", fix="Correct the file.") from None
+    return _as_rows(objects, lines, shown)
+
+
+def _as_rows(objects: list[dict[str, Any]], lines: list[int], shown: str) -> Rows:
     if not objects:
         raise empty_file(shown, "an empty list")
     return Rows(columns=_columns(objects), lines=lines)
@@ -117,38 +164,103 @@ class _Scanner:
         self._counted = self.at
         return self._line
 
-    def enter_list(self) -> None:
-        """Move behind the ``[`` of the list of rows."""
-        if self.peek() == "{":
-            self.take("{")
-            while self.peek() != "}":
-                key = self.value()
-                self.take(":")
-                if key == "data" and self.peek() == "[":
-                    break
-                self.value()
-                if self.peek() == ",":
-                    self.take(",")
-            else:
-                raise wrong_line(
-                    self.shown,
-                    1,
-                    "expected a list of objects, or an object with such a list under 'data'.",
-                    fix="Name a file that holds rows; a file with one object a line needs format='jsonl'.",
-                )
-        self.take("[")
+    def items(self, closing: str) -> Iterator[int]:
+        """The line of each item up to ``closing``; the caller takes the item."""
+        first = True
+        while self.peek() != closing:
+            if not first:
+                self.take(",")
+                self.peek()
+            first = False
+            yield self.line()
+        self.take(closing)
+
+    def end(self) -> None:
+        """Refuse what comes after the value."""
+        if self.peek():
+            raise json.JSONDecodeError("Extra data", self.text, self.at)
 
 
-def _read_objects(scanner: _Scanner, options: ReadOptions) -> tuple[list[dict[str, Any]], list[int]]:
+def _read_objects(
+    scanner: _Scanner, options: ReadOptions, *, names: list[str] | None = None
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """The objects of a list whose ``[`` is taken; of lists of values, ``names`` are the keys."""
     objects: list[dict[str, Any]] = []
     lines: list[int] = []
-    while scanner.peek() != "]":
-        if objects:
-            scanner.take(",")
-            scanner.peek()
-        line, start = scanner.line(), scanner.at
-        objects.append(_require_object(scanner.value(), scanner.shown, line))
+    try:
+        for line in scanner.items("]"):
+            start = scanner.at
+            value = scanner.value()
+            if names is not None and isinstance(value, list) and len(value) == len(names):
+                value = dict(zip(names, value, strict=True))
+            objects.append(_require_object(value, scanner.shown, line))
+            lines.append(line)
+            if scanner.at - start > options.max_row_bytes:
+                raise too_long(scanner.shown, line, scanner.at - start, options)
+    except json.JSONDecodeError:
+        if options.most is None or not objects:  # else it is cut there
+            raise
+        scanner.at = len(scanner.text)
+    return objects, lines
+
+
+def _read_values(scanner: _Scanner, options: ReadOptions) -> tuple[list[int], list[Any]]:
+    """The values of a column whose ``[`` is taken, with their lines."""
+    lines, values = [], []
+    for line in scanner.items("]"):
+        start = scanner.at
+        values.append(scanner.value())
         lines.append(line)
         if scanner.at - start > options.max_row_bytes:
             raise too_long(scanner.shown, line, scanner.at - start, options)
-    return objects, lines
+    return lines, values
+
+
+def _read_object(scanner: _Scanner, options: ReadOptions) -> Rows:
+    """An object with a list of objects under ``data``, or of columns."""
+    columns: dict[str, list[Any]] = {}
+    lines: list[int] = []
+    index: list[str] | None = None
+    found: tuple[list[dict[str, Any]], list[int]] | None = None
+    names: list[str] | None = None
+    is_table = True
+    scanner.take("{")
+    for _ in scanner.items("}"):
+        key = scanner.value()
+        scanner.take(":")
+        opening = scanner.peek()
+        if key == "data" and opening == "[" and found is None:
+            scanner.take("[")
+            found = _read_objects(scanner, options, names=names)
+            if scanner.at == len(scanner.text) and options.most is not None:
+                break
+            continue
+        if opening == "[":
+            scanner.take("[")
+            at, columns[key] = _read_values(scanner, options)
+            lines = lines or at
+        else:
+            value = scanner.value()
+            if isinstance(value, dict) and value:
+                index = index or list(value)
+                is_table &= list(value) == index
+                columns[key] = list(value.values())
+            else:
+                is_table, columns[key] = False, []
+        if key == "columns" and columns[key] and all(isinstance(name, str) for name in columns[key]):
+            names = columns[key]
+    if found is not None:
+        return _as_rows(*found, scanner.shown)
+    sizes = {len(column) for column in columns.values()}
+    are_rows = len(columns) == 1 and any(isinstance(value, dict) for column in columns.values() for value in column)
+    if scanner.peek() or not is_table or len(sizes) != 1 or 0 in sizes or are_rows:
+        more = " and more after it" if scanner.peek() else ""
+        raise wrong_line(
+            scanner.shown,
+            1,
+            "expected a list of objects, such a list under 'data', or columns of one length; found an object with "
+            f"{', '.join(map(repr, list(columns)[:8])) or 'nothing'}{more}.",
+            fix="Name a file that holds rows; a file with one object a line needs data.format='jsonl'.",
+        )
+    (count,) = sizes
+    return Rows(columns=columns, lines=lines if len(lines) == count else [1] * count)

@@ -190,9 +190,19 @@ class Files(Source):
         return result
 
 
+def _as_pandas(table: Any) -> Any:
+    """A table of polars or Arrow as a pandas frame of Arrow's types, so that a missing integer makes no floats."""
+    import pandas
+    import pyarrow
+
+    if hasattr(table, "to_arrow"):
+        table = table.to_arrow()
+    return table.to_pandas(types_mapper=pandas.ArrowDtype) if isinstance(table, pyarrow.Table) else table
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame(Source):
-    """pandas data frames; ``validation`` and ``test`` may be fractions of ``train``."""
+    """pandas data frames, or tables of polars or Arrow; ``validation`` and ``test`` may be fractions of ``train``."""
 
     train: pd.DataFrame
     validation: pd.DataFrame | float | None = None
@@ -202,7 +212,10 @@ class Frame(Source):
         super().__post_init__()
         for name in SPLITS:
             value = getattr(self, name)
-            if not (hasattr(value, "columns") or (name != "train" and isinstance(value, float | int | None))):
+            if hasattr(value, "columns") and not hasattr(value, "iloc"):
+                value = _as_pandas(value)
+                object.__setattr__(self, name, value)
+            if not (hasattr(value, "iloc") or (name != "train" and isinstance(value, float | int | None))):
                 raise RecipeError(
                     f"data.{name}: expected a pandas DataFrame, found {type(value).__name__}.",
                     fix="Pass pandas.DataFrame(...), or use Files or HubData.",
@@ -220,7 +233,7 @@ class Frame(Source):
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from datasets import Dataset
 
-        from hf_trainpipe.data.readers import frame_to_table
+        from hf_trainpipe.data.readers_tables import frame_to_table
 
         return {split: Dataset(frame_to_table(frame, split)) for split, frame in wanted.items()}
 

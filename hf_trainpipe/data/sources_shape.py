@@ -40,12 +40,13 @@ def shape(
     _require("rename", rename, result)
     for split, dataset in result.items():
         renames = {old: new for old, new in rename.items() if old in dataset.column_names}
+        _check_new("rename", renames, dataset, split)
         result[split] = dataset.rename_columns(renames) if renames else dataset
     _require("join", (part for parts in join.values() for part in parts), result)
     for split, dataset in result.items():
-        for name, parts in join.items():
-            if set(parts) <= set(dataset.column_names):
-                result[split] = dataset = _join(dataset, name, parts)
+        joins = {name: parts for name, parts in join.items() if set(parts) <= set(dataset.column_names)}
+        _check_new("join", {part: name for name, parts in joins.items() for part in parts}, dataset, split)
+        result[split] = _join(dataset, joins)
     _require("values", values, result)
     _require("drop_missing", drop_missing, result)
     _require("columns", columns, result)
@@ -72,11 +73,39 @@ def _require(option: str, names: Iterable[str], splits: Mapping[str, Dataset]) -
             )
 
 
-def _join(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Dataset:
-    plain = dataset.select_columns(list(parts)).with_format(None)[:]
-    rows = zip(*(plain[part] for part in parts), strict=True)
-    joined = [" ".join(str(cell) for cell in cells if cell) for cells in rows]
-    return dataset.remove_columns(list(parts)).add_column(name, joined)
+def _check_new(option: str, names: Mapping[str, str], dataset: Dataset, split: str) -> None:
+    """Refuse new names (old name to new one) that stay beside a column of the same name, or that repeat."""
+    kept = set(dataset.column_names) - set(names)
+    new: dict[str, str] = {}
+    for old, name in names.items():
+        other = new.setdefault(name, old) if option == "rename" else old
+        if name in (FILE, LINE) or not name:
+            raise DataError(f"data.{option}: {name!r} is no name for a column.", fix="Choose another name.")
+        if name in kept or other != old:
+            there = f"{other!r} becomes that too" if other != old else "that column exists"
+            listed = ", ".join(column for column in dataset.column_names if column not in (FILE, LINE))
+            aside = f", or move the other aside: data.rename={{{name!r}: 'old_{name}'}}" if other == old else ""
+            raise DataError(
+                f"data.{option}: {old!r} would become {name!r}, and {there} (split {split!r} has {listed}).",
+                fix=f"Choose another name and tell the task{aside}.",
+            )
+
+
+def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
+    """All new columns from the columns as they were, which then go."""
+    made = {}
+    for name, parts in joins.items():
+        plain = dataset.select_columns(list(dict.fromkeys(parts))).with_format(None)[:]
+        rows = zip(*(plain[part] for part in parts), strict=True)
+        made[name] = [" ".join(str(cell) for cell in cells if cell) for cells in rows]
+    if not made:
+        return dataset
+    # Added before the old ones go: a table without columns has no rows either.
+    names = {f"__joined_{position}__": name for position, name in enumerate(made)}
+    for beside, name in names.items():
+        dataset = dataset.add_column(beside, made[name])
+    used = dict.fromkeys(part for parts in joins.values() for part in parts)
+    return dataset.remove_columns(list(used)).rename_columns(names)
 
 
 def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]) -> Dataset:

@@ -130,3 +130,20 @@ def test_wrong_options_are_refused_at_once(make: Any, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         make()
     assert said in str(caught.value)
+
+
+def test_names_that_exist_already() -> None:
+    three = pd.DataFrame({"a": ["x", "y"], "b": ["u", "v"], "c": ["1", "2"]})
+    swapped = Frame(train=three, rename={"a": "b", "b": "a"}).splits()["train"]
+    assert swapped.to_dict() == {"b": ["x", "y"], "a": ["u", "v"], "c": ["1", "2"]}
+    joined = Frame(train=three, join={"x": ("a", "b"), "c": ("b", "c")}).splits()["train"]
+    assert joined.to_dict() == {"x": ["x u", "y v"], "c": ["u 1", "v 2"]}
+    for options, said in (
+        ({"rename": {"a": "b"}}, "data.rename: 'a' would become 'b', and that column exists"),
+        ({"rename": {"a": "z", "b": "z"}}, "'a' becomes that too"),
+        ({"rename": {"a": "__line__"}}, "is no name for a column"),
+        ({"join": {"c": ("a", "b")}}, "data.join: 'a' would become 'c', and that column exists"),
+    ):
+        with pytest.raises(DataError) as caught:
+            Frame(train=three, **options).splits()
+        assert said in str(caught.value)

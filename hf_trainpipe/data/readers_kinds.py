@@ -1,0 +1,102 @@
+"""What a file really is, by its first bytes: a download that failed, or another format than its name says."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import NamedTuple
+
+__all__ = ["ARCHIVES", "Kind", "by_ending", "gzipped", "kind_of", "zstandard_compressed"]
+
+
+class Kind(NamedTuple):
+    """What was found, as words for people, and what to do about it."""
+
+    found: str
+    fix: str
+
+
+EXCEL = (
+    "In Excel, save it as 'CSV UTF-8'; or read it yourself: "
+    "data=Frame(train=pandas.read_excel('FILE')) (needs openpyxl)."
+)
+UNPACK = "Unpack it, and name the files in it; single files may be compressed as .gz or .zst."
+FETCH = "Fetch the file itself: the link leads to a page about it, or asks to log in."
+
+MAGIC: tuple[tuple[bytes, Kind], ...] = (
+    (
+        b"version https://git-lfs.github.com/spec/v1",
+        Kind("a pointer of Git LFS in place of the file", "Fetch the file that it stands for: git lfs pull."),
+    ),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Excel workbook (.xls)", EXCEL)),
+    (b"PAR1", Kind("a parquet file", "Set data.format='parquet', or let its name end with .parquet.")),
+    (b"ARROW1", Kind("an Arrow file", "Set data.format='arrow', or let its name end with .arrow.")),
+    (b"SQLite format 3\0", Kind("an SQLite database", "Read it yourself: data=Frame(train=pandas.read_sql(...)).")),
+    (b"\x89HDF\r\n", Kind("an HDF5 file", "Read it yourself: data=Frame(train=pandas.read_hdf(...)).")),
+    (b"%PDF-", Kind("a PDF", "Name a file of rows: csv, jsonl, parquet and the like.")),
+    (b"BZh", Kind("a file compressed with bzip2", UNPACK)),
+    (b"\xfd7zXZ\0", Kind("a file compressed with xz", UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
+    (b"\x1f\x8b", Kind("a file that is compressed twice", UNPACK)),
+    *(
+        (bytes([0x80, version]), Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet."))
+        for version in (2, 3, 4, 5)
+    ),
+)
+ENDINGS: dict[str, Kind] = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), Kind("a workbook", EXCEL)),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"), Kind("an archive", UNPACK)),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".joblib"),
+        Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet."),
+    ),
+}
+ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
+PAGES = (b"<!doctype html", b"<html", b"<?xml")
+
+
+def gzipped(data: bytes) -> bool:
+    """Whether bytes are those of gzip (RFC 1952: two magic bytes, then method 8)."""
+    return data[:3] == b"\x1f\x8b\x08"
+
+
+def zstandard_compressed(data: bytes) -> bool:
+    """Whether bytes begin a frame of Zstandard (RFC 8878)."""
+    return data[:4] == b"\x28\xb5\x2f\xfd"
+
+
+def by_ending(ending: str) -> Kind | None:
+    """What an ending means that no reader reads."""
+    return ENDINGS.get(ending.lower())
+
+
+def kind_of(data: bytes, *, rows: bool) -> Kind | None:
+    """What the bytes of a file say it is, where that is no text.
+
+    Args:
+        rows: Whether the file should hold rows (csv, JSON), so that a page of HTML is no text of it either.
+    """
+    for magic, kind in MAGIC:
+        if data.startswith(magic):
+            return kind
+    if data.startswith(ARCHIVES):
+        return _zip(data)
+    if data[257:262] == b"ustar":
+        return Kind("a tar archive", UNPACK)
+    if rows and data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
+        return Kind("a page of HTML or XML", FETCH)
+    return None
+
+
+def _zip(data: bytes) -> Kind:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return Kind("a zip archive that is cut off", "Fetch it again, and unpack it.")
+    if any(name.startswith("xl/") for name in names):
+        return Kind("an Excel workbook (.xlsx)", EXCEL)
+    if "content.xml" in names:
+        return Kind("a workbook of LibreOffice (.ods)", EXCEL)
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return Kind(f"a zip archive of {listed or 'nothing'}", UNPACK)

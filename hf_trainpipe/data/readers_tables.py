@@ -1,0 +1,189 @@
+"""Arrow tables from Python values, pandas frames and Arrow's own files, of types that the rest knows."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.data.place import FILE, LINE, Place, error_at
+from hf_trainpipe.data.span_forms import FORMS, as_one_form
+from hf_trainpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["frame_to_table", "plain", "to_table"]
+
+log = logging.getLogger(__name__)
+
+
+def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) -> pa.Table:
+    """Columns of Python values to an Arrow table.
+
+    Raises:
+        DataError: values of several types in a column, with the place of the first that differs.
+    """
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.items():
+        if name in (FILE, LINE):  # of a data set that was written with its places
+            continue
+        if _half_character(name):
+            first = next((row for row, value in enumerate(values) if value is not None), 0)
+            raise _half(f"the name of column {name!r}", place_of(first))
+        try:
+            arrays[name] = pa.array(values)
+        except UnicodeEncodeError:
+            row = next(row for row, value in enumerate(values) if _half_character(value))
+            raise _half(f"column {name!r}: {_half_character(values[row])}", place_of(row)) from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+            spans = as_one_form(values)  # [0, 4, "PER"] has no type of its own
+            if spans is None:
+                raise _mixed(name, values, place_of, error) from None
+            arrays[name] = pa.array(spans)
+    return pa.table(arrays)
+
+
+def _half_character(value: object) -> str:
+    """What holds a lone surrogate in a value, and where; ``""`` where nothing does."""
+    if isinstance(value, str):
+        found = re.search("[\ud800-\udfff]", value)
+        return (
+            f"{value[max(0, found.start() - 20) : found.start() + 1]!r}, character {found.start() + 1}" if found else ""
+        )
+    if isinstance(value, dict):
+        return next(filter(None, map(_half_character, (*value, *value.values()))), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(_half_character, value)), "")
+    return ""
+
+
+def _half(what: str, where: Place) -> DataError:
+    return error_at(
+        where,
+        f"{what} is half of an emoji or the like (a lone surrogate), which is no text.",
+        fix="A program cut the text by UTF-16 units. Write it again uncut, or remove that half.",
+    )
+
+
+def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
+    """A pandas frame to an Arrow table, without its index; NaN and None become null.
+
+    Raises:
+        DataError: no rows, or values of several types in a column, with the row.
+    """
+    import pyarrow as pa
+
+    if len(frame) == 0:
+        raise DataError(f"split {split!r}: expected rows, found an empty frame.", fix="Check how the frame was made.")
+    if getattr(frame.columns, "nlevels", 1) > 1:
+        raise DataError(
+            f"split {split!r}: expected columns with one name each, found names of {frame.columns.nlevels} levels, "
+            f"such as {frame.columns[0]!r}.",
+            fix="Flatten them: frame.columns = ['_'.join(map(str, name)) for name in frame.columns].",
+        )
+    names = [str(name) for name in frame.columns]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"split {split!r}: the frame has {', '.join(map(repr, repeated))} twice.",
+            fix="Rename the columns, or keep one: frame.loc[:, ~frame.columns.duplicated()].",
+        )
+    columns = {}
+    for position, name in enumerate(names):
+        series = frame.iloc[:, position]
+        try:
+            if _half_character(name):
+                raise TypeError
+            columns[name] = pa.Array.from_pandas(series)
+            if isinstance(columns[name].type, pa.ExtensionType):  # pandas' periods and intervals
+                columns[name] = pa.Array.from_pandas(series.astype(str).mask(series.isna()))
+        except (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError):
+            missing = series.isna().tolist()
+            values = [None if gone else value for gone, value in zip(missing, series.tolist(), strict=True)]
+            columns[name] = to_table({name: values}, lambda row: Place(f"row {row} of split {split!r}"))[0]
+    return plain(pa.table(columns), f"split {split!r}")
+
+
+def plain(table: pa.Table, shown: str) -> pa.Table:
+    """A table of types that datasets know; a column of a type that no task reads is left out, and that is said."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for field in list(table.schema):
+        position = table.schema.get_field_index(field.name)
+        wanted = _readable(field.type)
+        if wanted is None:
+            log.warning("%s: the column %r is left out: nothing reads its type, %s", shown, field.name, field.type)
+            table = table.remove_column(position)
+        elif wanted != field.type:
+            column = table.column(position)
+            if pa.types.is_run_end_encoded(field.type):
+                column = pc.run_end_decode(column)
+            # Arrow's cast of list views that were read from a file loses values (pyarrow 26), so values go one by one.
+            is_view = pa.types.is_list_view(field.type)
+            column = pa.array(column.to_pylist(), wanted) if is_view else column.cast(wanted)
+            table = table.set_column(position, field.name, column)
+    return table
+
+
+def _readable(kind: pa.DataType) -> pa.DataType | None:
+    """The type that datasets know for the same values; None where there is none."""
+    import pyarrow as pa
+
+    is_type = pa.types
+    if is_type.is_string_view(kind):
+        return pa.large_string()
+    if is_type.is_run_end_encoded(kind):
+        return _readable(kind.value_type)
+    if is_type.is_list(kind) or is_type.is_large_list(kind) or is_type.is_list_view(kind):
+        inner = _readable(kind.value_type)
+        if inner is None or inner == kind.value_type:
+            return None if inner is None else pa.list_(inner) if is_type.is_list_view(kind) else kind
+        return pa.large_list(inner) if is_type.is_large_list(kind) else pa.list_(inner)
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind if kind.extension_name.startswith("datasets") else None
+    unknown = is_type.is_map(kind) or is_type.is_interval(kind) or is_type.is_large_list_view(kind)
+    return None if unknown else kind
+
+
+def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error: Exception) -> DataError:
+    import pyarrow as pa
+
+    first = next(row for row, value in enumerate(values) if value is not None)
+    low, high = first, len(values)
+    while high - low > 1:  # values[:low] convert, values[:high] do not
+        middle = (low + high) // 2
+        try:
+            pa.array(values[:middle])
+            low = middle
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            high = middle
+    found, before = values[high - 1], values[first]
+    if high - 1 == first and isinstance(found, list | tuple | dict):
+        return error_at(
+            place_of(first),
+            f"column {name!r} mixes types inside one cell: {_short(found)}.",
+            fix=f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
+            f"form that is read: {FORMS}.",
+        )
+    if high - 1 == first:
+        return error_at(
+            place_of(first),
+            f"column {name!r} holds {type(found).__name__} {_short(found)}, which is no text, number, list or mapping.",
+            fix=f"Write the values of {name!r} as text or numbers, or leave the column out.",
+        )
+    return error_at(
+        place_of(high - 1),
+        f"column {name!r} mixes types: expected {type(before).__name__} as {_short(before)} in "
+        f"{place_of(first)}, found {type(found).__name__} {_short(found)}.",
+        fix=f"Write all values of {name!r} as one type.",
+    )
+
+
+def _short(value: object) -> str:
+    return f"{value!r:.60}"
