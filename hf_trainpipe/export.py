@@ -16,7 +16,7 @@ from hf_trainpipe import metrics
 from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.sources import HubData
-from hf_trainpipe.evaluation import SplitOutputs, scorable
+from hf_trainpipe.evaluation import SplitOutputs, scorable, tune_threshold
 from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
@@ -57,6 +57,7 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
     model = run.whole_model()
     result: Result | None = None
     if run.ranks.is_main:
+        _tune_again(run, outputs)
         scores = _final_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         _record_predictions(run, recordable, recorded)
@@ -79,6 +80,14 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         write_json(run.folder.path / "result.json", result.to_json())
     shared: Result = run.ranks.from_main(result)
     return shared
+
+
+def _tune_again(run: Run, outputs: Mapping[str, SplitOutputs]) -> None:
+    """Choose the threshold by what the package will answer, in fp32, where the training's own answers were less exact."""
+    best = run.state.best
+    if best is not None and best.threshold is not None and getattr(run.task, "tune_threshold", False):
+        tuned = tune_threshold(outputs["validation"], run.data.splits["validation"])
+        run.state.best = dataclasses.replace(best, threshold=tuned)
 
 
 def _threshold(run: Run) -> float | None:

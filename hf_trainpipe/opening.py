@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,18 @@ from hf_trainpipe.cache import cache_root
 from hf_trainpipe.checkpoint import require_space
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.prepare import PreparedData, prepare
+from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.device import (
     Precision,
-    choose_autocast,
     choose_precision,
     num_threads,
     set_precision,
     set_threads,
+    settings_kept,
 )
+from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.probe import probe
-from hf_trainpipe.engine.ranks import Ranks, make_accelerator
+from hf_trainpipe.engine.ranks import Ranks, make_accelerator, warning_of_one_process
 from hf_trainpipe.errors import Interrupted, RecipeError
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
@@ -69,12 +71,11 @@ def open_run(
     Raises:
         TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
     """
-    import torch
-
-    ranks = Ranks(make_accelerator(choose_autocast(recipe.optim.precision)))
+    ranks = Ranks(make_accelerator())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main)
     console = Console(0, ranks.is_main)
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    process = ExitStack()
+    process.enter_context(settings_kept())
     ending = "failed"
     try:
         if resume_from is not None:
@@ -86,6 +87,9 @@ def open_run(
         compute = ranks.from_main(_settle(recipe, folder, ranks=ranks, resume=resume) if ranks.is_main else None)
         set_threads(compute["threads"])
         set_precision(compute["precision"])
+        Mixed(compute["precision"], ranks.accelerator.device).check()
+        if ranks.sharded:
+            sharding.check_precision(compute["precision"])
         data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
         earlier = None
         if ranks.is_main:
@@ -104,7 +108,7 @@ def open_run(
                 world_size=ranks.size,
             )
             earlier = None if package_only else folder.result
-            for line in [*data.warnings, *warnings]:
+            for line in [*filter(None, [warning_of_one_process()]), *data.warnings, *warnings]:
                 console.say(f"warning: {line}")
         earlier = ranks.from_main(earlier)
         if earlier is None and ranks.is_main:
@@ -129,8 +133,7 @@ def open_run(
         raise
     finally:
         folder.end(ending)
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
+        process.close()
 
 
 def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) 
     threads = probe().threads if on_cpu and recipe.optim.precision == "auto" else num_threads()
     precision = (known or {}).get("precision") if recipe.optim.precision == "auto" else None
     return {
-        "precision": precision or choose_precision(recipe.optim.precision),
+        "precision": precision or choose_precision(recipe.optim.precision, on_gpu=not on_cpu),
         "threads": threads,
         "ranks": ranks.size,
     }

@@ -13,13 +13,14 @@ from hf_trainpipe.data.sampler import Order, micro_batches, shares
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, dropout, sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
+from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.optimizer import freeze
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.evaluation import SplitOutputs, predict_split
 from hf_trainpipe.model import build_model
-from hf_trainpipe.runtime.attention import exact_products
+from hf_trainpipe.runtime.exact import exact_products
 from hf_trainpipe.runtime.unpad import is_unpadded, known_lengths, unpad
 from hf_trainpipe.state import RunState
 
@@ -72,6 +73,7 @@ class Run:
         self.console = console
         self.earlier = earlier
         """What this run left when it was completed before."""
+        self.mixed = Mixed(plan.precision, self.accelerator.device)
         self.state = RunState()
         self.signals: StopSignals | None = None
         self.order = Order(
@@ -90,8 +92,8 @@ class Run:
         self._speed_up()
         if self.ranks.sharded:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
-        self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks)
-        self.model, self.optimizer = self.parallel.model, self.parallel.optimizer
+        self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
+        self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.compiled = self.plan.compiled and self._compile()
 
     def _speed_up(self) -> None:
@@ -117,8 +119,7 @@ class Run:
 
         reason: str | None = "FSDP2 cuts them"
         if not self.ranks.sharded:
-            exact = self.plan.precision in ("fp32", "medium")
-            tolerance = compiling.EXACT if exact else compiling.ROUNDED
+            tolerance = compiling.ROUNDED if self.mixed.is_on else compiling.EXACT
             reason = compiling.compile_layers(self.bare, gradient, tolerance=tolerance)
             if self.ranks.any(reason is not None):
                 compiling.undo(self.bare)
@@ -206,7 +207,7 @@ class Run:
                 fix="Lower tokens.max_length, choose a smaller model, or use a device with more memory.",
             )
         self.state.micro_batch_tokens = max(shortest, self.micro_batch_tokens // 2)
-        if (scaler := self.accelerator.scaler) is not None:
+        if (scaler := self.mixed.scaler) is not None:
             scaler.update(scaler.get_scale())  # forgets the overflow that is none
         self.optimizer.zero_grad()
         if torch.cuda.is_available():
@@ -268,7 +269,7 @@ class Run:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of a part of the step's loss."""
-        self.accelerator.backward(loss)
+        self.mixed.backward(loss)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of every group: ``rate`` times the group's own scale."""
@@ -281,7 +282,7 @@ class Run:
         """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
         plain = compiling.not_compiled() if self.compiled else nullcontext()
-        with plain, self.accelerator.autocast() if autocast else exact_products():
+        with plain, self.mixed.autocast() if autocast else exact_products():
             return predict_split(
                 model,
                 self.data.splits[split],

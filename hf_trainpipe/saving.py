@@ -86,8 +86,8 @@ class Saving:
         )
         run.parallel.loaded()
         run.state = RunState.from_json(state["run"])
-        if run.accelerator.scaler is not None and state.get("scaler"):
-            run.accelerator.scaler.load_state_dict(state["scaler"])
+        if run.mixed.scaler is not None and state.get("scaler"):
+            run.mixed.scaler.load_state_dict(state["scaler"])
         if run.ranks.rank != 0:
             window = run.state.window  # rank 0 holds the sums of all
             run.state.window = LogWindow(steps=window.steps, skipped=window.skipped)
@@ -111,7 +111,7 @@ class Saving:
         if self.saved_step != state.step and ledger is not None:
             ledger.flush(fsync=True)
             tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
-            scaler = run.accelerator.scaler
+            scaler = run.mixed.scaler
             snapshot = Snapshot(
                 step=state.step,
                 ranks=run.ranks.size if run.ranks.sharded else 1,

@@ -2,7 +2,7 @@
 
 ``accelerate launch`` with one process dies of a SIGTERM and leaves its worker behind; with several, torch's agent
 turns every exit code into 1. Here signals go to the workers, which save and stop at the same step, and the exit code
-is rank 0's own.
+is rank 0's own. Several processes on a CPU are as many as were asked for (:mod:`hf_trainpipe.cli.cpu_ranks`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def launch(command: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="hf-trainpipe-") as folder:
         exit_file = Path(folder) / "exit"
         process = subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", *command],
+            [sys.executable, "-m", "hf_trainpipe.cli.cpu_ranks", *command],
             env={**os.environ, EXIT_FILE: str(exit_file)},
             start_new_session=True,  # the terminal's Ctrl-C reaches the workers through us, once
         )

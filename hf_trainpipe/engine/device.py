@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
-__all__ = ["Precision", "choose_autocast", "choose_precision", "cores", "num_threads", "set_precision", "set_threads"]
+__all__ = [
+    "Precision",
+    "choose_precision",
+    "cores",
+    "num_threads",
+    "set_precision",
+    "set_threads",
+    "settings_kept",
+]
 
 Precision = Literal["fp32", "medium", "bf16", "fp16"]
 
@@ -39,31 +49,49 @@ def set_threads(wanted: int | None = None) -> int:
     return threads
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"]) -> Precision:
-    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and what the probe finds on a CPU."""
+def choose_precision(
+    wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"], *, on_gpu: bool | None = None
+) -> Precision:
+    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and what the probe finds on a CPU.
+
+    Args:
+        on_gpu: Whether the step runs on a GPU; None: wherever there is one.
+    """
     import torch
 
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if on_gpu is None else on_gpu:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     from hf_trainpipe.engine.probe import probe
 
     return probe().precision
 
 
-def choose_autocast(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"]) -> Literal["fp32", "bf16", "fp16"]:
-    """What accelerate has to know before anything else: the type that autocast computes in."""
-    import torch
-
-    if wanted == "auto" and not torch.cuda.is_available():
-        return "fp32"
-    precision = choose_precision(wanted)
-    return "fp32" if precision == "medium" else precision
-
-
 def set_precision(precision: Precision) -> None:
-    """Let torch multiply fp32 matrices in bf16 (``medium``), or in fp32; autocast is accelerate's."""
+    """Let torch multiply fp32 matrices in bf16 (``medium``), or in fp32 on every device; autocast is :mod:`.mixed`'s."""
     import torch
 
-    torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")
+    from hf_trainpipe.runtime.exact import Switches
+
+    Switches.set_exact()
+    if precision == "medium":
+        torch.set_float32_matmul_precision("medium")
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """What a run sets for its process is as it was when this closes; autocast of a notebook's cell is off meanwhile."""
+    import torch
+
+    from hf_trainpipe.runtime import attention
+    from hf_trainpipe.runtime.exact import Switches, no_autocast
+
+    threads, switches, draw_mask = torch.get_num_threads(), Switches(), attention.draw_mask
+    try:
+        with no_autocast():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        switches.restore()
+        attention.draw_mask = draw_mask

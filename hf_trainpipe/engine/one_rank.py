@@ -13,6 +13,7 @@ from hf_trainpipe.engine.rows import RowGradients
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.engine.mixed import Mixed
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
@@ -29,18 +30,18 @@ class OneRank:
     keeps_rows = True
     """Whether gradients of large tables may lie in one buffer on a CPU (:mod:`hf_trainpipe.engine.rows`)."""
 
-    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks) -> None:
+    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         self.bare = model
         self.ranks = ranks
-        self._scaler = ranks.accelerator.scaler
-        self._prepare(build_optimizer(model, optim))
+        self._scaler = mixed.scaler
+        self.optimizer: Any = build_optimizer(model, optim)
+        self._prepare(self.optimizer)
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set ``model``, to be called, and ``optimizer``, to be saved."""
+        """Set ``model``, to be called: it, or what exchanges its gradients."""
         on_cpu = self.ranks.accelerator.device.type == "cpu"
         self._clipping = Clipping(optimizer, rows=RowGradients(self.bare) if on_cpu and self.keeps_rows else None)
-        self.optimizer: Any = self.ranks.accelerator.prepare_optimizer(optimizer)
-        self.model: torch.nn.Module = self.ranks.accelerator.prepare_model(self.bare)
+        self.model: torch.nn.Module = self.bare
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
         """The context of a forward and a backward pass.
@@ -61,8 +62,11 @@ class OneRank:
         return self._clip_now(max_norm)
 
     def _clip_now(self, max_norm: float | None) -> torch.Tensor:
-        limit = math.inf if max_norm is None else max_norm
-        norm: torch.Tensor = self.ranks.accelerator.clip_grad_norm_(self.bare.parameters(), limit)
+        import torch
+
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)
         return sharding.whole_tensor(norm)
 
     def step(self, norm: torch.Tensor) -> None:
@@ -70,7 +74,11 @@ class OneRank:
 
         Nothing here waits for the device: the optimizer itself looks whether the norm is finite.
         """
-        self.optimizer.step()
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
         self.optimizer.zero_grad()
 
     def loaded(self) -> None:

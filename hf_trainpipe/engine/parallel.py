@@ -13,20 +13,24 @@ from hf_trainpipe.engine.shared_memory import SharedMemory, map_memory
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.engine.mixed import Mixed
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
 __all__ = ["DataParallel", "FullySharded", "parallelize"]
 
 
-def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks) -> OneRank:
+def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> OneRank:
     """Make ``model``, on its device and with its weights, ready for the steps of these ranks; all of them call it."""
     if ranks.size == 1:
-        return OneRank(model, optim, ranks)
+        return OneRank(model, optim, ranks, mixed)
     if ranks.sharded:
-        return FullySharded(model, optim, ranks)
-    memory = map_memory(model, ranks)
-    return SharedMemory(model, optim, ranks, memory) if memory is not None else DataParallel(model, optim, ranks)
+        return FullySharded(model, optim, ranks, mixed)
+    # A loss scale looks at whole gradients, and ranks that share memory hold a share of their sum each.
+    memory = map_memory(model, ranks) if mixed.scaler is None else None
+    if memory is None:
+        return DataParallel(model, optim, ranks, mixed)
+    return SharedMemory(model, optim, ranks, mixed, memory)
 
 
 class DataParallel(OneRank):
@@ -37,6 +41,7 @@ class DataParallel(OneRank):
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         super()._prepare(optimizer)
+        self.model = self.ranks.accelerator.prepare_model(self.bare)
         self.loss_scale = float(self.ranks.size)
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -48,12 +53,11 @@ class FullySharded(OneRank):
 
     exchanges_in_backward = True
 
-    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks) -> None:
+    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         sharding.shard(model, ranks.accelerator.device, ranks.size)
-        super().__init__(model, optim, ranks)
+        super().__init__(model, optim, ranks, mixed)
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = self.ranks.accelerator.prepare_optimizer(optimizer)
         self.model = self.bare
         self.loss_scale = float(self.ranks.size)
 

@@ -7,38 +7,79 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import collective_timeout
+from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Ranks", "make_accelerator"]
+__all__ = ["Ranks", "make_accelerator", "warning_of_one_process"]
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """The process group and device that ``accelerate launch`` describes."""
+def make_accelerator() -> Accelerator:
+    """The process group and device that ``accelerate launch`` describes.
+
+    The precision is none of accelerate's business (:mod:`hf_trainpipe.engine.mixed`): it keeps one for the whole
+    process, and a second run may want another.
+
+    Raises:
+        RecipeError: this process has an Accelerator already, of a kind that runs here cannot share.
+    """
     import atexit
     import os
     from datetime import timedelta
 
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     # Sharding is ours (engine/sharding.py): accelerate is to see ranks as in DDP.
     asked = os.environ.pop(sharding.ASKED, None)
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout())),
-            # Buffers of text models are constants: no exchange in every forward pass, and no waiting there.
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-        ],
-    )
+    taken = AcceleratorState._shared_state != {}
+    try:
+        accelerator = Accelerator(
+            cpu=_is_cpu_group(),
+            mixed_precision=None if taken else "no",  # somebody's own Accelerator may have set one before
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout())),
+                # Buffers of text models are constants: no exchange in every forward pass, and no waiting there.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+            ],
+        )
+    except Exception as error:  # whatever the kind that is there may lack
+        if not taken:
+            raise
+        raise _cannot_share(str(error).strip().splitlines()[0]) from None
+    finally:
+        if asked is not None:
+            os.environ[sharding.ASKED] = asked
     if asked is not None:
-        os.environ[sharding.ASKED] = asked
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # transformers would leave rank 1 without weights
+    if (kind := accelerator.distributed_type.value) in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "XLA"):
+        raise _cannot_share(f"it is one for {kind}")
+    accelerator.native_amp = False  # or its prepare_model would put autocast into the model
     if accelerator.num_processes > 1:
         atexit.register(_leave, accelerator)
     return accelerator
+
+
+def _is_cpu_group() -> bool:
+    """Whether a launcher began several processes on a machine without a GPU.
+
+    accelerate makes one group of them only where ACCELERATE_USE_CPU says so, too; else each is alone and rank 0.
+    """
+    import os
+
+    import torch
+
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
+
+
+def _cannot_share(reason: str) -> RecipeError:
+    return RecipeError(
+        f"This process has an Accelerator that the run cannot share: {reason}.",
+        fix="Run the recipe in a process of its own (hf-trainpipe train RECIPE), or before that Accelerator is made; "
+        "launch without DeepSpeed, Megatron or XLA. FSDP2 is asked for by scripts/accelerate/fsdp2.yaml.",
+    )
 
 
 def _leave(accelerator: Accelerator) -> None:
@@ -62,6 +103,22 @@ def _host_group(accelerator: Accelerator) -> Any:
     return torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=collective_timeout()))
 
 
+def warning_of_one_process() -> str | None:
+    """What to tell a person whose launcher was asked for several processes and started this one; None: it was not.
+
+    accelerate's launcher gives its only process the address of a group that nobody makes.
+    """
+    import os
+
+    alone = "WORLD_SIZE" not in os.environ and "LOCAL_RANK" not in os.environ
+    if not (alone and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ):
+        return None
+    return (
+        "accelerate launch was asked for several processes on a CPU and starts one. For as many as asked: "
+        "hf-trainpipe launch with the same options (or ACCELERATE_USE_CPU=true accelerate launch --multi_gpu ...)"
+    )
+
+
 class Ranks:
     """The processes that train together. Every method but the properties is a collective: all ranks call it."""
 
@@ -70,7 +127,7 @@ class Ranks:
         self.rank: int = accelerator.process_index
         self.size: int = accelerator.num_processes
         self.is_main: bool = accelerator.is_main_process
-        self.sharded = self.size > 1 and sharding.is_wanted(precision=accelerator.mixed_precision)
+        self.sharded = self.size > 1 and sharding.is_wanted()
         """Whether weights, gradients and optimizer are cut over the ranks."""
         self._hosts = _host_group(accelerator)
 

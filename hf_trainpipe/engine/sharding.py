@@ -14,16 +14,25 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["is_cut", "is_wanted", "own_rows", "place_like", "shard", "sync_gradients", "whole_tensor"]
+__all__ = [
+    "check_precision",
+    "is_cut",
+    "is_wanted",
+    "own_rows",
+    "place_like",
+    "shard",
+    "sync_gradients",
+    "whole_tensor",
+]
 
 ASKED = "ACCELERATE_USE_FSDP"
 
 
-def is_wanted(*, precision: str) -> bool:
+def is_wanted() -> bool:
     """Whether the launcher asks for it.
 
     Raises:
-        RecipeError: it asks for FSDP1, or the precision is one whose loss scale would have to be cut, too.
+        RecipeError: it asks for FSDP1.
     """
     if os.environ.get(ASKED, "false").lower() not in ("true", "1"):
         return False
@@ -32,9 +41,19 @@ def is_wanted(*, precision: str) -> bool:
             f"expected FSDP version 2, found {os.environ['FSDP_VERSION']}.",
             fix="Launch with --fsdp_version 2, as scripts/accelerate/fsdp2.yaml does.",
         )
-    if precision == "fp16":
-        raise RecipeError("optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.")
     return True
+
+
+def check_precision(precision: str) -> None:
+    """Refuse the precision whose loss scale would have to be cut, too.
+
+    Raises:
+        RecipeError: it is fp16.
+    """
+    if precision == "fp16":
+        raise RecipeError(
+            "optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.", field="optim.precision"
+        )
 
 
 def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:

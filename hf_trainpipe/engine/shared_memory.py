@@ -22,6 +22,7 @@ from hf_trainpipe.engine.optimizer import Clipping
 from hf_trainpipe.engine.rows import RowGradients, plain_tables
 
 if TYPE_CHECKING:
+    from hf_trainpipe.engine.mixed import Mixed
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
@@ -157,9 +158,9 @@ class Share:
 class SharedMemory(OneRank):
     """Ranks that share their memory. Gradients are sums in the order of the ranks: the same in every run."""
 
-    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, memory: Memory) -> None:
+    def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed, memory: Memory) -> None:
         self._memory = memory
-        super().__init__(model, optim, ranks)
+        super().__init__(model, optim, ranks, mixed)
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         memory = self._memory
@@ -180,7 +181,6 @@ class SharedMemory(OneRank):
         """Which parameters have a gradient on some rank."""
         self._clipping = Clipping(optimizer)
         self._raw = optimizer
-        self.optimizer = self.ranks.accelerator.prepare_optimizer(optimizer)
         self.model = self.bare
         self.loaded()
 

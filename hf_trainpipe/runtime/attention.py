@@ -8,13 +8,13 @@ Legend: T tokens of a batch, h heads, d size of a head, n tokens of a feature, b
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .exact import exact_products
 from .layout import ranges
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .unpad import Layout
 
-__all__ = ["attend", "exact_products", "register"]
+__all__ = ["attend", "register"]
 
 draw_mask: Callable[[int, float, torch.dtype], torch.Tensor] | None = None
 """Where training puts a faster source of dropout masks on a CPU: (elements, rate, dtype) -> 0 or 1 / (1 - rate)."""
@@ -159,18 +159,6 @@ def _blocks(layout: Layout, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         known[heads] = tuple(torch.from_numpy(array).to(layout.device) for array in (order, back))
     pair: tuple[torch.Tensor, torch.Tensor] = known[heads]
     return pair
-
-
-@contextmanager
-def exact_products() -> Iterator[None]:
-    """Matrices are multiplied in fp32 while it is open, whatever the training does."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 class _Grouped(torch.autograd.Function):

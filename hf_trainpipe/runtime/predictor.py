@@ -236,7 +236,7 @@ class Predictor:
         options: dict[str, Any] = {"level": self.decoder.level, "max_tokens": batch_tokens, "pad_id": self._pad_id}
         if isinstance(self.model, OnnxModel):
             return self.model.forward(encoded, features=features, **options)
-        from .attention import exact_products
+        from .exact import exact_products
         from .inference import forward
 
         with exact_products():  # whatever the process that loaded the package set

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .exact import exact_products
 from .forking import apart
 from .layout import ends_of, ranges
 
@@ -212,15 +213,13 @@ def _probe(model: Any) -> list[torch.Tensor]:
     ids = (ids * 7 + 5) % max(1, vocabulary - pad - 1) + pad + 1 if vocabulary > pad + 1 else ids % max(1, pad)
     mask = torch.arange(width, device=parameter.device)[None] < torch.tensor(lengths, device=parameter.device)[:, None]
     ids = torch.where(mask, ids, pad)
-    was_training, precision = model.training, torch.get_float32_matmul_precision()
+    was_training = model.training
     model.eval()
-    torch.set_float32_matmul_precision("highest")
     try:
-        with torch.no_grad(), torch.autocast(parameter.device.type, enabled=False):
+        with torch.no_grad(), exact_products():
             out = model(input_ids=ids, attention_mask=mask.long())
         result = out[0].float()
     finally:
-        torch.set_float32_matmul_precision(precision)
         model.train(was_training)
     if result.dim() == 3:
         return [result[row, :length] for row, length in enumerate(lengths)]

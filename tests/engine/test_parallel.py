@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.recipe import Optim
@@ -12,11 +13,11 @@ from hf_trainpipe.recipe import Optim
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_does_not_wait_for_the_device() -> None:
-    ranks = Ranks(make_accelerator("fp32"))
+    ranks = Ranks(make_accelerator())
     device = ranks.accelerator.device
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 1)).to(device)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    parallel = parallelize(model, Optim(peak_lr=0.1), ranks)
+    parallel = parallelize(model, Optim(peak_lr=0.1), ranks, Mixed())
     rows = torch.randn(4, 8, device=device)
     norms = []
     try:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from hf_trainpipe.checkpoint import flatten_optimizer, load_optimizer
 from hf_trainpipe.engine import rows
+from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.recipe import Optim
@@ -56,10 +57,10 @@ STEPS = [
     [([5, 48], False), ([20, 30, 40], False), ([2, 2], False)],
 ]
 
-ranks = Ranks(make_accelerator("fp32"))
+ranks = Ranks(make_accelerator())
 torch.manual_seed(ranks.rank)  # rank 0's weights are everyone's
 model = Model()
-parallel = parallelize(model, Optim(peak_lr=0.05, weight_decay=0.1), ranks)
+parallel = parallelize(model, Optim(peak_lr=0.05, weight_decay=0.1), ranks, Mixed())
 norms = []
 for number, step in enumerate(STEPS):
     parts = step if ranks.size == 1 else [step[ranks.rank]]
@@ -95,7 +96,7 @@ def steps(folder: Path, *, ranks: int) -> tuple[dict[str, object], list[dict[str
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     environ = {
         **os.environ,
-        "ACCELERATE_USE_CPU": "true",
+        **({"ACCELERATE_USE_CPU": "true"} if torch.accelerator.is_available() else {}),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(REPOSITORY),
         "HF_TRAINPIPE_TIMEOUT": "60",

@@ -6,7 +6,9 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_trainpipe import (
@@ -24,6 +26,7 @@ from hf_trainpipe import (
     replace,
 )
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.exact import Switches
 from hf_trainpipe.runtime.predictor import Predictor
 from hf_trainpipe.tracking import series
 
@@ -60,12 +63,47 @@ def test_every_option_of_the_optimizer_and_the_loss_together(recipe, tmp_path) -
     chosen = replace(
         recipe,
         task=TextClassification("text", label="label", class_weights="balanced", label_smoothing=0.1, focal_gamma=1.0),
-        optim=Optim(schedule="cosine", layer_decay=0.8, freeze_embeddings=True, freeze_layers=1, max_grad_norm=None),
+        optim=Optim(
+            schedule="cosine",
+            layer_decay=0.8,
+            freeze_embeddings=True,
+            freeze_layers=1,
+            max_grad_norm=None,
+            precision="bf16",
+        ),
         evaluation=Evaluation(select="loss", metrics=("roc_auc", "f1_weighted"), resamples=20),
     )
     result = execute(chosen, run_dir=tmp_path / "run")
     assert {"roc_auc", "f1_weighted", "accuracy"} <= set(result.scores["validation"])
     assert result.verified["passed"]
+    assert reproduces(result)
+
+
+def reproduces(result) -> bool:
+    """Whether the package gives the recorded logits in fp32, in a process that has set everything else."""
+    lines = [json.loads(line) for line in (result.run_dir / "recorded.jsonl").read_text().splitlines()]
+    predictor = Predictor.load(result.package)
+    kind, before = torch.device(predictor.device).type, Switches()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast(kind, dtype=torch.bfloat16):
+            again = Predictor.load(result.package)
+            found = [one.outputs([line["input"] for line in lines]).outputs for one in (predictor, again)]
+            assert torch.is_autocast_enabled(kind)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        before.restore()
+    expected = np.asarray([line["output"] for line in lines])
+    return all(np.allclose(logits, expected, atol=1e-5, rtol=0) for logits in found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_a_run_on_a_gpu_is_scored_and_packaged_in_fp32(recipe, tmp_path, precision) -> None:
+    result = execute(replace(recipe, optim=Optim(precision=precision, peak_lr=1e-3)), run_dir=tmp_path / "run")
+    assert json.loads((tmp_path / "run/run.json").read_text())["compute"]["precision"] == precision
+    assert result.verified["passed"]
+    assert reproduces(result)
 
 
 @pytest.mark.parametrize("overflow", ["window", "drop"])

@@ -64,14 +64,14 @@ def test_sigterm_to_the_launch_verb(workshop, started) -> None:
 
 
 def test_a_signal_to_one_of_two_ranks_stops_both_at_one_step(workshop, started) -> None:
-    launch = [sys.executable, "-m", "hf_trainpipe", "launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch = [sys.executable, "-m", "hf_trainpipe", "launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     train = ["-m", "hf_trainpipe", "train", "recipes.py", "--run-dir", "both"]
-    environment = {"ACCELERATE_USE_CPU": "true", "KILL_AT": "4", "KILL_RANK": "1", "KILL_WITH": "SIGTERM"}
+    environment = {"KILL_AT": "4", "KILL_RANK": "1", "KILL_WITH": "SIGTERM"}
     process = started(*launch, *train, **environment)
     assert process.wait(timeout=240) == 75
     run = workshop.folder / "both"
-    assert attempt(run)["exit"] == "interrupted"
+    assert (attempt(run)["exit"], attempt(run)["world_size"]) == ("interrupted", 2)
     steps = [int(folder.name.removeprefix("step-")) for folder in (run / "checkpoints").glob("step-*")]
     assert max(steps) in (4, 5)  # the step of the signal, or the one that had begun
 

@@ -1,0 +1,127 @@
+"""Products in fp32, whatever the process around them has set.
+
+Autocast, ``torch.set_float32_matmul_precision`` and the TF32 switches belong to a process or a thread: a notebook, a
+training run or a server's other models may have set any of them before a package answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+
+__all__ = ["Switches", "exact_products", "no_autocast"]
+
+_DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu")
+"""Where autocast may be on."""
+
+
+class Switches:
+    """What this process multiplies fp32 matrices in, as it is now, to be put back by :meth:`restore`.
+
+    Read and written one by one: torch refuses to tell ``get_float32_matmul_precision`` where somebody used the newer
+    switches, such as ``torch.backends.cuda.matmul.fp32_precision``.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._general = torch.get_float32_matmul_precision()
+        except RuntimeError:
+            self._general = "highest"
+        self._single = [place.fp32_precision for place in _places()]
+
+    @property
+    def exact(self) -> bool:
+        """Whether products are in fp32 already."""
+        return self._general == "highest" and all(value in ("none", "ieee") for value in self._single)
+
+    def restore(self) -> None:
+        """Set everything as it was found."""
+        torch.set_float32_matmul_precision(self._general)
+        self._write(self._single)
+
+    @staticmethod
+    def set_exact() -> None:
+        """Multiply in fp32: matrices, convolutions and recurrent layers, on every device."""
+        torch.set_float32_matmul_precision("highest")
+        Switches._write(["ieee"] * len(_places()))
+
+    @staticmethod
+    def _write(values: list[str]) -> None:
+        for place, value in zip(_places(), values, strict=True):
+            if place.fp32_precision != value:
+                place.fp32_precision = value
+
+
+def _places() -> tuple[Any, ...]:
+    """The switches: TF32 of a GPU (on for convolutions unless somebody switches it off), bf16 of a CPU."""
+    backends: Any = torch.backends
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+    of_cpu = (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
+    return (*of_cpu, cuda.matmul, cudnn.conv, cudnn.rnn) if cuda.is_built() else of_cpu
+
+
+class _Held:
+    """The switches are a process's: the first thread that needs fp32 sets them, the last puts them back."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.open = 0
+        self.before: Switches | None = None
+
+    def enter(self) -> None:
+        with self.lock:
+            if self.open == 0:
+                found = Switches()
+                if not found.exact:
+                    Switches.set_exact()
+                    self.before = found
+            self.open += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.open -= 1
+            if self.open == 0 and self.before is not None:
+                self.before.restore()
+                self.before = None
+
+
+_held = _Held()
+
+
+def _after_fork() -> None:
+    """A child has none of the threads that held the lock."""
+    global _held
+    before, _held = _held.before, _Held()
+    if before is not None:
+        before.restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def no_autocast() -> Iterator[None]:
+    """Autocast is off while it is open, on every device, in this thread."""
+    with ExitStack() as stack:
+        for device in _DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrices are multiplied in fp32 while it is open, on every device, in this thread and the others."""
+    held = _held
+    held.enter()
+    try:
+        with no_autocast():
+            yield
+    finally:
+        held.leave()
