@@ -131,7 +131,8 @@ def _walk(where: str, old: Any, new: Any) -> Iterator[Difference]:
     elif _is_list(old) and _is_list(new) and len(old) == len(new):
         for position, (before, now) in enumerate(zip(old, new, strict=True)):
             yield from _walk(f"{where}[{position}]", before, now)
-    elif not _same(old, new):
+    elif not _same(old, new) and not (old is _ABSENT and new is None):
+        # A setting that the version of the interrupted run did not have, and that is not used now.
         yield Difference(where, old, new)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.data.labels import column_of
+from hf_trainpipe.data.columns import column_of
 from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.errors import DataError, closest
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.encode import Columns, content_digest, encode_cached, tokenizer_digest
+from hf_trainpipe.data.label_notes import label_notes
 from hf_trainpipe.data.place import place
 from hf_trainpipe.data.spans import check_lost, span_lines
 from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
@@ -256,6 +257,8 @@ def prepare(
     prepared: dict[str, Prepared] = {}
     for name, dataset in loaded.items():
         split = prepared[name] = prepare_split(name, dataset, root)
+        if name == "train":
+            warnings.extend(label_notes(recipe.task, labels, dataset, split.targets))
         line = overflow_line(name, split.encoded, recipe.tokens.overflow)
         if line is not None:
             warnings.append(line)

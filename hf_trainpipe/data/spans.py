@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hf_trainpipe.data.labels import column_of, explain_unknown, names_in_feature
+from hf_trainpipe.data.columns import column_of, names_in_feature
+from hf_trainpipe.data.label_ids import explain_unknown
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
+from hf_trainpipe.data.spelling import key
 from hf_trainpipe.data.targets_checks import refuse_missing
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.sentences import Sentence, sentences_of
@@ -103,11 +105,13 @@ def tags_of_spans(
     spans = read_column(dataset, split, column)
     sentences = sentences_of(column_of(dataset, text).to_pylist(), steps=steps, splitter=splitter)
     known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
+    name_of = {key(name): name for name in known}
     tag_ids = labels.ids
     ids: list[int] = []
     counted: Counter[str] = Counter()
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, (sentence, found) in enumerate(zip(sentences, spans, strict=True)):
+        found = [span._replace(label=name_of.get(key(span.label), span.label)) for span in found]
         placed = [_placed(span, sentence.cleaned.original) for span in found]
         for span in placed:
             problem = _wrong(span, sentence.cleaned.original, known)

@@ -10,25 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.labels import (
-    IGNORED,
-    UNKNOWN,
-    column_of,
-    explain_unknown,
-    label_cells,
-    label_ids,
-    names_in_feature,
-    resolve_labels,
-)
+from hf_trainpipe.data.columns import column_of
+from hf_trainpipe.data.label_cells import read_labels
+from hf_trainpipe.data.label_ids import IGNORED, label_ids, vectors_of
+from hf_trainpipe.data.labels import resolve_labels
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spans import tags_of_spans
 from hf_trainpipe.data.targets_checks import (
     check_text,
     check_words,
-    first_true,
-    is_list,
+    list_lengths,
     refuse_first,
-    refuse_flat,
     refuse_missing,
 )
 from hf_trainpipe.errors import DataError
@@ -107,66 +99,22 @@ def _counts(ids: np.ndarray, labels: Labels) -> dict[str, int]:
 
 
 def _build_class(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
-    import pyarrow as pa
-
     name = task.target().name
-    cells = column_of(dataset, name)
-    refuse_missing(cells, dataset, split, name, "label")
-    if pa.types.is_nested(cells.type):
-        raise error_at(
-            place(dataset, split, 0),
-            f"column {name!r}: expected one label, found {cells[0].as_py()!r:.60}.",
-            fix="For several labels use MultiLabelClassification, for a tag a word TokenClassification.",
-        )
-    ids = label_ids(cells, labels, feature_names=names_in_feature(dataset, name))
-    row = first_true(ids == UNKNOWN)
-    if row is not None:
-        value = cells[row].as_py()
-        message, fix = explain_unknown(value, labels)
-        if isinstance(value, str) and not value.strip():
-            message, fix = (
-                "the label is empty.",
-                f"Fill it in, or drop such rows: data.drop_missing=({name!r},).",
-            )
-        raise error_at(place(dataset, split, row), f"column {name!r}: {message}", fix=fix)
+    refuse_missing(column_of(dataset, name), dataset, split, name, "label")
+    ids = label_ids(task, labels, read_labels(task, dataset, split))
     return Targets("class", ids, report={"counts": _counts(ids, labels)})
 
 
 def _build_classes(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
     name = task.target().name
-    cells = column_of(dataset, name)
-    refuse_missing(cells, dataset, split, name, "labels")
-    _flat, counts, ids = _flat_ids(task, labels, dataset, split, cells)
-    hot = np.zeros((len(dataset), len(labels)), dtype=np.uint8)
-    hot[np.repeat(np.arange(len(dataset)), counts), ids] = 1
-    return Targets("classes", hot, report={"counts": _counts(ids, labels)})
-
-
-def _flat_ids(
-    task: Task, labels: Labels, dataset: Dataset, split: str, cells: pa.Array, *, scored: bool = True
-) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """Labels of all cells one after the other, how many each has, and their ids, checked."""
-    import pyarrow as pa
-
-    name = task.target().name
-    is_text = pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)
-    if not is_list(cells.type) and not (is_text and task.target().kind == "classes"):
-        if task.target().kind == "classes" and pa.types.is_integer(cells.type):
-            cells = cells.cast(pa.string())
-        else:
-            raise error_at(
-                place(dataset, split, 0),
-                f"column {name!r}: expected a list of labels, found {cells.type} ({cells[0].as_py()!r:.60}).",
-                fix="Write the labels as a list.",
-            )
-    flat, counts = label_cells(cells, separator=getattr(task, "separator", ","))
-    refuse_flat(flat.is_null(), counts, dataset, split, lambda at: f"column {name!r} holds a null label.")
-    ids = label_ids(flat, labels, feature_names=names_in_feature(dataset, name), scored=scored)
-    at = first_true(ids == UNKNOWN)
-    if at is not None:
-        message, fix = explain_unknown(flat[at].as_py(), labels)
-        refuse_flat(ids == UNKNOWN, counts, dataset, split, lambda at: f"column {name!r}: {message}", fix)
-    return flat, counts, ids
+    refuse_missing(column_of(dataset, name), dataset, split, name, "labels")
+    cells = read_labels(task, dataset, split)
+    hot = vectors_of(task, labels, cells)
+    if hot is None:
+        hot = np.zeros((len(dataset), len(labels)), dtype=np.uint8)
+        hot[cells.rows, label_ids(task, labels, cells)] = 1
+    counts = dict(zip(labels.names, hot.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+    return Targets("classes", hot, report={"counts": counts})
 
 
 def _build_number(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
@@ -214,10 +162,10 @@ def _parse_numbers(cells: pa.Array, dataset: Dataset, split: str, name: str) -> 
 
 def _build_tags(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
     name, words = task.target().name, task.inputs()[0].name
-    cells = column_of(dataset, name)
-    refuse_missing(cells, dataset, split, name, "tags")
-    _, counts, ids = _flat_ids(task, labels, dataset, split, cells, scored=False)
-    _, word_counts = label_cells(column_of(dataset, words))
+    refuse_missing(column_of(dataset, name), dataset, split, name, "tags")
+    found = read_labels(task, dataset, split)
+    counts, ids = found.counts, label_ids(task, labels, found)
+    word_counts = list_lengths(column_of(dataset, words))
     refuse_first(
         counts != word_counts,
         dataset,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.labels import column_of, label_cells
+from hf_trainpipe.data.columns import column_of, is_list
 from hf_trainpipe.data.place import error_at, place
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.tasks.base import Column
 
-__all__ = ["check_text", "check_words", "first_true", "is_list", "refuse_first", "refuse_flat", "refuse_missing"]
+__all__ = ["check_text", "check_words", "first_true", "list_lengths", "refuse_first", "refuse_flat", "refuse_missing"]
 
 
 def first_true(mask: Any) -> int | None:
@@ -80,7 +80,7 @@ def check_words(dataset: Dataset, split: str, column: Column) -> np.ndarray:
             f"column {column.name!r}: expected word lists, found {cells.type} ({cells[0].as_py()!r:.60}).",
             fix="Name a column of lists of text; for plain text use a task over text.",
         )
-    flat, counts = label_cells(cells)
+    flat, counts = cells.flatten(), list_lengths(cells)
     refuse_first(
         counts == 0,
         dataset,
@@ -102,7 +102,9 @@ def refuse_flat(
         raise error_at(place(dataset, split, row), message(at), fix=fix or "Correct the row.")
 
 
-def is_list(kind: pa.DataType) -> bool:
-    import pyarrow as pa
+def list_lengths(cells: pa.Array) -> np.ndarray:
+    """int64[N]: how many items each cell of a column of lists has."""
+    import pyarrow.compute as pc
 
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    lengths: np.ndarray = pc.list_value_length(cells).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths

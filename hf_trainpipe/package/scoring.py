@@ -112,7 +112,7 @@ def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The 
 
 def raw_inputs(task: Task, dataset: Dataset) -> list[Any]:
     """The rows of a data set in the forms that a handler takes: what a user sends, before any preprocessing."""
-    from hf_trainpipe.data.labels import column_of
+    from hf_trainpipe.data.columns import column_of
 
     columns = task.inputs()
     first, *second = [list(column_of(dataset, column.name).to_pylist()) for column in columns]

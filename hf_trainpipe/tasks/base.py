@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ColumnKind = Literal["text", "words", "class", "classes", "number", "tags", "spa
 text     a string
 words    a list of strings, one a word
 class    one label: a name, or an integer id
-classes  any number of labels: a list, or a string separated by ``separator``
+classes  any number of labels: a list, a vector of a 0 or 1 a label, or a string separated by ``separator``
 number   a float
 tags     a list of tag names or ids, one a word
 spans    a list of ``{"start", "end", "label"}`` in characters of the text column
@@ -42,6 +42,11 @@ class Labels:
     """Label names in the order of the model's outputs. Empty for regression."""
 
     names: tuple[str, ...] = ()
+    is_ordered: bool = field(default=True, compare=False)
+    """Whether somebody gave them their order (the recipe, a ``ClassLabel``, a package), so that integers in a column may
+    be positions in it. Names that were collected from the data and sorted have none that data could know."""
+    are_vectors: bool | None = field(default=None, compare=False)
+    """Of several labels a row, whether the training data writes them as a 0 or 1 a label; None: not known."""
 
     def __len__(self) -> int:
         return len(self.names)

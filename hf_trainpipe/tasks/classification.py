@@ -88,7 +88,17 @@ class TextClassification(Task):
         return self.names
 
     def fit(self, labels: Labels, values: np.ndarray) -> TextClassification:
-        """Replace ``balanced`` by N / (C * count of the class), as scikit-learn defines it."""
+        """Replace ``balanced`` by N / (C * count of the class), as scikit-learn defines it.
+
+        Raises:
+            RecipeError: weights that are not one a label.
+        """
+        if isinstance(self.class_weights, tuple) and len(self.class_weights) != len(labels):
+            raise RecipeError(
+                f"task.class_weights: expected {len(labels)} numbers, one a label ({', '.join(labels.names[:12])}), "
+                f"found {len(self.class_weights)}.",
+                fix="Give a weight for each label, in this order, or 'balanced'.",
+            )
         if self.class_weights != "balanced":
             return self
         import numpy as np
@@ -139,6 +149,8 @@ class MultiLabelClassification(Task):
     names: tuple[str, ...] | None = None
     separator: str = ","
     """Between the labels of a row, where the column holds text."""
+    form: Literal["names", "vector"] | None = None
+    """What a row is: a list of labels (names or ids), or a vector of a 0 or 1 for each of ``names``; None: as it looks."""
     threshold: float = 0.5
     """Probability from which a label is given."""
     tune_threshold: bool = True
@@ -151,6 +163,11 @@ class MultiLabelClassification(Task):
             raise RecipeError(
                 f"task.threshold: expected a number between 0 and 1, found {self.threshold}.",
                 fix="Set task.threshold to 0.5, or leave it and keep tune_threshold=True.",
+            )
+        if self.form not in ("names", "vector", None):
+            raise RecipeError(
+                f"task.form: expected 'names', 'vector' or None, found {self.form!r}.",
+                fix="Leave it out, or say whether a row lists labels or has a 0 or 1 for each.",
             )
 
     def inputs(self) -> tuple[Column, ...]:

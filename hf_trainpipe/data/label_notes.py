@@ -1,0 +1,115 @@
+"""What a person should hear about the labels of the training data before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.data.label_cells import LabelCells, read_labels
+from hf_trainpipe.data.spelling import fold, is_integer, key, number
+from hf_trainpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import Dataset
+
+    from hf_trainpipe.data.targets import Targets
+    from hf_trainpipe.tasks.base import Labels, Task
+
+__all__ = ["label_lines", "label_notes"]
+
+MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A"})
+"""How programs spell that there is nothing, in files that cannot say it."""
+_SHOWN = 8
+
+
+def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) -> list[str]:
+    """Warnings about the labels of the training split, a sentence each.
+
+    Labels that differ in case or spelling alone, numbers spelt in two ways, labels that look like a missing value or
+    like a number, labels without an example, and class weights whose order nobody gave.
+
+    Raises:
+        DataError: no row has a label, or no word a tag but ``O``.
+    """
+    counts: Mapping[str, int] = targets.report.get("counts") or {}
+    if not counts:
+        return []
+    target = task.target()
+    if not any(count for name, count in counts.items() if target.kind == "classes" or name != "O"):
+        what = "label" if target.kind == "classes" else "tag but 'O'"
+        raise DataError(
+            f"Column {target.name!r}: expected labels to learn, found no {what} in all {len(dataset):,} training rows.",
+            fix="Name the column that holds the labels, or check how the data was made.",
+        )
+    notes = [] if target.kind == "spans" else _of_cells(read_labels(task, dataset, "train"))
+    notes += _without_examples(counts, is_tags=target.kind in ("tags", "spans"))
+    weights = getattr(task, "class_weights", None)
+    if isinstance(weights, tuple) and not labels.is_ordered:
+        pairs = ", ".join(
+            f"{name} {weight}" for name, weight in list(zip(labels.names, weights, strict=False))[:_SHOWN]
+        )
+        notes.append(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
+    return notes
+
+
+def _of_cells(cells: LabelCells) -> list[str]:
+    notes = []
+    spellings: dict[str, dict[str, int]] = {}
+    for at, spelling in enumerate(cells.spellings):
+        spellings.setdefault(key(spelling), {}).setdefault(spelling, at)
+    for of, found in spellings.items():
+        if number(of) is not None and len(found) > 1:
+            notes.append(f"train: {_placed(cells, found)} are read as one label, {of!r}")
+    alike: dict[str, dict[str, int]] = {}
+    for of, found in spellings.items():
+        alike.setdefault(fold(of), {})[of] = min(found.values(), key=cells.first_row)
+    doubtful = [found for found in alike.values() if len(found) > 1]
+    notes += [
+        f"train: the labels {_placed(cells, found)} differ in case or spelling alone and are {len(found)} classes; "
+        "make them one with data.values, or in the data"
+        for found in doubtful[:_SHOWN]
+    ]
+    if len(doubtful) > _SHOWN:
+        notes.append(f"train: {len(doubtful) - _SHOWN} more groups of labels differ in case or spelling alone")
+    for of, found in spellings.items():
+        if of in MISSING:
+            notes.append(
+                f"train: {_placed(cells, found)} is learnt as a label; if it means that there is none, remove it"
+            )
+    if any((value := number(of)) is not None and not is_integer(of) and value % 1 for of in spellings):
+        notes.append(f"train: labels of column {cells.column!r} are numbers; to learn a number use Regression")
+    elif len(spellings) > 20 and 2 * len(spellings) > len(cells.rows):
+        notes.append(
+            f"train: column {cells.column!r} has {len(spellings):,} labels for {len(cells.rows):,} examples: is it the label?"
+        )
+    return notes
+
+
+def _placed(cells: LabelCells, found: Mapping[str, int]) -> str:
+    return " and ".join(f"{spelling!r} ({cells.place(at)})" for spelling, at in list(found.items())[:3])
+
+
+def _without_examples(counts: Mapping[str, int], *, is_tags: bool) -> list[str]:
+    absent = [name for name, count in counts.items() if count == 0]
+    if is_tags:
+        # Types are completed with all their prefixes; only a type that never occurs is worth a word.
+        there = {name.partition("-")[2] or name for name, count in counts.items() if count}
+        absent = list(dict.fromkeys(name.partition("-")[2] or name for name in absent))
+        absent = [name for name in absent if name not in there and name != "O"]
+    if not absent:
+        return []
+    listed = ", ".join(absent[:_SHOWN]) + (f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else "")
+    return [f"train: no example of {len(absent)} of {len(counts)} labels ({listed}): they cannot be learnt"]
+
+
+def label_lines(labels: Labels, counts: Mapping[str, int] | None = None, *, most: int = 20) -> list[str]:
+    """The labels with their ids, and where known their examples, a label a line; the middle left out where many."""
+    lines = [
+        f"{position:>4}  {name}" + ("" if counts is None else f"  ({counts.get(name, 0):,})")
+        for position, name in enumerate(labels.names)
+    ]
+    if len(lines) <= most:
+        return lines
+    half = most // 2
+    return [*lines[:half], f"      ... {len(lines) - most:,} more", *lines[-half:]]

@@ -1,0 +1,123 @@
+"""Lists that a csv holds as text: Python's, JSON's and numpy's spelling. They are parsed, never executed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+__all__ = ["is_written_list", "parse_list"]
+
+MAX_CHARACTERS = 100_000
+_WRAPPED = re.compile(
+    r"(?:np\.|numpy\.)?(?:array|set|frozenset|tuple|list|tensor)\((.*?)(?:,\s*dtype=[\w.']+)?\)", re.DOTALL
+)
+_SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
+"""How numpy 2 writes its numbers and texts inside Python's lists."""
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
+_BARE = re.compile(r"""[^,\s'"\[\](){}]+""")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?", re.ASCII)
+_ENDS = {"[": "]", "(": ")", "{": "}"}
+
+
+def is_written_list(text: str) -> bool:
+    """Whether a cell is a list written as text. ``(other)`` is a label: round and curly brackets need a quote or number."""
+    text = text.strip()
+    if not text or text[-1] not in "])}":
+        return False
+    if text[0] == "[":
+        return text[-1] == "]"
+    if text[0] in "({":
+        inside = text[1:-1].strip()
+        return text[-1] == _ENDS[text[0]] and (not inside or inside[0] in "'\"-0123456789")
+    return _WRAPPED.fullmatch(text) is not None
+
+
+def parse_list(text: str) -> list[str]:
+    """The labels of a written list, numbers and booleans as text.
+
+    >>> parse_list("['a', 'b c']"), parse_list('["a", "b"]'), parse_list("[0 1. 0]"), parse_list("[]")
+    (['a', 'b c'], ['a', 'b'], ['0', '1.0', '0'], [])
+
+    Raises:
+        ValueError: the reason why it is no flat list.
+    """
+    text = text.strip()
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters, and may have {MAX_CHARACTERS:,}")
+    if (wrapped := _WRAPPED.fullmatch(text)) is not None:
+        text = wrapped[1].strip() or "[]"
+    if "np." in text:
+        text = _SCALAR.sub(r"\1", text)
+    if text[0] not in _ENDS or text[-1] != _ENDS[text[0]]:
+        raise ValueError("its brackets do not fit")
+    items, has_commas = _items(text[1:-1])
+    if has_commas:
+        if items and not items[-1]:
+            items.pop()  # a comma behind the last item
+        return [_joined(item) for item in items]
+    words = items[0] if items else []
+    if len(words) > 1 and not (all(quoted for _, quoted in words) or all(map(_is_plain, words))):
+        raise ValueError("its labels are parted by spaces alone, so that nobody knows where one ends")
+    return [_read(*word) for word in words]
+
+
+def _items(body: str) -> tuple[list[list[tuple[str, bool]]], bool]:
+    """What stands between commas, each as words with whether they were quoted, and whether there are commas."""
+    items: list[list[tuple[str, bool]]] = [[]]
+    at, has_commas = 0, False
+    while at < len(body):
+        character = body[at]
+        if character.isspace():
+            at += 1
+            continue
+        if character == ",":
+            if not items[-1]:
+                raise ValueError("an item is missing between two commas")
+            items.append([])
+            has_commas = True
+            at += 1
+            continue
+        found = _QUOTED.match(body, at)
+        quoted = found is not None
+        found = found or _BARE.match(body, at)
+        if found is None:
+            what = "a quote is not closed" if character in "'\"" else "it holds a list or dictionary"
+            raise ValueError(what)
+        items[-1].append((found[0], quoted))
+        at = found.end()
+        if quoted and at < len(body) and not (body[at].isspace() or body[at] == ","):
+            raise ValueError(f"{body[at]!r} follows a quoted item")
+    return items, has_commas
+
+
+def _joined(words: list[tuple[str, bool]]) -> str:
+    if not words:
+        raise ValueError("an item is missing between two commas")
+    if len(words) > 1 and any(quoted for _, quoted in words):
+        raise ValueError("commas part some items, and spaces others")
+    if len(words) == 1:
+        return _read(*words[0])
+    return " ".join(word for word, _ in words)
+
+
+def _is_plain(word: tuple[str, bool]) -> bool:
+    text, quoted = word
+    return not quoted and (_NUMBER.fullmatch(text) is not None or text in ("True", "False", "..."))
+
+
+def _read(text: str, quoted: bool) -> str:
+    if not quoted:
+        if text in ("...", "…"):
+            raise ValueError("it was shortened when it was written ('...')")
+        if text in ("None", "null", "nan", "NaN"):
+            raise ValueError(f"it holds {text}")
+        return text + "0" if text.endswith(".") and _NUMBER.fullmatch(text) else text
+    try:
+        value = json.loads(text, strict=False) if text[0] == '"' else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            raise ValueError(f"{text:.40} is no text that Python or JSON writes") from None
+    return str(value)
