@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.data.spans import span_lines
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, dropout, sharding
 from hf_trainpipe.engine.heartbeat import Heartbeat
@@ -179,6 +180,8 @@ class Run:
             rows, folder = windows.open(number)
             assert self.data.prepare_split is not None
             self._train = self.data.prepare_split("train", rows, folder)
+            for line in span_lines(f"train, window {number}", self._train.targets.report):
+                self.console.say(f"warning: {line}")
             self.state.stream = windows.to_json()
         return self._train
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -22,8 +23,8 @@ def flat_rows(rows: Rows, shown: str) -> Rows:
 
     Label Studio's full JSON becomes what its JSON-MIN holds: the fields of ``data``, and a column for each control
     tag, named as in the labelling interface; a row for each annotation that was not cancelled, or only for the
-    ground truth where there is one. Of Prodigy's tasks with spans those that were rejected or ignored are left out.
-    What is left out is said.
+    ground truth where there is one. Of Prodigy's tasks those that were ignored are left out, and with spans or several
+    choices also those that were rejected. What is left out is said.
 
     Raises:
         DataError: no task is left.
@@ -33,18 +34,26 @@ def flat_rows(rows: Rows, shown: str) -> Rows:
     if _is_prodigy(rows):
         return _of_prodigy(rows, shown)
     for name, values in rows.columns.items():
-        if any(_is_choices(value) for value in values):
-            rows.columns[name] = [value["choices"] if _is_choices(value) else _as_list(value) for value in values]
+        if any(_choices(value) is not None for value in values):
+            rows.columns[name] = [_as_list(value) if (list_ := _choices(value)) is None else list_ for value in values]
     return rows
 
 
-def _is_choices(value: Any) -> bool:
-    """``{"choices": [...]}``: how Label Studio writes several choices."""
-    return isinstance(value, dict) and set(value) == {"choices"} and isinstance(value["choices"], list)
+def _choices(value: Any) -> list[Any] | None:
+    """Several choices as Label Studio writes them: ``{"choices": [...]}``, in a csv as text."""
+    if isinstance(value, str) and value.startswith('{"choices"'):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, dict) and set(value) == {"choices"} and isinstance(value["choices"], list):
+        return value["choices"]
+    return None
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """One choice as a list of it; an empty cell has none."""
+    return ([value] if value else []) if isinstance(value, str) else value
 
 
 def _is_annotation(value: Any) -> bool:
@@ -67,10 +76,8 @@ def _is_label_studio(rows: Rows) -> bool:
 
 
 def _is_prodigy(rows: Rows) -> bool:
-    return (
-        "spans" in rows.columns
-        and any(name in rows.columns for name in _HASHES)
-        and all(answer in _ANSWERS for answer in rows.columns.get("answer", [None]))
+    return any(name in rows.columns for name in _HASHES) and all(
+        answer in _ANSWERS for answer in rows.columns.get("answer", [None])
     )
 
 
@@ -81,13 +88,27 @@ def _chosen(rows: Rows, numbers: list[int], columns: dict[str, list[Any]]) -> Ro
 
 def _of_prodigy(rows: Rows, shown: str) -> Rows:
     answers = rows.columns["answer"]
-    kept = [number for number, answer in enumerate(answers) if answer == "accept"]
+    is_whole = "spans" in rows.columns or "accept" in rows.columns  # else a rejected label may be what is learnt
+    kept = [
+        number for number, answer in enumerate(answers) if answer == "accept" or (answer == "reject" and not is_whole)
+    ]
     if left := len(answers) - len(kept):
-        log.warning("%s: %d of %d tasks were rejected or ignored and are left out", shown, left, len(answers))
+        what = "rejected or ignored" if is_whole else "ignored"
+        log.warning("%s: %d of %d tasks were %s and are left out", shown, left, len(answers), what)
     if not kept:
         raise empty_file(shown, "only tasks whose answer is reject or ignore")
+    if not is_whole and (rejected := answers.count("reject")):
+        log.warning(
+            "%s: %d of %d tasks were rejected, so that their label is what the text is not: leave them out, or "
+            "learn the column 'answer'",
+            shown,
+            rejected,
+            len(answers),
+        )
     columns = {name: [values[number] for number in kept] for name, values in rows.columns.items()}
-    columns["spans"] = [spans if spans is not None else [] for spans in columns["spans"]]
+    for name in ("spans", "accept"):
+        if name in columns:
+            columns[name] = [value if value is not None else [] for value in columns[name]]
     return _chosen(rows, kept, columns)
 
 

@@ -47,6 +47,8 @@ LOST = ("blank", "removed", "nested", "overlapping", "contradicting", "crowded")
 """The fates of spans that nothing is learnt from."""
 _EXAMPLES = 3
 """Places shown for each fate."""
+_CHUNK = 2_000
+"""Texts preprocessed at a time: an edited text holds two numbers for each of its characters."""
 
 
 class Fate(NamedTuple):
@@ -103,34 +105,42 @@ def tags_of_spans(
         DataError: with the place of a span that cannot be read, has an unknown label, or lies outside its text.
     """
     spans = read_column(dataset, split, column)
-    sentences = sentences_of(column_of(dataset, text).to_pylist(), steps=steps, splitter=splitter)
+    steps, texts = tuple(steps), column_of(dataset, text).to_pylist()
     known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
     name_of = {key(name): name for name in known}
     tag_ids = labels.ids
     ids: list[int] = []
+    words: list[list[str]] = []
     counted: Counter[str] = Counter()
     rows: defaultdict[str, list[int]] = defaultdict(list)
-    for row, (sentence, found) in enumerate(zip(sentences, spans, strict=True)):
-        found = [span._replace(label=name_of.get(key(span.label), span.label)) for span in found]
+
+    def learn(row: int, sentence: Sentence) -> None:
+        found = [span._replace(label=name_of.get(key(span.label), span.label)) for span in spans[row]]
         placed = [_placed(span, sentence.cleaned.original) for span in found]
         for span in placed:
             problem = _wrong(span, sentence.cleaned.original, known)
             if problem is not None:
                 raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
-        fates = [Fate("recounted", new) for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
-        tags, other = align(sentence, placed, scheme)
-        for fate in (*fates, *other):
+        tags, fates = align(sentence, placed, scheme)
+        fates += [Fate("recounted", new) for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
+        for fate in fates:
             counted[fate.kind] += 1
             if row not in rows[fate.kind] and len(rows[fate.kind]) < _EXAMPLES:
                 rows[fate.kind].append(row)
         ids.extend(tag_ids[tag] for tag in tags)
+        words.append(sentence.read)
+
+    for first in range(0, len(texts), _CHUNK):
+        sentences = sentences_of(texts[first : first + _CHUNK], steps=steps, splitter=splitter)
+        for row, sentence in enumerate(sentences, first):
+            learn(row, sentence)
     report = {
         "spans": sum(map(len, spans)),
         **{kind: counted[kind] for kind in FATES if counted[kind]},
         "places": {kind: [str(place(dataset, split, row)) for row in rows[kind]] for kind in FATES if rows[kind]},
     }
-    starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)]).astype(np.int64)
-    return SpanTags(np.asarray(ids, dtype=np.int32), starts, [sentence.read for sentence in sentences], report)
+    starts = np.cumsum([0, *map(len, words)]).astype(np.int64)
+    return SpanTags(np.asarray(ids, dtype=np.int32), starts, words, report)
 
 
 def align(sentence: Sentence, spans: Sequence[Span], scheme: str = "BIO") -> tuple[list[str], list[Fate]]:

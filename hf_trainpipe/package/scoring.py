@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from hf_trainpipe.tasks.base import Task
 
 __all__ = ["evaluate", "raw_inputs", "score"]
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 10_000
 """Inputs encoded at a time."""
@@ -62,6 +65,7 @@ def evaluate(
 
 def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The package") -> dict[str, Any]:
     """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
+    from hf_trainpipe.data.spans import span_lines
     from hf_trainpipe.data.targets import build_targets
     from hf_trainpipe.evaluation import scorable
     from hf_trainpipe.tasks.base import Labels
@@ -83,6 +87,8 @@ def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The 
     dataset = splits[split]
     labels = Labels(tuple(decoder.labels))
     targets = build_targets(recipe.task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
+    for line in span_lines(split, targets.report):
+        log.warning("%s", line)
     inputs = raw_inputs(recipe.task, dataset)
     outputs = _outputs(predictor, inputs)
     predictions = scorable(

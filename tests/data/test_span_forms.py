@@ -160,6 +160,8 @@ def test_several_choices_are_a_list(tmp_path: Path) -> None:
     )
     found = Files(train="min.json", root=str(tmp_path)).splits()["train"]
     assert found["topic"] == [["x"], ["x", "y"], None]
+    (tmp_path / "a.csv").write_text('text,topic\na,x\nb,"{""choices"": [""x"", ""y""]}"\n')
+    assert Files(train="a.csv", root=str(tmp_path)).splits()["train"]["topic"] == [["x"], ["x", "y"]]
 
 
 def test_prodigy_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -181,6 +183,23 @@ def test_prodigy_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         Files(train="a.jsonl", root=str(tmp_path)).splits()
 
 
+def test_prodigy_tasks_without_spans(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def read(**labels: list[Any]) -> list[str]:
+        answers = ["accept", "reject", "ignore"]
+        rows = [
+            {"text": answer, "_input_hash": 1, "answer": answer, **{name: cells[n] for name, cells in labels.items()}}
+            for n, answer in enumerate(answers)
+        ]
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with caplog.at_level("WARNING"):
+            return list(Files(train="a.jsonl", root=str(tmp_path)).splits()["train"]["text"])
+
+    assert read(accept=[["x"], ["y"], []]) == ["accept"]
+    assert read(label=["spam", "spam", "spam"]) == ["accept", "reject"]
+    assert "1 of 3 tasks were ignored" in caplog.text
+    assert "1 of 3 tasks were rejected, so that their label is what the text is not" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "span", "counted"),
     [
@@ -188,7 +207,7 @@ def test_prodigy_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         ("é Anna", {"start": 3, "end": 7, "text": "Anna"}, 1),  # bytes of UTF-8
         ("é\r\nAnna\r\nSmith", {"start": 3, "end": 14, "text": "Anna\\nSmith"}, 0),
         ("e\u0301 Anna", {"start": 3, "end": 7, "text": "Anna"}, 0),
-        ("\ufeffAnna", {"start": 1, "end": 5, "text": "Anna"}, 0),
+        ("x \ufeffAnna", {"start": 3, "end": 7, "text": "Anna"}, 0),
     ],
 )
 def test_the_text_of_a_span_shows_how_it_was_counted(

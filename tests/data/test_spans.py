@@ -26,7 +26,7 @@ from hf_trainpipe import (
     TokenClassification,
     Tokens,
 )
-from hf_trainpipe.data.encode import encode_cached
+from hf_trainpipe.data.encode import Columns, encode_cached
 from hf_trainpipe.data.prepare import columns_of, prepare
 from hf_trainpipe.data.span_forms import Span
 from hf_trainpipe.data.spans import align
@@ -34,6 +34,7 @@ from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.model import load_tokenizer
 from hf_trainpipe.package.scoring import raw_inputs
+from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.predictor import Predictor
 from hf_trainpipe.runtime.preprocessing import CleanUrls, Preprocessor, steps_to_json
 from hf_trainpipe.runtime.requests import read_inputs
@@ -142,6 +143,30 @@ def test_training_and_serving_read_the_same_features(model: str, tmp_path: Path)
             assert np.array_equal(getattr(learnt, name), getattr(asked, name)), name
 
     check()
+
+
+def test_words_that_come_as_words_are_preprocessed_one_by_one_on_both_sides(model: str, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(Pretrained(model))
+    words = [["<b>Anna</b>", "", "&amp;", "a  b", "ﬁ"], ["https://a.b", "<i>"]]
+    package = predictor(tokenizer, STEPS[:5], "regex-2")
+    learnt = encode_cached(
+        Columns("words", words),
+        split="train",
+        content="words",
+        preprocessing=STEPS[:5],
+        tokenizer=tokenizer,
+        tokens=Tokens(max_length=16, overflow="window", stride=4),
+        max_length=16,
+        root=tmp_path,
+        place=str,
+        say=lambda _: None,
+    )
+    inputs = read_inputs([{"words": sentence} for sentence in words], "words")
+    asked = package._prepare(inputs, package._encoder).encoded
+    assert learnt.ids.tolist() == asked.ids.tolist()
+    moving = predictor(tokenizer, (SpacyTokens(),), "regex-2")
+    with pytest.raises(InputError, match="SpacyTokens cannot run on words that come already split"):
+        moving._prepare(inputs, moving._encoder)
 
 
 @settings(max_examples=100, deadline=None)
