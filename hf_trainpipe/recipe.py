@@ -62,6 +62,8 @@ class Pretrained:
     """The model to start from: a Hub id, a folder, or ``package:NAME/folder``."""
 
     name: str
+    """A Hub id such as ``google-bert/bert-base-uncased``, a folder made by ``save_pretrained``, or
+    ``package:NAME/folder``."""
     _: KW_ONLY
     revision: str | None = None
     """Branch, tag or commit on the Hub; pinned to a commit at first use."""
@@ -109,17 +111,23 @@ class Optim:
     """AdamW and its schedule."""
 
     peak_lr: float = 5e-5
+    """The learning rate after the warm-up."""
     warmup: float = 0.06
     """A fraction of all steps, in [0, 1)."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after the warm-up: along a line, along half a cosine, or not at all."""
     weight_decay: float = 0.01
     """Not applied to biases and normalisation weights."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay of its two moving averages."""
     eps: float = 1e-8
+    """AdamW's term for numerical stability."""
     max_grad_norm: float | None = 1.0
+    """Gradients whose norm is larger are scaled down to it; None: they stay as they are."""
     layer_decay: float = 1.0
     """Each layer below the head learns at this times the rate of the one above, in (0, 1]."""
     freeze_embeddings: bool = False
+    """Leave the embeddings as they come with the model."""
     freeze_layers: int = 0
     """How many encoder layers, from the input on, stay as they are."""
     precision: Literal["auto", "fp32", "medium", "bf16", "fp16"] = "auto"
@@ -146,6 +154,7 @@ class Budget:
     """How long to train, and how often to look and to save."""
 
     epochs: float = 3.0
+    """Passes over the training data; a fraction is fine."""
     max_steps: int | None = None
     """Optimizer steps at most; the schedule is drawn over the smaller of the two."""
     examples_per_step: int = 32
@@ -208,6 +217,7 @@ class Hub:
     """``user/name``; created where it does not exist."""
     _: KW_ONLY
     private: bool = True
+    """Whether a repository that is made anew can be read by its owner alone."""
     when: Literal["end", "best", "every_save"] = "end"
     """``best``: also each new best model while it trains; ``every_save``: each checkpoint. A process of its own
     pushes them behind the training, the newest only where it cannot keep up."""
@@ -260,10 +270,13 @@ class RunInfo:
     """What a tracker is told about a run when it starts."""
 
     name: str
+    """The recipe's name."""
     uid: str
     """Stable over resumes; a tracker continues the run that carries it."""
     directory: Path
+    """The run's directory."""
     attempt: int
+    """Which start of the run it is, from 1."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The recipe as JSON."""
 
@@ -297,17 +310,29 @@ class Recipe:
     """Everything a person chooses about one training run."""
 
     name: str
+    """Names the run, its folder ``runs/NAME`` and its package."""
     model: Pretrained
+    """The model to start from."""
     data: Data
+    """Where the examples come from."""
     task: Task
+    """What is learnt, and from which columns."""
     preprocessing: tuple[Preprocessor, ...] = ()
+    """Steps that clean texts before they are tokenized, in this order; they travel in the package."""
     tokens: Tokens = field(default_factory=Tokens)
+    """How text becomes tokens."""
     optim: Optim = field(default_factory=Optim)
+    """The optimizer and its schedule."""
     budget: Budget = field(default_factory=Budget)
+    """How long to train, and how often to look and to save."""
     evaluation: Evaluation = field(default_factory=Evaluation)
+    """What is scored, and which score chooses the best model."""
     trackers: tuple[Tracker, ...] = ()
+    """Who is told the numbers of the run."""
     hub: Hub | None = None
+    """Where the package is pushed; None: nowhere."""
     seed: int = 17
+    """Of everything that is drawn: the head, the order of the examples, dropout, the bootstrap."""
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):

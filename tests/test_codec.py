@@ -215,7 +215,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "optim.schedule: expected one of 'linear', 'cosine', 'constant', found 'linaer'",
         ),
         ("optim.betas", [0.9], "optim.betas: expected 2 values"),
-        ("optim", {"peak_lr": 1}, "optim: expected a Optim"),
+        ("optim", {"peak_lr": 1}, "optim: expected an Optim"),
         ("task.names", "ab", "task.names: expected a list (text each) or none, found 'ab'."),
         ("model", {"kind": "Pretrained"}, "model.name: Pretrained needs a value for 'name'"),
         ("task", {"kind": "Optim"}, "task: expected a Task"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import TYPE_CHECKING
 
 from hf_trainpipe import __version__, garbage
@@ -97,7 +98,13 @@ def _help() -> str:
 def _field_help(spelled: str, load: Callable[[str], tuple[Recipe, RecipeSource]] | None) -> str:
     from hf_trainpipe.recipe_file import leaves
     from hf_trainpipe.recipe_file import load as load_file
+    from hf_trainpipe.recipe_file.described import option_texts
 
     recipe, source = (load or load_file)(spelled)
-    lines = [f"  {option}  ({kind}; now {value!r})" for option, kind, value in leaves(recipe)]
-    return "\n".join([f"fields of {source}:", *lines])
+    texts = option_texts(recipe)
+    lines = [f"fields of {source}:"]
+    for option, kind, value in leaves(recipe):
+        lines.append(f"  {option}  ({kind}; now {value!r})")
+        about = textwrap.wrap(texts.get(option, "").replace("``", ""), 90)
+        lines += [f"      {line}" for line in about]
+    return "\n".join(lines)

@@ -146,6 +146,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _completion_arguments(parser: argparse.ArgumentParser) -> None:
+    from hf_trainpipe.cli.completion import SHELLS
+
+    parser.add_argument("shell", choices=SHELLS, help='for: eval "$(hf-trainpipe completion bash)" in ~/.bashrc')
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.cli.completion import script
+
+    print(script(arguments.shell, VERBS))
+    return 0
+
+
 _FIELDS = "[--FIELD VALUE ...]"
 VERBS: dict[str, Verb] = {
     "train": Verb(
@@ -172,5 +185,8 @@ VERBS: dict[str, Verb] = {
     **ASKING_VERBS,
     **PACKAGE_VERBS,
     "track": Verb("track sync RUN: bring trackers up to date", "sync RUN [--json]", _track_arguments, _track),
+    "completion": Verb(
+        "what a shell reads to complete this command", "bash|zsh|fish", _completion_arguments, _completion
+    ),
     "doctor": Verb("versions, threads, devices, free space", "[--json]", _doctor_arguments, _doctor),
 }

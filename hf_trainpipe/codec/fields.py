@@ -114,5 +114,6 @@ def spell(hint: Any) -> str:
         elif origin is not None and args:
             spelt.append(f"a list ({spell(args[0])} each)")
         else:
-            spelt.append(f"a {getattr(member, '__name__', str(member))}")
+            name = getattr(member, "__name__", str(member))
+            spelt.append(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
     return " or ".join(spelt)

@@ -106,8 +106,11 @@ class Files(Source):
     """
 
     train: str | tuple[str, ...]
+    """A path, a glob or several of them."""
     validation: str | tuple[str, ...] | float | None = None
+    """The same, or a fraction of the training rows that is cut off; None: there is none."""
     test: str | tuple[str, ...] | float | None = None
+    """As ``validation``."""
     root: str | None = None
     """The folder that paths start from, also ``package:NAME/folder``; None: the current one."""
     format: Format | None = None
@@ -127,6 +130,7 @@ class Files(Source):
     tags_column: int = -1
     """conll: the column of tags."""
     encoding: str = "utf-8"
+    """Of text files without a byte order mark, by Python's name: ``cp1252``, ``utf-16-le``."""
     max_row_bytes: int = 1_000_000
     """A longer row is refused: it is nearly always a missing quote or line break."""
 
@@ -205,8 +209,11 @@ class Frame(Source):
     """pandas data frames, or tables of polars or Arrow; ``validation`` and ``test`` may be fractions of ``train``."""
 
     train: pd.DataFrame
+    """The training rows."""
     validation: pd.DataFrame | float | None = None
+    """Another frame, or a fraction of the training rows that is cut off; None: there is none."""
     test: pd.DataFrame | float | None = None
+    """As ``validation``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -247,6 +254,7 @@ class HubData(Source):
     """
 
     repo: str
+    """The data set, such as ``stanfordnlp/sst2``."""
     _: KW_ONLY
     config: str | None = None
     """The configuration (subset), such as ``stsb`` of ``nyu-mll/glue``."""
@@ -255,7 +263,9 @@ class HubData(Source):
     train: str = "train"
     """The Hub's name of the split; ``train[:1000]`` and ``train[:10%]`` cut it."""
     validation: str | float | None = "validation"
+    """The Hub's name of the split, or a fraction of the training rows that is cut off; None: there is none."""
     test: str | float | None = None
+    """As ``validation``."""
     streaming: bool = False
     """Pull rows from the Hub as they are read, without keeping the data set: the training split window by window."""
     window: int = 16_384

@@ -61,7 +61,9 @@ class SupportMessages(Data):
     train: int = 2496
     """Messages to train on."""
     validation: int = 504
+    """How many messages to validate on."""
     test: int = 504
+    """How many messages to test on."""
     seed: int = 7
     """Of the text itself; the recipe's seed is another."""
 

@@ -51,6 +51,7 @@ class SpacyTokens(Preprocessor):
     """Tokens of spaCy, with one space between them."""
 
     pipeline: str = "blank:en"
+    """``blank:xx`` or an installed pipeline."""
 
     def __post_init__(self) -> None:
         check_pipeline_name(self.pipeline, "SpacyTokens.pipeline")
@@ -65,6 +66,7 @@ class SpacyLemmas(Preprocessor):
     """Base forms of spaCy's tokens, with one space between them."""
 
     pipeline: str
+    """An installed pipeline that lemmatizes."""
 
     def __post_init__(self) -> None:
         check_pipeline_name(self.pipeline, "SpacyLemmas.pipeline")

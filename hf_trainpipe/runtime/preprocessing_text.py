@@ -67,6 +67,7 @@ class NormalizeUnicode(Preprocessor):
 
     word_safe: ClassVar[bool] = True
     form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFKC"
+    """The normal form: ``NFKC`` also replaces compatibility characters such as ligatures and full-width letters."""
 
     def __post_init__(self) -> None:
         forms = ("NFC", "NFD", "NFKC", "NFKD")
@@ -142,6 +143,7 @@ class CleanUrls(Preprocessor):
 
     word_safe: ClassVar[bool] = True
     replacement: str = "[URL]"
+    """What stands in place of an address."""
 
     def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
         for text in texts:

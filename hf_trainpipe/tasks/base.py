@@ -34,7 +34,9 @@ class Column:
     """A column that a task reads, and what it expects in it."""
 
     name: str
+    """The column's name in the data."""
     kind: ColumnKind
+    """What its cells are."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Labels:
     """Label names in the order of the model's outputs. Empty for regression."""
 
     names: tuple[str, ...] = ()
+    """In the order of the ids."""
     is_ordered: bool = field(default=True, compare=False)
     """Whether somebody gave them their order (the recipe, a ``ClassLabel``, a package), so that integers in a column may
     be positions in it. Names that were collected from the data and sorted have none that data could know."""

@@ -44,14 +44,18 @@ class TextClassification(Task):
     """
 
     text: str = "text"
+    """The column with the text."""
     _: KW_ONLY
     text_pair: str | None = None
+    """The column with the second text, where pairs are classified."""
     label: str = "label"
+    """The column with the label."""
     names: tuple[str, ...] | None = None
     """Label names in the order of their ids; None: read from the data."""
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     """A weight a class; ``balanced`` weighs each inversely to its share of the training data."""
     label_smoothing: float = 0.0
+    """The share of the target that is spread over all labels, in [0, 1)."""
     focal_gamma: float = 0.0
     """Above 0: the focal loss (Lin et al. 2017, arXiv 1708.02002), which dwells on hard examples."""
 
@@ -143,10 +147,14 @@ class MultiLabelClassification(Task):
     """Any number of labels for a text: a sigmoid a class."""
 
     text: str = "text"
+    """The column with the text."""
     _: KW_ONLY
     text_pair: str | None = None
+    """The column with the second text, where pairs are classified."""
     labels: str = "labels"
+    """The column with the labels."""
     names: tuple[str, ...] | None = None
+    """Label names in the order of their ids; None: read from the data."""
     separator: str = ","
     """Between the labels of a row, where the column holds text."""
     form: Literal["names", "vector"] | None = None

@@ -28,12 +28,16 @@ class Regression(Task):
     """
 
     text: str = "text"
+    """The column with the text."""
     _: KW_ONLY
     text_pair: str | None = None
+    """The column with the second text, where pairs are scored."""
     score: str = "score"
     """The column that holds the number."""
     low: float | None = None
+    """The smallest number that the package answers; None: no bound."""
     high: float | None = None
+    """The largest number that the package answers; None: no bound."""
 
     decoder: ClassVar[str] = "regression"
 

@@ -36,11 +36,16 @@ class TokenClassification(Task):
     """
 
     words: str = "tokens"
+    """The column with the words of a sentence."""
     _: KW_ONLY
     tags: str = "tags"
+    """The column with a tag for each word."""
     text: str | None = None
+    """The column with the text, where character spans are learnt."""
     spans: str | None = None
+    """The column with the spans of a text."""
     names: tuple[str, ...] | None = None
+    """Tags in the order of their ids, or types of spans; None: read from the data."""
     scheme: Literal["BIO", "IOB1", "BIOES"] | None = "BIO"
     """How entities are spelt in tags; None for tags that stand alone, such as parts of speech."""
     splitter: str = "regex"

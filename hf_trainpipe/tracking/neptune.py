@@ -57,6 +57,7 @@ class Neptune(Tracker):
     name: str | None = None
     """What Neptune calls the run; None: the recipe's name."""
     tags: tuple[str, ...] = ()
+    """Tags of the run in Neptune."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

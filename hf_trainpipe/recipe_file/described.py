@@ -1,0 +1,57 @@
+"""What each field of a recipe means, from the text below it in the source: for ``--help`` and the page of reference."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import textwrap
+from functools import cache
+
+__all__ = ["field_texts", "option_texts"]
+
+
+@cache
+def field_texts(part: type) -> dict[str, str]:
+    """Field -> the text that stands below it in its class, or in the class that it inherits the field from.
+
+    A field without one has the empty text.
+
+    >>> from hf_trainpipe.recipe import Optim
+    >>> field_texts(Optim)["weight_decay"]
+    'Not applied to biases and normalisation weights.'
+    """
+    texts: dict[str, str] = {}
+    for cls in reversed(part.__mro__):
+        if dataclasses.is_dataclass(cls) and isinstance(cls, type):
+            texts.update(_own_texts(cls))
+    return {field.name: texts.get(field.name, "") for field in dataclasses.fields(part)}
+
+
+def _own_texts(cls: type) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):  # a class that was typed into a notebook has no file
+        return {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    texts = {}
+    for line, below in itertools.pairwise(body):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            text = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                texts[line.target.id] = " ".join(text.value.split())
+    return texts
+
+
+def option_texts(part: object, prefix: str = "--") -> dict[str, str]:
+    """Option -> the text of its field, for all fields of a recipe and of its parts."""
+    texts: dict[str, str] = {}
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        return texts
+    for name, text in field_texts(type(part)).items():
+        value, option = getattr(part, name), prefix + name.replace("_", "-")
+        texts[option] = text
+        for position, item in enumerate(value) if isinstance(value, tuple) else [("", value)]:
+            texts |= option_texts(item, f"{option}.{position}." if position != "" else f"{option}.")
+    return texts
