@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         TrainingDiverged,
         TrainpipeError,
     )
+    from hf_trainpipe.packaged import Package, load
+    from hf_trainpipe.past_run import Run
     from hf_trainpipe.quickstart import SupportMessages
     from hf_trainpipe.recipe import (
         Budget,
@@ -85,6 +87,7 @@ __all__ = [
     "NormalizeSpace",
     "NormalizeUnicode",
     "Optim",
+    "Package",
     "PackageError",
     "Preprocessor",
     "Pretrained",
@@ -93,6 +96,7 @@ __all__ = [
     "RecipeError",
     "Regression",
     "ResumeMismatch",
+    "Run",
     "RunInfo",
     "RunLocked",
     "Session",
@@ -110,6 +114,7 @@ __all__ = [
     "TrainingDiverged",
     "TrainpipeError",
     "execute",
+    "load",
     "main",
     "replace",
 ]
@@ -121,6 +126,8 @@ _NAMES_OF = {
     "hf_trainpipe.driver": "execute",
     "hf_trainpipe.errors": "CheckpointError DataError Interrupted MissingExtra PackageError PushError "
     "RecipeError ResumeMismatch RunLocked TrainingDiverged TrainpipeError",
+    "hf_trainpipe.packaged": "Package load",
+    "hf_trainpipe.past_run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
     "hf_trainpipe.recipe": "Budget Data Evaluation Hub Optim Pretrained Recipe RunInfo Session Tokens Tracker",
     "hf_trainpipe.runtime.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "

@@ -24,7 +24,7 @@ from hf_trainpipe.errors import RunLocked, TrainpipeError
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["RunLock"]
+__all__ = ["RunLock", "is_locked"]
 
 _POLL_SECONDS = 0.1
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
@@ -101,6 +101,23 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock at ``path``. Asking neither waits nor writes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _drop_in_child() -> None:

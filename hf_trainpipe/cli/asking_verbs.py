@@ -52,26 +52,50 @@ def _reading(arguments: argparse.Namespace) -> Reading:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE")
-    parser.add_argument("--recipe", metavar="R", help="take data and metrics from this recipe")
-    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="labelled rows; a split of the recipe's data without it"
+    )
+    parser.add_argument("--recipe", metavar="R", help="take task, metrics and data from this recipe")
+    parser.add_argument("--split", choices=("validation", "test"), help="of the recipe's data; validation by default")
+    parser.add_argument("--label", metavar="NAME", help="the column that holds what is right; the recipe's by default")
+    _reading_arguments(parser)
     worker_arguments(parser)
     parser.add_argument("--json", action="store_true")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
-    recipe, _ = recipe_of(path, arguments.recipe)
-    from hf_trainpipe.package.scoring import evaluate
+    from hf_trainpipe.cli.shown import show_evaluation
 
-    result = evaluate(
-        path,
-        recipe=recipe,
-        split=arguments.split,
-        device=arguments.device,
-        allow_code=arguments.allow_code,
-        backend=arguments.backend,
-    )
-    print_result(result, as_json=arguments.json)
+    if arguments.file is not None:
+        existing(arguments.file, "file")
+        if arguments.split is not None:
+            raise UsageError("evaluate: expected a file or --split, found both.", fix="Leave one of the two out.")
+        recipe = recipe_of(path, arguments.recipe)[0] if arguments.recipe else None
+        from hf_trainpipe.packaged import load
+
+        package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
+        result = package.evaluate(
+            arguments.file, column=arguments.column, label=arguments.label, recipe=recipe, reading=_reading(arguments)
+        )
+    else:
+        if arguments.column or arguments.label:
+            raise UsageError(
+                "evaluate: --column and --label choose columns of a file, and none is named.",
+                fix=f"hf-trainpipe evaluate {path} FILE --column NAME --label NAME",
+            )
+        recipe, _ = recipe_of(path, arguments.recipe)
+        from hf_trainpipe.package.scoring import evaluate
+
+        result = evaluate(
+            path,
+            recipe=recipe,
+            split=arguments.split or "validation",
+            device=arguments.device,
+            allow_code=arguments.allow_code,
+            backend=arguments.backend,
+        )
+    print_result(result, as_json=arguments.json, show=show_evaluation)
     return 0
 
 
@@ -158,8 +182,9 @@ _WORKER = "[--device D] [--backend B] [--allow-code]"
 
 ASKING_VERBS: dict[str, Verb] = {
     "evaluate": Verb(
-        "score a run or a package",
-        f"RUN|PACKAGE [--recipe R] [--split validation|test] {_WORKER} [--json]",
+        "score a package on labelled rows: a file, or a split of its recipe's data",
+        f"RUN|PACKAGE [FILE|--split validation|test] [--label NAME] [--recipe R]\n       {_READING}\n"
+        f"       {_WORKER} [--json]",
         _evaluate_arguments,
         _evaluate,
     ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import BACKENDS, recipe_of, worker_arguments
 from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _package(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.package.onnx import add
 
         result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
-    print_result(result, as_json=arguments.json)
+    print_result(result, as_json=arguments.json, show=show_package)
     return 0
 
 
@@ -67,7 +68,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment)
     else:
         result = verify(package, recorded=arguments.recorded)
-    print_result(result, as_json=arguments.json)
+    print_result(result, as_json=arguments.json, show=show_verified)
     return 0 if result.get("passed", True) else PackageError.exit_code
 
 
@@ -139,7 +140,7 @@ def _push(arguments: argparse.Namespace) -> int:
 
     if arguments.retry:
         done = retry(path)
-        print_result({"pushed": done}, as_json=arguments.json)
+        print_result({"pushed": done}, as_json=arguments.json, show=show_pushed)
         return 0
     result = push(
         path,
@@ -150,7 +151,7 @@ def _push(arguments: argparse.Namespace) -> int:
         pull_request=arguments.pull_request,
         message=arguments.message,
     )
-    print_result(result, as_json=arguments.json)
+    print_result(result, as_json=arguments.json, show=show_pushed)
     return 0
 
 

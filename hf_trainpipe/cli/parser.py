@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hf_trainpipe.errors import TrainpipeError, closest
+from hf_trainpipe.tables import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,12 +70,25 @@ def existing(spelled: str, what: str) -> Path:
     raise UsageError(f"{path}: there is no such {what}.{closest(str(path), known)}", fix=f"Name an existing {what}.")
 
 
-def print_result(result: dict[str, Any], *, as_json: bool) -> None:
-    """Print what a verb found: one line of JSON, or a line a fact."""
+def print_result(
+    result: Mapping[str, Any], *, as_json: bool, show: Callable[[Mapping[str, Any]], str] | None = None
+) -> None:
+    """Print what a verb found: one line of JSON for programs; for people what ``show`` makes of it, or a line a fact."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
-        return
-    width = max(map(len, result), default=0)
-    for name, value in result.items():
-        shown = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list | tuple) else value
-        print(f"{name:<{width}}  {shown}")
+    elif show is not None:
+        print(show(result))
+    else:
+        print(facts((name, _spelled(value)) for name, value in result.items()))
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_spelled(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_spelled, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None else str(value)

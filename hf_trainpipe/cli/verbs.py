@@ -12,6 +12,7 @@ from hf_trainpipe.cli import is_main_process
 from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
 from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _track(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.tracking.follower import sync
 
     report = sync(run)
-    print_result({"complete": report.complete, **asdict(report)}, as_json=arguments.json)
+    print_result({"complete": report.complete, **asdict(report)}, as_json=arguments.json, show=show_sync)
     return 0 if report.complete else PushError.exit_code
 
 
@@ -142,7 +143,7 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 def _doctor(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.cli.doctor import examine
 
-    print_result(examine(), as_json=arguments.json)
+    print_result(examine(), as_json=arguments.json, show=show_machine)
     return 0
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.package.inputs import Record
 
-__all__ = ["FORMS", "Answered", "Form", "Shape", "form_of", "written"]
+__all__ = ["FORMS", "Answered", "Form", "Joined", "Shape", "form_of", "written"]
 
 Form = Literal["answers", "jsonl", "csv", "tsv", "parquet", "table"]
 FORMS: tuple[Form, ...] = ("answers", "jsonl", "csv", "tsv", "parquet", "table")
@@ -114,8 +114,13 @@ class Shape:
         return (answer,)
 
 
-class _Joined:
-    """Rows beside answers. The first rows decide what the answer's columns are called."""
+class Joined:
+    """Rows beside answers. The first rows decide what the answer's columns are called.
+
+    Args:
+        shape: The columns of an answer.
+        first: The first rows.
+    """
 
     def __init__(self, shape: Shape, first: Sequence[Answered]) -> None:
         self.shape = shape
@@ -195,7 +200,7 @@ def _opened(path: Path, ending: str) -> Any:
 class _Sink:
     def __init__(self, stream: IO[str], form: Form, shape: Shape) -> None:
         self.stream, self.form, self.shape = stream, form, shape
-        self.joined: _Joined | None = None
+        self.joined: Joined | None = None
         self._table: Any = None
 
     def write(self, items: Sequence[Answered]) -> None:
@@ -204,7 +209,7 @@ class _Sink:
             self.stream.writelines(_json(item.answer) + "\n" for item in items)
             return
         if self.joined is None:
-            self.joined = _Joined(self.shape, items)
+            self.joined = Joined(self.shape, items)
             if self.form in ("csv", "tsv"):
                 self._lines.writerow(self.joined.head)
         if self.form == "jsonl":
@@ -218,7 +223,7 @@ class _Sink:
     def _lines(self) -> Any:
         return csv.writer(self.stream, delimiter="\t" if self.form == "tsv" else ",", lineterminator="\n")
 
-    def _rows(self, items: Sequence[Answered], joined: _Joined) -> None:
+    def _rows(self, items: Sequence[Answered], joined: Joined) -> None:
         from hf_trainpipe.tables import Table
 
         failed = any(item.error for item in items)
@@ -234,7 +239,7 @@ class _Parquet:
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.path, self.shape = path, shape
-        self.joined: _Joined | None = None
+        self.joined: Joined | None = None
         self.writer: Any = None
 
     def write(self, items: Sequence[Answered]) -> None:
@@ -242,7 +247,7 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         if self.joined is None:
-            self.joined = _Joined(self.shape, items)
+            self.joined = Joined(self.shape, items)
             kinds = {"row": pa.int64(), self._score: pa.float64()}
             self.schema = pa.schema([(name, kinds.get(name, pa.string())) for name in self.joined.head])
             self.writer = pq.ParquetWriter(self.path, self.schema)

@@ -8,15 +8,14 @@ know the recipe's columns, a file's only column is taken whatever its name.
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_trainpipe.data.written_lists import is_written_list, parse_list
 from hf_trainpipe.errors import DataError, closest
 
-__all__ = ["Chooser", "Known", "known_columns", "parse_asked"]
+__all__ = ["Chooser", "Known", "known_columns", "parse_asked", "words_of"]
 
 _ROLES = {"text": ("text",), "pair": ("text", "text_pair"), "words": ("words",)}
 _OTHER_NAMES = {"words": ("words", "text")}
@@ -148,32 +147,41 @@ class Chooser:
             )
         return value
 
-    def _choose(self, fields: Row) -> Callable[[Row], Any]:
+    def sources(self, fields: Row) -> list[tuple[str, ...]]:
+        """For each input (two of a pair) the columns of the file that it is made of, joined by spaces.
+
+        Raises:
+            DataError: the file has none of the columns.
+        """
         there = list(fields)
         if self.asked:
             absent = next((name for name in self.asked if name not in fields), None)
             if absent is not None:
                 raise self._missing(absent, there)
-            return self._named(self.asked)
+            return [(name,) for name in self.asked]
         if self.known.inputs and len(self.known.inputs) == len(_ROLES[self.kind]):
-            found = [self._source(name, fields) for name in self.known.inputs]
+            found = [self.source(name, fields) for name in self.known.inputs]
             if all(found):
-                self.columns = tuple(part for source in found for part in source or ())
-                return self._joined([source or () for source in found])
-        if "inputs" in fields:
-            self.columns = ("inputs",)
-            return lambda row: row.get("inputs")
-        if self.kind == "pair" and {"text", "text_pair"} <= set(there):
-            return self._named(("text", "text_pair"))
-        for name in _OTHER_NAMES.get(self.kind, ("text",)) if self.kind != "pair" else ():
-            if name in fields:
-                self.columns = (name,)
-                return self._handler_form
+                return [source or () for source in found]
+        for names in (_ROLES[self.kind], *((name,) for name in _OTHER_NAMES.get(self.kind, ()))):
+            if all(name in fields for name in names):
+                return [(name,) for name in names]
         if len(there) == 1 and not self.known.inputs and self.kind != "pair":
-            return self._named((there[0],))
+            return [(there[0],)]
         raise self._missing(None, there)
 
-    def _source(self, name: str, fields: Row) -> tuple[str, ...] | None:
+    def _choose(self, fields: Row) -> Callable[[Row], Any]:
+        known = self.known.inputs and all(self.source(name, fields) for name in self.known.inputs)
+        if "inputs" in fields and not self.asked and not known:
+            self.columns = ("inputs",)
+            return lambda row: row.get("inputs")
+        sources = self.sources(fields)
+        self.columns = tuple(part for source in sources for part in source)
+        if self.kind == "words" and not self.asked and sources[0][0] in _OTHER_NAMES["words"]:
+            return self._handler_forms(sources[0][0])
+        return self._joined(sources)
+
+    def source(self, name: str, fields: Row) -> tuple[str, ...] | None:
         """The columns of the file that the recipe's column comes from: itself, or what was renamed or joined to it."""
         if name in fields:
             return (name,)
@@ -182,10 +190,6 @@ class Chooser:
             return (back[name],)
         parts = [part if part in fields else back.get(part, part) for part in self.known.join.get(name, ())]
         return tuple(parts) if parts and all(part in fields for part in parts) else None
-
-    def _named(self, columns: tuple[str, ...]) -> Callable[[Row], Any]:
-        self.columns = columns
-        return self._joined([(name,) for name in columns])
 
     def _joined(self, sources: Sequence[tuple[str, ...]]) -> Callable[[Row], Any]:
         def cell(row: Row, names: tuple[str, ...]) -> Any:
@@ -197,14 +201,18 @@ class Chooser:
             first, second = sources
             return lambda row: {"text": cell(row, first), "text_pair": cell(row, second)}
         if self.kind == "words":
-            return lambda row: _words(cell(row, sources[0]))
+            return lambda row: words_of(cell(row, sources[0]))
         return lambda row: cell(row, sources[0])
 
-    def _handler_form(self, row: Row) -> Any:
-        """The handler's own inputs: rows with ``words`` and rows with ``text`` may follow each other."""
-        if self.kind == "words":
-            return _words(row["words"]) if row.get("words") is not None else row.get("text")
-        return row.get("text")
+    def _handler_forms(self, first: str) -> Callable[[Row], Any]:
+        """Rows with words and rows with a text may follow each other; ``first`` counts where a row has both."""
+        order = (first, *(name for name in _OTHER_NAMES["words"] if name != first))
+
+        def get(row: Row) -> Any:
+            name = next((name for name in order if row.get(name) is not None), first)
+            return words_of(row[name]) if name == "words" else row.get(name)
+
+        return get
 
     def _missing(self, name: str | None, there: list[str]) -> DataError:
         listed = ", ".join(map(repr, there[:20])) or "none"
@@ -219,14 +227,11 @@ class Chooser:
         )
 
 
-def _words(cell: Any) -> Any:
+def words_of(cell: Any) -> Any:
     """Words as a list; a list that a csv cell spells (JSON's or Python's way) is read, other text stays text."""
-    if isinstance(cell, str) and cell[:1] == "[" and cell[-1:] == "]":
-        for read in (json.loads, ast.literal_eval):
-            try:
-                found = read(cell)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(found, list) and all(isinstance(word, str) for word in found):
-                return {"words": found}
+    if isinstance(cell, str) and cell[:1] == "[" and is_written_list(cell):
+        try:
+            return {"words": parse_list(cell)}
+        except ValueError:
+            return cell
     return {"words": list(cell)} if isinstance(cell, list | tuple) else cell

@@ -15,18 +15,18 @@ from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from datasets import Dataset
 
     from hf_trainpipe.evaluation import SplitOutputs
-    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.decoding import Outputs
     from hf_trainpipe.runtime.predictor import Predictor
     from hf_trainpipe.tasks.base import Task
 
-__all__ = ["evaluate", "raw_inputs", "score"]
+__all__ = ["check_decoder", "evaluate", "raw_inputs", "score", "score_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def evaluate(
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score the package ``package_dir`` (or the package of a run) on ``split`` of ``recipe.data``.
 
@@ -60,23 +61,19 @@ def evaluate(
 
     path = find_package(package_dir)
     predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
-    return score(predictor, recipe=recipe, split=split, name=str(path))
+    return score(predictor, recipe=recipe, split=split, name=str(path), progress=progress)
 
 
-def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The package") -> dict[str, Any]:
+def score(
+    predictor: Predictor,
+    *,
+    recipe: Recipe,
+    split: str,
+    name: str = "The package",
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
     """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
-    from hf_trainpipe.data.spans import span_lines
-    from hf_trainpipe.data.targets import build_targets
-    from hf_trainpipe.evaluation import scorable
-    from hf_trainpipe.tasks.base import Labels
-
-    decoder = predictor.decoder
-    if decoder.kind != recipe.task.decoder:
-        raise PackageError(
-            f"{name} answers as {decoder.kind}, the recipe's task as {recipe.task.decoder}.",
-            fix="Use the recipe that the package was trained with.",
-            exit_code=_USERS_MISTAKE,
-        )
+    check_decoder(predictor, recipe.task, name=name)
     splits = recipe.data.splits()
     if split not in splits:
         raise DataError(
@@ -84,30 +81,72 @@ def score(predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The 
             fix="Choose one of them with --split.",
             split=split,
         )
-    dataset = splits[split]
+    return score_rows(
+        predictor,
+        splits[split],
+        task=recipe.task,
+        evaluation=recipe.evaluation,
+        seed=recipe.seed,
+        split=split,
+        progress=progress,
+    )
+
+
+def check_decoder(predictor: Predictor, task: Task, *, name: str) -> None:
+    """Refuse a task that asks for other answers than the package gives."""
+    if predictor.decoder.kind != task.decoder:
+        raise PackageError(
+            f"{name} answers as {predictor.decoder.kind}, the recipe's task as {task.decoder}.",
+            fix="Use the recipe that the package was trained with.",
+            exit_code=_USERS_MISTAKE,
+        )
+
+
+def score_rows(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    task: Task,
+    evaluation: Evaluation,
+    seed: int,
+    split: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Score a loaded package on rows that have the task's columns; the result is that of :func:`evaluate`.
+
+    Args:
+        split: What errors call the rows.
+        progress: Called with the number of rows that are done.
+    """
+    from hf_trainpipe.data.spans import span_lines
+    from hf_trainpipe.data.targets import build_targets
+    from hf_trainpipe.evaluation import scorable
+    from hf_trainpipe.tasks.base import Labels
+
+    decoder = predictor.decoder
     labels = Labels(tuple(decoder.labels))
-    targets = build_targets(recipe.task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
+    targets = build_targets(task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
     for line in span_lines(split, targets.report):
         log.warning("%s", line)
-    inputs = raw_inputs(recipe.task, dataset)
-    outputs = _outputs(predictor, inputs)
+    inputs = raw_inputs(task, dataset)
+    outputs = _outputs(predictor, inputs, progress)
     predictions = scorable(
         outputs,
         SimpleNamespace(targets=targets),  # type: ignore[arg-type]
-        task=recipe.task,
+        task=task,
         labels=labels,
         threshold=(decoder.options or {}).get("threshold"),
     )
-    chosen = recipe.evaluation.select
-    names = [*((chosen,) if chosen else ()), *recipe.task.metrics(), *recipe.evaluation.metrics]
+    chosen = evaluation.select
+    names = [*((chosen,) if chosen else ()), *task.metrics(), *evaluation.metrics]
     scores: dict[str, dict[str, Any]] = {
         name: asdict(interval)
         for name, interval in metrics.intervals(
             predictions,
             names,
-            confidence=recipe.evaluation.confidence,
-            resamples=recipe.evaluation.resamples,
-            seed=recipe.seed,
+            confidence=evaluation.confidence,
+            resamples=evaluation.resamples,
+            seed=seed,
         ).items()
     }
     external = [name for name in dict.fromkeys(names) if metrics.is_external(name)]
@@ -129,7 +168,7 @@ def raw_inputs(task: Task, dataset: Dataset) -> list[Any]:
     return first
 
 
-def _outputs(predictor: Predictor, inputs: list[Any]) -> SplitOutputs:
+def _outputs(predictor: Predictor, inputs: list[Any], progress: Callable[[int], None]) -> SplitOutputs:
     from hf_trainpipe.evaluation import SplitOutputs
 
     examples, values = [], []
@@ -142,6 +181,7 @@ def _outputs(predictor: Predictor, inputs: list[Any]) -> SplitOutputs:
             if part.word_starts is not None and part.words is not None:
                 counts.append(np.diff(part.word_starts))
                 words.append(part.words)
+        progress(min(start + _CHUNK, len(inputs)))
     if not counts:
         return SplitOutputs(np.concatenate(examples), np.concatenate(values))
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
