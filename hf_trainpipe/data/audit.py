@@ -36,7 +36,7 @@ def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
         raise DataError(
             f"Expected a split 'train', found {', '.join(splits) or 'none'}.", fix="Name one in data.train."
         )
-    columns = [column.name for column in (*task.inputs(), task.target())]
+    columns = [name for column in (*task.inputs(), task.target()) for name in column.columns]
     for split, dataset in splits.items():
         if len(dataset) == 0:
             raise DataError(

@@ -13,6 +13,7 @@ import numpy as np
 from hf_trainpipe.data.columns import column_of, is_list, is_text
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import FALSE, TRUE, key, spelt
+from hf_trainpipe.data.targets_checks import first_true, refuse_missing
 from hf_trainpipe.data.written_lists import is_written_list, parse_list
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class LabelCells:
         hot: np.ndarray = table[self.codes].reshape(len(self.counts), -1)
         return hot
 
+    def row(self, row: int) -> Any:
+        """What a row holds, for messages."""
+        labels = [self.values[code] for code in self.codes[self.rows == row]]
+        return (
+            labels
+            if self.column not in self.dataset.column_names
+            else column_of(self.dataset, self.column)[row].as_py()
+        )
+
     def ones(self) -> list[int]:
         """The positions in ``values`` of what is a 1."""
         return [position for position, name in enumerate(map(key, self.spellings)) if name in ("1", TRUE)]
@@ -90,6 +100,8 @@ def read_labels(task: Task, dataset: Dataset, split: str) -> LabelCells:
     import pyarrow as pa
 
     target = task.target()
+    if target.parts:
+        return _of_columns(target.name, target.parts, dataset, split)
     cells = column_of(dataset, target.name)
     present = np.flatnonzero(~cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
     held = cells.take(present) if len(present) < len(cells) else cells
@@ -177,7 +189,29 @@ def _spellings(values: list[Any], rows: np.ndarray, codes: np.ndarray, where: _W
     return spellings
 
 
+def _of_columns(name: str, parts: tuple[str, ...], dataset: Dataset, split: str) -> LabelCells:
+    """A label a column, as vectors of booleans."""
+    hot = np.zeros((len(dataset), len(parts)), dtype=np.int64)
+    for position, column in enumerate(parts):
+        cells = column_of(dataset, column)
+        refuse_missing(cells, dataset, split, column, "0 or 1")
+        encoded = cells.dictionary_encode()
+        table = np.array([_HOT.get(key(str(value)), -1) for value in encoded.dictionary.to_pylist()], dtype=np.int64)
+        values = table[encoded.indices.to_numpy(zero_copy_only=False)]
+        if (row := first_true(values < 0)) is not None:
+            raise error_at(
+                place(dataset, split, row),
+                f"column {column!r}: expected 0 or 1, found {cells[row].as_py()!r:.60}.",
+                fix="Correct the cell; -1 marks rows without labels, which must go.",
+            )
+        hot[:, position] = values
+    counts = np.full(len(dataset), len(parts), dtype=np.int64)
+    rows = np.repeat(np.arange(len(dataset)), len(parts))
+    return LabelCells(dataset, split, name, rows, hot.ravel(), [False, True], [FALSE, TRUE], counts)
+
+
 def _of_lists(cells: pa.Array, where: _Where) -> tuple[pa.Array, np.ndarray]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     flat = cells.flatten()
@@ -189,6 +223,10 @@ def _of_lists(cells: pa.Array, where: _Where) -> tuple[pa.Array, np.ndarray]:
             place(where.dataset, where.split, int(where.present[position])),
             f"column {where.column!r} holds a null label.",
             fix="Correct the row.",
+        )
+    if pa.types.is_nested(flat.type):
+        where.refuse(
+            0, f"expected a list of labels, found {cells[0].as_py()!r:.60}.", "Write the labels of a row as one list."
         )
     return flat, counts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.columns import column_of, names_in_feature
+from hf_trainpipe.data.columns import names_in_feature
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import FALSE, TRUE, fold, is_integer, key
 from hf_trainpipe.errors import DataError, closest
@@ -138,7 +138,7 @@ def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | No
         raise error_at(
             place(cells.dataset, cells.split, at),
             f"column {cells.column!r}: expected {len(labels)} numbers 0 or 1, one a label, found "
-            f"{column_of(cells.dataset, cells.column)[at].as_py()!r:.60}.",
+            f"{cells.row(at)!r:.60}.",
             fix="Correct the row, or set task.form='names' if rows list labels.",
         )
     length = hot.shape[1]
@@ -149,7 +149,7 @@ def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | No
             raise error_at(
                 place(cells.dataset, cells.split, 0),
                 f"column {cells.column!r}: with {length} label(s), rows such as "
-                f"{column_of(cells.dataset, cells.column)[0].as_py()!r} may list ids or be vectors of a 0 or 1 a label.",
+                f"{cells.row(0)!r:.60} may list ids or be vectors of a 0 or 1 a label.",
                 fix="Set task.form to 'vector' or 'names'.",
             )
     if length != len(labels):
@@ -177,7 +177,7 @@ def _refuse_ragged(cells: LabelCells, length: int) -> None:
     row = int(np.argmax(wrong & (cells.counts != length)))
     raise error_at(
         place(cells.dataset, cells.split, row),
-        f"column {cells.column!r}: {column_of(cells.dataset, cells.column)[row].as_py()!r:.60} looks like a vector of a "
+        f"column {cells.column!r}: {cells.row(row)!r:.60} looks like a vector of a "
         f"0 or 1 a label, but there are {length} labels and the rows differ in length.",
         fix="Give every row a 0 or 1 for each of task.names; if the numbers are ids, set task.form='names'.",
     )
@@ -192,6 +192,14 @@ def _first_wrong(cells: LabelCells, length: int) -> int:
 
 
 def vectors_without_names(cells: LabelCells, length: int, found: str) -> DataError:
+    """The error of vectors that do not fit the names, or have none."""
+    if length == 1:
+        return error_at(
+            place(cells.dataset, cells.split, 0),
+            f"column {cells.column!r} holds a 0 or 1 a row, {found}.",
+            fix=f"For the label {cells.column!r} alone set task.labels=({cells.column!r},); for two classes use "
+            "TextClassification; for more labels name a column for each: task.labels=('a', 'b').",
+        )
     return error_at(
         place(cells.dataset, cells.split, 0),
         f"column {cells.column!r} holds vectors of {length} numbers 0 or 1, {found}.",

@@ -32,6 +32,8 @@ def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) 
     Raises:
         DataError: no row has a label, or no word a tag but ``O``.
     """
+    if targets.kind == "number":
+        return _of_numbers(task, targets.report)
     counts: Mapping[str, int] = targets.report.get("counts") or {}
     if not counts:
         return []
@@ -51,6 +53,19 @@ def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) 
         )
         notes.append(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
     return notes
+
+
+def _of_numbers(task: Task, report: Mapping[str, float]) -> list[str]:
+    name, low, high = task.target().name, report["low"], report["high"]
+    if low == high:
+        return [f"train: every number in column {name!r} is {low:g}; there is nothing to learn"]
+    least, most = getattr(task, "low", None), getattr(task, "high", None)
+    if (least is not None and low < least) or (most is not None and high > most):
+        return [
+            f"train: column {name!r} goes from {low:g} to {high:g}, and what the package answers is cut to "
+            f"{'-inf' if least is None else f'{least:g}'} to {'inf' if most is None else f'{most:g}'}: see task.low and task.high"
+        ]
+    return []
 
 
 def _of_cells(cells: LabelCells) -> list[str]:

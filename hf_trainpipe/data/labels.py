@@ -82,9 +82,21 @@ def _names_in(task: Task, cells: LabelCells) -> tuple[str, ...]:
         if hot is not None and (hot.shape[1] == 1 or cells.is_surely_hot(hot)):
             raise vectors_without_names(cells, hot.shape[1], "and nothing names them")
     spellings = cells.spellings
+    if kind == "classes":
+        _refuse_probabilities(cells)
     if kind == "tags":
         spellings = [spelling for spelling in spellings if key(spelling) != str(IGNORED)]
     return names_of(spellings)
+
+
+def _refuse_probabilities(cells: LabelCells) -> None:
+    for at, value in enumerate(cells.values):
+        if isinstance(value, float) and not value.is_integer():
+            raise error_at(
+                place(cells.dataset, cells.split, cells.first_row(at)),
+                f"column {cells.column!r}: expected names or ids of labels, or a 0 or 1 a label, found {value!r}.",
+                fix="Shares cannot be learnt as labels: make them 0 or 1. For one number a text use Regression.",
+            )
 
 
 def _complete(types: Iterable[str], scheme: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_trainpipe.data.place import FILE, LINE, error_at, place
+from hf_trainpipe.data.spelling import key
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -110,15 +111,23 @@ def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
 
 def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]) -> Dataset:
     cells = dataset.select_columns([name]).with_format(None)[:][name]
-    translated = [None if cell is None else table.get(str(cell)) for cell in cells]
+    by_key = {key(old): new for old, new in table.items()}
+    translated = [_translated(cell, table, by_key) for cell in cells]
     for row, (cell, new) in enumerate(zip(cells, translated, strict=True)):
-        if new is None and cell is not None:
+        if new is None and cell is not None and cell == cell:
             raise error_at(
                 place(dataset, split, row),
                 f"data.values says nothing about {cell!r} in column {name!r}.",
                 fix=f"Add it to data.values[{name!r}], which knows {', '.join(table)}.{closest(str(cell), table)}",
             )
     return dataset.remove_columns([name]).add_column(name, translated)
+
+
+def _translated(cell: object, table: Mapping[str, str], by_key: Mapping[str, str]) -> str | None:
+    """What a value becomes: by its spelling, else as the same label (1.0 as 1, true as True)."""
+    if cell is None or cell != cell:
+        return None
+    return table.get(str(cell), by_key.get(key(str(cell))))
 
 
 def _is_missing(cell: object) -> bool:

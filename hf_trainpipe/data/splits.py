@@ -82,9 +82,10 @@ def cut(
 
 
 def _codes(values: Sequence[Any]) -> np.ndarray:
-    """int64[N]: equal values get equal codes, numbered by first appearance."""
+    """int64[N]: equal values get equal codes, numbered by first appearance. NaN is equal to None here."""
     seen: dict[Any, int] = {}
-    hashable = (tuple(value) if isinstance(value, list) else value for value in values)
+    known = (None if value != value else value for value in values)
+    hashable = (tuple(value) if isinstance(value, list) else value for value in known)
     return np.fromiter((seen.setdefault(value, len(seen)) for value in hashable), dtype=np.int64, count=len(values))
 
 

@@ -5,6 +5,7 @@ Shapes: N examples, C labels, W words of all examples.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.runtime.preprocessor import Preprocessor
+
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE
+)
 
 __all__ = ["Targets", "build_targets", "resolve_labels"]
 
@@ -106,8 +111,8 @@ def _build_class(task: Task, labels: Labels, dataset: Dataset, split: str) -> Ta
 
 
 def _build_classes(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
-    name = task.target().name
-    refuse_missing(column_of(dataset, name), dataset, split, name, "labels")
+    for name in task.target().columns:
+        refuse_missing(column_of(dataset, name), dataset, split, name, "labels")
     cells = read_labels(task, dataset, split)
     hot = vectors_of(task, labels, cells)
     if hot is None:
@@ -148,16 +153,22 @@ def _build_number(task: Task, labels: Labels, dataset: Dataset, split: str) -> T
 
 def _parse_numbers(cells: pa.Array, dataset: Dataset, split: str, name: str) -> np.ndarray:
     values = np.empty(len(cells), dtype=np.float64)
-    for row, text in enumerate(cells.to_pylist()):
-        try:
-            values[row] = float(text)
-        except (TypeError, ValueError):
-            raise error_at(
-                place(dataset, split, row),
-                f"column {name!r}: expected a number, found {text!r:.60}.",
-                fix="Write numbers as 3.5, with a point.",
-            ) from None
+    for row, value in enumerate(cells.to_pylist()):
+        text = str(value).strip()
+        if _NUMBER.fullmatch(text) is None:
+            found = f"found {text!r:.60}" if text else "found an empty cell"
+            fix = _fix_of_number(text, name)
+            raise error_at(place(dataset, split, row), f"column {name!r}: expected a number, {found}.", fix=fix)
+        values[row] = float(text)
     return values
+
+
+def _fix_of_number(text: str, name: str) -> str:
+    if not text or text.lower() in ("na", "n/a", "#n/a", "none", "null", "-", "<na>"):
+        return f"Remove the row; or leave such cells empty, and drop their rows: data.drop_missing=({name!r},)."
+    if text.endswith("%"):
+        return "Write all numbers without the sign: 0.5, or 50."
+    return "Write numbers as 1234.5: a point before the decimals, and nothing between thousands."
 
 
 def _build_tags(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:

@@ -37,6 +37,13 @@ class Column:
     """The column's name in the data."""
     kind: ColumnKind
     """What its cells are."""
+    parts: tuple[str, ...] = field(default=(), repr=False)
+    """Of kind classes, where each label has a column of its own: these columns, of 0s and 1s."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What it is called in the data."""
+        return self.parts or (self.name,)
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,8 @@ class MultiLabelClassification(Task):
     _: KW_ONLY
     text_pair: str | None = None
     """The column with the second text, where pairs are classified."""
-    labels: str = "labels"
-    """The column with the labels."""
+    labels: str | tuple[str, ...] = "labels"
+    """The column of labels; or a column of 0s and 1s for each, whose names are the labels."""
     names: tuple[str, ...] | None = None
     """Label names in the order of their ids; None: read from the data."""
     separator: str = ","
@@ -172,6 +172,15 @@ class MultiLabelClassification(Task):
                 f"task.threshold: expected a number between 0 and 1, found {self.threshold}.",
                 fix="Set task.threshold to 0.5, or leave it and keep tune_threshold=True.",
             )
+        parts = self.target().parts
+        if isinstance(self.labels, tuple) and (
+            not parts or len(set(parts)) < len(parts) or len(self.names or parts) != len(parts)
+        ):
+            raise RecipeError(
+                f"task.labels: expected a column for each label, each once, found {self.labels} and task.names "
+                f"{self.names}.",
+                fix="Name the columns once, and leave task.names out, or give a name for each column.",
+            )
         if self.form not in ("names", "vector", None):
             raise RecipeError(
                 f"task.form: expected 'names', 'vector' or None, found {self.form!r}.",
@@ -182,13 +191,15 @@ class MultiLabelClassification(Task):
         return text_columns(self.text, self.text_pair)
 
     def target(self) -> Column:
-        return Column(self.labels, "classes")
+        if isinstance(self.labels, str):
+            return Column(self.labels, "classes")
+        return Column(", ".join(self.labels), "classes", self.labels)
 
     def metrics(self) -> tuple[str, ...]:
         return ("f1_macro", "f1_micro", "subset_accuracy")
 
     def label_names(self) -> tuple[str, ...] | None:
-        return self.names
+        return self.names or self.target().parts or None
 
     def model_class(self) -> type[Any]:
         from transformers import AutoModelForSequenceClassification

@@ -19,6 +19,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.label_notes import label_lines, label_notes
 from hf_trainpipe.data.labels import resolve_labels
 from hf_trainpipe.data.sources import Files, Frame
@@ -26,6 +27,7 @@ from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.tasks.base import Labels, Task
 from hf_trainpipe.tasks.classification import MultiLabelClassification, TextClassification
+from hf_trainpipe.tasks.regression import Regression
 from hf_trainpipe.tasks.tagging import TokenClassification
 
 ONE = TextClassification()
@@ -247,6 +249,75 @@ def test_two_labels_may_be_ids_or_vectors() -> None:
     only = MultiLabelClassification(names=("toxic",))
     assert learnt(only, memory(train=["0", "1"]))[1] == [[0], [1]]
     assert "may list ids or be vectors" in refused(only, memory(train=["0", "0"]))
+
+
+@pytest.mark.parametrize("ones", [(0, 1), ("0", "1"), ("0.0", "1"), (False, True), ("false", "TRUE"), (0.0, 1.0)])
+def test_a_column_for_each_label(ones: tuple[Any, Any]) -> None:
+    no, yes = ones
+    columns = {"text": ["x", "y"], "toxic": [no, yes], "obscene": [yes, yes]}
+    splits = DatasetDict({"train": Dataset.from_dict(columns)})
+    task = MultiLabelClassification(labels=("toxic", "obscene"))
+    assert audit(task, splits) == []
+    assert learnt(task, splits) == (("toxic", "obscene"), [[0, 1], [1, 1]])
+    named = MultiLabelClassification(labels=("toxic", "obscene"), names=("bad", "worse"))
+    assert learnt(named, splits)[0] == ("bad", "worse")
+    package = Labels(("obscene", "toxic"))
+    assert build_targets(task, package, splits["train"], "train").values.tolist() == [[1, 0], [1, 1]]
+
+
+def test_columns_of_labels_that_do_not_fit() -> None:
+    task = MultiLabelClassification(labels=("toxic", "obscene"))
+    columns: dict[str, list[Any]] = {"text": ["x", "y"], "toxic": [0, -1], "obscene": [1, 1]}
+    said = refused(task, DatasetDict({"train": Dataset.from_dict(columns)}))
+    assert "row 1 of split 'train': column 'toxic': expected 0 or 1, found -1" in said
+    columns["toxic"] = [0, None]
+    assert "row 1 of split 'train': column 'toxic' holds no 0 or 1" in refused(
+        task, DatasetDict({"train": Dataset.from_dict(columns)})
+    )
+    with pytest.raises(DataError, match="has no column 'obscene'"):
+        audit(task, DatasetDict({"train": Dataset.from_dict({"text": ["x"], "toxic": [1]})}))
+    for labels, names in ((("a", "a"), None), ((), None), (("a", "b"), ("x",))):
+        with pytest.raises(RecipeError, match=r"task\.labels"):
+            MultiLabelClassification(labels=labels, names=names)
+
+
+def test_single_numbers_are_no_labels_of_many() -> None:
+    assert "set task.labels=('labels',)" in refused(MANY, memory(train=["0", "1", "1"]))
+    assert "Shares cannot be learnt" in refused(MANY, memory(train=[[0.3, 0.7]]))
+    assert "expected a list of labels, found [['a']]" in refused(MANY, memory(train=[[["a"]]]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "fix"),
+    [
+        ("1,234.5", "nothing between thousands"),
+        ("50%", "without the sign"),
+        ("NA", "drop_missing"),
+        ("", "drop_missing"),
+        ("1_000", "Write numbers as 1234.5"),
+        ("٣", "Write numbers as 1234.5"),
+    ],
+)
+def test_text_that_is_no_number(cell: str, fix: str) -> None:
+    splits = memory(train=["1.5", cell])
+    said = refused(Regression(score="label"), splits)
+    assert "row 1 of split 'train': column 'label': expected a number, found" in said
+    assert fix in said
+
+
+def test_numbers_that_deserve_a_word() -> None:
+    (note,) = notes(Regression(score="label"), memory(train=["1.5", " 1.5 "]))
+    assert "every number in column 'label' is 1.5" in note
+    (note,) = notes(Regression(score="label", low=0.0, high=5.0), memory(train=[1.0, 7.0]))
+    assert "goes from 1 to 7, and what the package answers is cut to 0 to 5" in note
+    assert notes(Regression(score="label"), memory(train=[1.0, 7.0])) == []
+
+
+def test_values_are_translated_by_the_same_rule() -> None:
+    table = {"label": {"1": "good", "0": "bad", "True": "good", "false": "bad"}}
+    for cells in (["1", "0.0"], [1, 0], [1.0, 0.0], [True, False], ["true", "FALSE"]):
+        frame = pd.DataFrame({"text": ["x", "y"], "label": cells})
+        assert learnt(ONE, Frame(train=frame, values=table).splits()) == (("bad", "good"), [1, 0])
 
 
 def test_lists_written_into_cells(tmp_path: Path) -> None:
