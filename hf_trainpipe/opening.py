@@ -13,6 +13,7 @@ from hf_trainpipe import metrics
 from hf_trainpipe.cache import cache_root
 from hf_trainpipe.checkpoint import require_space
 from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.device import (
@@ -26,7 +27,7 @@ from hf_trainpipe.engine.device import (
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.probe import probe
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, warning_of_one_process
-from hf_trainpipe.errors import Interrupted, RecipeError
+from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
 from hf_trainpipe.package.mirror import fetch
@@ -47,8 +48,7 @@ CHECKPOINT_BYTES = 12
 
 def validate(recipe: Recipe, *, labels: tuple[str, ...] | None = None) -> None:
     """Refuse wrong metric names before anything is loaded; again, with more to go by, when labels are known."""
-    evaluation = recipe.evaluation
-    names = [*evaluation.metrics, *([evaluation.select] if evaluation.select else [])]
+    names = recipe.evaluation.named
     metrics.check(names, recipe.task.decoder, labels=labels)
     if labels is not None:
         for name in filter(metrics.is_external, names):
@@ -174,11 +174,7 @@ def _prepare(
         say=say,
     )
     validate(recipe, labels=data.labels.names)
-    if recipe.evaluation.select and "validation" not in data.splits:
-        raise RecipeError(
-            f"evaluation.select: {recipe.evaluation.select!r} needs a validation split, and there is none.",
-            fix="Name one in the data (validation='validation'), or cut one off: validation=0.1.",
-        )
+    check_selection(recipe.evaluation.select, data.splits)
     plan = make_plan(
         recipe,
         num_examples=len(data.train.usable),

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hf_trainpipe.engine.device import Precision, choose_precision, num_threads
+from hf_trainpipe.engine.device import Precision, num_threads
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model import (
     ModelFacts,
-    load_config,
-    load_tokenizer,
-    max_length,
-    model_facts,
-    pin_model,
-    usable_length,
 )
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Plan", "make_plan", "show", "show_json"]
+__all__ = ["Plan", "make_plan"]
 
 CPU_TOKENS = 512
 CPU_TOKENS_UNPADDED = 2048
@@ -203,54 +196,3 @@ def _steps_of_stream(recipe: Recipe) -> int:
             fix="Set budget.max_steps; budget.epochs is not used.",
         )
     return recipe.budget.max_steps
-
-
-def _plan_of(recipe: Recipe) -> Plan:
-    """The plan of a recipe on this machine: loads its data and the model's configuration."""
-    import torch
-
-    model = pin_model(recipe.model)
-    limit = usable_length(load_config(model), load_tokenizer(model))
-    length = max_length(recipe.tokens, limit)
-    train = recipe.data.splits()["train"]
-    names = recipe.task.label_names()
-    facts = model_facts(model, recipe.task, num_labels=len(names or ()) or 2, limit=limit)
-    return make_plan(
-        recipe,
-        num_examples=len(train),
-        facts=facts,
-        length=length,
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
-        on_gpu=torch.cuda.is_available(),
-        precision=choose_precision(recipe.optim.precision),
-        streamed=recipe.data.stream() is not None,
-    )
-
-
-def _choices(value: Any, indent: str = "") -> list[str]:
-    """A recipe as indented lines, a leaf each; what was left at its default included."""
-    from dataclasses import fields, is_dataclass
-
-    lines: list[str] = []
-    for item in fields(value):
-        found = getattr(value, item.name)
-        if is_dataclass(found):
-            lines.append(f"{indent}{item.name}: {type(found).__name__}")
-            lines.extend(_choices(found, indent + "  "))
-        elif isinstance(found, tuple) and found and is_dataclass(found[0]):
-            lines.append(f"{indent}{item.name}:")
-            lines.extend(f"{indent}  {part!r}" for part in found)
-        else:
-            lines.append(f"{indent}{item.name}: {found!r}")
-    return lines
-
-
-def show(recipe: Recipe) -> str:
-    """The recipe and its plan on one screen."""
-    plan = _plan_of(recipe)
-    return "\n".join(["recipe", *_choices(recipe, "  "), "", "plan", *(f"  {line}" for line in plan.lines())])
-
-
-def show_json(recipe: Recipe) -> dict[str, Any]:
-    """The plan as JSON."""
-    return asdict(_plan_of(recipe))

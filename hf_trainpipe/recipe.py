@@ -18,6 +18,7 @@ from hf_trainpipe.tasks.base import Task
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+    from hf_trainpipe.data.preview import Preview
     from hf_trainpipe.data.streaming import TrainStream
 
 __all__ = [
@@ -204,6 +205,11 @@ class Evaluation:
     resamples: int = 1000
     """Bootstrap resamples of the examples."""
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All metrics that the recipe names."""
+        return (*self.metrics, *((self.select,) if self.select else ()))
+
     def __post_init__(self) -> None:
         _check_range("evaluation.confidence", self.confidence, 0.5, 1.0, open_high=True)
         _check_positive("evaluation.resamples", self.resamples)
@@ -258,6 +264,10 @@ class Data(ABC):
 
     def stream(self) -> TrainStream | None:
         """The training rows after those of :meth:`splits`, where they are too many to be kept; None: there are none."""
+        return None
+
+    def preview(self) -> Preview | None:
+        """First rows of the splits, for a look that takes no time; None: :meth:`splits` takes none either."""
         return None
 
     @abstractmethod

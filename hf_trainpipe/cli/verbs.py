@@ -110,14 +110,13 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     recipe, _ = _recipe(arguments)
-    from hf_trainpipe import plan
+    from hf_trainpipe.showing import look
 
+    found = look(recipe)
     if arguments.json:
-        from hf_trainpipe.codec import to_json
-
-        print_result({"recipe": to_json(recipe), "plan": plan.show_json(recipe)}, as_json=True)
+        print_result(found.to_json(), as_json=True)
     else:
-        print(plan.show(recipe))
+        print(found)
     return 0
 
 

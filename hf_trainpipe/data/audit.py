@@ -7,19 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.columns import column_of
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.errors import DataError, RecipeError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from datasets import Dataset
 
     from hf_trainpipe.tasks.base import Task
 
-__all__ = ["audit"]
+__all__ = ["audit", "check_columns", "check_selection"]
 
 DOMINANT = 0.95
 """Share of the training rows from which one label is worth a warning."""
+
+
+def check_selection(select: str | None, splits: Collection[str]) -> None:
+    """Refuse a metric that chooses the best model where no split is there to compute it on."""
+    if select and "validation" not in splits:
+        raise RecipeError(
+            f"evaluation.select: {select!r} needs a validation split, and there is none.",
+            fix="Name one in the data (validation='validation'), or cut one off: validation=0.1.",
+        )
 
 
 def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
@@ -43,11 +52,12 @@ def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
                 f"split {split!r}: expected rows, found none.",
                 fix=f"Check data.{split}, or leave the split out.",
             )
-        _check_columns(dataset, split, columns)
+        check_columns(dataset, split, columns)
     return [*_unread(splits, columns), *_repeated(task, splits), *_dominant(task, splits["train"])]
 
 
-def _check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
+def check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
+    """Refuse a split that lacks one of the columns, with those that it has."""
     there = [name for name in dataset.column_names if name not in (FILE, LINE)]
     for name in columns:
         if name not in there:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Prepared", "PreparedData", "prepare"]
+__all__ = ["Prepared", "PreparedData", "check_preprocessing", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def columns_of(task: Task, dataset: Dataset, targets: Targets) -> Columns:
     return Columns("text", first)
 
 
-def _check_preprocessing(recipe: Recipe) -> None:
+def check_preprocessing(recipe: Recipe) -> None:
     """Words with tags are preprocessed one by one; texts with character spans whole, by any step."""
     if recipe.task.target().kind != "tags":
         return
@@ -216,7 +216,7 @@ def prepare(
     Raises:
         DataError: with file and line where they are known.
     """
-    _check_preprocessing(recipe)
+    check_preprocessing(recipe)
     loaded: Any = recipe.data.splits() if splits is None else splits
     warnings = list(audit(recipe.task, loaded))
     labels = resolve_labels(recipe.task, loaded)

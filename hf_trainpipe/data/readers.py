@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["format_of", "read_split"]
+__all__ = ["expand", "format_of", "read_split"]
+
+FIRST_ROWS, FIRST_FILES = 1000, 200
+"""Rows of a table and files of a text folder that are enough where only the first ones are asked for."""
 
 ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -71,12 +75,19 @@ def format_of(path: Path, *, shown: str) -> Format:
     return ENDINGS[ending]
 
 
-def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path, str], ReadOptions]) -> pa.Table:
+def read_split(
+    patterns: tuple[str, ...],
+    *,
+    root: Path,
+    options: Callable[[Path, str], ReadOptions],
+    first_files: int | None = None,
+) -> pa.Table:
     """Read the files of a split, one after the other, into one table.
 
     Args:
         patterns: Paths or globs below ``root``.
         options: From a path and its spelling to how it is read.
+        first_files: No more files than this are read; None: all.
 
     Returns:
         The columns of the files, and ``__file__`` and ``__line__``.
@@ -87,8 +98,7 @@ def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path
     import pyarrow as pa
 
     tables = []
-    for path, spelled in _expand(patterns, root):
-        shown = spelled.encode("utf-8", "backslashreplace").decode()  # names of files need not be text
+    for path, shown in expand(patterns, root)[:first_files]:
         settings = options(path, shown)
         if settings.format in ("parquet", "arrow"):
             tables.append(_read_arrow(path, shown=shown, options=settings))
@@ -106,13 +116,13 @@ def read_split(patterns: tuple[str, ...], *, root: Path, options: Callable[[Path
         ) from None
 
 
-def _expand(patterns: tuple[str, ...], root: Path) -> list[tuple[Path, str]]:
+def expand(patterns: tuple[str, ...], root: Path) -> list[tuple[Path, str]]:
     """Each file of a split with its spelling, globs in sorted order."""
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
         path = root / Path(pattern).expanduser()
         if not any(mark in pattern for mark in "*?[") or path.exists():
-            found.append((path, pattern))
+            found.append((path, _spelled(pattern)))
             continue
         anchor = Path(path.anchor) if Path(pattern).is_absolute() else root
         inside = str(path.relative_to(anchor)) if Path(pattern).is_absolute() else pattern
@@ -124,8 +134,15 @@ def _expand(patterns: tuple[str, ...], root: Path) -> list[tuple[Path, str]]:
                 file=pattern,
             )
         shown_root = None if Path(pattern).is_absolute() else root
-        found.extend((match, str(match.relative_to(shown_root) if shown_root else match)) for match in matches)
+        found.extend(
+            (match, _spelled(str(match.relative_to(shown_root) if shown_root else match))) for match in matches
+        )
     return found
+
+
+def _spelled(name: str) -> str:
+    """A file's name as text, which names of files need not be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _place_of(rows: Rows, shown: str) -> Callable[[int], Place]:
@@ -144,10 +161,13 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = read_bytes(path, shown=shown)
-    source = pa.BufferReader(data)
+    first_only = options.most is not None and path.suffix.lower() not in COMPRESSIONS
+    data = read_bytes(path, shown=shown, most=options.most if first_only else None)
+    source = pa.memory_map(str(path)) if first_only else pa.BufferReader(data)
     try:
-        if options.format == "parquet":
+        if options.format == "parquet" and first_only:
+            table = pa.Table.from_batches([next(pq.ParquetFile(source).iter_batches(FIRST_ROWS))])
+        elif options.format == "parquet":
             table = pq.read_table(source)
         else:
             try:
@@ -155,6 +175,7 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
             except pa.ArrowInvalid:
                 source.seek(0)
                 table = pa.ipc.open_stream(source).read_all()
+            table = table.slice(0, FIRST_ROWS) if first_only else table
     except (pa.ArrowInvalid, OSError) as error:
         kind = kind_of(data, rows=True)
         found = f"something else: {str(error).splitlines()[0]}" if kind is None else f"{kind.found}."
@@ -177,9 +198,12 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         raise DataError(f"{shown}: expected a folder of label folders.", fix="Correct the path.", file=shown)
     rows = Rows(columns={"text": [], "label": []}, files=[])
     assert rows.files is not None
-    for file in sorted(path.glob("*/*.txt")) + sorted(path.glob("*/*.txt.gz")) + sorted(path.glob("*/*.txt.zst")):
-        name = f"{shown.rstrip('/')}/{file.relative_to(path)}"
-        text = read_text(file, shown=name, options=options, rows_are_lines=False)
+    files = sorted(path.glob("*/*.txt")) + sorted(path.glob("*/*.txt.gz")) + sorted(path.glob("*/*.txt.zst"))
+    if options.most is not None:
+        files = files[:: max(1, len(files) // FIRST_FILES)]
+    for file in files:
+        name = _spelled(f"{shown.rstrip('/')}/{file.relative_to(path)}")
+        text = read_text(file, shown=name, options=replace(options, most=None), rows_are_lines=False)
         rows.columns["text"].append(text.strip())
         rows.columns["label"].append(file.parent.name)
         rows.lines.append(1)
@@ -187,8 +211,8 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     if not rows.lines:
         inside = sorted(entry.name for entry in path.iterdir())
         listed = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
-        files = [name for name in inside if Path(name).suffix in ENDINGS or Path(name).suffix in COMPRESSIONS]
-        example = f"*{Path(files[0]).suffix}" if files else "*.csv"
+        endings = [ending for name in inside if (ending := Path(name).suffix) in (*ENDINGS, *COMPRESSIONS)]
+        example = f"*{endings[0] if endings else '.csv'}"
         raise DataError(
             f"{shown}: expected rows, found a folder without LABEL/*.txt in it; it holds {listed or 'nothing'}.",
             fix=f"Name a file in it, or a glob: '{shown.rstrip('/')}/{example}'.",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset, DatasetDict
 
+    from hf_trainpipe.data.preview import Preview
     from hf_trainpipe.data.streaming import TrainStream
 
 __all__ = ["Files", "Frame", "HubData", "Source"]
@@ -63,6 +64,12 @@ class Source(Data):
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         """Load the splits of ``wanted``, from a split's name to what the recipe says it is."""
 
+    def named_splits(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The splits that the recipe names, with what it says they are; those that are cut from train, with how much."""
+        said = {name: getattr(self, name) for name in SPLITS}
+        cut = {name: float(value) for name, value in said.items() if isinstance(value, float | int)}
+        return {name: value for name, value in said.items() if value is not None and name not in cut}, cut
+
     def splits(self) -> DatasetDict:
         """Load, shape and cut.
 
@@ -71,18 +78,15 @@ class Source(Data):
         """
         from datasets import DatasetDict
 
-        said = {name: getattr(self, name) for name in SPLITS}
-        fractions: dict[str, float] = {
-            name: float(value) for name, value in said.items() if isinstance(value, float | int)
-        }
-        wanted = {name: value for name, value in said.items() if value is not None and name not in fractions}
-        loaded = self._shaped(self._load(wanted))
+        wanted, fractions = self.named_splits()
+        loaded = self.shaped(self._load(wanted))
         # Test is cut first, so that it stays the same rows when the share of validation changes.
         order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
         cut = cut_splits(loaded, order, seed=self.seed, stratify=self.stratify, group=self.group)
         return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
 
-    def _shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
+    def shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
+        """Splits with their columns renamed, joined, translated, dropped and kept."""
         return shape(
             loaded,
             rename=self.rename,
@@ -93,7 +97,7 @@ class Source(Data):
         )
 
 
-def _as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
+def as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -163,34 +167,50 @@ class Files(Source):
     def describe(self) -> str:
         said = ((name, getattr(self, name)) for name in SPLITS)
         spelt = {
-            name: value if isinstance(value, float) else "+".join(_as_patterns(value)) for name, value in said if value
+            name: value if isinstance(value, float) else "+".join(as_patterns(value)) for name, value in said if value
         }
         return "files: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        from hf_trainpipe.resources import resolve
+
+        return Path() if self.root is None else resolve(self.root)
+
+    def reading(self, split: str, path: Path, shown: str) -> ReadOptions:
+        """How a file of a split is read."""
+        from hf_trainpipe.data.readers import format_of
+
+        return ReadOptions(
+            format=self.format or format_of(path, shown=shown),
+            delimiter=self.delimiter,
+            quoting=self.quoting,
+            header=self.headers.get(split, self.header),
+            extra=self.extra,
+            words_column=self.words_column,
+            tags_column=self.tags_column,
+            encoding=self.encoding,
+            max_row_bytes=self.max_row_bytes,
+        )
+
+    def preview(self) -> Preview:
+        from hf_trainpipe.data.preview import preview_files
+
+        return preview_files(self)
 
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from datasets import Dataset
 
-        from hf_trainpipe.data.readers import format_of, read_split
-        from hf_trainpipe.resources import resolve
+        from hf_trainpipe.data.readers import read_split
 
-        root = Path() if self.root is None else resolve(self.root)
+        root = self.folder()
         result = {}
         for split, value in wanted.items():
 
             def options(path: Path, shown: str, split: str = split) -> ReadOptions:
-                return ReadOptions(
-                    format=self.format or format_of(path, shown=shown),
-                    delimiter=self.delimiter,
-                    quoting=self.quoting,
-                    header=self.headers.get(split, self.header),
-                    extra=self.extra,
-                    words_column=self.words_column,
-                    tags_column=self.tags_column,
-                    encoding=self.encoding,
-                    max_row_bytes=self.max_row_bytes,
-                )
+                return self.reading(split, path, shown)
 
-            result[split] = Dataset(read_split(_as_patterns(value), root=root, options=options))
+            result[split] = Dataset(read_split(as_patterns(value), root=root, options=options))
         return result
 
 
@@ -236,6 +256,11 @@ class Frame(Source):
             if value is not None
         }
         return "frames: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+
+    def preview(self) -> Preview:
+        from hf_trainpipe.data.preview import preview_frame
+
+        return preview_frame(self)
 
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from datasets import Dataset
@@ -310,6 +335,11 @@ class HubData(Source):
 
         return pinned_commit(self.repo, config=self.config, revision=self.revision)
 
+    def preview(self) -> Preview:
+        from hf_trainpipe.data.preview import preview_hub
+
+        return preview_hub(self)
+
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from hf_trainpipe.data.sources_hub import load_hub
 
@@ -333,6 +363,6 @@ class HubData(Source):
         commit = self.commit()
 
         def shaped(rows: Dataset) -> Dataset:
-            return self._shaped({"train": rows})["train"]
+            return self.shaped({"train": rows})["train"]
 
         return TrainStream(lambda: open_stream(self.repo, self.train, config=self.config, commit=commit), shape=shaped)

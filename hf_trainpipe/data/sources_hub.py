@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, IterableDataset
 
-__all__ = ["load_hub", "pinned_commit"]
+__all__ = ["cached_commit", "load_hub", "pinned_commit"]
 
 TIMEOUT_SECONDS = 5.0
 
@@ -111,6 +111,15 @@ def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path 
         if (commit is None and COMMIT.fullmatch(info.parent.name)) or info.parent.name == commit
     ]
     return max(prepared, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
+
+
+def cached_commit(repo: str, *, config: str | None, revision: str | None) -> str | None:
+    """The commit that training would use without a network, where its rows are in the cache; None: it is not here."""
+    commit = revision if revision and COMMIT.fullmatch(revision) else pinned(f"{repo}@{revision or 'main'}")
+    if commit is None and revision not in (None, "main"):
+        return None
+    folder = cached_folder(repo, config=config, commit=commit)
+    return None if folder is None else folder.name
 
 
 def load_hub(

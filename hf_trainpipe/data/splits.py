@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-__all__ = ["check_fraction", "cut", "cut_splits", "row_keys"]
+__all__ = ["check_column", "check_fraction", "cut", "cut_splits", "row_keys"]
 
 
 def row_keys(num_rows: int, *, seed: int) -> np.ndarray:
@@ -114,6 +114,15 @@ def _choose_groups(codes: np.ndarray, rows: int, *, seed: int) -> np.ndarray:
     return np.asarray(taken[codes])
 
 
+def check_column(train: Dataset, column: str | None) -> None:
+    """Refuse a column to stratify or group by that the training data lacks."""
+    if column is not None and column not in train.column_names:
+        raise DataError(
+            f"Expected the column {column!r} to cut by, found {', '.join(train.column_names)}.",
+            fix=f"Name a column of the training data.{closest(column, train.column_names)}",
+        )
+
+
 def cut_splits(
     splits: Mapping[str, Dataset],
     fractions: Mapping[str, float],
@@ -130,11 +139,8 @@ def cut_splits(
     result = dict(splits)
     train = result["train"]
     column = stratify or group
-    if fractions and column is not None and column not in train.column_names:
-        raise DataError(
-            f"Expected the column {column!r} to cut by, found {', '.join(train.column_names)}.",
-            fix=f"Name a column of the training data.{closest(column, train.column_names)}",
-        )
+    if fractions:
+        check_column(train, column)
     total = len(train)
     for position, (name, fraction) in enumerate(fractions.items()):
         values = None if column is None else list(train.with_format(None)[column])

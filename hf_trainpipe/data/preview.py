@@ -1,0 +1,228 @@
+"""The first rows of a recipe's data, and what can be refused from them before anything large is read or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hf_trainpipe import metrics
+from hf_trainpipe.data.audit import audit, check_columns, check_selection
+from hf_trainpipe.data.labels import resolve_labels
+from hf_trainpipe.data.prepare import check_preprocessing
+from hf_trainpipe.data.readers_base import COMPRESSIONS, ReadOptions
+from hf_trainpipe.data.splits import check_column
+from hf_trainpipe.data.targets import build_targets
+from hf_trainpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_trainpipe.data.sources import Files, Frame, HubData
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["Preview", "Size", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
+
+WHOLE_BYTES = 8 << 20
+"""Files that are smaller in all are read as training reads them."""
+HEAD_BYTES = 1 << 20
+"""What is read of a larger file."""
+HEAD_FILES = 4
+HEAD_ROWS = 2_000
+UNPACKED = 4
+"""How much larger text is than its compressed file, about."""
+
+
+class Size(NamedTuple):
+    """Rows of a split."""
+
+    rows: int
+    exact: bool
+
+    def __str__(self) -> str:
+        if self.exact:
+            return f"{self.rows:,} rows"
+        rounded = round(self.rows, 2 - len(str(self.rows)))
+        return f"about {rounded:,} rows, judged by the first ones"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a source can show at once."""
+
+    rows: Mapping[str, Dataset] = field(default_factory=dict)
+    """First rows of splits, shaped as training gets them. A split that is cut from train is here only with ``whole``."""
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    """Rows of every split, as far as they are known."""
+    whole: bool = False
+    """Whether ``rows`` are all there are."""
+    streamed: bool = False
+    """Whether the sizes are those of a window of a stream."""
+    unchecked: tuple[str, ...] = ()
+    """What could not be looked at, and why; a sentence each."""
+
+
+def all_of(splits: Mapping[str, Dataset]) -> Preview:
+    """Splits that are there as a whole."""
+    return Preview(splits, {name: Size(len(rows), exact=True) for name, rows in splits.items()}, whole=True)
+
+
+def check(recipe: Recipe, preview: Preview) -> list[str]:
+    """Refuse what training would refuse, as far as the first rows show it.
+
+    Returns:
+        Warnings, as the audit gives them.
+
+    Raises:
+        TrainpipeError: with file and line where they are known.
+    """
+    task, chosen = recipe.task, recipe.evaluation
+    metrics.check(chosen.named, task.decoder)
+    check_preprocessing(recipe)
+    if "train" in preview.rows:
+        check_selection(chosen.select, preview.sizes)
+    if not preview.rows:
+        return []
+    warnings: list[str] = []
+    columns = [column.name for column in (*task.inputs(), task.target())]
+    if preview.whole:
+        warnings = audit(task, preview.rows)
+    else:
+        for split, rows in preview.rows.items():
+            check_columns(rows, split, columns)
+    try:
+        labels = resolve_labels(task, preview.rows if preview.whole else {"train": preview.rows["train"]})
+    except DataError as error:
+        if preview.whole or error.data.get("line") is not None:
+            raise
+        return warnings  # such as one label only, in a file that is sorted by them
+    metrics.check(chosen.named, task.decoder, labels=labels.names)
+    known = preview.whole or task.label_names() is not None
+    for split, rows in preview.rows.items():
+        if known or split == "train":
+            build_targets(task, labels, rows, split)
+    return warnings
+
+
+def _cut(sizes: dict[str, Size], fractions: Mapping[str, float]) -> dict[str, Size]:
+    """Sizes with the splits that are cut from train."""
+    total = sizes["train"]
+    for name, fraction in fractions.items():
+        sizes[name] = Size(round(total.rows * fraction), total.exact)
+    taken = sum(sizes[name].rows for name in fractions)
+    return {**sizes, "train": Size(max(1, total.rows - taken), total.exact)}
+
+
+def preview_files(data: Files) -> Preview:
+    """Small files whole; of larger ones the first megabyte, from which the rows of the rest are judged."""
+    from datasets import Dataset
+
+    from hf_trainpipe.data.readers import expand, read_split
+    from hf_trainpipe.data.sources import as_patterns
+
+    said, fractions = data.named_splits()
+    named = {split: as_patterns(value) for split, value in said.items()}
+    files = {split: expand(patterns, data.folder()) for split, patterns in named.items()}
+    sizes = {path: _bytes(path) for found in files.values() for path, _ in found}
+    if sum(sizes.values()) <= WHOLE_BYTES:
+        return all_of(data.splits())
+
+    def options(split: str, path: Path, shown: str) -> ReadOptions:
+        packed = path.suffix.lower() in COMPRESSIONS or path.is_dir()
+        large = packed or _covered(path, sizes) < sizes.get(path, 0)
+        return replace(data.reading(split, path, shown), most=HEAD_BYTES if large else None)
+
+    rows: dict[str, Dataset] = {}
+    counts: dict[str, Size] = {}
+    for split, patterns in named.items():
+
+        def reading(path: Path, shown: str, split: str = split) -> ReadOptions:
+            return options(split, path, shown)
+
+        table = read_split(patterns, root=data.folder(), options=reading, first_files=HEAD_FILES)
+        first = [path for path, _ in files[split][:HEAD_FILES]]
+        counts[split] = _count([path for path, _ in files[split]], first, sizes, len(table))
+        rows[split] = Dataset(table.slice(0, HEAD_ROWS))
+    shaped = data.shaped(rows)
+    if fractions:
+        check_column(shaped["train"], data.stratify or data.group)
+    return Preview(shaped, _cut(counts, fractions))
+
+
+def _bytes(path: Path) -> int:
+    """Bytes of text that a file holds, about; of a folder of texts those of a page each."""
+    try:
+        if path.is_dir():
+            return sum(1 for _ in path.glob("*/*.txt*")) * 4096
+        return path.stat().st_size * (UNPACKED if path.suffix.lower() in COMPRESSIONS else 1)
+    except OSError:
+        return 0
+
+
+def _covered(path: Path, sizes: Mapping[Path, int]) -> int:
+    """How many bytes of a file are read: its beginning, or all of JSON that is one object, whose columns end with it."""
+    size = sizes.get(path, 0)
+    if size <= HEAD_BYTES or path.is_dir():
+        return size
+    with path.open("rb") as stream:
+        is_object = path.suffix == ".json" and stream.read(64).lstrip().startswith(b"{")
+    return size if is_object else HEAD_BYTES
+
+
+def _count(files: list[Path], first: list[Path], sizes: Mapping[Path, int], rows: int) -> Size:
+    """Rows of all files, judged by those of the first ones; parquet says them."""
+    if all(path.suffix == ".parquet" for path in files):
+        import pyarrow.parquet as pq
+
+        return Size(sum(pq.ParquetFile(path).metadata.num_rows for path in files), exact=True)
+    read = sum(_covered(path, sizes) for path in first)
+    if any(path.is_dir() for path in files):
+        return Size(sum(sizes[path] for path in files) // 4096, exact=True)
+    return Size(max(1, round(rows * sum(sizes[path] for path in files) / max(1, read))), exact=False)
+
+
+def preview_frame(data: Frame) -> Preview:
+    """Small frames whole, the first rows of larger ones."""
+    from datasets import Dataset
+
+    from hf_trainpipe.data.readers_tables import frame_to_table
+
+    frames, fractions = data.named_splits()
+    if sum(map(len, frames.values())) <= 10 * HEAD_ROWS:
+        return all_of(data.splits())
+    shaped = data.shaped(
+        {split: Dataset(frame_to_table(frame.head(HEAD_ROWS), split)) for split, frame in frames.items()}
+    )
+    if fractions:
+        check_column(shaped["train"], data.stratify or data.group)
+    return Preview(shaped, _cut({split: Size(len(frame), exact=True) for split, frame in frames.items()}, fractions))
+
+
+def preview_hub(data: HubData) -> Preview:
+    """The first rows of a data set that this machine has; nothing is fetched."""
+    from hf_trainpipe.data.sources_hub import cached_commit, load_hub
+
+    if data.streaming:
+        return Preview(
+            sizes={"train": Size(data.take or data.window, exact=True)},
+            streamed=data.take is None,
+            unchecked=(f"{data.describe()} is streamed: its columns and labels are seen when it is read.",),
+        )
+    commit = cached_commit(data.repo, config=data.config, revision=data.revision)
+    if commit is None:
+        return Preview(
+            unchecked=(
+                f"{data.describe()} is not in this machine's cache, and show fetches nothing: its columns, labels and "
+                "number of rows are not checked.",
+            )
+        )
+    named, fractions = data.named_splits()
+    loaded = load_hub(
+        data.repo, named, config=data.config, commit=commit, streaming=False, take=data.take, window=data.window
+    )
+    counts = {split: Size(len(rows), exact=not data.drop_missing) for split, rows in loaded.items()}
+    shaped = data.shaped({split: rows.select(range(min(len(rows), HEAD_ROWS))) for split, rows in loaded.items()})
+    if fractions:
+        check_column(shaped["train"], data.stratify or data.group)
+    return Preview(shaped, _cut(counts, fractions))
