@@ -35,6 +35,7 @@ def execute(
     verify_resume: Sequence[str] = (),
     rehearsal: Rehearsal | None = None,
     resume_from: str | None = None,
+    extend: bool = False,
 ) -> Result:
     """Train, evaluate, package, verify and push; continue where an interrupted run stopped.
 
@@ -49,6 +50,8 @@ def execute(
             resumed and compared, and the package says what came of it.
         rehearsal: For such a copy: when to die, or to stop.
         resume_from: ``hub:user/name``: where an empty run directory takes its checkpoints from.
+        extend: Train the run in the directory longer, to the recipe's budget: its weights, optimizer state and order of
+            the data go on, at the learning rate that a run of the whole budget has from there on.
 
     Returns:
         The result. A push that failed is in ``result.push``; it is no error of the run.
@@ -68,6 +71,7 @@ def execute(
         allow_change=allow_change,
         package_only=package_only,
         resume_from=resume_from,
+        extend=extend,
     )
     with opened as run:
         if run.earlier is not None:

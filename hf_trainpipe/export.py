@@ -23,7 +23,7 @@ from hf_trainpipe.package.write import write
 from hf_trainpipe.progress import Progress, command_line, metric_names, selected
 from hf_trainpipe.rehearsal import read_proof
 from hf_trainpipe.result import Result
-from hf_trainpipe.rundir import earlier_seconds
+from hf_trainpipe.rundir import earlier_seconds, read_identity
 from hf_trainpipe.runtime.decoding import Outputs
 from hf_trainpipe.runtime.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.words import newest
@@ -224,6 +224,7 @@ def write_package(
 def _card_facts(run: Run, *, seconds: float | None) -> CardFacts:
     hub, data = run.recipe.hub, run.recipe.data
     on_hub = data if isinstance(data, HubData) else None
+    identity = read_identity(run.folder.path)
     return CardFacts(
         language=(hub.language or None) if hub else None,
         license=hub.license if hub else None,
@@ -235,13 +236,14 @@ def _card_facts(run: Run, *, seconds: float | None) -> CardFacts:
         dataset=on_hub.repo if on_hub else None,
         dataset_config=on_hub.config if on_hub else None,
         dataset_revision=_revision(on_hub) if on_hub else None,
-        train_command=command_line(),
+        train_command=identity.get("command") or command_line(),
         evaluate_command=f"hf-trainpipe evaluate {run.folder.path}",
         seconds=seconds,
         attempts=run.folder.attempt,
         hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
         curve=read_curve(run.folder.path, select=selected(run)),
         trust_remote_code=run.recipe.model.trust_remote_code,
+        history=identity.get("history", ()),
     )
 
 

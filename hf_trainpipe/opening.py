@@ -27,17 +27,20 @@ from hf_trainpipe.engine.device import (
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.probe import probe
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, warning_of_one_process
+from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
 from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
+from hf_trainpipe.progress import command_line
 from hf_trainpipe.result import Result
 from hf_trainpipe.run import Run
 from hf_trainpipe.rundir import Resume, RunFolder
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
+    from hf_trainpipe.checkpoint import Checkpoint
     from hf_trainpipe.recipe import Recipe
 
 __all__ = ["open_run", "validate"]
@@ -65,6 +68,7 @@ def open_run(
     allow_change: frozenset[str],
     package_only: bool,
     resume_from: str | None = None,
+    extend: bool = False,
 ) -> Iterator[Run]:
     """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
 
@@ -93,22 +97,28 @@ def open_run(
         data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
         earlier = None
         if ranks.is_main:
-            warnings = folder.begin(
-                {
-                    "name": recipe.name,
-                    "recipe": asked,  # as it was before anything was pinned
-                    "model_revision": recipe.model.revision,
-                    "compute": compute,
-                    "fingerprints": data.fingerprints,
-                    "labels": list(data.labels.names),
-                    "source": None if source is None else {"path": str(source.path), "function": source.function},
-                },
-                resume=resume,
-                allow_change=allow_change,
-                world_size=ranks.size,
-            )
-            earlier = None if package_only else folder.result
-            for line in [*filter(None, [warning_of_one_process()]), *data.warnings, *warnings]:
+            document = {
+                "name": recipe.name,
+                "recipe": asked,  # as it was before anything was pinned
+                "model_revision": recipe.model.revision,
+                "compute": compute,
+                "fingerprints": data.fingerprints,
+                "labels": list(data.labels.names),
+                "source": None if source is None else {"path": str(source.path), "function": source.function},
+            }
+            if not package_only:
+                earlier = folder.complete(document, resume=resume, extend=extend)
+            warnings = [*filter(None, [warning_of_one_process()]), *data.warnings]
+            if earlier is None:
+                warnings += folder.begin(
+                    document,
+                    resume=resume,
+                    allow_change=allow_change,
+                    world_size=ranks.size,
+                    command=command_line(),
+                    extend_to=plan.total_steps if extend else None,
+                )
+            for line in warnings:
                 console.say(f"warning: {line}")
         earlier = ranks.from_main(earlier)
         if earlier is None and ranks.is_main:
@@ -116,6 +126,8 @@ def open_run(
             require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
             for line in plan.lines():
                 console.say(line)
+            if folder.extended_from is not None:
+                console.say(_extension(recipe, plan, folder.extended_from))
         console.total_steps = plan.total_steps
         yield Run(
             recipe=recipe,
@@ -134,6 +146,21 @@ def open_run(
     finally:
         folder.end(ending)
         process.close()
+
+
+def _extension(recipe: Recipe, plan: Plan, newest: Checkpoint) -> str:
+    """What becomes of the schedule where a run is made longer, on one line."""
+    optim, updates = recipe.optim, newest.state["run"]["updates"]
+
+    def rate(update: int) -> str:
+        factor = rate_factor(update, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
+        return f"{optim.peak_lr * factor:.3g}"
+
+    return (
+        f"extended     step {newest.step:,} to {plan.total_steps:,}: weights, optimizer state and order of the data go on; the "
+        f"learning rate is from now on that of a run of {plan.total_steps:,} steps ({optim.schedule}): "
+        f"{rate(updates)} at step {newest.step + 1:,}, {rate(plan.total_steps - 1)} at the last"
+    )
 
 
 def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) -> dict[str, Any]:

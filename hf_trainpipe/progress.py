@@ -19,7 +19,7 @@ from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.saving import Saving
 from hf_trainpipe.state import Best
 from hf_trainpipe.tracking.follower import Follower
-from hf_trainpipe.tracking.ledger import Ledger
+from hf_trainpipe.tracking.ledger import FINAL, Ledger
 
 if TYPE_CHECKING:
     from hf_trainpipe.loop import StepReport
@@ -66,9 +66,10 @@ class Progress:
         offset = self.saving.restore()
         self.console.start(run.state.step)
         if self.folder.is_main:
-            self.ledger = Ledger.open(
-                self.folder.path / "ledger.jsonl", attempt=self.folder.attempt, truncate_to=offset
-            )
+            place = self.folder.path / "ledger.jsonl"
+            if offset > (place.stat().st_size if place.is_file() else 0):
+                self.console.say(f"warning: {place} is shorter than the checkpoint says; numbers of this run are lost")
+            self.ledger = Ledger.open(place, attempt=self.folder.attempt, truncate_to=offset, last_step=run.state.step)
             info = RunInfo(
                 name=run.recipe.name,
                 uid=self.folder.uid,
@@ -240,7 +241,7 @@ class Progress:
         """Put the final scores into the ledger, and offer files to the trackers; main process only."""
         assert self.ledger is not None
         values = {
-            f"final/{split}/{name}": float(score["value"])
+            f"{FINAL}{split}/{name}": float(score["value"])
             for split, found in scores.items()
             for name, score in found.items()
             if score["value"] is not None

@@ -6,7 +6,6 @@ own, is killed with SIGKILL after a random step, and saves and evaluates where t
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -18,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.checkpoint.atomic import write_json
+from hf_trainpipe.checkpoint.atomic import read_object, write_json
 from hf_trainpipe.checkpoint.manifest import MANIFEST
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
+from hf_trainpipe.rundir import read_identity
 
 if TYPE_CHECKING:
     from hf_trainpipe.run import Run
@@ -53,14 +53,21 @@ def check_can_rehearse() -> None:
         )
 
 
-def start_of_copy(saved: Sequence[int], last: int) -> int:
+def start_of_copy(saved: Sequence[int], last: int, *, since: int = 0) -> int:
     """The step at which the copy begins: cheap, and far enough from ``last`` to say something.
+
+    Args:
+        saved: Steps of the checkpoints that are there.
+        last: The run's last step.
+        since: Where the settings in force began; an earlier start would train by others.
 
     >>> start_of_copy([500, 1000], 1000), start_of_copy([1000, 1001], 1001), start_of_copy([40, 41], 41)
     (500, 1000, 0)
+    >>> start_of_copy([10, 30, 40], 40, since=20)
+    30
     """
-    starts = [step for step in saved if step < last]
-    if last <= CHEAP_STEPS or not starts:
+    starts = [step for step in saved if since <= step < last]
+    if not since and (last <= CHEAP_STEPS or not starts):
         starts.append(0)
     worthwhile = [step for step in starts if last - step >= WORTHWHILE_STEPS]
     return max(worthwhile) if worthwhile else min(starts)
@@ -108,7 +115,14 @@ def _rehearse(run: Run, arguments: Sequence[str], copy: Path) -> dict[str, Any]:
     checkpoints = run.folder.path / "checkpoints"
     saved = sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*"))
     last = saved[-1]
-    start = start_of_copy(saved, last)
+    since = changed_at(run.folder.path)
+    if since and not [step for step in saved if since <= step < last]:
+        return {
+            "identical": False,
+            "from_step": since,
+            "error": f"settings changed at step {since:,}, and no checkpoint from there on but the last is kept",
+        }
+    start = start_of_copy(saved, last, since=since)
     kill_after = random.SystemRandom().randint(min(start + 1, last - 1), last - 1)
     proof: dict[str, Any] = {
         "identical": False,
@@ -198,5 +212,13 @@ def read_proof(run_dir: Path) -> dict[str, Any] | None:
     place = run_dir / PROOF
     if not place.exists():
         return None
-    proof: dict[str, Any] = json.loads(place.read_text())
-    return proof
+    try:
+        return read_object(place, needs={"identical": bool}, fix="")
+    except CheckpointError:  # no number depends on it: the card says nothing of resuming then
+        return None
+
+
+def changed_at(run_dir: Path) -> int:
+    """The step after which the settings in force began; 0 where they never changed."""
+    history = read_identity(run_dir).get("history") or [{"from_step": 0}]
+    return int(history[-1]["from_step"])

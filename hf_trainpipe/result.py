@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ class Result:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], *, run_dir: Path) -> Result:
-        """What :meth:`to_json` gave, for a run whose directory may have moved since."""
-        return cls(**{**document, "run_dir": run_dir, "package": run_dir / "package"})
+        """What :meth:`to_json` gave, for a run whose directory may have moved since; what a later version added is
+        left out."""
+        known = {item.name for item in fields(cls)}
+        kept = {name: value for name, value in document.items() if name in known}
+        return cls(**{**kept, "run_dir": run_dir, "package": run_dir / "package"})
 
     def summary(self) -> str:
         """For a person: scores with intervals, where the package is and what to do next."""

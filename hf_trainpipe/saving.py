@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from hf_trainpipe.checkpoint import (
     Checkpoint,
     SaveFailed,
@@ -58,7 +60,7 @@ class Saving:
         Raises:
             CheckpointError: there are checkpoints and none is valid, or a rank cannot see rank 0's.
         """
-        newest = self.store.latest() if self.folder.is_main else None
+        newest = self.store.latest(self._misfit) if self.folder.is_main else None
         step = self.run.ranks.from_main(newest.step if newest else None)
         if step is None:
             return 0
@@ -72,6 +74,25 @@ class Saving:
         self.saved_step = step
         self.console.say(f"continuing after step {step:,} (attempt {self.folder.attempt})")
         return int(checkpoint.manifest["ledger_offset"])
+
+    def _misfit(self, checkpoint: Checkpoint) -> str | None:
+        """What in a checkpoint whose hashes are right does not fit this run; None where all does."""
+        run = self.run
+        try:
+            state, held = checkpoint.state, run.bare.state_dict()
+            RunState.from_json(state["run"])
+            if not isinstance(checkpoint.manifest["ledger_offset"], int):
+                return f"its manifest has the ledger offset {checkpoint.manifest['ledger_offset']!r}"
+            saved, moments = checkpoint.shapes()
+            for name in sorted({*saved, *held}):
+                found, expected = saved.get(name), list(held[name].shape) if name in held else None
+                if found != expected:
+                    return f"weights of {name}: expected {expected or 'none'}, found {found or 'none'}"
+            for missing in sorted({*state["optimizer"].get("tensors", moments)} ^ {*moments}):
+                return f"the optimizer's tensors: {missing} is {'not expected' if missing in moments else 'missing'}"
+        except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+            return f"it cannot be read ({type(error).__name__}: {error})"
+        return None
 
     def _load(self, checkpoint: Checkpoint) -> None:
         run = self.run
@@ -119,7 +140,7 @@ class Saving:
                 optimizer={name: own_rows(tensor) for name, tensor in tensors.items()},
                 state={
                     "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
-                    "optimizer": options,
+                    "optimizer": {**options, "tensors": sorted(tensors)},
                     "scaler": scaler.state_dict() if scaler is not None else None,
                 },
                 manifest=self._facts(ledger),

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from hf_trainpipe.checkpoint.atomic import require_space
-from hf_trainpipe.checkpoint.contract import Difference, check_resume, compare, compare_versions
+from hf_trainpipe.checkpoint.contract import (
+    Difference,
+    check_extension,
+    check_finished,
+    check_resume,
+    compare,
+    compare_versions,
+    remember,
+)
 from hf_trainpipe.checkpoint.lock import RunLock
 from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
 from hf_trainpipe.checkpoint.shards import ShardWriter
@@ -18,10 +26,13 @@ __all__ = [
     "ShardWriter",
     "Snapshot",
     "Store",
+    "check_extension",
+    "check_finished",
     "check_resume",
     "compare",
     "compare_versions",
     "flatten_optimizer",
     "load_optimizer",
+    "remember",
     "require_space",
 ]

@@ -11,15 +11,17 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
 __all__ = [
     "Written",
     "fsync_dir",
     "fsync_tree",
+    "read_object",
     "require_space",
     "require_writable",
     "sha256_file",
@@ -91,6 +93,45 @@ def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by ``value`` as strict JSON (keys sorted, no NaN), atomically and durably."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n")
+
+
+def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:
+    """Read back a JSON object that this project wrote, held against the form that it must have.
+
+    Args:
+        path: The file; it is there.
+        needs: Keys that must be there, and the type of each value.
+        fix: What a person can do where the file is damaged.
+
+    Raises:
+        CheckpointError: unreadable, empty, cut off, no object, or a key that is missing or of another type.
+    """
+
+    def refused(found: str) -> CheckpointError:
+        return CheckpointError(f"{path}: expected {_form(needs)}, found {found}.", fix=fix, file=str(path))
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise refused(f"that it cannot be read ({error.strerror or error})") from None
+    if not content.strip():
+        raise refused(f"an empty file ({len(content)} bytes)")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise refused(f"no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise refused(f"a JSON {type(value).__name__}")
+    for name, kind in needs.items():
+        if name not in value:
+            raise refused(f"none of the name {name!r}")
+        if not isinstance(value[name], kind) or (isinstance(value[name], bool) and kind is not bool):
+            raise refused(f"{name} = {str(value[name])[:60]!r}")
+    return value
+
+
+def _form(needs: Mapping[str, type | tuple[type, ...]]) -> str:
+    return f"a JSON object with {', '.join(needs)}" if needs else "a JSON object"
 
 
 def sha256_file(path: Path) -> str:

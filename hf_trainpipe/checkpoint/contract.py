@@ -7,12 +7,22 @@ and the git commit are only warned of.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hf_trainpipe.errors import RecipeError, ResumeMismatch, closest
 
-__all__ = ["FREE", "Difference", "check_resume", "compare", "compare_versions"]
+__all__ = [
+    "EXTENDABLE",
+    "FREE",
+    "Difference",
+    "check_extension",
+    "check_finished",
+    "check_resume",
+    "compare",
+    "compare_versions",
+    "remember",
+]
 
 FREE: Mapping[str, str] = {
     "trackers": "a tracker reads the ledger and changes no number",
@@ -22,6 +32,9 @@ FREE: Mapping[str, str] = {
     "task.lost_spans": "a limit changes no weight",
 }
 """Fields (with all below them) that may change without being asked, and why."""
+
+EXTENDABLE = ("budget.epochs", "budget.max_steps", "budget.evaluate_every", "budget.save_every", "budget.patience")
+"""What ``--extend`` may change: how long the run trains, and when it looks at itself."""
 
 FINGERPRINTS = "fingerprints"
 _IMPLIED = {"recipe"}
@@ -93,13 +106,68 @@ def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Colle
     differences = compare(old, new, allow=allow)
     if differences:
         flags = " ".join(f"--allow-change {difference.field}" for difference in differences)
-        listed = "\n".join(f"  {difference}" for difference in differences)
         raise ResumeMismatch(
-            f"This run differs from the interrupted one in its directory:\n{listed}",
+            f"This run differs from the interrupted one in its directory:\n{_listed(differences)}",
             fix=f"Undo the change; or continue with it: {flags}\nor start another run: --run-dir OTHER",
             differences=differences,
         )
     return compare_versions(old, new)
+
+
+def check_finished(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to change a run that is complete: its weights were made by what its run.json says.
+
+    Raises:
+        ResumeMismatch: the fields that differ, and the ways to go on.
+    """
+    if differences := compare(old, new):
+        raise ResumeMismatch(
+            f"This run is complete, and other settings made its weights:\n{_listed(differences)}",
+            fix="A finished run does not change. Start another one: --run-dir OTHER\n"
+            "or train this one longer, by its budget alone: --extend --budget.epochs MORE\n"
+            "or begin anew and keep what is here in old-1: --resume never",
+            differences=differences,
+        )
+
+
+def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """What an extension changes of a run: fields of :data:`EXTENDABLE`; none where it was begun before.
+
+    Raises:
+        ResumeMismatch: other fields differ too.
+    """
+    if differences := compare(old, new, allow=EXTENDABLE):
+        raise ResumeMismatch(
+            f"--extend trains the same run longer, and changes nothing else. These fields differ:\n{_listed(differences)}",
+            fix=f"Undo these changes (it may change {', '.join(EXTENDABLE)}); or start another run: --run-dir OTHER",
+            differences=differences,
+        )
+    return compare(old, new)
+
+
+def remember(
+    history: Sequence[Mapping[str, Any]],
+    differences: Sequence[Difference],
+    *,
+    from_step: int,
+    attempt: int,
+    extended: bool,
+    command: str,
+) -> list[dict[str, Any]]:
+    """The history of a run with one more change: ``from_step`` is the last step that the old settings made.
+
+    A change that made no step before the next one came is joined with it.
+    """
+    past, changes = [dict(entry) for entry in history], {d.field: [_json(d.old), _json(d.new)] for d in differences}
+    if past and past[-1]["from_step"] == from_step:
+        before = {field: [old, new] for field, old, new in past.pop()["changes"]}
+        joined = {field: [before.get(field, pair)[0], pair[1]] for field, pair in {**before, **changes}.items()}
+        changes = {field: pair for field, pair in joined.items() if pair[0] != pair[1]}
+    if not changes:
+        return past
+    listed = [[field, old, new] for field, (old, new) in changes.items()]
+    entry = {"from_step": from_step, "attempt": attempt, "extended": extended, "command": command, "changes": listed}
+    return [*past, entry]
 
 
 def compare_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -169,6 +237,14 @@ def _same(old: Any, new: Any) -> bool:
     if isinstance(old, float) and isinstance(new, float) and old != old and new != new:
         return True
     return bool(list(old) == list(new)) if _is_list(old) and _is_list(new) else bool(old == new)
+
+
+def _listed(differences: Sequence[Difference]) -> str:
+    return "\n".join(f"  {difference}" for difference in differences)
+
+
+def _json(value: Any) -> Any:
+    return None if value is _ABSENT else value
 
 
 def _shorten(value: Any) -> str:

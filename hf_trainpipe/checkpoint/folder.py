@@ -165,9 +165,9 @@ class Folder:
                 shutil.rmtree(trash)
 
 
-def free_name(folder: Path, name: str) -> Path:
-    """``folder/name-N`` for the smallest N from 1 on that is free."""
+def free_name(folder: Path, name: str, ending: str = "") -> Path:
+    """``folder/name-N`` and the ending, for the smallest N from 1 on that is free."""
     number = 1
-    while os.path.lexists(folder / f"{name}-{number}"):
+    while os.path.lexists(folder / f"{name}-{number}{ending}"):
         number += 1
-    return folder / f"{name}-{number}"
+    return folder / f"{name}-{number}{ending}"

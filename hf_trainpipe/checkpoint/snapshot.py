@@ -113,5 +113,13 @@ class Checkpoint:
         """The optimizer's tensors by flat name, on the CPU, bit for bit."""
         return self._read(OPTIMIZER)
 
+    def shapes(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """The shapes of what :meth:`load_model` and :meth:`load_optimizer` give, from the files' headers alone."""
+        model, optimizer = (
+            tensors.shapes_of([self.path / file for file in shards_of(name, self.manifest["files"])])
+            for name in (MODEL, OPTIMIZER)
+        )
+        return model, optimizer
+
     def _read(self, name: str) -> dict[str, torch.Tensor]:
         return tensors.read_files([self.path / file for file in shards_of(name, self.manifest["files"])])

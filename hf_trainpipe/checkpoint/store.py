@@ -167,8 +167,13 @@ class Store:
         """Steps of the checkpoints that are there, ascending. They are not verified."""
         return self._folder.steps()
 
-    def latest(self) -> Checkpoint | None:
+    def latest(self, misfit: Callable[[Checkpoint], str | None] | None = None) -> Checkpoint | None:
         """The newest valid checkpoint; damaged ones on the way to it go into quarantine.
+
+        Args:
+            misfit: Says what in a checkpoint whose hashes are right cannot be used all the same; None where nothing.
+                Such a checkpoint goes into quarantine where an older one can be used, and stays where none can: then
+                it is rather the run that is another one.
 
         Returns:
             None if this run never saved.
@@ -177,9 +182,25 @@ class Store:
             CheckpointError: none is valid; or one is of a newer schema, or of another run.
         """
         self._settle()
+        unfit: dict[int, str] = {}
         for step in reversed(self.steps()):
-            if checkpoint := self._folder.open(step):
+            checkpoint = self._folder.open(step)
+            if checkpoint is None:
+                continue
+            reason = misfit(checkpoint) if misfit is not None else None
+            if reason is None:
+                for other, why in unfit.items():
+                    self._folder.quarantine(other, why)
                 return checkpoint
+            unfit[step] = reason
+        if unfit:
+            step, reason = next(iter(unfit.items()))
+            raise CheckpointError(
+                f"{self.directory}: no checkpoint can be continued. {folder_name(step)}: {reason}.",
+                fix="Use the model and recipe that this run began with; or begin anew and keep what is here in old-1: "
+                "--resume never",
+                directory=self.directory,
+            )
         if self._saved_before():
             raise CheckpointError(
                 f"{self.directory} had checkpoints, but none is valid now. "

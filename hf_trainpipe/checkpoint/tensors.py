@@ -179,6 +179,23 @@ def read_files(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     return {name: torch.cat(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in rows.items()}
 
 
+def shapes_of(paths: Sequence[Path]) -> dict[str, list[int]]:
+    """What :func:`read_files` would give, as shapes; reads the headers alone."""
+    from safetensors import safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for path in paths:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            own = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
+        for name, shape in (own | {name: own[held] for name, held in aliases.items()}).items():
+            if name in shapes and shape:
+                shapes[name][0] += shape[0]
+            else:
+                shapes[name] = shape
+    return shapes
+
+
 class Buffers:
     """CPU memory that snapshots are copied into, kept from one snapshot to the next."""
 

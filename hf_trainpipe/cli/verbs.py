@@ -52,6 +52,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="fields a resume may change",
     )
     parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="train the run that is there longer, to a larger budget: --extend --budget.epochs 5",
+    )
+    parser.add_argument(
         "--verify-resume",
         action="store_true",
         help="before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
@@ -68,10 +73,17 @@ def _train(arguments: argparse.Namespace) -> int:
     again: list[str] = []
     if arguments.verify_resume:
         allowed = ["--allow-change", *arguments.allow_change] if arguments.allow_change else []
+        allowed += ["--extend"] if arguments.extend else []
         again = [str(source), *allowed, *arguments.fields]
     if arguments.rehearse:
         recipe = replace(recipe, trackers=(), hub=None)
 
+    if arguments.extend and (arguments.resume == "never" or arguments.allow_change):
+        raise UsageError(
+            "train: --extend goes on with a run and changes its budget alone; it does not go with --resume never or "
+            "--allow-change.",
+            fix="Leave one of the two out.",
+        )
     if arguments.resume_from and arguments.resume == "never":
         raise UsageError(
             "train: --resume-from continues a run, and --resume never starts one.", fix="Leave one of the two out."
@@ -85,6 +97,7 @@ def _train(arguments: argparse.Namespace) -> int:
         verify_resume=again,
         rehearsal=Rehearsal.parse(arguments.rehearse) if arguments.rehearse else None,
         resume_from=arguments.resume_from,
+        extend=arguments.extend,
     )
     if is_main_process():
         print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
@@ -163,7 +176,7 @@ _FIELDS = "[--FIELD VALUE ...]"
 VERBS: dict[str, Verb] = {
     "train": Verb(
         "train, evaluate and package; the same command continues an interrupted run",
-        f"RECIPE [--run-dir D] [--resume auto|never|must] [--resume-from hub:USER/NAME] [--allow-change FIELD ...] [--verify-resume] [--json] {_FIELDS}",
+        f"RECIPE [--run-dir D] [--resume auto|never|must] [--resume-from hub:USER/NAME] [--allow-change FIELD ...] [--extend] [--verify-resume] [--json] {_FIELDS}",
         _train_arguments,
         _train,
         takes_fields=True,

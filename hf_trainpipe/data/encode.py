@@ -120,6 +120,14 @@ def _open(folder: Path) -> Encoded:
     )
 
 
+def _known(folder: Path) -> Encoded | None:
+    """The entry of a cache; None where there is none, or it is damaged and has to be built anew."""
+    try:
+        return _open(folder)
+    except (EOFError, KeyError, OSError, TypeError, ValueError):
+        return None
+
+
 def encode_cached(
     columns: Columns,
     *,
@@ -168,7 +176,7 @@ def encode_cached(
     folder = root / "tokens" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "entry.json").exists():
+        if (known := _known(folder)) is None:
             encoder = TextEncoder(tokenizer, max_length=max_length, overflow=tokens.overflow, stride=tokens.stride)
             try:
                 encoded = _build(columns, preprocessing=preprocessing, encoder=encoder)
@@ -183,4 +191,4 @@ def encode_cached(
             _save(encoded, building)
             building.rename(folder)
             say(f"encoded {split}: {len(columns):,} examples, {len(encoded.ids):,} tokens")
-    return _open(folder)
+    return known or _open(folder)

@@ -118,7 +118,7 @@ class Windows:
         place = self._place(number)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
-            if not (place / "next.json").exists():
+            if _after(place) is None:
                 rows, after = self.stream.read(start, self.rows)
                 building = place.with_name(f".{place.name}.{os.getpid()}")
                 for unfinished in (building, place):
@@ -126,7 +126,9 @@ class Windows:
                 rows.save_to_disk(str(building / "rows"))
                 (building / "next.json").write_text(json.dumps(after.to_json()))
                 building.rename(place)
-        return place, Position(**json.loads((place / "next.json").read_text()))
+        known = _after(place)
+        assert known is not None
+        return place, known
 
     def _remove(self, number: int) -> None:
         shutil.rmtree(self._place(number), ignore_errors=True)
@@ -142,3 +144,11 @@ class Windows:
         if state is not None:
             self.number = int(state["window"])
             self.start = Position(int(state["passes"]), state["state"])
+
+
+def _after(place: Path) -> Position | None:
+    """Where the window after that of ``place`` begins; None where it was not read, or its file is damaged."""
+    try:
+        return Position(**json.loads((place / "next.json").read_text()))
+    except (OSError, TypeError, ValueError):
+        return None

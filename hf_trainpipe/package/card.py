@@ -71,6 +71,9 @@ class CardFacts:
     curve: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """The training curve: name (``train/loss``) to ``(step, value)`` pairs, by step."""
     trust_remote_code: bool = False
+    history: Sequence[Mapping[str, Any]] = ()
+    """How the settings changed on the way, as run.json keeps it; each entry with ``from_step``, ``extended``, ``command``
+    and ``changes`` (field, before, after)."""
 
 
 def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -324,13 +327,30 @@ def _resuming(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _history(history: Sequence[Mapping[str, Any]]) -> str:
+    """What changed on the way, a line a change."""
+    lines = ["The settings above are those of the last steps; they changed on the way:", ""]
+    for entry in history:
+        changes = ", ".join(f"`{field}` {_code(old)} to {_code(new)}" for field, old, new in entry["changes"])
+        how = ", the run being extended with the same optimizer state" if entry.get("extended") else ""
+        lines.append(f"- from step {int(entry['from_step']) + 1:,} on: {changes}{how}")
+    return "\n".join(lines)
+
+
 def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     command = facts.train_command or "hf-trainpipe train RECIPE"
+    commands, told = f"```\n{command}\n```", ""
+    if facts.history:
+        ends = [int(entry["from_step"]) for entry in facts.history]
+        typed = [command, *(str(entry["command"]) for entry in facts.history)]
+        stretches = [f"up to step {ends[0]:,}", *(f"from step {end + 1:,} on" for end in ends)]
+        width = max(map(len, typed))
+        listed = "\n".join(f"{one:<{width}}  # {when}" for one, when in zip(typed, stretches, strict=True))
+        commands = f"```\n{listed}\n```"
+        told = f"\n{_history(facts.history)}\n"
     return f"""
-```
-{command}
-```
-
+{commands}
+{told}
 The recipe as JSON, with its seed, is in `trainpipe.json`; `requirements.txt` pins the versions above.
 `hf-trainpipe verify` checks the files' hashes and that the answers are those recorded after training.
 """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.checkpoint.atomic import write_json
-from hf_trainpipe.errors import PushError
+from hf_trainpipe.checkpoint.atomic import read_object, write_json
+from hf_trainpipe.errors import CheckpointError, PushError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.deliver import AUTO_TAG, deliver
 from hf_trainpipe.package.outbox import Entry, Outbox
@@ -146,8 +145,11 @@ def _record_result(outbox: Outbox, done: list[dict[str, Any]]) -> None:
     place = outbox.path.parent / "result.json"
     if not place.is_file():
         return
-    result = json.loads(place.read_bytes())
-    pushed = result.get("push") or {}
+    try:
+        result = read_object(place, needs={"push": dict}, fix="")
+    except CheckpointError:
+        return  # the run ends once more when it is asked to; the push itself is done
+    pushed = result["push"]
     final = [sent for sent in done if sent["repo"] == pushed.get("repo") and sent["step"] is None]
     if pushed.get("state") == "failed" and final:
         write_json(place, {**result, "push": {name: final[-1][name] for name in RECORDED}})

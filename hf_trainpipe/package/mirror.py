@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import manifest as manifests
-from hf_trainpipe.checkpoint.atomic import fsync_tree, write_bytes, write_json
+from hf_trainpipe.checkpoint.atomic import fsync_tree, read_object, write_bytes, write_json
 from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
 from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
 from hf_trainpipe.package.hub import refuse_secrets
@@ -77,7 +77,7 @@ def enqueue_checkpoint(
 
 def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
     """Which run it is, its ledger up to the checkpoint, and what it ran with, as files in ``work``."""
-    identity = json.loads((run / "run.json").read_bytes())
+    identity = read_object(run / "run.json", needs={"uid": str}, fix="")
     write_json(work / "run.json", _put_home({**identity, "source": None}, str(Path.home()), _HOME))
     with (run / "ledger.jsonl").open("rb") as stream:
         write_bytes(work / "ledger.jsonl", stream.read(ledger_bytes))
@@ -88,7 +88,10 @@ def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
 def _attempt(run: Path) -> dict[str, Any]:
     """What the newest attempt ran with, without its host and process."""
     attempts = sorted((run / "attempts").glob("[0-9]*.json"))
-    facts = json.loads(attempts[-1].read_bytes()) if attempts else {}
+    try:
+        facts = read_object(attempts[-1], needs={}, fix="") if attempts else {}
+    except CheckpointError:
+        facts = {}  # versions alone, which are only warned of
     kept = ("started", "world_size", "versions", "git_commit", "git_dirty")
     return {"attempt": 1, "exit": "mirrored", **{name: facts.get(name) for name in kept}}
 
@@ -152,8 +155,13 @@ def fetch(spelled: str, run: Path, *, say: Callable[[str], None]) -> None:
         ) from error
     _compare(work, tree, spelled)
     steps = _verified(work, say=say, spelled=spelled)
-    identity = _put_home(json.loads((work / "run.json").read_bytes()), _HOME, str(Path.home()))
-    attempt = json.loads((work / "attempt.json").read_bytes())
+    earlier = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
+    identity = _put_home(
+        read_object(work / "run.json", needs={"uid": str, "recipe": dict, "fingerprints": dict}, fix=earlier),
+        _HOME,
+        str(Path.home()),
+    )
+    attempt = read_object(work / "attempt.json", needs={}, fix=earlier)
     place = run / "checkpoints"
     if any(place.glob("step-*")) and not (run / RESUMED_FROM).exists():
         raise CheckpointError(
@@ -211,7 +219,8 @@ def _compare(work: Path, tree: Mapping[str, Any], spelled: str) -> None:
 
 def _verified(work: Path, *, say: Callable[[str], None], spelled: str) -> list[int]:
     """Steps of the checkpoints that are whole and of this run."""
-    uid, steps = json.loads((work / "run.json").read_bytes())["uid"], []
+    fix = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
+    uid, steps = read_object(work / "run.json", needs={"uid": str}, fix=fix)["uid"], []
     for folder in sorted(work.glob("step-*")):
         try:
             steps.append(int(manifests.verify(folder, run_uid=uid)["step"]))

@@ -17,11 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from hf_trainpipe.errors import CheckpointError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 __all__ = ["Ledger", "Point", "Tail", "read", "series"]
+
+
+FINAL = "final/"
+"""How the names of final scores begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,9 @@ class Ledger:
         self._size = os.fstat(self._file).st_size
 
     @classmethod
-    def open(cls, path: str | Path, *, attempt: int, truncate_to: int | None = None) -> Self:
+    def open(
+        cls, path: str | Path, *, attempt: int, truncate_to: int | None = None, last_step: int | None = None
+    ) -> Self:
         """Open a ledger for appending, and cut off what the run will repeat.
 
         Args:
@@ -95,15 +103,30 @@ class Ledger:
                 starts over, None to keep every whole line. A line torn by a crash is cut off in
                 any case. The shorter file replaces the longer one by a rename, so a crash leaves
                 one or the other.
+            last_step: The step that the run continues after: points of later steps, and what follows them, are cut
+                off whatever ``truncate_to`` says; None: not looked at.
+
+        Raises:
+            CheckpointError: the place is no file, or cannot be read or written.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            content = path.read_bytes()
-            keep = _whole_lines(content if truncate_to is None else content[:truncate_to])
-            if keep < len(content):
-                replace_file(path, content[:keep])
-        return cls(path, attempt=attempt)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                content = path.read_bytes()
+                keep = _whole_lines(content if truncate_to is None else content[: max(0, truncate_to)])
+                if last_step is not None:
+                    keep = _up_to(content[:keep], last_step)
+                if keep < len(content):
+                    replace_file(path, content[:keep])
+            return cls(path, attempt=attempt)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: expected a file of the run's numbers, one a line; found that it cannot be used "
+                f"({error.strerror or error}).",
+                fix="Bring it back from a copy; or remove it: the run goes on without the numbers so far.",
+                exit_code=2,
+            ) from error
 
     def log(self, values: Mapping[str, float], *, step: int, epoch: float) -> None:
         """Append one line a value.
@@ -272,6 +295,21 @@ def _whole_lines(content: bytes) -> int:
             return end
         end = start
     return 0
+
+
+def _up_to(lines: bytes, last_step: int) -> int:
+    """Bytes before the first point of a step after ``last_step``, that repeats one, or that is a final score: those
+    come after the last checkpoint."""
+    seen: dict[str, int] = {}
+    end = 0
+    for line in lines.splitlines(keepends=True):
+        point = Point.from_line(line)
+        if point is not None:
+            if point.step > last_step or point.step <= seen.get(point.name, -1) or point.name.startswith(FINAL):
+                return end
+            seen[point.name] = point.step
+        end += len(line)
+    return end
 
 
 def _spell(value: float) -> str:
