@@ -14,6 +14,7 @@ RUN = {
     "recipe": {
         "name": "sst2",
         "data": {"kind": "Files", "train": "train.csv"},
+        "task": {"kind": "TokenClassification", "lost_spans": 0.1},
         "optim": {"peak_lr": 2e-05, "betas": [0.9, 0.999], "freeze_embeddings": False},
         "budget": {"log_every": 10, "keep_checkpoints": 2, "epochs": 3.0, "max_steps": None},
         "preprocessing": [{"kind": "NormalizeSpace"}, {"kind": "SpacySentences", "keep_first": 8}],
