@@ -77,7 +77,8 @@ def execute(
         if run.earlier is not None:
             run.console.say(f"{run.folder.path}: this run is complete; --resume never starts it over")
             return publish(recipe, run.earlier) if run.ranks.is_main else run.earlier
-        run.load_model()
+        with run.console.working("loading the model"):
+            run.load_model()
         garbage.resume()
         with Progress(run) as progress, Publishing(run, progress, source=source, active=not package_only):
             progress.restore()

@@ -23,6 +23,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from hf_trainpipe.wording import fitting
+
 __all__ = [
     "EXIT_FILE",
     "CheckpointError",
@@ -65,7 +67,8 @@ class TrainpipeError(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.fix}" if self.fix else self.message
+        """Message and fix in the words of the place where they are shown."""
+        return fitting(f"{self.message}\n{self.fix}" if self.fix else self.message)
 
 
 class RecipeError(TrainpipeError):

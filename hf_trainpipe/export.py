@@ -51,21 +51,24 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         PackageError: the package does not reproduce the evaluation.
     """
     outputs: dict[str, SplitOutputs] = {
-        name: run.predict(name, autocast=False) for name in ("validation", "test") if name in run.data.splits
+        name: _outputs_in_fp32(run, name) for name in ("validation", "test") if name in run.data.splits
     }
-    recordable = outputs or {"train": run.predict("train", autocast=False)}
+    recordable = outputs or {"train": _outputs_in_fp32(run, "train")}
     model = run.whole_model()
     result: Result | None = None
     if run.ranks.is_main:
-        _tune_again(run, outputs)
-        scores = _final_scores(run, outputs)
+        with run.console.working("computing the scores and their intervals"):
+            _tune_again(run, outputs)
+            scores = _final_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         _record_predictions(run, recordable, recorded)
         seconds = time.time() - started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
-        package, _ = write_package(
-            run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds
-        )
-        verified = verify(package, recorded=recorded)
+        with run.console.working("writing the package"):
+            package, _ = write_package(
+                run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds
+            )
+        with run.console.working("verifying the package in a fresh process"):
+            verified = verify(package, recorded=recorded)
         result = Result(
             run_dir=run.folder.path,
             package=package,
@@ -80,6 +83,11 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         write_json(run.folder.path / "result.json", result.to_json())
     shared: Result = run.ranks.from_main(result)
     return shared
+
+
+def _outputs_in_fp32(run: Run, split: str) -> SplitOutputs:
+    with run.console.working(f"scoring {split} in fp32, {len(run.data.splits[split]):,} examples"):
+        return run.predict(split, autocast=False)
 
 
 def _tune_again(run: Run, outputs: Mapping[str, SplitOutputs]) -> None:

@@ -86,15 +86,17 @@ def open_run(
             _bring(resume_from, folder, say=console.say)
         asked = to_json(recipe)
         known = (folder.existing or {}).get("model_revision") if resume != "never" else None
-        recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
-        tokenizer = load_tokenizer(recipe.model)
-        compute = ranks.from_main(_settle(recipe, folder, ranks=ranks, resume=resume) if ranks.is_main else None)
+        with console.working("looking at the model and the machine"):
+            recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
+            tokenizer = load_tokenizer(recipe.model)
+            compute = ranks.from_main(_settle(recipe, folder, ranks=ranks, resume=resume) if ranks.is_main else None)
         set_threads(compute["threads"])
         set_precision(compute["precision"])
         Mixed(compute["precision"], ranks.accelerator.device).check()
         if ranks.sharded:
             sharding.check_precision(compute["precision"])
-        data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
+        with console.working("preparing the data"):
+            data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
         earlier = None
         if ranks.is_main:
             document = {

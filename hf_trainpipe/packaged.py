@@ -11,9 +11,10 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
 from hf_trainpipe.package.inputs import Reading
 from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.predictor import Predictor
@@ -40,7 +41,8 @@ def load(
     from hf_trainpipe.runtime.predictor import Predictor
 
     folder = find_package(path)
-    return Package(folder, Predictor.load(folder, device=device, allow_code=allow_code, backend=backend))
+    with Console(0).working("loading the package"):
+        return Package(folder, Predictor.load(folder, device=device, allow_code=allow_code, backend=backend))
 
 
 class Package:
@@ -99,8 +101,7 @@ class Package:
         column: str | Sequence[str] = (),
         label: str | None = None,
         recipe: Recipe | None = None,
-        reading: Reading | None = None,
-        progress: Callable[[int], None] = lambda _: None,
+        **reading: Any,
     ) -> dict[str, Any]:
         """Score on labelled rows, with bootstrap intervals over them.
 
@@ -110,8 +111,7 @@ class Package:
             column: The column of the input, or two of a pair; none: those of the recipe.
             label: The column of the gold labels; None: that of the recipe.
             recipe: Whose task, metrics and data are used; None: the recipe that the package carries.
-            reading: How a file is read.
-            progress: Called with the number of rows that are done.
+            reading: How a file is read: ``format``, ``delimiter``, ``encoding``, ``quoting``.
 
         Returns:
             See :func:`hf_trainpipe.package.labelled.evaluate_table`, with ``file``; of a split
@@ -125,27 +125,29 @@ class Package:
             from hf_trainpipe.package.scoring import score
 
             chosen = recipe or from_json(self._manifest.get("recipe") or {})
-            return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=progress)
+            with Console(0).working(f"scoring {split}") as work:
+                return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work.at)
         from hf_trainpipe.package.labelled import evaluate_table, read_table
         from hf_trainpipe.package.scoring import check_decoder
 
-        table, name = read_table(data, reading or Reading())
+        table, name = read_table(data, Reading(**reading))
         recorded = self._manifest.get("recipe") or {}
         task = recipe.task if recipe is not None else self._task
         check_decoder(self.predictor, task, name=str(self.path))
-        found = evaluate_table(
-            self.predictor,
-            table,
-            name=name,
-            task=task,
-            evaluation=recipe.evaluation if recipe is not None else self._evaluation,
-            known=self._known,
-            asked=self._asked((column,) if isinstance(column, str) else tuple(column)),
-            label=label,
-            values=(recorded.get("data") or {}).get("values"),
-            seed=recipe.seed if recipe is not None else int(recorded.get("seed") or 0),
-            progress=progress,
-        )
+        with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
+            found = evaluate_table(
+                self.predictor,
+                table,
+                name=name,
+                task=task,
+                evaluation=recipe.evaluation if recipe is not None else self._evaluation,
+                known=self._known,
+                asked=self._asked((column,) if isinstance(column, str) else tuple(column)),
+                label=label,
+                values=(recorded.get("data") or {}).get("values"),
+                seed=recipe.seed if recipe is not None else int(recorded.get("seed") or 0),
+                progress=work.at,
+            )
         return {"file": name, **found}
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ OPTIMIZER_BYTES = 12
 """Bytes a parameter takes beside its weight: gradient and AdamW's two moments, all in fp32."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """Derived consequences of a recipe. Units are in the names."""
 
@@ -68,6 +68,14 @@ class Plan:
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint follows step ``step`` (counted from 1)."""
         return step % self.save_every == 0 or step == self.total_steps
+
+    def __repr__(self) -> str:
+        return f"Plan({self.total_steps:,} steps of {self.examples_per_step} examples, {self.precision})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return "<pre>" + escape("\n".join(self.lines())) + "</pre>"
 
     def lines(self) -> list[str]:
         """The plan for a person, a fact a line."""

@@ -20,6 +20,7 @@ from hf_trainpipe.saving import Saving
 from hf_trainpipe.state import Best
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import FINAL, Ledger
+from hf_trainpipe.wording import here
 
 if TYPE_CHECKING:
     from hf_trainpipe.loop import StepReport
@@ -181,8 +182,9 @@ class Progress:
         if "validation" not in run.data.splits:
             return False
         self.console.pause()
-        outputs = run.predict("validation")
         split = run.data.splits["validation"]
+        with self.console.working(f"evaluating validation, {len(split):,} examples"):
+            outputs = run.predict("validation")
         improved = None
         if self.folder.is_main:
             threshold = None
@@ -269,7 +271,9 @@ class Progress:
 
 
 def command_line() -> str:
-    """The command that started this process, as a person would type it."""
+    """The command that started this process, as a person would type it; in a notebook the call."""
+    if here() == "notebook":
+        return "execute(recipe)"
     arguments = sys.argv[1:]
     if Path(sys.argv[0]).name in ("__main__.py", "hf-trainpipe"):
         return shlex.join(["hf-trainpipe", *arguments])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -315,7 +315,7 @@ class Tracker(ABC):
         """Connect, or continue the run that carries ``run.uid``."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Recipe:
     """Everything a person chooses about one training run."""
 
@@ -366,3 +366,42 @@ class Recipe:
                 raise _refuse(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
         if self.seed < 0:
             raise _refuse("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
+
+    def __repr__(self) -> str:
+        return brief(self)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        lines = [f"{name} = {brief(value)}" for name, value in _chosen(self)]
+        return f"<pre>{escape(chr(10).join(lines))}</pre>"
+
+
+def brief(value: Any) -> str:
+    """A part of a recipe as a person writes it: only what differs from the defaults; tables by their size.
+
+    >>> brief(Budget(epochs=3))
+    'Budget()'
+    >>> brief((Optim(peak_lr=0.01), "a"))
+    "(Optim(peak_lr=0.01), 'a')"
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        shown = ", ".join(f"{name}={brief(part)}" for name, part in _chosen(value))
+        return f"{type(value).__name__}({shown})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        return f"{type(value).__name__}({len(value)} rows x {len(value.columns)})"
+    return repr(value)
+
+
+def _chosen(part: Any) -> list[tuple[str, Any]]:
+    """The fields of a dataclass that differ from their defaults."""
+    found = []
+    for item in fields(part):
+        value = getattr(part, item.name)
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        is_table = hasattr(value, "iloc")
+        if item.repr and item.init and (default is MISSING or is_table or value != default):
+            found.append((item.name, value))
+    return found

@@ -91,7 +91,8 @@ def prove_resume(run: Run, arguments: Sequence[str]) -> None:
         copy = run.folder.path / "rehearsal"
         shutil.rmtree(copy, ignore_errors=True)
         try:
-            proof = _rehearse(run, arguments, copy)
+            with run.console.working("verifying that the run resumes"):
+                proof = _rehearse(run, arguments, copy)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         write_json(place, proof)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.tables import html
+from hf_trainpipe.wording import fitting, here
+
 __all__ = ["Result"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Scores, the package, and how the run went."""
 
@@ -62,8 +65,27 @@ class Result:
             lines.append(f"pushed    {self.push['repo']}{version}, commit {str(self.push['commit'])[:12]}")
         elif self.push:
             lines.append(f"not pushed to {self.push['repo']}; `hf-trainpipe push {self.run_dir} --retry` tries again")
-        lines.append(f"next      hf-trainpipe predict {self.package} --input texts.txt --output answers.jsonl")
-        return "\n".join(lines)
+        if here() == "shell":
+            lines.append(f"next      hf-trainpipe predict {self.package} --input texts.txt --output answers.csv")
+        else:
+            lines.append(f'next      hf_trainpipe.load("{self.package}").predict(["a text"])')
+        return fitting("\n".join(lines))
+
+    def __repr__(self) -> str:
+        split, scores = next(iter(self.scores.items()), ("", {}))
+        name = self.select if self.select in scores else next(iter(scores), None)
+        shown = f"{split} {name} {_number(scores[name]['value'])}, " if name is not None else ""
+        return f"Result({str(self.run_dir)!r}: {shown}weights of step {self.best_step:,} of {self.steps:,})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = [
+            [split, name, _number(score["value"]), _number(score.get("low")), _number(score.get("high"))]
+            for split, scores in self.scores.items()
+            for name, score in scores.items()
+        ]
+        return f"<code>{escape(repr(self))}</code>" + html(["split", "metric", "value", "low", "high"], rows)
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe import garbage
 from hf_trainpipe.errors import EXIT_FILE
+from hf_trainpipe.wording import speaking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,8 @@ def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
     garbage.postpone()
     try:
-        code = _guarded(action)
+        with speaking("shell"):
+            code = _guarded(action)
     finally:
         garbage.resume()
     if (file := os.environ.get(EXIT_FILE)) and os.environ.get("LOCAL_RANK", "0") == "0":  # one a launcher

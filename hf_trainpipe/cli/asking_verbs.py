@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from hf_trainpipe.package.inputs import Reading
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
@@ -43,11 +42,14 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
 
 
-def _reading(arguments: argparse.Namespace) -> Reading:
-    from hf_trainpipe.package.inputs import Reading
-
+def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
     delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
-    return Reading(format=arguments.format, delimiter=delimiter, encoding=arguments.encoding, quoting=arguments.quoting)
+    return {
+        "format": arguments.format,
+        "delimiter": delimiter,
+        "encoding": arguments.encoding,
+        "quoting": arguments.quoting,
+    }
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
         result = package.evaluate(
-            arguments.file, column=arguments.column, label=arguments.label, recipe=recipe, reading=_reading(arguments)
+            arguments.file, column=arguments.column, label=arguments.label, recipe=recipe, **_reading(arguments)
         )
     else:
         if arguments.column or arguments.label:
@@ -85,16 +87,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 fix=f"hf-trainpipe evaluate {path} FILE --column NAME --label NAME",
             )
         recipe, _ = recipe_of(path, arguments.recipe)
-        from hf_trainpipe.package.scoring import evaluate
+        from hf_trainpipe.packaged import load
 
-        result = evaluate(
-            path,
-            recipe=recipe,
-            split=arguments.split or "validation",
-            device=arguments.device,
-            allow_code=arguments.allow_code,
-            backend=arguments.backend,
-        )
+        package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
+        result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
     print_result(result, as_json=arguments.json, show=show_evaluation)
     return 0
 
@@ -150,6 +146,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             params[name] = json.loads(text)
         except ValueError:
             params[name] = text
+    from hf_trainpipe.package.inputs import Reading
     from hf_trainpipe.package.predict import predict_file
 
     done = predict_file(
@@ -157,7 +154,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         column=arguments.column,
-        reading=_reading(arguments),
+        reading=Reading(**_reading(arguments)),
         form="answers" if arguments.only_answers else arguments.output_format,
         device=arguments.device,
         allow_code=arguments.allow_code,
@@ -176,7 +173,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend", "progress")
+_NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend")
 _READING = "[--column NAME ...] [--format F] [--delimiter C] [--encoding E]"
 _WORKER = "[--device D] [--backend B] [--allow-code]"
 

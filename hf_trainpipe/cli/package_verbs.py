@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import BACKENDS, recipe_of, worker_arguments
-from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, print_result
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
 
@@ -45,7 +45,8 @@ def _package(arguments: argparse.Namespace) -> int:
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
 
-        result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
+        with busy("writing ONNX models and comparing their answers"):
+            result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
     print_result(result, as_json=arguments.json, show=show_package)
     return 0
 
@@ -64,10 +65,11 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise UsageError("--environment goes with --clean.", fix="Write --clean --environment FOLDER.")
     from hf_trainpipe.package.verify import verify, verify_clean
 
-    if arguments.clean:
-        result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment)
-    else:
-        result = verify(package, recorded=arguments.recorded)
+    with busy(f"verifying {package} in a fresh process"):
+        if arguments.clean:
+            result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment)
+        else:
+            result = verify(package, recorded=arguments.recorded)
     print_result(result, as_json=arguments.json, show=show_verified)
     return 0 if result.get("passed", True) else PackageError.exit_code
 

@@ -15,7 +15,9 @@ from hf_trainpipe.tables import facts
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Parser", "UsageError", "Verb", "existing", "print_result", "split_fields"]
+    from hf_trainpipe.tracking.working import Working
+
+__all__ = ["Parser", "UsageError", "Verb", "busy", "existing", "print_result", "split_fields"]
 
 
 class UsageError(TrainpipeError):
@@ -68,6 +70,13 @@ def existing(spelled: str, what: str) -> Path:
         return path
     known = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UsageError(f"{path}: there is no such {what}.{closest(str(path), known)}", fix=f"Name an existing {what}.")
+
+
+def busy(what: str) -> Working:
+    """Signs of life on standard error for as long as a block lasts."""
+    from hf_trainpipe.tracking.console import Console
+
+    return Console(0).working(what)
 
 
 def print_result(

@@ -13,9 +13,10 @@ from hf_trainpipe.package.answers import Answered, Shape, form_of, written
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
 from hf_trainpipe.package.inputs import Reading, Record, read_records
 from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hf_trainpipe.runtime.predictor import Predictor
@@ -50,7 +51,6 @@ def predict_file(
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
-    progress: Callable[[int], None] = lambda _: None,
     **params: Any,
 ) -> Predicted:
     """Answer every row of a file with a package (or the package of a run).
@@ -62,7 +62,6 @@ def predict_file(
     Args:
         column: The column to answer, or two of a pair.
         form: One of :data:`.answers.FORMS`; None: by the output's ending.
-        progress: Called with the number of rows that are done.
         params: Parameters of the answers, such as ``top_k`` or ``threshold``.
 
     Raises:
@@ -81,11 +80,15 @@ def predict_file(
     kind = str(manifest["inputs"])
     chooser = Chooser(kind, known_columns(manifest), parse_asked(column, kind), name=str(input))
     inputs = _inputs(chooser, chunk)
-    predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
+    console = Console(0)
+    with console.working("loading the package"):
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
     decoder = predictor.decoder
     decoder.check_parameters(params)
     done = Predicted(columns=chooser.columns)
-    with written(output, shape_of, Shape(decoder.kind, decoder.options, params)) as write:
+    quiet = Console(0, is_main=str(output) != "-")  # what is written there shows by itself that work goes on
+    shape = Shape(decoder.kind, decoder.options, params)
+    with quiet.working(f"answering {input}") as work, written(output, shape_of, shape) as write:
         while chunk:
             items = []
             for record, (answer, error) in zip(chunk, answer_rows(predictor, inputs, params), strict=True):
@@ -96,7 +99,7 @@ def predict_file(
                     if len(done.places) < _SHOWN:
                         done.places.append(str(spell_place(str(input), record.line)))
             write(items)
-            progress(done.rows)
+            work.at(done.rows)
             chunk = list(islice(records, _CHUNK))
             inputs = _inputs(chooser, chunk)
         if done.rows and done.unanswered.total() == done.rows:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, TextIO
+
+from hf_trainpipe.tracking.working import Working
+from hf_trainpipe.wording import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +57,7 @@ class Console:
         self._drawn_at = -math.inf
         self._line = ""
         self._values: Mapping[str, float] = {}
+        self._lock = threading.RLock()  # signs of life come from a thread
 
     def start(self, step: int = 0) -> None:
         """Begin to count; ``step`` is above 0 where a run continues."""
@@ -88,8 +93,30 @@ class Console:
         if self._asked is None:
             self._asked = self._clock()
 
+    def working(self, what: str, *, total: int | None = None, unit: str = "rows") -> Working:
+        """Show that work goes on, as long as the block lasts: on the live line, or a line every few seconds."""
+        show = self._alive if self._stream is not None else None
+        return Working(what, show, total=total, unit=unit, clear=self._wipe if self._live else None)
+
+    def _wipe(self) -> None:
+        with self._lock:
+            self._line = ""
+            self._write("\r\x1b[2K")
+
+    def _alive(self, text: str) -> None:
+        with self._lock:
+            if self._live:
+                self._draw(text)
+            else:
+                self._write(text + "\n")
+
     def say(self, text: str) -> None:
-        """Write a line that stays, above the live one."""
+        """Write a line that stays, above the live one, in the words of the place where it is shown."""
+        text = fitting(text)
+        with self._lock:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
         if self._live and self._line:
             self._write(f"\r\x1b[2K{text}\n{self._line}")
         else:

@@ -97,3 +97,34 @@ def test_long_times_and_odd_numbers() -> None:
         "step    1/1000  epoch 0.00  loss nan  lr 0  12.3 ex/s  left 2d 21:22:30",
         "eval    1/1000  epoch 1.00  loss 1.2e+05",
     ]
+
+
+def test_long_work_shows_that_it_goes_on() -> None:
+    import io
+    import threading
+
+    seen = threading.Event()
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            count = super().write(text)
+            seen.set()
+            return count
+
+    plain = Stream()
+    work = Console(0, stream=plain, live=False).working("scoring validation", total=4000)
+    work._every = 0.01
+    with work:
+        work.at(1200)
+        assert seen.wait(20)
+    assert plain.getvalue().splitlines()[0] == "scoring validation: 1,200 of 4,000 rows, 0 s"
+    live = Stream()
+    seen.clear()
+    work = Console(0, stream=live, live=True).working("verifying")
+    work._every = 0.01
+    with work:
+        assert seen.wait(20)
+    assert live.getvalue().endswith("\r\x1b[2K")
+    quiet = Console(0, is_main=False).working("nothing")
+    with quiet:
+        assert quiet._thread is None

@@ -1,0 +1,95 @@
+"""Messages that fit the place they are shown in: options on a command line, arguments in Python, ``!`` in a notebook.
+
+Messages are written for the command line. In Python ``--allow-change budget.epochs`` becomes
+``allow_change={"budget.epochs"}``, and in a notebook ``hf-trainpipe push RUN`` becomes ``!hf-trainpipe push RUN``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["fitting", "here", "speaking"]
+
+Place = Literal["shell", "python", "notebook"]
+_said: Place | None = None
+
+_NAMES = (
+    "allow-change|allow-code|extend|run-dir|resume-from|resume|recipe|split|column|label|format|delimiter|encoding|quoting|"
+    "device|backend"
+)
+_COMMAND = re.compile(r"hf-trainpipe [a-z][^`\n]*")
+_OPTION = re.compile(rf"--({_NAMES})(?!-|\w|\.\w)(?:[ =]('[^']*'|[\w./:@{{}}-]*[\w}}]))?")
+_FLAGS = {"allow-code": "allow_code=True", "extend": "extend=True"}
+_NO_VALUES = frozenset(
+    ["and", "as", "at", "for", "holds", "in", "is", "names", "naming", "never", "or", "starts", "that", "to", "with"]
+) - {"never"}
+_SEVERAL = {"allow-change": ("{", "}"), "column": ("(", ")")}
+
+
+def here() -> Place:
+    """Where messages are shown: ``shell`` while a verb runs, else ``notebook`` or ``python``."""
+    if _said is not None:
+        return _said
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "notebook" if type(shell).__name__ == "ZMQInteractiveShell" else "python"
+
+
+@contextmanager
+def speaking(place: Place) -> Iterator[None]:
+    """Say where messages are shown meanwhile."""
+    global _said
+    before, _said = _said, place
+    try:
+        yield
+    finally:
+        _said = before
+
+
+def fitting(text: str) -> str:
+    """A message as it should read where it is shown.
+
+    >>> fitting("continue with it: --allow-change seed --allow-change budget.epochs")
+    'continue with it: allow_change={"seed", "budget.epochs"}'
+    """
+    place = here()
+    if place == "shell":
+        return text
+    mark = "!" if place == "notebook" else ""
+    parts, start = [], 0
+    for command in _COMMAND.finditer(text):
+        parts += [_arguments(text[start : command.start()]), mark, command[0]]
+        start = command.end()
+    return "".join([*parts, _arguments(text[start:])])
+
+
+def _arguments(text: str) -> str:
+    for name, ends in _SEVERAL.items():
+        one = rf"--{name} ('[^']*'|[\w.]*\w)"
+        for several in [found[0] for found in re.finditer(rf"{one}(?: {one})+", text)]:
+            text = text.replace(several, _joined(several, one, *ends))
+    return _OPTION.sub(_argument, text)
+
+
+def _joined(text: str, one: str, left: str, right: str) -> str:
+    option = text.split(" ", 1)[0][2:].replace("-", "_")
+    return f"{option}={left}{', '.join(_quoted(value) for value in re.findall(one, text))}{right}"
+
+
+def _argument(found: re.Match[str]) -> str:
+    name, value = found[1], found[2]
+    python = name.replace("-", "_")
+    if name in _FLAGS:
+        return _FLAGS[name] + (f" {value}" if value else "")
+    if value is None or value in _NO_VALUES:
+        return python + (f" {value}" if value else "")
+    return f"{python}={{{_quoted(value)}}}" if name == "allow-change" else f"{python}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
+    return value if value.startswith("'") else f'"{value}"'
