@@ -25,6 +25,8 @@ _NAMES = (
 )
 _COMMAND = re.compile(r"hf-trainpipe [a-z][^`\n]*")
 _OPTION = re.compile(rf"--({_NAMES})(?!-|\w|\.\w)(?:[ =]('[^']*'|[\w./:@{{}}-]*[\w}}]))?")
+_FIELD = re.compile(r"--([a-z_]+(?:\.[a-z][a-z_-]*)+)(?: ([A-Z][A-Z]+|[0-9][\w.-]*\w|[0-9]))?")
+"""An option of a recipe's field: ``--budget.epochs 5``."""
 _FLAGS = {"allow-code": "allow_code=True", "extend": "extend=True"}
 _NO_VALUES = frozenset(
     ["and", "as", "at", "for", "holds", "in", "is", "names", "naming", "never", "or", "starts", "that", "to", "with"]
@@ -73,7 +75,11 @@ def _arguments(text: str) -> str:
         one = rf"--{name} ('[^']*'|[\w.]*\w)"
         for several in [found[0] for found in re.finditer(rf"{one}(?: {one})+", text)]:
             text = text.replace(several, _joined(several, one, *ends))
-    return _OPTION.sub(_argument, text)
+    return _FIELD.sub(_field, _OPTION.sub(_argument, text))
+
+
+def _field(found: re.Match[str]) -> str:
+    return found[1].replace("-", "_") + (f"={found[2]}" if found[2] else "")
 
 
 def _joined(text: str, one: str, left: str, right: str) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         ("Name the delimiter: --delimiter ';'.", "Name the delimiter: delimiter=';'."),
         ("allow it with --allow-code.", "allow it with allow_code=True."),
         ("`hf-trainpipe push RUN --retry --run-dir x` goes on", "`hf-trainpipe push RUN --retry --run-dir x` goes on"),
+        ("longer: --extend --budget.epochs MORE", "longer: extend=True budget.epochs=MORE"),
+        ("a lower --optim.peak-lr helps", "a lower optim.peak_lr helps"),
         ("--output-format csv, --format-x", "--output-format csv, --format-x"),
     ],
 )
