@@ -30,7 +30,7 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator, warning_of_one_pr
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.metrics.external import load_external
-from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
+from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, model_facts, pin_model
 from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.progress import command_line
@@ -95,8 +95,10 @@ def open_run(
         Mixed(compute["precision"], ranks.accelerator.device).check()
         if ranks.sharded:
             sharding.check_precision(compute["precision"])
+        fitting = fit(recipe.model, recipe.task, tokenizer)
+        precision: Precision = compute["precision"]
         with console.working("preparing the data"):
-            data, plan = _prepare(recipe, tokenizer, precision=compute["precision"], ranks=ranks, say=console.say)
+            data, plan = _prepare(recipe, tokenizer, fitting, precision=precision, ranks=ranks, say=console.say)
         earlier = None
         if ranks.is_main:
             document = {
@@ -110,7 +112,7 @@ def open_run(
             }
             if not package_only:
                 earlier = folder.complete(document, resume=resume, extend=extend)
-            warnings = [*filter(None, [warning_of_one_process()]), *data.warnings]
+            warnings = [*filter(None, [warning_of_one_process()]), *fitting.warnings, *data.warnings]
             if earlier is None:
                 warnings += folder.begin(
                     document,
@@ -189,16 +191,20 @@ def _bring(resume_from: str, folder: RunFolder, *, say: Callable[[str], None]) -
 
 
 def _prepare(
-    recipe: Recipe, tokenizer: Any, *, precision: Precision, ranks: Ranks, say: Callable[[str], None]
+    recipe: Recipe,
+    tokenizer: Any,
+    fitting: Fitting,
+    *,
+    precision: Precision,
+    ranks: Ranks,
+    say: Callable[[str], None],
 ) -> tuple[PreparedData, Plan]:
-    config = load_config(recipe.model)
-    limit = usable_length(config, tokenizer)
-    length = max_length(recipe.tokens, limit)
+    length = max_length(recipe.tokens, fitting.limit)
     data = prepare(
         recipe,
         tokenizer=tokenizer,
         max_length=length,
-        vocab_size=getattr(config, "vocab_size", None),
+        vocab_size=fitting.rows,
         root=cache_root(),
         say=say,
     )
@@ -207,7 +213,7 @@ def _prepare(
     plan = make_plan(
         recipe,
         num_examples=len(data.train.usable),
-        facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=limit),
+        facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=fitting.limit),
         length=length,
         world_size=ranks.size,
         precision=precision,

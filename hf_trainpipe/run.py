@@ -69,7 +69,7 @@ class Run:
         self.ranks = ranks
         self.accelerator = ranks.accelerator
         self.tokenizer = tokenizer
-        self.pad_id: int = tokenizer.pad_token_id
+        self.pad_id: int = tokenizer.pad_token_id or 0  # as a package pads
         self.folder = folder
         self.console = console
         self.earlier = earlier

@@ -79,11 +79,11 @@ def _plan_of(recipe: Recipe, num_examples: int, *, streamed: bool) -> Plan:
     import torch
 
     from hf_trainpipe.engine.device import choose_precision
-    from hf_trainpipe.model import load_config, load_tokenizer, max_length, model_facts, pin_model, usable_length
+    from hf_trainpipe.model import fit, load_tokenizer, max_length, model_facts, pin_model
     from hf_trainpipe.plan import make_plan
 
     model = pin_model(recipe.model)
-    limit = usable_length(load_config(model), load_tokenizer(model))
+    limit = fit(model, recipe.task, load_tokenizer(model)).limit
     names = recipe.task.label_names()
     return make_plan(
         recipe,

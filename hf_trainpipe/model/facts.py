@@ -1,0 +1,52 @@
+"""What a configuration tells about a model, without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.model.names import load_config, text_part
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Pretrained
+    from hf_trainpipe.tasks.base import Task
+
+__all__ = ["ModelFacts", "model_facts"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a configuration tells without loading weights."""
+
+    parameters: int
+    encoder_parameters: int
+    """Without the embedding tables: what a token is multiplied with."""
+    layers: int
+    hidden: int
+    vocab_size: int | None
+    max_length: int
+    architecture: str
+    model_type: str = ""
+
+
+def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -> ModelFacts:
+    """Count parameters on the meta device: no weights are read and no memory is taken."""
+    import torch
+
+    config = load_config(model)
+    config.num_labels = max(1, num_labels)
+    with torch.device("meta"):
+        empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
+    total = sum(parameter.numel() for parameter in empty.parameters())
+    embeddings = sum(module.weight.numel() for module in empty.modules() if isinstance(module, torch.nn.Embedding))
+    text = text_part(config)
+    return ModelFacts(
+        parameters=total,
+        encoder_parameters=total - embeddings,
+        layers=int(getattr(text, "num_hidden_layers", 0) or 0),
+        hidden=int(getattr(text, "hidden_size", 0) or 0),
+        vocab_size=getattr(text, "vocab_size", None),
+        max_length=limit,
+        architecture=type(empty).__name__,
+        model_type=getattr(config, "model_type", ""),
+    )

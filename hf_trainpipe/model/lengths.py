@@ -1,0 +1,142 @@
+"""How many tokens one input of a model may hold, read off the model itself.
+
+No list of architectures says where positions are counted from: a model without weights is asked about two short
+texts, and what it looks up in its tables tells it. A table whose largest index grows with the text is one of
+positions; what stands before the first position is lost to texts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model.names import text_part
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Pretrained, Tokens
+    from hf_trainpipe.tasks.base import Task
+
+__all__ = ["Tables", "look_up", "max_length", "usable_length"]
+
+LENGTHS = (3, 7, 301)
+"""The last one, or what the model says to take if that is less, is beyond the buckets of relative positions, whose
+indices grow too at first."""
+LAYERS = 4
+"""Linear layers after which a pass ends: positions are looked up before them."""
+WORD = 5
+"""A token, or the next one where this is padding: some models count positions of all but padding."""
+LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+USUAL = 512
+"""The limit of a model that names none, such as T5 with its relative positions."""
+
+
+class Tables(NamedTuple):
+    """What a model looks up in its embeddings."""
+
+    words: int | None
+    """Rows of the word embedding; None where it could not be seen."""
+    positions: int | None
+    """Tokens for which there are positions; None where no table limits them."""
+
+
+def look_up(model: Pretrained, task: Task, config: Any) -> Tables:
+    """Build the model without weights, and see what it looks up. Takes about 0.1 s and no memory."""
+    from accelerate import init_empty_weights
+
+    try:
+        with init_empty_weights(include_buffers=False):
+            empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code).eval()
+    except Exception:  # model_facts meets it too, and says what it is
+        return Tables(None, None)
+    said = min(_said(config), default=LENGTHS[-1])
+    lengths = (*LENGTHS[:-1], max(LENGTHS[1] + 1, min(LENGTHS[-1], said - 4)))
+    seen = [_seen(empty, length) for length in lengths]
+    positions: list[int] = []
+    for lookups in zip(*seen, strict=False):
+        tables, largest = zip(*lookups, strict=True)
+        steps = {index - length for index, length in zip(largest, lengths, strict=True)}
+        if len(set(tables)) == len(steps) == 1:
+            positions.append(tables[0] - steps.pop() - 1)
+    words = _word_embedding(empty)
+    return Tables(None if words is None else int(words.shape[0]), min(positions, default=None))
+
+
+def _word_embedding(empty: Any) -> Any:
+    try:
+        return getattr(empty.get_input_embeddings(), "weight", None)
+    except (
+        AttributeError,
+        NotImplementedError,
+    ):  # a model of characters has none, one with code of its own need not tell
+        return None
+
+
+def _seen(empty: Any, length: int) -> list[tuple[int, int]]:
+    """Rows and largest index of each table that a text of so many tokens looks up, in their order.
+
+    The weights are on the meta device and the indices on the CPU. Layers answer zeros, so that the pass goes on; where
+    an operation takes no mixture of devices it ends, behind the embeddings.
+    """
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    found: list[tuple[int, int]] = []
+
+    layers = iter(range(LAYERS))
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is functional.embedding and args[0].device.type == "cpu":
+                indices, weight = args[0], args[1]
+                if indices.numel():
+                    found.append((int(weight.shape[0]), int(indices.max())))
+                return torch.zeros(1).expand(*indices.shape, weight.shape[1])
+            if function is functional.linear and args[1].is_meta:
+                next(layers)
+                return torch.zeros(1).expand(*args[0].shape[:-1], args[1].shape[0])
+            if function is functional.layer_norm:
+                return args[0]
+            return function(*args, **(kwargs or {}))
+
+    ids = torch.full((1, length), WORD + (getattr(text_part(empty.config), "pad_token_id", None) == WORD))
+    try:
+        with Watch(), torch.inference_mode():
+            empty(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception:  # what was seen before it is what counts
+        return found
+    return found
+
+
+def _said(config: Any) -> list[int]:
+    text = text_part(config)
+    limits = [getattr(text, name, None) for name in LIMITS]
+    return [limit for limit in limits if isinstance(limit, int) and limit > 0]
+
+
+def usable_length(config: Any, tokenizer: Any, positions: int | None = None) -> int:
+    """Tokens that one input of the model may hold, special tokens included.
+
+    Args:
+        positions: Of :func:`look_up`.
+    """
+    found = _said(config)
+    if positions is not None:
+        found.append(positions)
+    if tokenizer.model_max_length and tokenizer.model_max_length < 1_000_000:
+        found.append(int(tokenizer.model_max_length))
+    return min(found, default=USUAL)
+
+
+def max_length(tokens: Tokens, limit: int) -> int:
+    """The recipe's ``tokens.max_length``, held against what the model can take."""
+    if tokens.max_length is None:
+        return limit
+    if tokens.max_length > limit:
+        raise RecipeError(
+            f"tokens.max_length: the model takes at most {limit} tokens, found {tokens.max_length}.",
+            fix=f"Set tokens.max_length to {limit} or less, or to None; tokens.overflow='window' keeps the "
+            "whole of longer texts.",
+            field="tokens.max_length",
+        )
+    return tokens.max_length

@@ -1,0 +1,134 @@
+"""What the name of a model means: a folder, a resource of a package, or a commit of a Hub repository."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.cache import COMMIT, pin, pinned
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.hub_errors import is_of_the_hub, reason_of
+from hf_trainpipe.resources import require_weights, resolve
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Pretrained
+
+__all__ = ["common", "from_pretrained", "load_config", "local_folder", "pin_model", "text_part"]
+
+HUB_TIMEOUT_S = 5.0
+FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
+"""What the Hub says of the repository itself: nothing that a cache holds answers it."""
+
+
+def local_folder(name: str) -> str | None:
+    """The folder that a model name means, or None for a Hub id."""
+    if name.startswith(("package:", ".", "/", "~")) or os.path.exists(name):
+        return str(resolve(name))
+    return None
+
+
+def _refuse(name: str, error: BaseException, *, revision: str | None = None, field: str = "model.name") -> RecipeError:
+    """One screen for what the Hub, the cache or a library said."""
+    reason = reason_of(error, repo=name, revision=revision)
+    at = f" at revision {revision!r}" if revision and not COMMIT.fullmatch(revision) else ""
+    return RecipeError(
+        f"{field}: {name!r}{at} is no folder here and cannot be loaded from the Hub: {reason.said}.",
+        fix=reason.fix,
+        field=field,
+        reason=reason.kind,
+    )
+
+
+def pin_model(model: Pretrained) -> Pretrained:
+    """The model at the commit that its revision means: the pinned one, the Hub's, or the cached one.
+
+    Folders and resources of packages come back as they are, once they are seen to hold weights.
+
+    Raises:
+        RecipeError: the Hub knows no such model, or cannot be reached with nothing cached.
+    """
+    if local_folder(model.name) is not None:
+        require_weights(resolve(model.name))
+        return model
+    if model.revision and COMMIT.fullmatch(model.revision):
+        return model
+    key = f"models/{model.name}@{model.revision or 'main'}"
+    commit = pinned(key)
+    if commit is None:
+        commit = _ask_hub(model)
+        pin(key, commit)
+    return replace(model, revision=commit)
+
+
+def _ask_hub(model: Pretrained) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        commit = HfApi().model_info(model.name, revision=model.revision, timeout=HUB_TIMEOUT_S).sha
+    except HFValidationError:
+        raise RecipeError(
+            f"model.name: expected a Hub id (user/name), a folder or package:NAME/folder, found {model.name!r}.",
+            fix="Correct the name; a folder must exist.",
+            field="model.name",
+        ) from None
+    except Exception as error:
+        if not is_of_the_hub(error):
+            raise
+        refused = _refuse(model.name, error, revision=model.revision)
+        if refused.data["reason"] in FINAL:
+            raise refused from None
+        try:
+            cached = snapshot_download(model.name, revision=model.revision, local_files_only=True)
+        except Exception:
+            raise refused from None
+        return os.path.basename(cached)
+    assert commit is not None
+    return commit
+
+
+def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.name", **options: Any) -> Any:
+    """Load something by a name that may be a folder, turning the many ways to fail into one screen."""
+    folder = local_folder(name)
+    try:
+        if folder is None:
+            return loader.from_pretrained(name, **options)
+        options.pop("revision", None)
+        return loader.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # each library, and each reader of a file, has errors of its own
+        if folder is None:
+            raise _refuse(name, error, revision=options.get("revision"), field=field) from error
+        reason = reason_of(error, repo=name)
+        lines = str(error).strip().splitlines()
+        said = (
+            reason.said
+            if reason.kind in ("code", "unknown-kind")
+            else f"{lines[0] if lines else type(error).__name__:.300}"
+        )
+        raise RecipeError(
+            f"{field}: the folder {name!r} holds no usable {what}: {said}",
+            fix=reason.fix
+            if reason.kind in ("code", "unknown-kind")
+            else "Point model.name to a folder made by save_pretrained, or set model.tokenizer.",
+            field=field,
+            reason=reason.kind,
+        ) from error
+
+
+def common(model: Pretrained) -> dict[str, Any]:
+    """What every ``from_pretrained`` of the model is called with."""
+    return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+
+
+def load_config(model: Pretrained) -> Any:
+    """The configuration of a model, without its weights."""
+    from transformers import AutoConfig
+
+    return from_pretrained(AutoConfig, model.name, what="configuration", **common(model))
+
+
+def text_part(config: Any) -> Any:
+    """The configuration of the part that reads text, where a model reads more than that."""
+    find = getattr(config, "get_text_config", None)
+    return config if find is None else find()

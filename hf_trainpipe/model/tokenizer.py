@@ -1,0 +1,120 @@
+"""The tokenizer of a model, held against the model's embedding before anything is encoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model.names import common, from_pretrained, load_config, text_part
+
+if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Pretrained
+
+__all__ = ["check_tokenizer", "load_tokenizer"]
+
+FEW = 16
+"""Of fewer tokens that are not special no text can be made: transformers makes such a tokenizer up, of special tokens
+alone, where a folder has none."""
+
+
+def load_tokenizer(model: Pretrained) -> Any:
+    """The fast tokenizer of a model; one without a padding token is given another of its special tokens.
+
+    Where there is none of them either, padding is the id 0: attention masks cover it, which is proven when the
+    weights are loaded.
+
+    Raises:
+        RecipeError: there is none, it has no words, or it is a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    field = "model.tokenizer" if model.tokenizer else "model.name"
+    name = model.tokenizer or model.name
+    options = common(model) if model.tokenizer is None else {}
+    tokenizer = from_pretrained(AutoTokenizer, name, what="tokenizer", field=field, **options)
+    if not tokenizer.is_fast:
+        raise RecipeError(
+            f"model.tokenizer: expected a fast tokenizer, found the slow {type(tokenizer).__name__}.",
+            fix="Convert it to tokenizer.json, or choose a model that has one.",
+            field="model.tokenizer",
+        )
+    _refuse_empty(tokenizer, name=name, field=field)
+    if tokenizer.pad_token is None:
+        own = getattr(load_config(model), "pad_token_id", None) if model.tokenizer is None else None
+        known = tokenizer.convert_ids_to_tokens(own) if isinstance(own, int) and 0 <= own < len(tokenizer) else None
+        special = next(iter(tokenizer.all_special_tokens), None)
+        chosen = tokenizer.eos_token or tokenizer.unk_token or known or special
+        if chosen is not None:
+            tokenizer.pad_token = chosen
+    if getattr(load_config(model), "is_encoder_decoder", False):
+        # BART, T5 and their kin answer at the end token and refuse a batch whose texts hold unequal numbers of it: one
+        # that somebody writes into a text is a text. The package keeps this with the tokenizer.
+        tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
+        tokenizer.backend_tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _refuse_empty(tokenizer: Any, *, name: str, field: str) -> None:
+    backend = tokenizer.backend_tokenizer
+    special = set(tokenizer.all_special_tokens)
+    words = [
+        token
+        for token in backend.get_vocab(with_added_tokens=False)
+        if token not in special and len(token.strip("▁")) > 0
+    ]
+    if len(words) >= FEW:
+        return
+    found = f"only {len(tokenizer)} special tokens" if not words else f"{len(words)} tokens beside its special ones"
+    raise RecipeError(
+        f"{field}: {name!r} has no tokenizer: its vocabulary holds {found}, so that every word would be unknown.",
+        fix="Put tokenizer.json and tokenizer_config.json beside the weights (tokenizer.save_pretrained(FOLDER)), or set\n"
+        "model.tokenizer to the model that the tokenizer comes from.",
+        field=field,
+    )
+
+
+def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[str]:
+    """Hold a tokenizer against the model's embedding.
+
+    Args:
+        rows: Rows of the word embedding; None: not known.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        RecipeError: ids of its vocabulary, or of tokens that it puts around texts, have no row.
+    """
+    warnings: list[str] = []
+    if rows is not None:
+        vocabulary = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+        largest = max(vocabulary.values(), default=0)
+        around = list(tokenizer.backend_tokenizer.encode("").ids)  # what stands around every text
+        around = [*around, *([tokenizer.pad_token_id] if tokenizer.pad_token_id is not None else [])]
+        added = {
+            token: number
+            for token, number in tokenizer.get_vocab().items()
+            if number >= rows and token not in vocabulary
+        }
+        if largest >= rows or any(number >= rows for number in around):
+            beyond = [token for token, number in tokenizer.get_vocab().items() if number >= rows]
+            raise RecipeError(
+                f"model.tokenizer: the model's embedding has {rows:,} rows, the tokenizer ids up to "
+                f"{max([largest, *around]):,} ({len(beyond):,} tokens have no row, such as {beyond[0]!r}).",
+                fix="The tokenizer belongs to another model: set model.tokenizer to the right one. If you added tokens,\n"
+                "call model.resize_token_embeddings(len(tokenizer)) and save both.",
+                field="model.tokenizer",
+            )
+        if added:
+            shown = ", ".join(repr(token) for token in sorted(added, key=lambda token: added[token])[:5])
+            warnings.append(
+                f"tokens without a row in the model's embedding, which no text may hold: {shown}"
+                f"{f' and {len(added) - 5} more' if len(added) > 5 else ''}"
+            )
+    own = getattr(text_part(config), "pad_token_id", None)
+    if own is not None and tokenizer.pad_token_id is not None and own != tokenizer.pad_token_id:
+        warnings.append(
+            f"padding is id {own} in the model's config.json and {tokenizer.pad_token_id} in its tokenizer: they may "
+            "belong to different models"
+        )
+    return warnings

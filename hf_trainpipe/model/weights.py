@@ -1,0 +1,137 @@
+"""The weights of a model: loaded in fp32 with a head for the task, and what of them is missing or does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model.head import fit_head, names_of
+from hf_trainpipe.model.names import common, from_pretrained, load_config, local_folder
+from hf_trainpipe.model.tokenizer import load_tokenizer
+from hf_trainpipe.resources import check_sha256, require_weights, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    import torch
+
+    from hf_trainpipe.recipe import Pretrained
+    from hf_trainpipe.tasks.base import Labels, Task
+
+__all__ = ["build_model"]
+
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
+            "classifier_dropout", "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
+            "summary_last_dropout", "activation_dropout")  # fmt: skip
+
+
+def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[[str], None]) -> torch.nn.Module:
+    """Load the weights in fp32 with a head for the task; the head comes from torch's generator.
+
+    A head that comes with the weights is kept where it has as many outputs and they have the same names, in the task's
+    order; else ``say`` is told that it begins anew.
+
+    Raises:
+        RecipeError: the folder has no weights, their sha256 differs, they are of other sizes than its config.json says,
+            layers of the encoder are missing or not finite, or only pickles are offered.
+    """
+    from transformers.utils import logging
+
+    if local_folder(model.name) is not None:
+        weights = require_weights(resolve(model.name))
+        if model.sha256 is not None:
+            check_sha256(weights, model.sha256)
+    config = load_config(model)
+    had, architectures = names_of(config), tuple(getattr(config, "architectures", None) or ())
+    if getattr(config, "quantization_config", None):
+        raise RecipeError(
+            f"model.name: the weights of {model.name!r} are quantized, and such weights cannot be trained.",
+            fix="Name the model that they were made from.",
+            field="model.name",
+        )
+    if model.dropout is not None:
+        for name in DROPOUTS:
+            if getattr(config, name, None) is not None:
+                setattr(config, name, model.dropout)
+    for name, value in task.model_options(labels).items():
+        setattr(config, name, value)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # a new head is what a task wants; no need to warn of it
+    logging.disable_progress_bar()
+    try:
+        loaded, info = from_pretrained(
+            task.model_class(),
+            model.name,
+            what="safetensors weights",
+            config=config,
+            use_safetensors=True,
+            dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **common(model),
+        )
+    finally:
+        logging.set_verbosity(level)
+    _check_sizes(loaded, info["mismatched_keys"], name=model.name, say=say)
+    _check_missing(loaded, info["missing_keys"], info["unexpected_keys"], name=model.name, say=say)
+    _check_finite(loaded, name=model.name)
+    fresh = {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}
+    fit_head(loaded, model, task, labels, had=had, architectures=architectures, fresh=fresh, say=say)
+    if getattr(loaded.config, "pad_token_id", None) is None:
+        loaded.config.pad_token_id = load_tokenizer(model).pad_token_id or 0
+    built: torch.nn.Module = loaded
+    return built
+
+
+def _check_sizes(loaded: Any, mismatched: Iterable[Any], *, name: str, say: Callable[[str], None]) -> None:
+    """Weights of other sizes than the model's: a head for other labels begins anew, all else is refused."""
+    for key, found, expected in sorted(mismatched):
+        if _is_of_base(loaded, key):
+            raise RecipeError(
+                f"model.name: the weights of {name!r} do not fit its config.json: {key}: expected {list(expected)}, "
+                f"found {list(found)}.",
+                fix="Point model.name to a folder in which both belong together.",
+                field="model.name",
+            )
+        say(f"warning: {key} begins anew: {name!r} has {list(found)}, these labels need {list(expected)}")
+
+
+def _is_of_base(loaded: Any, key: str) -> bool:
+    """Whether a tensor is one of the encoder, not of the head."""
+    prefix: str = loaded.base_model_prefix
+    return bool(prefix) and hasattr(loaded, prefix) and key.startswith(f"{prefix}.")
+
+
+def _check_missing(
+    loaded: Any, missing: Collection[str], unexpected: Collection[str], *, name: str, say: Callable[[str], None]
+) -> None:
+    """Layers of the encoder that did not come with the weights: a pooler begins anew, all else is refused."""
+    absent = sorted(key for key in missing if _is_of_base(loaded, key))
+    lost = [key for key in absent if "pooler" not in key]
+    if lost:
+        total = sum(_is_of_base(loaded, key) for key in loaded.state_dict())
+        there = f" The file has {_some(unexpected)} instead." if unexpected else ""
+        raise RecipeError(
+            f"model.name: the weights of {name!r} lack {len(lost):,} of the encoder's {total:,} tensors: {_some(lost)}."
+            f"{there}",
+            fix="They would begin at random. Point model.name to a folder made by save_pretrained, whose config.json and "
+            "weights belong together.",
+            field="model.name",
+        )
+    if absent:
+        say(f"warning: {_some(absent)} did not come with {name!r} and begin anew, as the head does")
+
+
+def _some(keys: Collection[str]) -> str:
+    shown = sorted(keys)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3:,} more" if len(shown) > 3 else "")
+
+
+def _check_finite(loaded: Any, *, name: str) -> None:
+    for key, parameter in loaded.named_parameters():
+        if not bool(parameter.detach().sum().isfinite()):
+            raise RecipeError(
+                f"model.name: the weights of {name!r} are not numbers all over: {key} holds NaN or infinity.",
+                fix="Fetch the weights again, or choose an earlier checkpoint of them.",
+                field="model.name",
+            )
