@@ -170,7 +170,7 @@ def _of_network(error: BaseException) -> Reason | None:
     module, name, said = type(error).__module__.split(".")[0], type(error).__name__, str(error)
     if name == "OfflineModeIsEnabled":
         return Reason("offline", "HF_HUB_OFFLINE is set and the cache does not hold it",
-                      f"Unset HF_HUB_OFFLINE once, to fill the cache; {_FILES}.")  # fmt: skip
+                      f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}.")  # fmt: skip
     if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in said or "SSLError" in name:
         return Reason("tls", f"the Hub's certificate is not trusted here ({next(_lines(error), name):.120})",
                       "Behind a proxy with a certificate of its own set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
@@ -208,7 +208,7 @@ def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "HF_HUB_OFFLINE is set and " if offline else "the Hub cannot be reached and "
         return Reason("offline" if offline else "network", f"{why}the cache does not hold it",
-                      f"{'Unset HF_HUB_OFFLINE once, to fill the cache' if offline else 'Connect to the network'}; {_FILES}.")  # fmt: skip
+                      f"{'Unset HF_HUB_OFFLINE once, on a network, to fill the cache' if offline else 'Connect to the network'}; {_FILES}.")  # fmt: skip
     if "is not a local folder and is not a valid model identifier" in said:
         return Reason("no-repository", f"the Hub knows no {kind} of that name", "Correct the name (user/name).")
     return None
