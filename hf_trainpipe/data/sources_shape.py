@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from hf_trainpipe.data.spelling import key
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["shape"]
+__all__ = ["shape", "translate"]
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +112,7 @@ def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
 
 def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]) -> Dataset:
     cells = dataset.select_columns([name]).with_format(None)[:][name]
-    by_key = {key(old): new for old, new in table.items()}
-    translated = [_translated(cell, table, by_key) for cell in cells]
+    translated = _translated(cells, table)
     for row, (cell, new) in enumerate(zip(cells, translated, strict=True)):
         if new is None and cell is not None and cell == cell:
             raise error_at(
@@ -123,11 +123,25 @@ def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]
     return dataset.remove_columns([name]).add_column(name, translated)
 
 
-def _translated(cell: object, table: Mapping[str, str], by_key: Mapping[str, str]) -> str | None:
-    """What a value becomes: by its spelling, else as the same label (1.0 as 1, true as True)."""
-    if cell is None or cell != cell:
-        return None
-    return table.get(str(cell), by_key.get(key(str(cell))))
+def _translated(cells: Sequence[Any], table: Mapping[str, str]) -> list[str | None]:
+    """What each value becomes: by its spelling, else as the same label (1.0 as 1, true as True); None: nothing is said."""
+    by_key = {key(old): new for old, new in table.items()}
+    return [
+        None if cell is None or cell != cell else table.get(str(cell), by_key.get(key(str(cell)))) for cell in cells
+    ]
+
+
+def translate(cells: pa.ChunkedArray, table: Mapping[str, str]) -> pa.ChunkedArray | pa.Array:
+    """A column in which values become others, and those that the table says nothing about stay."""
+    if not table:
+        return cells
+    import pyarrow as pa
+
+    values = cells.to_pylist()
+    new = _translated(values, table)
+    is_there = [value is not None and value == value for value in values]
+    said = [str(old) if to is None and there else to for old, to, there in zip(values, new, is_there, strict=True)]
+    return pa.array(said, pa.string())
 
 
 def _is_missing(cell: object) -> bool:

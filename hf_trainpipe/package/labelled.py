@@ -16,6 +16,7 @@ from hf_trainpipe.data.columns import column_of, is_text
 from hf_trainpipe.data.label_cells import LabelCells, read_labels
 from hf_trainpipe.data.label_ids import label_ids, vectors_of
 from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.data.sources_shape import translate
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
@@ -127,6 +128,7 @@ def evaluate_table(
     from datasets import Dataset
 
     from hf_trainpipe.package.scoring import score_rows
+    from hf_trainpipe.tasks.classification import MultiLabelClassification
 
     there = {column: None for column in table.column_names if column not in (FILE, LINE)}
     sources = Chooser(predictor.info.inputs, known, asked, name=name).sources(there)
@@ -134,12 +136,21 @@ def evaluate_table(
     inputs = [_joined(table, source) for source in sources]
     if predictor.info.inputs == "words":
         inputs = [_as_words(inputs[0])]
-    target = _target(task, inputs[0], [column for column in there if column not in used], known, label, name=name)
+    free = [column for column in there if column not in used]
     task = _fitted(task, inputs[0])
-    gold = _translated(table[target], (values or {}).get(task.target().name) or (values or {}).get(target) or {})
+    if label is not None and isinstance(task, MultiLabelClassification):
+        task = replace(task, labels=label, names=task.label_names())
+    if parts := task.target().parts:
+        target = _all_of(parts, free, name=name)
+    else:
+        target = _target(task, inputs[0], free, known, label, name=name)
+    gold = {
+        column: translate(table[column], (values or {}).get(old) or (values or {}).get(column) or {})
+        for column, old in ({part: part for part in parts} or {target: task.target().name}).items()
+    }
     task = _renamed(task, [source[0] if len(source) == 1 else None for source in sources], target)
     names = [column.name for column in task.inputs()]
-    columns = {**dict(zip(names, inputs, strict=True)), task.target().name: gold}
+    columns = {**dict(zip(names, inputs, strict=True)), **dict(zip(task.target().columns, gold.values(), strict=True))}
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
     import pyarrow as pa
 
@@ -236,19 +247,24 @@ def _target(task: Task, first: Any, free: list[str], known: Known, asked: str | 
     )
 
 
-def _translated(cells: Any, table: Mapping[str, str]) -> Any:
-    if not table:
-        return cells
-    import pyarrow as pa
-
-    return pa.array([None if cell is None else table.get(str(cell), str(cell)) for cell in cells.to_pylist()])
+def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
+    """What a label in each of several columns is called, where the file has all of them."""
+    for part in parts:
+        if part not in free:
+            raise DataError(
+                f"{name}: expected a column of 0s and 1s for each of {', '.join(parts)}, found no {part!r} among "
+                f"{', '.join(map(repr, free)) or 'none'} beside the input.{closest(part, free)}",
+                fix="Rename the column, or name one that holds lists of labels: --label NAME.",
+            )
+    return ", ".join(parts)
 
 
 def _complete(dataset: Dataset, task: Task, names: Sequence[str], left: _Left) -> Dataset:
     """The rows that have every input and a label."""
     target = task.target()
     keep = np.ones(len(dataset), dtype=bool)
-    for column, what in (*((name, "without an input") for name in names), (target.name, "without a label")):
+    labelled = ((column, "without a label") for column in target.columns)
+    for column, what in (*((name, "without an input") for name in names), *labelled):
         blank = what == "without an input" or target.kind in ("class", "number")
         cells = column_of(dataset, column).to_pylist()
         missing = np.fromiter((_is_missing(cell, blank=blank) for cell in cells), dtype=bool, count=len(cells))

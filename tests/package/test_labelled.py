@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 
 import hf_trainpipe
+from hf_trainpipe import Evaluation, MultiLabelClassification
 from hf_trainpipe.cli import run
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.package.columns import Known
+from hf_trainpipe.package.labelled import evaluate_table
 from hf_trainpipe.tracking.ledger import Ledger
 from tests.package.conftest import TEXTS, tiny_model, write_package
 
@@ -118,6 +122,20 @@ def test_several_labels(tmp_path: Path) -> None:
     found = package.evaluate(lines(tmp_path / "rows.jsonl", [*rows, {"text": "x", "labels": ["calm", "glad"]}]))
     assert found["scores"]["subset_accuracy"]["value"] == 1.0
     assert (found["n"], found["unknown_labels"]) == (4, {"glad": 1})
+    hot = [[int(label in names) for label in labels] for names in answers]
+    vectors = [{"text": text, "labels": row} for text, row in zip(TEXTS, hot, strict=True)]
+    assert package.evaluate(vectors)["scores"]["subset_accuracy"]["value"] == 1.0
+    # A column a label, in another order than the package's.
+    columns = {"text": TEXTS, **{label: [row[labels.index(label)] for row in hot] for label in reversed(labels)}}
+    task = MultiLabelClassification(labels=tuple(reversed(labels)))
+    table = pyarrow.table(columns)
+    told = {"name": "the rows", "task": task, "evaluation": Evaluation(), "known": Known()}
+    found = evaluate_table(package.predictor, table, **told)
+    assert (found["label"], found["scores"]["subset_accuracy"]["value"]) == ("sad, angry, calm", 1.0)
+    with pytest.raises(DataError, match="found no 'angry' among 'sad', 'calm' beside the input"):
+        evaluate_table(package.predictor, table.drop_columns(["angry"]), **told)
+    lists = pyarrow.table({"text": TEXTS, "gold": answers})
+    assert evaluate_table(package.predictor, lists, label="gold", **told)["scores"]["subset_accuracy"]["value"] == 1.0
 
 
 def test_numbers_of_pairs(tmp_path: Path) -> None:
