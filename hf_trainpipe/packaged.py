@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from hf_trainpipe.codec import from_json, value_from_json
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
-from hf_trainpipe.package.inputs import Reading
 from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.package.records import Reading
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
@@ -192,8 +192,8 @@ class Package:
 
     def _predict_frame(self, frame: Any, column: tuple[str, ...], parameters: dict[str, Any]) -> Any:
         from hf_trainpipe.package.answers import Answered, Joined, Shape
-        from hf_trainpipe.package.inputs import Record
         from hf_trainpipe.package.predict import answer_rows
+        from hf_trainpipe.package.records import Record
 
         decoder = self.predictor.decoder
         decoder.check_parameters(parameters)

@@ -146,8 +146,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             params[name] = json.loads(text)
         except ValueError:
             params[name] = text
-    from hf_trainpipe.package.inputs import Reading
     from hf_trainpipe.package.predict import predict_file
+    from hf_trainpipe.package.records import Reading
 
     done = predict_file(
         package,
@@ -163,13 +163,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     answered = f" (column {' and '.join(map(repr, done.columns))})" if done.columns else ""
     shown = "standard output" if arguments.output == "-" else arguments.output
-    print(f"{done.rows:,} rows answered{answered}, written to {shown}", file=sys.stderr)
-    if missing := done.unanswered.total():
+    missing = done.unanswered.total()
+    print(f"{done.rows - missing:,} of {done.rows:,} rows answered{answered}, written to {shown}", file=sys.stderr)
+    if missing:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.unanswered.most_common(5))
         more = ", ..." if missing > len(done.places) else ""
-        print(
-            f"warning: {missing:,} of them have no answer: {reasons} ({'; '.join(done.places)}{more})", file=sys.stderr
-        )
+        print(f"warning: {missing:,} have no answer: {reasons} ({'; '.join(done.places)}{more})", file=sys.stderr)
     return 0
 
 

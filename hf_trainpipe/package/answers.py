@@ -23,7 +23,7 @@ from hf_trainpipe.errors import DataError, closest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hf_trainpipe.package.inputs import Record
+    from hf_trainpipe.package.records import Record
 
 __all__ = ["FORMS", "Answered", "Form", "Joined", "Shape", "form_of", "written"]
 
@@ -32,7 +32,6 @@ FORMS: tuple[Form, ...] = ("answers", "jsonl", "csv", "tsv", "parquet", "table")
 _ENDINGS: dict[str, Form] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "jsonl",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
-import json
 import re
 import sys
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, get_args
 
-from hf_trainpipe.data.place import FILE, LINE, spell_place
+from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.data.readers_base import COMPRESSIONS, Format
+from hf_trainpipe.data.readers_kinds import kind_of
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.package.inputs_lines import read_lines
+from hf_trainpipe.package.records import LONGEST_LINE, Reading, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Reading", "Record", "open_input", "read_records"]
+    import pyarrow as pa
 
-_LONGEST_LINE = 16 << 20
-"""Characters of a line; longer ones are refused before they fill the memory."""
+__all__ = ["format_of_input", "open_input", "read_records", "read_whole"]
+
 _BATCH_ROWS = 1_000
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "u16", "u32")
-_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-"""The first line of some of Excel's exports: the delimiter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row. ``value`` is a whole line of text, or a bare JSON value; ``fields`` a row of named cells."""
-
-    line: int
-    """Where the row starts, from 1; of parquet and arrow the row."""
-    value: Any = None
-    fields: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a file is read; what is None follows from the file."""
-
-    format: Format | None = None
-    delimiter: str | None = None
-    encoding: str | None = None
-    quoting: Literal["minimal", "none"] = "minimal"
+_HEAD = 1 << 16
 
 
 def format_of_input(path: Path | str, reading: Reading) -> Format:
@@ -73,9 +50,9 @@ def format_of_input(path: Path | str, reading: Reading) -> Format:
     try:
         return format_of(Path(path), shown=str(path))
     except DataError as error:
-        raise DataError(
-            error.message, fix=f"Name the format with --format: {', '.join(known)}.", **error.data
-        ) from None
+        choose = f"Name the format with --format: {', '.join(known)}."
+        fix = choose if "data.format" in error.fix else error.fix  # of a workbook it says what to do with it
+        raise DataError(error.message, fix=fix, **error.data) from None
 
 
 @contextmanager
@@ -115,7 +92,7 @@ def open_input(path: Path | str) -> Iterator[IO[bytes]]:
             ) from None
 
 
-def read_records(path: Path | str, reading: Reading = Reading()) -> Iterator[Record]:
+def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[Record]:
     """Yield the rows of a file, in order; csv, tsv, jsonl, txt, parquet and arrow in bounded memory.
 
     A blank line of a txt file is a row, with the value ``""``; of csv and jsonl it is none.
@@ -123,10 +100,12 @@ def read_records(path: Path | str, reading: Reading = Reading()) -> Iterator[Rec
     Raises:
         DataError: with file and line.
     """
+    reading = reading or Reading()
     kind = format_of_input(path, reading)
     name = str(path)
     if kind in ("csv", "tsv", "jsonl", "txt"):
         with open_input(path) as stream:
+            _refuse_other_kinds(stream, kind, name=name)
             yield from read_lines(stream, reading, kind=kind, name=name)
     elif kind in ("parquet", "arrow"):
         with open_input(path) as stream:
@@ -135,180 +114,12 @@ def read_records(path: Path | str, reading: Reading = Reading()) -> Iterator[Rec
         yield from _table(Path(path), kind, reading)
 
 
-def read_lines(stream: IO[bytes], reading: Reading, *, kind: str, name: str) -> Iterator[Record]:
-    """The rows of a stream of csv, tsv, jsonl or txt; see :func:`read_records`."""
-    lines = _lines(stream, name, encoding=reading.encoding)
-    if kind == "txt":
-        for number, line in lines:
-            yield Record(number, value=line)
-    elif kind == "jsonl":
-        for number, line in lines:
-            if line.strip():
-                yield _from_json(line, name=name, number=number)
-    else:
-        yield from _delimited(lines, reading, kind=kind, name=name)
-
-
-def _problem(message: str, *, name: str, number: int, fix: str) -> DataError:
-    return DataError(f"{spell_place(name, number)}: {message}", fix=fix, file=name, line=number)
-
-
-def _lines(stream: IO[bytes], name: str, *, encoding: str | None) -> Iterator[tuple[int, str]]:
-    first = stream.readline(_LONGEST_LINE + 1)
-    marked = next((found for mark, found in _MARKS if first.startswith(mark)), None)
-    chosen = encoding or marked or "utf-8"
-    if chosen.lower().startswith(_WIDE):
-        yield from _wide_lines(first, stream, name, encoding=chosen)
-        return
-    number, raw = 0, first
-    while raw:
-        number += 1
-        if len(raw) > _LONGEST_LINE:
-            raise _long_line(name, number)
-        try:
-            text = raw.decode(chosen)
-        except UnicodeDecodeError as error:
-            raise _problem(
-                f"byte {error.start + 1} is not {chosen.upper()} ({raw[error.start]:#04x}).",
-                name=name,
-                number=number,
-                fix="Save the file as UTF-8, or name its encoding: --encoding cp1252.",
-            ) from None
-        except LookupError:
-            raise DataError(f"--encoding: {chosen!r} is not an encoding.", fix="Name one, such as cp1252.") from None
-        if number == 1:
-            text = text.lstrip("\ufeff")
-        yield number, text.removesuffix("\n").removesuffix("\r")
-        raw = stream.readline(_LONGEST_LINE + 1)
-
-
-def _long_line(name: str, number: int) -> DataError:
-    return _problem(f"the line is longer than {_LONGEST_LINE:,} bytes.", name=name, number=number, fix="Split it.")
-
-
-def _wide_lines(first: bytes, stream: IO[bytes], name: str, *, encoding: str) -> Iterator[tuple[int, str]]:
-    """Lines of an encoding in which a line feed is more than a byte."""
-    import codecs
-
-    decoder = codecs.getincrementaldecoder(encoding)()
-    rest, number, block = "", 0, first
-    while True:
-        try:
-            rest += decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            raise _problem(
-                f"bytes that are not {encoding.upper()} ({error.reason}).",
-                name=name,
-                number=number + 1,
-                fix="Save the file as UTF-8.",
-            ) from None
-        *whole, rest = rest.split("\n")
-        for line in whole:
-            number += 1
-            yield number, (line.lstrip("\ufeff") if number == 1 else line).removesuffix("\r")
-        if len(rest) > _LONGEST_LINE:
-            raise _long_line(name, number + 1)
-        if not block:
-            break
-        block = stream.read(1 << 16)
-    if rest:
-        yield number + 1, rest.lstrip("\ufeff") if number == 0 else rest
-
-
-def _from_json(line: str, *, name: str, number: int) -> Record:
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        what = f" ({error.msg} at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
-        hint = " A file that holds one list is read with --format json." if number == 1 and line[:1] == "[" else ""
-        raise _problem(
-            f"not JSON{what}.", name=name, number=number, fix=f"Write one JSON object or string a line.{hint}"
-        ) from None
-    if isinstance(value, dict):
-        return Record(number, fields=value)
-    if isinstance(value, str):
-        return Record(number, value=value)
-    hint = " A file that holds one list is read with --format json." if number == 1 and isinstance(value, list) else ""
-    raise _problem(
-        f"expected an object or a string, found {line[:40]}.",
-        name=name,
-        number=number,
-        fix=f'Write {{"text": ...}}, {{"text": ..., "text_pair": ...}} or {{"words": [...]}}.{hint}',
-    )
-
-
-def _delimited(lines: Iterator[tuple[int, str]], reading: Reading, *, kind: str, name: str) -> Iterator[Record]:
-    delimiter = reading.delimiter or ("\t" if kind == "tsv" else ",")
-    if len(delimiter) != 1:
-        raise DataError(f"--delimiter: expected one character, found {delimiter!r}.", fix="Write --delimiter ';'.")
-    last = [0]
-    head: list[str] | None = None
-    before = csv.field_size_limit(_LONGEST_LINE)  # it is global to the csv module, and 131,072 unless set
-    try:
-        first = next(lines, None)
-        if first is not None and (said := _SEP.fullmatch(first[1])):
-            delimiter = reading.delimiter or said[1]
-            last[0], first = first[0], None
-
-        def texts() -> Iterator[str]:
-            if first is not None:
-                last[0] = first[0]
-                yield first[1] + "\n"
-            for number, line in lines:
-                last[0] = number
-                yield line + "\n"
-
-        if reading.quoting == "none":
-            reader = csv.reader(texts(), delimiter=delimiter, quoting=csv.QUOTE_NONE)
-        else:
-            reader = csv.reader(texts(), delimiter=delimiter, strict=True)
-        while True:
-            start = last[0] + 1
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise _problem(
-                    f"{error}.",
-                    name=name,
-                    number=start,
-                    fix="Close every quote; if quotes are part of the text, use --quoting none.",
-                ) from None
-            if row is None:
-                return
-            if not row:
-                continue
-            if head is None:
-                head = _header(row, delimiter, name=name, number=start)
-                continue
-            if len(row) != len(head):
-                raise _problem(
-                    f"expected {len(head)} columns ({', '.join(head)}), found {len(row)}.",
-                    name=name,
-                    number=start,
-                    fix="Quote values that hold the separator.",
-                )
-            yield Record(start, fields=dict(zip(head, row, strict=True)))
-    finally:
-        csv.field_size_limit(before)
-
-
-def _header(row: list[str], delimiter: str, *, name: str, number: int) -> list[str]:
-    head = [cell.strip() for cell in row]
-    if len(head) == 1:
-        other = next((mark for mark in (";", "\t", "|", ",") if mark != delimiter and mark in head[0]), None)
-        if other is not None:
-            raise _problem(
-                f"one column {head[0]!r}, which looks like several that {other!r} parts.",
-                name=name,
-                number=number,
-                fix=f"Name the delimiter: --delimiter {other!r}.",
-            )
-    repeated = sorted({cell for cell in head if head.count(cell) > 1})
-    if repeated:
-        raise _problem(
-            f"the header repeats {', '.join(map(repr, repeated))}.", name=name, number=number, fix="Rename the columns."
-        )
-    return head
+def _refuse_other_kinds(stream: Any, kind: str, *, name: str) -> None:
+    """Refuse what is no text of rows: a workbook, a page, an archive, parquet under another name."""
+    peek = getattr(stream, "peek", None)
+    found = kind_of(peek(_HEAD)[:_HEAD], rows=kind != "txt") if peek is not None else None
+    if found is not None:
+        raise DataError(f"{name}: expected {kind}, found {found.found}.", fix=found.fix, file=name)
 
 
 def _batches(stream: IO[bytes], kind: str, *, name: str) -> Iterator[Record]:
@@ -361,6 +172,20 @@ def _cut(batch: Any) -> Iterator[Any]:
 
 def _table(path: Path, kind: Format, reading: Reading) -> Iterator[Record]:
     """Rows of the formats that are read whole: json, conll, conllu, spacy, folder, labelled-lines."""
+    table = read_whole(path, kind, reading)
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            line = row.pop(LINE)
+            row.pop(FILE)
+            yield Record(line, fields=row)
+
+
+def read_whole(path: Path | str, kind: Format, reading: Reading) -> pa.Table:
+    """A file as training reads it, whole, with ``__file__`` and ``__line__``.
+
+    Raises:
+        DataError: with file and line; what it tells to set are options of a verb.
+    """
     from hf_trainpipe.data.readers import read_split
     from hf_trainpipe.data.readers_base import ReadOptions
 
@@ -369,11 +194,10 @@ def _table(path: Path, kind: Format, reading: Reading) -> Iterator[Record]:
         delimiter=reading.delimiter,
         quoting=reading.quoting,
         encoding=reading.encoding or "utf-8",
-        max_row_bytes=_LONGEST_LINE,
+        max_row_bytes=LONGEST_LINE,
     )
-    table = read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            line = row.pop(LINE)
-            row.pop(FILE)
-            yield Record(line, fields=row)
+    try:
+        return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+    except DataError as error:
+        fix = re.sub(r"\bdata\.(format|delimiter|quoting|encoding)=", r"--\1 ", error.fix)
+        raise DataError(error.message, fix=fix, **error.data) from None

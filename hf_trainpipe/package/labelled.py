@@ -20,7 +20,8 @@ from hf_trainpipe.data.sources_shape import translate
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
-from hf_trainpipe.package.inputs import Reading, format_of_input
+from hf_trainpipe.package.inputs import format_of_input, read_whole
+from hf_trainpipe.package.records import Reading
 from hf_trainpipe.tasks.base import Labels
 from hf_trainpipe.tasks.tagging import TokenClassification
 
@@ -60,8 +61,6 @@ def read_table(source: Any, reading: Reading) -> tuple[pa.Table, str]:
     Raises:
         DataError: it cannot be read, with file and line where they are known.
     """
-    from hf_trainpipe.data.readers import read_split
-    from hf_trainpipe.data.readers_base import ReadOptions
     from hf_trainpipe.data.readers_tables import frame_to_table
 
     if hasattr(source, "columns") and hasattr(source, "iloc"):
@@ -70,13 +69,7 @@ def read_table(source: Any, reading: Reading) -> tuple[pa.Table, str]:
         import pandas
 
         return frame_to_table(pandas.DataFrame(list(source)), "rows"), "the rows"
-    options = ReadOptions(
-        format=format_of_input(source, reading),
-        delimiter=reading.delimiter,
-        encoding=reading.encoding or "utf-8",
-        quoting=reading.quoting,
-    )
-    return read_split((str(source),), root=Path(), options=lambda _path, _shown: options), str(source)
+    return read_whole(source, format_of_input(source, reading), reading), str(source)
 
 
 def task_without_recipe(predictor: Predictor, known: Known) -> Task:

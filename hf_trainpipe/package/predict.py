@@ -11,8 +11,9 @@ from hf_trainpipe.data.place import spell_place
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.answers import Answered, Shape, form_of, written
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
-from hf_trainpipe.package.inputs import Reading, Record, read_records
+from hf_trainpipe.package.inputs import read_records
 from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.package.records import Reading, Record
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:

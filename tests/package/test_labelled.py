@@ -104,6 +104,12 @@ def test_columns_are_chosen_or_refused(reviews: hf_trainpipe.Package, tmp_path: 
         reviews.evaluate(path, label="gold")
     with pytest.raises(DataError, match="expected 'nothing'"):
         reviews.evaluate(path, column="nothing", label="gold")
+    path.write_text("review;mood\nx;calm\n")
+    with pytest.raises(DataError, match="expected fields parted by ','") as semicolons:
+        reviews.evaluate(path)
+    assert "--delimiter ';'" in semicolons.value.fix
+    assert "delimiter=';'" in str(semicolons.value)
+    assert reviews.evaluate(path, delimiter=";")["n"] == 1
     path.write_text("review,mood\nx,glad\n")
     with pytest.raises(DataError, match=r"none of its 1 rows can be scored: 1 with a label that .* \('glad'\)"):
         reviews.evaluate(path)

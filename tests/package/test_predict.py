@@ -10,8 +10,10 @@ import pytest
 
 from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
-from hf_trainpipe.package.inputs import Reading, read_lines, read_records
+from hf_trainpipe.package.inputs import read_records
+from hf_trainpipe.package.inputs_lines import read_lines
 from hf_trainpipe.package.predict import predict_file
+from hf_trainpipe.package.records import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +48,13 @@ def test_jsonl_and_delimited_rows() -> None:
     assert read(b"a\tb\nx\ty\n", "tsv") == [(2, {"a": "x", "b": "y"})]
     assert read(b'sep=;\r\na;b\r\n"x;y";z\r\n', "csv") == [(3, {"a": "x;y", "b": "z"})]
     assert read(b'a;b\n"x;z\n', "csv", delimiter=";", quoting="none") == [(2, {"a": '"x', "b": "z"})]
+    assert read(b"a,b,,\nx,y,,\n,,,\nz,,,\n,,,\n", "csv") == [
+        (2, {"a": "x", "b": "y"}),
+        (3, {"a": "", "b": ""}),
+        (4, {"a": "z", "b": ""}),
+    ]
+    assert read(b"a,b\nx,y,,\n", "csv") == [(2, {"a": "x", "b": "y"})]
+    assert read(b"a,b\rx,y\rz,w\r", "csv") == [(2, {"a": "x", "b": "y"}), (3, {"a": "z", "b": "w"})]
     assert read(b"a,b\n" + b"x" * 200_000 + b",y\n", "csv")[0][1]["b"] == "y"
 
 
@@ -85,6 +94,12 @@ def test_other_formats_are_those_of_training(tmp_path: Path) -> None:
         ["Anna", "left"],
         ["Rome"],
     ]
+    (tmp_path / "page.csv").write_text("<!DOCTYPE html><html></html>")
+    with pytest.raises(DataError, match="found a page of HTML"):
+        list(read_records(tmp_path / "page.csv"))
+    (tmp_path / "table.csv").write_bytes((tmp_path / "a.parquet").read_bytes())
+    with pytest.raises(DataError, match="found a parquet file"):
+        list(read_records(tmp_path / "table.csv"))
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"review\nx\n")[:-6])
     with pytest.raises(DataError, match="do not decompress"):
         list(read_records(tmp_path / "a.csv.gz"))

@@ -1,0 +1,41 @@
+"""A row of a file that is to be answered or scored, and how the file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.data.place import spell_place
+from hf_trainpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from hf_trainpipe.data.readers_base import Format
+
+__all__ = ["LONGEST_LINE", "Reading", "Record", "problem"]
+
+LONGEST_LINE = 16 << 20
+"""Characters of a line; longer ones are refused before they fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row. ``value`` is a whole line of text, or a bare JSON value; ``fields`` a row of named cells."""
+
+    line: int
+    """Where the row starts, from 1; of parquet and arrow the row."""
+    value: Any = None
+    fields: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a file is read; what is None follows from the file."""
+
+    format: Format | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: Literal["minimal", "none"] = "minimal"
+
+
+def problem(message: str, *, name: str, number: int, fix: str) -> DataError:
+    return DataError(f"{spell_place(name, number)}: {message}", fix=fix, file=name, line=number)
