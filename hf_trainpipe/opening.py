@@ -34,6 +34,7 @@ from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, model_f
 from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.progress import command_line
+from hf_trainpipe.resources import beside, found_by, looking_beside
 from hf_trainpipe.result import Result
 from hf_trainpipe.run import Run
 from hf_trainpipe.rundir import Resume, RunFolder
@@ -84,6 +85,8 @@ def open_run(
     try:
         if resume_from is not None:
             _bring(resume_from, folder, say=console.say)
+        earlier_run = folder.existing if resume != "never" else None
+        places = process.enter_context(looking_beside(*beside(source, earlier_run), recorded=found_by(earlier_run)))
         asked = to_json(recipe)
         known = (folder.existing or {}).get("model_revision") if resume != "never" else None
         with console.working("looking at the model and the machine"):
@@ -109,6 +112,7 @@ def open_run(
                 "fingerprints": data.fingerprints,
                 "labels": list(data.labels.names),
                 "source": None if source is None else {"path": str(source.path), "function": source.function},
+                "places": dict(places),
             }
             if not package_only:
                 earlier = folder.complete(document, resume=resume, extend=extend)

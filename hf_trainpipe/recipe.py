@@ -5,6 +5,7 @@ Nothing here imports torch: a recipe is validated before anything heavy is loade
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
@@ -78,6 +79,9 @@ class Pretrained:
     """Run code that comes with the model. Recorded in the manifest and the model card."""
 
     def __post_init__(self) -> None:
+        for name in ("name", "tokenizer"):  # a pathlib.Path is meant as its text
+            if isinstance(found := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(found))
         if not self.name:
             raise _refuse("model.name", "a Hub id, a folder or package:NAME/folder", self.name, "Name a model.")
         if self.dropout is not None:

@@ -1,15 +1,39 @@
-"""Files that a recipe names: folders, ``~``, and folders inside installed packages."""
+"""Files that a recipe names: folders, ``~``, and folders inside installed packages.
+
+A relative path is looked for in the working directory, and then beside the recipe's file (:func:`looking_beside`). Where
+it was found is recorded in the run, so that a run which is continued from elsewhere reads the same files.
+"""
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.errors import RecipeError, closest
 
-__all__ = ["check_sha256", "is_local", "require_weights", "resolve", "sha256_of"]
+__all__ = [
+    "beside",
+    "check_sha256",
+    "found_by",
+    "is_local",
+    "looking_beside",
+    "places_of",
+    "require_weights",
+    "resolve",
+    "sha256_of",
+    "start_of",
+]
+
+log = logging.getLogger(__name__)
 
 PREFIX = "package:"
 CHUNK_BYTES = 1 << 20
@@ -21,7 +45,94 @@ def is_local(name: str) -> bool:
     >>> is_local("package:some_model/model"), is_local("./model"), is_local("org/model-that-is-not-here")
     (True, True, False)
     """
-    return name.startswith((PREFIX, ".", "/", "~")) or Path(name).exists()
+    return name.startswith((PREFIX, ".", "/", "~")) or (start_of(name) / name).exists()
+
+
+@dataclass
+class _Places:
+    """Where relative paths are looked for besides the working directory."""
+
+    folders: tuple[Path, ...] = ()
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
+
+
+_places = _Places()
+
+
+@contextmanager
+def looking_beside(*folders: Path, recorded: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """Look for relative paths in these folders too, where the working directory has none.
+
+    Args:
+        recorded: From a name to the folder in which an earlier attempt of the run found it; that comes first.
+
+    Yields:
+        What has been found so far: from a relative name to the folder that it starts from.
+    """
+    global _places
+    before, _places = _places, _Places(folders, recorded or {})
+    try:
+        yield _places.found
+    finally:
+        _places = before
+
+
+def beside(source: Any, run: Mapping[str, Any] | None) -> list[Path]:
+    """The folder of the recipe's file, where relative paths are looked for too; as run.json names it without one."""
+    if source is not None:
+        return [source.path.parent]
+    recorded = (run or {}).get("source")
+    file = recorded.get("path") if isinstance(recorded, dict) else None
+    return [Path(file).parent] if isinstance(file, str) else []
+
+
+def found_by(run: Mapping[str, Any] | None) -> dict[str, str]:
+    """Where an earlier attempt found the relative paths of its recipe, by name."""
+    places = (run or {}).get("places")
+    return {str(name): str(folder) for name, folder in places.items()} if isinstance(places, dict) else {}
+
+
+@contextmanager
+def places_of(path: Path, source: Any = None) -> Iterator[None]:
+    """Find the relative paths of a recipe where the run at ``path``, or around the package there, found them."""
+    files = (folder / "run.json" for folder in (path, path.resolve().parent))
+    run: Any = None
+    with suppress(ValueError, StopIteration):  # who needs a whole run.json says what is wrong with it
+        run = json.loads(next(file for file in files if file.is_file()).read_bytes())
+    run = run if isinstance(run, dict) else None
+    with looking_beside(*beside(source, run), recorded=found_by(run)):
+        yield
+
+
+def start_of(name: str) -> Path:
+    """The folder that a relative path or glob starts from: ``.`` unless it is only found beside the recipe."""
+    if name.startswith(PREFIX) or Path(name).expanduser().is_absolute():
+        return Path()
+    candidates = [Path(), *_places.folders]
+    if name in _places.recorded:
+        candidates.insert(0, Path(_places.recorded[name]))
+    there = [folder for folder in candidates if _holds(folder, name)]
+    if not there:
+        return Path()
+    chosen = Path() if there[0].resolve() == Path.cwd() else there[0]
+    if name not in _places.found:
+        _places.found[name] = str(chosen.resolve())
+        if other := next((folder for folder in there[1:] if _differ(chosen / name, folder / name)), None):
+            log.warning("%s is read in %s; the one in %s is another", name, chosen.resolve(), other.resolve())
+    return chosen
+
+
+def _holds(folder: Path, name: str) -> bool:
+    if (folder / name).exists():
+        return True
+    return any(mark in name for mark in "*?[") and any(folder.glob(name))
+
+
+def _differ(one: Path, other: Path) -> bool:
+    if one.is_file() and other.is_file():
+        return not filecmp.cmp(one, other, shallow=False)
+    return one.resolve() != other.resolve()
 
 
 def resolve(name: str) -> Path:
@@ -35,10 +146,11 @@ def resolve(name: str) -> Path:
     """
     if name.startswith(PREFIX):
         return _resolve_in_package(name)
-    path = Path(name).expanduser()
+    path = start_of(name) / Path(name).expanduser()
     if not path.exists():
+        beside = "".join(f", nor in {folder}" for folder in _places.folders if not path.is_absolute())
         raise RecipeError(
-            f"{name}: expected a file or folder, found nothing there.",
+            f"{name}: expected a file or folder, found nothing there{beside}.",
             fix=f"Correct the path.{_near(path)}",
             path=str(path),
         )

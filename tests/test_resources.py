@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.resources import check_sha256, is_local, require_weights, resolve, sha256_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from hf_trainpipe.resources import check_sha256, is_local, looking_beside, require_weights, resolve, sha256_of, start_of
 
 
 def test_a_folder_inside_a_package() -> None:
@@ -68,3 +65,40 @@ def test_a_model_folder_without_weights(tmp_path: Path) -> None:
     assert require_weights(tmp_path).name == "model.safetensors.index.json"
     with pytest.raises(RecipeError, match="expected a model folder"):
         require_weights(tmp_path / "nowhere")
+
+
+def test_relative_paths_are_found_beside_the_recipe_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, recipe, elsewhere = (tmp_path / name for name in ("here", "recipe", "elsewhere"))
+    for folder in (here, recipe, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    (recipe / "train.csv").write_text("a")
+    (recipe / "model").mkdir()
+    assert (start_of("train.csv"), is_local("model")) == (Path(), False)
+    with looking_beside(recipe) as found:
+        assert (start_of("train.csv"), start_of("*.csv"), start_of("dev.csv")) == (recipe, recipe, Path())
+        assert is_local("model")
+        assert resolve("model") == recipe / "model"
+        assert found == {name: str(recipe) for name in ("train.csv", "*.csv", "model")}
+        with pytest.raises(RecipeError, match=f"nor in {recipe}"):
+            resolve("./absent")
+    assert start_of("train.csv") == Path()
+    assert not caplog.text
+
+    (here / "train.csv").write_text("a")
+    with looking_beside(recipe):
+        assert start_of("train.csv") == Path()  # the same in both: no word about it
+    assert not caplog.text
+    (here / "train.csv").write_text("b")
+    with looking_beside(recipe) as found:
+        assert start_of("train.csv") == start_of("train.csv") == Path()
+    assert found == {"train.csv": str(here)}
+    assert caplog.text.count("train.csv is read in") == 1
+
+    monkeypatch.chdir(elsewhere)  # continued from there: the run's own places come first
+    with looking_beside(recipe, recorded=found):
+        assert start_of("train.csv") == here
+    with looking_beside(recipe, recorded={"train.csv": str(tmp_path / "gone")}):
+        assert start_of("train.csv") == recipe

@@ -86,11 +86,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 "evaluate: --column and --label choose columns of a file, and none is named.",
                 fix=f"hf-trainpipe evaluate {path} FILE --column NAME --label NAME",
             )
-        recipe, _ = recipe_of(path, arguments.recipe)
+        recipe, source = recipe_of(path, arguments.recipe)
         from hf_trainpipe.packaged import load
+        from hf_trainpipe.resources import places_of
 
         package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
-        result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
+        with places_of(path, source):
+            result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
     print_result(result, as_json=arguments.json, show=show_evaluation)
     return 0
 

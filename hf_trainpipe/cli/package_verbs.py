@@ -30,7 +30,7 @@ def _package(arguments: argparse.Namespace) -> int:
         raise UsageError("--int8 and --backend go with --onnx.", fix="Write --onnx --int8.")
     is_run = (path / "run.json").is_file()
     result: dict[str, object] = {"package": str(path)}
-    recipe = None
+    recipe = source = None
     if is_run or not arguments.onnx:
         from hf_trainpipe.driver import repackage
 
@@ -41,11 +41,12 @@ def _package(arguments: argparse.Namespace) -> int:
             require()  # before a minute is spent
         result = {"package": str(repackage(path, recipe=recipe, source=source))}
     elif arguments.int8:
-        recipe, _ = recipe_of(path, arguments.recipe)
+        recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
+        from hf_trainpipe.resources import places_of
 
-        with busy("writing ONNX models and comparing their answers"):
+        with busy("writing ONNX models and comparing their answers"), places_of(path, source):
             result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
     print_result(result, as_json=arguments.json, show=show_package)
     return 0

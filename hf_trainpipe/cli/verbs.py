@@ -122,10 +122,12 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    recipe, _ = _recipe(arguments)
+    recipe, source = _recipe(arguments)
+    from hf_trainpipe.resources import looking_beside
     from hf_trainpipe.showing import look
 
-    found = look(recipe)
+    with looking_beside(source.path.parent):
+        found = look(recipe)
     if arguments.json:
         print_result(found.to_json(), as_json=True)
     else:

@@ -23,6 +23,7 @@ from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines,
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.resources import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,14 +79,14 @@ def format_of(path: Path, *, shown: str) -> Format:
 def read_split(
     patterns: tuple[str, ...],
     *,
-    root: Path,
+    root: Path | None,
     options: Callable[[Path, str], ReadOptions],
     first_files: int | None = None,
 ) -> pa.Table:
     """Read the files of a split, one after the other, into one table.
 
     Args:
-        patterns: Paths or globs below ``root``.
+        patterns: Paths or globs below ``root``; with None from the working directory, or beside the recipe.
         options: From a path and its spelling to how it is read.
         first_files: No more files than this are read; None: all.
 
@@ -116,10 +117,11 @@ def read_split(
         ) from None
 
 
-def expand(patterns: tuple[str, ...], root: Path) -> list[tuple[Path, str]]:
+def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str]]:
     """Each file of a split with its spelling, globs in sorted order."""
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
+        root = start_of(pattern) if base is None else base
         path = root / Path(pattern).expanduser()
         if not any(mark in pattern for mark in "*?[") or path.exists():
             found.append((path, _spelled(pattern)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -116,7 +117,8 @@ class Files(Source):
     test: str | tuple[str, ...] | float | None = None
     """As ``validation``."""
     root: str | None = None
-    """The folder that paths start from, also ``package:NAME/folder``; None: the current one."""
+    """The folder that paths start from, also ``package:NAME/folder``; None: the working directory, and for what is not
+    there the recipe file's folder."""
     format: Format | None = None
     """None: what a path's ending says. ``labelled-lines``: "label text" a line; ``folder``: label/*.txt."""
     delimiter: str | None = None
@@ -139,6 +141,11 @@ class Files(Source):
     """A longer row is refused: it is nearly always a missing quote or line break."""
 
     def __post_init__(self) -> None:
+        for name in (*SPLITS, "root"):  # a pathlib.Path is meant as its text, also in the recipe's JSON
+            if isinstance(found := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(found))
+            elif isinstance(found, list | tuple) and any(isinstance(part, os.PathLike) for part in found):
+                object.__setattr__(self, name, tuple(map(os.fspath, found)))
         super().__post_init__()
         for name in self.headers:
             if name not in SPLITS:
@@ -171,11 +178,11 @@ class Files(Source):
         }
         return "files: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
 
-    def folder(self) -> Path:
-        """Where relative paths start."""
+    def folder(self) -> Path | None:
+        """Where relative paths start; None: in the working directory, or beside the recipe."""
         from hf_trainpipe.resources import resolve
 
-        return Path() if self.root is None else resolve(self.root)
+        return None if self.root is None else resolve(self.root)
 
     def reading(self, split: str, path: Path, shown: str) -> ReadOptions:
         """How a file of a split is read."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
+from hf_trainpipe.resources import is_local, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ def load_external(name: str) -> Any:
         raise MissingExtra("evaluate is not installed.", fix="pip install evaluate") from error
     short = name.removeprefix("evaluate:").partition("#")[0]
     try:
-        return evaluate.load(short)
+        return evaluate.load(str(resolve(short)) if is_local(short) else short)
     except Exception as error:  # evaluate raises whatever the network, the Hub or the metric's script raise
         reason = str(error).strip().splitlines()
         raise RecipeError(

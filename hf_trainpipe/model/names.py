@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.hub_errors import is_of_the_hub, reason_of
-from hf_trainpipe.resources import require_weights, resolve
+from hf_trainpipe.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
@@ -23,9 +23,7 @@ FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"
 
 def local_folder(name: str) -> str | None:
     """The folder that a model name means, or None for a Hub id."""
-    if name.startswith(("package:", ".", "/", "~")) or os.path.exists(name):
-        return str(resolve(name))
-    return None
+    return str(resolve(name)) if is_local(name) else None
 
 
 def _refuse(name: str, error: BaseException, *, revision: str | None = None, field: str = "model.name") -> RecipeError:

@@ -78,7 +78,7 @@ def enqueue_checkpoint(
 def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
     """Which run it is, its ledger up to the checkpoint, and what it ran with, as files in ``work``."""
     identity = read_object(run / "run.json", needs={"uid": str}, fix="")
-    write_json(work / "run.json", _put_home({**identity, "source": None}, str(Path.home()), _HOME))
+    write_json(work / "run.json", _put_home({**identity, "source": None, "places": {}}, str(Path.home()), _HOME))
     with (run / "ledger.jsonl").open("rb") as stream:
         write_bytes(work / "ledger.jsonl", stream.read(ledger_bytes))
     write_json(work / "attempt.json", _attempt(run))

@@ -147,3 +147,8 @@ def test_names_that_exist_already() -> None:
         with pytest.raises(DataError) as caught:
             Frame(train=three, **options).splits()
         assert said in str(caught.value)
+
+
+def test_paths_are_texts() -> None:
+    data = Files(train=Path("a.csv"), validation=[Path("b.csv"), "c.csv"], root=Path("x"))  # type: ignore[arg-type]
+    assert data == Files(train="a.csv", validation=("b.csv", "c.csv"), root="x")
