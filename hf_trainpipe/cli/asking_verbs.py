@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
-__all__ = ["ASKING_VERBS", "BACKENDS", "recipe_of", "worker_arguments"]
+__all__ = ["ASKING_VERBS", "BACKENDS", "consent_argument", "recipe_of", "worker_arguments"]
 
 BACKENDS = ("torch", "onnx", "onnx-int8")
 
@@ -24,8 +24,13 @@ BACKENDS = ("torch", "onnx", "onnx-int8")
 def worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of what loads a package."""
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
-    parser.add_argument("--allow-code", action="store_true", help="load classes of the recipe file in the package")
+    consent_argument(parser)
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
+
+
+def consent_argument(parser: argparse.ArgumentParser) -> None:
+    """The one spelling of consent to a package's own code."""
+    parser.add_argument("--allow-code", action="store_true", help="run code that the package brings; read it first")
 
 
 def _reading_arguments(parser: argparse.ArgumentParser) -> None:

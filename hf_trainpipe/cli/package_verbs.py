@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import BACKENDS, recipe_of, worker_arguments
+from hf_trainpipe.cli.asking_verbs import BACKENDS, consent_argument, recipe_of, worker_arguments
 from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, print_result
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
@@ -21,6 +22,7 @@ def _package_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", action="store_true", help="add a model for ONNX Runtime on CPUs, behind a gate")
     parser.add_argument("--int8", action="store_true", help="with --onnx: one in int8 too, if it scores as well")
     parser.add_argument("--backend", choices=BACKENDS, help="with --onnx: what the handler runs by default; torch")
+    consent_argument(parser)
     parser.add_argument("--json", action="store_true")
 
 
@@ -47,7 +49,13 @@ def _package(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.resources import places_of
 
         with busy("writing ONNX models and comparing their answers"), places_of(path, source):
-            result = add(str(result["package"]), int8=arguments.int8, recipe=recipe, default=arguments.backend)
+            result = add(
+                str(result["package"]),
+                int8=arguments.int8,
+                recipe=recipe,
+                default=arguments.backend,
+                allow_code=arguments.allow_code or is_run,  # of a run: what was just written from its recipe
+            )
     print_result(result, as_json=arguments.json, show=show_package)
     return 0
 
@@ -57,6 +65,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recorded", metavar="F", help="recorded predictions; those of the run around the package")
     parser.add_argument("--clean", action="store_true", help="in a new environment of its requirements.txt alone")
     parser.add_argument("--environment", metavar="FOLDER", help="with --clean: keep the environment here")
+    consent_argument(parser)
     parser.add_argument("--json", action="store_true")
 
 
@@ -66,11 +75,19 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise UsageError("--environment goes with --clean.", fix="Write --clean --environment FOLDER.")
     from hf_trainpipe.package.verify import verify, verify_clean
 
+    consent = {"allow_code": arguments.allow_code}
     with busy(f"verifying {package} in a fresh process"):
         if arguments.clean:
-            result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment)
+            result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment, **consent)
         else:
-            result = verify(package, recorded=arguments.recorded)
+            result = verify(package, recorded=arguments.recorded, **consent)
+    if other := result["not_run"]:
+        named = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        print(
+            f"note: {named} in the package are not what this version writes, and were not run: the installed runtime "
+            "answered. --allow-code runs them.",
+            file=sys.stderr,
+        )
     print_result(result, as_json=arguments.json, show=show_verified)
     return 0 if result.get("passed", True) else PackageError.exit_code
 
@@ -161,13 +178,13 @@ def _push(arguments: argparse.Namespace) -> int:
 PACKAGE_VERBS: dict[str, Verb] = {
     "package": Verb(
         "write the package of a run again; add ONNX models",
-        "RUN|PACKAGE [--recipe R] [--onnx [--int8] [--backend B]] [--json]",
+        "RUN|PACKAGE [--recipe R] [--onnx [--int8] [--backend B]] [--allow-code] [--json]",
         _package_arguments,
         _package,
     ),
     "verify": Verb(
         "check that a package reproduces its predictions",
-        "PACKAGE [--recorded F] [--clean [--environment FOLDER]] [--json]",
+        "PACKAGE [--recorded F] [--clean [--environment FOLDER]] [--allow-code] [--json]",
         _verify_arguments,
         _verify,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,9 +12,32 @@ from hf_trainpipe.errors import PackageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["environment"]
+__all__ = ["environment", "refuse_strangers"]
 
 _SHOWN_LINES = 12
+_PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)
+_KNOWN = frozenset(
+    ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface-hub", "onnxruntime", "spacy")
+)
+
+
+def refuse_strangers(requirements: Path) -> None:
+    """Refuse lines that are not pins of what every package needs: pip runs code of what it installs, and reads options.
+
+    Raises:
+        PackageError: with the line; exit code 2.
+    """
+    if not requirements.is_file():
+        return
+    for number, line in enumerate(requirements.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        pin = _PIN.fullmatch(line.strip())
+        if line.strip() and (pin is None or pin[1].lower().replace("_", "-") not in _KNOWN):
+            raise PackageError(
+                f"{requirements}, line {number}: expected a pin of {', '.join(sorted(_KNOWN))}, found {line.strip()[:80]!r}; "
+                "it was not installed.",
+                fix="Read it; if you trust it, allow it with --allow-code.",
+                exit_code=2,
+            )
 
 
 def environment(folder: Path, requirements: Path) -> Path:

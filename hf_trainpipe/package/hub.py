@@ -99,7 +99,7 @@ def enqueue(
         PushError: the package may not leave.
     """
     path = layout.find_package(package)
-    names, left_out = _check_local(path)
+    names, left_out = _check_local(path, interim=step is not None)
     entry = Entry(
         id="",
         kind="package",
@@ -194,17 +194,15 @@ def refuse_secrets(path: Path, names: Iterable[str], *, what: str) -> None:
     )
 
 
-def _check_local(path: Path) -> tuple[list[str], list[str]]:
-    """Names to upload and names left behind; refuses what must not leave."""
+def _check_local(path: Path, *, interim: bool) -> tuple[list[str], list[str]]:
+    """Names to upload and names left behind; refuses what must not leave.
+
+    A package of weights that are still being trained has no recorded predictions: it must have loaded and answered.
+    """
     manifest = layout.read_manifest(path)
-    if problems := layout.check_files(path, manifest):
-        raise PushError(
-            f"{path} is not as it was written: {'; '.join(problems[:_LISTED_FINDINGS])}.",
-            fix="Write the package again (`hf-trainpipe package RUN`).",
-            problems=problems,
-        )
+    layout.refuse_changed(path, manifest, error=PushError, strangers=True)
     verified = manifest.get("verified")
-    if not verified or not verified.get("passed"):
+    if not verified or not (verified.get("passed") or (interim and verified.get("loaded"))):
         state = "was never verified" if not verified else "did not reproduce its recorded predictions"
         raise PushError(f"{path} {state}.", fix=f"Run `hf-trainpipe verify {path}` first.")
     names, left_out = layout.list_files(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
+from hf_trainpipe.runtime import files, trust
+from hf_trainpipe.runtime.files import MANIFEST, hash_file, is_package_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,47 +19,20 @@ __all__ = [
     "MANIFEST",
     "RECORDED",
     "RUNTIME",
-    "check_files",
     "find_package",
     "hash_file",
     "hash_files",
     "is_package_file",
     "list_files",
     "read_manifest",
+    "refuse_changed",
     "with_section",
     "write_json",
 ]
 
-MANIFEST = "trainpipe.json"
 RUNTIME = "trainpipe_runtime"
 RECORDED = "recorded.jsonl"
 """Recorded predictions, in the run's directory: they hold texts and never enter a package."""
-
-_ALLOWED = re.compile(
-    r"""
-      README\.md | LICENSE(\.md|\.txt)? | NOTICE | trainpipe\.json | requirements\.txt
-    | config\.json | generation_config\.json
-    | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
-    | tokenizer\.json | tokenizer_config\.json | special_tokens_map\.json | added_tokens\.json
-    | vocab\.(txt|json) | merges\.txt | tokenizer\.model | spiece\.model | sentencepiece(\.bpe)?\.model
-    | chat_template\.jinja
-    | [A-Za-z_]\w*\.py
-    | code/inference\.py | code/requirements\.txt
-    | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt
-    | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
-    """,
-    re.VERBOSE,
-)
-_CHUNK_BYTES = 1 << 20
-
-
-def is_package_file(name: str) -> bool:
-    """Whether ``name``, a path inside a package with ``/``, is one that a package may hold.
-
-    >>> [is_package_file(name) for name in ("model.safetensors", "trainpipe_runtime/words.py", ".env")]
-    [True, True, False]
-    """
-    return _ALLOWED.fullmatch(name) is not None
 
 
 def find_package(path: Path | str) -> Path:
@@ -118,15 +92,6 @@ def list_files(package: Path) -> tuple[list[str], list[str]]:
     return allowed, others
 
 
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_CHUNK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hash_files(package: Path) -> dict[str, dict[str, Any]]:
     """``{name: {"size", "sha256"}}`` of every file that a package holds, but ``trainpipe.json`` itself."""
     return {
@@ -136,21 +101,22 @@ def hash_files(package: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_files(package: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Compare the files of ``package`` with the hashes in its manifest; one sentence per difference."""
-    recorded: Mapping[str, Mapping[str, Any]] = manifest["files"]
-    found = hash_files(package)
-    problems = [f"{name} is missing" for name in recorded if name not in found]
-    problems += [f"{name} is not listed in {MANIFEST}" for name in found if name not in recorded]
-    for name, facts in found.items():
-        if name not in recorded:
-            continue
-        if facts["size"] != recorded[name]["size"]:
-            problems.append(f"{name} has {facts['size']} bytes, {recorded[name]['size']} were recorded")
-        elif facts["sha256"] != recorded[name]["sha256"]:
-            expected = recorded[name]["sha256"][:12]
-            problems.append(f"{name} has sha256 {facts['sha256'][:12]}, {expected} was recorded")
-    return sorted(problems)
+def refuse_changed(
+    package: Path, manifest: Mapping[str, Any], *, error: type[PackageError] = PackageError, strangers: bool = False
+) -> None:
+    """Compare all files of ``package`` with the hashes in its manifest, without stamps.
+
+    Args:
+        error: What is raised.
+        strangers: Pass over what is not listed and has no name that a package holds: a push leaves it behind.
+
+    Raises:
+        PackageError: (or ``error``) a file differs, is missing, is not listed, or is a link.
+    """
+    found = [p for p in files.problems(package, manifest["files"]) if not (strangers and p.is_stranger)]
+    if found:
+        refusal = trust.refusal(package, found)
+        raise error(refusal.message, fix=refusal.fix, problems=refusal.data["problems"])
 
 
 def with_section(card: str, heading: str, text: str) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
+from hf_trainpipe.package.own_code import CONSENT, differing
 from hf_trainpipe.package.write import copy_runtime, replace_package, sync
 from hf_trainpipe.runtime.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
+from hf_trainpipe.runtime.user_code import has_consent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.predictor import Predictor
@@ -41,6 +45,7 @@ def add(
     recipe: Recipe | None = None,
     recorded: Path | str | None = None,
     default: str | None = None,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Write ``onnx/`` into a package, or into the package of a run, and verify the whole in fresh processes.
 
@@ -52,13 +57,15 @@ def add(
         recorded: Recorded predictions for the fp32 gate; None: those of the run around the package, else made-up
             texts that the torch model answers.
         default: The backend that the handler runs unless told otherwise; None: as it was.
+        allow_code: Whether code of the recipe that the package carries may run.
 
     Returns:
         ``{"package", "backends", "verified"}``.
 
     Raises:
         MissingExtra: the extra ``onnx`` is not installed.
-        PackageError: the package is damaged, the architecture cannot be exported, or a gate refuses, with figures.
+        PackageError: the package is damaged or carries code without consent, the architecture cannot be exported, or a
+            gate refuses, with figures.
     """
     from hf_trainpipe.package.verify import find_recorded, read_recorded, verify
     from hf_trainpipe.runtime.predictor import Predictor
@@ -66,19 +73,20 @@ def add(
     onnx_export.require()
     path = layout.find_package(package).resolve()
     manifest = layout.read_manifest(path)
-    if problems := layout.check_files(path, manifest):
+    layout.refuse_changed(path, manifest)
+    if manifest["code"] is not None and not has_consent(allow_code):
         raise PackageError(
-            f"{path} is not as it was written: {'; '.join(problems)}.",
-            fix="Write the package again (`hf-trainpipe package RUN`).",
-            problems=problems,
+            f"{path} carries code of its recipe ({manifest['code']['file']}), which was not run.",
+            fix=CONSENT,
+            exit_code=2,
         )
     records = find_recorded(path, recorded)
     stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(path, stage, ignore=shutil.ignore_patterns("onnx", "__pycache__"))
+    shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns("onnx", "__pycache__"))
     try:
         (stage / "onnx").mkdir()
-        torch_side = Predictor.load(path, device="cpu", allow_code=manifest.get("code") is not None, backend="torch")
+        torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
         lines = read_recorded(records) if records else _made_up(torch_side, manifest["inputs"])
         OnnxTokenizer.save(torch_side.tokenizer, stage)
         _export(torch_side, stage / FILES["onnx"])
@@ -89,7 +97,13 @@ def add(
             onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
             backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
         _write_down(stage, manifest, backends, default=default)
-        verified = verify(stage, recorded=records)
+        with tempfile.TemporaryDirectory(prefix="trainpipe-onnx-") as folder:
+            if records is None:
+                records = Path(folder) / layout.RECORDED
+                records.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            # Runtime and handler are this version's, just copied there, and the recipe's code has consent.
+            own = has_consent(allow_code) or not differing(stage, manifest)
+            verified = verify(stage, recorded=records, allow_code=own)
         sync(stage)
         replace_package(path, stage)
     finally:

@@ -2,14 +2,18 @@
 
     python -I -B probe.py REQUEST.json ANSWER.json
 
-The request is ``{"package", "recorded": path or null, "allow_code", "backend": name or null}``, the answer
-``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``. This file imports the
-standard library and the package, nothing else: it also runs where hf_trainpipe is not installed.
+The request is ``{"package", "recorded": path or null, "allow_code", "runtime", "backend": name or null}``, the answer
+``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or ``{"refused", "fix"}``. With
+``allow_code`` the package's own handler answers, else the one in the folder ``runtime``. This file imports the standard
+library and that handler, nothing else: it also runs where hf_trainpipe is not installed.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.machinery
+import importlib.util
 import json
 import math
 import os
@@ -59,16 +63,43 @@ def largest(value: Any) -> float:
     return abs(value) if isinstance(value, (int, float)) else 0.0
 
 
+def own_handler(package: Path) -> Any:
+    """The handler that the package brings, as Inference Endpoints finds it. Needs the consent of a person."""
+    os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
+    loader: Any = importlib.machinery.SourceFileLoader
+    get_code = loader.get_code
+
+    def from_source(self: Any, name: str) -> Any:
+        """Byte code in the package is listed nowhere: it is not read."""
+        path = self.get_filename(name)
+        own = path.startswith(f"{package}{os.sep}")
+        return self.source_to_code(self.get_data(path), path) if own else get_code(self, name)
+
+    loader.get_code = from_source
+    sys.path.insert(0, str(package))
+    from handler import EndpointHandler  # type: ignore[import-not-found]
+
+    return EndpointHandler
+
+
+def handler_of(runtime: Path) -> Any:
+    """The handler of a runtime that lies outside of the package; nothing is imported from the package."""
+    spec = importlib.util.spec_from_file_location(
+        "trainpipe_runtime_installed", runtime / "__init__.py", submodule_search_locations=[str(runtime)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return importlib.import_module(f"{spec.name}.handler").EndpointHandler
+
+
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """Load the package and compare; see the module's docstring."""
     package = Path(request["package"])
-    if request["allow_code"]:
-        os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
-    sys.path.insert(0, str(package))  # as Inference Endpoints does
-    from handler import EndpointHandler  # type: ignore[import-not-found]
-
+    make = own_handler(package) if request["allow_code"] else handler_of(Path(request["runtime"]))
     backend = request.get("backend")
-    handler = EndpointHandler(str(package), **({"backend": backend} if backend else {}))
+    handler = make(str(package), **({"backend": backend} if backend else {}))
     recorded: list[dict[str, Any]] = []
     if request["recorded"]:
         with open(request["recorded"], encoding="utf-8") as stream:
@@ -96,4 +127,10 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     gc.disable()  # a short life, most of it imports
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))), encoding="utf-8")
+    try:
+        answer = main(json.loads(Path(sys.argv[1]).read_text()))
+    except Exception as error:
+        if not isinstance(getattr(error, "message", None), str) or not isinstance(getattr(error, "fix", None), str):
+            raise
+        answer = {"refused": error.message, "fix": error.fix}  # type: ignore[attr-defined]
+    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, probe
+from hf_trainpipe.package.own_code import CONSENT, differing, runtime_folder
+from hf_trainpipe.runtime.user_code import has_consent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["find_recorded", "read_recorded", "record", "verify", "verify_clean"]
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
 _SHOWN_LINES = 12
+_LOOSEST = 10.0
+"""No gate lets a logit differ by more."""
 
 
 def record(predictor_outputs: Any, inputs: Sequence[Any], path: Path | str) -> Path:
@@ -52,54 +56,71 @@ def verify(
     python: Path | str | None = None,
     onnx_python: Path | str | None = None,
     device: str | None = None,
-    allow_code: bool = True,
+    allow_code: bool = False,
+    needs_records: bool = True,
     timeout_s: float = 600.0,
 ) -> dict[str, Any]:
     """Check the files of ``package`` (or of a run's), and load it in a process that knows nothing else.
 
     That process is isolated (``python -I``), starts in another directory, sees no PYTHONPATH, no tokens and
-    no network, and imports the package's own ``handler.py``. Its logits must equal the recorded ones. Each ONNX
-    model in the package gets a process of its own, and the tolerance that its gate set.
-    It runs the code that is in the package: verify your own, not a stranger's.
+    no network. Its logits must equal the recorded ones. Each ONNX model in the package gets a process of its own, and the
+    tolerance that its gate set.
+
+    Nothing of the package's own code runs without consent: the installed runtime answers from its weights. With consent its
+    own ``handler.py`` answers, as it will be served.
 
     Args:
-        recorded: Lines of :func:`record`; None: those of the run that the package lies in, if there are any,
-            else the package only has to load and to answer a made-up input.
+        recorded: Lines of :func:`record`; None: those of the run that the package lies in.
         tolerance: Largest allowed absolute difference of a logit of the torch model.
         python: An interpreter of another environment; None: this one.
         onnx_python: An interpreter for the ONNX models; None: ``python``.
         device: Where the model runs, such as ``cpu``; None: the handler's choice.
-        allow_code: Whether classes of the recipe file that travels in the package may be loaded.
+        allow_code: Whether code in the package may run: its handler and runtime, and the recipe's.
+        needs_records: Whether a package without recorded predictions, which then only has to load and to answer a made-up
+            input, is an error. It never counts as passed.
 
     Returns:
-        ``{"passed", "n", "max_abs_diff", "tolerance", "python", "time"}``, with ``backends`` (the same figures of
-        each ONNX model) where there are some. It is kept in trainpipe.json under ``verified``, and told in the card.
+        ``{"passed", "loaded", "n", "max_abs_diff", "tolerance", "python", "runtime", "not_run", "time"}``, with ``backends``
+        (the same figures of each ONNX model) where there are some. ``runtime`` says whose answered, ``package`` or
+        ``installed``; ``not_run`` names code in the package that this version did not write and that did not run. It is kept
+        in trainpipe.json under ``verified``, and told in the card.
 
     Raises:
-        PackageError: exit code 6, with the figures, if anything differs.
+        PackageError: exit code 6, with the figures, if anything differs; 2 without consent to the recipe's code, and where
+            nothing was compared.
     """
     path = layout.find_package(package).resolve()
     manifest = layout.read_manifest(path)
     recorded = find_recorded(path, recorded)
+    expected = None if recorded is None else len(read_recorded(recorded))
+    allow_code = has_consent(allow_code)
     result: dict[str, Any] = {
         "passed": False,
+        "loaded": False,
         "n": 0,
         "max_abs_diff": None,
         "tolerance": tolerance,
         "python": None,
+        "runtime": "package" if allow_code else "installed",
+        "not_run": [],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
-        if problems := layout.check_files(path, manifest):
-            raise PackageError(
-                f"{path} is not as it was written: {'; '.join(problems)}.",
-                fix="Write the package again (`hf-trainpipe package RUN`).",
-                problems=problems,
-            )
+        layout.refuse_changed(path, manifest)
+        if not allow_code:
+            result["not_run"] = differing(path, manifest)
+            if manifest["code"] is not None:
+                raise PackageError(
+                    f"{path} carries code of its recipe ({manifest['code']['file']}), without which it cannot answer; it was "
+                    "not run.",
+                    fix=CONSENT,
+                    exit_code=2,
+                )
         request = {
             "package": str(path),
             "recorded": None if recorded is None else str(recorded),
-            "allow_code": allow_code and manifest.get("code") is not None,
+            "allow_code": allow_code,
+            "runtime": None if allow_code else str(runtime_folder()),
         }
         backends: dict[str, dict[str, Any]] = manifest.get("backends") or {}
         if backends:
@@ -107,18 +128,25 @@ def verify(
             request["backend"] = "torch"
         answer = _run(request, python=python, device=device, timeout_s=timeout_s)
         result.update({name: answer[name] for name in ("n", "max_abs_diff", "python")})
-        _judge(path, answer, recorded=recorded, tolerance=tolerance)
+        _judge(path, answer, recorded=recorded, expected=expected, tolerance=tolerance)
         for name, facts in backends.items():
             answer = _run({**request, "backend": name}, python=onnx_python or python, device="cpu", timeout_s=timeout_s)
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}
-            result["backends"][name] = {"passed": False, **figures, "tolerance": facts["tolerance"]}
-            _judge(path, answer, recorded=recorded, tolerance=float(facts["tolerance"]), backend=name)
-            result["backends"][name]["passed"] = True
-        result["passed"] = True
+            allowed = _tolerance(path, name, facts)
+            result["backends"][name] = {"passed": False, **figures, "tolerance": allowed}
+            _judge(path, answer, recorded=recorded, expected=expected, tolerance=allowed, backend=name)
+            result["backends"][name]["passed"] = expected is not None
+        result["loaded"] = True
+        if expected is None and needs_records:
+            raise PackageError(
+                f"{path} loads and answers, but nothing was compared: there are no recorded predictions beside it.",
+                fix="Name them: --recorded RUN/recorded.jsonl (of the run that the package was trained in).",
+                exit_code=2,
+            )
+        result["passed"] = expected is not None
         _tell(path, manifest, result)
     finally:
-        manifest["verified"] = result
-        layout.write_json(path / layout.MANIFEST, manifest)
+        _keep(path, {**manifest, "verified": result})
     return result
 
 
@@ -131,14 +159,19 @@ def verify_clean(
 
     Args:
         folder: Keeps the environments for the next time; None: a temporary folder.
-        options: Those of :func:`verify`.
+        options: Those of :func:`verify`. Without ``allow_code`` only pins of what every package needs are installed, since
+            installing a requirement runs code of whoever is named there.
 
     Raises:
         PackageError: an environment cannot be made, is not clean, or an answer differs.
     """
-    from hf_trainpipe.package.clean import environment
+    from hf_trainpipe.package.clean import environment, refuse_strangers
 
     path = layout.find_package(package).resolve()
+    layout.refuse_changed(path, layout.read_manifest(path))
+    if not has_consent(bool(options.get("allow_code", False))):
+        for name in ("requirements.txt", "onnx/requirements.txt"):
+            refuse_strangers(path / name)
     with tempfile.TemporaryDirectory(prefix="trainpipe-clean-") as temporary:
         root = Path(folder or temporary).resolve()
         python = environment(root / "torch", path / "requirements.txt")
@@ -148,18 +181,69 @@ def verify_clean(
 
 
 def read_recorded(path: Path) -> list[dict[str, Any]]:
-    """The ``{"input", "output"}`` lines of :func:`record`."""
-    with path.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream if line.strip()]
+    """The ``{"input", "output"}`` lines of :func:`record`.
+
+    Raises:
+        PackageError: a line is something else, with its number, or there is none; exit code 2.
+    """
+    lines: list[dict[str, Any]] = []
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):  # noqa: B007  an error names it
+                value = json.loads(line) if line.strip() else None
+                if value is None:
+                    continue
+                if not isinstance(value, dict) or not {"input", "output"} <= set(value):
+                    raise ValueError(f"expected an object with input and output, found {line.strip()[:60]!r}")
+                lines.append(value)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PackageError(
+            f"{path}, line {number}: no recorded prediction: {error}.", fix="Name a run's recorded.jsonl.", exit_code=2
+        ) from error
+    if not lines:
+        raise PackageError(
+            f"{path} holds no recorded predictions, so that nothing could be compared.",
+            fix="Name a run's recorded.jsonl: --recorded RUN/recorded.jsonl",
+            exit_code=2,
+        )
+    return lines
+
+
+def _tolerance(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
+    """What a backend's gate allowed; a foreign trainpipe.json may say anything."""
+    value = facts.get("tolerance")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LOOSEST:
+        return float(value)
+    raise PackageError(
+        f"{path / layout.MANIFEST}: backends.{backend}.tolerance: expected a number from 0 to {_LOOSEST:g}, found {value!r}.",
+        fix="Write the models again: hf-trainpipe package PACKAGE --onnx",
+    )
+
+
+def _keep(path: Path, manifest: dict[str, Any]) -> None:
+    """Put the result into trainpipe.json, where that can be written."""
+    if _is_ours(path / layout.MANIFEST):
+        layout.write_json(path / layout.MANIFEST, manifest)
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file may be replaced: not in a folder that is read-only, and not in the Hub's cache."""
+    return os.access(file.parent, os.W_OK) and not file.is_symlink()
 
 
 def _tell(path: Path, manifest: dict[str, Any], result: dict[str, Any]) -> None:
     """Put the result into the card, and the card's new hash into the manifest."""
     readme = path / "README.md"
-    if not result["n"] or not readme.is_file():
+    if not result["n"] or not readme.is_file() or not _is_ours(readme):
         return
+    who = (
+        "with the runtime of the project, not the one in this folder,"
+        if result["not_run"]
+        else "that knows only this folder"
+    )
     lines = [
-        f"A fresh process that knows only this folder answered {result['n']} recorded inputs again:",
+        f"A fresh process {who} answered {result['n']} recorded inputs again:",
         "",
         "| backend | largest difference of a logit | allowed |",
         "| --- | --- | --- |",
@@ -225,29 +309,39 @@ def _run(request: dict[str, Any], *, python: Path | str | None, device: str | No
                 stderr=done.stderr,
             )
         answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
+        if "refused" in answer:
+            raise PackageError(answer["refused"], fix=answer["fix"])
         return answer
 
 
 def _judge(
-    path: Path, answer: dict[str, Any], *, recorded: Path | None, tolerance: float, backend: str = "torch"
+    path: Path,
+    answer: dict[str, Any],
+    *,
+    recorded: Path | None,
+    expected: int | None,
+    tolerance: float,
+    backend: str = "torch",
 ) -> None:
     if answer["foreign"]:
         raise PackageError(
             f"{path} loads hf_trainpipe, which is not there where it will be served.",
             fix="Let the recipe file that travels in the package import it only for what the runtime has.",
         )
-    if answer["answers"] != answer["inputs"]:
+    if answer["answers"] != answer["inputs"] or (expected is not None and answer["n"] != expected):
         raise PackageError(
             f"{path} gave {answer['answers']} answers to {answer['inputs']} inputs.",
             fix="Write the package again (`hf-trainpipe package RUN`).",
         )
     if recorded is not None and (answer["max_abs_diff"] is None or answer["max_abs_diff"] > tolerance):
         gap = answer["max_abs_diff"]
-        found = "their shapes differ, or one is not a number" if gap is None else f"by {gap:.3g}"
+        strange = "their shapes differ (are they of another package?), or one is not a number"
+        found = strange if gap is None else f"by {gap:.3g}"
         raise PackageError(
             f"{path} ({backend}) does not reproduce its {answer['n']} recorded predictions: logits may differ by "
             f"{tolerance:g}, found {found} (first at line {answer['worst'] + 1} of {recorded.name}).",
-            fix="Do not use this package. Write it again; if that does not help, library versions changed.",
+            fix="Do not use this package with these predictions: they are of another package, the package was changed, or "
+            "library versions were. Write it again.",
             max_abs_diff=gap,
             tolerance=tolerance,
             n=answer["n"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "entities": ("ner", "entity_ruler", "span_ruler"),
 }
 _EMBEDDERS = ("tok2vec", "transformer", "curated_transformer")
+_NAME = re.compile(r"(blank:)?[A-Za-z0-9_][\w.-]*", re.ASCII)
 _LONGEST_TEXT = 1_000_000_000
 """Characters; for jobs without a parser or an entity recogniser, whose memory grows with the text."""
 
@@ -27,10 +29,12 @@ _LONGEST_TEXT = 1_000_000_000
 def check_pipeline_name(pipeline: str, where: str) -> None:
     """Refuse what cannot name a pipeline. Loads nothing.
 
+    A path is none: a package could not hold it, and a foreign one could point anywhere.
+
     Raises:
-        InputError: Not a string, empty, or ``blank:`` without a language.
+        InputError: Not a string, empty, a path, or ``blank:`` without a language.
     """
-    if not isinstance(pipeline, str) or not pipeline.strip() or pipeline == "blank:":
+    if not isinstance(pipeline, str) or not _NAME.fullmatch(pipeline):
         raise InputError(
             f"{where}: expected 'blank:LANGUAGE' or the name of a spaCy pipeline, found {pipeline!r}.",
             fix="Name one, such as 'blank:en' or 'en_core_web_sm'.",

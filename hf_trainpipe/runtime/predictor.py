@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import schema
+from . import schema, trust
 from .decoding import Decoder, Outputs, Tags
 from .encoding import Encoded, TextEncoder, features_of
 from .errors import InputError, SchemaError
@@ -19,12 +19,11 @@ from .onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from .preprocessing import Preprocessor, apply, apply_words, steps_from_json
 from .requests import Example, read_inputs
 from .sentences import sentences_of
-from .user_code import load_steps
+from .user_code import has_consent, load_steps
+from .weights import INDEX, WEIGHTS
 from .words import Word, WordSplitter
 
 __all__ = ["Predictor"]
-
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class Predictor:
@@ -62,7 +61,8 @@ class Predictor:
         backend: str | None = None,
         threads: int | None = None,
     ) -> Predictor:
-        """Load a package. Reads safetensors and JSON only, and nothing from the network.
+        """Load a package. Reads safetensors and JSON only, nothing that trainpipe.json does not list with its hash, and
+        nothing from the network; imports nothing from the folder (:mod:`.trust`).
 
         Args:
             path: The folder of the package.
@@ -74,36 +74,32 @@ class Predictor:
             threads: Of ONNX Runtime; None: ``HF_TRAINPIPE_THREADS`` or ``OMP_NUM_THREADS``, else all cores.
 
         Raises:
-            SchemaError: Not a complete package, without that backend, or it carries code without consent.
+            SchemaError: Not a complete package or not as it was written, without that backend, its weights are not those of
+                its model, or it carries code without consent.
         """
         folder = Path(path).resolve()
         info = schema.read(folder)
         decoder = Decoder.from_json(info.decoder)
+        backend = choose_backend(backend, default=info.backend, there=info.backends)
+        if backend == "torch":
+            for names in (("config.json",), ("tokenizer.json",), (WEIGHTS, INDEX)):
+                if not any((folder / name).is_file() for name in names):
+                    raise SchemaError(
+                        f"{folder}: expected a complete package, found no {names[0]}.",
+                        fix="Fetch the package again.",
+                    )
+        seen = trust.check(folder, info, model=FILES.get(backend), allow_code=has_consent(allow_code))
         registry = load_steps(folder, info.code, allow_code=allow_code) if info.code else {}
         steps = steps_from_json(info.preprocessing, registry=registry)
-        backend = choose_backend(backend, default=info.backend, there=info.backends)
         if backend != "torch":
             model: Any = OnnxModel(folder / FILES[backend], threads=threads)
-            return cls(info=info, model=model, tokenizer=OnnxTokenizer.load(folder), steps=steps)
+            tokenizer: Any = OnnxTokenizer.load(folder)
+            trust.recheck(folder, seen)
+            return cls(info=info, model=model, tokenizer=tokenizer, steps=steps)
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-        for names in (("config.json",), ("tokenizer.json",), _WEIGHTS):
-            if not any((folder / name).is_file() for name in names):
-                raise SchemaError(
-                    f"{folder}: expected a complete package, found no {names[0]}.",
-                    fix="Fetch the package again.",
-                )
-        auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
-        with _quiet():
-            model = auto.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-            )
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        model, tokenizer = _from_transformers(folder, decoder)
+        trust.recheck(folder, seen)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.eval().requires_grad_(False).to(device)
@@ -268,6 +264,50 @@ class Predictor:
                 read.append(new)
                 words.append([(word, i, i + 1) for i, word in enumerate(old)])
         return Prepared(encoder.words(read), words, [example.text for example in examples])
+
+
+def _from_transformers(folder: Path, decoder: Decoder) -> tuple[Any, Any]:
+    """The model, every weight of it from the package, and the tokenizer.
+
+    Raises:
+        SchemaError: a weight is missing, has another shape, or is not the model's; or transformers cannot load it.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+    auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet():
+            model, found = auto.from_pretrained(
+                str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+    except Exception as error:  # a strange configuration fails in transformers, safetensors, tokenizers or torch
+        what = " ".join(str(error).split())[:300]
+        raise SchemaError(
+            f"{folder}: transformers cannot load it: {type(error).__name__}: {what}",
+            fix="Install what its requirements.txt names; if it still fails, fetch or write the package again.",
+        ) from error
+    wrong = {
+        "missing": found["missing_keys"],
+        "not the model's": found["unexpected_keys"],
+        "of another shape": [item[0] if isinstance(item, tuple) else item for item in found["mismatched_keys"]],
+    }
+    for what, names in wrong.items():
+        if names:
+            shown = ", ".join(sorted(map(str, names))[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise SchemaError(
+                f"{folder}: expected every weight of its {type(model).__name__} in its files, found {what}: {shown}.",
+                fix="Do not use it: an answer would be made up. Fetch or write the package again.",
+            )
+    outputs = int(model.config.num_labels)
+    if decoder.labels and outputs != len(decoder.labels):
+        raise SchemaError(
+            f"{folder}: its model has {outputs} outputs, its trainpipe.json {len(decoder.labels)} labels.",
+            fix="Fetch or write the package again.",
+        )
+    return model, tokenizer
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SchemaError
+from .files import read_limited
 
 __all__ = ["FILE_NAME", "SCHEMA", "PackageInfo", "read", "validate", "write"]
 
 FILE_NAME = "trainpipe.json"
 SCHEMA = 1
 """The version written and read here."""
+_LIMIT = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +62,20 @@ def read(folder: Path | str) -> PackageInfo:
     """Read and validate the ``trainpipe.json`` of a package.
 
     Raises:
-        SchemaError: No such file, broken JSON, another schema number, or a wrong field.
+        SchemaError: No such file, a link, broken JSON, another schema number, or a wrong field.
     """
     path = Path(folder) / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        value = json.loads(read_limited(path, _LIMIT))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SchemaError(
             f"{folder}: expected a package, found no {FILE_NAME} in it.", fix="Give the folder of a package."
         ) from error
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise SchemaError(f"{path}: not valid JSON: {error}.", fix="Write the package again.") from error
+    except OSError as error:
+        why = "it is a link" if path.is_symlink() else error.strerror
+        raise SchemaError(f"{path}: cannot be read: {why}.", fix="Use a folder of plain files.") from error
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"{path}: not valid JSON: {error}.", fix="Fetch or write the package again.") from error
     return validate(value, where=str(path))
 
 
@@ -111,7 +114,7 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
             raise SchemaError(f"{where}: the field {name!r} is missing.", fix="Write the package again.")
         if not is_right(value[name]):
             raise SchemaError(
-                f"{where}: {name}: expected {expected}, found {value[name]!r}.",
+                f"{where}: {name}: expected {expected}, found {_shown(value[name], is_right)}.",
                 fix="Write the package again.",
             )
     if (value["inputs"] == "words") != (value["decoder"]["kind"] == "tags"):
@@ -120,6 +123,14 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
             fix="Words are for tags, and texts for the others.",
         )
     return PackageInfo(**{name: value[name] for name in _FIELDS if name in value})
+
+
+def _shown(value: Any, is_right: Callable[[Any], bool]) -> str:
+    """The part of a value that is wrong, where it is one entry of many; cut to a line."""
+    if isinstance(value, dict):
+        value = next(({key: item} for key, item in value.items() if not is_right({key: item})), value)
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _is_text(value: Any) -> bool:

@@ -47,7 +47,7 @@ def load_steps(folder: Path, code: Mapping[str, Any], *, allow_code: bool) -> di
     if not has_consent(allow_code):
         raise SchemaError(
             f"{folder}: the package carries code of its recipe ({code['file']}), which was not run.",
-            fix=f"Read it; if you trust it, pass allow_code=True or set {CONSENT_VARIABLE}=1.",
+            fix=f"Read it; if you trust it: --allow-code, allow_code=True or {CONSENT_VARIABLE}=1.",
         )
     if not path.is_file():
         raise SchemaError(f"{folder}: {code['file']} is missing.", fix="Fetch the package again.")

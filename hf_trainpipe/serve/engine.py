@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
+from hf_trainpipe.package.own_code import differs, import_runtime
+from hf_trainpipe.runtime import schema, trust
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -66,11 +65,14 @@ def load(
 
     Raises:
         PackageError: No package, or its runtime is too old for a server.
-        InputError: The package is incomplete, or carries code without consent.
+        InputError: The package is incomplete or not as it was written, or carries code without consent.
     """
     folder = find_package(package).resolve()
-    own = _differs(folder / RUNTIME)
-    root = _own_runtime(folder / RUNTIME) if own and allow_code else "hf_trainpipe.runtime"
+    own = differs(folder)
+    root = "hf_trainpipe.runtime"
+    if own and allow_code:
+        trust.check(folder, schema.read(folder), allow_code=True)  # the package's own may be older than these checks
+        root = import_runtime(folder / RUNTIME)
     predictor: ModuleType = importlib.import_module(f"{root}.predictor")
     requests: ModuleType = importlib.import_module(f"{root}.requests")
     errors: ModuleType = importlib.import_module(f"{root}.errors")
@@ -90,29 +92,4 @@ def load(
 
 def runtime_differs(package: Path | str) -> bool:
     """Whether the runtime inside a package is another than the installed one."""
-    return _differs(find_package(package).resolve() / RUNTIME)
-
-
-def _differs(folder: Path) -> bool:
-    from hf_trainpipe import runtime
-
-    return _sources(folder) != _sources(Path(str(runtime.__file__)).parent)
-
-
-def _sources(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
-
-
-def _own_runtime(folder: Path) -> str:
-    """Import the runtime in a package under a name of its own; returns the name."""
-    name = "trainpipe_runtime_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        if spec is None or spec.loader is None or not (folder / "__init__.py").is_file():
-            raise PackageError(f"{folder} is no runtime.", fix="Write the package again.", exit_code=2)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return name
+    return differs(find_package(package).resolve())

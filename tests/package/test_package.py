@@ -14,7 +14,7 @@ import pytest
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.predict import predict_file
-from hf_trainpipe.package.verify import verify
+from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import requirements
 from hf_trainpipe.runtime.predictor import Predictor
 from tests.package.conftest import SENTENCES, TEXTS, tiny_model, write_package
@@ -41,7 +41,11 @@ def test_verify_passes_in_a_fresh_process(run: Path) -> None:
 
 def test_verify_without_records_still_loads_and_asks(classifier_run: Path, tmp_path: Path) -> None:
     shutil.copytree(classifier_run / "package", tmp_path / "package")
-    assert verify(tmp_path / "package")["n"] == 0
+    with pytest.raises(PackageError, match="loads and answers, but nothing was compared") as raised:
+        verify(tmp_path / "package")
+    assert (raised.value.exit_code, "--recorded" in raised.value.fix) == (2, True)
+    found = layout.read_manifest(tmp_path / "package")["verified"]
+    assert (found["passed"], found["loaded"], found["n"]) == (False, True, 0)
 
 
 def test_changed_record_fails(tagger_run: Path, tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_broken_handler_tells_its_last_lines(classifier_run: Path, tmp_path: Pat
     manifest = layout.read_manifest(package)
     layout.write_json(package / layout.MANIFEST, {**manifest, "files": layout.hash_files(package)})
     with pytest.raises(PackageError, match="no_such_module"):
-        verify(package)
+        verify(package, allow_code=True)
 
 
 def test_transformers_loads_it(classifier_run: Path, tagger_run: Path) -> None:
@@ -180,7 +184,11 @@ def test_code_of_the_recipe_travels_and_runs_only_with_consent(tmp_path: Path) -
     # Rows of one batch may differ in the last bits: where they lie in memory decides how they are summed.
     assert [row["label"] for row in answers[0]] == [row["label"] for row in answers[1]]
     assert [row["score"] for row in answers[0]] == pytest.approx([row["score"] for row in answers[1]], abs=1e-6)
-    assert verify(package)["passed"] is True
+    record(predictor.outputs(TEXTS), TEXTS, tmp_path / "run" / layout.RECORDED)
+    with pytest.raises(PackageError, match="it was not run") as refused:
+        verify(package)
+    assert (refused.value.exit_code, "--allow-code" in refused.value.fix) == (2, True)
+    assert verify(package, allow_code=True)["passed"] is True
     assert "my_recipe.py" in layout.list_files(package)[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 import hf_trainpipe.runtime
-from hf_trainpipe.runtime import schema
+from hf_trainpipe.runtime import files, schema
 from hf_trainpipe.runtime.handler import ROOT_HANDLER
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -126,6 +127,17 @@ def make_package(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_model:
             **fields,
         )
         schema.write(folder, info)
+        seal(folder)
         return folder
 
     return make
+
+
+def seal(folder: Path) -> None:
+    """List what is in the package, with its hashes: what an attacker would do, too."""
+    content = json.loads((folder / schema.FILE_NAME).read_text())
+    names = [name for name, _ in files.walk(folder) if name != schema.FILE_NAME]
+    content["files"] = {
+        name: {"size": (folder / name).stat().st_size, "sha256": files.hash_file(folder / name)} for name in names
+    }
+    (folder / schema.FILE_NAME).write_text(json.dumps(content))

@@ -21,6 +21,7 @@ from hf_trainpipe.runtime import schema
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.handler import EndpointHandler
 from hf_trainpipe.runtime.predictor import Predictor
+from tests.runtime.conftest import seal
 
 RUNTIME = Path(str(hf_trainpipe.runtime.__file__)).parent
 MakePackage = Callable[..., Path]
@@ -228,6 +229,7 @@ def test_packages_work_alone_and_beside_each_other(make_package: MakePackage, tm
     first = make_package(name="first")
     second = make_package(name="second", code=code, preprocessing=[{"kind": "Shorten", "keep": 2}])
     (second / "steps.py").write_text(STEP)
+    seal(second)
     folders = [str(first), str(second)]
     script = ALONE.format(root=str(RUNTIME.parent.parent), folders=folders)
     done = subprocess.run(
@@ -253,13 +255,15 @@ def test_code_runs_only_with_consent(make_package: MakePackage, monkeypatch: pyt
     code = {"file": "steps.py", "sha256": hashlib.sha256(source.encode()).hexdigest()}
     folder = make_package(code=code, preprocessing=[{"kind": "Shorten", "keep": 3}])
     monkeypatch.delenv("TRAINPIPE_ALLOW_CODE", raising=False)
+    with pytest.raises(SchemaError, match=r"the code 'steps\.py' is not among its files"):
+        Predictor.load(folder, allow_code=True)
+    (folder / "steps.py").write_text(source)
+    seal(folder)
     with pytest.raises(SchemaError, match="carries code") as caught:
         Predictor.load(folder)
     assert "TRAINPIPE_ALLOW_CODE=1" in caught.value.fix
-    with pytest.raises(SchemaError, match=r"steps\.py is missing"):
-        Predictor.load(folder, allow_code=True)
-    (folder / "steps.py").write_text(source + "\n# changed")
-    with pytest.raises(SchemaError, match="expected sha256"):
+    (folder / "steps.py").write_text(source.replace("3", "4"))
+    with pytest.raises(SchemaError, match=r"steps\.py has sha256"):
         Predictor.load(folder, allow_code=True)
     (folder / "steps.py").write_text(source)
     predictor = Predictor.load(folder, allow_code=True)
@@ -284,6 +288,7 @@ def test_the_root_handler_forgets_a_failed_load(make_package: MakePackage) -> No
     assert {name for name in set(sys.modules) - before if name.startswith("trainpipe_runtime")} == set()
     init.write_text(text + "\n")
     os.utime(init, (2_000_000_000, 2_000_000_000))
+    seal(folder)
     assert module.EndpointHandler()({"inputs": "the cat"})
 
 

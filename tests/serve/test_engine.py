@@ -11,6 +11,7 @@ import pytest
 
 from hf_trainpipe.errors import MissingExtra, PackageError
 from hf_trainpipe.serve import engine
+from tests.runtime.conftest import seal
 from tests.serve.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def test_code_of_a_package_runs_only_with_consent(package: Path, tmp_path: Path)
     shutil.copytree(package, copy)
     with (copy / "trainpipe_runtime" / "predictor.py").open("a") as stream:
         stream.write("\nPredictor.is_the_package_s_own = True\n")
+    seal(copy)
     assert engine.runtime_differs(copy)
     without = engine.load(copy)
     assert without.runtime == "installed"
@@ -47,6 +49,7 @@ def test_a_runtime_that_is_too_old_is_told(package: Path, tmp_path: Path) -> Non
     shutil.copytree(package, copy)
     with (copy / "trainpipe_runtime" / "predictor.py").open("a") as stream:
         stream.write("\ndel Predictor.open\n")
+    seal(copy)
     with pytest.raises(PackageError, match="cannot share the model") as caught:
         engine.load(copy, allow_code=True)
     assert caught.value.exit_code == 2
