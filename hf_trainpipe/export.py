@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from hf_trainpipe import metrics
 from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.place import place
 from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.evaluation import SplitOutputs, scorable, tune_threshold
 from hf_trainpipe.package.card import CardFacts, read_curve
@@ -60,12 +61,13 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
         with run.console.working("computing the scores and their intervals"):
             _tune_again(run, outputs)
             scores = _final_scores(run, outputs)
+            report = _behind_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         _record_predictions(run, recordable, recorded)
         seconds = time.time() - started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             package, _ = write_package(
-                run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds
+                run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds, report=report
             )
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
@@ -78,6 +80,7 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
             best_step=best_step,
             seconds=time.time() - started,
             verified=verified,
+            report=report,
         )
         progress.final(scores, [package / "README.md"])
         write_json(run.folder.path / "result.json", result.to_json())
@@ -126,6 +129,65 @@ def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, di
         for metric, value in metrics.score(predictions, external).items():
             scores[name][metric] = _finite({"value": value, "n": len(split)})
     return scores
+
+
+def _behind_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dict[str, Any]]:
+    """Each label, confusions and worst errors of every evaluated split; the errors with their texts and places."""
+    report = {}
+    for name, split_outputs in outputs.items():
+        split = run.data.splits[name]
+        predictions = scorable(split_outputs, split, task=run.task, labels=run.data.labels, threshold=_threshold(run))
+        found = metrics.breakdown(
+            predictions,
+            entities=getattr(run.task, "scheme", None) is not None,
+            num_errors=run.recipe.evaluation.errors,
+        )
+        for error in found["errors"]:
+            position = error.pop("position")
+            # Tags are scored over all examples of the split, all else over those that have features.
+            example = position if run.task.decoder == "tags" else int(split_outputs.examples[position])
+            assert run.data.raw is not None
+            where = place(run.data.raw[name], name, example)
+            error |= {"example": example, "place": str(where), "text": _text_of(run, name, example)}
+            if run.task.decoder == "tags":
+                error |= _in_words(error, _words_of(run, name, example), entities=found["by"] == "entity type")
+        report[name] = found
+    return report
+
+
+def _words_of(run: Run, split: str, example: int) -> Sequence[str]:
+    """The words of an example, as they were tagged."""
+    if (words := run.data.splits[split].targets.words) is not None:
+        return words[example]
+    assert run.data.raw is not None
+    return list(run.data.raw[split][int(example)][run.task.inputs()[0].name])
+
+
+def _in_words(error: Mapping[str, Any], words: Sequence[str], *, entities: bool) -> dict[str, list[str]]:
+    """What was missed and what was found that is none, with its words; of tags that stand alone, each wrong word."""
+    if not entities:
+        given = dict(error["predicted"])
+        return {"wrong": [f"{words[word]!r} {tag} as {given[word]}" for word, tag in error["gold"]]}
+
+    def spelt(kept: list[list[Any]], others: list[list[Any]]) -> list[str]:
+        return [
+            f"{kind} {' '.join(words[first : last + 1])!r}"
+            for kind, first, last in kept
+            if [kind, first, last] not in others
+        ]
+
+    return {
+        "missed": spelt(error["gold"], error["predicted"]),
+        "invented": spelt(error["predicted"], error["gold"]),
+    }
+
+
+def _text_of(run: Run, split: str, example: int) -> str:
+    """An example's text, for a person to read."""
+    found = _raw_input(run, split, example)
+    if isinstance(found, Mapping):
+        return " | ".join(" ".join(part) if isinstance(part, list) else str(part) for part in found.values())
+    return str(found)
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +249,7 @@ def write_package(
     scores: dict[str, dict[str, dict[str, Any]]],
     source: Any,
     seconds: float | None,
+    report: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Path, CardFacts]:
     """Write the package of a model, whole; returns its folder, and what its card tells beside it."""
     task, labels = run.task, run.data.labels
@@ -196,7 +259,7 @@ def write_package(
         options["threshold"] = threshold
     columns = task.inputs()
     inputs = "words" if task.decoder == "tags" else ("pair" if len(columns) == 2 else "text")
-    card = _card_facts(run, seconds=seconds)
+    card = _card_facts(run, seconds=seconds, report=report or {})
     package = write(
         directory,
         model=model,
@@ -229,10 +292,11 @@ def write_package(
     return package, card
 
 
-def _card_facts(run: Run, *, seconds: float | None) -> CardFacts:
+def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping[str, Any]]) -> CardFacts:
     hub, data = run.recipe.hub, run.recipe.data
     on_hub = data if isinstance(data, HubData) else None
     identity = read_identity(run.folder.path)
+    shows_errors = run.recipe.evaluation.errors_in_card
     return CardFacts(
         language=(hub.language or None) if hub else None,
         license=hub.license if hub else None,
@@ -252,7 +316,13 @@ def _card_facts(run: Run, *, seconds: float | None) -> CardFacts:
         curve=read_curve(run.folder.path, select=selected(run)),
         trust_remote_code=run.recipe.model.trust_remote_code,
         history=identity.get("history", ()),
+        report=report if (on_hub is not None if shows_errors is None else shows_errors) else _without_errors(report),
     )
+
+
+def _without_errors(report: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same without texts: the card leaves the machine with the package."""
+    return {split: {**found, "errors": []} for split, found in report.items()}
 
 
 def _revision(data: Any) -> str | None:

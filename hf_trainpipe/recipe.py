@@ -208,6 +208,10 @@ class Evaluation:
     """Level of the bootstrap intervals."""
     resamples: int = 1000
     """Bootstrap resamples of the examples."""
+    errors: int = 20
+    """Worst errors of each split, with their texts, in the run's result.json."""
+    errors_in_card: bool | None = None
+    """Whether the model card shows some of them, texts included; None: where the data set comes from the Hub."""
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -217,6 +221,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         _check_range("evaluation.confidence", self.confidence, 0.5, 1.0, open_high=True)
         _check_positive("evaluation.resamples", self.resamples)
+        _check_range("evaluation.errors", self.errors, 0, 1000)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.behind_scores import screen
 from hf_trainpipe.tables import html
 from hf_trainpipe.wording import fitting, here
 
@@ -26,6 +27,8 @@ class Result:
     seconds: float
     """Wall-clock time of the attempt that finished the run."""
     verified: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    """Split to what stands behind its scores: each label, confusions, worst errors with their texts, warnings."""
     push: dict[str, Any] = field(default_factory=dict)
     """Where the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
     or ``error`` and ``fix``. A push that failed waits in the outbox."""
@@ -54,6 +57,9 @@ class Result:
         for name, value, low, high in shown:
             interval = "" if low is None or high is None else f"  [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:<{width}}  {_number(value)}{interval}")
+        if self.report:
+            split = "test" if "test" in self.report else next(iter(self.report))
+            lines += [*screen(split, self.report[split]), ""]
         if self.verified:
             lines.append(
                 f"verified  {self.verified['n']} recorded predictions, largest difference "

@@ -26,6 +26,7 @@ from hf_trainpipe.checkpoint import (
 )
 from hf_trainpipe.checkpoint.atomic import read_object, write_json
 from hf_trainpipe.checkpoint.folder import free_name
+from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, RecipeError
 from hf_trainpipe.tracking.ledger import read as read_ledger
 
@@ -138,8 +139,11 @@ class RunFolder:
 
     @property
     def existing(self) -> dict[str, Any] | None:
-        """run.json of the run that is here, if there is one."""
-        return read_identity(self.path) if (self.path / "run.json").exists() else None
+        """run.json of the run that is here, if there is one; its recipe with the fields that came later."""
+        if not (self.path / "run.json").exists():
+            return None
+        found = read_identity(self.path)
+        return {**found, "recipe": with_defaults(found["recipe"])}
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ from hf_trainpipe import (
     Tracker,
     replace,
 )
-from hf_trainpipe.codec import from_json, to_json
+from hf_trainpipe.codec import from_json, to_json, with_defaults
 from hf_trainpipe.codec.fields import conforms, field_types, spell
 
 if TYPE_CHECKING:
@@ -289,3 +289,15 @@ def test_every_default_is_of_its_field_s_type() -> None:
 )
 def test_types_are_spelt_for_people(hint: Any, text: str) -> None:
     assert spell(hint) == text
+
+
+def test_fields_that_came_later_have_their_defaults() -> None:
+    """A run that was begun by an earlier version goes on: what it did not know is what it did."""
+    written = to_json(
+        Recipe(
+            name="old", model=Pretrained("m"), data=Files(train="x.csv"), task=TextClassification("text", label="label")
+        )
+    )
+    older = json.loads(json.dumps(written))
+    del older["optim"]["compile"], older["evaluation"]["resamples"], older["task"]["label_smoothing"]
+    assert with_defaults(older) == written

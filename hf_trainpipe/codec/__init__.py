@@ -25,7 +25,7 @@ from hf_trainpipe.codec.fields import conforms, field_types, is_mapping, members
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Recipe
 
-__all__ = ["from_json", "to_json", "value_from_json"]
+__all__ = ["from_json", "to_json", "value_from_json", "with_defaults"]
 
 _TAGS = ("DataFrame", "Path", "dict", "float")
 
@@ -58,6 +58,25 @@ def from_json(value: Mapping[str, Any], *, extra: Mapping[str, type] | None = No
             fix='Write the recipe as one JSON object with "kind": "Recipe".',
         )
     return recipe
+
+
+def with_defaults(value: Any) -> Any:
+    """A recipe as JSON with the fields that its parts have gained since it was written, at their defaults."""
+    if isinstance(value, list):
+        return [with_defaults(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    filled = {name: with_defaults(item) for name, item in value.items()}
+    kind = value.get("kind")
+    cls = getattr(importlib.import_module("hf_trainpipe"), kind) if kind in _public() else None
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            if field.init and field.name not in filled:
+                if field.default is not dataclasses.MISSING:
+                    filled[field.name] = _encode(field.default, field.name)
+                elif field.default_factory is not dataclasses.MISSING:
+                    filled[field.name] = _encode(field.default_factory(), field.name)
+    return filled
 
 
 def value_from_json(value: Any, hint: Any) -> Any:

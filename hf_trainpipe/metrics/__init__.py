@@ -10,6 +10,7 @@ Only numpy is imported. The same metrics as ``evaluate.Metric`` are in :mod:`hf_
 from __future__ import annotations
 
 from hf_trainpipe.metrics.base import Interval, Kind, Metric, Predictions, SumMetric, WeightMetric
+from hf_trainpipe.metrics.breakdown import breakdown
 from hf_trainpipe.metrics.registry import (
     EXTERNAL,
     LOSS,
@@ -35,6 +36,7 @@ __all__ = [
     "WeightMetric",
     "best_thresholds",
     "better",
+    "breakdown",
     "check",
     "entities",
     "get",

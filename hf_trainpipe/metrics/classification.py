@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from hf_trainpipe.metrics import counts, ranking
 from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
 
-__all__ = ["METRICS"]
+__all__ = ["METRICS", "class_counts", "set_counts"]
 
 
-def _class_counts(predictions: Predictions) -> Floats:
+def class_counts(predictions: Predictions) -> Floats:
     """[N, 3 C]: hits, given, due."""
     num_examples, num_labels = len(predictions), predictions.num_labels
     given, due = predictions.decisions(), predictions.references
@@ -26,7 +26,7 @@ def _class_counts(predictions: Predictions) -> Floats:
     return table.reshape(num_examples, -1)
 
 
-def _set_counts(predictions: Predictions) -> Floats:
+def set_counts(predictions: Predictions) -> Floats:
     """[N, 3 C]: hits, given, due."""
     given = predictions.decisions().astype(np.float64)
     due = predictions.references.astype(np.float64)
@@ -92,8 +92,8 @@ def _rank_sets(score: Ranking) -> Callable[[Predictions, Floats], Floats]:
 
 def _metrics() -> tuple[Metric, ...]:
     found: list[Metric] = [
-        SumMetric(name="accuracy", kind="single_label", statistics=_class_counts, finish=counts.accuracy),
-        SumMetric(name="mcc", kind="single_label", statistics=_class_counts, finish=counts.matthews),
+        SumMetric(name="accuracy", kind="single_label", statistics=class_counts, finish=counts.accuracy),
+        SumMetric(name="mcc", kind="single_label", statistics=class_counts, finish=counts.matthews),
         SumMetric(name="subset_accuracy", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
         SumMetric(name="exact_match", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
         SumMetric(
@@ -106,13 +106,13 @@ def _metrics() -> tuple[Metric, ...]:
     ]
     for column, rate in enumerate(counts.RATES):
         finish = counts.averaged(rate, "auto")
-        found.append(SumMetric(name=rate, kind="single_label", statistics=_class_counts, finish=finish))
+        found.append(SumMetric(name=rate, kind="single_label", statistics=class_counts, finish=finish))
         finish = _mean_column(column)
         found.append(SumMetric(name=f"{rate}_samples", kind="multi_label", statistics=_set_scores, finish=finish))
         for average in counts.AVERAGES:
             name, finish = f"{rate}_{average}", counts.averaged(rate, average)
-            found.append(SumMetric(name=name, kind="single_label", statistics=_class_counts, finish=finish))
-            found.append(SumMetric(name=name, kind="multi_label", statistics=_set_counts, finish=finish))
+            found.append(SumMetric(name=name, kind="single_label", statistics=class_counts, finish=finish))
+            found.append(SumMetric(name=name, kind="multi_label", statistics=set_counts, finish=finish))
     scores: dict[str, Ranking] = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
     for name, score in scores.items():
         found.append(WeightMetric(name=name, kind="single_label", weighted=_rank_classes(score)))

@@ -21,7 +21,7 @@ from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, di
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["METRICS", "check_tags", "entities"]
+__all__ = ["METRICS", "check_tags", "entities", "entity_counts", "entity_types", "types_of_words"]
 
 _OUTSIDE, _BEGIN, _INSIDE, _END, _SINGLE = range(5)
 _PREFIXES = {"O": _OUTSIDE, "B": _BEGIN, "I": _INSIDE, "E": _END, "S": _SINGLE, "L": _END, "U": _SINGLE}
@@ -92,7 +92,7 @@ def _scored(predictions: Predictions) -> tuple[Ints, NDArray[Any], NDArray[Any]]
     return example, np.maximum(predictions.outputs[kept], -1), predictions.references[kept]
 
 
-def _entity_counts(predictions: Predictions) -> Floats:
+def entity_counts(predictions: Predictions) -> Floats:
     """[N, 3 T] for T entity types: hits, given, due."""
     prefix, kind, types = _tables(predictions.labels)
     example, given, due = _scored(predictions)
@@ -110,6 +110,18 @@ def _entity_counts(predictions: Predictions) -> Floats:
     same = (last_by_first[first_given] == last_given) & (kind[given[first_given]] == kind[due[first_given]])
     hits = table(first_given[same], given)
     return np.concatenate([hits, table(first_given, given), table(first_due, due)], axis=1)
+
+
+def entity_types(labels: Sequence[str]) -> list[str]:
+    """The types of entities that tags know, in the order of :func:`entity_counts`."""
+    return _tables(labels)[2]
+
+
+def types_of_words(predictions: Predictions) -> tuple[Ints, Ints]:
+    """The type of each scored word in the references and as it was given, [W] each; outside is the number of types."""
+    _, kind, types = _tables(predictions.labels)
+    _, given, due = _scored(predictions)
+    return tuple(np.where(kind[tags] < 0, len(types), kind[tags]) for tags in (due, given))  # type: ignore[return-value]
 
 
 def _word_counts(predictions: Predictions) -> Floats:
@@ -135,7 +147,7 @@ METRICS: tuple[Metric, ...] = (
         SumMetric(
             name=f"entity_{rate}",
             kind="tags",
-            statistics=_entity_counts,
+            statistics=entity_counts,
             finish=counts.averaged(rate, "micro"),
         )
         for rate in counts.RATES
@@ -144,7 +156,7 @@ METRICS: tuple[Metric, ...] = (
         SumMetric(
             name=f"entity_{rate}_{average}",
             kind="tags",
-            statistics=_entity_counts,
+            statistics=entity_counts,
             finish=counts.averaged(rate, average),
         )
         for rate in counts.RATES

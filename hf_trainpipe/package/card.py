@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import cell, curve, is_number, table
 
@@ -71,6 +72,9 @@ class CardFacts:
     curve: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """The training curve: name (``train/loss``) to ``(step, value)`` pairs, by step."""
     trust_remote_code: bool = False
+    report: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Split to what stands behind its scores (:func:`hf_trainpipe.metrics.breakdown`), with the texts of errors only where
+    they may be shown."""
     history: Sequence[Mapping[str, Any]] = ()
     """How the settings changed on the way, as run.json keeps it; each entry with ``from_step``, ``extended``, ``command``
     and ``changes`` (field, before, after)."""
@@ -86,12 +90,13 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         ("usage", "How to use", _usage(manifest)),
         ("labels", "Labels", _labels(manifest)),
         ("data", "Training data", _data(manifest, facts)),
-        ("settings", "Settings", _settings(manifest)),
         ("scores", "Scores", _scores(manifest, facts)),
+        ("breakdown", "Behind the scores", breakdown(facts.report)),
         ("curve", "Training curve", curve(facts.curve)),
         ("preprocessing", "Preprocessing", _preprocessing(manifest)),
         ("limits", "Limits", _limits(manifest, facts)),
         ("environment", "Environment", _environment(manifest, facts)),
+        ("settings", "Settings", _settings(manifest)),
         ("reproduce", "How to reproduce", _reproduce(manifest, facts)),
         ("resuming", "Resuming", _resuming(manifest)),
     )
@@ -251,8 +256,16 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def _settings(manifest: Mapping[str, Any]) -> str:
     chosen = ("model", "task", "tokens", "optim", "budget", "evaluation", "seed")
     recipe = manifest["recipe"] or {}
-    rows = [row for name in chosen if name in recipe for row in _flatten(recipe[name], name)]
-    return table(("setting", "value"), rows) if rows else ""
+    rows = [
+        (setting, value)
+        for name in chosen
+        if name in recipe
+        for setting, value in _flatten(recipe[name], name)
+        if value is not None and not setting.endswith(".kind")
+    ]
+    if not rows:
+        return ""
+    return f"<details><summary>{len(rows)} settings</summary>\n\n{table(('setting', 'value'), rows)}\n\n</details>"
 
 
 def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:

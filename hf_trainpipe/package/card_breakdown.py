@@ -1,0 +1,53 @@
+"""Per-label scores, the confusion matrix and, where they may be shown, the worst errors in a model card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.behind_scores import spelt_error
+from hf_trainpipe.package.card_tables import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["breakdown"]
+
+LARGEST_MATRIX = 20
+"""Labels up to which the confusion matrix is shown; above, the pairs that are confused most."""
+ERRORS = 5
+
+
+def breakdown(report: Mapping[str, Mapping[str, Any]]) -> str:
+    """A part for each split that was scored."""
+    return "\n\n".join(part for part in (_split(name, found) for name, found in report.items()) if part)
+
+
+def _split(split: str, found: Mapping[str, Any]) -> str:
+    parts = []
+    if found["warnings"]:
+        parts.append("\n".join(f"**{warning[:1].upper()}{warning[1:]}.**" for warning in found["warnings"]))
+    if found["rows"]:
+        rows = [
+            (str(row["name"]), *(f"{row[rate]:.4f}" for rate in ("precision", "recall", "f1")), row["support"])
+            for row in found["rows"]
+        ]
+        parts.append(table((found["by"], "precision", "recall", "f1", "support"), rows))
+    if found["positive"]:
+        parts.append(f"Scores named `precision`, `recall` and `f1` are those of the label `{found['positive']}`.")
+    names, matrix = found["names"], found["confusion"]
+    if matrix is not None and 1 < len(names) <= LARGEST_MATRIX:
+        head = ("gold \\ given", *map(str, names))
+        parts.append(table(head, [(str(name), *row) for name, row in zip(names, matrix, strict=True)]))
+    elif found["confused"]:
+        rows = [(str(gold), str(given), count) for gold, given, count in found["confused"][:10]]
+        parts.append("Confused most:\n\n" + table(("gold", "given", "times"), rows))
+    errors = [error for error in found["errors"] if error.get("text")][:ERRORS]
+    if errors:
+        parts.append("Worst errors:\n\n" + "\n".join(f"- {spelt_error(e)}: {_quoted(e['text'])}" for e in errors))
+    return f"### {split}\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _quoted(text: str) -> str:
+    """A text as code, so that nothing in it is read as Markdown or HTML."""
+    short = " ".join(text.split())[:200].replace("`", "'")
+    return f"`{short}`"
