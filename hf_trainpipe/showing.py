@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
-    from hf_trainpipe.data.preview import Size
+    from hf_trainpipe.data.preview import Checked, Size
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
 
@@ -28,7 +28,8 @@ class Look:
     plan: Plan | None
     """None where the number of examples is not known."""
     sizes: Mapping[str, Size]
-    warnings: list[str]
+    checked: Checked
+    """Labels and warnings."""
     unchecked: list[str]
     """What could not be checked, and why; a sentence each."""
 
@@ -39,13 +40,20 @@ class Look:
             "recipe": to_json(self.recipe),
             "plan": None if self.plan is None else asdict(self.plan),
             "rows": {split: {"rows": size.rows, "exact": size.exact} for split, size in self.sizes.items()},
-            "warnings": self.warnings,
+            "labels": list(self.checked.labels.names),
+            "counts": None if self.checked.counts is None else dict(self.checked.counts),
+            "warnings": self.checked.warnings,
             "unchecked": self.unchecked,
         }
 
     def __str__(self) -> str:
+        from hf_trainpipe.data.label_notes import label_lines
+
         data = [f"  {split}: {size}" for split, size in self.sizes.items()]
-        data += [f"  warning: {line}" for line in self.warnings]
+        if self.checked.labels.names:
+            data.append("  labels: id, name" + ("" if self.checked.counts is None else " (in train)"))
+            data += [f"  {line}" for line in label_lines(self.checked.labels, self.checked.counts)]
+        data += [f"  warning: {line}" for line in self.checked.warnings]
         data += [f"  not checked: {line}" for line in self.unchecked]
         plan = ["  not known before the data is here"] if self.plan is None else self.plan.lines()
         return "\n".join(
@@ -66,12 +74,12 @@ def look(recipe: Recipe) -> Look:
     if is_local(recipe.model.name):
         require_weights(resolve(recipe.model.name))
     preview = recipe.data.preview() or all_of(recipe.data.splits())
-    warnings = check(recipe, preview)
+    checked = check(recipe, preview)
     train = preview.sizes.get("train")
     external = [name for name in recipe.evaluation.named if metrics.is_external(name)]
     unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
     plan = None if train is None else _plan_of(recipe, train.rows, streamed=preview.streamed)
-    return Look(recipe, plan, preview.sizes, warnings, unchecked)
+    return Look(recipe, plan, preview.sizes, checked, unchecked)
 
 
 def _plan_of(recipe: Recipe, num_examples: int, *, streamed: bool) -> Plan:

@@ -42,8 +42,10 @@ def test_what_it_says(
     shown = capsys.readouterr().out
     assert "  train: 30 rows\n  validation: 10 rows\n" in shown
     assert "examples    30 for training" in shown
+    assert "  labels: id, name (in train)\n     0  a  (15)\n     1  b  (15)\n" in shown
     assert run(["show", written, "--optim.precision", "fp32", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert (found["labels"], sum(found["counts"].values())) == (["a", "b"], 30)
     assert (found["plan"]["num_examples"], found["rows"]["train"]["exact"], found["unchecked"]) == (30, True, [])
     assert run(["show", f"{written}:hub", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -58,6 +60,7 @@ def test_what_it_says(
         (["--evaluation.select", "acuracy"], "unknown metric 'acuracy'"),
         (["--evaluation.select", "accuracy", "--data.validation", "none"], "needs a validation split"),
         (["--task.names", "a", "c"], "train.csv, line 3: column 'label': unknown label 'b'"),
+        (["--task.class-weights", "1", "2", "3"], "expected 2 numbers, one a label (a, b), found 3"),
         (["--model.name", "./nowhere"], "nowhere"),
     ],
 )

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hf_trainpipe import metrics
 from hf_trainpipe.data.audit import audit, check_columns, check_selection
+from hf_trainpipe.data.label_notes import label_notes
 from hf_trainpipe.data.labels import resolve_labels
 from hf_trainpipe.data.prepare import check_preprocessing
 from hf_trainpipe.data.readers_base import COMPRESSIONS, ReadOptions
 from hf_trainpipe.data.splits import check_column
 from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.tasks.base import Labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.sources import Files, Frame, HubData
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Preview", "Size", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
+__all__ = ["Checked", "Preview", "Size", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
 
 WHOLE_BYTES = 8 << 20
 """Files that are smaller in all are read as training reads them."""
@@ -68,11 +70,19 @@ def all_of(splits: Mapping[str, Dataset]) -> Preview:
     return Preview(splits, {name: Size(len(rows), exact=True) for name, rows in splits.items()}, whole=True)
 
 
-def check(recipe: Recipe, preview: Preview) -> list[str]:
-    """Refuse what training would refuse, as far as the first rows show it.
+class Checked(NamedTuple):
+    """What the first rows gave to say."""
 
-    Returns:
-        Warnings, as the audit gives them.
+    warnings: list[str]
+    """As the audit gives them."""
+    labels: Labels = Labels()
+    """As far as they are known; none of a number."""
+    counts: Mapping[str, int] | None = None
+    """Examples (of tags words) of each label in train, where all rows were looked at."""
+
+
+def check(recipe: Recipe, preview: Preview) -> Checked:
+    """Refuse what training would refuse, as far as the first rows show it.
 
     Raises:
         TrainpipeError: with file and line where they are known.
@@ -83,9 +93,9 @@ def check(recipe: Recipe, preview: Preview) -> list[str]:
     if "train" in preview.rows:
         check_selection(chosen.select, preview.sizes)
     if not preview.rows:
-        return []
+        return Checked([])
     warnings: list[str] = []
-    columns = [column.name for column in (*task.inputs(), task.target())]
+    columns = [name for column in (*task.inputs(), task.target()) for name in column.columns]
     if preview.whole:
         warnings = audit(task, preview.rows)
     else:
@@ -96,13 +106,18 @@ def check(recipe: Recipe, preview: Preview) -> list[str]:
     except DataError as error:
         if preview.whole or error.data.get("line") is not None:
             raise
-        return warnings  # such as one label only, in a file that is sorted by them
+        return Checked(warnings)  # such as one label only, in a file that is sorted by them
     metrics.check(chosen.named, task.decoder, labels=labels.names)
     known = preview.whole or task.label_names() is not None
+    counts = None
     for split, rows in preview.rows.items():
         if known or split == "train":
-            build_targets(task, labels, rows, split)
-    return warnings
+            targets = build_targets(task, labels, rows, split)
+            if preview.whole and split == "train":
+                warnings += label_notes(task, labels, rows, targets)
+                task.fit(labels, targets.values)
+                counts = targets.report.get("counts")
+    return Checked(warnings, labels if preview.whole or labels.is_ordered else Labels(), counts)
 
 
 def _cut(sizes: dict[str, Size], fractions: Mapping[str, float]) -> dict[str, Size]:

@@ -67,7 +67,7 @@ def test_only_the_first_rows_of_large_files_are_read(tmp_path: Path, small: None
     # Of a compressed file the packed bytes are no measure, only an order of magnitude.
     tolerance = 1.0 if name.endswith(".gz") else 0.25
     assert found.sizes["train"].rows == pytest.approx(0.9 * count, rel=tolerance)
-    assert check(recipe(data), found) == []
+    assert check(recipe(data), found).warnings == []
     for options in ({"label": "lable"}, {"names": ("good", "bad")}):
         with pytest.raises(TrainpipeError):
             check(recipe(data, **options), found)
@@ -77,9 +77,9 @@ def test_a_fault_after_the_first_rows_is_training_s_to_find(tmp_path: Path, smal
     data = write(tmp_path, "a.csv")
     with (tmp_path / "a.csv").open("a") as stream:
         stream.write('"unclosed\n')
-    assert check(recipe(data), data.preview()) == []
+    assert check(recipe(data), data.preview()).warnings == []
     (tmp_path / "a.csv").write_text("text,label\n" + "x,pos\n" * 3 * COUNT)  # sorted: the first rows know one label
-    assert check(recipe(data), data.preview()) == []
+    assert check(recipe(data), data.preview()).warnings == []
 
 
 def test_small_data_is_checked_as_training_checks_it(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_small_data_is_checked_as_training_checks_it(tmp_path: Path) -> None:
     with pytest.raises(TrainpipeError, match=r"b\.csv, line 2: the label 'other' is not in the training data"):
         check(recipe(data), data.preview())
     alone = Files(train="a.csv", root=str(tmp_path))
-    assert "repeat the input" in check(recipe(alone), alone.preview())[0]
+    assert "repeat the input" in check(recipe(alone), alone.preview()).warnings[0]
     with pytest.raises(TrainpipeError, match="needs a validation split"):
         check(recipe(alone, select="accuracy"), alone.preview())
     with pytest.raises(TrainpipeError, match="Expected the column 'who' to cut by"):
@@ -115,7 +115,7 @@ def test_a_data_set_that_is_not_here_is_not_fetched(tmp_path: Path, monkeypatch:
     found = data.preview()
     assert (found.rows, found.sizes) == ({}, {})
     assert "someone/films is not in this machine's cache" in found.unchecked[0]
-    assert check(recipe(data), found) == []
+    assert check(recipe(data), found).warnings == []
     with pytest.raises(TrainpipeError, match="unknown metric 'acuracy'"):
         check(recipe(data, select="acuracy"), found)
     streamed = HubData("someone/films", streaming=True).preview()
