@@ -101,6 +101,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-characters", type=int, metavar="N", help="of a request, before tokenising")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of a request")
     parser.add_argument("--queue", type=int, metavar="N", help="inputs that may wait; beyond them 429")
+    parser.add_argument("--connections", type=int, metavar="N", help="at a time; for one more an idle one is closed")
     parser.add_argument("--deadline", type=float, metavar="S", help="seconds for an answer; beyond them 503")
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens of a batch, padding included")
     parser.add_argument("--access-log", action="store_true", help="a line of JSON a request, without its text")
@@ -119,6 +120,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         "characters": arguments.max_characters,
         "tokens": arguments.max_tokens,
         "queue": arguments.queue,
+        "connections": arguments.connections,
         "deadline_s": arguments.deadline,
     }
     settings = from_environment(
@@ -190,8 +192,8 @@ PACKAGE_VERBS: dict[str, Verb] = {
     ),
     "serve": Verb(
         "answer over HTTP, with a page to try it",
-        "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--deadline S] [--batch-tokens N] [--access-log]\n"
-        "       [--device D] [--backend B] [--allow-code]",
+        "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--connections N] [--deadline S] [--batch-tokens N]\n"
+        "       [--access-log] [--device D] [--backend B] [--allow-code]",
         _serve_arguments,
         _serve,
     ),

@@ -119,12 +119,12 @@ class Decoder(ABC):
         for name, value in parameters.items():
             if name not in self.parameters:
                 raise InputError(
-                    f"parameters: expected {' or '.join(self.parameters) or 'none'}, found {name!r}.",
+                    f"parameters: expected {' or '.join(self.parameters) or 'none'}, found {repr(name)[:80]}.",
                     fix="Remove or correct the parameter.",
                 )
             if not _CHECKS[name][1](value):
                 raise InputError(
-                    f"parameters.{name}: expected {_CHECKS[name][0]}, found {value!r}.",
+                    f"parameters.{name}: expected {_CHECKS[name][0]}, found {repr(value)[:80]}.",
                     fix="Correct the value.",
                 )
 

@@ -106,13 +106,21 @@ class Aligned:
 
 def _origins(length: int, edits: Sequence[Edit]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each character after ``edits`` of a text of ``length``: start and end of where it came from."""
-    starts: list[npt.NDArray[np.int64]] = []
-    ends: list[npt.NDArray[np.int64]] = []
-    position = 0
-    for edit in edits:
-        kept = np.arange(position, edit.start, dtype=np.int64)
-        starts += [kept, np.full(len(edit.text), edit.start, dtype=np.int64)]
-        ends += [kept + 1, np.full(len(edit.text), edit.end, dtype=np.int64)]
-        position = edit.end
-    kept = np.arange(position, length, dtype=np.int64)
-    return np.concatenate([*starts, kept]), np.concatenate([*ends, kept + 1])
+    count = len(edits)
+    begin = np.fromiter((edit.start for edit in edits), dtype=np.int64, count=count)
+    end = np.fromiter((edit.end for edit in edits), dtype=np.int64, count=count)
+    # Stretches by turns: what is kept before an edit, what the edit puts in; and what is kept behind the last one.
+    first = np.zeros(2 * count + 1, dtype=np.int64)
+    first[1::2], first[2::2] = begin, end
+    sizes = np.empty(2 * count + 1, dtype=np.int64)
+    sizes[0::2] = np.append(begin, length) - first[0::2]
+    sizes[1::2] = np.fromiter((len(edit.text) for edit in edits), dtype=np.int64, count=count)
+    last = np.zeros_like(first)
+    last[1::2] = end
+    is_kept = np.repeat(np.arange(2 * count + 1) % 2 == 0, sizes)
+    starts = np.repeat(first, sizes)
+    within = np.arange(len(starts), dtype=np.int64) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    starts[is_kept] += within[is_kept]
+    ends = np.repeat(last, sizes)
+    ends[is_kept] = starts[is_kept] + 1
+    return starts, ends

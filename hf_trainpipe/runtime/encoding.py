@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import ahead, copy_backend, flatten, unknown_id, word_backend
+from .bounds import check_tokens
 from .errors import InputError
 from .layout import Cut, Part, Template, assemble, cut_pairs, ends_of, own_words, ranges, windows
 
@@ -306,6 +307,7 @@ class TextEncoder:
                 )
             )
             parts.extend(texts[number : number + 1])
+        check_tokens(sum(int(part.length.sum()) for part in parts))
         ids, types_T, starts = assemble(parts, has_types=self._takes_types and template.has_types)
         if not template.num_specials and (nothing := starts[1:] == starts[:-1]).any():
             places = starts[:-1][nothing]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["InputError", "MissingPipeline", "MissingRuntime", "RuntimeProblem", "SchemaError"]
+__all__ = ["InputError", "MissingPipeline", "MissingRuntime", "RuntimeProblem", "SchemaError", "TooMuch"]
 
 
 class RuntimeProblem(Exception):
@@ -30,6 +30,17 @@ class RuntimeProblem(Exception):
 
 class InputError(RuntimeProblem, ValueError):
     """A value given by a person or a request cannot be used."""
+
+
+class TooMuch(InputError):
+    """A request that is larger than a server takes (:mod:`.bounds`)."""
+
+    def __init__(self, what: str, found: int, most: int, *, note: str = "") -> None:
+        super().__init__(
+            f"inputs: expected at most {most} {what}{note}, found {found}.",
+            fix="Send shorter texts, or several requests.",
+            what=what,
+        )
 
 
 class SchemaError(InputError):

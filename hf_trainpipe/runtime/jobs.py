@@ -40,6 +40,8 @@ class Job:
     prepared: Prepared | None = None
     missing: int = 0
     """Features without logits."""
+    parts: list[Prepared] = field(default_factory=list)
+    """Of a request that is encoded in parts: those that are."""
     _row_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     """[F + 1] the first row of each feature."""
     _logits_RC: npt.NDArray[np.float32] | None = None
@@ -47,10 +49,7 @@ class Job:
     @property
     def characters(self) -> int:
         """Characters of its texts and words."""
-        return sum(
-            len(example.text or "") + len(example.pair or "") + sum(map(len, example.words or ()))
-            for example in self.examples
-        )
+        return sum(example.characters for example in self.examples)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -59,6 +58,24 @@ class Job:
             assert not self.examples, "encode comes first"
             return np.zeros(0, dtype=np.int64)
         return np.diff(self.prepared.encoded.starts)
+
+    @property
+    def num_read(self) -> int:
+        """Examples that are encoded."""
+        return len(self.examples) if self.prepared else sum(part.encoded.num_examples for part in self.parts)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the examples that are encoded."""
+        return sum(len(one.encoded.ids) for one in ([self.prepared] if self.prepared else self.parts))
+
+    def add(self, part: Prepared) -> None:
+        """Take the next part; with the last one the request is encoded."""
+        self.parts.append(part)
+        if self.num_read == len(self.examples):
+            whole = self.parts[0] if len(self.parts) == 1 else _together(self.parts)
+            self.parts = []
+            self.set(whole)
 
     def set(self, prepared: Prepared) -> None:
         encoded = prepared.encoded
@@ -116,6 +133,27 @@ def cut(prepared: Prepared, counts: Sequence[int]) -> list[Prepared]:
         parts.append(Prepared(encoded, words, texts))
         first += count
     return parts
+
+
+def _together(parts: Sequence[Prepared]) -> Prepared:
+    """Parts of one request, one after the other: what :func:`cut` takes apart."""
+    encoded = [part.encoded for part in parts]
+    first = ends_of(np.array([one.num_examples for one in encoded]))
+    types = [one.types for one in encoded if one.types is not None]
+    words = [one.words for one in encoded if one.words is not None]
+    return Prepared(
+        Encoded(
+            ids=np.concatenate([one.ids for one in encoded]),
+            types=np.concatenate(types) if types else None,
+            starts=ends_of(np.concatenate([np.diff(one.starts) for one in encoded])),
+            example=np.concatenate([one.example + np.int32(first[place]) for place, one in enumerate(encoded)]),
+            words=np.concatenate(words) if words else None,
+            num_examples=int(first[-1]),
+            overflow=encoded[0].overflow,
+        ),
+        None if parts[0].words is None else [words for part in parts for words in part.words or ()],
+        None if parts[0].texts is None else [text for part in parts for text in part.texts or ()],
+    )
 
 
 def join(pieces: Sequence[Piece]) -> Encoded:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import schema, trust
+from .bounds import Bounds, bounded
 from .decoding import Decoder, Outputs, Tags
 from .encoding import Encoded, TextEncoder, features_of
 from .errors import InputError, SchemaError
@@ -173,8 +174,38 @@ class Predictor:
         self.decoder.check_parameters(parameters)
         return Job(read_inputs(inputs, self.info.inputs), parameters)
 
-    def encode(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
-        """Tokenise requests together; returns those that cannot be used, with the reason."""
+    def encode(self, jobs: Sequence[Job], *, bounds: Bounds | None = None) -> dict[Job, InputError]:
+        """Tokenise requests together; returns those that cannot be used, with the reason.
+
+        ``bounds`` are those of one request.
+        """
+        with bounded(bounds):
+            return self._encode(jobs)
+
+    def encode_part(self, job: Job, *, characters: int, bounds: Bounds | None = None) -> None:
+        """Tokenise the next examples of one request, about this many characters of them but at least one example.
+
+        Once ``job.prepared`` is set, it is as :meth:`encode` would have made it. ``bounds`` are those of the part.
+
+        Raises:
+            InputError: An example cannot be used.
+            TooMuch: The part is larger than ``bounds``.
+        """
+        first = last = job.num_read
+        size = 0
+        while last < len(job.examples) and (last == first or size + job.examples[last].characters <= characters):
+            size += job.examples[last].characters
+            last += 1
+        try:
+            with bounded(bounds):
+                job.add(self._prepare(job.examples[first:last], self._strict_encoder))
+        except InputError as error:
+            if first and (position := getattr(error, "position", None)) is not None:  # counted in the part
+                message = error.message.replace(f"Example {position} ", f"Example {position + first} ")
+                raise InputError(message, fix=error.fix, position=position + first) from None
+            raise
+
+    def _encode(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
         refused: dict[Job, InputError] = {}
         waiting = [job for job in jobs if job.examples]
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
+from .bounds import check_characters
 from .edits import Aligned, Edit, apply_edits
 from .errors import InputError
 from .preprocessing_spacy import SpacyLemmas, SpacyMaskEntities, SpacySentences, SpacyTokens
@@ -64,6 +65,7 @@ def apply(steps: Iterable[Preprocessor], texts: Sequence[str]) -> list[str]:
     result = list(texts)
     for step in steps:
         result = step.transform(result)
+        check_characters(result)
     return result
 
 
@@ -74,6 +76,7 @@ def apply_aligned(steps: Iterable[Preprocessor], texts: Sequence[str]) -> list[A
         found = list(step.edits([item.text for item in result]))
         assert len(found) == len(result), f"{step.kind}.edits gave {len(found)} lists for {len(result)} texts"
         result = [item.edited(edits) for item, edits in zip(result, found, strict=True)]
+        check_characters([item.text for item in result])
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .errors import InputError
@@ -30,6 +31,11 @@ class Example:
     pair: str | None = None
     words: tuple[str, ...] | None = None
 
+    @property
+    def characters(self) -> int:
+        """Of its texts; a word counts for one at least."""
+        return len(self.text or "") + len(self.pair or "") + sum(len(word) or 1 for word in self.words or ())
+
 
 class Body(NamedTuple):
     """The body of a request, in one shape."""
@@ -52,9 +58,9 @@ def read_body(data: Any) -> Body:
             f"body: expected an object with 'inputs', found {found}.",
             fix='Send {"inputs": "some text"}, with "parameters" where needed.',
         )
-    if unknown := sorted(map(str, set(data) - {"inputs", "parameters"})):
+    if unknown := min((str(key) for key in data if key not in ("inputs", "parameters")), default=None):
         raise InputError(
-            f"body: expected 'inputs' and 'parameters', found {_short(repr(unknown[0]))}.",
+            f"body: expected 'inputs' and 'parameters', found {_short(repr(unknown))}.",
             fix="Remove or correct the key.",
         )
     parameters = data.get("parameters")
@@ -156,7 +162,7 @@ def _show(value: Any) -> str:
 
 
 def _show_keys(value: Mapping[Any, Any]) -> str:
-    return _short(str(sorted(map(str, value))))
+    return _short(str(sorted(map(str, islice(value, 20)))))
 
 
 def _short(text: str) -> str:

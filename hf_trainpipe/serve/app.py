@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from hf_trainpipe import __version__
 from hf_trainpipe.serve import describing, inference_protocol, page
 from hf_trainpipe.serve.batcher import Batcher
+from hf_trainpipe.serve.callers import CALLER
 from hf_trainpipe.serve.guard import REQUEST_ID, Guard
 from hf_trainpipe.serve.json_bodies import JSON, json_response, read_json
 from hf_trainpipe.serve.metrics import CONTENT_TYPE, Metrics
@@ -76,10 +77,10 @@ def _add_answers(app: FastAPI, server: Server) -> None:
 
     async def predict(request: Request) -> Response:
         try:
-            inputs, parameters, is_one = read_body(read_json(request))
+            inputs, parameters, is_one = read_body(await read_json(request))
         except wrong as error:
             raise Refusal(422, "body", error.message, error.fix) from None  # type: ignore[attr-defined]
-        answers = await server.batcher.ask(inputs, parameters)
+        answers = await server.batcher.ask(inputs, parameters, request.scope.get(CALLER))
         return json_response(answers[0] if is_one else answers)
 
     described = describing.of_predict(server.info)

@@ -1,8 +1,9 @@
 """One thread runs the model; requests that wait share its batches.
 
-A request is admitted or refused on the event loop, before anything is tokenised. The thread encodes what has
-arrived since its last batch, picks a batch out of all that waits (:mod:`.choice`), computes it, and answers the
-requests that are now complete. So a short request beside a long one waits for one batch, not for the long one.
+A request is admitted or refused on the event loop (:mod:`.admission`), before anything is tokenised. The thread encodes
+the small requests that have arrived since its last batch and a slice of one large request, picks a batch out of all that
+waits (:mod:`.shares`, :mod:`.choice`), computes it, and answers the requests that are now complete. So a short request
+beside long ones waits for a slice and a batch, not for the long ones. What nobody waits for any more is not computed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ import logging
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from hf_trainpipe.runtime.bounds import Bounds
 from hf_trainpipe.runtime.memory import give_back
+from hf_trainpipe.serve.admission import Admission, too_much
+from hf_trainpipe.serve.callers import Caller
 from hf_trainpipe.serve.choice import choose
 from hf_trainpipe.serve.refusals import Refusal, internal
+from hf_trainpipe.serve.shares import Share, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +41,15 @@ __all__ = ["Batcher", "describe"]
 _Item = TypeVar("_Item")
 _log = logging.getLogger("hf_trainpipe.serve")
 _WINDOW = 64
-"""Features among which a batch is chosen, at least the oldest of as many requests."""
-_SHARE = 16
-"""Features of one request among them: a request of many inputs leaves room for others."""
+"""Features among which a batch is chosen: those whose turn it is."""
+_SLICE = 16_000
+"""Characters of a large request that are tokenised between two batches, but one input at least."""
+_TOGETHER = 64_000
+"""Characters of small requests that are tokenised between two batches."""
+_READ_COST = 1 / 16
+"""Tokens of the model that tokenising a character counts for."""
+_AHEAD = 2
+"""Large requests of a client that are tokenised before one of them is answered: they take memory."""
 _TRIM_EVERY = 16
 """Batches after which freed memory is given back."""
 _LINGER = 0.05
@@ -48,14 +60,22 @@ be."""
 
 @dataclass(eq=False)
 class _Ticket:
-    """A request inside the batcher. The thread alone touches ``job`` and ``features``."""
+    """A request inside the batcher. The thread alone touches ``job``, ``share`` and ``features``."""
 
     job: Any
     future: asyncio.Future[list[Any]]
+    client: str
+    is_large: bool
+    characters: int
+    share: Share = field(init=False)
     features: deque[tuple[int, int]] = field(default_factory=deque)
     """Number and tokens of each feature that is not computed."""
     is_abandoned: bool = False
-    """Set on the event loop once nobody waits for the answer."""
+    """Set on the event loop once nobody waits for the answer, by the thread where there is none."""
+
+    @property
+    def is_read(self) -> bool:
+        return self.job.prepared is not None
 
 
 class Batcher:
@@ -73,7 +93,10 @@ class Batcher:
         self._batch_tokens = batch_tokens
         self._call_tokens = engine.call_tokens
         self._metrics = metrics
-        self._waiting = 0
+        self._admission = Admission(limits)
+        self._bounds = Bounds(characters=limits.characters, tokens=limits.tokens)
+        self._takes_bounds = hasattr(engine.predictor, "encode_part")  # a package's own runtime may be older
+        self._shares = Shares()
         self._arrived: list[_Ticket] = []
         self._num_batches = 0
         self._wake = threading.Condition()
@@ -99,66 +122,67 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Inputs that are admitted and not answered."""
-        return self._waiting
+        return self._admission.waiting
 
-    async def ask(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    def check_inputs(self, inputs: Sequence[Any]) -> None:
+        """Refuse more inputs than a request may have, before anything is made of them."""
+        self._admission.check_inputs(inputs)
+
+    async def ask(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], caller: Caller | None = None
+    ) -> list[Any]:
         """The answer of each input, in order, as ``predict`` of the package gives it.
 
+        Args:
+            caller: Whose share it takes; where the caller leaves, the work is given up.
+
         Raises:
-            Refusal: 413, 422, 429 or 503.
+            Refusal: 413, 422, 429, 499 or 503.
         """
-        limits = self._limits
-        if len(inputs) > limits.inputs:
-            raise Refusal(
-                413,
-                "inputs",
-                f"inputs: expected at most {limits.inputs}, found {len(inputs)}.",
-                "Send several requests.",
-            )
-        predictor = self._engine.predictor
+        self._admission.check_inputs(inputs)
+        predictor, caller = self._engine.predictor, caller or Caller()
         try:
             predictor.decoder.check_parameters(parameters)
             job = predictor.open(inputs, **parameters)
         except self._engine.input_error as error:
             raise _unusable(error) from None
-        if (characters := job.characters) > limits.characters:
-            raise Refusal(
-                413,
-                "characters",
-                f"inputs: expected at most {limits.characters} characters, found {characters}.",
-                "Send shorter texts, or several requests.",
-            )
+        characters = job.characters
+        self._admission.check_characters(characters)
         if not inputs:
             return []
-        if self._waiting and self._waiting + len(inputs) > limits.queue:
-            raise Refusal(
-                429,
-                "queue",
-                f"{self._waiting} inputs wait already; {limits.queue} may.",
-                "Try again, later and less often.",
-                headers={"Retry-After": "1"},
-            )
-        ticket = _Ticket(job, asyncio.get_running_loop().create_future())
-        self._waiting += len(inputs)
-        self._metrics.waiting.set(self._waiting)
+        with self._admission.admit(caller.client, len(inputs), characters):
+            is_large = self._admission.is_large(len(inputs), characters)
+            future = asyncio.get_running_loop().create_future()
+            ticket = _Ticket(job, future, caller.client, is_large, characters)
+            self._metrics.waiting.set(self.waiting)
+            caller.while_here(future.cancel)
+            try:
+                with self._wake:
+                    self._arrived.append(ticket)
+                    self._wake.notify()
+                return await self._answer_of(future)
+            finally:
+                ticket.is_abandoned = True
+                caller.while_here(None)
+                self._metrics.waiting.set(self.waiting - len(inputs))
+
+    async def _answer_of(self, future: asyncio.Future[list[Any]]) -> list[Any]:
+        seconds = self._limits.deadline_s
         try:
-            with self._wake:
-                self._arrived.append(ticket)
-                self._wake.notify()
-            async with asyncio.timeout(limits.deadline_s):
-                return await ticket.future
+            async with asyncio.timeout(seconds):
+                return await future
         except TimeoutError:
             raise Refusal(
                 503,
                 "deadline",
-                f"No answer within {limits.deadline_s:g} s.",
+                f"No answer within {seconds:g} s.",
                 "Try again, later or with fewer inputs.",
                 headers={"Retry-After": "1"},
             ) from None
-        finally:
-            ticket.is_abandoned = True
-            self._waiting -= len(inputs)
-            self._metrics.waiting.set(self._waiting)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # the server ends
+            raise Refusal(499, "gone", "The client has closed its connection.", "") from None
 
     # Everything below runs in the model's thread.
 
@@ -166,18 +190,23 @@ class Batcher:
         pool: list[_Ticket] = []
         expected, until = 0, 0.0
         while (arrived := self._gather(len(pool), expected, until)) or pool:
-            arrived = [ticket for ticket in arrived if not ticket.is_abandoned]
-            self._guarded(arrived, self._encode, lambda ticket: ticket)
-            pool = [ticket for ticket in (*pool, *arrived) if ticket.features and not ticket.is_abandoned]
-            if pool:
-                batch = self._next_batch(pool)
+            for ticket in arrived:
+                ticket.share = self._shares.enter(ticket.client, pool)
+                pool.append(ticket)
+            self._read([ticket for ticket in pool if not ticket.is_read and not ticket.is_abandoned], pool)
+            pool = [ticket for ticket in pool if not ticket.is_abandoned and (ticket.features or not ticket.is_read)]
+            expected = 0
+            if ready := [ticket for ticket in pool if ticket.features]:
+                batch = self._next_batch(ready)
                 begin = time.perf_counter()
                 self._guarded(batch, self._run, lambda piece: piece[0])
                 until = time.perf_counter() + _LINGER * (time.perf_counter() - begin)
                 waited = len(pool) + len(self._arrived)  # those that still wait, and those that were answered
-                pool = [ticket for ticket in pool if ticket.features]
+                pool = [ticket for ticket in pool if ticket.features or not ticket.is_read]
                 tokens_left = sum(length for ticket in pool for _, length in ticket.features)
-                expected = waited if tokens_left < self._batch_tokens else 0
+                is_all_read = all(ticket.is_read for ticket in pool)
+                expected = waited if is_all_read and tokens_left < self._batch_tokens else 0
+            self._shares.forget(pool)
 
     def _gather(self, left: int, expected: int, until: float) -> list[_Ticket]:
         """What has arrived; beside the ``left`` that wait already, as many as are ``expected`` if they come in time.
@@ -192,47 +221,81 @@ class Batcher:
             arrived, self._arrived = self._arrived, []
         return arrived
 
-    def _encode(self, arrived: list[_Ticket]) -> None:
+    def _read(self, unread: list[_Ticket], pool: list[_Ticket]) -> None:
+        """Tokenise small requests together, and a slice of the large one whose turn it is."""
+        small = [ticket for ticket in unread if not ticket.is_large]
+        chosen: list[_Ticket] = []
+        room = _TOGETHER
+        for ticket, _ in self._shares.turns(small, [[_READ_COST * ticket.characters] for ticket in small]):
+            if chosen and ticket.characters > room:
+                break
+            room -= ticket.characters
+            chosen.append(ticket)
+        if chosen:
+            self._guarded(chosen, self._encode, lambda ticket: ticket)
+        ahead = Counter(ticket.client for ticket in pool if ticket.is_large and ticket.features)
+        large = [ticket for ticket in unread if ticket.is_large and ahead[ticket.client] < _AHEAD]
+        for ticket, _ in self._shares.turns(large, [[1.0]] * len(large)):
+            self._guarded([ticket], self._encode_slice, lambda ticket: ticket)
+            if ticket.is_read or ticket.is_abandoned:
+                give_back()
+            break
+
+    def _encode(self, tickets: list[_Ticket]) -> None:
         predictor = self._engine.predictor
-        refused = predictor.encode([ticket.job for ticket in arrived])
-        for ticket in arrived:
+        jobs = [ticket.job for ticket in tickets]
+        refused = predictor.encode(jobs, bounds=self._bounds) if self._takes_bounds else predictor.encode(jobs)
+        for ticket in tickets:
+            self._shares.serve(ticket.share, _READ_COST * ticket.characters)
             if ticket.job in refused:
                 _fail([ticket], _unusable(refused[ticket.job]))
-                continue
-            lengths = ticket.job.lengths.tolist()
-            if (tokens := sum(lengths)) > self._limits.tokens:
-                refusal = Refusal(
-                    413,
-                    "tokens",
-                    f"inputs: expected at most {self._limits.tokens} tokens, found {tokens}.",
-                    "Send shorter texts, or several requests.",
-                )
-                _fail([ticket], refusal)
-                continue
+            else:
+                self._take(ticket)
+
+    def _encode_slice(self, tickets: list[_Ticket]) -> None:
+        [ticket] = tickets
+        if not self._takes_bounds:
+            self._encode(tickets)
+            return
+        try:
+            self._engine.predictor.encode_part(ticket.job, characters=_SLICE, bounds=self._bounds)
+        finally:
+            self._shares.serve(ticket.share, _READ_COST * min(_SLICE, ticket.characters))
+        if ticket.is_read:
+            self._take(ticket)
+        else:
+            self._hold_to_limit(ticket, ticket.job.num_tokens)
+
+    def _take(self, ticket: _Ticket) -> None:
+        lengths = ticket.job.lengths.tolist()
+        if self._hold_to_limit(ticket, tokens := sum(lengths)):
             self._metrics.tokens.inc(tokens)
             ticket.features.extend(enumerate(lengths))
 
-    def _next_batch(self, pool: list[_Ticket]) -> list[tuple[_Ticket, int]]:
+    def _hold_to_limit(self, ticket: _Ticket, tokens: int) -> bool:
+        if tokens <= self._limits.tokens:
+            return True
+        _fail([ticket], too_much("tokens", f"{self._limits.tokens} tokens", tokens))
+        return False
+
+    def _next_batch(self, ready: list[_Ticket]) -> list[tuple[_Ticket, int]]:
         """Take the features of the next batch out of their requests."""
-        candidates: list[tuple[_Ticket, int, int]] = []
-        for ticket in pool:
-            for place, (feature, length) in enumerate(ticket.features):
-                if place == _SHARE:
-                    break
-                candidates.append((ticket, feature, length))
-            if len(candidates) >= _WINDOW:
-                break
+        pieces = [list(islice(ticket.features, _WINDOW)) for ticket in ready]
+        place_of = {ticket: place for place, ticket in enumerate(ready)}
+        turns = self._shares.turns(ready, [[length for _, length in piece] for piece in pieces])
+        candidates = [(ticket, *pieces[place_of[ticket]][piece]) for ticket, piece in islice(turns, _WINDOW)]
         lengths = np.array([length for _, _, length in candidates], dtype=np.int64)
         chosen = choose(lengths, max_tokens=self._batch_tokens, call_tokens=self._call_tokens)
-        batch = [candidates[place][:2] for place in chosen.tolist()]
         taken: dict[_Ticket, set[int]] = {}
-        for ticket, feature in batch:
+        for place in chosen.tolist():
+            ticket, feature, length = candidates[place]
             taken.setdefault(ticket, set()).add(feature)
+            self._shares.serve(ticket.share, length)
         for ticket, features in taken.items():
             ticket.features = deque(item for item in ticket.features if item[0] not in features)
         computed = lengths[chosen].sum() if self._call_tokens is None else len(chosen) * lengths[chosen].max()
         self._metrics.batch(features=len(chosen), computed=int(computed))
-        return batch
+        return [candidates[place][:2] for place in chosen.tolist()]
 
     def _run(self, batch: list[tuple[_Ticket, int]]) -> None:
         predictor = self._engine.predictor
@@ -271,9 +334,12 @@ class Batcher:
 
     def _failed(self, error: Exception, tickets: list[_Ticket], *, alone: bool) -> None:
         """Log what went wrong, and tell the client if it was its request ``alone``."""
+        if alone and isinstance(error, self._engine.input_error):
+            _fail(tickets, _unusable(error))
+            return
         _log.error("the model's thread, %d at a time: %s", len(tickets), describe(error))
         if alone:
-            _fail(tickets, _unusable(error) if isinstance(error, self._engine.input_error) else internal())
+            _fail(tickets, internal())
 
 
 def describe(error: BaseException) -> str:
@@ -283,6 +349,8 @@ def describe(error: BaseException) -> str:
 
 
 def _unusable(error: Exception) -> Refusal:
+    if (what := getattr(error, "what", None)) is not None:  # TooMuch
+        return Refusal(413, what, getattr(error, "message", ""), getattr(error, "fix", ""))
     position = getattr(error, "position", None)
     data = {} if position is None else {"position": position}
     return Refusal(422, "input", getattr(error, "message", ""), getattr(error, "fix", ""), **data)
@@ -291,6 +359,7 @@ def _unusable(error: Exception) -> Refusal:
 def _fail(tickets: Sequence[_Ticket], refusal: Refusal) -> None:
     for ticket in tickets:
         ticket.features.clear()
+        ticket.is_abandoned = True
     if tickets:
         _on_loop(tickets[0].future, _deliver, [(ticket.future, refusal) for ticket in tickets])
 

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-__all__ = ["BODY", "OPEN_PATHS", "REQUEST_ID", "Guard"]
+__all__ = ["BODY", "LARGE", "OPEN_PATHS", "REQUEST_ID", "Guard"]
 
+LARGE = 64 << 10
+"""Bytes of a body beyond which it is not one of many: such bodies share ``limits.bodies_bytes``."""
+_HELD = "trainpipe.held"
 BODY = "trainpipe.body"
 REQUEST_ID = "trainpipe.request_id"
 """Where a scope holds them for the routes."""
@@ -54,6 +57,8 @@ class Guard:
         self._metrics = metrics
         self._is_leaving = is_leaving
         self._token = None if settings.token is None else settings.token.encode()
+        self._held = 0
+        """Bytes of large bodies that are there and not read."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,7 +87,7 @@ class Guard:
             try:
                 self._permit(scope, headers)
                 if scope["method"] == "POST":
-                    scope[BODY] = await self._body(headers, receive)
+                    scope[BODY] = await self._body(headers, receive, scope)
                 await self._app(scope, receive, answered)
             except Refusal as refusal:
                 await self._refuse(refusal, request_id, answered)
@@ -93,6 +98,7 @@ class Guard:
             if not status:
                 await self._refuse(internal(), request_id, answered)
         finally:
+            self._release(scope)
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - begin
             self._metrics.request(route=route, status=status, seconds=seconds)
@@ -126,7 +132,10 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
             )
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    def _release(self, scope: Message) -> None:
+        self._held -= scope.pop(_HELD, 0)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, scope: Message) -> bytes:
         limits = self._settings.limits
         close = {"Connection": "close"}  # what is still on its way is not read
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
@@ -162,6 +171,17 @@ class Guard:
                     size += len(chunk)
                     if size > limits.body_bytes:
                         raise too_large
+                    if size > LARGE:
+                        if self._held + len(chunk) > limits.bodies_bytes:
+                            raise Refusal(
+                                429,
+                                "bodies",
+                                "Too many large bodies are on their way.",
+                                "Try again, later, or in several requests.",
+                                headers={**close, "Retry-After": "1"},
+                            )
+                        self._held += len(chunk)
+                        scope[_HELD] = scope.get(_HELD, 0) + len(chunk)
                     chunks.append(chunk)
                     if not message.get("more_body"):
                         return b"".join(chunks)

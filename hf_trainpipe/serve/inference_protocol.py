@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from hf_trainpipe import __version__
 from hf_trainpipe.serve import describing
+from hf_trainpipe.serve.callers import CALLER
 from hf_trainpipe.serve.json_bodies import json_response, read_json
 from hf_trainpipe.serve.refusals import Refusal
 
@@ -60,13 +61,14 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
     )
     async def v2_infer(name: str, request: Request) -> Response:
         _same(name, info)
-        body = _object(read_json(request))
+        body = _object(await read_json(request))
         texts = _tensors(body["inputs"], names)
         wanted = _wanted(body.get("outputs"), outputs)
         parameters = body.get("parameters")
         if not isinstance(parameters, dict | None):
             raise _wrong("parameters", "an object", parameters)
         first = texts["text"]
+        batcher.check_inputs(first)
         if len(names) == 2:
             second = texts["text_pair"]
             if len(second) != len(first):
@@ -74,7 +76,7 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
             inputs: list[Any] = [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
         else:
             inputs = [{"text": text} for text in first]
-        answers = await batcher.ask(inputs, parameters or {})
+        answers = await batcher.ask(inputs, parameters or {}, request.scope.get(CALLER))
         columns: dict[str, list[Any]] = {"answers": [to_json(answer).decode() for answer in answers]}
         if gives_best:
             columns["label"] = [answer[0]["label"] for answer in answers]

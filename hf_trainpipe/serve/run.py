@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["from_environment", "require_extra", "serve"]
 
+_STOP = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
 _EXAMPLES: dict[str, list[Any]] = {
     "text": ["A short text.", "Another one, longer than the first. " * 8],
     "pair": [{"text": "A short text.", "text_pair": "Another one, longer than the first. " * 8}],
@@ -55,9 +60,10 @@ def serve(
     allow_code: bool = False,
     backend: str | None = None,
 ) -> int:
-    """Serve ``package`` (or the package of a run) until SIGTERM or SIGINT; returns the exit code.
+    """Serve ``package`` (or the package of a run) until a signal says stop; returns the exit code.
 
-    A second signal ends at once, with 1. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
+    SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 all drain; one more of them cuts nothing short, since the drain
+    ends within ``drain_s`` anyway. Only SIGKILL ends at once. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
     settings have none. Prints one line on stderr once requests are taken.
 
     Raises:
@@ -124,15 +130,17 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
     predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
     batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
     app, state = make_app(engine, settings, batch_tokens=batch_tokens)
+    limit_s = max(1, round(settings.drain_s))
     config = uvicorn.Config(
         app,
-        http=protocol(head_s=settings.limits.body_s),
+        http=protocol(settings.limits, refused=state.metrics.refused),
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_keep_alive=max(1, round(settings.limits.idle_s)),
+        proxy_headers=False,  # a header of the client's would say who it is
+        timeout_graceful_shutdown=limit_s,
         backlog=1024,
     )
 
@@ -142,13 +150,19 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
         @contextlib.contextmanager
         def capture_signals(self):  # type: ignore[no-untyped-def]
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop)
+
+            def on_signal(*_: object) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the process will
+                    loop.call_soon_threadsafe(self._stop)
+
+            for number in _STOP:
+                signal.signal(number, on_signal)
             yield
 
         def _stop(self) -> None:
             if state.is_leaving:
-                os._exit(1)
+                logger.info("stopping already: %d inputs wait, for %g s at most", state.batcher.waiting, limit_s)
+                return
             state.is_leaving = True
             logger.info("stopping: %d inputs wait", state.batcher.waiting)
             asyncio.get_running_loop().call_later(settings.notice_s, setattr, self, "should_exit", True)
@@ -170,5 +184,7 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
     factory = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(run())
+    for number in _STOP:
+        signal.signal(number, signal.SIG_IGN)  # the way out is not cut either
     logger.info("stopped")
     return 0

@@ -20,6 +20,8 @@ class Limits:
 
     body_bytes: int = 2 << 20
     """Counted while the body streams in; more: 413."""
+    bodies_bytes: int = 64 << 20
+    """Of all large bodies that are there at a time; a further one: 429."""
     inputs: int = 256
     """Inputs of a request; more: 413."""
     characters: int = 200_000
@@ -31,7 +33,15 @@ class Limits:
     deadline_s: float = 10.0
     """Seconds from the whole request to its answer; later: 503."""
     body_s: float = 10.0
-    """Seconds that head and body may take to arrive; later: 408."""
+    """Seconds that a head may take to arrive, a body after it, and a client to take its answer; later: 408."""
+    header_bytes: int = 32 << 10
+    """Request line and headers of a request; more: 431."""
+    headers: int = 100
+    """Headers of a request, those behind its body included; more: 431."""
+    connections: int = 512
+    """Connections at a time; for one more, the one that sends or idles for longest is closed."""
+    idle_s: float = 30.0
+    """Seconds that a connection may be idle between two requests."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):

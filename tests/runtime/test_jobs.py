@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hf_trainpipe.runtime.errors import InputError
+from hf_trainpipe.runtime.bounds import Bounds
+from hf_trainpipe.runtime.errors import InputError, TooMuch
 from hf_trainpipe.runtime.predictor import Predictor
 
 MakePackage = Callable[..., Path]
@@ -103,3 +104,36 @@ def test_what_is_wrong_is_refused_before_tokenising(make_package: MakePackage) -
         with pytest.raises(InputError):
             predictor.open(inputs, **parameters)
     assert predictor.open(["abc", {"text": "de"}]).characters == 5
+
+
+@pytest.mark.parametrize("inputs", ["text", "words"])
+def test_a_request_encoded_in_parts_is_the_request(make_package: MakePackage, inputs: str) -> None:
+    tags = {"kind": "tags", "labels": TAGS} if inputs == "words" else {}
+    predictor = Predictor.load(make_package(inputs=inputs, tokens=WINDOWS, **tags))
+    texts = ["the cat", "anna left rome . " * 5, "!", "good", "bad dog , " * 9]
+    whole, parted = predictor.open(texts), predictor.open(texts)
+    predictor.encode([whole])
+    turns = 0
+    while parted.prepared is None:
+        predictor.encode_part(parted, characters=12)
+        turns += 1
+    assert turns == 4  # the short ones together
+    assert parted.lengths.tolist() == whole.lengths.tolist()
+    for job in (whole, parted):
+        predictor.run([(job, feature) for feature in range(job.missing)])
+    assert close(predictor.answer(parted), predictor.answer(whole))
+
+
+def test_parts_are_held_to_bounds_and_count_positions_in_the_request(make_package: MakePackage) -> None:
+    predictor = Predictor.load(make_package(tokens={**WINDOWS, "max_length": 20, "stride": 16}))
+    job = predictor.open(["the cat", "a b c d e f " * 30])
+    predictor.encode_part(job, characters=1)
+    with pytest.raises(TooMuch, match="expected at most 500 tokens, found"):  # overlapping windows count
+        predictor.encode_part(job, characters=1, bounds=Bounds(characters=1000, tokens=500))
+    assert isinstance(predictor.encode([job], bounds=Bounds(characters=10, tokens=500))[job], TooMuch)
+    strict = Predictor.load(make_package(name="strict", tokens={"max_length": 12, "overflow": "drop"}))
+    job = strict.open(["the cat", "good", "bad dog , " * 9])
+    strict.encode_part(job, characters=1)
+    with pytest.raises(InputError, match="Example 2 has 27 tokens") as caught:
+        strict.encode_part(job, characters=1000)
+    assert getattr(caught.value, "position", None) == 2

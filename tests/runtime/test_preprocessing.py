@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import itertools
+import random
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_trainpipe.runtime.errors import InputError, MissingPipeline
+from hf_trainpipe.runtime.bounds import Bounds, bounded
+from hf_trainpipe.runtime.errors import InputError, MissingPipeline, TooMuch
 from hf_trainpipe.runtime.preprocessing import (
     Aligned,
     CleanUrls,
@@ -244,3 +247,29 @@ def test_importing_preprocessing_is_light() -> None:
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_long_texts_get_the_normal_form_of_the_whole(form: Any) -> None:
+    """They are normalised piece by piece, long runs of marks sorted before: Python alone takes minutes for those."""
+    generator = random.Random(5)
+    marks = "\u0301\u0316\u0344\u0327\u05b0\u302a\u3099"
+    others = "aé\u1e9b\u0323가\u1100\u1161\u11a8か\u09be\ufdfa\ufb01Ω "
+    runs = ("".join(generator.choices(others, k=30)) + "".join(generator.choices(marks, k=90)) for _ in range(60))
+    text = "".join(runs)
+    step = NormalizeUnicode(form)
+    assert step.transform([text]) == [unicodedata.normalize(form, text)]
+    assert [item.text for item in apply_aligned((step,), [text])] == [unicodedata.normalize(form, text)]
+    hostile = "a" + "\u0301" * 50_000 + "\u0316" * 50_000
+    assert len(step.transform([hostile])[0]) > 99_000
+
+
+def test_what_grows_beyond_its_bounds_is_given_up() -> None:
+    steps = (NormalizeUnicode(), NormalizeSpace())
+    with bounded(Bounds(characters=1000, tokens=10)):
+        assert apply(steps, ["x" * 1000])
+        for way in (apply, apply_aligned):
+            for text in ("\ufdfa" * 60, "\ufdfa" * 50_000):
+                with pytest.raises(TooMuch, match="expected at most 1000 characters after preprocessing"):
+                    way(steps, [text])
+    assert apply(steps, ["\ufdfa" * 60])

@@ -67,10 +67,10 @@ class Spoilt:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._predictor, name)
 
-    def encode(self, jobs: Any) -> Any:
+    def encode(self, jobs: Any, **bounds: Any) -> Any:
         if any("odd words" in example.text for job in jobs for example in job.examples):
             raise KeyError("odd words")
-        return self._predictor.encode(jobs)
+        return self._predictor.encode(jobs, **bounds)
 
     def run(self, pieces: Any) -> None:
         if any("odd text" in job.examples[0].text for job, _ in pieces):

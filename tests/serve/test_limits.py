@@ -106,16 +106,18 @@ def test_a_deadline_is_503_and_the_work_is_given_up(server: Running) -> None:
     assert server.metric("trainpipe_waiting_inputs") == 0
 
 
-def test_a_full_queue_is_429(server: Running) -> None:
+def test_a_full_lane_is_429_and_small_requests_have_their_own(server: Running) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         long = pool.submit(server.post, "/predict", {"inputs": [HARD] + ["ada"] * 7})
-        answers = []
+        small, large = [], []
         while not long.done():
             assert server.get("/health").status == 200
-            answers.append(server.post("/predict", {"inputs": "ada"}))
-    refused = [answer for answer in answers if answer.status == 429]
-    assert refused, [answer.status for answer in answers]
-    assert {answer.status for answer in answers} <= {200, 429}
+            small.append(server.post("/predict", {"inputs": "ada"}).status)
+            large.append(server.post("/predict", {"inputs": ["ada"] * 8}))
+    assert set(small) == {200}
+    refused = [answer for answer in large if answer.status == 429]
+    assert refused, [answer.status for answer in large]
+    assert {answer.status for answer in large} <= {200, 429}
     assert refused[0].json["error"] == "8 inputs wait already; 8 may."
     assert refused[0].headers["retry-after"] == "1"
 

@@ -1,0 +1,114 @@
+"""Which requests are taken, before anything is computed for them: their size, and the room there is.
+
+Large requests wait in a lane of their own, so that small ones find room beside them; and of each lane one client gets
+three quarters at most, so that others find some.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.serve.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hf_trainpipe.serve.settings import Limits
+
+__all__ = ["Admission", "too_much"]
+
+_SMALL = 1 / 16
+"""Of the queue: inputs that a small request has at most."""
+_SMALL_CHARACTERS = 1 / 20
+"""Of the characters that a request may have."""
+_CLIENT = 3 / 4
+"""Of a lane."""
+_LANE_REQUESTS = 10
+"""Largest requests, in characters, that a lane holds."""
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self.inputs: Counter[str] = Counter()
+        self.characters: Counter[str] = Counter()
+
+
+class Admission:
+    """What waits, and what may come to it. Used on the event loop alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lanes = (_Lane(), _Lane())
+
+    @property
+    def waiting(self) -> int:
+        """Inputs that are admitted and not answered."""
+        return sum(lane.inputs.total() for lane in self._lanes)
+
+    def check_inputs(self, inputs: Sequence[Any]) -> None:
+        """Refuse more inputs, or more words, than a request may have; looks at none of them closer.
+
+        Raises:
+            Refusal: 413.
+        """
+        if len(inputs) > self._limits.inputs:
+            raise too_much("inputs", f"{self._limits.inputs}", len(inputs), "Send several requests.")
+        words = sum(len(item["words"]) for item in inputs if isinstance(item, dict) and _has_words(item))
+        if words > self._limits.tokens:  # each has a token at least
+            raise too_much("tokens", f"{self._limits.tokens} tokens", words)
+
+    def check_characters(self, characters: int) -> None:
+        """Refuse longer texts than a request may have.
+
+        Raises:
+            Refusal: 413.
+        """
+        if characters > self._limits.characters:
+            raise too_much("characters", f"{self._limits.characters} characters", characters)
+
+    def is_large(self, inputs: int, characters: int) -> bool:
+        """Whether a request waits in the lane of large ones."""
+        limits = self._limits
+        return inputs > max(1, _SMALL * limits.queue) or characters > max(1, _SMALL_CHARACTERS * limits.characters)
+
+    @contextmanager
+    def admit(self, client: str, inputs: int, characters: int) -> Iterator[None]:
+        """Hold room for a request while it is worked on. A lane that is empty takes any.
+
+        Raises:
+            Refusal: 429.
+        """
+        lane = self._lanes[self.is_large(inputs, characters)]
+        self._find_room(lane.inputs, client, inputs, self._limits.queue, "inputs")
+        self._find_room(lane.characters, client, characters, _LANE_REQUESTS * self._limits.characters, "characters")
+        lane.inputs[client] += inputs
+        lane.characters[client] += characters
+        try:
+            yield
+        finally:
+            lane.inputs[client] -= inputs
+            lane.characters[client] -= characters
+            if not lane.inputs[client]:
+                del lane.inputs[client], lane.characters[client]
+
+    def _find_room(self, lane: Counter[str], client: str, more: int, room: int, what: str) -> None:
+        everybody, own = lane.total(), lane[client]
+        share = int(_CLIENT * room)
+        if everybody and everybody + more > room:
+            message = f"{everybody} {what} wait already; {room} may."
+        elif own and own + more > share:
+            message = f"{own} {what} of yours wait already; {share} may."
+        else:
+            return
+        raise Refusal(429, "queue", message, "Try again, later and less often.", headers={"Retry-After": "1"})
+
+
+def too_much(reason: str, most: str, found: int, fix: str = "Send shorter texts, or several requests.") -> Refusal:
+    """For a request that is too large: 413."""
+    return Refusal(413, reason, f"inputs: expected at most {most}, found {found}.", fix)
+
+
+def _has_words(item: dict[str, Any]) -> bool:
+    return isinstance(item.get("words"), list | tuple)
