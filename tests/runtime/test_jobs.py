@@ -131,7 +131,7 @@ def test_parts_are_held_to_bounds_and_count_positions_in_the_request(make_packag
     with pytest.raises(TooMuch, match="expected at most 500 tokens, found"):  # overlapping windows count
         predictor.encode_part(job, characters=1, bounds=Bounds(characters=1000, tokens=500))
     assert isinstance(predictor.encode([job], bounds=Bounds(characters=10, tokens=500))[job], TooMuch)
-    strict = Predictor.load(make_package(name="strict", tokens={"max_length": 12, "overflow": "drop"}))
+    strict = Predictor.load(make_package(name="strict", tokens={"max_length": 12, "overflow": "drop", "stride": 0}))
     job = strict.open(["the cat", "good", "bad dog , " * 9])
     strict.encode_part(job, characters=1)
     with pytest.raises(InputError, match="Example 2 has 27 tokens") as caught:
