@@ -97,7 +97,7 @@ def open_run(
         set_precision(compute["precision"])
         Mixed(compute["precision"], ranks.accelerator.device).check()
         if ranks.sharded:
-            sharding.check_precision(compute["precision"])
+            sharding.check(recipe.optim, precision=compute["precision"])
         fitting = fit(recipe.model, recipe.task, tokenizer)
         precision: Precision = compute["precision"]
         with console.working("preparing the data"):

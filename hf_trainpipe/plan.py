@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.engine.device import Precision, num_threads
+from hf_trainpipe.engine.small_memory import state_bytes
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model import (
     ModelFacts,
@@ -24,8 +25,8 @@ CPU_COST, GPU_COST = 96, 2048
 """What a micro-batch that is padded costs beside its tokens, in tokens. On a CPU, with MPNet and DeBERTa of MiniLM's size
 and SST-2's sentences, 96 was the fastest of 20, 32, 64, 96, 400: with 20, which leaves 1.09 tokens for a real one, a
 step took a tenth (fp32) to a half (``medium``) longer. A GPU waits for each launch; its number is a guess."""
-OPTIMIZER_BYTES = 12
-"""Bytes a parameter takes beside its weight: gradient and AdamW's two moments, all in fp32."""
+WEIGHT_BYTES = 8
+"""Bytes of a parameter and its gradient, both in fp32; the optimizer's state comes on top."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,6 +51,10 @@ class Plan:
     precision: Precision
     compiled: bool
     """Whether the layers are compiled before the first step."""
+    algorithm: str
+    """The optimizer."""
+    checkpointed: bool
+    """Whether activations inside the layers are computed again in the backward pass."""
     padding: str | None
     """Why micro-batches are padded to their longest; None: no padding is computed."""
     threads: int
@@ -81,6 +86,8 @@ class Plan:
         """The plan for a person, a fact a line."""
         shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
         compiled = ["each layer, before the first step"] if self.compiled else []
+        again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
+        other = [] if self.algorithm == "adamw" else [self.algorithm]
         work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
         return [
             f"model       {self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}",
@@ -88,6 +95,8 @@ class Plan:
             f"step        {shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens",
             f"padding     {'none is computed' if self.padding is None else 'to the longest of a micro-batch: ' + self.padding}",
             *(f"compiled    {line}" for line in compiled),
+            *(f"memory      {line}" for line in again),
+            *(f"optimizer   {line}" for line in other),
             f"steps       {self.total_steps:,} ({self.steps_per_epoch:,} an epoch), "
             f"{self.warmup_steps:,} of them warm-up",
             f"evaluation  every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}",
@@ -165,6 +174,11 @@ def make_plan(
     usual = GPU_TOKENS if on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
     tokens = max(budget.micro_batch_tokens or usual, length)
     per_rank = -(-budget.examples_per_step // world_size)
+    moments = state_bytes(
+        recipe.optim.algorithm,
+        parameters=facts.parameters,
+        in_tables=facts.parameters - facts.encoder_parameters,
+    )
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
     return Plan(
         num_examples=num_examples,
@@ -182,11 +196,13 @@ def make_plan(
         max_length=length,
         precision=precision,
         compiled=recipe.optim.compile,
+        algorithm=recipe.optim.algorithm,
+        checkpointed=recipe.optim.checkpoint_layers,
         padding=padding,
         threads=num_threads(),
         parameters=facts.parameters,
         architecture=facts.architecture,
-        memory_bytes=facts.parameters * (4 + OPTIMIZER_BYTES) // (world_size if sharded else 1),
+        memory_bytes=(WEIGHT_BYTES * facts.parameters + moments) // (world_size if sharded else 1),
         sharded=sharded,
         flops_per_step=flops,
     )

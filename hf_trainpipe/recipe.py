@@ -113,8 +113,12 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    algorithm: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
+    """``adamw_8bit`` keeps its two moments in 8 bits (embeddings in 32; needs ``hf-trainpipe[8bit]``): 2 bytes a parameter
+    in place of 8. ``adafactor`` keeps next to nothing; ``peak_lr`` is then relative to the size of each weight: 1e-3 to
+    1e-2 is usual, and ``betas`` and ``eps`` are not used."""
     peak_lr: float = 5e-5
     """The learning rate after the warm-up."""
     warmup: float = 0.06
@@ -141,10 +145,17 @@ class Optim:
     compile: bool = False
     """Compile the encoder's layers with torch.compile before the first step. On a CPU it gained nothing where it was
     measured; needs a compiler for C++ there, Triton on a GPU."""
+    checkpoint_layers: bool = False
+    """Keep only the input of each layer and compute the rest again in the backward pass (gradient checkpointing): the same
+    gradient, much less memory for activations, about a third more time."""
 
     def __post_init__(self) -> None:
         _check_positive("optim.peak_lr", self.peak_lr)
         _check_range("optim.warmup", self.warmup, 0.0, 1.0, open_high=True)
+        _check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
+        if self.compile and self.checkpoint_layers:
+            fix = "Choose one of them: a compiler plans itself what is kept."
+            raise _refuse("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
         _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))

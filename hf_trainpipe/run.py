@@ -18,6 +18,7 @@ from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.optimizer import freeze
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
+from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.evaluation import SplitOutputs, predict_split
 from hf_trainpipe.model import build_model
@@ -91,6 +92,8 @@ class Run:
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
         self._speed_up()
+        if self.recipe.optim.checkpoint_layers:
+            checkpoint_layers(self.bare)
         if self.ranks.sharded:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)

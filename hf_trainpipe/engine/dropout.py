@@ -15,7 +15,7 @@ import torch
 
 from hf_trainpipe.runtime import attention
 
-__all__ = ["FastDropout", "reseed", "speed_up"]
+__all__ = ["FastDropout", "reseed", "restore", "speed_up", "state"]
 
 _LEVELS = 1 << 16
 
@@ -26,6 +26,17 @@ def reseed(seed: int) -> None:
     """Begin the stream of bits that belongs to a seed."""
     global _bits
     _bits = np.random.SFC64(seed)
+
+
+def state() -> dict[str, Any]:
+    """Where the stream is, for :func:`restore`."""
+    found: dict[str, Any] = dict(_bits.state)
+    return found
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Let the stream go on from where it was."""
+    _bits.state = state  # type: ignore[assignment]
 
 
 def mask(count: int, rate: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.optimizer import Clipping, build_optimizer
 from hf_trainpipe.engine.rows import RowGradients
+from hf_trainpipe.engine.small_memory import PlainClipping
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +35,18 @@ class OneRank:
         self.bare = model
         self.ranks = ranks
         self._scaler = mixed.scaler
+        self._fused = optim.algorithm == "adamw"
+        """Whether the optimizer itself clips, and looks whether the gradient is finite."""
         self.optimizer: Any = build_optimizer(model, optim)
         self._prepare(self.optimizer)
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         """Set ``model``, to be called: it, or what exchanges its gradients."""
         on_cpu = self.ranks.accelerator.device.type == "cpu"
-        self._clipping = Clipping(optimizer, rows=RowGradients(self.bare) if on_cpu and self.keeps_rows else None)
+        rows = RowGradients(self.bare) if on_cpu and self.keeps_rows else None
+        self._clipping: Clipping | PlainClipping = (
+            Clipping(optimizer, rows=rows) if self._fused else PlainClipping(optimizer)
+        )
         self.model: torch.nn.Module = self.bare
 
     def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -72,10 +78,11 @@ class OneRank:
     def step(self, norm: torch.Tensor) -> None:
         """Update the weights, where ``norm`` (what :meth:`clip` returned) is finite, and let go of the gradient.
 
-        Nothing here waits for the device: the optimizer itself looks whether the norm is finite.
+        With AdamW nothing here waits for the device: the optimizer itself looks whether the norm is finite.
         """
         if self._scaler is None:
-            self.optimizer.step()
+            if self._fused or math.isfinite(float(norm)):
+                self.optimizer.step()
         else:
             self._scaler.step(self.optimizer)
             self._scaler.update()

@@ -1,10 +1,11 @@
-"""AdamW with groups: what decays, what learns more slowly, what stays frozen."""
+"""The optimizer with groups: what decays, what learns more slowly, what stays frozen."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.engine.small_memory import make_adafactor, make_adamw_8bit
 from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def _no_decay(name: str, parameter: torch.nn.Parameter) -> bool:
 
 
 def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; each group carries ``scale``, its share of the rate."""
+    """The recipe's optimizer over the trainable parameters; each group carries ``scale``, its share of the rate.
+
+    Raises:
+        RecipeError: nothing is left to train, or a library is missing.
+    """
     import torch
 
     num_layers = _num_layers(model)
@@ -82,8 +87,14 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
         group["params"].append(parameter)
     if not groups:
         raise RecipeError("Every parameter is frozen.", fix="Lower optim.freeze_layers.")
+    chosen = [groups[key] for key in sorted(groups)]
+    if optim.algorithm == "adafactor":
+        return make_adafactor(chosen, optim)
+    if optim.algorithm == "adamw_8bit":
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+        return make_adamw_8bit(chosen, optim, tables=tables)
     return torch.optim.AdamW(
-        [groups[key] for key in sorted(groups)],
+        chosen,
         lr=optim.peak_lr,
         betas=optim.betas,
         eps=optim.eps,

@@ -26,8 +26,10 @@ def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed
         return OneRank(model, optim, ranks, mixed)
     if ranks.sharded:
         return FullySharded(model, optim, ranks, mixed)
-    # A loss scale looks at whole gradients, and ranks that share memory hold a share of their sum each.
-    memory = map_memory(model, ranks) if mixed.scaler is None else None
+    # A loss scale looks at whole gradients, and ranks that share memory hold a share of their sum each; they also share
+    # the two moments of AdamW, which other optimizers do not have.
+    shared = mixed.scaler is None and optim.algorithm == "adamw"
+    memory = map_memory(model, ranks) if shared else None
     if memory is None:
         return DataParallel(model, optim, ranks, mixed)
     return SharedMemory(model, optim, ranks, mixed, memory)

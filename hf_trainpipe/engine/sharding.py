@@ -14,8 +14,10 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.recipe import Optim
+
 __all__ = [
-    "check_precision",
+    "check",
     "is_cut",
     "is_wanted",
     "own_rows",
@@ -44,12 +46,19 @@ def is_wanted() -> bool:
     return True
 
 
-def check_precision(precision: str) -> None:
-    """Refuse the precision whose loss scale would have to be cut, too.
+def check(optim: Optim, *, precision: str) -> None:
+    """Refuse what would have to be cut, too, and is not: fp16's loss scale, and other states than AdamW's.
 
     Raises:
-        RecipeError: it is fp16.
+        RecipeError: the precision is fp16, or the optimizer is another one.
     """
+    if optim.algorithm != "adamw":
+        raise RecipeError(
+            f"optim.algorithm: {optim.algorithm} does not go with FSDP2, which cuts weights and AdamW's moments over the "
+            "ranks.",
+            fix="Set optim.algorithm to 'adamw' (FSDP2 divides its memory by the ranks), or launch without FSDP2.",
+            field="optim.algorithm",
+        )
     if precision == "fp16":
         raise RecipeError(
             "optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.", field="optim.precision"

@@ -179,7 +179,7 @@ class SharedMemory(OneRank):
         self._shares = [self._share(which, rows) for which in range(len(memory.parameters))]
         self._trained: set[int] = set()
         """Which parameters have a gradient on some rank."""
-        self._clipping = Clipping(optimizer)
+        self._clipping: Clipping = Clipping(optimizer)
         self._raw = optimizer
         self.model = self.bare
         self.loaded()

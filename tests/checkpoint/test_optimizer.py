@@ -16,6 +16,8 @@ OPTIMIZERS = {
     "adamw-tensor-lr": lambda groups: torch.optim.AdamW(groups, lr=torch.tensor(1e-2)),
     "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9),
     "adagrad": lambda groups: torch.optim.Adagrad(groups, lr=1e-2),
+    "adafactor": lambda groups: torch.optim.Adafactor(groups, lr=1e-2),
+    "adamw-8bit": lambda groups: pytest.importorskip("bitsandbytes").optim.AdamW8bit(groups, lr=1e-2, min_8bit_size=1),
     "rprop": lambda groups: torch.optim.Rprop(groups, lr=1e-2),
 }
 
