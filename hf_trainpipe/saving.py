@@ -98,13 +98,17 @@ class Saving:
         run = self.run
         run.load_weights(checkpoint.load_model())
         state = checkpoint.state
-        load_optimizer(
-            run.optimizer,
-            run.bare.named_parameters(),
-            tensors=checkpoint.load_optimizer(),
-            state=state["optimizer"],
-            options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
-        )
+        algorithm = state["optimizer"].get("algorithm", "adamw")
+        if algorithm == run.recipe.optim.algorithm:
+            load_optimizer(
+                run.optimizer,
+                run.bare.named_parameters(),
+                tensors=checkpoint.load_optimizer(),
+                state=state["optimizer"],
+                options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
+            )
+        else:  # --allow-change optim.algorithm
+            self.console.say(f"warning: the optimizer begins anew: the checkpoint holds the state of {algorithm}")
         run.parallel.loaded()
         run.state = RunState.from_json(state["run"])
         if run.mixed.scaler is not None and state.get("scaler"):
@@ -140,7 +144,11 @@ class Saving:
                 optimizer={name: own_rows(tensor) for name, tensor in tensors.items()},
                 state={
                     "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
-                    "optimizer": {**options, "tensors": sorted(tensors)},
+                    "optimizer": {
+                        **options,
+                        "tensors": sorted(tensors),
+                        "algorithm": run.recipe.optim.algorithm,
+                    },
                     "scaler": scaler.state_dict() if scaler is not None else None,
                 },
                 manifest=self._facts(ledger),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,35 @@ def test_a_ledger_that_is_no_file_is_one_screen(recipe, runs, tmp_path) -> None:
     (run / "ledger.jsonl").mkdir()
     with pytest.raises(CheckpointError, match=r"ledger\.jsonl: expected a file of the run's numbers"):
         execute(recipe, run_dir=run)
+
+
+def test_a_run_of_an_older_version_goes_on_and_another_optimizer_begins_anew(recipe, runs, tmp_path, capsys) -> None:
+    run = copied(runs, "stopped", tmp_path)
+    document = json.loads((run / "run.json").read_text())
+    for later in ("algorithm", "checkpoint_layers"):
+        del document["recipe"]["optim"][later]
+    (run / "run.json").write_text(json.dumps(document))
+    other = replace(recipe, optim=replace(recipe.optim, algorithm="adafactor"))
+    with pytest.raises(ResumeMismatch, match=r"optim\.algorithm: 'adamw' -> 'adafactor'") as refused:
+        execute(other, run_dir=run)
+    assert "checkpoint_layers" not in str(refused.value)
+    assert execute(other, run_dir=run, allow_change=frozenset({"optim.algorithm"})).steps == 8
+    assert "the optimizer begins anew: the checkpoint holds the state of adamw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "adafactor",
+        pytest.param("adamw_8bit", marks=pytest.mark.skipif(not find_spec("bitsandbytes"), reason="missing")),
+    ],
+)
+def test_an_optimizer_with_little_state_is_resumed_bit_identically(recipe, tmp_path, algorithm) -> None:
+    chosen = replace(recipe, optim=Optim(algorithm=algorithm, peak_lr=1e-2, checkpoint_layers=True, precision="fp32"))
+    execute(chosen, run_dir=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        execute(chosen, run_dir=tmp_path / "cut", rehearsal=Rehearsal(stop_at=5))
+    execute(chosen, run_dir=tmp_path / "cut")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    ours, theirs = (tmp_path / name / "checkpoints/step-00000008/optimizer.safetensors" for name in ("cut", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
