@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -209,8 +210,8 @@ def _placed(span: Span, text: str) -> Span:
 
 
 def _squeezed(text: str) -> str:
-    """Without white space, which tools write in several ways."""
-    return "".join(text.replace("\\n", " ").split())
+    """Without white space, case and forms of characters, which tools write in several ways."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().replace("\\n", " ").split())
 
 
 def _wrong(span: Span, text: str, known: list[str]) -> tuple[str, str] | None:
