@@ -13,6 +13,7 @@ from hf_trainpipe.data.label_notes import label_notes
 from hf_trainpipe.data.labels import resolve_labels
 from hf_trainpipe.data.prepare import check_preprocessing
 from hf_trainpipe.data.readers_base import COMPRESSIONS, ReadOptions
+from hf_trainpipe.data.spans import check_lost, span_lines
 from hf_trainpipe.data.splits import check_column
 from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError
@@ -110,9 +111,13 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     metrics.check(chosen.named, task.decoder, labels=labels.names)
     known = preview.whole or task.label_names() is not None
     counts = None
+    is_slow = any(hasattr(step, "pipeline") for step in recipe.preprocessing)  # spaCy takes longer than all the rest
     for split, rows in preview.rows.items():
         if known or split == "train":
-            targets = build_targets(task, labels, rows, split)
+            targets = build_targets(task, labels, rows, split, steps=() if is_slow else recipe.preprocessing)
+            if preview.whole:
+                warnings += span_lines(split, targets.report)
+                check_lost(split, targets.report, limit=getattr(task, "lost_spans", 1.0))
             if preview.whole and split == "train":
                 warnings += label_notes(task, labels, rows, targets)
                 task.fit(labels, targets.values)

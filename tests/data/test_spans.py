@@ -28,6 +28,7 @@ from hf_trainpipe import (
 )
 from hf_trainpipe.data.encode import Columns, encode_cached
 from hf_trainpipe.data.prepare import columns_of, prepare
+from hf_trainpipe.data.preview import all_of, check
 from hf_trainpipe.data.span_forms import Span
 from hf_trainpipe.data.spans import align
 from hf_trainpipe.data.targets import build_targets
@@ -233,28 +234,34 @@ def test_places_of_what_was_lost_and_the_limit(model: str, tmp_path: Path) -> No
     data = rows(("Anna left Rome", [(0, 4, "A"), (0, 14, "B")]), ("so  on", [(2, 4, "A")]), ("Bob", [(0, 3, "A")]))
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
 
-    def prepared(**options: Any) -> list[str]:
+    def recipe(**options: Any) -> Recipe:
         task = TokenClassification(text="text", spans="spans", **options)
         source = Files(train="train.jsonl", root=str(tmp_path))
-        recipe = Recipe(name="x", model=Pretrained(model), data=source, task=task)
+        return Recipe(name="x", model=Pretrained(model), data=source, task=task)
+
+    def prepared(recipe: Recipe) -> list[str]:
         tokenizer = load_tokenizer(recipe.model)
         root = tmp_path / "cache"
         return prepare(
             recipe, tokenizer=tokenizer, max_length=16, vocab_size=None, root=root, say=lambda _: None
         ).warnings
 
-    with pytest.raises(DataError) as caught:
-        prepared()
-    assert caught.value.message.splitlines()[0].endswith("2 of 4 character spans would be lost, more than 10%:")
-    assert "1 lie inside a longer span" in caught.value.message
-    assert "task.lost_spans=0.5" in caught.value.fix
-    nested, blank = sorted(prepared(lost_spans=0.5), reverse=True)
-    assert nested.startswith("train: 1 of 4 character spans lie inside a longer span")
-    assert nested.endswith("(first: train.jsonl, line 1)")
-    assert blank.startswith("train: 1 of 4 character spans hold nothing but white space")
-    assert blank.endswith("(first: train.jsonl, line 2)")
+    def shown(recipe: Recipe) -> list[str]:
+        return check(recipe, all_of(recipe.data.splits())).warnings
+
+    for look in (prepared, shown):
+        with pytest.raises(DataError) as caught:
+            look(recipe())
+        assert caught.value.message.splitlines()[0].endswith("2 of 4 character spans would be lost, more than 10%:")
+        assert "1 lie inside a longer span" in caught.value.message
+        assert "task.lost_spans=0.5" in caught.value.fix
+        nested, blank = sorted((line for line in look(recipe(lost_spans=0.5)) if "spans" in line), reverse=True)
+        assert nested.startswith("train: 1 of 4 character spans lie inside a longer span")
+        assert nested.endswith("(first: train.jsonl, line 1)")
+        assert blank.startswith("train: 1 of 4 character spans hold nothing but white space")
+        assert blank.endswith("(first: train.jsonl, line 2)")
     with pytest.raises(RecipeError, match=r"task.lost_spans: expected a share"):
-        prepared(lost_spans=3)
+        recipe(lost_spans=3)
 
 
 @pytest.mark.parametrize(("form", "steps"), [("tags", (SpacyTokens(),)), ("spans", (SpacyTokens(),))])
