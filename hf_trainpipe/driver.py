@@ -97,6 +97,7 @@ def execute(
                     prove_resume(run, verify_resume)
             best_step = progress.load_best()
             result = export(run, progress, best_step=best_step, source=source, started=started)
+        progress.saving.tidy()
     return publish(recipe, result) if run.ranks.is_main and not package_only else result
 
 

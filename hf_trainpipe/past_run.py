@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Run"]
+__all__ = ["Run", "clean", "find_runs", "spare"]
 
 State = Literal["complete", "interrupted", "failed", "running", "killed"]
 
@@ -67,6 +68,17 @@ class Run:
         if ending in ("interrupted", "failed"):
             return ending  # type: ignore[no-any-return]
         return "killed"
+
+    @property
+    def step(self) -> int:
+        """Steps of the newest checkpoint; of a complete run those that it took."""
+        steps = [int(folder.name.removeprefix("step-")) for folder in self.path.glob("checkpoints/step-*")]
+        return int(self.result.get("steps") or max(steps, default=0))
+
+    @property
+    def bytes(self) -> int:
+        """What its files take on the disk."""
+        return sum(file.lstat().st_size for file in self.path.rglob("*") if file.is_file() or file.is_symlink())
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -157,6 +169,47 @@ class Run:
     @cached_property
     def _document(self) -> dict[str, Any]:
         return _read(self.path / "run.json")
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs below a folder, or the folder itself; those that were written to last come first."""
+    places = [folder] if (folder / "run.json").is_file() else [entry.parent for entry in folder.glob("*/run.json")]
+    return [Run(place) for place in sorted(places, key=lambda place: -(place / "run.json").stat().st_mtime)]
+
+
+def spare(run: Run) -> list[Path]:
+    """What of a complete run is needed neither to serve its package nor to verify it: checkpoints, and what was set
+    aside, traced or copied. None of a run that is not complete."""
+    return spare_of_complete(run) if run.state == "complete" else []
+
+
+def spare_of_complete(run: Run) -> list[Path]:
+    """:func:`spare`, whoever holds the run's lock."""
+    if not (run.path / "result.json").is_file():
+        return []
+    # latest.json stays: it says that there were checkpoints, so that no such run begins anew by itself.
+    names = ("checkpoints", "stream", "rehearsal", "heartbeat", ".tmp-resume")
+    found = [run.path / name for name in names] + sorted(run.path.glob("trace-rank*.jsonl"))
+    return [path for path in found if path.exists()]
+
+
+def clean(run: Run) -> int:
+    """Remove what :func:`spare` names, holding the run's lock; returns the bytes that are free now.
+
+    Raises:
+        RunLocked: a process is using the run.
+    """
+    from hf_trainpipe.checkpoint import RunLock
+
+    lock = RunLock(run.path / "run.lock")
+    lock.acquire(timeout=0.0)
+    try:
+        before = run.bytes
+        for path in spare_of_complete(run):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        return before - run.bytes
+    finally:
+        lock.release()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -189,6 +189,8 @@ class Budget:
     """Evaluations without improvement before the run stops early; None: never."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, besides the best one."""
+    keep_when_done: Literal["last", "all"] = "last"
+    """Of a complete run: its last checkpoint alone, from which ``--extend`` goes on, or all that there are."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -203,6 +205,7 @@ class Budget:
             "patience",
         ):
             _check_positive(f"budget.{name}", getattr(self, name))
+        _check_choice("budget.keep_when_done", self.keep_when_done, ("last", "all"))
         if self.keep_checkpoints < 2:
             raise _refuse("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
 

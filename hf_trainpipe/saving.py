@@ -17,12 +17,18 @@ from hf_trainpipe.checkpoint import (
     flatten_optimizer,
     load_optimizer,
 )
+from hf_trainpipe.checkpoint import tensors as tensor_files
+from hf_trainpipe.checkpoint.atomic import sha256_file
+from hf_trainpipe.checkpoint.manifest import MODEL
 from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_cut, own_rows
-from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.errors import CheckpointError, PackageError
+from hf_trainpipe.package import layout
 from hf_trainpipe.state import LogWindow, RunState
 
 if TYPE_CHECKING:
+    import torch
+
     from hf_trainpipe.run import Run
     from hf_trainpipe.tracking.ledger import Ledger
 
@@ -211,11 +217,46 @@ class Saving:
         if best is None or best.step == run.state.step:
             return run.state.step
         checkpoint = self.store.at(best.step)
-        if checkpoint is None:
+        weights = checkpoint.load_model() if checkpoint is not None else self._packaged(best.step)
+        if weights is None:
             self.console.say(
                 f"warning: the best checkpoint (step {best.step:,}) is gone; the last weights are packaged"
             )
             run.state.best = None
             return run.state.step
-        run.load_weights(checkpoint.load_model())
+        run.load_weights(weights)
         return best.step
+
+    def tidy(self) -> None:
+        """Keep the last checkpoint of a complete run alone: its best weights are those of the package."""
+        run, best = self.run, self.run.state.best
+        if not self.folder.is_main or run.recipe.budget.keep_when_done == "all":
+            return
+        if best is None or best.step == run.state.step or self._packaged(best.step) is not None:
+            try:
+                self.store.keep_only(run.state.step)
+            except OSError as error:
+                self.console.say(f"warning: old checkpoints stay: {error}")
+
+    def _packaged(self, step: int) -> dict[str, torch.Tensor] | None:
+        """The weights of the package of this complete run, by the names of the model's own; None where they are those
+        of another step, damaged, or not all that the model needs."""
+        package, held = self.folder.path / "package", self.run.bare.state_dict()
+        result = self.folder.result
+        try:
+            if result is None or result["best_step"] != step:
+                return None
+            file = package / MODEL
+            if sha256_file(file) != layout.read_manifest(package)["files"][MODEL]["sha256"]:
+                return None
+            found = tensor_files.read_file(file)
+        except (KeyError, OSError, PackageError, SafetensorError):
+            return None
+        # A package holds tied weights once, under any of their names.
+        names_of = {id(parameter): name for name, parameter in self.run.bare.named_parameters(remove_duplicate=True)}
+        for name, parameter in self.run.bare.named_parameters(remove_duplicate=False):
+            found.setdefault(name, found.get(names_of[id(parameter)]))  # type: ignore[arg-type]
+        weights = {name: found.get(name) for name in held}
+        if any(tensor is None or tensor.shape != held[name].shape for name, tensor in weights.items()):
+            return None
+        return weights  # type: ignore[return-value]

@@ -29,6 +29,7 @@ FREE: Mapping[str, str] = {
     "hub": "pushes read checkpoints and change no number",
     "budget.log_every": "the ledger's spacing changes no weight",
     "budget.keep_checkpoints": "rotation changes no weight",
+    "budget.keep_when_done": "rotation changes no weight",
     "evaluation.errors": "what is listed changes no weight",
     "evaluation.errors_in_card": "what is listed changes no weight",
     "task.lost_spans": "a limit changes no weight",

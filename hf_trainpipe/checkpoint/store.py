@@ -223,6 +223,16 @@ class Store:
         self._settle()
         return self._folder.open(step)
 
+    def keep_only(self, step: int) -> None:
+        """Delete every checkpoint but that of ``step``, once that one was verified.
+
+        Raises:
+            OSError: what remains of a deletion is removed when the store is opened again.
+        """
+        if self.at(step) is not None:
+            self._folder.delete(keep={step})
+            (self.directory / _BEST).unlink(missing_ok=True)
+
     def set_aside(self) -> Path | None:
         """Move all checkpoints to ``checkpoints.old-N`` (``--resume never``); None if there were none."""
         self._settle()

@@ -12,6 +12,7 @@ from hf_trainpipe.cli import is_main_process
 from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
 from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.cli.run_verbs import RUN_VERBS
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
 
@@ -200,6 +201,7 @@ VERBS: dict[str, Verb] = {
     **ASKING_VERBS,
     **PACKAGE_VERBS,
     "track": Verb("track sync RUN: bring trackers up to date", "sync RUN [--json]", _track_arguments, _track),
+    **RUN_VERBS,
     "completion": Verb(
         "what a shell reads to complete this command", "bash|zsh|fish", _completion_arguments, _completion
     ),

@@ -26,7 +26,10 @@ from hf_trainpipe import (
 from hf_trainpipe.checkpoint import Difference, remember
 from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.atomic import sha256_file
+from hf_trainpipe.cli import run as cli
+from hf_trainpipe.driver import repackage
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError, ResumeMismatch
+from hf_trainpipe.runtime.predictor import Predictor
 from hf_trainpipe.signals import Rehearsal
 from hf_trainpipe.tracking import series
 
@@ -294,3 +297,38 @@ def test_an_optimizer_with_little_state_is_resumed_bit_identically(recipe, tmp_p
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     ours, theirs = (tmp_path / name / "checkpoints/step-00000008/optimizer.safetensors" for name in ("cut", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_complete_run_keeps_its_last_checkpoint_and_is_packaged_again_from_its_best(
+    recipe, runs, tmp_path, capsys
+) -> None:
+    still = replace(
+        with_budget(recipe, max_steps=6, evaluate_every=2, save_every=2), optim=Optim(peak_lr=1e-12, precision="fp32")
+    )
+    result = execute(still, run_dir=tmp_path / "run")
+    assert (result.best_step, result.steps) == (2, 6)
+    assert [folder.name for folder in (tmp_path / "run/checkpoints").glob("step-*")] == ["step-00000006"]
+    before = weights(tmp_path / "run")
+    repackage(tmp_path / "run", recipe=still)
+    assert weights(tmp_path / "run") == before
+    assert json.loads((tmp_path / "run/result.json").read_text())["best_step"] == 2
+    capsys.readouterr()
+
+    assert cli(["runs", str(tmp_path), "--clean", "--yes"]) == 0
+    shown = capsys.readouterr().out
+    assert "complete" in shown
+    assert "are free now" in shown
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert Predictor.load(result.package).predict(["good film"])
+    assert execute(still, run_dir=tmp_path / "run").steps == 6, "still complete"
+    with pytest.raises(CheckpointError, match="had checkpoints, but none is valid now"):
+        execute(with_budget(still, max_steps=9), run_dir=tmp_path / "run", extend=True)
+
+
+def test_all_checkpoints_stay_where_asked_and_an_unfinished_run_is_not_cleaned(recipe, runs, tmp_path, capsys) -> None:
+    run = copied(runs, "stopped", tmp_path)
+    assert cli(["runs", str(tmp_path), "--clean", "--yes"]) == 0
+    assert "Nothing to clean" in capsys.readouterr().out
+    assert len(list((run / "checkpoints").glob("step-*"))) == 2
+    execute(with_budget(recipe, keep_when_done="all"), run_dir=run)
+    assert len(list((run / "checkpoints").glob("step-*"))) > 1

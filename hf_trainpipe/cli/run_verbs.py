@@ -1,0 +1,117 @@
+"""The verb that lists runs, and frees the space of those that are complete."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.cli.parser import UsageError, Verb
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.past_run import Run
+
+__all__ = ["RUN_VERBS"]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", default="runs", metavar="FOLDER", help="a folder of runs, or one run; runs"
+    )
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="name what complete runs need neither to serve nor to verify; with --yes remove it",
+    )
+    parser.add_argument("--yes", action="store_true", help="with --clean: remove it")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON, for programs")
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.past_run import clean, find_runs, spare
+    from hf_trainpipe.tables import table
+
+    folder = Path(arguments.folder)
+    if arguments.yes and not arguments.clean:
+        raise UsageError("runs: --yes goes with --clean.", fix="Write --clean --yes.")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: there is no such folder.", fix="Name the folder that runs are in, or train a recipe first."
+        )
+    runs = find_runs(folder)
+    rows: list[dict[str, Any]] = [_row(run) for run in runs]
+    for run, row in zip(runs, rows, strict=True):
+        if arguments.clean:
+            row["spare"] = [path.name for path in spare(run)]
+            row["spare_bytes"] = sum(_size(path) for path in spare(run))
+            row["freed"] = clean(run) if arguments.yes and row["spare"] else 0
+    if arguments.json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return 0
+    if not rows:
+        print(f"{folder} holds no run.")
+        return 0
+    cells = [[str(row["run"]), row["state"], f"{row['step']:,}", _score(row), _mebibytes(row["bytes"])] for row in rows]
+    print(table(["run", "state", "step", "score", "MiB"], cells))
+    if arguments.clean:
+        print()
+        print(_cleaned(rows, done=arguments.yes))
+    return 0
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """One run, as JSON; a damaged file of it is told in its state."""
+    from hf_trainpipe.errors import TrainpipeError
+
+    try:
+        result = run.result
+        scores = result.get("scores") or {}
+        split = "validation" if "validation" in scores else next(iter(scores), None)
+        select = result.get("select")
+        score = (scores.get(split) or {}).get(select) if split is not None else None
+        return {"run": str(run.path), "state": run.state, "step": run.step, "split": split, "metric": select,
+                "score": score, "bytes": run.bytes}  # fmt: skip
+    except TrainpipeError as error:
+        return {"run": str(run.path), "state": "damaged", "step": 0, "split": None, "metric": None, "score": None,
+                "bytes": run.bytes, "error": error.message}  # fmt: skip
+
+
+def _score(row: dict[str, Any]) -> str:
+    score = row["score"]
+    if not score or score.get("value") is None:
+        return ""
+    low, high = score.get("low"), score.get("high")
+    interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+    return f"{row['metric']} {score['value']:.4f}{interval}"
+
+
+def _cleaned(rows: list[dict[str, Any]], *, done: bool) -> str:
+    found = [row for row in rows if row["spare"]]
+    if not found:
+        return "Nothing to clean: complete runs hold only what serving and verifying need."
+    if done:
+        freed = sum(row["freed"] for row in found)
+        return f"{_mebibytes(freed)} MiB are free now. What was cleaned can be served and verified, and no longer extended."
+    lines = [f"{row['run']}: {', '.join(row['spare'])} ({_mebibytes(row['spare_bytes'])} MiB)" for row in found]
+    return "\n".join([*lines, "", "runs --clean --yes removes this. The runs can then no longer be extended."])
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f}"
+
+
+RUN_VERBS: dict[str, Verb] = {
+    "runs": Verb(
+        "list runs with their state, score and size; free the space of those that are complete",
+        "[FOLDER] [--clean [--yes]] [--json]",
+        _arguments,
+        _runs,
+    ),
+}
