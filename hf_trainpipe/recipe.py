@@ -380,7 +380,8 @@ class Recipe:
             ("evaluation", self.evaluation, Evaluation),
         ):
             if not isinstance(value, kind):
-                raise _refuse(where, f"a {kind.__name__}", value, f"Pass {where}={kind.__name__}(...).")
+                example = value if isinstance(value, type) and issubclass(value, kind) else kind
+                raise _refuse(where, f"a {kind.__name__}", value, f"Pass {where}={example.__name__}(...).")
         for position, step in enumerate(self.preprocessing):
             if not isinstance(step, Preprocessor):
                 raise _refuse(f"preprocessing[{position}]", "a Preprocessor", step, "Pass an instance, not a class.")

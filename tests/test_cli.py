@@ -86,6 +86,8 @@ def test_help_of_a_recipe_lists_its_fields(recipe_file: Path, capsys: pytest.Cap
             ["no.txt: there is no such input file"],
         ),
         (["predict", "{d}/runs", "--input", "-"], ["the following arguments are required: --output"]),
+        (["predict", "{d}/runs", "--input", "-", "--ouput", "-"], ["no option --ouput. Did you mean '--output'?"]),
+        (["{r}"], ["expected a verb before {r}", "hf-trainpipe train {r}"]),
         (
             ["predict", "{d}/runs", "--input", "-", "--output", "-", "--param", "x"],
             ["expected NAME=VALUE, found 'x'"],

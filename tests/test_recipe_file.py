@@ -167,8 +167,7 @@ def test_functions_that_return_recipes_are_listed(good: Path) -> None:
         ("def recipe():\n    return 1 / 0\n", "broken.py, line 2: ZeroDivisionError: division by zero"),
         (
             "from hf_trainpipe import Optim\ndef recipe():\n    return Optim(peek_lr=1.0)\n",
-            "broken.py, line 3: TypeError: Optim.__init__() got an unexpected keyword argument 'peek_lr'. "
-            "Did you mean 'peak_lr'?",
+            "broken.py, line 3: Optim has no field 'peek_lr'. Did you mean 'peak_lr'?",
         ),
         (
             "from hf_trainpipe import Optim\n\nBAD = Optim(warmup=3.0)\n",
@@ -182,6 +181,67 @@ def test_mistakes_in_the_file(tmp_path: Path, body: str, message: str) -> None:
         load(str(path))
     assert message in caught.value.message
     assert caught.value.fix
+
+
+PART = """
+from hf_trainpipe import (Budget, Evaluation, Files, HubData, NormalizeSpace, Optim, Pretrained, Recipe,
+                          TextClassification, Tokens, replace)
+def recipe():
+    return {}
+"""
+WITH = "Recipe(name='x', model=Pretrained('m'), data=Files(train='t.csv'), task=TextClassification(), {})"
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "fix"),
+    [
+        ("Budget(epoch=3)", "Budget has no field 'epoch'. Did you mean 'epochs'?", "Budget takes: epochs, "),
+        ("Optim(1e-5)", "Optim takes its fields by name: peak_lr=...", "Optim takes: peak_lr, warmup"),
+        ("Files()", "Files needs 'train'.", "train (needed)"),
+        ("TextClassification('text', 'label')", "TextClassification takes only text without its name", "label"),
+        ("replace(" + WITH.format("") + ", nme='y')", "Recipe has no field 'nme'. Did you mean 'name'?", "name"),
+        ("Recip(name='x')", "NameError: the name 'Recip' is not defined. Did you mean 'Recipe'?", "import"),
+        ("exit()", "the recipe file ends the program", "__main__"),
+        ("Budget(epochs='3')", "budget.epochs: expected a number, found '3'.", "epochs as a number"),
+        (WITH.format("seed='a'"), "seed: expected a whole number, found 'a'.", "seed"),
+        (WITH.format("hub='me/x'"), "hub: expected a Hub or none, found 'me/x'.", "hub"),
+        (WITH.format("budget=Budget(max_steps=2.5)"), "budget.max_steps: expected a whole number or none", "max_steps"),
+        (WITH.format("optim=Optim(betas=0.9)"), "optim.betas: expected 2 values", "betas"),
+        (WITH.format("evaluation=Evaluation(select=3)"), "evaluation.select: expected text or none, found 3", "select"),
+        (WITH.format("preprocessing=NormalizeSpace()"), "preprocessing: expected a list", "(NormalizeSpace(),)"),
+        (WITH.replace("'t.csv'", "'t\\ud83d.csv'").format(""), "data.train: 't\\ud83d.csv' holds half of", "uncut"),
+        (
+            WITH.replace("TextClassification()", "TextClassification").format(""),
+            "task: expected a Task, found <class",
+            "Pass task=TextClassification(...).",
+        ),
+    ],
+)
+def test_wrong_arguments_list_the_right_ones(tmp_path: Path, body: str, message: str, fix: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(str(write(tmp_path, PART.format(body))))
+    assert caught.value.message.partition("broken.py")[2].startswith((", line 5: ", ": "))
+    assert message in caught.value.message
+    assert fix in caught.value.fix
+    assert str(caught.value).count("Did you mean") <= 1
+
+
+def test_lists_and_whole_floats_pass_as_they_do_in_training(tmp_path: Path) -> None:
+    body = (
+        "import numpy as np\n"
+        "from hf_trainpipe import Budget, Files, Pretrained, Recipe, TextClassification\n"
+        "def recipe():\n"
+        "    return Recipe(name='x', model=Pretrained('m'), data=Files(train=['a.csv'], join={'t': ['a', 'b']}),\n"
+        "        task=TextClassification(names=['a', 'b']), budget=Budget(max_steps=np.int64(3), examples_per_step=8.0))\n"
+    )
+    recipe, _ = load(str(write(tmp_path, body)))
+    assert recipe.budget.max_steps == 3
+
+
+def test_main_without_its_guard_does_not_train_while_a_verb_loads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.py"
+    path.write_text(GOOD + "\nfrom hf_trainpipe import main\nmain(recipe)\n")
+    assert load(str(path))[0].name == "x"
 
 
 def test_a_misspelt_import_gets_a_suggestion(tmp_path: Path) -> None:

@@ -132,6 +132,19 @@ def test_patches(args: str, path: str, value: Any) -> None:
     assert type(get(patched, path)) is type(value)
 
 
+def test_what_is_listed_is_near() -> None:
+    for args, listed in (
+        ("--epochs 1", "Options: --budget.epochs, --budget.max-steps"),
+        ("--output x", "Options: --run-dir"),
+        ("--frobnicate 1", "The nearest options: --"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            override(BASE, args.split(" "), verb_options=("--run-dir", "--resume"))
+        assert caught.value.fix.startswith(listed)
+        assert len(caught.value.fix) < 300
+    assert override(replace(BASE, preprocessing=()), ["--preprocessing", "none"]).preprocessing == ()
+
+
 def test_parts_that_are_not_named_stay_the_same_objects() -> None:
     patched = override(BASE, ["--seed", "3"])
     assert patched == replace(BASE, seed=3)
@@ -164,7 +177,11 @@ def test_the_class_of_the_recipe_counts() -> None:
         ("--optim.peek_lr 1", "Did you mean '--optim.peak-lr'?"),
         ("--peak-lr 1", "Did you mean '--optim.peak-lr'?"),
         ("--peek-lr 1", "Did you mean '--optim.peak-lr'?"),
-        ("--learning-rate 1", "--learning-rate: the recipe has no such option."),
+        ("--learning-rate 1", "--learning-rate: the recipe has no such option. Did you mean '--optim.peak-lr'?"),
+        ("--epochs 1", "Did you mean '--budget.epochs'?"),
+        ("--batch_size 1", "Did you mean '--budget.examples-per-step'?"),
+        ("--output x", "Did you mean '--run-dir'?"),
+        ("--optim.peak_lrr 1", "Did you mean '--optim.peak-lr'?"),
         ("--optm.peak-lr 1", "Did you mean '--optim.peak-lr'?"),
         ("--optim.peak-lr.x 1", "--optim.peak-lr.x: the recipe has no such option."),
         ("--optim 1", "--optim: the recipe has no such option."),

@@ -51,7 +51,11 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
         SystemExit: with the exit code, unless it is 0.
     """
     from hf_trainpipe.cli.dispatch import train_function
+    from hf_trainpipe.recipe_file import LOADED
 
+    if recipe.__module__.startswith(LOADED):
+        # The call is not below `if __name__ == "__main__"`, and a verb is loading the file.
+        return
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = guarded(lambda: train_function(recipe, arguments))
     if code:

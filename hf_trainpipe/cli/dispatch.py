@@ -29,6 +29,8 @@ def dispatch(argv: Sequence[str]) -> int:
         print(f"hf-trainpipe {__version__}")
         return 0
     name, *rest = argv
+    if name not in VERBS and name.partition(":")[0].endswith((".py", ".json")):
+        raise UsageError(f"expected a verb before {name}.", fix=f"hf-trainpipe show {name}\nhf-trainpipe train {name}")
     if name not in VERBS:
         raise UsageError(
             f"there is no verb {name!r}.{closest(name, VERBS)}",

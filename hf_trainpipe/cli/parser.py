@@ -27,11 +27,21 @@ class UsageError(TrainpipeError):
 class Parser(argparse.ArgumentParser):
     """Argparse whose mistakes are one screen like any other."""
 
+    given: Sequence[str] = ()
+    """The arguments that are parsed."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = [] if args is None else list(args)
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         verb = self.prog.removeprefix("hf-trainpipe ")
         options = [option for action in self._actions for option in action.option_strings]
-        _, found, unknown = message.partition("unrecognized arguments: ")
-        hint = closest(unknown.split(" ")[0].partition("=")[0], options) if found else ""
+        unknown = [given.partition("=")[0] for given in self.given if given.startswith("--")]
+        wrong = next((given for given in unknown if given not in options and given != "--"), "")
+        if wrong and "unrecognized" not in message:  # --ouput, where --output is missed
+            message = f"there is no option {wrong}"
+        hint = closest(wrong, options) if wrong else ""
         raise UsageError(f"{verb}: {message}.{hint}", fix=f"{self.format_usage().strip()}\nMore: {self.prog} --help")
 
 

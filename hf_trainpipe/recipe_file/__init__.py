@@ -6,28 +6,29 @@ A recipe in a Python file is code, and loading it runs it. A recipe in a JSON fi
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import importlib
 import inspect
 import json
-import re
 import sys
 import types
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
 from hf_trainpipe.recipe import Recipe
+from hf_trainpipe.recipe_file.mistakes import check_values, mistakes_in, retold
 from hf_trainpipe.recipe_file.options import leaves, override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
+__all__ = ["LOADED", "RecipeSource", "call", "leaves", "load", "override", "source_of"]
+
+
+LOADED = "_hf_trainpipe_recipe_"
+"""How the names of modules begin that are recipe files, loaded for the command line."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,15 @@ def call(function: Callable[[], object], source: RecipeSource) -> Recipe:
             f"{source}: a recipe function takes no arguments, found {', '.join(needed)}.",
             fix="Give each parameter a default, or write a function without parameters that calls this one.",
         )
-    with _mistakes_in(source.path):
+    with mistakes_in(source.path):
         recipe = function()
     if not isinstance(recipe, Recipe):
         raise RecipeError(
             f"{source}: expected a Recipe from {source.function}(), found {type(recipe).__name__}.",
             fix="End the function with `return Recipe(...)`.",
         )
+    with mistakes_in(source.path):
+        check_values(recipe)
     return recipe
 
 
@@ -154,19 +157,19 @@ def _load_json(path: Path) -> Recipe:
     try:
         return from_json(value)
     except TrainpipeError as error:
-        raise _at(error, str(path)) from None
+        raise retold(error, str(path)) from None
 
 
 def _run_file(path: Path) -> types.ModuleType:
     file = path.resolve()
-    name = f"_hf_trainpipe_recipe_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    name = f"{LOADED}{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     module = types.ModuleType(name)
     module.__file__ = str(file)
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     sys.modules[name] = module  # dataclasses look their module up here while the file runs
     try:
-        with _mistakes_in(file):
+        with mistakes_in(file):
             # Compiled here, not by an import loader, so that no __pycache__ appears beside recipes.
             exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
     except BaseException:
@@ -183,67 +186,3 @@ def _recipe_functions(module: types.ModuleType) -> list[str]:
     }
     annotated = [name for name, f in own.items() if f.__annotations__.get("return") in ("Recipe", Recipe)]
     return annotated or [name for name, f in own.items() if not inspect.signature(f).parameters]
-
-
-@contextmanager
-def _mistakes_in(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except TrainpipeError as error:
-        raise _at(error, f"{_shown(file)}{_line(error, file)}") from None
-    except SyntaxError as error:
-        place = f"{_shown(Path(error.filename or file))}, line {error.lineno}"
-        code = f"\n\n  {error.text.strip()}" if error.text else ""
-        raise RecipeError(
-            f"{place}: {error.msg}.{code}", fix="Correct the line.", file=str(file), line=error.lineno
-        ) from None
-    except Exception as error:
-        message, fix = getattr(error, "message", None), getattr(error, "fix", None)  # the runtime's errors
-        if not (message and fix):
-            message, fix = f"{type(error).__name__}: {error}{_suggestion(error)}", "Correct the recipe."
-        raise RecipeError(
-            f"{_shown(file)}{_line(error, file)}: {message}",
-            fix=fix,
-            file=str(file),
-        ) from error
-
-
-def _at(error: TrainpipeError, place: str) -> TrainpipeError:
-    return type(error)(f"{place}: {error.message}", fix=error.fix, **error.data)
-
-
-def _line(error: BaseException, file: Path) -> str:
-    """``, line 12``: the innermost line of the recipe file that the error passed through."""
-    line, frame = None, error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename in (str(file), str(file.resolve())):
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    return f", line {line}" if line else ""
-
-
-def _shown(file: Path) -> str:
-    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
-
-
-def _suggestion(error: Exception) -> str:
-    """What a misspelt keyword, import or name was probably meant to be."""
-    # By name, as in the codec: a static import of the package root would tie this module to all others.
-    hf_trainpipe = importlib.import_module("hf_trainpipe")
-    if found := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)):
-        cls = vars(hf_trainpipe).get(found[1]) or _class_in_traceback(error, found[1])
-        if isinstance(cls, type) and dataclasses.is_dataclass(cls):
-            return f".{closest(found[2], [field.name for field in dataclasses.fields(cls)])}"
-    if found := re.match(r"cannot import name '(\w+)' from 'hf_trainpipe'", str(error)):
-        return f".{closest(found[1], hf_trainpipe.__all__)}"
-    return ""
-
-
-def _class_in_traceback(error: Exception, name: str) -> Any:
-    frame = error.__traceback__
-    while frame is not None:
-        for names in (frame.tb_frame.f_locals, frame.tb_frame.f_globals):
-            if name in names:
-                return names[name]
-        frame = frame.tb_next
-    return None

@@ -93,20 +93,61 @@ class _Known:
         everything = [*self.fields, *self.verb_options]
         tail = option.removeprefix("--").rpartition(".")[2]
         by_tail = {known.rpartition(".")[2]: known for known in reversed(self.fields) if "." in known}
+        meant = ELSEWHERE.get(tail)
         hint = f" Did you mean {by_tail[tail]!r}?" if tail in by_tail else ""
+        if not hint and meant in everything:
+            hint = f" Did you mean {meant!r}?"
         if not hint and "." not in option:
             hint = closest(option, [known for known in everything if "." not in known])
             near = difflib.get_close_matches(tail, by_tail, n=1, cutoff=0.75)
             if not hint and near:  # a name without its part: --peek-lr
                 hint = f" Did you mean {by_tail[near[0]]!r}?"
         hint = hint or closest(option, everything)
-        group = option.partition(".")[0] + "."
-        listed = [known for known in self.fields if known.startswith(group)] or everything
+        nearest = hint.removeprefix(" Did you mean '").removesuffix("'?")
+        groups = [name.partition(".")[0] + "." for name in (option, nearest)]
+        same = [[known for known in self.fields if known.startswith(group)] for group in groups]
+        same.append([nearest] if nearest in self.verb_options else [])
+        listed = next(filter(None, same), None)
+        what = "Options" if listed else "The nearest options"
+        listed = listed or sorted(everything, key=lambda known: -_alike(option, tail, known))[:NEAREST]
         return RecipeError(
             f"{option}: the recipe has no such option.{hint}",
-            fix=f"Options: {', '.join(listed)}",
+            fix=f"{what}: {', '.join(listed)}",
             option=option,
         )
+
+
+NEAREST = 6
+"""How many options are named where no part of the recipe was."""
+ELSEWHERE = {
+    **dict.fromkeys(("lr", "learning-rate"), "--optim.peak-lr"),
+    **dict.fromkeys(("batch-size", "per-device-train-batch-size", "train-batch-size"), "--budget.examples-per-step"),
+    **dict.fromkeys(("num-train-epochs", "num-epochs"), "--budget.epochs"),
+    **dict.fromkeys(("max-seq-length", "max-seq-len", "max-len"), "--tokens.max-length"),
+    **dict.fromkeys(("output", "output-dir", "out"), "--run-dir"),
+    **dict.fromkeys(("bf16", "fp16"), "--optim.precision"),
+    **dict.fromkeys(("model-name-or-path", "model"), "--model.name"),
+    **dict.fromkeys(("train-file", "train-data"), "--data.train"),
+    **dict.fromkeys(("validation-file", "eval-file", "dev-file"), "--data.validation"),
+    **dict.fromkeys(("metric", "metric-for-best-model"), "--evaluation.select"),
+    "warmup-ratio": "--optim.warmup",
+    "lr-scheduler-type": "--optim.schedule",
+    "eval-steps": "--budget.evaluate-every",
+    "save-steps": "--budget.save-every",
+    "logging-steps": "--budget.log-every",
+    "save-total-limit": "--budget.keep-checkpoints",
+    "early-stopping-patience": "--budget.patience",
+    "label-smoothing-factor": "--task.label-smoothing",
+    "torch-compile": "--optim.compile",
+    "hub-model-id": "--hub.repo",
+    "resume-from-checkpoint": "--resume",
+}
+"""What transformers' TrainingArguments and its example scripts call a field, and ours."""
+
+
+def _alike(option: str, tail: str, known: str) -> float:
+    name = known.removeprefix("--").rpartition(".")[2]
+    return max(difflib.SequenceMatcher(None, option, known).ratio(), difflib.SequenceMatcher(None, tail, name).ratio())
 
 
 def _both(option: str) -> RecipeError:
@@ -153,6 +194,8 @@ def _patch(part: Any, tree: dict[str, Any], known: _Known) -> Any:
 def _value(current: Any, hint: Any, node: Any, known: _Known) -> Any:
     if isinstance(node, tuple):
         option, values = node
+        if current == () and [value.lower() for value in values] in [[none] for none in _NONE]:
+            return None if types.NoneType in members(hint) else ()
         if isinstance(current, tuple) and any(map(dataclasses.is_dataclass, current)):
             if [value.lower() for value in values] in [[none] for none in _NONE]:
                 return ()
