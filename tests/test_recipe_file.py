@@ -196,7 +196,7 @@ WITH = "Recipe(name='x', model=Pretrained('m'), data=Files(train='t.csv'), task=
     ("body", "message", "fix"),
     [
         ("Budget(epoch=3)", "Budget has no field 'epoch'. Did you mean 'epochs'?", "Budget takes: epochs, "),
-        ("Optim(1e-5)", "Optim takes its fields by name: peak_lr=...", "Optim takes: peak_lr, warmup"),
+        ("Optim(1e-5)", "Optim takes its fields by name: ", "peak_lr, warmup"),
         ("Files()", "Files needs 'train'.", "train (needed)"),
         ("TextClassification('text', 'label')", "TextClassification takes only text without its name", "label"),
         ("replace(" + WITH.format("") + ", nme='y')", "Recipe has no field 'nme'. Did you mean 'name'?", "name"),
