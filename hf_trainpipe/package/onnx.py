@@ -118,15 +118,17 @@ def _made_up(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
 
 
 def _export(torch_side: Predictor, path: Path) -> None:
+    from hf_trainpipe.runtime.exact import exact_products
     from hf_trainpipe.runtime.inference import takes_types
 
     model = torch_side.model
-    onnx_export.export(
-        model,
-        path,
-        takes_types=takes_types(model) and "token_type_ids" in torch_side.tokenizer.model_input_names,
-        num_tokens=int(model.get_input_embeddings().num_embeddings),
-    )
+    with exact_products():  # or the casts of an autocast that is on would be part of the graph
+        onnx_export.export(
+            model,
+            path,
+            takes_types=takes_types(model) and "token_type_ids" in torch_side.tokenizer.model_input_names,
+            num_tokens=int(model.get_input_embeddings().num_embeddings),
+        )
 
 
 def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:

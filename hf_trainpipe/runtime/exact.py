@@ -23,46 +23,62 @@ _DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu")
 class Switches:
     """What this process multiplies fp32 matrices in, as it is now, to be put back by :meth:`restore`.
 
-    Read and written one by one: torch refuses to tell ``get_float32_matmul_precision`` where somebody used the newer
-    switches, such as ``torch.backends.cuda.matmul.fp32_precision``.
+    torch has two sets of switches and refuses to read the older one where the newer (``...fp32_precision``) says
+    something else. So the older one is written first, which moves both, and then what is different of the newer.
     """
 
     def __init__(self) -> None:
         try:
-            self._general = torch.get_float32_matmul_precision()
+            self._matrices = torch.get_float32_matmul_precision()
         except RuntimeError:
-            self._general = "highest"
+            self._matrices = "highest"
+        try:
+            self._tf32 = bool(torch.backends.cudnn.allow_tf32) if _has_gpus() else False
+        except RuntimeError:
+            self._tf32 = True
         self._single = [place.fp32_precision for place in _places()]
 
     @property
     def exact(self) -> bool:
         """Whether products are in fp32 already."""
-        return self._general == "highest" and all(value in ("none", "ieee") for value in self._single)
+        return self._matrices == "highest" and not self._tf32 and all(value in _EXACT for value in self._single)
 
     def restore(self) -> None:
         """Set everything as it was found."""
-        torch.set_float32_matmul_precision(self._general)
-        self._write(self._single)
-
-    @staticmethod
-    def set_exact() -> None:
-        """Multiply in fp32: matrices, convolutions and recurrent layers, on every device."""
-        torch.set_float32_matmul_precision("highest")
-        Switches._write(["ieee"] * len(_places()))
-
-    @staticmethod
-    def _write(values: list[str]) -> None:
-        for place, value in zip(_places(), values, strict=True):
+        self._write_older(self._matrices, tf32=self._tf32)
+        for place, value in zip(_places(), self._single, strict=True):
             if place.fp32_precision != value:
                 place.fp32_precision = value
 
+    @classmethod
+    def set_exact(cls) -> None:
+        """Multiply in fp32: matrices, convolutions and recurrent layers, on every device."""
+        cls._write_older("highest", tf32=False)
+        for place in _places():
+            if place.fp32_precision not in _EXACT:
+                place.fp32_precision = "ieee"
+
+    @staticmethod
+    def _write_older(matrices: str, *, tf32: bool) -> None:
+        torch.set_float32_matmul_precision(matrices)
+        if _has_gpus():
+            torch.backends.cudnn.allow_tf32 = tf32
+
+
+_EXACT = ("none", "ieee")
+
+
+def _has_gpus() -> bool:
+    """Whether this build of torch has the switches of a GPU, where TF32 is on for convolutions unless it is switched off."""
+    return bool(torch.backends.cuda.is_built())  # type: ignore[no-untyped-call]
+
 
 def _places() -> tuple[Any, ...]:
-    """The switches: TF32 of a GPU (on for convolutions unless somebody switches it off), bf16 of a CPU."""
+    """The newer switches: bf16 of a CPU, TF32 of a GPU."""
     backends: Any = torch.backends
     cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
     of_cpu = (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
-    return (*of_cpu, cuda.matmul, cudnn.conv, cudnn.rnn) if cuda.is_built() else of_cpu
+    return (*of_cpu, cuda.matmul, cudnn.conv, cudnn.rnn) if _has_gpus() else of_cpu
 
 
 class _Held:

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from hf_trainpipe.runtime import exact
 from hf_trainpipe.runtime.exact import Switches, exact_products
 
 
@@ -60,3 +61,29 @@ def test_a_thread_that_ends_first_leaves_fp32_to_the_others() -> None:
         thread.join()
         assert torch.get_float32_matmul_precision() == "highest"
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_tf32_of_a_gpu_is_off_meanwhile_and_torch_can_tell_so(monkeypatch, older) -> None:
+    """The switches are there without a GPU, too; reading the older one raises where both sets do not agree."""
+    monkeypatch.setattr(exact, "_has_gpus", lambda: True)
+    backends = torch.backends
+    before = Switches()
+    try:
+        if older:
+            torch.backends.cudnn.allow_tf32 = True
+        else:
+            backends.cudnn.conv.fp32_precision = "tf32"
+            backends.cuda.matmul.fp32_precision = "tf32"
+        found = [place.fp32_precision for place in exact._places()]
+        with exact_products():
+            assert torch.backends.cudnn.allow_tf32 is False
+            assert torch.backends.cuda.matmul.allow_tf32 is False
+            assert {place.fp32_precision for place in exact._places()} <= {"none", "ieee"}
+            with torch.backends.cudnn.flags(enabled=True):
+                pass
+        assert [place.fp32_precision for place in exact._places()] == found
+        if older:
+            assert torch.backends.cudnn.allow_tf32 is True
+    finally:
+        before.restore()
