@@ -24,6 +24,7 @@ __all__ = [
     "hash_files",
     "is_package_file",
     "list_files",
+    "read_json",
     "read_manifest",
     "refuse_changed",
     "with_section",
@@ -73,6 +74,12 @@ def read_manifest(package: Path) -> dict[str, Any]:
         return schema.read(package).to_json()
     except SchemaError as error:
         raise PackageError(error.message, fix=error.fix, path=str(package)) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a package, field by field as it was written."""
+    content: dict[str, Any] = json.loads(files.read_limited(path, files.limit_of(path.name) or 0))
+    return content
 
 
 def list_files(package: Path) -> tuple[list[str], list[str]]:

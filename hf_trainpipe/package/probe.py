@@ -106,7 +106,16 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
             recorded = [json.loads(line) for line in stream if line.strip()]
     manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
     inputs = [line["input"] for line in recorded] or EXAMPLES[manifest["inputs"]]
-    answers = handler({"inputs": inputs})
+    try:
+        answers = handler({"inputs": inputs})
+    except ValueError as error:
+        if not recorded:
+            raise
+        message = getattr(error, "message", error)
+        return {
+            "refused": f"The recorded inputs are not for this package: {message}",
+            "fix": "Name the recorded.jsonl of the run that the package was trained in, with --recorded.",
+        }
     predictor = getattr(handler, "_handler", handler).predictor
     gaps = [0.0]
     if recorded:

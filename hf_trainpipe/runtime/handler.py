@@ -23,19 +23,23 @@ ROOT_HANDLER = '''"""Handler of this package, by the contract of Hugging Face In
     EndpointHandler("/path/of/this/folder")({"inputs": "..."})
 """
 
-import hashlib
-import importlib
-import importlib.util
+import os
 import sys
-from pathlib import Path
-from typing import Any
 
-_HERE = Path(__file__).resolve().parent
+_HERE = os.path.dirname(os.path.realpath(__file__))
+# trainpipe_runtime/ is found by its place. Nothing else is imported from here: a torch.py beside this file is nobody's.
+sys.path[:] = [place for place in sys.path if os.path.realpath(place) not in (_HERE, os.path.join(_HERE, "code"))]
+
+import hashlib  # noqa: E402
+import importlib  # noqa: E402
+import importlib.util  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 
 def _runtime(module: str) -> Any:
     """A module of trainpipe_runtime/, under a name of this folder's own: packages do not mix."""
-    folder = _HERE / "trainpipe_runtime"
+    folder = Path(_HERE) / "trainpipe_runtime"
     name = "trainpipe_runtime_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(
@@ -57,7 +61,7 @@ class EndpointHandler:
     """``EndpointHandler(path)(body)``; the body is ``{"inputs": ..., "parameters": {...}}``."""
 
     def __init__(self, path: str = "", **options: Any) -> None:
-        self._handler = _runtime("handler").EndpointHandler(path or str(_HERE), **options)
+        self._handler = _runtime("handler").EndpointHandler(path or _HERE, **options)
 
     def __call__(self, data: dict[str, Any]) -> Any:
         return self._handler(data)

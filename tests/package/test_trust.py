@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import clean, layout
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import read_recorded, verify
-from hf_trainpipe.runtime import files, stamps
+from hf_trainpipe.runtime import files, schema, stamps
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.onnx_file import check_onnx
 from hf_trainpipe.runtime.predictor import Predictor
@@ -259,10 +261,15 @@ def test_nothing_of_a_foreign_package_runs_unless_a_person_agrees(
     for name in ("handler.py", "torch.py", "sitecustomize.py", "code/inference.py", "trainpipe_runtime/predictor.py"):
         old = (package / name).read_text() if (package / name).is_file() else ""
         write(package, name, evil + old.replace("from __future__ import annotations", ""))
+    content = json.loads((package / layout.MANIFEST).read_text())
+    older = {name: value for name, value in content.items() if name not in schema._OPTIONAL}
+    (package / layout.MANIFEST).write_text(json.dumps(older))
     seal(package)
     write(package, "__pycache__/handler.cpython-311.pyc", b"\0")
     result = verify(package, recorded=classifier_run / layout.RECORDED)
     assert not canary.exists()
+    kept = set(json.loads((package / layout.MANIFEST).read_text()))
+    assert kept == set(older), "a package's own, older runtime refuses fields that came after it"
     assert (result["passed"], result["runtime"]) == (True, "installed")
     assert result["not_run"] == sorted(
         ["code/inference.py", "handler.py", "sitecustomize.py", "torch.py", "trainpipe_runtime/predictor.py"]
@@ -275,6 +282,24 @@ def test_nothing_of_a_foreign_package_runs_unless_a_person_agrees(
     with pytest.raises(PackageError):
         verify(package, recorded=classifier_run / layout.RECORDED, allow_code=True)
     assert canary.exists(), "with consent its own handler answers, or fails"
+
+
+def test_the_handler_imports_nothing_that_lies_beside_it(package: Path, tmp_path: Path) -> None:
+    """As Inference Endpoints imports it: its folder first on sys.path."""
+    for name in ("pathlib.py", "hashlib.py", "typing.py", "code/json.py"):
+        write(package, name, CANARY.format(str(tmp_path / "canary")))
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import handler; print(handler.EndpointHandler.__name__, *sys.path)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", script, str(package), str(package / "code")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("EndpointHandler ")
+    assert str(package) not in done.stdout
+    assert not (tmp_path / "canary").exists()
 
 
 def test_every_verb_that_opens_a_package_asks_for_consent_in_the_same_words() -> None:
