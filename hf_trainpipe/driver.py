@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from hf_trainpipe.rehearsal import check_can_rehearse, prove_resume
 from hf_trainpipe.result import Result
 from hf_trainpipe.rundir import Resume
 from hf_trainpipe.signals import Rehearsal, StopSignals
+from hf_trainpipe.trial import Trial
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -77,9 +79,12 @@ def execute(
         if run.earlier is not None:
             run.console.say(f"{run.folder.path}: this run is complete; --resume never starts it over")
             return publish(recipe, run.earlier) if run.ranks.is_main else run.earlier
-        with run.console.working("loading the model"):
-            run.load_model()
-        garbage.resume()
+        with closing(Trial(run, source, active=not package_only)) as trial:
+            with run.console.working("loading the model"):
+                run.load_model()
+            garbage.resume()
+            with run.console.working("trying the package in a fresh process"):
+                trial()
         with Progress(run) as progress, Publishing(run, progress, source=source, active=not package_only):
             progress.restore()
             with StopSignals(rehearsal) as run.signals:

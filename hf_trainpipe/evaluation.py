@@ -77,14 +77,17 @@ def predict_split(
     world_size: int,
     gather: Callable[[Any], list[Any]],
     device: Any = "cpu",
+    examples: np.ndarray | None = None,
 ) -> SplitOutputs:
     """Run the model over a split: each rank its share, sorted by length, under a token budget.
 
     Args:
         model: Unwrapped, on ``device``.
         gather: Turns this rank's part into the parts of all ranks.
+        examples: Some of the usable ones; None: all.
     """
-    by_length = split.usable[np.argsort(-split.example_lengths[split.usable], kind="stable")]
+    chosen = split.usable if examples is None else examples
+    by_length = chosen[np.argsort(-split.example_lengths[chosen], kind="stable")]
     mine = np.sort(by_length[rank::world_size])
     features = split.features_of(mine)
     decoder = Decoder.from_json(

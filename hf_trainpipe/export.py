@@ -32,7 +32,7 @@ from hf_trainpipe.runtime.words import newest
 if TYPE_CHECKING:
     from hf_trainpipe.run import Run
 
-__all__ = ["RECORDED", "export", "write_package"]
+__all__ = ["RECORDED", "code_file", "export", "record_predictions", "write_package"]
 
 RECORDED = 64
 """Predictions kept in the run's directory, for the package to reproduce."""
@@ -63,7 +63,7 @@ def export(run: Run, progress: Progress, *, best_step: int, source: Any, started
             scores = _final_scores(run, outputs)
             report = _behind_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
-        _record_predictions(run, recordable, recorded)
+        record_predictions(run, recordable, recorded)
         seconds = time.time() - started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             package, _ = write_package(
@@ -209,7 +209,7 @@ def _raw_input(run: Run, split: str, example: int) -> Any:
     return row[columns[0].name]
 
 
-def _record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Path) -> None:
+def record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Path) -> None:
     """Keep inputs and logits of the first examples of an evaluated split (never inside the package)."""
     split = next(iter(outputs))
     found = outputs[split]
@@ -235,7 +235,7 @@ def _data_info(run: Run) -> dict[str, Any]:
     }
 
 
-def _code_file(run: Run, source: Any) -> Path | None:
+def code_file(run: Run, source: Any) -> Path | None:
     """The recipe file, where its own classes preprocess: the package cannot do without them."""
     own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
     return source.path if own and source is not None else None
@@ -250,6 +250,7 @@ def write_package(
     source: Any,
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
+    durable: bool = True,
 ) -> tuple[Path, CardFacts]:
     """Write the package of a model, whole; returns its folder, and what its card tells beside it."""
     task, labels = run.task, run.data.labels
@@ -284,10 +285,11 @@ def write_package(
         scores=scores,
         recipe_json=to_json(run.recipe),
         data_info=_data_info(run),
-        code_file=_code_file(run, source),
+        code_file=code_file(run, source),
         resumed=read_proof(run.folder.path),
         card=card,
         name=run.recipe.name,
+        durable=durable,
     )
     return package, card
 

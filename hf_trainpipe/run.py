@@ -284,8 +284,8 @@ class Run:
 
     # -- evaluation ------------------------------------------------------------------------
 
-    def predict(self, split: str, *, autocast: bool = True) -> SplitOutputs:
-        """Outputs for every example of a split, on every rank. ``autocast=False``: in fp32."""
+    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> SplitOutputs:
+        """Outputs for every example of a split, or for some of them, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
         plain = compiling.not_compiled() if self.compiled else nullcontext()
         with plain, self.mixed.autocast() if autocast else exact_products():
@@ -300,4 +300,5 @@ class Run:
                 world_size=self.ranks.size,
                 gather=self.ranks.gather,
                 device=self.accelerator.device,
+                examples=examples,
             )

@@ -14,8 +14,18 @@ from __future__ import annotations
 from hf_trainpipe.model.facts import ModelFacts, model_facts
 from hf_trainpipe.model.fitting import Fitting, fit
 from hf_trainpipe.model.lengths import max_length
-from hf_trainpipe.model.names import pin_model
+from hf_trainpipe.model.names import load_config, pin_model
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.model.weights import build_model
 
-__all__ = ["Fitting", "ModelFacts", "build_model", "fit", "load_tokenizer", "max_length", "model_facts", "pin_model"]
+__all__ = [
+    "Fitting",
+    "ModelFacts",
+    "build_model",
+    "fit",
+    "load_config",
+    "load_tokenizer",
+    "max_length",
+    "model_facts",
+    "pin_model",
+]

@@ -1,6 +1,7 @@
 """Runs inside a fresh process that knows only a package: loads it by its own handler and answers.
 
     python -I -B probe.py REQUEST.json ANSWER.json
+    python -I -B probe.py - ANSWER.json MODULE...    imports these while it waits for the request, a line of stdin
 
 The request is ``{"package", "recorded": path or null, "allow_code", "runtime", "backend": name or null}``, the answer
 ``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or ``{"refused", "fix"}``. With
@@ -136,8 +137,16 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     gc.disable()  # a short life, most of it imports
+    if sys.argv[1] == "-":
+        for name in sys.argv[3:]:
+            importlib.import_module(name)
+        asked = sys.stdin.readline()
+        if not asked:
+            sys.exit(0)  # nobody asks any more
+    else:
+        asked = Path(sys.argv[1]).read_text(encoding="utf-8")
     try:
-        answer = main(json.loads(Path(sys.argv[1]).read_text()))
+        answer = main(json.loads(asked))
     except Exception as error:
         if not isinstance(getattr(error, "message", None), str) or not isinstance(getattr(error, "fix", None), str):
             raise

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, probe
+from hf_trainpipe.package.fresh import Fresh, ask
 from hf_trainpipe.package.own_code import CONSENT, differing, runtime_folder
 from hf_trainpipe.runtime.user_code import has_consent
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["find_recorded", "read_recorded", "record", "verify", "verify_clean"]
 
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-_KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
-_SHOWN_LINES = 12
 _LOOSEST = 10.0
 """No gate lets a logit differ by more."""
 
@@ -59,6 +55,7 @@ def verify(
     allow_code: bool = False,
     needs_records: bool = True,
     timeout_s: float = 600.0,
+    fresh: Fresh | None = None,
 ) -> dict[str, Any]:
     """Check the files of ``package`` (or of a run's), and load it in a process that knows nothing else.
 
@@ -78,6 +75,7 @@ def verify(
         allow_code: Whether code in the package may run: its handler and runtime, and the recipe's.
         needs_records: Whether a package without recorded predictions, which then only has to load and to answer a made-up
             input, is an error. It never counts as passed.
+        fresh: The fresh process, begun before; None: it begins now.
 
     Returns:
         ``{"passed", "loaded", "n", "max_abs_diff", "tolerance", "python", "runtime", "not_run", "time"}``, with ``backends``
@@ -112,10 +110,11 @@ def verify(
         layout.refuse_changed(path, manifest)
         if not allow_code:
             result["not_run"] = differing(path, manifest)
-            if manifest["code"] is not None:
+            carried = [manifest["code"]["file"]] if manifest["code"] is not None else manifest.get("model_code")
+            if carried:
+                whose = "its recipe" if manifest["code"] is not None else "the model"
                 raise PackageError(
-                    f"{path} carries code of its recipe ({manifest['code']['file']}), without which it cannot answer; it was "
-                    "not run.",
+                    f"{path} carries code of {whose} ({', '.join(carried)}), without which it cannot answer; it was not run.",
                     fix=CONSENT,
                     exit_code=2,
                 )
@@ -129,11 +128,11 @@ def verify(
         if backends:
             result["backends"] = {}
             request["backend"] = "torch"
-        answer = _run(request, python=python, device=device, timeout_s=timeout_s)
+        answer = ask(request, python=python, device=device, timeout_s=timeout_s, fresh=fresh)
         result.update({name: answer[name] for name in ("n", "max_abs_diff", "python")})
         _judge(path, answer, recorded=recorded, expected=expected, tolerance=tolerance)
         for name, facts in backends.items():
-            answer = _run({**request, "backend": name}, python=onnx_python or python, device="cpu", timeout_s=timeout_s)
+            answer = ask({**request, "backend": name}, python=onnx_python or python, device="cpu", timeout_s=timeout_s)
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}
             allowed = _tolerance(path, name, facts)
             result["backends"][name] = {"passed": False, **figures, "tolerance": allowed}
@@ -272,49 +271,6 @@ def find_recorded(package: Path, recorded: Path | str | None = None) -> Path | N
         return Path(recorded).resolve()
     beside = package.parent / layout.RECORDED
     return beside if beside.is_file() else None
-
-
-def _environment(home: str, device: str | None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    kept |= {"HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    if device == "cpu":
-        kept["CUDA_VISIBLE_DEVICES"] = ""
-    return kept
-
-
-def _run(request: dict[str, Any], *, python: Path | str | None, device: str | None, timeout_s: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="trainpipe-verify-") as folder:
-        asked, answered = Path(folder) / "request.json", Path(folder) / "answer.json"
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve())]
-        try:
-            done = subprocess.run(
-                [*command, str(asked), str(answered)],
-                cwd=folder,
-                env=_environment(folder, device),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise PackageError(
-                f"The package did not answer within {timeout_s:g} s in a fresh process.",
-                fix="Record fewer predictions, or allow more time.",
-            ) from None
-        if done.returncode != 0:
-            shown = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
-            raise PackageError(
-                f"The package does not work in a fresh process (exit {done.returncode}):\n{shown}",
-                fix="Install what its requirements.txt names; if it still fails, write the package again.",
-                stderr=done.stderr,
-            )
-        answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
-        if "refused" in answer:
-            raise PackageError(answer["refused"], fix=answer["fix"])
-        return answer
 
 
 def _judge(

@@ -14,6 +14,7 @@ from typing import Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
+from hf_trainpipe.package.imports import pins_of
 from hf_trainpipe.runtime.words import BUILT_IN_SPLITTERS
 
 __all__ = ["copy_runtime", "replace_package", "requirements", "sync", "versions", "write"]
@@ -38,6 +39,7 @@ def write(
     card: CardFacts | Mapping[str, Any] | None = None,
     name: str | None = None,
     extra_requirements: Sequence[str] = (),
+    durable: bool = True,
 ) -> Path:
     """Write the package ``directory``; an earlier one is replaced in one step once the new one is complete.
 
@@ -57,7 +59,8 @@ def write(
         resumed: What killing, resuming and comparing a copy of the run gave.
         card: What the model card tells beyond that.
         name: Name of the package; None: the recipe's.
-        extra_requirements: Further lines of requirements.txt, for what ``code_file`` imports.
+        extra_requirements: Further lines of requirements.txt, beside those for what ``code_file`` imports.
+        durable: Whether it is flushed to the disk; not so where it is only tried.
 
     Returns:
         ``directory`` as a path.
@@ -74,9 +77,12 @@ def write(
     temporary.mkdir()
     try:
         _save_model(temporary, model, tokenizer, labels=tuple(task_info["decoder"]["labels"]))
+        model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
         code = _copy_code(temporary, code_file)
         lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
+        named = {_name_of(line) for line in lines}
+        lines += [pin for pin in (pins_of(code_file) if code_file else ()) if _name_of(pin) not in named]
         for folder in (temporary, temporary / "code"):  # SageMaker installs the one beside its entry point
             text = "".join(f"{line}\n" for line in lines)
             (folder / "requirements.txt").write_text(text, encoding="utf-8")
@@ -95,6 +101,7 @@ def write(
             "versions": versions(lines),
             "files": {},
             "code": code,
+            "model_code": model_code,
             "verified": None,
             "resumed": dict(resumed) if resumed is not None else None,
         }
@@ -104,7 +111,8 @@ def write(
         manifest["files"] = layout.hash_files(temporary)
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
-        sync(temporary)
+        if durable:
+            sync(temporary)
         replace_package(directory, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -144,6 +152,11 @@ def _pin_pipeline(name: str) -> str:
     return f"{distribution.metadata['Name']}=={distribution.version}"
 
 
+def _name_of(line: str) -> str:
+    """The distribution that a requirement is about, as pip compares names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s=<>!~@\[;]", line, maxsplit=1)[0]).lower()
+
+
 def versions(pins: Sequence[str] = ()) -> dict[str, str]:
     """Versions of Python and of the packages that ``pins`` names; local version suffixes included."""
     import platform
@@ -181,11 +194,24 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
         config["id2label"] = {str(position): label for position, label in enumerate(labels)}
         config["label2id"] = {label: position for position, label in enumerate(labels)}
     config.pop("_name_or_path", None)
-    layout.write_json(path, config)
+    layout.write_json(path, _own_classes(config, directory))
     path = directory / "tokenizer_config.json"
     if path.is_file():
         config = json.loads(path.read_text(encoding="utf-8"))
-        layout.write_json(path, {key: value for key, value in config.items() if key != "name_or_path"})
+        config.pop("name_or_path", None)
+        layout.write_json(path, _own_classes(config, directory))
+
+
+def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """A configuration whose ``auto_map`` names no class but those whose files travel: others would be fetched."""
+
+    def travels(value: Any) -> bool:
+        names = [name for name in (value if isinstance(value, list) else [value]) if name is not None]
+        return all((directory / f"{str(name).rpartition('.')[0]}.py").is_file() for name in names)
+
+    classes = config.pop("auto_map", None)
+    kept = {name: value for name, value in classes.items() if travels(value)} if isinstance(classes, dict) else {}
+    return {**config, "auto_map": kept} if kept else config
 
 
 def copy_runtime(directory: Path) -> None:

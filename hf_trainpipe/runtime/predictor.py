@@ -20,7 +20,7 @@ from .onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from .preprocessing import Preprocessor, apply, apply_words, steps_from_json
 from .requests import Example, read_inputs
 from .sentences import sentences_of
-from .user_code import has_consent, load_steps
+from .user_code import check_model_code, has_consent, load_steps
 from .weights import INDEX, WEIGHTS
 from .words import Word, WordSplitter
 
@@ -97,9 +97,10 @@ class Predictor:
             tokenizer: Any = OnnxTokenizer.load(folder)
             trust.recheck(folder, seen)
             return cls(info=info, model=model, tokenizer=tokenizer, steps=steps)
+        check_model_code(folder, info.model_code, allow_code=allow_code)
         import torch
 
-        model, tokenizer = _from_transformers(folder, decoder)
+        model, tokenizer = _from_transformers(folder, decoder, own_code=bool(info.model_code))
         trust.recheck(folder, seen)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -297,8 +298,11 @@ class Predictor:
         return Prepared(encoder.words(read), words, [example.text for example in examples])
 
 
-def _from_transformers(folder: Path, decoder: Decoder) -> tuple[Any, Any]:
+def _from_transformers(folder: Path, decoder: Decoder, *, own_code: bool) -> tuple[Any, Any]:
     """The model, every weight of it from the package, and the tokenizer.
+
+    Args:
+        own_code: Whether the model brings code of its own, and somebody agreed to run it.
 
     Raises:
         SchemaError: a weight is missing, has another shape, or is not the model's; or transformers cannot load it.
@@ -307,7 +311,7 @@ def _from_transformers(folder: Path, decoder: Decoder) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
     auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": own_code}
     try:
         with _quiet():
             model, found = auto.from_pretrained(

@@ -45,6 +45,8 @@ class PackageInfo:
     """``{name: {"size", "sha256"}}``."""
     code: dict[str, Any] | None = None
     """``{"file", "sha256"}`` of code of the recipe that the package needs."""
+    model_code: list[str] = field(default_factory=list)
+    """Files of code that the model itself brings; they run only with consent."""
     verified: dict[str, Any] | None = None
     resumed: dict[str, Any] | None = None
     """What killing, resuming and comparing a copy of the run gave, where it was asked for."""
@@ -237,9 +239,10 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "versions": ("an object", _is_object),
     "files": ("relative path -> size and sha256", _is_files),
     "code": ("null, or a relative file and its sha256", _is_code),
+    "model_code": ("a list of relative files", lambda v: isinstance(v, list) and all(map(_is_plain_path, v))),
     "verified": ("null or an object", lambda v: v is None or isinstance(v, dict)),
     "resumed": ("null or an object", lambda v: v is None or isinstance(v, dict)),
     "backend": ("'torch', 'onnx' or 'onnx-int8'", lambda v: v in ("torch", "onnx", "onnx-int8")),
     "backends": ("backend -> object with a file", _is_backends),
 }
-_OPTIONAL = {"columns", "resumed", "backend", "backends"}
+_OPTIONAL = {"columns", "resumed", "backend", "backends", "model_code"}

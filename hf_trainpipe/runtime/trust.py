@@ -103,6 +103,11 @@ def _check_content(folder: Path, info: PackageInfo, *, model: str | None, allow_
             f"{folder / MANIFEST}: the code {info.code['file']!r} is not among its files, or with another sha256.",
             fix="Fetch the package again.",
         )
+    if strange := [name for name in info.model_code if name not in info.files]:
+        raise SchemaError(
+            f"{folder / MANIFEST}: the model's code {strange[0]!r} is not among its files.",
+            fix="Fetch the package again.",
+        )
     if model is not None:
         check_onnx(folder, model, info.files)
         return
@@ -111,10 +116,10 @@ def _check_content(folder: Path, info: PackageInfo, *, model: str | None, allow_
     check_weights(folder, info.files)
     for name in _CONFIGURATIONS:
         if name in info.files:
-            _check_configuration(folder / name, allow_code=allow_code)
+            _check_configuration(folder / name, code=info.model_code, allow_code=allow_code)
 
 
-def _check_configuration(path: Path, *, allow_code: bool) -> None:
+def _check_configuration(path: Path, *, code: Sequence[str], allow_code: bool) -> None:
     try:
         content = json.loads(read_limited(path, _LIMIT))
         if not isinstance(content, dict):
@@ -122,7 +127,10 @@ def _check_configuration(path: Path, *, allow_code: bool) -> None:
         found = dict(_named(content, ("auto_map", *_KERNELS, *_PATHS)))
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path} cannot be read: {str(error)[:200]}.", fix="Fetch the package again.") from error
-    if found.pop("auto_map", None) and not allow_code:
+    classes = found.pop("auto_map", None)
+    if classes and allow_code:
+        _check_classes(path, classes, code)
+    elif classes:
         raise SchemaError(
             f"{path}: the model or tokenizer needs code of its own (auto_map), which was not run.",
             fix="Read it; if you trust it: --allow-code, allow_code=True or TRAINPIPE_ALLOW_CODE=1.",
@@ -133,6 +141,18 @@ def _check_configuration(path: Path, *, allow_code: bool) -> None:
                 f"{path}: {name} names files or code outside of the package: {str(value)[:100]!r}.",
                 fix="Do not use this package.",
             )
+
+
+def _check_classes(path: Path, classes: Any, code: Sequence[str]) -> None:
+    """Classes of the model's own come from its listed files alone: ``user/name--module.Class`` would be fetched."""
+    values = classes.values() if isinstance(classes, dict) else [classes]
+    for value in values:
+        for name in value if isinstance(value, list) else [value]:
+            if name is not None and f"{str(name).rpartition('.')[0]}.py" not in code:
+                raise SchemaError(
+                    f"{path}: auto_map names code outside of the package: {str(name)[:100]!r}.",
+                    fix="Do not use this package.",
+                )
 
 
 def _named(value: Any, names: Sequence[str]) -> list[tuple[str, Any]]:

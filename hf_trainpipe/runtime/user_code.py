@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import hashlib
 import importlib
 import importlib.abc
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CONSENT_VARIABLE", "has_consent", "load_steps"]
+__all__ = ["CONSENT_VARIABLE", "check_model_code", "has_consent", "load_steps"]
 
 CONSENT_VARIABLE = "TRAINPIPE_ALLOW_CODE"
 _HOME = "hf_trainpipe"
@@ -32,6 +34,21 @@ _lock = threading.Lock()
 def has_consent(allow_code: bool) -> bool:
     """Whether a person agreed to run a package's own code: by argument or ``TRAINPIPE_ALLOW_CODE=1``."""
     return allow_code or os.environ.get(CONSENT_VARIABLE) == "1"
+
+
+def check_model_code(folder: Path, files: Sequence[str], *, allow_code: bool) -> None:
+    """Refuse a model that brings code of its own, where nobody agreed to run it.
+
+    Raises:
+        SchemaError: No consent, or a file is missing.
+    """
+    if files and not has_consent(allow_code):
+        raise SchemaError(
+            f"{folder}: the model brings code of its own ({', '.join(files)}), which was not run.",
+            fix=f"Read it; if you trust it, pass allow_code=True or set {CONSENT_VARIABLE}=1.",
+        )
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise SchemaError(f"{folder}: {missing[0]} is missing.", fix="Fetch the package again.")
 
 
 def load_steps(folder: Path, code: Mapping[str, Any], *, allow_code: bool) -> dict[str, type[Preprocessor]]:
@@ -71,7 +88,7 @@ def _run(name: str, path: Path, source: bytes) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        with _stand_in():
+        with _stand_in(wanted_by_star(source)):
             exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
@@ -79,15 +96,30 @@ def _run(name: str, path: Path, source: bytes) -> ModuleType:
     return module
 
 
+def wanted_by_star(source: bytes) -> tuple[str, ...]:
+    """What ``from hf_trainpipe import *`` has to bring: names that the file uses and does not make itself."""
+    used: set[str] = set()
+    made: set[str] = set(vars(builtins))
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                made.add(name)
+            case ast.alias(name=name, asname=asname) if name != "*":
+                made.add(asname or name.partition(".")[0])
+    return tuple(sorted(used - made))
+
+
 @contextmanager
-def _stand_in() -> Iterator[None]:
+def _stand_in(wanted: Sequence[str] = ()) -> Iterator[None]:
     """While it lasts, ``import hf_trainpipe`` gives this runtime. Nothing to do inside the project itself."""
     if _RUNTIME.split(".")[0] == _HOME:
         yield
         return
     is_home = [key for key in sys.modules if key == _HOME or key.startswith(_HOME + ".")]
     hidden = {key: sys.modules.pop(key) for key in is_home}
-    finder = _Finder()
+    finder = _Finder(wanted)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -117,8 +149,9 @@ class _Absent:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def __init__(self) -> None:
+    def __init__(self, wanted: Sequence[str]) -> None:
         self._specs: dict[str, importlib.machinery.ModuleSpec | None] = {}
+        self._wanted = list(wanted)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -130,7 +163,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         prefix = f"{_HOME}.runtime"
         if spec.name != prefix and not spec.name.startswith(prefix + "."):
-            return _StandIn(spec.name)
+            stand_in = _StandIn(spec.name)
+            stand_in.__all__ = self._wanted  # type: ignore[attr-defined]
+            return stand_in
         module = importlib.import_module(_RUNTIME + spec.name.removeprefix(prefix))
         self._specs[spec.name] = module.__spec__
         return module

@@ -1,0 +1,116 @@
+"""A process that knows only a package: isolated, in another directory, without tokens and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.errors import PackageError
+from hf_trainpipe.package import probe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Fresh", "ask"]
+
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+_KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
+_SHOWN_LINES = 12
+
+
+def _environment(home: str, device: str | None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    kept |= {"HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if device == "cpu":
+        kept["CUDA_VISIBLE_DEVICES"] = ""
+    return kept
+
+
+class Fresh:
+    """A fresh process that waits for its request.
+
+    Args:
+        imports: What it imports meanwhile.
+        python: An interpreter of another environment; None: this one.
+        device: Where the model runs; None: the handler's choice.
+    """
+
+    def __init__(
+        self, *, imports: Sequence[str] = (), python: Path | str | None = None, device: str | None = None
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="trainpipe-verify-")
+        self._answered = Path(self._folder.name) / "answer.json"
+        command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve()), "-"]
+        self._process = subprocess.Popen(
+            [*command, str(self._answered), *imports],
+            cwd=self._folder.name,
+            env=_environment(self._folder.name, device),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def ask(self, request: dict[str, Any], *, timeout_s: float) -> tuple[int, str, str]:
+        """Its exit code, what it said on stderr, and the text of its answer.
+
+        Raises:
+            subprocess.TimeoutExpired: it gave none.
+        """
+        try:
+            _, said = self._process.communicate(json.dumps(request) + "\n", timeout=timeout_s)
+            answer = self._answered.read_text(encoding="utf-8") if self._answered.is_file() else ""
+            return self._process.returncode, said, answer
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+        self._folder.cleanup()
+
+
+def ask(
+    request: dict[str, Any],
+    *,
+    python: Path | str | None,
+    device: str | None,
+    timeout_s: float,
+    fresh: Fresh | None = None,
+) -> dict[str, Any]:
+    """The answer of a fresh process to a request (:mod:`.probe`).
+
+    Args:
+        fresh: The process, begun before; None: it begins now, with ``python``, on ``device``.
+
+    Raises:
+        PackageError: it ended with an error, refused, or gave no answer in time.
+    """
+    fresh = fresh or Fresh(python=python, device=device)
+    try:
+        code, said, answer = fresh.ask(request, timeout_s=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise PackageError(
+            f"The package did not answer within {timeout_s:g} s in a fresh process.",
+            fix="Record fewer predictions, or allow more time.",
+        ) from None
+    if code != 0 or not answer:
+        shown = "\n".join(said.strip().splitlines()[-_SHOWN_LINES:])
+        raise PackageError(
+            f"The package does not work in a fresh process (exit {code}):\n{shown}",
+            fix="Install what its requirements.txt names; if it still fails, write the package again.",
+            stderr=said,
+        )
+    found: dict[str, Any] = json.loads(answer)
+    if "refused" in found:
+        raise PackageError(found["refused"], fix=found["fix"])
+    return found
