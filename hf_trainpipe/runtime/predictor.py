@@ -20,7 +20,7 @@ from .onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from .preprocessing import Preprocessor, apply, apply_words, steps_from_json
 from .requests import Example, read_inputs
 from .sentences import sentences_of
-from .user_code import check_model_code, has_consent, load_steps
+from .user_code import has_consent, load_steps
 from .weights import INDEX, WEIGHTS
 from .words import Word, WordSplitter
 
@@ -97,10 +97,11 @@ class Predictor:
             tokenizer: Any = OnnxTokenizer.load(folder)
             trust.recheck(folder, seen)
             return cls(info=info, model=model, tokenizer=tokenizer, steps=steps)
-        check_model_code(folder, info.model_code, allow_code=allow_code)
         import torch
 
-        model, tokenizer = _from_transformers(folder, decoder, own_code=bool(info.model_code))
+        model, tokenizer = _from_transformers(
+            folder, decoder, own_code=bool(info.model_code) and has_consent(allow_code)
+        )
         trust.recheck(folder, seen)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"

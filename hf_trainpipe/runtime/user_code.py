@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CONSENT_VARIABLE", "check_model_code", "has_consent", "load_steps"]
+__all__ = ["CONSENT_VARIABLE", "has_consent", "load_steps"]
 
 CONSENT_VARIABLE = "TRAINPIPE_ALLOW_CODE"
 _HOME = "hf_trainpipe"
@@ -34,21 +34,6 @@ _lock = threading.Lock()
 def has_consent(allow_code: bool) -> bool:
     """Whether a person agreed to run a package's own code: by argument or ``TRAINPIPE_ALLOW_CODE=1``."""
     return allow_code or os.environ.get(CONSENT_VARIABLE) == "1"
-
-
-def check_model_code(folder: Path, files: Sequence[str], *, allow_code: bool) -> None:
-    """Refuse a model that brings code of its own, where nobody agreed to run it.
-
-    Raises:
-        SchemaError: No consent, or a file is missing.
-    """
-    if files and not has_consent(allow_code):
-        raise SchemaError(
-            f"{folder}: the model brings code of its own ({', '.join(files)}), which was not run.",
-            fix=f"Read it; if you trust it, pass allow_code=True or set {CONSENT_VARIABLE}=1.",
-        )
-    if missing := [name for name in files if not (folder / name).is_file()]:
-        raise SchemaError(f"{folder}: {missing[0]} is missing.", fix="Fetch the package again.")
 
 
 def load_steps(folder: Path, code: Mapping[str, Any], *, allow_code: bool) -> dict[str, type[Preprocessor]]:

@@ -11,6 +11,7 @@ import pytest
 from hf_trainpipe import Files, Pretrained, Recipe, TextClassification, Tokens, execute
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import imports
+from hf_trainpipe.package.layout import hash_files
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.predictor import Predictor
@@ -124,13 +125,14 @@ def test_a_star_import_and_a_model_with_code_of_its_own_travel(folder: Path) -> 
     manifest = json.loads((result.package / "trainpipe.json").read_text())
     assert manifest["model_code"] == ["configuration_own.py", "modeling_own.py"]
     assert {"steps.py", *manifest["model_code"]} <= set(manifest["files"])
-    with pytest.raises(SchemaError, match="carries code"):
+    with pytest.raises(SchemaError, match="needs code of its own"):
         Predictor.load(result.package)
-    (result.package / "trainpipe.json").write_text(json.dumps({**manifest, "code": None, "preprocessing": []}))
-    with pytest.raises(
-        SchemaError, match=r"the model brings code of its own \(configuration_own.py, modeling_own.py\)"
-    ):
-        Predictor.load(result.package)
+    config = json.loads((result.package / "config.json").read_text())
+    config["auto_map"]["AutoModelForSequenceClassification"] = "user/name--modeling_own.OwnForSequenceClassification"
+    (result.package / "config.json").write_text(json.dumps(config))
+    (result.package / "trainpipe.json").write_text(json.dumps({**manifest, "files": hash_files(result.package)}))
+    with pytest.raises(SchemaError, match="auto_map names code outside of the package"):
+        Predictor.load(result.package, allow_code=True)
 
 
 def test_what_would_not_travel_is_refused_before_the_first_step(folder: Path) -> None:
