@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -19,7 +20,22 @@ FOREIGN = ("use_deepspeed", "use_fsdp", "use_megatron_lm", "multi_gpu", "tpu", "
 
 
 def main(command: list[str] | None = None) -> None:
-    """Launch what the arguments of ``accelerate launch`` describe."""
+    """Launch what the arguments of ``accelerate launch`` describe.
+
+    Raises:
+        SystemExit: a process failed. It has said why; a traceback of the launcher would push that off the screen.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        _launch(command)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
+    except ChildFailedError:
+        sys.exit(1)
+
+
+def _launch(command: list[str] | None) -> None:
     from accelerate.commands.launch import launch_command, launch_command_parser, multi_gpu_launcher
 
     arguments = launch_command_parser().parse_args(command)
