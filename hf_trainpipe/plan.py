@@ -12,6 +12,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model import (
     ModelFacts,
 )
+from hf_trainpipe.tables import facts
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -27,6 +28,8 @@ and SST-2's sentences, 96 was the fastest of 20, 32, 64, 96, 400: with 20, which
 step took a tenth (fp32) to a half (``medium``) longer. A GPU waits for each launch; its number is a guess."""
 WEIGHT_BYTES = 8
 """Bytes of a parameter and its gradient, both in fp32; the optimizer's state comes on top."""
+_WIDTH = 78
+"""Columns of the plan's lines: with their indent in ``show`` they fit a terminal of 80."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -83,27 +86,36 @@ class Plan:
         return "<pre>" + escape("\n".join(self.lines())) + "</pre>"
 
     def lines(self) -> list[str]:
-        """The plan for a person, a fact a line."""
+        """The plan for a person, a fact a line; none is longer than 78 characters."""
         shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
         compiled = ["each layer, before the first step"] if self.compiled else []
         again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
         other = [] if self.algorithm == "adamw" else [self.algorithm]
         work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
-        return [
-            f"model       {self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}",
-            f"examples    {self.num_examples:,} for training, at most {self.max_length} tokens each",
-            f"step        {shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens",
-            f"padding     {'none is computed' if self.padding is None else 'to the longest of a micro-batch: ' + self.padding}",
-            *(f"compiled    {line}" for line in compiled),
-            *(f"memory      {line}" for line in again),
-            *(f"optimizer   {line}" for line in other),
-            f"steps       {self.total_steps:,} ({self.steps_per_epoch:,} an epoch), "
-            f"{self.warmup_steps:,} of them warm-up",
-            f"evaluation  every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}",
-            f"machine     {self.world_size} rank(s) x {self.threads} thread(s); weights, gradients and "
-            f"optimizer take {self.memory_bytes / 2**20:,.0f} MiB a rank{' (FSDP2)' if self.sharded else ''}",
-            *(f"work        {line}" for line in work),
+        rows: list[tuple[str, object]] = [
+            ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
+            ("examples", f"{self.num_examples:,} for training, at most {self.max_length} tokens each"),
+            ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
+            (
+                "padding",
+                "none is computed" if self.padding is None else f"to the longest of a micro-batch: {self.padding}",
+            ),
+            *(("compiled", line) for line in compiled),
+            *(("memory", line) for line in again),
+            *(("optimizer", line) for line in other),
+            (
+                "steps",
+                f"{self.total_steps:,} ({self.steps_per_epoch:,} an epoch), {self.warmup_steps:,} of them warm-up",
+            ),
+            ("evaluation", f"every {self.evaluate_every:,} steps; checkpoint every {self.save_every:,}"),
+            (
+                "machine",
+                f"{self.world_size} rank(s) x {self.threads} thread(s); weights, gradients and optimizer take "
+                f"{self.memory_bytes / 2**20:,.0f} MiB a rank{' (FSDP2)' if self.sharded else ''}",
+            ),
+            *(("work", line) for line in work),
         ]
+        return facts(rows, width=_WIDTH).splitlines()
 
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:

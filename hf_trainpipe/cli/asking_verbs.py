@@ -138,6 +138,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     form.add_argument("--only-answers", action="store_true", help="as --output-format answers: without the input")
     worker_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="tell what was done as JSON, on stderr if --output is -")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -156,18 +157,25 @@ def _predict(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.package.predict import predict_file
     from hf_trainpipe.package.records import Reading
 
+    form = "answers" if arguments.only_answers else arguments.output_format
+    if arguments.json and arguments.output == "-" and form is None:
+        form = "answers"  # no table for a program
     done = predict_file(
         package,
         arguments.input,
         arguments.output,
         column=arguments.column,
         reading=Reading(**_reading(arguments)),
-        form="answers" if arguments.only_answers else arguments.output_format,
+        form=form,
         device=arguments.device,
         allow_code=arguments.allow_code,
         backend=arguments.backend,
         **params,
     )
+    if arguments.json:
+        facts = {**vars(done), "output": arguments.output, "unanswered": dict(done.unanswered)}
+        print(json.dumps(facts, ensure_ascii=False), file=sys.stderr if arguments.output == "-" else sys.stdout)
+        return 0
     answered = f" (column {' and '.join(map(repr, done.columns))})" if done.columns else ""
     shown = "standard output" if arguments.output == "-" else arguments.output
     missing = done.unanswered.total()
@@ -194,7 +202,7 @@ ASKING_VERBS: dict[str, Verb] = {
     "predict": Verb(
         "answer the rows of a file",
         f"PACKAGE --input F --output F {_READING}\n"
-        f"       [--output-format F|--only-answers] [--param NAME=VALUE ...] {_WORKER}",
+        f"       [--output-format F|--only-answers] [--param NAME=VALUE ...] {_WORKER} [--json]",
         _predict_arguments,
         _predict,
     ),

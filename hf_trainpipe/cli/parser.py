@@ -83,10 +83,11 @@ def existing(spelled: str, what: str) -> Path:
 
 
 def busy(what: str) -> Working:
-    """Signs of life on standard error for as long as a block lasts."""
+    """Signs of life on standard error for as long as a block lasts; rank 0 only."""
+    from hf_trainpipe.cli import is_main_process
     from hf_trainpipe.tracking.console import Console
 
-    return Console(0).working(what)
+    return Console(0, is_main_process()).working(what)
 
 
 def print_result(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.cli import is_main_process
 from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
-from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, print_result
 from hf_trainpipe.cli.run_verbs import RUN_VERBS
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
@@ -68,8 +68,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
-    from hf_trainpipe.driver import execute
-    from hf_trainpipe.signals import Rehearsal
+    with busy("starting"):
+        from hf_trainpipe.driver import execute
+        from hf_trainpipe.signals import Rehearsal
 
     again: list[str] = []
     if arguments.verify_resume:
