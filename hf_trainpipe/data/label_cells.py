@@ -6,6 +6,7 @@ Shapes: N rows, M labels of all rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class LabelCells:
     codes: np.ndarray
     """int64[M]: its position in ``values``."""
     values: list[Any]
-    """The distinct labels, of type text, integer, float or boolean."""
+    """The distinct labels, of type text, integer, float or boolean, in the order in which they first appear."""
     spellings: list[str]
     """Their spelling, without space around it."""
     counts: np.ndarray
@@ -48,7 +49,15 @@ class LabelCells:
 
     def first_row(self, position: int) -> int:
         """The first row that holds ``values[position]``."""
-        return int(self.rows[np.argmax(self.codes == position)])
+        return int(self._firsts[position])
+
+    @cached_property
+    def _firsts(self) -> np.ndarray:
+        """int64[values]: the first row of each."""
+        present, at = np.unique(self.codes, return_index=True)
+        firsts = np.zeros(len(self.values), dtype=np.int64)
+        firsts[present] = self.rows[at]
+        return firsts
 
     def place(self, position: int) -> str:
         return place(self.dataset, self.split, self.first_row(position))

@@ -44,7 +44,7 @@ def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) 
             f"Column {target.name!r}: expected labels to learn, found no {what} in all {len(dataset):,} training rows.",
             fix="Name the column that holds the labels, or check how the data was made.",
         )
-    notes = [] if target.kind == "spans" else _of_cells(read_labels(task, dataset, "train"))
+    notes = _of_types(labels) if target.kind == "spans" else _of_cells(read_labels(task, dataset, "train"))
     notes += _without_examples(counts, is_tags=target.kind in ("tags", "spans"))
     weights = getattr(task, "class_weights", None)
     if isinstance(weights, tuple) and not labels.is_ordered:
@@ -53,6 +53,17 @@ def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) 
         )
         notes.append(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
     return notes
+
+
+def _of_types(labels: Labels) -> list[str]:
+    alike: dict[str, set[str]] = {}
+    for kind in {name.partition("-")[2] for name in labels.names if name != "O"}:
+        alike.setdefault(fold(kind), set()).add(kind)
+    return [
+        f"train: the types {' and '.join(map(repr, sorted(found)))} of spans differ in case or spelling alone"
+        for _, found in sorted(alike.items())
+        if len(found) > 1
+    ]
 
 
 def _of_numbers(task: Task, report: Mapping[str, float]) -> list[str]:

@@ -145,8 +145,8 @@ def _check_known(task: Task, labels: Labels, cells: LabelCells) -> None:
     """Refuse a label that train does not have. Nulls are left to :func:`build_targets`."""
     known = {key(name): position for position, name in enumerate(labels.names)}
     ignored = str(IGNORED) if task.target().kind == "tags" else None
-    for at in sorted(range(len(cells.values)), key=cells.first_row):
-        of = key(cells.spellings[at])
+    for at, spelling in enumerate(cells.spellings):
+        of = key(spelling)
         if by_name(of, known) is None and of != ignored:
             value = cells.values[at]
             raise error_at(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def spelt(value: Any) -> str | None:
     raise TypeError(f"expected a label (text, an integer, a boolean), found {type(value).__name__} {value!r:.60}")
 
 
+@lru_cache(maxsize=1 << 16)
 def key(text: str) -> str:
     """What is compared: labels are the same where their keys are.
 

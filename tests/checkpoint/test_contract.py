@@ -52,6 +52,7 @@ def test_a_line_shows_field_old_and_new():
     assert lines(changed("recipe/preprocessing/1/keep_first", 4)) == ["preprocessing[1].keep_first: 8 -> 4"]
     assert lines(changed("recipe/optim/betas", [0.9, 0.95])) == ["optim.betas[1]: 0.999 -> 0.95"]
     assert lines(changed("recipe/optim/new_field", 1)) == ["optim.new_field: (absent) -> 1"]
+    assert lines(changed("recipe/optim/new_field", None)) == []  # a setting of a later version, not used
     assert lines(changed("recipe/preprocessing", []))[0].startswith("preprocessing: [{'kind'")
     assert lines(changed("fingerprints/labels", "x")) == [f"fingerprints.labels: '{'c' * 55} ... -> 'x'"]
 

@@ -376,6 +376,28 @@ def test_what_deserves_a_word() -> None:
     assert notes(ONE, memory(train=["a", "b"])) == []
 
 
+def test_types_of_spans_that_differ_in_case() -> None:
+    rows = [
+        {"text": "Ann Bo", "spans": [{"start": 0, "end": 3, "label": " PER"}, {"start": 4, "end": 6, "label": "Per"}]},
+        {"text": "Ann", "spans": [{"start": 0, "end": 3, "label": "PER"}]},
+    ]
+    splits = DatasetDict({"train": Dataset.from_list(rows)})
+    task = TokenClassification(text="text", spans="spans")
+    names, ids = learnt(task, splits)
+    assert (names, ids) == (("O", "B-PER", "I-PER", "B-Per", "I-Per"), [1, 3, 1])
+    assert notes(task, splits) == ["train: the types 'PER' and 'Per' of spans differ in case or spelling alone"]
+
+
+def test_arrow_s_other_types_of_lists_and_texts() -> None:
+    inside = pa.ListArray.from_arrays(pa.array([0, 2, 3]), pa.array(["a", "b", "c"]).dictionary_encode())
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1, 1, 0, 0, 0, 1], pa.int8()), 3)
+    for cells in (inside, vectors, vectors.cast(pa.large_list(pa.float32()))):
+        dataset = Dataset(pa.table({"text": ["x", "y"], "labels": cells}))
+        task = MultiLabelClassification(names=("a", "b", "c"))
+        assert learnt(task, DatasetDict({"train": dataset})) == (("a", "b", "c"), [[1, 1, 0], [0, 0, 1]])
+        assert learnt(task, DatasetDict({"train": dataset.select([1])}))[1] == [[0, 0, 1]]
+
+
 def test_class_weights_are_one_a_label() -> None:
     with pytest.raises(RecipeError, match=r"expected 2 numbers, one a label \(no, yes\), found 3"):
         TextClassification(class_weights=(1.0, 2.0, 3.0)).fit(Labels(("no", "yes")), np.array([0, 1]))
