@@ -38,10 +38,10 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
             raise _half(f"the name of column {name!r}", place_of(first))
         try:
             arrays[name] = pa.array(values)
-        except UnicodeEncodeError:
-            row = next(row for row, value in enumerate(values) if _half_character(value))
-            raise _half(f"column {name!r}: {_half_character(values[row])}", place_of(row)) from None
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        except (UnicodeEncodeError, OverflowError, pa.ArrowException) as error:
+            row = next((row for row, value in enumerate(values) if _half_character(value)), None)
+            if row is not None:
+                raise _half(f"column {name!r}: {_half_character(values[row])}", place_of(row)) from None
             spans = as_one_form(values)  # [0, 4, "PER"] has no type of its own
             if spans is None:
                 raise _mixed(name, values, place_of, error) from None
@@ -161,7 +161,7 @@ def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error
         try:
             pa.array(values[:middle])
             low = middle
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        except (OverflowError, pa.ArrowException):
             high = middle
     found, before = values[high - 1], values[first]
     if high - 1 == first and isinstance(found, list | tuple | dict):
@@ -170,6 +170,12 @@ def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error
             f"column {name!r} mixes types inside one cell: {_short(found)}.",
             fix=f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
             f"form that is read: {FORMS}.",
+        )
+    if isinstance(found, int) and not -(2**63) <= found < 2**63:
+        return error_at(
+            place_of(high - 1),
+            f"column {name!r} holds a whole number of {found.bit_length()} bits; they have 63 at most.",
+            fix=f"Write the values of {name!r} as text.",
         )
     if high - 1 == first:
         return error_at(

@@ -104,7 +104,7 @@ def _wide_lines(first: bytes, stream: IO[bytes], name: str, *, encoding: str) ->
 def _from_json(line: str, *, name: str, number: int) -> Record:
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         what = f" ({error.msg} at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
         hint = " A file that holds one list is read with --format json." if number == 1 and line[:1] == "[" else ""
         raise problem(

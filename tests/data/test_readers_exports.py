@@ -110,6 +110,8 @@ def test_a_mark_beats_the_setting_and_the_setting_reads_the_rest(tmp_path: Path)
         ("a.jsonl", '{"text": "a"}\n{"text": "b \\ud83d"}\n', ["line 2", "column 'text'", "half of an emoji"]),
         ("a.jsonl", '{"w": ["a"]}\n{"w": ["b", "\\udc00"]}\n', ["line 2", "column 'w'"]),
         ("a.jsonl", '{"text": "a"}\n{"x\\ud83d": "b"}\n', ["line 2", "the name of column"]),
+        ("a.jsonl", '{"t": "a"}\n{"t": "\\ud83d"}\n{"t": 1}\n', ["line 2", "half of an emoji"]),
+        ("a.jsonl", '{"id": 1}\n{"id": 99999999999999999999}\n', ["line 2", "column 'id'", "67 bits"]),
         ("a.json", '{"text": ["a", "b"], "label": [1]}', ["columns of one length"]),
         ("a.json", '{"text": ["a"], "label": [1]}\n{"text": ["b"]}', ["and more after it", "data.format='jsonl'"]),
         ("a.json", '{"examples": [{"text": "a"}]}', ["found an object with 'examples'"]),

@@ -63,6 +63,7 @@ def test_jsonl_and_delimited_rows() -> None:
     [
         (b"ok\nb\xffd\n", "txt", "f, line 2: byte 2 is not UTF-8 (0xff)"),
         (b'{"text": "a"}\n{"text" "b"}\n', "jsonl", "f, line 2: not JSON"),
+        (b'{"text": "a"}\n{"id": ' + b"9" * 5000 + b"}\n", "jsonl", "f, line 2: not JSON"),
         (b"[1]\n", "jsonl", "f, line 1: expected an object or a string"),
         (b"a,b\n1,2\n3\n", "csv", "f, line 3: expected 2 columns (a, b), found 1"),
         (b"id;review\n1;good, or not\n", "csv", "one column 'id;review', which looks like several that ';' parts"),
