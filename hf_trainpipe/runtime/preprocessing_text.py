@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import itertools
 import re
-import sys
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
@@ -127,7 +126,7 @@ def _normal(form: _Form, text: str) -> str:
 
 @cache
 def _runs() -> re.Pattern[str]:
-    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    marks = [chr(code) for code in range(0x300, 0x20000) if unicodedata.combining(chr(code))]
     return re.compile(f"[{''.join(marks)}]{{{_LONG_RUN},}}")
 
 

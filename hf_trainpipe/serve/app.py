@@ -35,6 +35,8 @@ class Server:
     batcher: Batcher
     metrics: Metrics
     info: dict[str, Any] = field(default_factory=dict)
+    most_values: int = 100_000
+    """JSON values of a body that is large; one token at least comes of each."""
     is_leaving: bool = False
     """After SIGTERM: not ready, and connections are closed with their next response."""
 
@@ -43,7 +45,8 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     """The guarded application of a package, and its state. The model's thread lives as long as its lifespan."""
     metrics = Metrics()
     batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
-    server = Server(engine, batcher, metrics, engine.info)
+    most_values = settings.limits.tokens + 8 * settings.limits.inputs
+    server = Server(engine, batcher, metrics, engine.info, most_values)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from fastapi import Request, Response
@@ -16,6 +17,7 @@ __all__ = ["JSON", "json_response", "read_json"]
 JSON = "application/json"
 
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ONE = asyncio.Semaphore(1)
 
 
@@ -23,13 +25,30 @@ async def read_json(request: Request) -> Any:
     """The body as JSON; large ones one at a time, with a turn of the event loop in between.
 
     Raises:
-        Refusal: 400.
+        Refusal: 400, or 413 where it would become more objects than the inputs of a request are.
     """
     if len(request.scope[BODY]) <= LARGE:
         return _read(request)
     async with _ONE:
         await asyncio.sleep(0)
+        _check_values(request.scope[BODY], most=request.app.state.server.most_values)
         return _read(request)
+
+
+def _check_values(body: bytes, *, most: int) -> None:
+    """Count lists, objects and what is between commas before Python's objects are made of them: two megabytes can hold
+    half a million, which take seconds and a hundred times the memory. Texts may hold commas and brackets, so strings are
+    left out where there are many; as many quotation marks as that are refused as they are."""
+    found = _values(body)
+    if found <= most:
+        return
+    if body.count(b'"') <= 4 * most and (found := _values(_STRING.sub(b"", body))) <= most:
+        return
+    raise Refusal(413, "values", f"body: expected at most {most} values, found {found}.", "Send several requests.")
+
+
+def _values(body: bytes) -> int:
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 def _read(request: Request) -> Any:

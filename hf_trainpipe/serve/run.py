@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -128,6 +129,8 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
 
     predictor = engine.predictor
     predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
+    gc.collect()
+    gc.freeze()  # what is there by now stays: collections of garbage need not look through it while a client waits
     batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
     app, state = make_app(engine, settings, batch_tokens=batch_tokens)
     limit_s = max(1, round(settings.drain_s))

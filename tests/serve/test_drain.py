@@ -58,7 +58,11 @@ def ask_until_refused(server: Running, counted: Counted, lock: threading.Lock, *
                 connection.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+MORE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+"""Sent while it drains already: none of them cuts it short."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_nothing_accepted_is_lost(package: Path, tmp_path: Path, number: signal.Signals) -> None:
     counted, lock = Counted(), threading.Lock()
     with start(package, tmp_path / "log") as server:
@@ -72,13 +76,17 @@ def test_nothing_accepted_is_lost(package: Path, tmp_path: Path, number: signal.
             assert not counted.lost
         counted.signalled = True
         server.process.send_signal(number)
+        for more in MORE:
+            server.process.send_signal(more)
         for thread in threads:
             thread.join(60)
         assert server.process.wait(60) == 0, server.log.read_text()
     assert counted.lost == []
     assert counted.refused == len(threads)
     assert counted.statuses == {200}
-    assert server.log.read_text().splitlines()[-1] == "stopped"
+    said = server.log.read_text().splitlines()
+    assert said[-1] == "stopped"
+    assert any(line.startswith("stopping already") for line in said)
 
 
 def test_not_ready_while_it_leaves(package: Path, tmp_path: Path) -> None:

@@ -83,6 +83,50 @@ def test_an_undeclared_body_is_counted_while_it_streams(server: Running) -> None
     assert server.predict("ada")
 
 
+GET = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+BLOCK = b"a" * 65536
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ([GET + b"a: b\r\n" * 101 + b"\r\n"], b"431"),
+        ([GET + b"a: ", *[BLOCK] * 100], b"431"),
+        ([b"GET /", *[BLOCK] * 100], b"431"),
+        ([b"\r\n" * 40_000], b"431"),
+        ([b"\0" * 1000], b"400"),
+        ([GET + b"\r\n", GET.replace(b" /", b" /\0")], b"200"),
+        ([GET + b"Content-Length: 9\r\n\r\n"], b"200"),
+        ([b"chunked", b"2\r\n{}\r\n0\r\n", b"a: b\r\n" * 200], b""),
+        ([b"chunked", b"2\r\n{}\r\n0\r\na: ", *[BLOCK] * 100], b""),
+        ([b"chunked", b"2;", *[BLOCK] * 100], b""),
+        ([b"chunked", b"1\r\n1\r\n" * 5000], b""),
+        ([(GET + b"\r\n") * 5000], b"200"),
+    ],
+)
+def test_what_has_no_end_is_ended(server: Running, parts: list[bytes], status: bytes) -> None:
+    """The connection is closed without waiting for a timeout: :func:`exchange` reads to the end."""
+    if parts[0] == b"chunked":
+        parts = [head(server, CHUNKED), *parts[1:]]
+    before = server.metric("process_resident_memory_bytes")
+    begin = time.monotonic()
+    answer = exchange(server, *parts)
+    assert time.monotonic() - begin < Limits().body_s, "it was closed for its time alone"
+    assert answer[9:12] == status or answer == b""
+    assert server.metric("process_resident_memory_bytes") - before < 20e6
+    assert server.predict("ada")
+
+
+def test_a_json_bomb_is_refused_by_its_number_of_values(server: Running) -> None:
+    for body in (b'{"inputs": [' + b"[]," * 120_000 + b"[]]}", b'{"inputs": [' + b'"",' * 120_000 + b'""]}'):
+        response = server.post("/predict", body)
+        assert response.status == 413
+        assert "values" in response.json["error"]
+    text = server.post("/predict", {"inputs": '[",' * 40_000})
+    assert "tokens" in text.json["error"], "brackets in a text are text"
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
