@@ -193,7 +193,7 @@ def _differs(
     if known is None:
         with open_plain(folder / name) as descriptor:
             facts = os.fstat(descriptor.fileno())
-            known = hashlib.file_digest(descriptor, "sha256").hexdigest()
+            known = digest_of(descriptor)
         if stamps:
             stamps.learn(name, facts, known)
     if seen is not None:
@@ -249,4 +249,13 @@ def read_limited(path: Path, limit: int) -> bytes:
 def hash_file(path: Path) -> str:
     """The sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digest_of(stream)
+
+
+def digest_of(stream: Any) -> str:
+    """The sha256 of what is left of a stream. (``hashlib.file_digest`` came with Python 3.11; a package may meet 3.10.)"""
+    digest, block = hashlib.sha256(), bytearray(_MIB)
+    view = memoryview(block)
+    while count := stream.readinto(block):
+        digest.update(view[:count])
+    return digest.hexdigest()

@@ -124,19 +124,18 @@ def _check_configuration(path: Path, *, code: Sequence[str], allow_code: bool) -
         content = json.loads(read_limited(path, _LIMIT))
         if not isinstance(content, dict):
             raise ValueError(f"expected an object, found {type(content).__name__}")
-        found = dict(_named(content, ("auto_map", *_KERNELS, *_PATHS)))
+        found = _named(content, ("auto_map", *_KERNELS, *_PATHS))
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path} cannot be read: {str(error)[:200]}.", fix="Fetch the package again.") from error
-    classes = found.pop("auto_map", None)
-    if classes and allow_code:
-        _check_classes(path, classes, code)
-    elif classes:
-        raise SchemaError(
-            f"{path}: the model or tokenizer needs code of its own (auto_map), which was not run.",
-            fix="Read it; if you trust it: --allow-code, allow_code=True or TRAINPIPE_ALLOW_CODE=1.",
-        )
-    for name, value in found.items():
-        if name in _PATHS or "/" in json.dumps(value):
+    for name, value in found:
+        if name == "auto_map" and allow_code:
+            _check_classes(path, value, code)
+        elif name == "auto_map":
+            raise SchemaError(
+                f"{path}: the model or tokenizer needs code of its own (auto_map), which was not run.",
+                fix="Read it; if you trust it: --allow-code, allow_code=True or TRAINPIPE_ALLOW_CODE=1.",
+            )
+        elif name in _PATHS or "/" in json.dumps(value):
             raise SchemaError(
                 f"{path}: {name} names files or code outside of the package: {str(value)[:100]!r}.",
                 fix="Do not use this package.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -217,7 +216,12 @@ FORGED: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"tokenizer_config\.json: the model or tokenizer needs code",
     ),
     "kernels of the Hub": (
-        lambda folder: change(folder, "config.json", text_config={"attn_implementation": "somebody/kernel"}),
+        lambda folder: change(
+            folder,
+            "config.json",
+            attn_implementation="somebody/kernel",
+            text_config={"attn_implementation": "eager"},
+        ),
         r"attn_implementation names files or code outside",
     ),
     "a tokenizer elsewhere": (
@@ -411,13 +415,13 @@ def hashed(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setattr(stamps, "_LARGE", 0)
     monkeypatch.setattr(stamps, "_SETTLED_S", 0.0)
     count = [0]
-    digest = hashlib.file_digest
+    digest = files.digest_of
 
-    def counted(*arguments: Any) -> Any:
+    def counted(stream: Any) -> str:
         count[0] += 1
-        return digest(*arguments)
+        return digest(stream)
 
-    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr(files, "digest_of", counted)
 
     def check() -> int:
         count[0] = 0
