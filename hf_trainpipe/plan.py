@@ -32,6 +32,12 @@ _WIDTH = 78
 """Columns of the plan's lines: with their indent in ``show`` they fit a terminal of 80."""
 
 
+_OPTIMIZERS = {
+    "adamw_8bit": "AdamW with moments in 8 bits, those of embeddings in 32",
+    "adafactor": "Adafactor; its rate is relative to the size of each weight: a peak_lr of 1e-3 to 1e-2 is usual",
+}
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """Derived consequences of a recipe. Units are in the names."""
@@ -90,7 +96,7 @@ class Plan:
         shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
         compiled = ["each layer, before the first step"] if self.compiled else []
         again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
-        other = [] if self.algorithm == "adamw" else [self.algorithm]
+        other = [_OPTIMIZERS[self.algorithm]] if self.algorithm in _OPTIMIZERS else []
         work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
         rows: list[tuple[str, object]] = [
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
