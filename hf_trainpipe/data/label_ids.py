@@ -27,6 +27,7 @@ __all__ = [
     "explain_unknown",
     "label_ids",
     "listed",
+    "position_line",
     "vectors_of",
     "vectors_without_names",
 ]
@@ -114,6 +115,18 @@ def _order(task: Task, labels: Labels, feature: tuple[str, ...] | None, cells: L
             fix="Give task.names the names of the data in its spelling, or leave it out.",
         )
     return said
+
+
+def position_line(task: Task, labels: Labels, cells: LabelCells) -> str | None:
+    """Says where the integers of a column were read as places in an order that the recipe did not give; else None."""
+    if task.label_names() is not None or names_in_feature(cells.dataset, cells.column) is not None:
+        return None
+    integers = [spelling for spelling in cells.spellings if is_integer(key(spelling)) and key(spelling) != str(IGNORED)]
+    if not integers or any(is_integer(key(name)) or key(name) in _BOOLEANS for name in labels.names):
+        return None
+    order = ", ".join(f"{position} {name}" for position, name in enumerate(labels.names[:_SHOWN]))
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return f"{cells.split}: the numbers in column {cells.column!r} were read as the ids of the labels: {order}{more}"
 
 
 def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | None:

@@ -195,12 +195,13 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
 
 
 def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read ``folder/label/*.txt`` into ``text`` and ``label``: a file is a row."""
+    """Read ``folder/label/*.txt`` into ``text`` and ``label``: a file is a row. Hidden folders and files are passed over."""
     if not path.is_dir():
         raise DataError(f"{shown}: expected a folder of label folders.", fix="Correct the path.", file=shown)
     rows = Rows(columns={"text": [], "label": []}, files=[])
     assert rows.files is not None
     files = sorted(path.glob("*/*.txt")) + sorted(path.glob("*/*.txt.gz")) + sorted(path.glob("*/*.txt.zst"))
+    files = [file for file in files if not file.name.startswith(".") and not file.parent.name.startswith(".")]
     if options.most is not None:
         files = files[:: max(1, len(files) // FIRST_FILES)]
     for file in files:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hf_trainpipe.data.columns import column_of
 from hf_trainpipe.data.label_cells import read_labels
-from hf_trainpipe.data.label_ids import IGNORED, label_ids, vectors_of
+from hf_trainpipe.data.label_ids import IGNORED, label_ids, position_line, vectors_of
 from hf_trainpipe.data.labels import resolve_labels
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spans import tags_of_spans
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from hf_trainpipe.data.label_cells import LabelCells
     from hf_trainpipe.runtime.preprocessor import Preprocessor
 
 _NUMBER = re.compile(
@@ -58,7 +59,8 @@ class Targets:
     words: list[list[str]] | None = None
     """The preprocessed words that character spans became tags of; None for all other kinds."""
     report: dict[str, Any] = field(default_factory=dict)
-    """``counts`` by label; of tags ``ignored`` words; of character spans what became of them (:mod:`.spans`)."""
+    """``counts`` by label; ``positions``, a sentence, where numbers were read as ids in an order that the recipe does not
+    give; of tags ``ignored`` words; of character spans what became of them (:mod:`.spans`)."""
 
 
 def build_targets(
@@ -103,23 +105,30 @@ def _counts(ids: np.ndarray, labels: Labels) -> dict[str, int]:
     return {name: int(count) for name, count in zip(labels.names, counted, strict=True)}
 
 
+def _positions(task: Task, labels: Labels, cells: LabelCells) -> dict[str, str]:
+    line = position_line(task, labels, cells)
+    return {} if line is None else {"positions": line}
+
+
 def _build_class(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
     name = task.target().name
     refuse_missing(column_of(dataset, name), dataset, split, name, "label")
-    ids = label_ids(task, labels, read_labels(task, dataset, split))
-    return Targets("class", ids, report={"counts": _counts(ids, labels)})
+    cells = read_labels(task, dataset, split)
+    ids = label_ids(task, labels, cells)
+    return Targets("class", ids, report={"counts": _counts(ids, labels), **_positions(task, labels, cells)})
 
 
 def _build_classes(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
     for name in task.target().columns:
         refuse_missing(column_of(dataset, name), dataset, split, name, "labels")
     cells = read_labels(task, dataset, split)
-    hot = vectors_of(task, labels, cells)
+    hot, told = vectors_of(task, labels, cells), {}
     if hot is None:
+        told = _positions(task, labels, cells)
         hot = np.zeros((len(dataset), len(labels)), dtype=np.uint8)
         hot[cells.rows, label_ids(task, labels, cells)] = 1
     counts = dict(zip(labels.names, hot.sum(axis=0, dtype=np.int64).tolist(), strict=True))
-    return Targets("classes", hot, report={"counts": counts})
+    return Targets("classes", hot, report={"counts": counts, **told})
 
 
 def _build_number(task: Task, labels: Labels, dataset: Dataset, split: str) -> Targets:
@@ -190,7 +199,11 @@ def _build_tags(task: Task, labels: Labels, dataset: Dataset, split: str) -> Tar
             fix="Name the column that holds the tags, or leave this split out.",
         )
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    report = {"counts": _counts(ids, labels), "ignored": int((ids == IGNORED).sum())}
+    report = {
+        "counts": _counts(ids, labels),
+        "ignored": int((ids == IGNORED).sum()),
+        **_positions(task, labels, found),
+    }
     return Targets("tags", ids.astype(np.int32), word_starts=starts, report=report)
 
 

@@ -126,7 +126,8 @@ def score_rows(
     decoder = predictor.decoder
     labels = Labels(tuple(decoder.labels))
     targets = build_targets(task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
-    for line in span_lines(split, targets.report):
+    positions = targets.report.get("positions")
+    for line in (*span_lines(split, targets.report), *((positions,) if positions else ())):
         log.warning("%s", line)
     inputs = raw_inputs(task, dataset)
     outputs = _outputs(predictor, inputs, progress)

@@ -126,6 +126,9 @@ def test_every_reader_reads_the_same_labels(tmp_path: Path) -> None:
     sources += [Frame(train=frame), Frame(train=frame.astype({"label": "category"}))]
     for source in sources:
         assert learnt(ONE, source.splits()) == (("1", "2", "3"), [2, 0, 1])
+    (tmp_path / "folder" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "folder" / ".ipynb_checkpoints" / "a.txt").write_text("x")
+    (tmp_path / "folder" / "1" / "._b.txt").write_bytes(b"\x00\xff")
     assert learnt(ONE, Files(train="folder", root=str(tmp_path)).splits()) == (("1", "2", "3"), [0, 1, 2])
 
 
@@ -145,6 +148,14 @@ def test_ids_without_an_order_are_refused() -> None:
     labels = Labels(("bad", "good"), is_ordered=False)
     with pytest.raises(DataError, match="nothing says in which order the labels bad, good are"):
         build_targets(ONE, labels, memory(train=[0, 1])["train"], "train")
+
+
+def test_numbers_that_are_read_as_ids_of_a_package_are_told() -> None:
+    labels, dataset = Labels(("bad", "good")), memory(test=[1, 0])["test"]
+    told = build_targets(ONE, labels, dataset, "test").report["positions"]
+    assert told == "test: the numbers in column 'label' were read as the ids of the labels: 0 bad, 1 good"
+    for task, names in ((TextClassification(names=("bad", "good")), ("bad", "good")), (ONE, ("0", "1"))):
+        assert "positions" not in build_targets(task, Labels(names), dataset, "test").report
 
 
 def test_names_and_ids_in_one_column() -> None:
