@@ -11,7 +11,10 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Reason", "is_of_the_hub", "reason_of", "status_of"]
+__all__ = ["FINAL", "Reason", "is_of_the_hub", "pickled", "reason_of", "status_of"]
+
+FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
+"""What the Hub says of the repository itself: nothing that a cache holds answers it."""
 
 
 class Reason(NamedTuple):
@@ -36,7 +39,7 @@ _FOREIGN = (
     "fsspec",
     "aiohttp",
 )
-_FILES = "or name a folder made by save_pretrained"
+_FILES = "or name a folder made by save_pretrained."
 
 
 def chain(error: BaseException) -> list[BaseException]:
@@ -77,15 +80,16 @@ def reason_of(error: BaseException, *, repo: str, revision: str | None = None, k
         kind: ``model`` or ``data set``, for the sentence.
     """
     links = chain(error)
-    for link in links:
-        for found in (_of_status(link, repo, revision, kind), _of_disk(link), _of_network(link)):
+    read = [link for link in links if type(link).__module__.split(".")[0] == "huggingface_hub"]
+    for link in (*read, *links):  # what the client made of an answer says more than its bare status
+        for found in (_of_status(link, repo, revision, kind), _of_network(link), _of_disk(link)):
             if found is not None:
                 return found
     for link in links:
         if (found := _of_text(link, repo, kind)) is not None:
             return found
     said = next(iter(_lines(error)), "")
-    return Reason("other", f"{type(error).__name__}: {said:.200}", f"Correct the name, {_FILES}.")
+    return Reason("other", f"{type(error).__name__}: {said:.200}", f"Correct the name, {_FILES}")
 
 
 def _lines(error: BaseException) -> Iterator[str]:
@@ -108,17 +112,17 @@ def _of_status(error: BaseException, repo: str, revision: str | None, kind: str)
         return Reason(
             "no-revision", f"it has no revision {revision or 'main'!r} (404)", "Name a branch, tag or commit."
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+        file = next((line for line in _lines(error) if "url" in line.lower()), "").rstrip(".").rpartition("/")[2]
+        return Reason("no-file", f"the repository lacks the file {file or 'that was asked for'} (404)",
+                      "Choose a repository (or a revision) that has it.")  # fmt: skip
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         who = f"{token} may not see it" if has_token else "it is private and HF_TOKEN is not set"
         return Reason(
             "no-repository",
             f"the Hub knows no {kind} of that name, or {who} ({status or 404})",
             f"Correct the name (user/name). For a private {kind} set HF_TOKEN to a token that may read it.",
         )
-    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        file = next((line for line in _lines(error) if "url" in line.lower()), "").rstrip(".").rpartition("/")[2]
-        return Reason("no-file", f"the repository lacks the file {file or 'that was asked for'} (404)",
-                      "Choose a repository (or a revision) that has it.")  # fmt: skip
     if status == 401:
         if not has_token:
             return Reason("token", "the Hub wants a token, and HF_TOKEN is not set (401)",
@@ -138,7 +142,7 @@ def _of_status(error: BaseException, repo: str, revision: str | None, kind: str)
         return Reason("server", f"the Hub answers with an error of its own ({status})",
                       "Try again later; https://status.huggingface.co tells how it is.")  # fmt: skip
     if status is not None and status >= 400:
-        return Reason("other", f"the Hub refused the request ({status})", f"Correct the name, {_FILES}.")
+        return Reason("other", f"the Hub refused the request ({status})", f"Correct the name, {_FILES}")
     return None
 
 
@@ -170,13 +174,13 @@ def _of_network(error: BaseException) -> Reason | None:
     module, name, said = type(error).__module__.split(".")[0], type(error).__name__, str(error)
     if name == "OfflineModeIsEnabled":
         return Reason("offline", "HF_HUB_OFFLINE is set and the cache does not hold it",
-                      f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}.")  # fmt: skip
+                      f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}")  # fmt: skip
     if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in said or "SSLError" in name:
         return Reason("tls", f"the Hub's certificate is not trusted here ({next(_lines(error), name):.120})",
                       "Behind a proxy with a certificate of its own set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
     if isinstance(error, TimeoutError) or (module in _FOREIGN and "Timeout" in name):
         return Reason(
-            "timeout", f"the Hub did not answer in time ({name})", f"Try again, or check the network; {_FILES}."
+            "timeout", f"the Hub did not answer in time ({name})", f"Try again, or check the network; {_FILES}"
         )
     connects = isinstance(error, ConnectionError) or (
         module in ("httpx", "httpcore", "requests", "urllib3", "aiohttp")
@@ -184,8 +188,20 @@ def _of_network(error: BaseException) -> Reason | None:
     )
     if connects:
         return Reason("network", f"the Hub cannot be reached ({name}) and the cache does not hold it",
-                      f"Connect to the network; {_FILES}.")  # fmt: skip
+                      f"Connect to the network; {_FILES}")  # fmt: skip
     return None
+
+
+def pickled(repo: str) -> Reason:
+    """Of a repository that offers its weights as pickles alone."""
+    return Reason(
+        "pickled",
+        "it has no weights in safetensors format",
+        "Pickle files can run code when they are loaded, so they are refused. Convert them once, where you trust them:\n"
+        f"python -c \"from transformers import AutoModel as M, AutoTokenizer as T; r, p = {repo!r}, 'FOLDER'; "
+        'M.from_pretrained(r, use_safetensors=False).save_pretrained(p); T.from_pretrained(r).save_pretrained(p)"\n'
+        "and name that folder; or choose a revision that has model.safetensors (often refs/pr/1).",
+    )
 
 
 def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
@@ -199,16 +215,12 @@ def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
         return Reason("unknown-kind", f"its config.json is of a kind that this version of transformers does not know"
                       f" ({next(_lines(error), ''):.160})", "Update transformers, or choose another model.")  # fmt: skip
     if "use_safetensors" in said or "pytorch_model.bin" in said or "no file named model.safetensors" in said:
-        return Reason("pickled", "it has no weights in safetensors format",
-                      "Pickle files can run code when they are loaded, so they are refused. Convert them once, where\n"
-                      f"you trust them: M.from_pretrained({repo!r}, use_safetensors=False).save_pretrained(FOLDER)\n"
-                      "with transformers.AutoModel as M, and name that folder; or choose a revision that has\n"
-                      "model.safetensors (often refs/pr/1).")  # fmt: skip
+        return pickled(repo)
     if isinstance(error, OSError) and type(error).__name__ == "LocalEntryNotFoundError":
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "HF_HUB_OFFLINE is set and " if offline else "the Hub cannot be reached and "
         return Reason("offline" if offline else "network", f"{why}the cache does not hold it",
-                      f"{'Unset HF_HUB_OFFLINE once, on a network, to fill the cache' if offline else 'Connect to the network'}; {_FILES}.")  # fmt: skip
+                      f"{'Unset HF_HUB_OFFLINE once, on a network, to fill the cache' if offline else 'Connect to the network'}; {_FILES}")  # fmt: skip
     if "is not a local folder and is not a valid model identifier" in said:
         return Reason("no-repository", f"the Hub knows no {kind} of that name", "Correct the name (user/name).")
     return None

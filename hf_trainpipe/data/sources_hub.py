@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.hub_errors import FINAL, is_of_the_hub, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,61 +38,34 @@ def pinned_commit(repo: str, *, config: str | None, revision: str | None) -> str
 
 def _ask_hub(repo: str, *, config: str | None, revision: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     try:
         commit = HfApi().dataset_info(repo, revision=revision, timeout=TIMEOUT_SECONDS).sha
-    except GatedRepoError:
-        raise DataError(
-            f"data.repo: the data set {repo!r} is gated.",
-            fix="Accept its terms on its page, and set HF_TOKEN to a token that may read it.",
-        ) from None
-    except RepositoryNotFoundError:
-        raise DataError(
-            f"data.repo: the Hub knows no data set {repo!r} (or it is private).",
-            fix="Correct data.repo (user/name). For a private one set HF_TOKEN to a token that may read it.",
-        ) from None
-    except RevisionNotFoundError:
-        raise DataError(
-            f"data.revision: the data set {repo!r} has no revision {revision!r}.",
-            fix="Name a branch, tag or commit.",
-        ) from None
-    except (HfHubHTTPError, OSError, ConnectionError, ValueError) as error:
-        return _from_cache(repo, config=config, revision=revision, error=error)
     except Exception as error:
-        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "huggingface_hub")):
+        if not is_of_the_hub(error):
             raise
-        return _from_cache(repo, config=config, revision=revision, error=error)
+        refused = unreachable(repo, error, revision=revision)
+        if refused.data["reason"] in FINAL:
+            raise refused from None
+        # The newest cached commit, where nothing says which one a revision is.
+        found = None if revision not in (None, "main") else cached_folder(repo, config=config, commit=None)
+        if found is None:
+            raise refused from None
+        return found.name
     assert commit is not None
     return str(commit)
 
 
-def _from_cache(repo: str, *, config: str | None, revision: str | None, error: Exception) -> str:
-    """The newest cached commit, where nothing says which one a revision is."""
-    found = None if revision not in (None, "main") else cached_folder(repo, config=config, commit=None)
-    if found is None:
-        raise unreachable(repo, error) from None
-    return found.name
-
-
-def unreachable(repo: str, error: Exception) -> DataError:
-    """The error of a data set that is neither on reach nor in the cache."""
-    from datasets import config as settings
-
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return DataError(
-        f"data.repo: {repo!r} cannot be loaded: the Hub cannot be reached ({type(error).__name__}: "
-        f"{reason:.160}), and the cache {str(settings.HF_DATASETS_CACHE)!r} does not hold it.",
-        fix="Connect to the network (and unset HF_HUB_OFFLINE),\n"
-        "or fill the cache: run once on a machine with network and HF_HOME on a shared folder,\n"
-        "or use files of your own: data=Files(train='train.csv', ...).",
-        repo=repo,
+def unreachable(repo: str, error: Exception, *, revision: str | None = None) -> DataError:
+    """The error of a data set that the Hub did not give and the cache does not hold: the reason by its name."""
+    reason = reason_of(error, repo=repo, revision=revision, kind="data set")
+    field = "data.revision" if reason.kind == "no-revision" else "data.repo"
+    fix = reason.fix.replace(
+        "name a folder made by save_pretrained.", "use files of your own: data=Files(train='train.csv', ...)."
     )
+    if reason.kind in ("network", "offline", "timeout"):
+        fix += "\nOr fill the cache: run once on a machine with network and HF_HOME on a shared folder."
+    return DataError(f"{field}: {repo!r} cannot be loaded: {reason.said}.", fix=fix, repo=repo, reason=reason.kind)
 
 
 def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path | None:
@@ -162,7 +136,9 @@ def load_hub(
         else:
             try:
                 builder.download_and_prepare()
-            except (OSError, ConnectionError) as error:
+            except Exception as error:
+                if not is_of_the_hub(error):
+                    raise
                 raise unreachable(repo, error) from None
             _check_splits(repo, wanted, list(builder.info.splits))
             loaded = {split: builder.as_dataset(split=name) for split, name in wanted.items()}
@@ -190,7 +166,9 @@ def _builder(repo: str, *, config: str | None, commit: str) -> Any:
                 fix="Set data.config to one of these.",
             ) from None
         raise
-    except (OSError, ConnectionError) as error:
+    except Exception as error:
+        if not is_of_the_hub(error):
+            raise
         raise unreachable(repo, error) from None
     if builder.hash != commit:
         raise DataError(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.hub_errors import is_of_the_hub, reason_of
+from hf_trainpipe.hub_errors import FINAL, is_of_the_hub, pickled, reason_of
 from hf_trainpipe.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hf_trainpipe.recipe import Pretrained
 
 __all__ = ["common", "from_pretrained", "load_config", "local_folder", "pin_model", "text_part"]
 
 HUB_TIMEOUT_S = 5.0
-FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
-"""What the Hub says of the repository itself: nothing that a cache holds answers it."""
 
 
 def local_folder(name: str) -> str | None:
@@ -56,6 +57,7 @@ def pin_model(model: Pretrained) -> Pretrained:
     if commit is None:
         commit = _ask_hub(model)
         pin(key, commit)
+    _refuse_pickled(model.name, _cached_files(model.name, commit))
     return replace(model, revision=commit)
 
 
@@ -64,7 +66,7 @@ def _ask_hub(model: Pretrained) -> str:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        commit = HfApi().model_info(model.name, revision=model.revision, timeout=HUB_TIMEOUT_S).sha
+        info = HfApi().model_info(model.name, revision=model.revision, timeout=HUB_TIMEOUT_S)
     except HFValidationError:
         raise RecipeError(
             f"model.name: expected a Hub id (user/name), a folder or package:NAME/folder, found {model.name!r}.",
@@ -82,8 +84,32 @@ def _ask_hub(model: Pretrained) -> str:
         except Exception:
             raise refused from None
         return os.path.basename(cached)
-    assert commit is not None
-    return commit
+    _refuse_pickled(model.name, [sibling.rfilename for sibling in info.siblings or ()])
+    assert info.sha is not None
+    return info.sha
+
+
+def _cached_files(name: str, commit: str) -> list[str]:
+    """Names of the files that the cache holds of a commit."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    snapshots = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "snapshots"
+    folder = snapshots / commit
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")] if folder.is_dir() else []
+
+
+def _refuse_pickled(name: str, files: Sequence[str]) -> None:
+    """Refuse a repository whose weights are pickled, before anything of it is fetched or encoded."""
+    is_pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in files)
+    if is_pickled and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
+        reason = pickled(name)
+        raise RecipeError(
+            f"model.name: {name!r} cannot be used: {reason.said}.",
+            fix=reason.fix,
+            field="model.name",
+            reason=reason.kind,
+        )
 
 
 def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.name", **options: Any) -> Any:

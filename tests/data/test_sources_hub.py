@@ -212,8 +212,9 @@ def test_unknown_repository_and_revision(tmp_path: Path) -> None:
             f"HubData({REPO!r}, revision='v9')",
             f"HubData({REPO!r}, config='german')",
         )
-    assert "the Hub knows no data set 'someone/reveiws'" in repo["error"]
-    assert "has no revision 'v9'" in revision["error"]
+    assert "'someone/reveiws' cannot be loaded: the Hub knows no data set of that name" in repo["error"]
+    assert "data.revision: " in revision["error"]
+    assert "it has no revision 'v9' (404)" in revision["error"]
     assert "has no configuration 'german'" in config["error"]
     assert repo["kind"] == revision["kind"] == config["kind"] == "DataError"
 
