@@ -54,7 +54,7 @@ def chain(error: BaseException) -> list[BaseException]:
 
 def is_of_the_hub(error: BaseException) -> bool:
     """Whether an error comes from a client of the Hub, the network or the disk, rather than from a fault of ours."""
-    return isinstance(error, OSError | ValueError) or type(error).__module__.split(".")[0] in _FOREIGN
+    return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_FOREIGN)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -178,12 +178,12 @@ def _of_network(error: BaseException) -> Reason | None:
     if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in said or "SSLError" in name:
         return Reason("tls", f"the Hub's certificate is not trusted here ({next(_lines(error), name):.120})",
                       "Behind a proxy with a certificate of its own set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
-    if isinstance(error, TimeoutError) or (module in _FOREIGN and "Timeout" in name):
+    if isinstance(error, TimeoutError) or (module.startswith(_FOREIGN) and "Timeout" in name):
         return Reason(
             "timeout", f"the Hub did not answer in time ({name})", f"Try again, or check the network; {_FILES}"
         )
     connects = isinstance(error, ConnectionError) or (
-        module in ("httpx", "httpcore", "requests", "urllib3", "aiohttp")
+        module.startswith(("httpx", "httpcore", "requests", "urllib3", "aiohttp"))
         and any(word in name for word in ("Connect", "Network", "Read", "Write", "Protocol", "Proxy"))
     )
     if connects:
