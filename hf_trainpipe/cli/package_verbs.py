@@ -105,6 +105,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deadline", type=float, metavar="S", help="seconds for an answer; beyond them 503")
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens of a batch, padding included")
     parser.add_argument("--access-log", action="store_true", help="a line of JSON a request, without its text")
+    parser.add_argument("--json", action="store_true", help="say where it serves in a line of JSON on stdout")
     worker_arguments(parser)
 
 
@@ -136,6 +137,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         allow_code=arguments.allow_code,
         backend=arguments.backend,
+        as_json=arguments.json,
     )
 
 
@@ -193,7 +195,7 @@ PACKAGE_VERBS: dict[str, Verb] = {
     "serve": Verb(
         "answer over HTTP, with a page to try it",
         "PACKAGE [--host H] [--port P] [--max-... N] [--queue N] [--connections N] [--deadline S] [--batch-tokens N]\n"
-        "       [--access-log] [--device D] [--backend B] [--allow-code]",
+        "       [--access-log] [--json] [--device D] [--backend B] [--allow-code]",
         _serve_arguments,
         _serve,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import os
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import MissingExtra, TrainpipeError
+from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
+from hf_trainpipe.tables import facts
+from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
     import socket
@@ -60,12 +64,13 @@ def serve(
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
+    as_json: bool = False,
 ) -> int:
     """Serve ``package`` (or the package of a run) until a signal says stop; returns the exit code.
 
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 all drain; one more of them cuts nothing short, since the drain
     ends within ``drain_s`` anyway. Only SIGKILL ends at once. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
-    settings have none. Prints one line on stderr once requests are taken.
+    settings have none. Says on stderr once requests are taken, and where; with ``as_json`` also in a line of JSON on stdout.
 
     Raises:
         MissingExtra: The extra ``serve`` is not installed.
@@ -85,7 +90,9 @@ def serve(
         listener = _listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
             try:
-                engine = engines.load(package, device=device, allow_code=allow_code, backend=backend)
+                folder = find_package(package)
+                with Console(0).working("loading the package"):
+                    engine = engines.load(folder, device=device, allow_code=allow_code, backend=backend)
             except InputError as error:
                 raise TrainpipeError(error.message, fix=error.fix) from error
             if engine.runtime == "installed" and engines.runtime_differs(package):
@@ -93,7 +100,7 @@ def serve(
                     "warning: the package carries another version of its runtime; the installed one answers. "
                     "--allow-code runs the package's own."
                 )
-            return _serve(engine, settings, listener, logger)
+            return _serve(engine, settings, listener, logger, as_json=as_json)
     finally:
         logger.removeHandler(handler)
 
@@ -121,7 +128,30 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: logging.Logger) -> int:
+def _announce(
+    engine: Engine, settings: Settings, name: str, url: str, *, as_json: bool, logger: logging.Logger
+) -> None:
+    """Say on stderr where the server is and what it answers; with ``as_json`` also a line of JSON on stdout."""
+    decoder, limits = engine.predictor.decoder, settings.limits
+    labels = ", ".join(decoder.labels[:6]) + (f" and {len(decoder.labels) - 6} more" if len(decoder.labels) > 6 else "")
+    logger.info("serving %s at %s, demo at %s/demo", name, url, url)
+    shown = [
+        ("answers", f"{decoder.kind}{f': {labels}' if labels else ''}"),
+        (
+            "a request",
+            f"{limits.inputs:,} inputs and {limits.characters:,} characters at most, {limits.deadline_s:g} s",
+        ),
+        ("token", f"asked for ({TOKEN_VARIABLE})" if settings.token else "none is asked for"),
+    ]
+    logger.info("%s", facts(shown))
+    if as_json:
+        told = {"name": name, "url": url, "demo": f"{url}/demo", "kind": decoder.kind, "labels": list(decoder.labels)}
+        print(json.dumps(told, ensure_ascii=False), flush=True)
+
+
+def _serve(
+    engine: Engine, settings: Settings, listener: socket.socket, logger: logging.Logger, *, as_json: bool = False
+) -> int:
     import uvicorn
 
     from hf_trainpipe.serve.app import make_app
@@ -179,9 +209,7 @@ def _serve(engine: Engine, settings: Settings, listener: socket.socket, logger: 
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
         if server.started:
-            logger.info(
-                "serving %s at http://%s:%d, demo at http://%s:%d/demo", state.info["name"], shown, port, shown, port
-            )
+            _announce(engine, settings, state.info["name"], f"http://{shown}:{port}", as_json=as_json, logger=logger)
         await task
 
     factory = config.get_loop_factory()

@@ -211,6 +211,15 @@ def test_answers_stand_beside_their_rows(classifier_run: Path, tmp_path: Path) -
         predict_file(classifier_run, tmp_path / "in.csv.gz", tmp_path / "out.xlsx")
 
 
+def test_a_table_for_people_fits_and_has_no_colours(classifier_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("on time\n" + "nobody answers the phone " * 20 + "\n")
+    predict_file(classifier_run, tmp_path / "in.txt", tmp_path / "out.txt", form="table")
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert lines[0].split() == ["row", "text", "label", "score"]
+    assert len(lines) == 3
+    assert all(len(line) <= 120 and "\x1b" not in line for line in lines)
+
+
 def test_entities_of_tokens_are_json(tagger_run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"words": ["Ada", "wrote"]}\n{"text": "She lived in London."}\n{"words": []}\n')
     predict_file(tagger_run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", aggregation="none")
