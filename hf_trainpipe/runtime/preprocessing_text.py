@@ -109,16 +109,18 @@ def _normal(form: _Form, text: str) -> str:
     Python sorts a run of combining marks by insertion: 40,000 of them take 10 s, in which nothing else runs. Sorted
     before, they are a run already; their order is that of Unicode's canonical ordering, which is stable.
     """
-    if len(text) <= _PIECE:
+    if len(text) <= _PIECE or text.isascii():
         return unicodedata.normalize(form, text)
-    text = _runs().sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), text)
     pieces: list[str] = []
     start = 0
     while start < len(text):
         end = start + _PIECE
         while end < len(text) and not _starts_cluster(text[end]):
             end += 1
-        pieces.append(unicodedata.normalize(form, text[start:end]))
+        piece = text[start:end]
+        if len(piece) > 2 * _PIECE:  # it goes on and on without a character that starts anew
+            piece = _runs().sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), piece)
+        pieces.append(unicodedata.normalize(form, piece))
         check_characters(pieces)
         start = end
     return "".join(pieces)

@@ -260,6 +260,8 @@ def test_long_texts_get_the_normal_form_of_the_whole(form: Any) -> None:
     step = NormalizeUnicode(form)
     assert step.transform([text]) == [unicodedata.normalize(form, text)]
     assert [item.text for item in apply_aligned((step,), [text])] == [unicodedata.normalize(form, text)]
+    run = "e" + "\u0301" * 1500 + "\u0316" * 1500 + "x"  # beyond two pieces: sorted before
+    assert step.transform([run]) == [unicodedata.normalize(form, run)]
     hostile = "a" + "\u0301" * 50_000 + "\u0316" * 50_000
     assert len(step.transform([hostile])[0]) > 99_000
 
