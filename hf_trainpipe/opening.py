@@ -31,6 +31,7 @@ from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, model_facts, pin_model
+from hf_trainpipe.model.proof import unknown_lines
 from hf_trainpipe.package.mirror import fetch
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.progress import command_line
@@ -102,6 +103,7 @@ def open_run(
         precision: Precision = compute["precision"]
         with console.working("preparing the data"):
             data, plan = _prepare(recipe, tokenizer, fitting, precision=precision, ranks=ranks, say=console.say)
+        unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
         earlier = None
         if ranks.is_main:
             document = {
@@ -116,7 +118,7 @@ def open_run(
             }
             if not package_only:
                 earlier = folder.complete(document, resume=resume, extend=extend)
-            warnings = [*filter(None, [warning_of_one_process()]), *fitting.warnings, *data.warnings]
+            warnings = [*filter(None, [warning_of_one_process()]), *fitting.warnings, *data.warnings, *unknown_warnings]
             if earlier is None:
                 warnings += folder.begin(
                     document,
@@ -132,7 +134,7 @@ def open_run(
         if earlier is None and ranks.is_main:
             num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
             require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
-            for line in plan.lines():
+            for line in [*plan.lines(), *filter(None, [unknown])]:
                 console.say(line)
             if folder.extended_from is not None:
                 console.say(_extension(recipe, plan, folder.extended_from))

@@ -22,6 +22,7 @@ from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.evaluation import SplitOutputs, predict_split
 from hf_trainpipe.model import build_model
+from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.runtime.exact import exact_products
 from hf_trainpipe.runtime.unpad import is_unpadded, known_lengths, unpad
 from hf_trainpipe.state import RunState
@@ -91,6 +92,12 @@ class Run:
         self.bare = build_model(self.recipe.model, self.task, self.data.labels, say=self.console.say)
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
+        prove_forward(
+            self.bare,
+            length=self.plan.max_length,
+            pad_id=self.pad_id,
+            pads_with_a_word=self.tokenizer.pad_token_id is None,
+        )
         self._speed_up()
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)

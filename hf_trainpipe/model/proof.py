@@ -1,0 +1,112 @@
+"""What is proven of a model and its tokenizer once texts are encoded and weights are there, before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+__all__ = ["prove_forward", "unknown_lines"]
+
+MANY, NEARLY_ALL = 0.05, 0.9
+LONGEST = 1024
+"""Tokens of the text that a model is tried with, at most: more would take seconds."""
+
+
+def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """The share of unknown tokens of each split as one line of the plan, None where the tokenizer has no such token.
+
+    Args:
+        splits: Name to a split with ``encoded``.
+
+    Returns:
+        The line, and warnings.
+
+    Raises:
+        DataError: nearly every token of the training split is unknown.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown == tokenizer.eos_token_id:
+        return None, []
+    shares = {}
+    for name, split in splits.items():
+        ids, features = np.asarray(split.encoded.ids), len(split.encoded.example)
+        around = features * int(tokenizer.num_special_tokens_to_add(False))
+        shares[name] = float((ids == unknown).sum()) / max(1, len(ids) - around)
+    if shares.get("train", 0.0) > NEARLY_ALL:
+        raise DataError(
+            f"split 'train': {min(1.0, shares['train']):.0%} of its tokens are unknown to the tokenizer ({tokenizer.unk_token}).",
+            fix="The tokenizer does not know this script or spelling: set model.name, or model.tokenizer, to one that does;\n"
+            "or take back a preprocessing step that changes letters.",
+        )
+    line = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+    warnings = [
+        f"{name}: {share:.1%} of the tokens are unknown to the tokenizer ({tokenizer.unk_token})"
+        for name, share in shares.items()
+        if share > MANY
+    ]
+    return f"unknown     {line} of the tokens", warnings
+
+
+def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with_a_word: bool) -> None:
+    """Try the longest text that is allowed, and padding where the tokenizer has no token for it.
+
+    Args:
+        length: Tokens that a feature holds at most.
+        pads_with_a_word: Whether ``pad_id`` is a token that texts hold too.
+
+    Raises:
+        RecipeError: the model cannot take such a text, or answers otherwise where a text is padded.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    trained = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            word = pad_id + 1
+            ids = torch.full((1, min(length, LONGEST)), word, device=device)
+            logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "logits", None)
+            if logits is None:
+                return  # a task of one's own, with outputs of its own
+            if pads_with_a_word:
+                short = torch.tensor([[word, word, pad_id]], device=device)
+                alone = model(input_ids=short, attention_mask=torch.ones_like(short)).logits
+                padded = torch.nn.functional.pad(short, (0, 3), value=pad_id)
+                mask = torch.nn.functional.pad(torch.ones_like(short), (0, 3), value=0)
+                beside = model(input_ids=padded, attention_mask=mask).logits
+                gap = float((alone - (beside[:, :3] if beside.dim() == 3 else beside)).abs().max())
+                without = model(input_ids=short[:, :2], attention_mask=torch.ones_like(short[:, :2])).logits
+                if gap > 1e-4 or (alone.dim() == 2 and torch.allclose(alone, without, rtol=1e-5, atol=1e-6)):
+                    raise RecipeError(
+                        "model.name: the tokenizer has no token for padding, and this model takes the last token that is no "
+                        "padding for the text's end, so that texts would be read wrongly.",
+                        fix="Give it one, once: tokenizer.add_special_tokens({'pad_token': '[PAD]'}), then\n"
+                        "model.resize_token_embeddings(len(tokenizer)), and save_pretrained both.",
+                        field="model.tokenizer",
+                    )
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        if "out of memory" in str(error):
+            return  # a micro-batch that is too large is halved, and says so
+        raise RecipeError(
+            f"model.name: the model does not take a text of {min(length, LONGEST)} tokens: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}",
+            fix="Lower tokens.max_length; if it fails with a few tokens too, the model needs more than texts.",
+            field="model.name",
+        ) from error
+    finally:
+        model.train(trained)
+    if not bool(logits.isfinite().all()):
+        raise RecipeError(
+            "model.name: the model answers NaN or infinity to a text before any training.",
+            fix="Choose another checkpoint of it.",
+            field="model.name",
+        )
