@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import plainjson
@@ -45,6 +46,8 @@ STATE = "state.json"
 RESERVED = frozenset({"schema", "sha256", "step", "best_step", "run_uid", "files"})
 """Fields that the store writes; the others are the caller's."""
 
+_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+"""A name in the folder; a checkpoint that was fetched may say anything, and `..` would be hashed."""
 _OURS_TO_FIX = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors of reading that say nothing about the checkpoint."""
 
@@ -150,6 +153,15 @@ def read(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(shards_of(name, files) for name in (MODEL, OPTIMIZER, STATE)):
         raise Broken(f"{MANIFEST} does not list all files")
+    for name, facts in files.items():
+        if not _PLAIN.fullmatch(name):
+            raise Broken(f"{MANIFEST} lists {name[:80]!r}, which is no file of the checkpoint")
+        if (
+            not isinstance(facts, dict)
+            or type(facts.get("size")) is not int
+            or not isinstance(facts.get("sha256"), str)
+        ):
+            raise Broken(f"{MANIFEST} does not say size and sha256 of {name}")
     return manifest
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from hf_trainpipe.checkpoint import SaveFailed, Snapshot, Store
-from hf_trainpipe.checkpoint.manifest import render
+from hf_trainpipe.checkpoint.manifest import Broken, read, render, verify
 from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
 FILES = ["MANIFEST.json", "model.safetensors", "optimizer.safetensors", "state.json"]
@@ -437,3 +437,23 @@ def test_a_read_only_directory_is_refused_at_the_start_and_can_be_read(small_dis
         Store(small_disk)
     assert caught.value.exit_code == 2
     assert_holds(Store(small_disk, mode="read").latest(), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "message"),
+    [
+        ("../../outside", {"size": 0, "sha256": ""}, "which is no file of the checkpoint"),
+        ("/dev/zero", {"size": 0, "sha256": ""}, "which is no file of the checkpoint"),
+        ("a", {"size": "0", "sha256": ""}, "does not say size and sha256 of a"),
+        ("a", 1, "does not say size and sha256 of a"),
+    ],
+)
+def test_a_manifest_that_somebody_wrote_lists_files_of_the_checkpoint(
+    tmp_path: Path, name: str, facts: object, message: str
+) -> None:
+    make(tmp_path, [1])
+    [folder] = tmp_path.rglob("step-00000001")
+    manifest = read(folder, run_uid=RUN)
+    (folder / "MANIFEST.json").write_bytes(render({**manifest, "files": {**manifest["files"], name: facts}}))
+    with pytest.raises(Broken, match=message):
+        verify(folder, run_uid=RUN)
