@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.runtime.attention import exact_products
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +72,7 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
     trained = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_products():
             word = pad_id + 1
             ids = torch.full((1, min(length, LONGEST)), word, device=device)
             logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "logits", None)
