@@ -68,7 +68,7 @@ def undo(model: torch.nn.Module) -> None:
     """Let the layers run as they did before :func:`compile_layers`."""
     for layer in _layers(model):
         layer._compiled_call_impl = None
-    attention.register(IMPLEMENTATION)
+    attention.register(IMPLEMENTATION, hidden=False)
 
 
 def not_compiled() -> AbstractContextManager[None]:

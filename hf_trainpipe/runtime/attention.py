@@ -28,16 +28,23 @@ draw_mask: Callable[[int, float, torch.dtype], torch.Tensor] | None = None
 """Where training puts a faster source of dropout masks on a CPU: (elements, rate, dtype) -> 0 or 1 / (1 - rate)."""
 
 
-def register(name: str, *, hidden: bool = False) -> None:
+_hidden = False
+"""Whether compilers are kept out of :func:`attend` in this process."""
+
+
+def register(name: str, *, hidden: bool | None = None) -> None:
     """Make :func:`attend` known to transformers, with the masks of sdpa for batches that are not flat.
 
     Args:
-        hidden: Compilers are not to look inside it.
+        hidden: Whether compilers are not to look inside it; None: as it was, since a package may be loaded beside a
+            training whose layers are compiled.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    function = torch.compiler.disable(attend) if hidden else attend  # type: ignore[no-untyped-call]
+    global _hidden
+    _hidden = _hidden if hidden is None else hidden
+    function = torch.compiler.disable(attend) if _hidden else attend  # type: ignore[no-untyped-call]
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, sdpa_mask)
 

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import json
 import sys
+import threading
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ KINDS: dict[str, str] = {
     "Neptune": "hf_trainpipe.tracking.neptune:Neptune",
 }
 """Built-in trackers: kind -> ``module:class``, imported where it is used."""
+
+
+_loading = threading.Lock()
 
 
 class ConfirmingSession(Session):
@@ -163,8 +167,11 @@ def _settings(tracker: Any) -> dict[str, Any]:
 
 def _module_of(path: Path) -> Any:
     name = f"_trainpipe_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _loading:  # each tracker has a thread, and they may share a recipe file
+        return sys.modules.get(name) or _load(path, name)
+
+
+def _load(path: Path, name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"{path}: expected a Python file.", fix="Define the tracker in the recipe file.")
@@ -172,5 +179,9 @@ def _module_of(path: Path) -> Any:
     sys.modules[name] = module  # dataclasses look their module up while they are made
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -154,7 +154,8 @@ def random_model(kind: str, folder: Path, tokenizer: str, **sizes: Any) -> str:
     import transformers
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer)
-    config = transformers.AutoConfig.for_model(kind, vocab_size=len(words), **sizes)
+    rows = max(words.get_vocab().values()) + 1  # ids may have gaps
+    config = transformers.AutoConfig.for_model(kind, vocab_size=rows, **sizes)
     torch.manual_seed(7)
     transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)

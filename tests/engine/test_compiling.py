@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_trainpipe.engine import compiling, dropout
 from hf_trainpipe.engine.randomness import seed_everything
@@ -96,3 +97,14 @@ def test_the_plain_layers_stay_where_a_compiler_fails_or_gives_other_numbers(bac
 
 def test_a_model_without_layers() -> None:
     assert compiled(torch.nn.Linear(2, 2)) == "no layers were found in it"
+
+
+def test_a_package_that_is_loaded_beside_a_compiled_training_leaves_compilers_outside_of_attention() -> None:
+    """The trial before the first step loads one: attention was then compiled anew at each length of a text."""
+    model = build("bert")
+    assert unpad(model) is None
+    assert compiled(model) is None
+    assert unpad(build("bert")) is None
+    assert getattr(ALL_ATTENTION_FUNCTIONS[compiling.IMPLEMENTATION], "_torchdynamo_disable", False)
+    compiling.undo(model)
+    assert not getattr(ALL_ATTENTION_FUNCTIONS[compiling.IMPLEMENTATION], "_torchdynamo_disable", False)
