@@ -2,6 +2,8 @@
 
     python scripts/bench/parity.py --data-dir ../shared/data
     python scripts/bench/parity.py --data-dir ../shared/data --only sst2,stsb --sides ours --seeds 1
+    python scripts/bench/parity.py --data-dir ../shared/data --only sick,stsb,wnut17 --seeds 1,2,3,4,5,6,7,8 \
+        --sides trainer,ours,medium-fast,medium-torch,fp32-fast,fp32-torch
 
 Each training is a process of its own. Its score is appended to the file of results, so that the same
 command continues where it was interrupted; delete a line of that file to train it again. The table is
@@ -17,6 +19,7 @@ after the last step is scored. Tags: the first sub-word of a word is labelled; e
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -36,6 +39,10 @@ from results import append_jsonl, environment, markdown_table, read_jsonl, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("trainer", "ours")
+APART = {
+    f"{precision}-{dropout}": (precision, dropout) for precision in ("medium", "fp32") for dropout in ("fast", "torch")
+}
+"""This project with precision and dropout chosen, and with the very head that the Trainer begins with."""
 PEAK_LR = 5e-5
 WEIGHT_DECAY = 0.01
 WARMUP = 0.06  # a fraction of all steps
@@ -155,13 +162,25 @@ def _entity_f1(predicted: Any, targets: Any, words: list[list[int]], names: list
     return float(f1_score([row["ner_tags"] for row in rows], tags))
 
 
-def train_with_ours(benchmark: Benchmark, data_dir: Path, seed: int, *, epochs: float, threads: int) -> Row:
-    """Train the project's own recipe through its command line, which reads the files by itself."""
+def train_with_ours(
+    benchmark: Benchmark, data_dir: Path, seed: int, *, epochs: float, threads: int, apart: str | None = None
+) -> Row:
+    """Train the project's own recipe through its command line, which reads the files by itself.
+
+    Args:
+        apart: None: as a person gets it; else one of :data:`APART`.
+    """
     train_rows, scored_rows = benchmark.read(data_dir)
+    start, precision = ["-m", "hf_trainpipe"], "auto"  # the fast path, and products in what a probe finds
+    if apart is not None:
+        precision, dropout = APART[apart]
+        names = label_names(benchmark, train_rows)
+        start = [str(Path(__file__).with_name("parity_ours.py")), "--dropout", dropout]
+        start += ["--head", "trainer", "--labels", ",".join(names), "--"]
     steps = math.ceil(math.ceil(len(train_rows) / EXAMPLES_PER_STEP) * epochs)
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-m", "hf_trainpipe", "train", f"{ROOT / 'recipes' / benchmark.name}.py:files",
+            sys.executable, *start, "train", f"{ROOT / 'recipes' / benchmark.name}.py:files",
             "--run-dir", str(Path(folder) / "run"),
             "--seed", str(seed),
             "--data.root", str(data_dir.resolve() / benchmark.name),
@@ -173,7 +192,7 @@ def train_with_ours(benchmark: Benchmark, data_dir: Path, seed: int, *, epochs: 
             "--optim.schedule", "linear",
             "--optim.weight-decay", str(WEIGHT_DECAY),
             "--optim.max-grad-norm", str(MAX_GRAD_NORM),
-            "--optim.precision", "auto",  # what a person gets: the fast path, and products in what a probe finds
+            "--optim.precision", precision,
             "--budget.epochs", str(epochs),
             "--budget.examples-per-step", str(EXAMPLES_PER_STEP),
             "--budget.evaluate-every", str(steps),  # once, after the last step, as on the other side
@@ -188,7 +207,11 @@ def train_with_ours(benchmark: Benchmark, data_dir: Path, seed: int, *, epochs: 
     return {"score": score, "trained_on": len(train_rows), "scored_on": len(scored_rows)}
 
 
-TRAIN = {"trainer": train_with_trainer, "ours": train_with_ours}
+TRAIN = {
+    "trainer": train_with_trainer,
+    "ours": train_with_ours,
+    **{side: functools.partial(train_with_ours, apart=side) for side in APART},
+}
 
 
 def run_one(options: argparse.Namespace) -> None:
@@ -230,7 +253,7 @@ def summarise(found: dict[tuple[str, str, int], Row], names: list[str], seeds: l
     for name in names:
         row: Row = {"dataset": name, "metric": BENCHMARKS[name].metric, "split": BENCHMARKS[name].split}
         row["epochs"] = next((r["epochs"] for k, r in found.items() if k[0] == name), BENCHMARKS[name].epochs)
-        for side in SIDES:
+        for side in TRAIN:
             scores = {seed: 100 * found[name, side, seed]["score"] for seed in seeds if (name, side, seed) in found}
             row[side] = {
                 "scores": scores,
@@ -244,6 +267,36 @@ def summarise(found: dict[tuple[str, str, int], Row], names: list[str], seeds: l
             row["passed"] = abs(row["difference"]) < row["tolerance"]
         summary.append(row)
     return summary
+
+
+def spread_table(summary: list[Row], seeds: list[int]) -> str:
+    """Each side that was trained beside the Trainer: mean, spread, and whether either differs by more than chance."""
+    from scipy import stats
+
+    rows = []
+    for row in summary:
+        peer = list(row["trainer"]["scores"].values())
+        for side in TRAIN:
+            scores = row[side]["scores"]
+            ours = list(scores.values())
+            if len(ours) < 2:
+                continue
+            tested = side != "trainer" and len(peer) > 1
+            rows.append(
+                [
+                    f"{row['dataset']} {row['split']}",
+                    side,
+                    str(len(ours)),
+                    f"{row[side]['mean']:.2f}",
+                    f"{row[side]['sd']:.2f}",
+                    f"{stats.ttest_ind(ours, peer, equal_var=False).pvalue:.2f}" if tested else "",
+                    f"{stats.levene(ours, peer, center='median').pvalue:.2f}" if tested else "",
+                    " ".join(f"{scores[seed]:.2f}" for seed in seeds if seed in scores),
+                ]
+            )
+    return markdown_table(
+        ["data", "side", "seeds", "mean", "sd", "p of the mean", "p of the spread", "each seed"], rows
+    )
 
 
 def as_markdown(summary: list[Row], *, command: str, seeds: list[int]) -> str:
@@ -290,6 +343,15 @@ when the difference is below the larger of {FLOOR} points and the seeds' standar
 
 {table}
 
+## Is the spread luck?
+
+`medium` and `fp32` are the products, `fast` and `torch` where dropout's masks come from; these four begin with the
+very head that the Trainer begins with at the same seed. Beside the Trainer: Welch's t-test of the mean, and the
+Brown-Forsythe test of the spread (Levene's about the median). With {len(TRAIN) - 1} sides and two tests a data set, one p below
+0.05 in twenty is chance.
+
+{spread_table(summary, seeds)}
+
 Both sides: {about}
 
 {facts}
@@ -317,7 +379,7 @@ def main() -> int:
         return 0
     names, sides = options.only.split(","), options.sides.split(",")
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    for chosen, known in ((names, list(BENCHMARKS)), (sides, list(SIDES))):
+    for chosen, known in ((names, list(BENCHMARKS)), (sides, list(TRAIN))):
         if unknown := [name for name in chosen if name not in known]:
             parser.error(f"expected names among {', '.join(known)}, found {', '.join(unknown)}")
 
