@@ -26,7 +26,7 @@ CHAPTERS = {
     ),
     "Trackers": ("Neptune",),
 }  # fmt: skip
-HELP = {"json": "print one line of JSON, for programs", "path": "", "package": "the folder of a package, or of a run"}
+HELP = {"json": "print one line of JSON, for programs", "package": "the folder of a package, or of a run"}
 HEAD = """# Reference
 
 Every field of a recipe, and every option of a verb. Made from the source by `scripts/reference`. A field of the recipe

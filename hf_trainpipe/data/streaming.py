@@ -118,16 +118,17 @@ class Windows:
         place = self._place(number)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
-            if _after(place) is None:
+            known = _after(place)
+            if known is None:
                 rows, after = self.stream.read(start, self.rows)
                 building = place.with_name(f".{place.name}.{os.getpid()}")
                 for unfinished in (building, place):
                     shutil.rmtree(unfinished, ignore_errors=True)
                 rows.save_to_disk(str(building / "rows"))
-                (building / "next.json").write_text(json.dumps(after.to_json()))
+                written = json.dumps(after.to_json())
+                (building / "next.json").write_text(written)
                 building.rename(place)
-        known = _after(place)
-        assert known is not None
+                known = Position(**json.loads(written))  # the same to the rank that read the window and to the others
         return place, known
 
     def _remove(self, number: int) -> None:
