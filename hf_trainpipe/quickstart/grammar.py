@@ -1,33 +1,36 @@
 """How a support message is put together, and how people mistype it.
 
 Templates are strings: ``{a|b|}`` chooses one alternative (they nest), ``<slot>`` is filled from the words of
-the split. Nothing is read from files, and every choice comes from the ``random.Random`` that is passed in.
+the split (wordings.json, written for this project; any likeness to real customers is chance). Every choice comes from
+the ``random.Random`` that is passed in.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from random import Random
 
-__all__ = ["Intent", "Wording", "compose", "expand", "mistype"]
+__all__ = ["Intent", "Wording", "compose", "expand", "mistype", "read_wordings"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
     """What people say when they want one thing, in one split."""
 
-    cores: tuple[str, ...]
+    cores: Sequence[str]
     """Whole messages."""
-    wishes: tuple[str, ...]
+    wishes: Sequence[str]
     """Verb phrases that follow "I want to"; another intent's follow "I don't want to"."""
-    shorts: tuple[str, ...]
+    shorts: Sequence[str]
     """A few words, as in a subject line."""
-    sides: tuple[str, ...]
+    sides: Sequence[str]
     """Remarks that touch this intent while the message is about another one."""
 
 
@@ -36,18 +39,27 @@ class Wording:
     """Everything that one split may say. Splits share no core, wish, short, side or frame."""
 
     intents: Mapping[str, Intent]
-    slots: Mapping[str, tuple[str, ...]]
-    greetings: tuple[str, ...]
-    contexts: tuple[str, ...]
-    closings: tuple[str, ...]
-    asks: tuple[str, ...]
+    slots: Mapping[str, Sequence[str]]
+    greetings: Sequence[str]
+    contexts: Sequence[str]
+    closings: Sequence[str]
+    asks: Sequence[str]
     """Frames around ``<wish>``."""
-    contrasts: tuple[str, ...]
+    contrasts: Sequence[str]
     """Frames around ``<other>``, which is not wanted, and ``<wish>``, which is."""
-    dismissals: tuple[str, ...]
+    dismissals: Sequence[str]
     """Frames around ``<other>``, which is not wanted, before or after ``<core>``."""
-    doubles: tuple[str, ...]
+    doubles: Sequence[str]
     """Frames around ``<core>``, what the message is about, and ``<side>``, which can wait."""
+
+
+def read_wordings() -> dict[str, Wording]:
+    """Split -> what it may say."""
+    text = resources.files(__package__).joinpath("wordings.json").read_text("utf-8")
+    return {
+        split: Wording(**{**said, "intents": {name: Intent(**parts) for name, parts in said["intents"].items()}})
+        for split, said in json.loads(text).items()
+    }
 
 
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")

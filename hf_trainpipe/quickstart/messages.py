@@ -7,10 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.quickstart.grammar import Wording, compose, mistype
-from hf_trainpipe.quickstart.wording_test import TEST
-from hf_trainpipe.quickstart.wording_train import TRAIN
-from hf_trainpipe.quickstart.wording_validation import VALIDATION
+from hf_trainpipe.quickstart.grammar import Wording, compose, mistype, read_wordings
 from hf_trainpipe.recipe import Data
 
 if TYPE_CHECKING:
@@ -18,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INTENTS", "SupportMessages", "write_messages"]
 
-INTENTS = tuple(sorted(TRAIN.intents))
+WORDINGS = read_wordings()
+INTENTS = tuple(sorted(WORDINGS["train"].intents))
 """The labels, in the order of their ids."""
 
 Message = tuple[str, str]
@@ -77,10 +75,9 @@ class SupportMessages(Data):
 
     def messages(self) -> dict[str, list[Message]]:
         """Split -> its messages. Needs nothing but the standard library."""
-        wordings = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
         return {
             split: write_messages(wording, count=getattr(self, split), seed=f"{self.seed}/{split}")
-            for split, wording in wordings.items()
+            for split, wording in WORDINGS.items()
         }
 
     def splits(self) -> DatasetDict:

@@ -18,12 +18,9 @@ from hf_trainpipe.errors import DataError
 from hf_trainpipe.quickstart import INTENTS, SupportMessages
 from hf_trainpipe.quickstart.__main__ import main
 from hf_trainpipe.quickstart.grammar import Wording, expand, mistype
-from hf_trainpipe.quickstart.wording_test import TEST
-from hf_trainpipe.quickstart.wording_train import TRAIN
-from hf_trainpipe.quickstart.wording_validation import VALIDATION
+from hf_trainpipe.quickstart.messages import WORDINGS
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDINGS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +147,4 @@ def test_more_messages_than_the_grammar_has_are_refused(monkeypatch):
     monkeypatch.setattr(messages, "compose", lambda intent, wording, rng: intent)
     monkeypatch.setattr(messages, "mistype", lambda text, rng: text)
     with pytest.raises(DataError, match="no 16 different messages"):
-        messages.write_messages(TRAIN, count=16, seed="0")
+        messages.write_messages(WORDINGS["train"], count=16, seed="0")
