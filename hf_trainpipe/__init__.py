@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dataclasses import replace
 
+    from hf_trainpipe.api.package import Package, load
+    from hf_trainpipe.api.run import Run
     from hf_trainpipe.cli import main
     from hf_trainpipe.data.sources import Files, Frame, HubData
-    from hf_trainpipe.driver import execute
     from hf_trainpipe.errors import (
         CheckpointError,
         DataError,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
         TrainingDiverged,
         TrainpipeError,
     )
-    from hf_trainpipe.packaged import Package, load
-    from hf_trainpipe.past_run import Run
     from hf_trainpipe.quickstart import SupportMessages
     from hf_trainpipe.recipe import (
         Budget,
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
         Tokens,
         Tracker,
     )
-    from hf_trainpipe.runtime.preprocessing import (
+    from hf_trainpipe.runtime.text.preprocessing import (
         CleanUrls,
         Lowercase,
         NormalizeSpace,
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.tasks.regression import Regression
     from hf_trainpipe.tasks.tagging import TokenClassification
     from hf_trainpipe.tracking.neptune import Neptune
+    from hf_trainpipe.training.execute import execute
 
 __version__ = "0.1.0"
 
@@ -123,14 +123,14 @@ _NAMES_OF = {
     "dataclasses": "replace",
     "hf_trainpipe.cli": "main",
     "hf_trainpipe.data.sources": "Files Frame HubData",
-    "hf_trainpipe.driver": "execute",
+    "hf_trainpipe.training.execute": "execute",
     "hf_trainpipe.errors": "CheckpointError DataError Interrupted MissingExtra PackageError PushError "
     "RecipeError ResumeMismatch RunLocked TrainingDiverged TrainpipeError",
-    "hf_trainpipe.packaged": "Package load",
-    "hf_trainpipe.past_run": "Run",
+    "hf_trainpipe.api.package": "Package load",
+    "hf_trainpipe.api.run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
     "hf_trainpipe.recipe": "Budget Data Evaluation Hub Optim Pretrained Recipe RunInfo Session Tokens Tracker",
-    "hf_trainpipe.runtime.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
+    "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
     "hf_trainpipe.tasks.base": "Column Labels Task",
     "hf_trainpipe.tasks.classification": "MultiLabelClassification TextClassification",

@@ -23,7 +23,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from hf_trainpipe.wording import fitting
+from hf_trainpipe.utils.wording import fitting
 
 __all__ = [
     "EXIT_FILE",

@@ -12,7 +12,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model import (
     ModelFacts,
 )
-from hf_trainpipe.tables import facts
+from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -126,7 +126,7 @@ class Plan:
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:
     """Why the step has to pad, as far as it is known before weights are loaded; None where it need not."""
-    from hf_trainpipe.runtime.unpad import ARCHITECTURES
+    from hf_trainpipe.runtime.model.unpad import ARCHITECTURES
 
     if recipe.tokens.padding == "batch":
         return "tokens.padding is 'batch'"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.errors import RecipeError, closest
-from hf_trainpipe.runtime.preprocessing import Preprocessor
+from hf_trainpipe.runtime.text.preprocessing import Preprocessor
 from hf_trainpipe.tasks.base import Task
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from hf_trainpipe.model import load_tokenizer
 from hf_trainpipe.recipe import Pretrained
-from hf_trainpipe.runtime.encoding import TextEncoder
+from hf_trainpipe.runtime.tokens.encoding import TextEncoder
 from hf_trainpipe.testing import tiny_model
 
 if TYPE_CHECKING:

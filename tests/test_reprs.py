@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from hf_trainpipe import Budget, Files, Frame, NormalizeSpace, Pretrained, Recipe, TextClassification
-from hf_trainpipe.result import Result
+from hf_trainpipe.training.result import Result
 
 
 def test_a_recipe_shows_what_was_chosen() -> None:

@@ -11,9 +11,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from hf_trainpipe import garbage
 from hf_trainpipe.errors import EXIT_FILE
-from hf_trainpipe.wording import speaking
+from hf_trainpipe.utils.gc import postpone_gc, resume_gc
+from hf_trainpipe.utils.wording import speaking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,12 +64,12 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
-    garbage.postpone()
+    postpone_gc()
     try:
         with speaking("shell"):
             code = _guarded(action)
     finally:
-        garbage.resume()
+        resume_gc()
     if (file := os.environ.get(EXIT_FILE)) and os.environ.get("LOCAL_RANK", "0") == "0":  # one a launcher
         with open(file, "w") as stream:
             stream.write(str(code))

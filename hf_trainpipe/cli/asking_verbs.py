@@ -79,7 +79,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.split is not None:
             raise UsageError("evaluate: expected a file or --split, found both.", fix="Leave one of the two out.")
         recipe = recipe_of(path, arguments.recipe)[0] if arguments.recipe else None
-        from hf_trainpipe.packaged import load
+        from hf_trainpipe.api.package import load
 
         package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
         result = package.evaluate(
@@ -92,8 +92,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 fix=f"hf-trainpipe evaluate {path} FILE --column NAME --label NAME",
             )
         recipe, source = recipe_of(path, arguments.recipe)
-        from hf_trainpipe.packaged import load
-        from hf_trainpipe.resources import places_of
+        from hf_trainpipe.api.package import load
+        from hf_trainpipe.utils.resources import places_of
 
         package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
         with places_of(path, source):

@@ -6,10 +6,11 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING
 
-from hf_trainpipe import __version__, garbage
+from hf_trainpipe import __version__
 from hf_trainpipe.cli.parser import Parser, UsageError, Verb, split_fields
 from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.errors import closest
+from hf_trainpipe.utils.gc import resume_gc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def train_function(function: Callable[[], Recipe], argv: Sequence[str]) -> int:
 def _run_verb(name: str, argv: Sequence[str], load: Callable[[str], tuple[Recipe, RecipeSource]] | None = None) -> int:
     verb = VERBS[name]
     if name != "train":  # training resumes it by itself, once everything is loaded
-        garbage.resume()
+        resume_gc()
     parser = Parser(
         prog=f"hf-trainpipe {name}",
         usage=f"hf-trainpipe {name} {verb.usage}",

@@ -95,11 +95,11 @@ def _reap(family: dict[int, psutil.Process]) -> None:
     """End training processes that outlived their launcher; what still sends or pushes is left to finish."""
     import psutil
 
-    beside = {"hf_trainpipe.tracking.process", "hf_trainpipe.package.courier_process"}
+    sidecars = {"hf_trainpipe.tracking.process", "hf_trainpipe.hub.background_push_process"}
 
     def is_worker(process: psutil.Process) -> bool:
         try:
-            return process.is_running() and not beside & set(process.cmdline())
+            return process.is_running() and not sidecars & set(process.cmdline())
         except psutil.Error:
             return False
 

@@ -34,7 +34,7 @@ def _package(arguments: argparse.Namespace) -> int:
     result: dict[str, object] = {"package": str(path)}
     recipe = source = None
     if is_run or not arguments.onnx:
-        from hf_trainpipe.driver import repackage
+        from hf_trainpipe.training.execute import repackage
 
         recipe, source = recipe_of(path, arguments.recipe)
         if arguments.onnx:
@@ -46,7 +46,7 @@ def _package(arguments: argparse.Namespace) -> int:
         recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
-        from hf_trainpipe.resources import places_of
+        from hf_trainpipe.utils.resources import places_of
 
         with busy("writing ONNX models and comparing their answers"), places_of(path, source):
             result = add(
@@ -160,7 +160,7 @@ def _push(arguments: argparse.Namespace) -> int:
             "push: expected either a repository or --retry.",
             fix=f"hf-trainpipe push {path} user/name\nhf-trainpipe push {path} --retry",
         )
-    from hf_trainpipe.package.hub import push, retry
+    from hf_trainpipe.hub.repository import push, retry
 
     if arguments.retry:
         done = retry(path)

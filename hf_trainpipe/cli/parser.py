@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hf_trainpipe.errors import TrainpipeError, closest
-from hf_trainpipe.tables import facts
+from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from hf_trainpipe.cli.parser import UsageError, Verb
 if TYPE_CHECKING:
     import argparse
 
-    from hf_trainpipe.past_run import Run
+    from hf_trainpipe.api.run import Run
 
 __all__ = ["RUN_VERBS"]
 
@@ -30,8 +30,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from hf_trainpipe.past_run import clean, find_runs, spare
-    from hf_trainpipe.tables import table
+    from hf_trainpipe.api.run import clean, find_runs, spare
+    from hf_trainpipe.utils.tables import table
 
     folder = Path(arguments.folder)
     if arguments.yes and not arguments.clean:

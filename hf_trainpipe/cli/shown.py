@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hf_trainpipe.tables import facts, table
+from hf_trainpipe.utils.tables import facts, table
 
 __all__ = ["score_rows", "show_evaluation", "show_machine", "show_package", "show_pushed", "show_sync", "show_verified"]
 

@@ -69,8 +69,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     with busy("starting"):
-        from hf_trainpipe.driver import execute
-        from hf_trainpipe.signals import Rehearsal
+        from hf_trainpipe.training.execute import execute
+        from hf_trainpipe.training.signals import PlannedStop
 
     again: list[str] = []
     if arguments.verify_resume:
@@ -97,7 +97,7 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         allow_change=frozenset(arguments.allow_change),
         verify_resume=again,
-        rehearsal=Rehearsal.parse(arguments.rehearse) if arguments.rehearse else None,
+        planned_stop=PlannedStop.parse(arguments.rehearse) if arguments.rehearse else None,
         resume_from=arguments.resume_from,
         extend=arguments.extend,
     )
@@ -125,8 +125,8 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
-    from hf_trainpipe.resources import looking_beside
-    from hf_trainpipe.showing import look
+    from hf_trainpipe.training.show import look
+    from hf_trainpipe.utils.resources import looking_beside
 
     with looking_beside(source.path.parent):
         found = look(recipe)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.runtime.encoding import Encoded, Overflow, TextEncoder
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.preprocessing import Preprocessor, apply, apply_words, steps_to_json
+from hf_trainpipe.runtime.text.preprocessing import Preprocessor, apply, apply_words, steps_to_json
+from hf_trainpipe.runtime.tokens.encoding import Encoded, Overflow, TextEncoder
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Tokens

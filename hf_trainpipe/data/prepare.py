@@ -23,8 +23,8 @@ from hf_trainpipe.data.place import place
 from hf_trainpipe.data.spans import check_lost, span_lines
 from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
 from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.runtime.encoding import Encoded, features_of, pad
-from hf_trainpipe.runtime.layout import ranges
+from hf_trainpipe.runtime.tokens.encoding import Encoded, features_of, pad
+from hf_trainpipe.runtime.tokens.ragged import ranges
 from hf_trainpipe.tasks.base import Labels, Task
 from hf_trainpipe.tasks.tagging import IGNORED
 

@@ -23,7 +23,7 @@ from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines,
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.resources import start_of
+from hf_trainpipe.utils.resources import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

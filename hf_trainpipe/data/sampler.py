@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["ORDER_VERSION", "Order", "micro_batches", "shares"]
+__all__ = ["ORDER_VERSION", "EpochSampler", "micro_batches", "shares"]
 
 ORDER_VERSION = 1
 """Changes whenever the order of examples for a given seed does; part of the resume contract."""
@@ -30,10 +30,10 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class EpochSampler:
     """The order in which examples are visited.
 
-    >>> order = Order(num_examples=5, examples_per_step=2, seed=1)
+    >>> order = EpochSampler(num_examples=5, examples_per_step=2, seed=1)
     >>> order.steps_per_epoch
     3
     >>> sorted(int(i) for step in range(3) for i in order.global_batch(step))

@@ -180,7 +180,7 @@ class Files(Source):
 
     def folder(self) -> Path | None:
         """Where relative paths start; None: in the working directory, or beside the recipe."""
-        from hf_trainpipe.resources import resolve
+        from hf_trainpipe.utils.resources import resolve
 
         return None if self.root is None else resolve(self.root)
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.hub_errors import FINAL, is_of_the_hub, reason_of
+from hf_trainpipe.utils.cache import COMMIT, pin, pinned
+from hf_trainpipe.utils.hub_errors import FINAL, is_of_the_hub, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

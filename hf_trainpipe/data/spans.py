@@ -17,9 +17,9 @@ from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spelling import key
 from hf_trainpipe.data.targets_checks import refuse_missing
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.runtime.sentences import Sentence, sentences_of
-from hf_trainpipe.runtime.tags import spans_to_tags
-from hf_trainpipe.runtime.words import WordSplitter
+from hf_trainpipe.runtime.tasks.tags import spans_to_tags
+from hf_trainpipe.runtime.text.sentences import Sentence, sentences_of
+from hf_trainpipe.runtime.text.words import WordSplitter
 from hf_trainpipe.tasks.base import Labels
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from hf_trainpipe.runtime.preprocessor import Preprocessor
+    from hf_trainpipe.runtime.text.preprocessor import Preprocessor
 
 __all__ = ["FATES", "LOST", "SpanTags", "align", "check_lost", "read_column", "span_lines", "tags_of_spans"]
 

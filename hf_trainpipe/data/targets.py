@@ -25,7 +25,7 @@ from hf_trainpipe.data.targets_checks import (
     refuse_missing,
 )
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.runtime.words import WordSplitter, newest
+from hf_trainpipe.runtime.text.words import WordSplitter, newest
 from hf_trainpipe.tasks.base import ColumnKind, Labels, Task
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.data.label_cells import LabelCells
-    from hf_trainpipe.runtime.preprocessor import Preprocessor
+    from hf_trainpipe.runtime.text.preprocessor import Preprocessor
 
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE

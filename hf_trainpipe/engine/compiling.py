@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.engine.optimizer import LAYER
-from hf_trainpipe.runtime import attention
-from hf_trainpipe.runtime.unpad import IMPLEMENTATION
+from hf_trainpipe.runtime.model import attention
+from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
 
 if TYPE_CHECKING:
     import torch

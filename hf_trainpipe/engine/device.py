@@ -72,7 +72,7 @@ def set_precision(precision: Precision) -> None:
     """Let torch multiply fp32 matrices in bf16 (``medium``), or in fp32 on every device; autocast is :mod:`.mixed`'s."""
     import torch
 
-    from hf_trainpipe.runtime.exact import Switches
+    from hf_trainpipe.runtime.model.exact import Switches
 
     Switches.set_exact()
     if precision == "medium":
@@ -84,8 +84,8 @@ def settings_kept() -> Iterator[None]:
     """What a run sets for its process is as it was when this closes; autocast of a notebook's cell is off meanwhile."""
     import torch
 
-    from hf_trainpipe.runtime import attention
-    from hf_trainpipe.runtime.exact import Switches, no_autocast
+    from hf_trainpipe.runtime.model import attention
+    from hf_trainpipe.runtime.model.exact import Switches, no_autocast
 
     threads, switches, draw_mask = torch.get_num_threads(), Switches(), attention.draw_mask
     try:

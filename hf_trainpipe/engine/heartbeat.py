@@ -21,7 +21,7 @@ from hf_trainpipe.errors import EXIT_FILE, Interrupted, render
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Heartbeat", "collective_timeout", "culprit"]
+__all__ = ["Heartbeat", "collective_timeout", "hung_rank"]
 
 TICK_SECONDS = 1.0
 SHARE = 0.7
@@ -33,14 +33,14 @@ def collective_timeout() -> float:
     return float(os.environ.get("HF_TRAINPIPE_TIMEOUT") or 600.0)
 
 
-def culprit(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]], ranks: int) -> tuple[int, str]:
+def hung_rank(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]], ranks: int) -> tuple[int, str]:
     """The rank that the others wait for, and why it is thought to be that one.
 
     Args:
         before: What each rank wrote (``tick, silent``), by rank.
         after: The same, some ticks later. A rank whose tick is the same cannot run at all.
 
-    >>> culprit({0: {"tick": 4, "silent": 9.0}}, {0: {"tick": 7, "silent": 12.0}}, ranks=2)
+    >>> hung_rank({0: {"tick": 4, "silent": 9.0}}, {0: {"tick": 7, "silent": 12.0}}, ranks=2)
     (1, 'never began')
     """
     for rank in range(ranks):
@@ -152,7 +152,7 @@ class Heartbeat:
             if self._closed.wait(every):
                 return
             self._write()
-        rank, why = culprit(before, self._read(), self.ranks)
+        rank, why = hung_rank(before, self._read(), self.ranks)
         silent = time.monotonic() - self._last
         self._end(
             Interrupted.exit_code,

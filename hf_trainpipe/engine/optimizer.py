@@ -11,7 +11,7 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
-    from hf_trainpipe.engine.rows import RowGradients
+    from hf_trainpipe.engine.cpu.sparse_embedding_gradient import EmbeddingGradients
     from hf_trainpipe.recipe import Optim
 
 __all__ = ["Clipping", "build_optimizer", "depth_of", "freeze"]
@@ -113,7 +113,7 @@ class Clipping:
         rows: Knows which rows of large tables are not zero, so that the norm need not read the others.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, *, rows: RowGradients | None = None) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, *, rows: EmbeddingGradients | None = None) -> None:
         self._optimizer: Any = optimizer
         self._rows = rows
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.one_rank import OneRank
-from hf_trainpipe.engine.shared_memory import SharedMemory, map_memory
+from hf_trainpipe.engine.cpu.shared_memory import SharedMemory, map_memory
+from hf_trainpipe.engine.single_process import SingleProcess
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["DataParallel", "FullySharded", "parallelize"]
 
 
-def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> OneRank:
+def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> SingleProcess:
     """Make ``model``, on its device and with its weights, ready for the steps of these ranks; all of them call it."""
     if ranks.size == 1:
-        return OneRank(model, optim, ranks, mixed)
+        return SingleProcess(model, optim, ranks, mixed)
     if ranks.sharded:
         return FullySharded(model, optim, ranks, mixed)
     # A loss scale looks at whole gradients, and ranks that share memory hold a share of their sum each; they also share
@@ -35,7 +35,7 @@ def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed
     return SharedMemory(model, optim, ranks, mixed, memory)
 
 
-class DataParallel(OneRank):
+class DataParallel(SingleProcess):
     """torch's DistributedDataParallel: every rank holds all, and gradients are averaged."""
 
     exchanges_in_backward = True
@@ -50,7 +50,7 @@ class DataParallel(OneRank):
         return nullcontext() if last else self.ranks.accelerator.no_sync(self.model)
 
 
-class FullySharded(OneRank):
+class FullySharded(SingleProcess):
     """FSDP2: every rank holds its rows of each parameter (:mod:`hf_trainpipe.engine.sharding`)."""
 
     exchanges_in_backward = True
@@ -71,7 +71,7 @@ class FullySharded(OneRank):
         return self._clip_now(max_norm)
 
     def step(self, norm: torch.Tensor) -> None:
-        """As :meth:`OneRank.step`, but waits for the device: torch's fused AdamW of cut tensors takes no flag."""
+        """As :meth:`SingleProcess.step`, but waits for the device: torch's fused AdamW of cut tensors takes no flag."""
         if math.isfinite(float(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.cache import cache_root
 from hf_trainpipe.engine.device import cores, num_threads
+from hf_trainpipe.utils.cache import cache_root
 
 __all__ = ["Found", "probe"]
 

@@ -23,7 +23,7 @@ def seed_everything(*key: int) -> None:
 
     import torch
 
-    from hf_trainpipe.engine import dropout
+    from hf_trainpipe.engine.cpu import dropout
 
     seed = derive(*key)
     torch.manual_seed(seed)

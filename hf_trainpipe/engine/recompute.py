@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from hf_trainpipe.engine import dropout
+from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.errors import RecipeError
 
 __all__ = ["checkpoint_layers"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Floats", "Interval", "Kind", "Metric", "Predictions", "SumMetric", "WeightMetric", "divide"]
 
 Kind = Literal["single_label", "multi_label", "regression", "tags"]
-"""The decoders of :mod:`hf_trainpipe.runtime.decoding`."""
+"""The decoders of :mod:`hf_trainpipe.runtime.tasks.decoding`."""
 Floats = NDArray[np.float64]
 SCHEMES = ("BIO", "IOB1", "BIOES", "BILOU")
 

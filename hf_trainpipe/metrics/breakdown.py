@@ -59,17 +59,19 @@ def breakdown(predictions: Predictions, *, entities: bool = True, num_errors: in
 
 def _rows(names: Sequence[str], sums: Floats) -> list[dict[str, Any]]:
     """Sums [3 C] of hits, given and due: a row a label."""
-    hits, given, due = sums.reshape(3, -1)
+    true_positives, predicted, support = sums.reshape(3, -1)
     rates = {
-        rate: counts.averaged(rate, "micro")(np.stack([hits, given, due], axis=-1).reshape(len(hits), -1))
+        rate: counts.averaged(rate, "micro")(
+            np.stack([true_positives, predicted, support], axis=-1).reshape(len(true_positives), -1)
+        )
         for rate in counts.RATES
     }
     return [
         {
             "name": name,
             **{rate: float(values[position]) for rate, values in rates.items()},
-            "support": int(due[position]),
-            "predicted": int(given[position]),
+            "support": int(support[position]),
+            "predicted": int(predicted[position]),
         }
         for position, name in enumerate(names)
     ]
@@ -158,15 +160,15 @@ def _sets(predictions: Predictions, num_errors: int) -> dict[str, Any]:
 
 
 def _numbers(predictions: Predictions, num_errors: int) -> dict[str, Any]:
-    gold, given = predictions.references.astype(np.float64), predictions.outputs.astype(np.float64)
-    gaps = np.abs(given - gold)
+    gold, predicted = predictions.references.astype(np.float64), predictions.outputs.astype(np.float64)
+    gaps = np.abs(predicted - gold)
     errors = [
-        {"position": position, "gold": float(gold[position]), "predicted": float(given[position])}
+        {"position": position, "gold": float(gold[position]), "predicted": float(predicted[position])}
         for position in _worst(gaps, gaps > 0, num_errors)
     ]
     warnings = []
-    if len(gold) > 1 and given.std() < 1e-3 * gold.std():
-        warnings.append(f"the model answers nearly the same number always: {given.mean():.4g}")
+    if len(gold) > 1 and predicted.std() < 1e-3 * gold.std():
+        warnings.append(f"the model answers nearly the same number always: {predicted.mean():.4g}")
     return {"by": "number", "errors": errors, "warnings": warnings}
 
 
@@ -178,12 +180,12 @@ def _words_of(predictions: Predictions) -> list[slice]:
 def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     names = list(predictions.labels)
     scored = predictions.references >= 0
-    gold, given = predictions.references[scored], predictions.outputs[scored]
-    answered = given >= 0  # a word that was cut off has no answer: it is due, and nothing was given
+    gold, predicted = predictions.references[scored], predictions.outputs[scored]
+    answered = predicted >= 0  # a word that was cut off has no answer: it is due, and nothing was given
     table = np.stack(
         [
-            np.bincount(gold[gold == given], minlength=len(names)),
-            np.bincount(given[answered], minlength=len(names)),
+            np.bincount(gold[gold == predicted], minlength=len(names)),
+            np.bincount(predicted[answered], minlength=len(names)),
             np.bincount(gold, minlength=len(names)),
         ]
     ).astype(np.float64)
@@ -200,12 +202,12 @@ def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
         }
 
     warnings = []
-    if answered.any() and len(np.unique(given[answered])) == 1 and len(np.unique(gold)) > 1:
-        warnings.append(f"the model gives every word the one tag {names[int(given[answered][0])]!r}")
+    if answered.any() and len(np.unique(predicted[answered])) == 1 and len(np.unique(gold)) > 1:
+        warnings.append(f"the model gives every word the one tag {names[int(predicted[answered][0])]!r}")
     return {
         "by": "tag",
         "rows": _rows(names, table.reshape(-1)),
-        **_confusion(names, gold[answered], given[answered]),
+        **_confusion(names, gold[answered], predicted[answered]),
         "errors": [spelt(position) for position in _worst(amounts, amounts > 0, num_errors)],
         "warnings": warnings,
     }

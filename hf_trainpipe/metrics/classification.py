@@ -17,32 +17,32 @@ __all__ = ["METRICS", "class_counts", "set_counts"]
 def class_counts(predictions: Predictions) -> Floats:
     """[N, 3 C]: hits, given, due."""
     num_examples, num_labels = len(predictions), predictions.num_labels
-    given, due = predictions.decisions(), predictions.references
+    predicted, gold = predictions.decisions(), predictions.references
     table = np.zeros((num_examples, 3, num_labels))
     rows = np.arange(num_examples)
-    table[rows, 1, given] = 1
-    table[rows, 2, due] = 1
+    table[rows, 1, predicted] = 1
+    table[rows, 2, gold] = 1
     table[:, 0] = table[:, 1] * table[:, 2]
     return table.reshape(num_examples, -1)
 
 
 def set_counts(predictions: Predictions) -> Floats:
     """[N, 3 C]: hits, given, due."""
-    given = predictions.decisions().astype(np.float64)
-    due = predictions.references.astype(np.float64)
-    return np.concatenate([given * due, given, due], axis=1)
+    predicted = predictions.decisions().astype(np.float64)
+    gold = predictions.references.astype(np.float64)
+    return np.concatenate([predicted * gold, predicted, gold], axis=1)
 
 
 def _set_scores(predictions: Predictions) -> Floats:
     """[N, 6]: precision, recall, f1, whether all labels are right, share of wrong labels, 1."""
-    given = predictions.decisions().astype(np.float64)
-    due = predictions.references.astype(np.float64)
-    hits, num_given, num_due = (given * due).sum(1), given.sum(1), due.sum(1)
-    wrong = (given != due).mean(1)
+    predicted = predictions.decisions().astype(np.float64)
+    gold = predictions.references.astype(np.float64)
+    true_positives, num_predicted, num_gold = (predicted * gold).sum(1), predicted.sum(1), gold.sum(1)
+    wrong = (predicted != gold).mean(1)
     columns = [
-        divide(hits, num_given, otherwise=0.0),
-        divide(hits, num_due, otherwise=0.0),
-        divide(2 * hits, num_given + num_due, otherwise=0.0),
+        divide(true_positives, num_predicted, otherwise=0.0),
+        divide(true_positives, num_gold, otherwise=0.0),
+        divide(2 * true_positives, num_predicted + num_gold, otherwise=0.0),
         (wrong == 0).astype(np.float64),
         wrong,
         np.ones_like(wrong),

@@ -30,10 +30,10 @@ def _split(sums: Floats) -> tuple[Floats, Floats, Floats]:
     return counts[..., 0, :], counts[..., 1, :], counts[..., 2, :]
 
 
-def _rate(rate: Rate, hits: Floats, given: Floats, due: Floats) -> Floats:
+def _rate(rate: Rate, true_positives: Floats, predicted: Floats, support: Floats) -> Floats:
     if rate == "f1":
-        return divide(2 * hits, given + due, otherwise=0.0)
-    return divide(hits, given if rate == "precision" else due, otherwise=0.0)
+        return divide(2 * true_positives, predicted + support, otherwise=0.0)
+    return divide(true_positives, predicted if rate == "precision" else support, otherwise=0.0)
 
 
 def averaged(rate: Rate, average: Average) -> Callable[[Floats], Floats]:
@@ -43,27 +43,27 @@ def averaged(rate: Rate, average: Average) -> Callable[[Floats], Floats]:
     """
 
     def finish(sums: Floats) -> Floats:
-        hits, given, due = _split(sums)
+        true_positives, predicted, support = _split(sums)
         if average == "micro":
-            return _rate(rate, hits.sum(-1), given.sum(-1), due.sum(-1))
-        if average == "binary" or (average == "auto" and hits.shape[-1] == 2):
-            return _rate(rate, hits[..., -1], given[..., -1], due[..., -1])
-        weight = due if average == "weighted" else ((given + due) > 0).astype(np.float64)
-        return divide((_rate(rate, hits, given, due) * weight).sum(-1), weight.sum(-1), otherwise=0.0)
+            return _rate(rate, true_positives.sum(-1), predicted.sum(-1), support.sum(-1))
+        if average == "binary" or (average == "auto" and true_positives.shape[-1] == 2):
+            return _rate(rate, true_positives[..., -1], predicted[..., -1], support[..., -1])
+        weight = support if average == "weighted" else ((predicted + support) > 0).astype(np.float64)
+        return divide((_rate(rate, true_positives, predicted, support) * weight).sum(-1), weight.sum(-1), otherwise=0.0)
 
     return finish
 
 
 def accuracy(sums: Floats) -> Floats:
     """Hits over due; NaN where nothing was due."""
-    hits, _, due = _split(sums)
-    return divide(hits.sum(-1), due.sum(-1), otherwise=np.nan)
+    true_positives, _, support = _split(sums)
+    return divide(true_positives.sum(-1), support.sum(-1), otherwise=np.nan)
 
 
 def matthews(sums: Floats) -> Floats:
     """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where it is undefined."""
-    hits, given, due = _split(sums)
-    total = due.sum(-1)
-    agreement = hits.sum(-1) * total - (given * due).sum(-1)
-    spread = (total**2 - (given**2).sum(-1)) * (total**2 - (due**2).sum(-1))
+    true_positives, predicted, support = _split(sums)
+    total = support.sum(-1)
+    agreement = true_positives.sum(-1) * total - (predicted * support).sum(-1)
+    spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (support**2).sum(-1))
     return divide(agreement, np.sqrt(spread), otherwise=0.0)

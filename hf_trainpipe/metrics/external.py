@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
-from hf_trainpipe.resources import is_local, resolve
+from hf_trainpipe.utils.resources import is_local, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,9 +51,9 @@ def compute(name: str, predictions: Predictions) -> float:
         RecipeError: where it cannot be loaded or computed, or its result holds no number to choose.
     """
     metric = load_external(name)
-    given, due = as_lists(predictions)
+    predicted, gold = as_lists(predictions)
     try:
-        result = metric.compute(predictions=given, references=due)
+        result = metric.compute(predictions=predicted, references=gold)
     except Exception as error:
         raise RecipeError(
             f"metric {name!r} could not be computed for {predictions.kind}: {error}",
@@ -87,15 +87,17 @@ def as_lists(predictions: Predictions) -> tuple[list[Any], list[Any]]:
 
     Words that are not scored are taken out; a word without an answer is tagged ``O``.
     """
-    given, due = predictions.decisions(), predictions.references
+    predicted, gold = predictions.decisions(), predictions.references
     if predictions.kind != "tags":
-        return given.tolist(), due.astype(np.int64).tolist() if predictions.kind == "multi_label" else due.tolist()
+        return predicted.tolist(), gold.astype(
+            np.int64
+        ).tolist() if predictions.kind == "multi_label" else gold.tolist()
     assert predictions.word_starts is not None
-    labels = predictions.labels or [str(tag) for tag in range(int(max(given.max(), due.max(), -1)) + 1)]
+    labels = predictions.labels or [str(tag) for tag in range(int(max(predicted.max(), gold.max(), -1)) + 1)]
     names = [*labels, "O"]
     rows: tuple[list[Any], list[Any]] = ([], [])
     for start, stop in zip(predictions.word_starts[:-1], predictions.word_starts[1:], strict=True):
-        kept = due[start:stop] >= 0
-        for row, ids in zip(rows, (np.maximum(given[start:stop], -1), due[start:stop]), strict=True):
+        kept = gold[start:stop] >= 0
+        for row, ids in zip(rows, (np.maximum(predicted[start:stop], -1), gold[start:stop]), strict=True):
             row.append([names[tag] for tag in ids[kept]])
     return rows

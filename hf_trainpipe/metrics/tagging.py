@@ -95,21 +95,23 @@ def _scored(predictions: Predictions) -> tuple[Ints, NDArray[Any], NDArray[Any]]
 def entity_counts(predictions: Predictions) -> Floats:
     """[N, 3 T] for T entity types: hits, given, due."""
     prefix, kind, types = _tables(predictions.labels)
-    example, given, due = _scored(predictions)
+    example, predicted, gold = _scored(predictions)
     num_types = max(len(types), 1)
 
     def table(words: Ints, tags: NDArray[Any]) -> Floats:
         cells = np.bincount(example[words] * num_types + kind[tags[words]], minlength=len(predictions) * num_types)
         return cells.reshape(len(predictions), num_types).astype(np.float64)
 
-    first_given, last_given = _spans(prefix[given], kind[given], example)
-    first_due, last_due = _spans(prefix[due], kind[due], example)
+    first_predicted, last_predicted = _spans(prefix[predicted], kind[predicted], example)
+    first_gold, last_gold = _spans(prefix[gold], kind[gold], example)
     # An entity is known by its first word; the same words and the same type make a hit.
     last_by_first = np.full(len(example), -1)
-    last_by_first[first_due] = last_due
-    same = (last_by_first[first_given] == last_given) & (kind[given[first_given]] == kind[due[first_given]])
-    hits = table(first_given[same], given)
-    return np.concatenate([hits, table(first_given, given), table(first_due, due)], axis=1)
+    last_by_first[first_gold] = last_gold
+    same = (last_by_first[first_predicted] == last_predicted) & (
+        kind[predicted[first_predicted]] == kind[gold[first_predicted]]
+    )
+    true_positives = table(first_predicted[same], predicted)
+    return np.concatenate([true_positives, table(first_predicted, predicted), table(first_gold, gold)], axis=1)
 
 
 def entity_types(labels: Sequence[str]) -> list[str]:
@@ -120,16 +122,16 @@ def entity_types(labels: Sequence[str]) -> list[str]:
 def types_of_words(predictions: Predictions) -> tuple[Ints, Ints]:
     """The type of each scored word in the references and as it was given, [W] each; outside is the number of types."""
     _, kind, types = _tables(predictions.labels)
-    _, given, due = _scored(predictions)
-    return tuple(np.where(kind[tags] < 0, len(types), kind[tags]) for tags in (due, given))  # type: ignore[return-value]
+    _, predicted, gold = _scored(predictions)
+    return tuple(np.where(kind[tags] < 0, len(types), kind[tags]) for tags in (gold, predicted))  # type: ignore[return-value]
 
 
 def _word_counts(predictions: Predictions) -> Floats:
     """[N, 4]: right words, scored words, whether all are right, whether any word is scored."""
-    example, given, due = _scored(predictions)
+    example, predicted, gold = _scored(predictions)
     num_examples = len(predictions)
     words = np.bincount(example, minlength=num_examples)
-    right = np.bincount(example, weights=given == due, minlength=num_examples)
+    right = np.bincount(example, weights=predicted == gold, minlength=num_examples)
     scored = words > 0
     return np.stack([right, words, scored & (right == words), scored], axis=1).astype(np.float64)
 

@@ -60,14 +60,14 @@ def best_thresholds(
 
 def _best(chances: Floats, positive: NDArray[np.bool_]) -> float:
     """The threshold of the highest F1 for probabilities [N]."""
-    due = int(positive.sum())
-    if due == 0:
+    support = int(positive.sum())
+    if support == 0:
         return 0.5
     order = np.argsort(-chances, kind="stable")
-    chances, hits = chances[order], np.cumsum(positive[order])
+    chances, true_positives = chances[order], np.cumsum(positive[order])
     # Cutting after position i gives the label to i + 1 examples; equal probabilities stay together.
     cuts = np.flatnonzero(np.append(chances[1:] < chances[:-1], True))
-    f1 = 2 * hits[cuts] / (cuts + 1 + due)
+    f1 = 2 * true_positives[cuts] / (cuts + 1 + support)
     upper, lower = chances[cuts], np.append(chances[1:], 0.0)[cuts]
     middle = (upper + lower) / 2
     middle = np.where(middle > lower, middle, upper)  # neighbouring floats have nothing between them

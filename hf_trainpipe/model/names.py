@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cache import COMMIT, pin, pinned
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.hub_errors import FINAL, is_of_the_hub, pickled, reason_of
-from hf_trainpipe.resources import is_local, require_weights, resolve
+from hf_trainpipe.utils.cache import COMMIT, pin, pinned
+from hf_trainpipe.utils.hub_errors import FINAL, is_of_the_hub, pickled, reason_of
+from hf_trainpipe.utils.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

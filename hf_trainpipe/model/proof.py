@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.runtime.exact import exact_products
+from hf_trainpipe.runtime.model.exact import exact_products
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

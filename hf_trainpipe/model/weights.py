@@ -8,7 +8,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.head import fit_head, names_of
 from hf_trainpipe.model.names import common, from_pretrained, load_config, local_folder
 from hf_trainpipe.model.tokenizer import load_tokenizer
-from hf_trainpipe.resources import check_sha256, require_weights, resolve
+from hf_trainpipe.utils.resources import check_sha256, require_weights, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

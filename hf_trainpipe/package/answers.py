@@ -223,7 +223,7 @@ class _Sink:
         return csv.writer(self.stream, delimiter="\t" if self.form == "tsv" else ",", lineterminator="\n")
 
     def _rows(self, items: Sequence[Answered], joined: Joined) -> None:
-        from hf_trainpipe.tables import Table
+        from hf_trainpipe.utils.tables import Table
 
         failed = any(item.error for item in items)
         head = joined.head if failed else joined.head[:-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.behind_scores import spelt_error
+from hf_trainpipe.metrics.score_details import spelt_error
 from hf_trainpipe.package.card_tables import table
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.recipe import Evaluation
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.tasks.base import ColumnKind, Task
 
 __all__ = ["evaluate_table", "read_table", "task_without_recipe"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
-from hf_trainpipe.runtime import files, trust
-from hf_trainpipe.runtime.files import MANIFEST, hash_file, is_package_file
+from hf_trainpipe.runtime.safety import files, trust
+from hf_trainpipe.runtime.safety.files import MANIFEST, hash_file, is_package_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +67,8 @@ def read_manifest(package: Path) -> dict[str, Any]:
     Raises:
         PackageError: if it is missing, not JSON, or of another schema.
     """
-    from hf_trainpipe.runtime import schema
     from hf_trainpipe.runtime.errors import SchemaError
+    from hf_trainpipe.runtime.safety import schema
 
     try:
         return schema.read(package).to_json()

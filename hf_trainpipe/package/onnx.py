@@ -16,14 +16,14 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
 from hf_trainpipe.package.own_code import CONSENT, differing
 from hf_trainpipe.package.write import copy_runtime, replace_package, sync
-from hf_trainpipe.runtime.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
-from hf_trainpipe.runtime.user_code import has_consent
+from hf_trainpipe.runtime.handler.user_code import has_consent
+from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
 __all__ = ["ABSOLUTE", "POINTS", "RELATIVE", "add"]
 
@@ -68,7 +68,7 @@ def add(
             gate refuses, with figures.
     """
     from hf_trainpipe.package.verify import find_recorded, read_recorded, verify
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
     onnx_export.require()
     path = layout.find_package(package).resolve()
@@ -118,8 +118,8 @@ def _made_up(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
 
 
 def _export(torch_side: Predictor, path: Path) -> None:
-    from hf_trainpipe.runtime.exact import exact_products
-    from hf_trainpipe.runtime.inference import takes_types
+    from hf_trainpipe.runtime.model.exact import exact_products
+    from hf_trainpipe.runtime.model.inference import takes_types
 
     model = torch_side.model
     with exact_products():  # or the casts of an autocast that is on would be part of the graph

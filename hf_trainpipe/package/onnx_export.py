@@ -58,7 +58,7 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     import torch
     from transformers.exporters import OnnxConfig, OnnxExporter
 
-    from hf_trainpipe.runtime.unpad import padded
+    from hf_trainpipe.runtime.model.unpad import padded
 
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, num_tokens, (_SEED_IDS, 11), generator=generator)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME
-from hf_trainpipe.runtime.files import read_limited
+from hf_trainpipe.runtime.safety.files import read_limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ def differing(package: Path, manifest: Mapping[str, Any]) -> list[str]:
 
     The recipe's file (``code``) is not among them: it has a consent of its own. What an older version lacks counts too.
     """
-    from hf_trainpipe.runtime.handler import ROOT_HANDLER, SAGEMAKER_ENTRY
+    from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER, SAGEMAKER_ENTRY
 
     installed = runtime_folder()
     ours = {

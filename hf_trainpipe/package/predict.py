@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
 __all__ = ["Predicted", "answer_rows", "predict_file"]
 
@@ -71,7 +71,7 @@ def predict_file(
         PackageError: if there is no package.
         InputError: if a parameter is wrong.
     """
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
     shape_of = form_of(output, form)
     records = read_records(input, reading or Reading())
@@ -124,7 +124,7 @@ def _inputs(chooser: Chooser, records: Sequence[Record]) -> list[Any]:
 def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, Any]) -> list[tuple[Any, str | None]]:
     """The answer of each input with None, or None with the reason why there is no answer."""
     from hf_trainpipe.runtime.errors import InputError
-    from hf_trainpipe.runtime.requests import read_inputs
+    from hf_trainpipe.runtime.handler.requests import read_inputs
 
     kind = predictor.info.inputs
     results: list[tuple[Any, str | None]] = [(None, None)] * len(inputs)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from hf_trainpipe.evaluation import SplitOutputs
+    from hf_trainpipe.engine.evaluation import SplitOutputs
     from hf_trainpipe.recipe import Evaluation, Recipe
-    from hf_trainpipe.runtime.decoding import Outputs
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+    from hf_trainpipe.runtime.tasks.decoding import Outputs
     from hf_trainpipe.tasks.base import Task
 
 __all__ = ["check_decoder", "evaluate", "raw_inputs", "score", "score_rows"]
@@ -57,7 +57,7 @@ def evaluate(
         DataError: if the data cannot be read, or has no such split.
         PackageError: if there is no package, or its labels do not fit the task.
     """
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
     path = find_package(package_dir)
     predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
@@ -120,7 +120,7 @@ def score_rows(
     """
     from hf_trainpipe.data.spans import span_lines
     from hf_trainpipe.data.targets import build_targets
-    from hf_trainpipe.evaluation import scorable
+    from hf_trainpipe.engine.evaluation import scorable
     from hf_trainpipe.tasks.base import Labels
 
     decoder = predictor.decoder
@@ -170,7 +170,7 @@ def raw_inputs(task: Task, dataset: Dataset) -> list[Any]:
 
 
 def _outputs(predictor: Predictor, inputs: list[Any], progress: Callable[[int], None]) -> SplitOutputs:
-    from hf_trainpipe.evaluation import SplitOutputs
+    from hf_trainpipe.engine.evaluation import SplitOutputs
 
     examples, values = [], []
     counts: list[np.ndarray] = []

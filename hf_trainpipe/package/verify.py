@@ -13,7 +13,7 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, probe
 from hf_trainpipe.package.fresh import Fresh, ask
 from hf_trainpipe.package.own_code import CONSENT, differing, runtime_folder
-from hf_trainpipe.runtime.user_code import has_consent
+from hf_trainpipe.runtime.handler.user_code import has_consent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.imports import pins_of
-from hf_trainpipe.runtime.words import BUILT_IN_SPLITTERS
+from hf_trainpipe.runtime.text.words import BUILT_IN_SPLITTERS
 
 __all__ = ["copy_runtime", "replace_package", "requirements", "sync", "versions", "write"]
 
@@ -217,7 +217,7 @@ def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
 def copy_runtime(directory: Path) -> None:
     """Put the installed runtime and the handler that finds it into a package, in place of what was there."""
     from hf_trainpipe import runtime
-    from hf_trainpipe.runtime.handler import ROOT_HANDLER, SAGEMAKER_ENTRY
+    from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER, SAGEMAKER_ENTRY
 
     source = Path(str(runtime.__file__)).parent
     shutil.rmtree(directory / layout.RUNTIME, ignore_errors=True)

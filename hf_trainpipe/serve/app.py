@@ -10,12 +10,12 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from hf_trainpipe import __version__
-from hf_trainpipe.serve import describing, inference_protocol, page
+from hf_trainpipe.serve import inference_protocol, openapi, page
 from hf_trainpipe.serve.batcher import Batcher
 from hf_trainpipe.serve.callers import CALLER
-from hf_trainpipe.serve.guard import REQUEST_ID, Guard
 from hf_trainpipe.serve.json_bodies import JSON, json_response, read_json
 from hf_trainpipe.serve.metrics import CONTENT_TYPE, Metrics
+from hf_trainpipe.serve.middleware import REQUEST_ID, Middleware
 from hf_trainpipe.serve.refusals import Refusal, internal
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Server:
     """After SIGTERM: not ready, and connections are closed with their next response."""
 
 
-def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Guard, Server]:
+def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Middleware, Server]:
     """The guarded application of a package, and its state. The model's thread lives as long as its lifespan."""
     metrics = Metrics()
     batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
@@ -57,11 +57,11 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     app = FastAPI(
         title=f"{server.info['name']}",
         version=__version__,
-        description=describing.DESCRIPTION,
+        description=openapi.DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        openapi_tags=describing.TAGS,
+        openapi_tags=openapi.TAGS,
     )
     app.state.server = server
     _add_answers(app, server)
@@ -71,7 +71,7 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _failed)
-    guard = Guard(app, settings=settings, metrics=metrics, is_leaving=lambda: server.is_leaving)
+    guard = Middleware(app, settings=settings, metrics=metrics, is_leaving=lambda: server.is_leaving)
     return guard, server
 
 
@@ -86,11 +86,11 @@ def _add_answers(app: FastAPI, server: Server) -> None:
         answers = await server.batcher.ask(inputs, parameters, request.scope.get(CALLER))
         return json_response(answers[0] if is_one else answers)
 
-    described = describing.of_predict(server.info)
+    described = openapi.of_predict(server.info)
     for path, name in (("/predict", "predict"), ("/", "predict_root")):
         app.post(path, operation_id=name, tags=["answers"], **described)(predict)
 
-    @app.get("/info", tags=["answers"], summary="What the package answers", **describing.of_info(server.info))
+    @app.get("/info", tags=["answers"], summary="What the package answers", **openapi.of_info(server.info))
     async def info() -> Response:
         return json_response({**server.info, "runtime": server.engine.runtime})
 
@@ -107,10 +107,10 @@ def _add_signs(app: FastAPI, server: Server) -> None:
         return json_response({"status": "ready"})
 
     for path, act in (("/health", health), ("/v2/health/live", health), ("/ready", ready), ("/v2/health/ready", ready)):
-        described = describing.of_sign("lives" if act is health else "takes requests")
+        described = openapi.of_sign("lives" if act is health else "takes requests")
         app.get(path, tags=["signs"], operation_id=path.strip("/").replace("/", "_"), **described)(act)
 
-    @app.get("/metrics", tags=["signs"], summary="Counts and times for Prometheus", **describing.METRICS)
+    @app.get("/metrics", tags=["signs"], summary="Counts and times for Prometheus", **openapi.METRICS)
     async def metrics() -> Response:
         return Response(server.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 

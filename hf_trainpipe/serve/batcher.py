@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from hf_trainpipe.runtime.bounds import Bounds
-from hf_trainpipe.runtime.memory import give_back
+from hf_trainpipe.runtime.model.memory import give_back
 from hf_trainpipe.serve.admission import Admission, too_much
+from hf_trainpipe.serve.batch_selection import choose
 from hf_trainpipe.serve.callers import Caller
-from hf_trainpipe.serve.choice import choose
 from hf_trainpipe.serve.refusals import Refusal, internal
 from hf_trainpipe.serve.shares import Share, Shares
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
 from hf_trainpipe.package.own_code import differs, import_runtime
-from hf_trainpipe.runtime import schema, trust
+from hf_trainpipe.runtime.safety import schema, trust
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,7 +23,7 @@ class Engine:
     """The predictor of a package, beside the parts of its runtime that a server uses."""
 
     predictor: Any
-    """``open``, ``encode``, ``run`` and ``answer`` of :class:`hf_trainpipe.runtime.predictor.Predictor`."""
+    """``open``, ``encode``, ``run`` and ``answer`` of :class:`hf_trainpipe.runtime.handler.predictor.Predictor`."""
     read_body: Any
     """``{"inputs", "parameters"}`` -> inputs as a list, parameters, whether it was one input."""
     input_error: type[Exception]
@@ -73,8 +73,10 @@ def load(
     if own and allow_code:
         trust.check(folder, schema.read(folder), allow_code=True)  # the package's own may be older than these checks
         root = import_runtime(folder / RUNTIME)
-    predictor: ModuleType = importlib.import_module(f"{root}.predictor")
-    requests: ModuleType = importlib.import_module(f"{root}.requests")
+    flat = root != "hf_trainpipe.runtime" and not (folder / RUNTIME / "handler").is_dir()  # of older versions
+    home = root if flat else f"{root}.handler"
+    predictor: ModuleType = importlib.import_module(f"{home}.predictor")
+    requests: ModuleType = importlib.import_module(f"{home}.requests")
     errors: ModuleType = importlib.import_module(f"{root}.errors")
     if not hasattr(predictor.Predictor, "open") or not hasattr(requests, "read_body"):
         raise PackageError(

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
 from hf_trainpipe import __version__
-from hf_trainpipe.serve import describing
+from hf_trainpipe.serve import openapi
 from hf_trainpipe.serve.callers import CALLER
 from hf_trainpipe.serve.json_bodies import json_response, read_json
 from hf_trainpipe.serve.refusals import Refusal
@@ -35,11 +35,11 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
     gives_best = info["answers"] == "single_label"
     outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if gives_best else {})}
 
-    @app.get("/v2", tags=["v2"], summary="The server", **describing.of_v2())
+    @app.get("/v2", tags=["v2"], summary="The server", **openapi.of_v2())
     async def v2_server() -> Response:
         return json_response({"name": "hf-trainpipe", "version": __version__, "extensions": []})
 
-    @app.get("/v2/models/{name}", tags=["v2"], summary="The model", **describing.of_v2())
+    @app.get("/v2/models/{name}", tags=["v2"], summary="The model", **openapi.of_v2())
     async def v2_model(name: str) -> Response:
         _same(name, info)
         return json_response(
@@ -51,14 +51,12 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
             }
         )
 
-    @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Whether it takes requests", **describing.of_v2())
+    @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Whether it takes requests", **openapi.of_v2())
     async def v2_model_ready(name: str) -> Response:
         _same(name, info)
         return json_response({"name": info["name"], "ready": batcher.is_alive})
 
-    @app.post(
-        "/v2/models/{name}/infer", tags=["v2"], summary="Answers as tensors", **describing.of_infer(names, outputs)
-    )
+    @app.post("/v2/models/{name}/infer", tags=["v2"], summary="Answers as tensors", **openapi.of_infer(names, outputs))
     async def v2_infer(name: str, request: Request) -> Response:
         _same(name, info)
         body = _object(await read_json(request))

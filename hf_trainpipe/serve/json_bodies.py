@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic_core import from_json, to_json
 
-from hf_trainpipe.serve.guard import BODY, LARGE
+from hf_trainpipe.serve.middleware import BODY, LARGE
 from hf_trainpipe.serve.refusals import Refusal
 
 __all__ = ["JSON", "json_response", "read_json"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import MissingExtra, TrainpipeError
 from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
-from hf_trainpipe.tables import facts
 from hf_trainpipe.tracking.console import Console
+from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
     import socket

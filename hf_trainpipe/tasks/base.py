@@ -75,7 +75,7 @@ class Task(ABC):
     """
 
     decoder: ClassVar[str]
-    """Which decoder of :mod:`hf_trainpipe.runtime.decoding` turns logits into answers:
+    """Which decoder of :mod:`hf_trainpipe.runtime.tasks.decoding` turns logits into answers:
     ``single_label``, ``multi_label``, ``regression`` or ``tags``."""
 
     @abstractmethod

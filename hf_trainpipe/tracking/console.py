@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from hf_trainpipe.tracking.working import Working
-from hf_trainpipe.wording import fitting
+from hf_trainpipe.utils.wording import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

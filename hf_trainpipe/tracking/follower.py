@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from hf_trainpipe.companion import Companion
 from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.sidecar.parent import Sidecar
 from hf_trainpipe.tracking.base import artifacts_file, read_spec, tracking_folder, write_spec
 from hf_trainpipe.tracking.feeder import Feeder, stored_path
 
@@ -30,7 +30,7 @@ __all__ = ["Follower", "SyncReport", "TrackerReport", "sync"]
 class Follower:
     """A process that sends a run's ledger to its trackers. Without trackers, nothing is started."""
 
-    def __init__(self, run: RunInfo, process: Companion | None, messages: list[str]) -> None:
+    def __init__(self, run: RunInfo, process: Sidecar | None, messages: list[str]) -> None:
         """Use :meth:`start`."""
         self.run = run
         self._process = process
@@ -57,7 +57,7 @@ class Follower:
         arguments = [str(run.directory.resolve()), "--poll", str(poll_s), "--linger", str(linger_s)]
         log = tracking_folder(run.directory) / "follower.log"
         try:
-            return cls(run, Companion("hf_trainpipe.tracking.process", arguments, log=log), [])
+            return cls(run, Sidecar("hf_trainpipe.tracking.process", arguments, log=log), [])
         except OSError as error:
             return cls(run, None, [f"trackers: not started ({error}). `track sync` sends the run later."])
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from hf_trainpipe.beside import Beside, make_parser, run_process
+from hf_trainpipe.sidecar.child import Child, make_parser, run_process
 from hf_trainpipe.tracking.base import read_spec, tracking_folder
 from hf_trainpipe.tracking.feeder import Feeder
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser("hf_trainpipe.tracking.process", __doc__)
     parser.add_argument("--linger", type=float, default=30.0, help="seconds that it may go on after the end")
     options = parser.parse_args(arguments)
-    beside = Beside(options.parent)
+    child = Child(options.parent)
     os.chdir(options.run)
 
     def log(text: str) -> None:
@@ -49,16 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     run, specs = read_spec(Path.cwd())
     lock = lock_of(run.directory)
-    if not beside.acquire(lock, linger_s=options.linger):
+    if not child.acquire(lock, linger_s=options.linger):
         return SOMETHING_LEFT
 
-    feeders = [Feeder(run, spec, position=n, say=beside.say, log=log) for n, spec in enumerate(specs)]
+    feeders = [Feeder(run, spec, position=n, say=child.say, log=log) for n, spec in enumerate(specs)]
     for feeder in feeders:
-        threading.Thread(target=_guarded, args=(feeder, beside.ending, options.poll, log), daemon=True).start()
-    while not beside.wait(0.5):
+        threading.Thread(target=_guarded, args=(feeder, child.ending, options.poll, log), daemon=True).start()
+    while not child.wait(0.5):
         pass
     for feeder in feeders:
-        feeder.done.wait(beside.seconds_left(options.linger))
+        feeder.done.wait(child.seconds_left(options.linger))
     late = [feeder for feeder in feeders if not feeder.done.is_set()]
     for feeder in late:
         log(f"{feeder.kind}: ended before everything was sent; `track sync` sends the rest")

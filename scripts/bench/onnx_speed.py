@@ -125,7 +125,7 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
     """``{mode: {way: {"wall", "cpu": texts a second}}}`` of this process; cpu: had it had the cores for itself."""
     import torch
 
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
     torch.set_num_threads(threads)
     affinity = sorted(os.sched_getaffinity(0))[:threads]
@@ -164,7 +164,7 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
 
 
 def _examples(texts: list[str]) -> list[Any]:
-    from hf_trainpipe.runtime.requests import read_inputs
+    from hf_trainpipe.runtime.handler.requests import read_inputs
 
     return read_inputs(texts, "text")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 
 def use_torch_dropout() -> None:
-    from hf_trainpipe.engine import dropout
+    from hf_trainpipe.engine.cpu import dropout
 
     dropout.speed_up = lambda model: None
 
@@ -28,7 +28,7 @@ def use_trainers_head(sorted_names: list[str]) -> None:
     import torch
     import transformers
 
-    from hf_trainpipe import run
+    from hf_trainpipe.training import run
 
     seed_everything, build_model = run.seed_everything, run.build_model
 
@@ -61,8 +61,8 @@ def main() -> int:
         use_torch_dropout()
     if options.head == "trainer":
         use_trainers_head([name for name in options.labels.split(",") if name])
-    from hf_trainpipe import export
     from hf_trainpipe.cli import run
+    from hf_trainpipe.training import export
 
     # The package is not asked again in a process of its own: that changes no score and takes a fifth of the time.
     export.verify = lambda package, **_: {}

@@ -48,9 +48,9 @@ def profiled(folder: Path, precision: str, *, steps: int) -> Row:
     from torch.profiler import ProfilerActivity, profile
 
     from hf_trainpipe import replace
-    from hf_trainpipe.loop import train
-    from hf_trainpipe.opening import open_run
     from hf_trainpipe.recipe_file import load
+    from hf_trainpipe.training.loop import train
+    from hf_trainpipe.training.setup import open_run
 
     workload = open_workload(folder)
     recipe, _ = load(str(workload.folder / "recipe.py"))

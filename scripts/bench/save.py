@@ -76,10 +76,10 @@ def trainer(folder: Path, *, saves: bool) -> dict[str, Any]:
 
 def ours(folder: Path, *, saves: bool) -> dict[str, Any]:
     """The same steps here; the last save is waited for, so that its writing is paid for, too."""
-    from hf_trainpipe.loop import train
-    from hf_trainpipe.opening import open_run
-    from hf_trainpipe.progress import Progress
     from hf_trainpipe.recipe_file import load, override
+    from hf_trainpipe.training.loop import train
+    from hf_trainpipe.training.monitor import Monitor
+    from hf_trainpipe.training.setup import open_run
 
     recipe, source = load(str(ROOT / "recipes/quickstart.py"))
     recipe = override(recipe, ["--budget.max-steps", str(STEPS), "--budget.examples-per-step", str(EXAMPLES)])
@@ -89,7 +89,7 @@ def ours(folder: Path, *, saves: bool) -> dict[str, Any]:
     )
     with opened as run:
         run.load_model()
-        with Progress(run) as progress:
+        with Monitor(run) as progress:
             progress.restore()
             started = time.perf_counter()
             for report in train(run):

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_trainpipe.data.sampler import Order, micro_batches, shares
+from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
 
 ORDERS = st.builds(
-    Order,
+    EpochSampler,
     num_examples=st.integers(1, 200),
     examples_per_step=st.integers(1, 40),
     seed=st.integers(0, 2**31),
@@ -19,28 +19,28 @@ ORDERS = st.builds(
 
 
 @given(ORDERS, st.integers(0, 3))
-def test_every_example_comes_exactly_once_an_epoch(order: Order, epoch: int) -> None:
+def test_every_example_comes_exactly_once_an_epoch(order: EpochSampler, epoch: int) -> None:
     first = epoch * order.steps_per_epoch
     seen = np.concatenate([order.global_batch(first + step) for step in range(order.steps_per_epoch)])
     assert sorted(seen) == list(range(order.num_examples))
 
 
 @given(ORDERS, st.integers(0, 50))
-def test_examples_before_counts_what_the_steps_hold(order: Order, step: int) -> None:
+def test_examples_before_counts_what_the_steps_hold(order: EpochSampler, step: int) -> None:
     held = sum(len(order.global_batch(at)) for at in range(step))
     assert order.examples_before(step) == held
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
-    order = Order(num_examples=100, examples_per_step=100, seed=1)
-    other = Order(num_examples=100, examples_per_step=100, seed=2)
+    order = EpochSampler(num_examples=100, examples_per_step=100, seed=1)
+    other = EpochSampler(num_examples=100, examples_per_step=100, seed=2)
     assert not np.array_equal(order.global_batch(0), order.global_batch(1))
     assert not np.array_equal(order.global_batch(0), other.global_batch(0))
 
 
 def test_the_order_is_pinned() -> None:
     # A change here changes every run: raise ORDER_VERSION with it.
-    order = Order(num_examples=10, examples_per_step=4, seed=17)
+    order = EpochSampler(num_examples=10, examples_per_step=4, seed=17)
     assert [batch.tolist() for batch in map(order.global_batch, range(4))] == PINNED
 
 

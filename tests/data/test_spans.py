@@ -36,12 +36,12 @@ from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.model import load_tokenizer
 from hf_trainpipe.package.scoring import raw_inputs
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.predictor import Predictor
-from hf_trainpipe.runtime.preprocessing import CleanUrls, Preprocessor, steps_to_json
-from hf_trainpipe.runtime.requests import read_inputs
-from hf_trainpipe.runtime.schema import PackageInfo
-from hf_trainpipe.runtime.sentences import sentences_of
-from hf_trainpipe.runtime.words import WordSplitter
+from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.handler.requests import read_inputs
+from hf_trainpipe.runtime.safety.schema import PackageInfo
+from hf_trainpipe.runtime.text.preprocessing import CleanUrls, Preprocessor, steps_to_json
+from hf_trainpipe.runtime.text.sentences import sentences_of
+from hf_trainpipe.runtime.text.words import WordSplitter
 from hf_trainpipe.tasks.base import Labels
 from hf_trainpipe.testing import tiny_model
 

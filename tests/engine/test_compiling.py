@@ -9,10 +9,11 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_trainpipe.engine import compiling, dropout
+from hf_trainpipe.engine import compiling
+from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.randomness import seed_everything
-from hf_trainpipe.runtime.unpad import unpad
-from tests.runtime.test_unpad import batch_of, build, gradients, largest_difference, loss_of
+from hf_trainpipe.runtime.model.unpad import unpad
+from tests.runtime.model.test_unpad import batch_of, build, gradients, largest_difference, loss_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch, of itself, while it traces
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_trainpipe.engine.heartbeat import Heartbeat, collective_timeout, culprit
+from hf_trainpipe.engine.heartbeat import Heartbeat, collective_timeout, hung_rank
 
 
 def note(tick: int, silent: float) -> dict:
@@ -27,7 +27,7 @@ def note(tick: int, silent: float) -> dict:
     ids=["stopped", "rank 0 stopped", "silent first", "never began"],
 )
 def test_the_culprit(before, after, blamed) -> None:
-    assert culprit(before, after, ranks=2)[0] == blamed
+    assert hung_rank(before, after, ranks=2)[0] == blamed
 
 
 def test_silence_ends_the_process_and_beats_do_not(tmp_path: Path) -> None:

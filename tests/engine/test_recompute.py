@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_trainpipe.engine import dropout
+from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import Optim
-from hf_trainpipe.runtime.unpad import unpad
-from tests.runtime.test_unpad import OWN, batch_of, build, gradients
+from hf_trainpipe.runtime.model.unpad import unpad
+from tests.runtime.model.test_unpad import OWN, batch_of, build, gradients
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "modernbert", "roberta"])

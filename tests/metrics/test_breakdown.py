@@ -9,8 +9,8 @@ import pytest
 from seqeval.metrics import classification_report
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from hf_trainpipe.behind_scores import screen
 from hf_trainpipe.metrics import Predictions, breakdown
+from hf_trainpipe.metrics.score_details import screen
 from hf_trainpipe.package.card_breakdown import breakdown as in_card
 
 RNG = np.random.default_rng(5)

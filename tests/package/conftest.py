@@ -9,7 +9,7 @@ from hf_trainpipe.package.card import CardFacts
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.verify import record
 from hf_trainpipe.package.write import write
-from tests.package import hub_server
+from tests.hub import hub_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def write_package(
     run: Path, *, kind: str = "single_label", inputs: list[Any] | None = None, seed: int = 0, **changes: Any
 ) -> Path:
     """A run's folder with its package and recorded predictions of ``inputs``; returns the package."""
-    from hf_trainpipe.runtime.predictor import Predictor
+    from hf_trainpipe.runtime.handler.predictor import Predictor
 
     tagging = kind == "tags"
     labels = ("O", "B-PER", "I-PER") if tagging else ("calm", "angry", "sad")

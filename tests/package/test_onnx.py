@@ -18,8 +18,8 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx, onnx_export, probe
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.runtime.errors import InputError, SchemaError
-from hf_trainpipe.runtime.onnx_model import FILES, OnnxModel, OnnxTokenizer
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
 from tests.package.conftest import SENTENCES, TEXTS, write_package
 
 SIZES = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -16,7 +16,7 @@ from hf_trainpipe.package import layout
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import requirements
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from tests.package.conftest import SENTENCES, TEXTS, tiny_model, write_package
 
 if TYPE_CHECKING:

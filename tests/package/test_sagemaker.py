@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hf_trainpipe.package.layout import read_manifest
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from tests.package.conftest import SENTENCES, TEXTS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hf_trainpipe.data.sources import Files
 from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe import Evaluation, Pretrained, Recipe
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.tasks.classification import TextClassification
 from hf_trainpipe.tasks.regression import Regression
 from hf_trainpipe.tasks.tagging import TokenClassification

@@ -20,11 +20,11 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import clean, layout
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import read_recorded, verify
-from hf_trainpipe.runtime import files, schema, stamps
 from hf_trainpipe.runtime.errors import InputError, SchemaError
-from hf_trainpipe.runtime.onnx_file import check_onnx
-from hf_trainpipe.runtime.predictor import Predictor
-from hf_trainpipe.runtime.preprocessing import SpacyTokens
+from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.safety import files, schema, stamps
+from hf_trainpipe.runtime.safety.onnx_file import check_onnx
+from hf_trainpipe.runtime.text.preprocessing import SpacyTokens
 from hf_trainpipe.serve import engine
 from tests.runtime.conftest import seal
 

@@ -20,8 +20,8 @@ from transformers import (
 )
 
 import hf_trainpipe.runtime
-from hf_trainpipe.runtime import files, schema
-from hf_trainpipe.runtime.handler import ROOT_HANDLER
+from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER
+from hf_trainpipe.runtime.safety import files, schema
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

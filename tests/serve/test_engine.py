@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def test_an_equal_runtime_is_the_installed_one(package: Path) -> None:
     loaded = engine.load(package, allow_code=True)
-    assert (loaded.runtime, type(loaded.predictor).__module__) == ("installed", "hf_trainpipe.runtime.predictor")
+    assert (loaded.runtime, type(loaded.predictor).__module__) == (
+        "installed",
+        "hf_trainpipe.runtime.handler.predictor",
+    )
     assert not engine.runtime_differs(package)
     assert engine.load(package.parent).info["name"] == loaded.info["name"], "a run is as good as its package"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE
 from tests.package.conftest import write_package
 from tests.serve.browser import browser, require

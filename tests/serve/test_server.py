@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from hf_trainpipe.runtime.predictor import Predictor
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from tests.serve.conftest import ROOT, Running, start
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hf_trainpipe import companion
 from hf_trainpipe.recipe import RunInfo
+from hf_trainpipe.sidecar import parent
 from hf_trainpipe.tracking import Follower, Ledger, read
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
             monkeypatch.delenv(name)
     found = Place(tmp_path)
     found.run.mkdir()
-    before = list(companion._running)
+    before = list(parent._running)
     yield found
-    for process in companion._running:
+    for process in parent._running:
         if process not in before:
             try:
                 process.wait(30)
@@ -127,7 +127,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
                 process.kill()
                 process.wait()
                 raise
-    companion._running[:] = before
+    parent._running[:] = before
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:

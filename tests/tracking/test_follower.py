@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hf_trainpipe import companion
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.sidecar import parent
 from hf_trainpipe.tracking import Follower, Neptune, sync
 from hf_trainpipe.tracking.base import describe, load_spec, read_spec
 
@@ -81,7 +81,7 @@ def test_broken_trackers_touch_neither_the_run_nor_each_other(place: Place) -> N
     assert running.finish(0.5) is False
     assert time.monotonic() - start < 0.5 + SLACK_SECONDS
     assert "track sync" in running.messages()[-1]
-    (process,) = companion._running
+    (process,) = parent._running
     assert process.wait(30) == 3  # it ends by itself
     assert [step for step, _ in place.logged("late")["train/lr"]] == [0, 1, 2, 3, 4]
 

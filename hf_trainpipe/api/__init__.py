@@ -1,0 +1,1 @@
+"""Runs and packages in Python: ``Run.open`` and ``hf_trainpipe.load``."""

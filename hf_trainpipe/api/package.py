@@ -1,0 +1,210 @@
+"""A package in Python: ``hf_trainpipe.load("runs/reviews").predict(["a fine film"])``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.codec import from_json, value_from_json
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
+from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.package.records import Reading
+from hf_trainpipe.tracking.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hf_trainpipe.recipe import Evaluation, Recipe
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+    from hf_trainpipe.tasks.base import Task
+
+__all__ = ["Package", "load"]
+
+
+def load(
+    path: Path | str, *, device: str | None = None, allow_code: bool = False, backend: str | None = None
+) -> Package:
+    """Load a package, or the package of a run.
+
+    Args:
+        path: The folder of a package or of a run.
+        device: Such as ``cpu`` or ``cuda:1``; None: the first GPU, or else the CPU.
+        allow_code: Run the code of its recipe that the package carries.
+        backend: ``torch``, ``onnx`` or ``onnx-int8``; None: the package's own.
+
+    Raises:
+        PackageError: there is none.
+        SchemaError: it is not complete.
+    """
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+
+    folder = find_package(path)
+    with Console(0).working("loading the package"):
+        return Package(folder, Predictor.load(folder, device=device, allow_code=allow_code, backend=backend))
+
+
+class Package:
+    """A package, loaded. :func:`load` makes one."""
+
+    def __init__(self, path: Path, predictor: Predictor) -> None:
+        self.path = path
+        self.predictor = predictor
+
+    @property
+    def name(self) -> str:
+        return self.predictor.info.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names in the order of the model's outputs; none for regression."""
+        return tuple(self.predictor.decoder.labels)
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Split to metric to ``value``, ``low``, ``high`` and ``n``, as they were when the package was written."""
+        return self.predictor.info.scores
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the recipe read in training, as far as they are known."""
+        return self._known.inputs
+
+    def predict(self, inputs: Any, *, column: str | Sequence[str] = (), **parameters: Any) -> Any:
+        """Answer a text, a list of them, or a pandas frame.
+
+        Args:
+            inputs: A text; a list of texts, pairs ``(a, b)``, or ``{"words": [...]}``; a series of texts; or a frame.
+            column: Of a frame, the column to answer, or two of a pair; none: those of the recipe.
+            parameters: Of the answers: ``top_k``, ``threshold``, ``aggregation``.
+
+        Returns:
+            The answer of a text, or a list of answers; of a frame a copy with the columns of the answers (``label``
+            and ``score`` of one label) and ``error``, the reason of a row without an answer.
+
+        Raises:
+            InputError: An input or a parameter cannot be used.
+            DataError: A frame has none of the columns.
+        """
+        if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
+            return self._predict_frame(inputs, (column,) if isinstance(column, str) else tuple(column), parameters)
+        if isinstance(inputs, str | dict):
+            return self.predictor.predict([inputs], **parameters)[0]
+        return self.predictor.predict(list(inputs), **parameters)
+
+    def evaluate(
+        self,
+        data: Any = None,
+        *,
+        split: Literal["validation", "test"] = "validation",
+        column: str | Sequence[str] = (),
+        label: str | None = None,
+        recipe: Recipe | None = None,
+        **reading: Any,
+    ) -> dict[str, Any]:
+        """Score on labelled rows, with bootstrap intervals over them.
+
+        Args:
+            data: A file in any format that training reads, a pandas frame, or a list of ``{"column": value}``;
+                None: the ``split`` of the recipe's data.
+            column: The column of the input, or two of a pair; none: those of the recipe.
+            label: The column of the gold labels; None: that of the recipe.
+            recipe: Whose task, metrics and data are used; None: the recipe that the package carries.
+            reading: How a file is read: ``format``, ``delimiter``, ``encoding``, ``quoting``.
+
+        Returns:
+            See :func:`hf_trainpipe.package.labelled.evaluate_table`, with ``file``; of a split
+            ``{"split", "n", "scores"}``.
+
+        Raises:
+            DataError: The data cannot be read, or lacks a column.
+            RecipeError: The package's own recipe cannot be used, where its data are needed.
+        """
+        if data is None:
+            from hf_trainpipe.package.scoring import score
+
+            chosen = recipe or from_json(self._manifest.get("recipe") or {})
+            with Console(0).working(f"scoring {split}") as work:
+                return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work.at)
+        from hf_trainpipe.package.labelled import evaluate_table, read_table
+        from hf_trainpipe.package.scoring import check_decoder
+
+        table, name = read_table(data, Reading(**reading))
+        recorded = self._manifest.get("recipe") or {}
+        task = recipe.task if recipe is not None else self._task
+        check_decoder(self.predictor, task, name=str(self.path))
+        with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
+            found = evaluate_table(
+                self.predictor,
+                table,
+                name=name,
+                task=task,
+                evaluation=recipe.evaluation if recipe is not None else self._evaluation,
+                known=self._known,
+                asked=self._asked((column,) if isinstance(column, str) else tuple(column)),
+                label=label,
+                values=(recorded.get("data") or {}).get("values"),
+                seed=recipe.seed if recipe is not None else int(recorded.get("seed") or 0),
+                progress=work.at,
+            )
+        return {"file": name, **found}
+
+    def __repr__(self) -> str:
+        kind = self.predictor.decoder.kind
+        labels = f"{len(self.labels)} labels" if self.labels else "a number"
+        where = "onnx" if type(self.predictor.model).__name__ == "OnnxModel" else f"torch on {self.predictor.device}"
+        return f"Package({str(self.path)!r}: {kind}, {labels}, {where})"
+
+    @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        return read_manifest(self.path)
+
+    @cached_property
+    def _known(self) -> Known:
+        return known_columns(self._manifest)
+
+    @property
+    def _task(self) -> Task:
+        from hf_trainpipe.package.labelled import task_without_recipe
+        from hf_trainpipe.tasks.base import Task
+
+        try:
+            task = value_from_json((self._manifest.get("recipe") or {}).get("task"), Task)
+        except RecipeError:  # a class of its recipe file
+            task = None
+        if isinstance(task, Task):
+            return task
+        return task_without_recipe(self.predictor, self._known)
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        from hf_trainpipe.recipe import Evaluation
+
+        try:
+            found = value_from_json((self._manifest.get("recipe") or {}).get("evaluation"), Evaluation)
+        except RecipeError:
+            found = None
+        return found if isinstance(found, Evaluation) else Evaluation()
+
+    def _asked(self, column: tuple[str, ...]) -> tuple[str, ...]:
+        return parse_asked(column, self.predictor.info.inputs)
+
+    def _predict_frame(self, frame: Any, column: tuple[str, ...], parameters: dict[str, Any]) -> Any:
+        from hf_trainpipe.package.answers import Answered, Joined, Shape
+        from hf_trainpipe.package.predict import answer_rows
+        from hf_trainpipe.package.records import Record
+
+        decoder = self.predictor.decoder
+        decoder.check_parameters(parameters)
+        kind = self.predictor.info.inputs
+        chooser = Chooser(kind, self._known, self._asked(column), name="the frame")
+        rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
+        answers = answer_rows(self.predictor, [chooser.input_of(row) for row in rows], parameters)
+        items = [
+            Answered(number, Record(number, fields=row), answer, error)
+            for number, (row, (answer, error)) in enumerate(zip(rows, answers, strict=True), 1)
+        ]
+        joined = Joined(Shape(decoder.kind, decoder.options, parameters), items)
+        found = [joined.row(item) for item in items]
+        return frame.assign(**{name: [row.get(name) for row in found] for name in (*joined.names, joined.error)})

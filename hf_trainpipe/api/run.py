@@ -1,0 +1,228 @@
+"""A run in Python, while it trains or after: ``Run.open("runs/reviews")`` with scores and curves as frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.api.package import Package, load
+from hf_trainpipe.codec import from_json
+from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.tracking import ledger
+from hf_trainpipe.utils.tables import html
+
+if TYPE_CHECKING:
+    import pandas
+
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["Run", "clean", "find_runs", "spare"]
+
+State = Literal["complete", "interrupted", "failed", "running", "killed"]
+
+
+class Run:
+    """A run's directory, read only. Make one with :meth:`open`; everything is read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """The run in the folder ``path``.
+
+        Raises:
+            DataError: there is none.
+        """
+        path = Path(path)
+        if not (path / "run.json").is_file():
+            folder = path.parent if path.parent.is_dir() else Path()
+            runs = [str(entry.parent) for entry in folder.glob("*/run.json")]
+            listed = f" {folder} holds the runs {', '.join(sorted(runs)[:10])}." if runs else ""
+            raise DataError(
+                f"{path} is no run: run.json is not in it.{listed}{closest(str(path), runs)}",
+                fix="Name the folder of a run, such as Run.open('runs/reviews').",
+                file=str(path),
+            )
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return str(self._document.get("name") or self.path.name)
+
+    @property
+    def state(self) -> State:
+        """``complete``; ``running`` while a process holds it; else how the last attempt ended, ``killed`` where it
+        could not say."""
+        from hf_trainpipe.checkpoint.lock import is_locked
+
+        if is_locked(self.path / "run.lock"):
+            return "running"
+        if (self.path / "result.json").is_file():
+            return "complete"
+        last = max(self.path.glob("attempts/[0-9]*.json"), default=None)
+        ending = (_read(last) if last is not None else {}).get("exit")
+        if ending in ("interrupted", "failed"):
+            return ending  # type: ignore[no-any-return]
+        return "killed"
+
+    @property
+    def step(self) -> int:
+        """Steps of the newest checkpoint; of a complete run those that it took."""
+        steps = [int(folder.name.removeprefix("step-")) for folder in self.path.glob("checkpoints/step-*")]
+        return int(self.result.get("steps") or max(steps, default=0))
+
+    @property
+    def bytes(self) -> int:
+        """What its files take on the disk."""
+        return sum(file.lstat().st_size for file in self.path.rglob("*") if file.is_file() or file.is_symlink())
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it was recorded.
+
+        Raises:
+            RecipeError: it has a class of its recipe file, or its data were in memory.
+        """
+        return from_json(self._document.get("recipe") or {})
+
+    @cached_property
+    def package(self) -> Package:
+        """The package of the run, loaded at first use.
+
+        Raises:
+            PackageError: there is none yet.
+        """
+        return load(self.path)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the run left, as result.json holds it; empty before its end."""
+        path = self.path / "result.json"
+        return _read(path) if path.is_file() else {}
+
+    @property
+    def scores(self) -> pandas.DataFrame:
+        """The final scores: ``split``, ``metric``, ``value``, ``low``, ``high``, ``n``; no rows before the end."""
+        import pandas
+
+        names = ("value", "low", "high", "n")
+        rows = [
+            {"split": split, "metric": metric, **{name: score.get(name) for name in names}}
+            for split, scores in (self.result.get("scores") or {}).items()
+            for metric, score in scores.items()
+        ]
+        return pandas.DataFrame(rows, columns=["split", "metric", *names])
+
+    def ledger(self) -> pandas.DataFrame:
+        """Every number that was logged: ``step``, ``epoch``, ``name``, ``value``, ``attempt``, ``time`` (UTC)."""
+        import pandas
+
+        names = ("step", "epoch", "name", "value", "attempt", "time")
+        points = list(ledger.read(self.path / "ledger.jsonl"))
+        frame = pandas.DataFrame([[getattr(point, name) for name in names] for point in points], columns=list(names))
+        frame["time"] = pandas.to_datetime(frame["time"], unit="s", utc=True)
+        return frame
+
+    def curve(self, *names: str) -> pandas.DataFrame:
+        """Numbers by step, a column each: ``run.curve("train/loss", "validation/accuracy").plot()``.
+
+        Args:
+            names: Of the ledger; none: all that have more than one point, or all.
+
+        Raises:
+            DataError: a name that the ledger does not have.
+        """
+        frame = self.ledger()
+        known = list(dict.fromkeys(frame["name"]))
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f"{self.path}: the ledger has no {name!r}, but {', '.join(known) or 'nothing yet'}."
+                    f"{closest(name, known)}",
+                    fix="Name one of them.",
+                )
+        counts = frame["name"].value_counts()
+        chosen = list(names) or [name for name in known if counts[name] > 1] or known
+        wide = frame[frame["name"].isin(chosen)].pivot_table(index="step", columns="name", values="value")
+        return wide.reindex(columns=chosen).rename_axis(columns=None)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.state}{''.join(f', {line}' for line in self._shown()[:2])})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = [
+            [row.split, row.metric, _number(row.value), _number(row.low), _number(row.high), str(row.n)]
+            for row in self.scores.itertuples()
+        ]
+        table = html(["split", "metric", "value", "low", "high", "n"], rows) if rows else ""
+        return f"<b>{escape(self.name)}</b> ({self.state}) {escape(str(self.path))}{table}"
+
+    def _shown(self) -> list[str]:
+        return [f"{row.split} {row.metric} {_number(row.value)}" for row in self.scores.itertuples()]
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return _read(self.path / "run.json")
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs below a folder, or the folder itself; those that were written to last come first."""
+    places = [folder] if (folder / "run.json").is_file() else [entry.parent for entry in folder.glob("*/run.json")]
+    return [Run(place) for place in sorted(places, key=lambda place: -(place / "run.json").stat().st_mtime)]
+
+
+def spare(run: Run) -> list[Path]:
+    """What of a complete run is needed neither to serve its package nor to verify it: checkpoints, and what was set
+    aside, traced or copied. None of a run that is not complete."""
+    return spare_of_complete(run) if run.state == "complete" else []
+
+
+def spare_of_complete(run: Run) -> list[Path]:
+    """:func:`spare`, whoever holds the run's lock."""
+    if not (run.path / "result.json").is_file():
+        return []
+    # latest.json stays: it says that there were checkpoints, so that no such run begins anew by itself.
+    names = ("checkpoints", "stream", "rehearsal", "heartbeat", ".tmp-resume")
+    found = [run.path / name for name in names] + sorted(run.path.glob("trace-rank*.jsonl"))
+    return [path for path in found if path.exists()]
+
+
+def clean(run: Run) -> int:
+    """Remove what :func:`spare` names, holding the run's lock; returns the bytes that are free now.
+
+    Raises:
+        RunLocked: a process is using the run.
+    """
+    from hf_trainpipe.checkpoint import RunLock
+
+    lock = RunLock(run.path / "run.lock")
+    lock.acquire(timeout=0.0)
+    try:
+        before = run.bytes
+        for path in spare_of_complete(run):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        return before - run.bytes
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected JSON, found something else: {error}.", fix="The file is damaged.", file=str(path)
+        ) from None
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: expected an object.", fix="The file is damaged.", file=str(path))
+    return document
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None or value != value else f"{value:.4f}"

@@ -1,0 +1,86 @@
+"""The trainer's side of pushing while it trains: start a process that looks after it, and let it go.
+
+The process (:mod:`hf_trainpipe.hub.background_push_process`) sees new checkpoints by looking into the run's directory.
+The loop neither knows of it nor waits for it, and it can be killed at any instant: what it does is in the outbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.checkpoint.atomic import write_json
+from hf_trainpipe.hub.push_queue import OUTBOX
+from hf_trainpipe.sidecar.parent import Sidecar
+
+if TYPE_CHECKING:
+    from hf_trainpipe.package.card import CardFacts
+    from hf_trainpipe.recipe import Hub
+
+__all__ = ["SPEC", "BackgroundPush"]
+
+SPEC = "courier.json"
+"""In the outbox: what the process is to do. No secret is in it."""
+
+
+class BackgroundPush:
+    """A running process that pushes; or none, with the reason among the messages.
+
+    Args:
+        run: The run's directory.
+        hub: What the recipe asks for.
+        select: The metric that chooses the best model.
+        facts: What cards tell beside the template; None: there is no template, so only checkpoints are mirrored.
+    """
+
+    def __init__(self, run: Path, hub: Hub, *, select: str, facts: CardFacts | None) -> None:
+        self._messages: list[str] = []
+        self._process: Sidecar | None = None
+        spec: dict[str, Any] = {
+            "repo": hub.repo,
+            "private": hub.private,
+            "when": hub.when if facts is not None else "end",
+            "checkpoints": hub.checkpoints,
+            "select": select,
+            "facts": asdict(facts) if facts is not None else {},
+        }
+        try:
+            (run / OUTBOX).mkdir(exist_ok=True)
+            write_json(run / OUTBOX / SPEC, spec)
+            self._process = Sidecar(
+                "hf_trainpipe.hub.background_push_process",
+                [str(run.resolve())],
+                log=run / OUTBOX / "courier.log",
+                environ={"OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            self._messages.append(f"warning: nothing is pushed while it trains ({error})")
+
+    def messages(self) -> list[str]:
+        """Lines for the person that came since the last call. Never waits."""
+        if self._process is not None:
+            self._messages += self._process.messages()
+        found, self._messages = self._messages, []
+        return found
+
+    def stop(self, *, timeout: float = 20.0) -> None:
+        """End it where the run is complete: a push in flight may finish for so long; the outbox keeps the rest."""
+        if self._process is None:
+            return
+        self._process.tell("stop")
+        if self._process.wait(timeout) is None:
+            self._process.kill()
+        self._close()
+
+    def leave(self) -> None:
+        """Let it go on by itself where the run was interrupted: it pushes the newest checkpoint and ends."""
+        if self._process is not None:
+            self._process.tell()
+            self._close()
+
+    def _close(self) -> None:
+        assert self._process is not None
+        self._messages = self.messages()
+        self._process.let_go()
+        self._process = None

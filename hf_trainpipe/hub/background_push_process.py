@@ -1,0 +1,188 @@
+"""The process that pushes while a run trains: ``python -m hf_trainpipe.hub.background_push_process RUN --parent PID``.
+
+It looks at the checkpoints that appear in the run's directory: the newest is mirrored, the best (or each) becomes
+a package that is pushed. Where it cannot keep up, the newest wins. A push that fails is tried again later, less
+and less often. When the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends;
+when the run is complete the trainer says "stop" and pushes the rest itself.
+
+Lines for the person go to the pipe that was its standard output; everything else to outbox/courier.log, without
+the secrets of the environment. It writes into the outbox only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from hf_trainpipe.checkpoint import Checkpoint
+from hf_trainpipe.checkpoint import manifest as manifests
+from hf_trainpipe.checkpoint.manifest import Broken, folder_name
+from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.hub.background_push import SPEC
+from hf_trainpipe.hub.interim import write_interim
+from hf_trainpipe.hub.mirror import enqueue_checkpoint
+from hf_trainpipe.hub.push_queue import OUTBOX, PushQueue
+from hf_trainpipe.hub.repository import enqueue
+from hf_trainpipe.hub.retry import Patience
+from hf_trainpipe.hub.secrets import scrub
+from hf_trainpipe.hub.upload import upload
+from hf_trainpipe.sidecar.child import Child, make_parser, run_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["main"]
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 600.0
+
+
+class _Pusher:
+    """What was pushed, and what is next."""
+
+    def __init__(self, run: Path, spec: dict[str, Any], *, say: Callable[[str], None]) -> None:
+        self.run = run
+        self.spec = spec
+        self.say = say
+        self.queue = PushQueue(run / OUTBOX, owner=run)
+        self.seen: int | None = None
+        """The newest checkpoint that was looked at."""
+        self.best: int | None = None
+        """The step of the best model that was put into the outbox."""
+        self.pause = 0.0
+        self.not_before = 0.0
+        self._said: set[str] = set()
+
+    def look(self, *, last: bool = False) -> None:
+        """Put what is new into the outbox, and push what waits there. ``last``: now, or by somebody else later."""
+        errors = self._attempt(self._enqueue)
+        if last or time.monotonic() >= self.not_before:
+            errors += self._attempt(self._upload)
+            failed = any(entry.open for entry in self.queue.entries())
+            self.pause = min(max(self.pause * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S) if failed else 0.0
+            self.not_before = time.monotonic() + self.pause
+        for error in errors:
+            if error.message not in self._said:
+                self._said.add(error.message)
+                self.say(f"warning: a push behind the training failed, the run goes on: {scrub(error.message)}")
+
+    def _attempt(self, action: Callable[[], list[TrainpipeError]]) -> list[TrainpipeError]:
+        try:
+            return action()
+        except TrainpipeError as error:
+            return [error]
+
+    def _enqueue(self) -> list[TrainpipeError]:
+        steps = [int(folder.name.removeprefix("step-")) for folder in (self.run / "checkpoints").glob("step-*")]
+        if not steps or max(steps) == self.seen:
+            return []
+        held = self._hold(max(steps))
+        if not held:
+            return []  # rotated away meanwhile: there is a newer one
+        self.seen = max(held)
+        errors = self._attempt(lambda: self._enqueue_checkpoints(held)) if self.spec["checkpoints"] else []
+        best = held[self.seen].manifest["best_step"]
+        step = {"best": best, "every_save": self.seen}.get(self.spec["when"])
+        if step is not None and step != self.best:
+            errors += self._attempt(lambda: self._enqueue_package(held[step]))
+            self.best = step
+        return errors
+
+    def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> list[TrainpipeError]:
+        paths = {number: checkpoint.path for number, checkpoint in held.items()}
+        repo, private, work = self.spec["repo"], self.spec["private"], self.queue.path / "mirror"
+        with self.queue.lock():
+            enqueue_checkpoint(self.run, paths, self.queue, repo=repo, private=private, work=work)
+        return []
+
+    def _enqueue_package(self, checkpoint: Checkpoint) -> list[TrainpipeError]:
+        package = write_interim(
+            self.queue.path / "template",
+            checkpoint,
+            self.queue.path / "interim",
+            facts=self.spec["facts"],
+            run=self.run,
+            select=self.spec["select"],
+        )
+        with self.queue.lock():
+            enqueue(
+                package,
+                self.spec["repo"],
+                private=self.spec["private"],
+                tag=None,
+                message=f"Step {checkpoint.step}, still training",
+                step=checkpoint.step,
+                queue=self.queue,
+            )
+        return []
+
+    def _upload(self) -> list[TrainpipeError]:
+        errors: list[TrainpipeError] = []
+        for entry in self.queue.open_entries():
+            try:
+                with self.queue.lock():
+                    done = upload(self.queue, entry, patience=Patience())
+            except TrainpipeError as error:
+                errors.append(error)
+                continue
+            what = "the checkpoint" if entry.kind == "checkpoint" else "the model"
+            self.say(f"pushed {what} of step {entry.step} to {entry.repo} ({str(done.commit)[:12]})")
+        return errors
+
+    def _hold(self, step: int) -> dict[int, Checkpoint]:
+        """A checkpoint, and the best that it names, held by links: the run may rotate them away meanwhile."""
+        place = self.queue.path / "held"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        newest = _link(self.run / "checkpoints" / folder_name(step), place)
+        if newest is None:
+            return {}
+        best = newest.manifest["best_step"]
+        other = newest if best in (None, step) else _link(self.run / "checkpoints" / folder_name(best), place)
+        return {} if other is None else {newest.step: newest, other.step: other}
+
+
+def _link(folder: Path, place: Path) -> Checkpoint | None:
+    """A checkpoint as links of its files, verified; None where it is gone or damaged."""
+    target = place / folder.name
+    try:
+        shutil.copytree(folder, target, copy_function=_hard_link)
+        return Checkpoint(target, manifests.verify(target, run_uid=None))
+    except (OSError, shutil.Error, Broken, TrainpipeError):
+        return None
+
+
+def _hard_link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Look after the pushes of a run until its trainer ends."""
+    options = make_parser("hf_trainpipe.hub.background_push_process", __doc__).parse_args(arguments)
+    child = Child(options.parent)
+    queue = options.run / OUTBOX
+    held = FileLock(queue / "courier.lock")
+    if not child.acquire(held):
+        return 0
+    pusher = _Pusher(options.run, json.loads((queue / SPEC).read_bytes()), say=child.say)
+    while not child.wait(options.poll):
+        if (options.run / "run.json").exists():
+            pusher.look()
+    if not child.told.startswith(b"stop") and (options.run / "run.json").exists():
+        pusher.look(last=True)
+    for name in ("held", "mirror", "interim"):
+        shutil.rmtree(queue / name, ignore_errors=True)
+    held.release()
+    return 0
+
+
+if __name__ == "__main__":
+    run_process(main, failed=1)

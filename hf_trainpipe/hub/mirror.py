@@ -1,0 +1,234 @@
+"""Checkpoints on a branch of the Hub, and a run that goes on from them on another machine.
+
+    step-00000120/...   the newest checkpoint, as it is on disk, and the best one where that is another
+    run.json            which run it is; its home folder is written as $HOME, the recipe's file is left out
+    ledger.jsonl        up to the offset that the newest checkpoint names
+    attempt.json        versions and commit of the attempt, to be compared by the next one
+
+The branch always holds one consistent set, since it is replaced by one commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.checkpoint import manifest as manifests
+from hf_trainpipe.checkpoint.atomic import fsync_tree, read_object, write_bytes, write_json
+from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
+from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
+from hf_trainpipe.hub.push_queue import Entry, PushQueue
+from hf_trainpipe.hub.repository import refuse_secrets
+from hf_trainpipe.hub.retry import Patience, limit_silence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["BRANCH", "RESUMED_FROM", "enqueue_checkpoint", "fetch", "parse_source"]
+
+BRANCH = "checkpoints"
+RESUMED_FROM = "resumed-from.json"
+"""In the run's directory: the repository, commit and step that it was continued from."""
+_HOME = "$HOME"
+_STEP = re.compile(r"step-(\d{8,})/MANIFEST\.json")
+_SOURCE = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@(\S+))?")
+
+
+def enqueue_checkpoint(
+    run: Path, checkpoints: Mapping[int, Path], queue: PushQueue, *, repo: str, private: bool, work: Path
+) -> Entry:
+    """Put the newest checkpoint, and the best one, into the outbox.
+
+    Args:
+        run: The run's directory.
+        checkpoints: Step to folder, verified; the newest one says which is the best.
+        work: A folder for the files that are made here; replaced.
+
+    Raises:
+        PushError: a file holds what must not leave, or the outbox cannot be written.
+    """
+    newest = json.loads((checkpoints[max(checkpoints)] / MANIFEST).read_bytes())
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        sources = _identify(run, work, int(newest["ledger_offset"]))
+        refuse_secrets(work, sources, what="run")
+        for number, folder in sorted(checkpoints.items()):
+            names = [MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]]
+            refuse_secrets(folder, names, what="checkpoint")
+            sources |= {f"{folder_name(number)}/{name}": folder / name for name in names}
+        entry = Entry(
+            id="",
+            kind="checkpoint",
+            repo=repo,
+            branch=BRANCH,
+            private=private,
+            message=f"Checkpoint of step {newest['step']}",
+            step=newest["step"],
+        )
+        return queue.add(entry, sources)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
+    """Which run it is, its ledger up to the checkpoint, and what it ran with, as files in ``work``."""
+    identity = read_object(run / "run.json", needs={"uid": str}, fix="")
+    write_json(work / "run.json", _put_home({**identity, "source": None, "places": {}}, str(Path.home()), _HOME))
+    with (run / "ledger.jsonl").open("rb") as stream:
+        write_bytes(work / "ledger.jsonl", stream.read(ledger_bytes))
+    write_json(work / "attempt.json", _attempt(run))
+    return {name: work / name for name in ("run.json", "ledger.jsonl", "attempt.json")}
+
+
+def _attempt(run: Path) -> dict[str, Any]:
+    """What the newest attempt ran with, without its host and process."""
+    attempts = sorted((run / "attempts").glob("[0-9]*.json"))
+    try:
+        facts = read_object(attempts[-1], needs={}, fix="") if attempts else {}
+    except CheckpointError:
+        facts = {}  # versions alone, which are only warned of
+    kept = ("started", "world_size", "versions", "git_commit", "git_dirty")
+    return {"attempt": 1, "exit": "mirrored", **{name: facts.get(name) for name in kept}}
+
+
+def _put_home(value: Any, old: str, new: str) -> Any:
+    """``value`` with ``new`` in place of the folder ``old`` at the beginning of its texts."""
+    if isinstance(value, dict):
+        return {name: _put_home(child, old, new) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_put_home(child, old, new) for child in value]
+    if isinstance(value, str) and len(old) > 3 and (value == old or value.startswith(old + "/")):
+        return new + value[len(old) :]
+    return value
+
+
+def parse_source(spelled: str) -> tuple[str, str]:
+    """Repository and revision of ``hub:user/name`` or ``hub:user/name@REVISION``.
+
+    >>> parse_source("hub:user/name"), parse_source("hub:user/name@0123abc")
+    (('user/name', 'checkpoints'), ('user/name', '0123abc'))
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    match = _SOURCE.fullmatch(spelled)
+    if match is None:
+        raise RecipeError(
+            f"--resume-from: expected hub:user/name, found {spelled!r}.",
+            fix="Name the repository that the checkpoints were mirrored to: --resume-from hub:user/name",
+        )
+    return match[1], match[2] or BRANCH
+
+
+def fetch(spelled: str, run: Path, *, say: Callable[[str], None]) -> None:
+    """Bring a mirrored run into the empty directory ``run``, whole; a run that is there already is left alone.
+
+    Everything comes from one commit; its hashes are compared with the Hub's listing and with the manifests of the
+    checkpoints. run.json comes last, so that a download that was cut off is begun again.
+
+    Raises:
+        RecipeError: ``spelled`` names no repository.
+        CheckpointError: nothing is there, it is damaged, or the Hub cannot be reached.
+    """
+    repo, revision = parse_source(spelled)
+    if (run / "run.json").exists():
+        say(f"{run}: continuing the run that is here; --resume-from is for an empty directory")
+        return
+    work = run / ".tmp-resume"
+    limit_silence()
+    try:
+        commit, tree = Patience().run(
+            "read the checkpoints", lambda: _listing(repo, revision), repo=repo, retry="the same command"
+        )
+        say(f"{repo}: downloading the checkpoints of commit {commit[:12]}")
+        Patience().run(
+            "download the checkpoints", lambda: _download(repo, commit, work), repo=repo, retry="the same command"
+        )
+    except PushError as error:
+        raise CheckpointError(
+            f"--resume-from {spelled}: {error.message}", fix="Run the same command again once it can be reached."
+        ) from error
+    _compare(work, tree, spelled)
+    steps = _verified(work, say=say, spelled=spelled)
+    earlier = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
+    identity = _put_home(
+        read_object(work / "run.json", needs={"uid": str, "recipe": dict, "fingerprints": dict}, fix=earlier),
+        _HOME,
+        str(Path.home()),
+    )
+    attempt = read_object(work / "attempt.json", needs={}, fix=earlier)
+    place = run / "checkpoints"
+    if any(place.glob("step-*")) and not (run / RESUMED_FROM).exists():
+        raise CheckpointError(
+            f"{run} has checkpoints but no run.json; they are not overwritten.",
+            fix="Choose an empty directory with --run-dir.",
+        )
+    write_json(run / RESUMED_FROM, {"repo": repo, "revision": revision, "commit": commit, "step": max(steps)})
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for step in steps:
+        os.rename(work / folder_name(step), place / folder_name(step))
+    fsync_tree(place)
+    (run / "attempts").mkdir(exist_ok=True)
+    write_json(run / "attempts" / "0001.json", attempt)
+    write_bytes(run / "ledger.jsonl", (work / "ledger.jsonl").read_bytes())
+    write_json(run / "run.json", identity)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _listing(repo: str, revision: str) -> tuple[str, dict[str, Any]]:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    commit = str(api.model_info(repo, revision=revision).sha)
+    found = api.list_repo_tree(repo, recursive=True, revision=commit)
+    return commit, {entry.path: entry for entry in found if hasattr(entry, "blob_id")}
+
+
+def _download(repo: str, commit: str, work: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["run.json", "ledger.jsonl", "attempt.json", "step-*/*"]
+    snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=work)
+
+
+def _compare(work: Path, tree: Mapping[str, Any], spelled: str) -> None:
+    from hf_trainpipe.hub.push_queue import describe_file
+    from hf_trainpipe.hub.upload import differences
+
+    needed = {"run.json", "ledger.jsonl", "attempt.json"}
+    missing = sorted(name for name in needed if name not in tree or not (work / name).is_file())
+    if missing or not any(_STEP.fullmatch(name) for name in tree):
+        raise CheckpointError(
+            f"--resume-from {spelled}: expected the mirror of a run, found no "
+            f"{', '.join(missing) or 'step-*/MANIFEST.json'} there.",
+            fix="Name a repository that a run mirrored its checkpoints to: hub=Hub(..., checkpoints=True).",
+        )
+    found = {name: describe_file(work / name) for name in sorted(needed)}
+    if problems := differences(tree, found):
+        raise CheckpointError(
+            f"--resume-from {spelled}: the download differs from the Hub: {'; '.join(problems)}.",
+            fix="Run the same command again.",
+        )
+
+
+def _verified(work: Path, *, say: Callable[[str], None], spelled: str) -> list[int]:
+    """Steps of the checkpoints that are whole and of this run."""
+    fix = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
+    uid, steps = read_object(work / "run.json", needs={"uid": str}, fix=fix)["uid"], []
+    for folder in sorted(work.glob("step-*")):
+        try:
+            steps.append(int(manifests.verify(folder, run_uid=uid)["step"]))
+        except Broken as error:
+            say(f"warning: the mirrored {folder.name} is damaged and left out: {error}")
+    if not steps:
+        raise CheckpointError(
+            f"--resume-from {spelled}: no checkpoint there is valid.",
+            fix="Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT",
+        )
+    return steps

@@ -1,0 +1,246 @@
+"""What is to be pushed, on disk: a push outlives its process and goes on where it was, days later if need be.
+
+    <run>/outbox/0001.json      one push: where to, which files with which hashes, how far it came
+    <run>/outbox/0001/          the files as they will be uploaded; weights are hard links where that is possible
+    <run>/outbox/lock           one process pushes at a time
+    <package>.outbox/           the same, for a package that lies in no run
+
+A file of an entry is replaced atomically and fsynced after each step of the push. No secret is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_trainpipe.checkpoint.atomic import fsync_tree, sha256_file, write_json
+from hf_trainpipe.errors import PushError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["OUTBOX", "Entry", "File", "PushQueue", "State", "describe_file"]
+
+OUTBOX = "outbox"
+State = Literal["queued", "staged", "published", "done", "superseded"]
+"""queued: nothing is visible; staged: uploaded to a branch of its own and verified; published: the target branch
+holds it, verified; done: tagged and tidied up; superseded: a newer push took its place."""
+_FINAL = ("done", "superseded")
+_COPIED_BYTES = 1 << 20
+_KEPT_ENTRIES = 20
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it must arrive: its size in bytes, its sha256, and the object id that git gives it."""
+
+    size: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One push. ``id`` numbers them; the rest is what was asked, how far it came, and what went wrong last."""
+
+    id: str
+    kind: Literal["package", "checkpoint"]
+    repo: str
+    branch: str = "main"
+    private: bool = True
+    tag: str | None = None
+    """A name, or "auto": the next free ``vN``, chosen when it is published."""
+    pull_request: bool = False
+    message: str = ""
+    step: int | None = None
+    """The step of an interim package or of a checkpoint; None: the finished model."""
+    files: Mapping[str, File] = field(default_factory=dict)
+    state: State = "queued"
+    staging: str | None = None
+    """The branch that the files were uploaded to; for a pull request its reference."""
+    staged_commit: str | None = None
+    base: str | None = None
+    """The commit of the target branch that it was staged upon."""
+    commit: str | None = None
+    url: str | None = None
+    removed: tuple[str, ...] = ()
+    tries: int = 0
+    error: str | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    """Seconds since the Unix epoch."""
+
+    @property
+    def open(self) -> bool:
+        """Whether something is left to do."""
+        return self.state not in _FINAL
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Entry:
+        """The reverse of :func:`dataclasses.asdict`."""
+        known = {item.name for item in fields(cls)}
+        files = {name: File(**facts) for name, facts in value["files"].items()}
+        kept = {name: item for name, item in value.items() if name in known}
+        return cls(**{**kept, "files": files, "removed": tuple(value.get("removed", ()))})
+
+
+def describe_file(path: Path) -> File:
+    """Size and hashes of a file.
+
+    The object id of git is sha1 over ``blob SIZE\\0`` and the content (git-scm.com, "Git Objects").
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return File(size, sha256_file(path), digest.hexdigest())
+
+
+class PushQueue:
+    """The pushes of a run, or of a package outside of one.
+
+    Args:
+        path: The folder; created by the first :meth:`add`.
+        owner: The run or package, as a person names it: for the command that tries again.
+    """
+
+    def __init__(self, path: Path, *, owner: Path | str) -> None:
+        self.path = path
+        self.owner = owner
+
+    @classmethod
+    def of(cls, path: Path | str) -> PushQueue:
+        """The outbox of a run, of a run's package, or of a package that lies elsewhere."""
+        place = Path(path)
+        for run in (place, place.resolve().parent):
+            if (run / "run.json").is_file():
+                return cls(run / OUTBOX, owner=path)
+        if (place / OUTBOX).is_dir():
+            return cls(place / OUTBOX, owner=path)
+        package = (place / "package" if (place / "package").is_dir() else place).resolve()
+        return cls(package.with_name(f"{package.name}.{OUTBOX}"), owner=path)
+
+    def entries(self) -> list[Entry]:
+        """All entries, the oldest first. An unreadable one is passed over: its files were never promised."""
+        found = []
+        for path in sorted(self.path.glob("[0-9]*.json")):
+            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                found.append(Entry.from_json(json.loads(path.read_bytes())))
+        return found
+
+    def open_entries(self) -> list[Entry]:
+        """Those with something left to do, the oldest first."""
+        return [entry for entry in self.entries() if entry.open]
+
+    @contextlib.contextmanager
+    def lock(self, *, timeout: float = 10.0) -> Iterator[None]:
+        """Hold the right to push from here.
+
+        Raises:
+            PushError: another process has it and did not end within ``timeout`` seconds.
+        """
+        from filelock import FileLock, Timeout
+
+        self._make()
+        held = FileLock(self.path / "lock")
+        try:
+            held.acquire(timeout=timeout)
+        except Timeout:
+            raise PushError(
+                f"Another process is pushing from {self.path}.", fix=f"Wait until it ends, then:\n{self.retry_command}"
+            ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    @property
+    def retry_command(self) -> str:
+        """What a person types to go on with what is left."""
+        import shlex
+
+        return shlex.join(["hf-trainpipe", "push", str(self.owner), "--retry"])
+
+    def add(self, entry: Entry, sources: Mapping[str, Path]) -> Entry:
+        """Put a push into the outbox, durably; an open one of the same kind to the same place is superseded.
+
+        Args:
+            entry: What is asked; ``id``, ``files`` and times are set here.
+            sources: Path in the repository to the file that it is. They are copied or linked: what becomes of
+                the originals does not matter afterwards.
+
+        Raises:
+            PushError: it cannot be written.
+        """
+        self._make()
+        number = max((int(path.stem) for path in self.path.glob("[0-9]*.json")), default=0) + 1
+        entry = replace(entry, id=f"{number:04d}", created=time.time())
+        folder = self.folder(entry)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            for name, source in sources.items():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(source, target)
+            fsync_tree(folder)
+            described = {name: describe_file(folder / name) for name in sources}
+            entry = self.update(entry, files=described)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise PushError(
+                f"{self.path} cannot be written: {error.strerror or error}.", fix="Free some space, and push again."
+            ) from error
+        for other in self.open_entries():
+            same = (other.kind, other.repo, other.branch) == (entry.kind, entry.repo, entry.branch)
+            if same and other.id != entry.id:
+                self.close(other, "superseded")
+        return entry
+
+    def update(self, entry: Entry, **changes: Any) -> Entry:
+        """Record how far it came."""
+        entry = replace(entry, **changes, updated=time.time())
+        write_json(self.path / f"{entry.id}.json", asdict(entry))
+        return entry
+
+    def close(self, entry: Entry, state: State) -> Entry:
+        """Record the end of an entry, and drop its files; the last entries stay to be looked at."""
+        entry = self.update(entry, state=state, error=None if state == "done" else entry.error)
+        shutil.rmtree(self.folder(entry), ignore_errors=True)
+        self.card(entry).unlink(missing_ok=True)
+        for old in [other for other in self.entries() if not other.open][:-_KEPT_ENTRIES]:
+            (self.path / f"{old.id}.json").unlink(missing_ok=True)
+        return entry
+
+    def folder(self, entry: Entry) -> Path:
+        """Where the files of an entry are kept."""
+        return self.path / entry.id
+
+    def card(self, entry: Entry) -> Path:
+        """The model card as it was before anything from the Hub was taken into it."""
+        return self.path / f"{entry.id}.card.md"
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise PushError(
+                f"{self.path} cannot be made: {error.strerror or error}. A push is written down before it begins.",
+                fix="Copy the package to a folder that you can write to, and push it from there.",
+            ) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Link a large file and copy a small one: a person may edit a README in place, nobody edits weights."""
+    if source.stat().st_size > _COPIED_BYTES:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)

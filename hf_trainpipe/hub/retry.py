@@ -1,0 +1,152 @@
+"""Trying again what the Hub could not do at once, and saying what it refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hf_trainpipe.errors import PushError
+from hf_trainpipe.hub.secrets import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Patience", "limit_silence", "retry_after", "status_of"]
+
+_T = TypeVar("_T")
+_TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_LONGEST_WAIT_S = 60.0
+_SILENCE_S = 120.0
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How often something is tried, and how long is waited in between.
+
+    A wait is drawn from the upper half of ``wait_s`` times a power of two, so that many runs that lost the
+    Hub at the same time do not all come back at the same time; a ``Retry-After`` header replaces it.
+    """
+
+    attempts: int = 4
+    wait_s: float = 1.0
+    """Seconds before the second try, doubled each time, 60 at most."""
+    pause: Callable[[float], object] = field(default=time.sleep)
+
+    def run(self, what: str, call: Callable[[], _T], *, repo: str, retry: str) -> _T:
+        """Call until it works.
+
+        Args:
+            what: For the error: "upload", "set the tag".
+            retry: The command that tries again later.
+
+        Raises:
+            PushError: refused (401, 403, ...: at once), or still failing at the last try. Secrets and the
+                queries of signed addresses are not in its text.
+        """
+        for number in range(1, self.attempts + 1):
+            try:
+                return call()
+            except PushError:
+                raise
+            except Exception as error:
+                status, asked = status_of(error)
+                transient = status in _TRANSIENT_STATUS if status is not None else _is_connection(error)
+                if not transient and not _is_foreign(error):
+                    raise
+                if not transient or number == self.attempts:
+                    raise _explain(what, error, status, repo=repo, retry=retry, tries=number) from None
+                drawn = self.wait_s * 2 ** (number - 1) * random.uniform(0.5, 1.0)
+                self.pause(min(drawn if asked is None else asked, _LONGEST_WAIT_S))
+        raise AssertionError("attempts is at least 1")
+
+
+def limit_silence() -> None:
+    """Let no request of the Hub's client wait forever: by itself it has no time limit.
+
+    HF_TRAINPIPE_HUB_TIMEOUT: seconds that a connection, or the next byte of it, may take; 120 by default.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def make() -> Any:
+        client = default_client_factory()
+        client.timeout = float(os.environ.get("HF_TRAINPIPE_HUB_TIMEOUT") or _SILENCE_S)
+        return client
+
+    set_client_factory(make)
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Seconds that a ``Retry-After`` header (RFC 9110, 10.2.3) asks to wait: a number or a date.
+
+    >>> retry_after({"Retry-After": "7"}), retry_after({}), retry_after({"Retry-After": "soon"})
+    (7.0, None, None)
+    >>> retry_after({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, now=datetime(2026, 10, 21, 7, 27, 30, tzinfo=UTC))
+    30.0
+    """
+    text = str(headers.get("Retry-After", "")).strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+
+
+def status_of(error: BaseException) -> tuple[int | None, float | None]:
+    """The HTTP status behind ``error``, and the seconds that the server asks to wait."""
+    for link in _chain(error):
+        response = getattr(link, "response", None)
+        if response is not None:
+            return int(response.status_code), retry_after(response.headers)
+    return None, None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_connection(error: BaseException) -> bool:
+    names = {"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"}
+    return any(
+        isinstance(link, (ConnectionError, TimeoutError, json.JSONDecodeError))
+        or any(kind.__name__ in names for kind in type(link).__mro__)
+        for link in _chain(error)
+    )
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether the Hub's client refused something, rather than our own code failing."""
+    return isinstance(error, (OSError, ValueError, RuntimeError))
+
+
+def _explain(what: str, error: BaseException, status: int | None, *, repo: str, retry: str, tries: int) -> PushError:
+    told = str(error).strip().splitlines()
+    reason = scrub(_QUERY.sub(r"\1", told[0] if told else type(error).__name__))
+    found = f"the Hub answered {status}" if status is not None else reason
+    times = f" after {tries} tries" if tries > 1 else ""
+    first = {
+        401: "Log in with `hf auth login`, or set HF_TOKEN to a token that may write.",
+        403: f"The token may not write to {repo}: use one with write access, or a repository of your own.",
+        404: f"{repo} is not visible to this token: use one with write access, or a repository of your own.",
+    }.get(status or 0, "Everything before the push is done and kept.")
+    return PushError(
+        f"Could not {what} at {repo}{times}: {found}.",
+        fix=f"{first} This command tries again:\n{retry}",
+        repo=repo,
+        status=status,
+        reason=reason,
+    )

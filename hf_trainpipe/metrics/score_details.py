@@ -1,0 +1,85 @@
+"""What stands behind a run's scores (:func:`hf_trainpipe.metrics.breakdown`), on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.utils.tables import table, width_of_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["screen", "spelt_error"]
+
+ROWS = 12
+"""Labels that are shown; the worst, where there are more."""
+MATRIX = 8
+"""Labels up to which the confusion matrix is shown whole; above, the pairs that are confused most."""
+PAIRS = 5
+ERRORS = 5
+
+
+def screen(split: str, found: Mapping[str, Any], *, width: int | None = None) -> list[str]:
+    """Lines for a terminal: each label, what is taken for what, the worst errors with their texts."""
+    width = width or width_of_terminal()
+    lines = [f"warning: {split}: {warning}" for warning in found["warnings"]]
+    rows = found["rows"]
+    if rows:
+        shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:ROWS]
+        head = f"{split} by {found['by']}" + (f", the {ROWS} worst of {len(rows)}" if shown is not rows else "")
+        positive = found["positive"]
+        lines += [
+            "",
+            f"{head}; precision, recall and f1 without a suffix are those of {positive!r}" if positive else head,
+        ]
+        cells = [
+            [str(row["name"]), *(f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1")), f"{row['support']:,}"]
+            for row in shown
+        ]
+        lines += _indented(table(["", "precision", "recall", "f1", "support"], cells, width=width - 2))
+    lines += _confusion(found, width)
+    if found["errors"]:
+        lines += ["", f"worst errors of {split}; the rest is in result.json"]
+        for error in found["errors"][:ERRORS]:
+            text = " ".join(str(error.get("text", "")).split())
+            lines += [_cut(f"  {error.get('place', '')}  {spelt_error(error)}", width), _cut(f"    {text}", width)]
+    return lines
+
+
+def _confusion(found: Mapping[str, Any], width: int) -> list[str]:
+    names, matrix = found["names"], found["confusion"]
+    if matrix is not None and 1 < len(names) <= MATRIX:
+        head = ["gold \\ given", *(str(name) for name in names)]
+        cells = [[str(name), *map(str, row)] for name, row in zip(names, matrix, strict=True)]
+        return ["", *_indented(table(head, cells, width=width - 2))]
+    pairs = [f"{given} in place of {gold} {count:,} times" for gold, given, count in found["confused"][:PAIRS]]
+    return ["", "most confused", *(_cut(f"  {pair}", width) for pair in pairs)] if pairs else []
+
+
+def spelt_error(error: Mapping[str, Any]) -> str:
+    """What was due and what was given, as short as it can be said."""
+
+    def spelt(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.3g}"
+        return (", ".join(map(str, value)) or "nothing") if isinstance(value, list) else str(value)
+
+    def some(parts: list[str]) -> str:
+        return ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+
+    if "wrong" in error:
+        return some(error["wrong"])
+    if "missed" in error:
+        said = [
+            f"{what} {some(error[name])}" for what, name in (("missed", "missed"), ("found", "invented")) if error[name]
+        ]
+        return "; ".join(said)
+    return f"{spelt(error['gold'])} given as {spelt(error['predicted'])}"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]

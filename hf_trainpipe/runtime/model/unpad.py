@@ -1,0 +1,284 @@
+"""Encoders without padding: real tokens only, one after the other, through every layer of the model.
+
+A batch of features [B, L] becomes one row of T real tokens [1, T] before the model's embeddings, and [B, L, H] again
+behind its last layer, so that embeddings, heads and losses stay the code of transformers. In between only attention
+needs to know where a feature ends: :mod:`.attention`. The numbers are those of the padded model: see :func:`prove`,
+which is asked before the path is taken, and the tests, which compare gradients.
+
+Legend: B features of a batch, L longest of them, T tokens of all, H hidden size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import local
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..tokens.ragged import ends_of, ranges
+from .exact import exact_products
+from .forking import apart
+
+__all__ = ["ARCHITECTURES", "IMPLEMENTATION", "Layout", "is_unpadded", "known_lengths", "padded", "prove", "unpad"]
+
+IMPLEMENTATION = "hf_trainpipe_unpadded"
+"""The name under which transformers knows the attention of this module."""
+
+ARCHITECTURES = ("bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+"""``model_type`` of configurations that the tests compare with the padded model, gradients included."""
+
+_FROM_PADDING = ("camembert", "roberta", "xlm-roberta")
+"""Architectures that count positions from the padding token's id + 1."""
+
+TOLERANCE = 1e-4
+"""Of :func:`prove`: largest difference over the largest value. Wrong tokens attended to give some tenths."""
+
+_TAKEN = "_hf_trainpipe_unpadded"
+"""Attribute of a base model that :func:`unpad` took, so that a copy of the model has it too: what takes it back, its
+hooks and the attention it had."""
+
+_KNOWN = local()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch are, longest feature first, so that features of one length lie side by side."""
+
+    width: int
+    """L"""
+    lengths: tuple[int, ...]
+    """Tokens of each feature [B], in the order of the flat tokens: falling."""
+    rows: npt.NDArray[np.int64]
+    """[B] the row of the batch that each of them comes from."""
+    device: torch.device
+
+    @classmethod
+    def of(cls, lengths: Sequence[int] | npt.NDArray[Any], width: int, device: torch.device) -> Layout:
+        """The layout of features of these lengths [B], in the order of the batch; padding is on the right."""
+        given = np.asarray(lengths, dtype=np.int64)
+        rows = np.argsort(-given, kind="stable")
+        return cls(width, tuple(given[rows].tolist()), rows, device)
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """T"""
+        return sum(self.lengths)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """(length, how many features have it), in the order of the flat tokens; features without tokens left out."""
+        lengths, counts = np.unique(np.asarray(self.lengths), return_counts=True)
+        pairs = zip(lengths[::-1].tolist(), counts[::-1].tolist(), strict=True)
+        return tuple((length, count) for length, count in pairs if length > 0)
+
+    @cached_property
+    def positions_T(self) -> torch.Tensor:
+        """int64[T] the place of each token in its feature."""
+        return self._put(ranges(np.zeros(len(self.lengths), dtype=np.int64), np.asarray(self.lengths)))
+
+    @cached_property
+    def source_T(self) -> torch.Tensor:
+        """int64[T] the place of each token in the batch, flattened to [B * L]."""
+        return self._put(ranges(self.rows * self.width, np.asarray(self.lengths)))
+
+    @cached_property
+    def starts(self) -> torch.Tensor:
+        """int32[B + 1] where each feature starts among the flat tokens."""
+        return self._put(ends_of(np.asarray(self.lengths)).astype(np.int32))
+
+    def _put(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def flatten(self, tensor: torch.Tensor) -> torch.Tensor:
+        """[B, L] -> [1, T]"""
+        return tensor.reshape(-1).index_select(0, self.source_T)[None]
+
+    def restore(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[1, T, H] -> [B, L, H], zeros where there is no token."""
+        flat = hidden.new_zeros(len(self.lengths) * self.width, hidden.shape[-1])
+        return flat.index_copy(0, self.source_T, hidden[0]).view(len(self.lengths), self.width, -1)
+
+
+@contextmanager
+def known_lengths(mask: torch.Tensor, lengths: Sequence[int] | npt.NDArray[Any]) -> Iterator[None]:
+    """Tell the lengths [B] of the batch that has this mask, so that nobody has to ask a GPU for them.
+
+    They hold for that very tensor: a model that is called with another one meanwhile asks for itself.
+    """
+    _KNOWN.batch = mask, lengths
+    try:
+        yield
+    finally:
+        _KNOWN.batch = None
+
+
+def is_unpadded(model: torch.nn.Module) -> bool:
+    """Whether :func:`unpad` took the model."""
+    return hasattr(_base(model), _TAKEN)
+
+
+def unpad(model: Any) -> str | None:
+    """Switch the path on, in place, where it is known and proven to give the padded model's numbers.
+
+    Args:
+        model: A model of transformers, with any head.
+
+    Returns:
+        None, or why the model stays as it is.
+    """
+    config = getattr(model, "config", None)
+    kind = getattr(config, "model_type", None)
+    base = _base(model)
+    if kind not in ARCHITECTURES or config is None:
+        return f"{kind or type(model).__name__} is not among {', '.join(ARCHITECTURES)}"
+    if getattr(config, "is_decoder", False) or getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return "the configuration asks for a decoder or for relative positions"
+    if is_unpadded(model):
+        return None
+    before = config._attn_implementation
+    from .attention import register
+
+    register(IMPLEMENTATION)
+    first = (int(config.pad_token_id or 0) + 1) if kind in _FROM_PADDING else 0
+    try:
+        expected = apart(lambda: _probe(model))
+        setattr(base, _TAKEN, (_hook(base, first), before))
+        model.set_attn_implementation(IMPLEMENTATION)
+        difference = prove(expected, apart(lambda: _probe(model)))
+    except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
+        difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    else:
+        reason = f"its outputs differ from the padded model's by {difference:.1e}"
+    if difference <= TOLERANCE:
+        return None
+    if is_unpadded(model):
+        _undo(model)
+    return reason
+
+
+@contextmanager
+def padded(model: Any) -> Iterator[None]:
+    """The model as transformers has it, while this is open: for exporters, which trace it."""
+    was_unpadded = is_unpadded(model)
+    if was_unpadded:
+        _undo(model)
+    try:
+        yield
+    finally:
+        if was_unpadded:
+            unpad(model)
+
+
+def _undo(model: Any) -> None:
+    base = _base(model)
+    hooks, implementation = getattr(base, _TAKEN)
+    delattr(base, _TAKEN)
+    for hook in hooks:
+        hook.remove()
+    model.set_attn_implementation(implementation)
+
+
+def prove(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
+    """How far two outputs are from each other: the largest difference over the largest value expected."""
+    pairs = list(zip(expected, found, strict=True))
+    largest = max(float(one.abs().max()) for one, _ in pairs)
+    return max(float((one - other).abs().max()) for one, other in pairs) / max(largest, 1e-30)
+
+
+def _base(model: torch.nn.Module) -> Any:
+    """The model without its head."""
+    inner = model
+    while isinstance(wrapped := getattr(inner, "module", None) or getattr(inner, "_orig_mod", None), torch.nn.Module):
+        inner = wrapped
+    return getattr(inner, getattr(inner, "base_model_prefix", "") or "", inner)
+
+
+def _probe(model: Any) -> list[torch.Tensor]:
+    """Outputs for three short features of different lengths, in evaluation mode, padding left out."""
+    parameter = next(model.parameters())
+    lengths, width = (3, 9, 6), 9
+    ids = torch.arange(len(lengths) * width, device=parameter.device).view(len(lengths), width)
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    pad = int(getattr(model.config, "pad_token_id", None) or 0)
+    ids = (ids * 7 + 5) % max(1, vocabulary - pad - 1) + pad + 1 if vocabulary > pad + 1 else ids % max(1, pad)
+    mask = torch.arange(width, device=parameter.device)[None] < torch.tensor(lengths, device=parameter.device)[:, None]
+    ids = torch.where(mask, ids, pad)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), exact_products():
+            out = model(input_ids=ids, attention_mask=mask.long())
+        result = out[0].float()
+    finally:
+        model.train(was_training)
+    if result.dim() == 3:
+        return [result[row, :length] for row, length in enumerate(lengths)]
+    return [result]
+
+
+def _hook(base: Any, first_position: int) -> list[Any]:
+    """Flatten what goes into a base model and restore what comes out of its layers."""
+    names = list(inspect.signature(base.forward).parameters)
+    takes_types = "token_type_ids" in names
+    held = local()
+
+    def flatten(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        held.layout = None
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        plain = given.get("inputs_embeds") is None and given.get("position_ids") is None
+        asks = given.get("output_hidden_states") or given.get("output_attentions")
+        if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
+            return args, kwargs
+        known = getattr(_KNOWN, "batch", None)
+        if known is not None and known[0] is mask:
+            lengths = known[1]
+        else:
+            lengths = mask.sum(dim=1).tolist()
+            if not _is_right_padded(mask, lengths):
+                return args, kwargs
+        layout = Layout.of(lengths, ids.shape[1], ids.device)
+        if layout.num_tokens in (0, ids.numel()):  # nothing to leave out
+            return args, kwargs
+        given["input_ids"] = layout.flatten(ids)
+        given["position_ids"] = (layout.positions_T + first_position)[None]
+        if takes_types:
+            types = given.get("token_type_ids")
+            flat = torch.zeros_like(given["input_ids"]) if types is None else layout.flatten(types)
+            given["token_type_ids"] = flat
+        given["attention_mask"] = {"full_attention": None, "sliding_attention": None} if slides else None
+        given["layout"] = held.layout = layout
+        return (), given
+
+    def restore(_: Any, args: Any, output: Any) -> Any:
+        layout, held.layout = getattr(held, "layout", None), None
+        if layout is None:
+            return output
+        if isinstance(output, torch.Tensor):
+            return layout.restore(output)
+        output["last_hidden_state"] = layout.restore(output["last_hidden_state"])
+        return output
+
+    slides = getattr(base.config, "model_type", None) == "modernbert"
+    last = next(
+        (module for name in ("encoder", "transformer", "final_norm") if (module := getattr(base, name, None))), base
+    )
+    return [
+        base.register_forward_pre_hook(flatten, with_kwargs=True),
+        last.register_forward_hook(restore),
+    ]
+
+
+def _is_right_padded(mask: torch.Tensor, lengths: Sequence[int]) -> bool:
+    places = torch.arange(mask.shape[1], device=mask.device)[None]
+    return bool(((places < torch.tensor(lengths, device=mask.device)[:, None]) == mask.bool()).all())

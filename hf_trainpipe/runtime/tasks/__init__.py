@@ -1,0 +1,1 @@
+"""What answers a task has: logits into labels, numbers, tags."""

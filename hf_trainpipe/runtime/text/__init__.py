@@ -1,0 +1,1 @@
+"""Texts before they are tokens: preprocessing with alignment to the original, words."""

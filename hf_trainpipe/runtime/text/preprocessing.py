@@ -1,0 +1,153 @@
+"""Preprocessing: steps that run the same way in training and inside a package.
+
+``preprocessing=(NormalizeSpace(), SpacySentences(pipeline="blank:en", keep_first=8))``
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from ..bounds import check_characters
+from ..errors import InputError
+from .edits import Aligned, Edit, apply_edits
+from .preprocessing_spacy import SpacyLemmas, SpacyMaskEntities, SpacySentences, SpacyTokens
+from .preprocessing_text import CleanUrls, Lowercase, NormalizeSpace, NormalizeUnicode, StripHtml
+from .preprocessor import Preprocessor
+
+__all__ = [
+    "BUILT_IN",
+    "Aligned",
+    "CleanUrls",
+    "Edit",
+    "Lowercase",
+    "NormalizeSpace",
+    "NormalizeUnicode",
+    "Preprocessor",
+    "SpacyLemmas",
+    "SpacyMaskEntities",
+    "SpacySentences",
+    "SpacyTokens",
+    "StripHtml",
+    "apply",
+    "apply_aligned",
+    "apply_edits",
+    "apply_words",
+    "steps_from_json",
+    "steps_to_json",
+]
+
+BUILT_IN: Mapping[str, type[Preprocessor]] = {
+    step.__name__: step
+    for step in (
+        CleanUrls,
+        Lowercase,
+        NormalizeSpace,
+        NormalizeUnicode,
+        SpacyLemmas,
+        SpacyMaskEntities,
+        SpacySentences,
+        SpacyTokens,
+        StripHtml,
+    )
+}
+"""The steps that every package knows, by name."""
+
+
+def apply(steps: Iterable[Preprocessor], texts: Sequence[str]) -> list[str]:
+    """Run all steps, each over all texts.
+
+    >>> apply((StripHtml(), NormalizeSpace()), ["<p>It &amp;  me</p>"])
+    ['It & me']
+    """
+    result = list(texts)
+    for step in steps:
+        result = step.transform(result)
+        check_characters(result)
+    return result
+
+
+def apply_aligned(steps: Iterable[Preprocessor], texts: Sequence[str]) -> list[Aligned]:
+    """Like :func:`apply`, with the way back to places in the original texts. Slower."""
+    result = [Aligned(text) for text in texts]
+    for step in steps:
+        found = list(step.edits([item.text for item in result]))
+        assert len(found) == len(result), f"{step.kind}.edits gave {len(found)} lists for {len(result)} texts"
+        result = [item.edited(edits) for item, edits in zip(result, found, strict=True)]
+        check_characters([item.text for item in result])
+    return result
+
+
+def apply_words(steps: Iterable[Preprocessor], words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Run all steps on each word by itself; the number of words stays, words may become empty.
+
+    Raises:
+        InputError: A step changes the words themselves (it is not ``word_safe``).
+    """
+    steps = tuple(steps)
+    for step in steps:
+        if not step.word_safe:
+            raise InputError(
+                f"preprocessing: {step.kind} cannot run on words that come already split.",
+                fix=f"Remove {step.kind}, or give texts with character spans instead of words with tags.",
+            )
+    if not steps:
+        return [list(sentence) for sentence in words]
+    ids: dict[str, int] = {}
+    for sentence in words:
+        for word in sentence:
+            ids.setdefault(word, len(ids))
+    new = apply(steps, list(ids))
+    return [[new[ids[word]] for word in sentence] for sentence in words]
+
+
+def steps_to_json(steps: Iterable[Preprocessor]) -> list[dict[str, Any]]:
+    """The steps as JSON: ``[{"kind": "NormalizeUnicode", "form": "NFKC"}]``."""
+    return [step.to_json() for step in steps]
+
+
+def steps_from_json(
+    items: Sequence[Mapping[str, Any]], *, registry: Mapping[str, type[Preprocessor]] | None = None
+) -> tuple[Preprocessor, ...]:
+    """Read what :func:`steps_to_json` wrote.
+
+    Args:
+        items: One object a step.
+        registry: Further classes by name: those of a recipe.
+
+    Raises:
+        InputError: A kind or a field is not known, or a field is missing.
+    """
+    known = {**BUILT_IN, **(registry or {})}
+    return tuple(_step_from_json(item, position, known) for position, item in enumerate(items))
+
+
+def _step_from_json(item: Any, position: int, known: Mapping[str, type[Preprocessor]]) -> Preprocessor:
+    where = f"preprocessing[{position}]"
+    kind = item.get("kind") if isinstance(item, Mapping) else None
+    if not isinstance(kind, str):
+        raise InputError(
+            f"{where}: expected an object with a 'kind', found {item!r}.",
+            fix='Write it as {"kind": "NormalizeSpace"}.',
+        )
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
+        raise InputError(
+            f"{where}: expected a known step, found kind {kind!r}. Known: {', '.join(sorted(known))}.",
+            fix=f"Did you mean {near[0]!r}?" if near else "A step of a recipe needs that recipe's code.",
+        )
+    step: Any = known[kind]
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in item.items() if key != "kind"}
+    names = {field.name for field in fields(step) if field.init}
+    needed = {f.name for f in fields(step) if f.init and f.default is MISSING and f.default_factory is MISSING}
+    if (unknown := sorted(set(values) - names)) or (missing := sorted(needed - set(values))):
+        raise InputError(
+            f"{where}: {kind} takes {sorted(names)}; "
+            + (f"it has no field {unknown[0]!r}." if unknown else f"{missing[0]!r} is missing."),
+            fix=f"Correct the fields of {kind}.",
+        )
+    result = step(**values)
+    assert isinstance(result, Preprocessor)
+    return result

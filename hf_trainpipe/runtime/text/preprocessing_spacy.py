@@ -1,0 +1,146 @@
+"""Preprocessing steps by spaCy, which is loaded when one of them first runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .edits import Edit
+from .pipelines import check_pipeline_name, load_pipeline, pipe
+from .preprocessor import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["SpacyLemmas", "SpacyMaskEntities", "SpacySentences", "SpacyTokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacySentences(Preprocessor):
+    """Keep the first sentences of a text."""
+
+    pipeline: str = "blank:en"
+    """``blank:xx`` (sentences end at punctuation) or an installed pipeline."""
+    keep_first: int
+    """Sentences to keep."""
+
+    def __post_init__(self) -> None:
+        check_pipeline_name(self.pipeline, "SpacySentences.pipeline")
+        if self.keep_first < 1:
+            raise InputError(
+                f"SpacySentences.keep_first: expected 1 or more, found {self.keep_first!r}.",
+                fix="Keep at least one sentence.",
+            )
+
+    def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
+        for doc, text in zip(pipe(load_pipeline(self.pipeline, "sentences"), texts), texts, strict=True):
+            cut = len(text)
+            kept = 0
+            for sentence in doc.sents:
+                kept += bool(sentence.text.strip())
+                if kept == self.keep_first:
+                    cut = sentence.start_char + len(sentence.text.rstrip())
+                    break
+            rest = text[cut:]
+            yield [Edit(cut, len(text), "")] if rest.strip() else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacyTokens(Preprocessor):
+    """Tokens of spaCy, with one space between them."""
+
+    pipeline: str = "blank:en"
+    """``blank:xx`` or an installed pipeline."""
+
+    def __post_init__(self) -> None:
+        check_pipeline_name(self.pipeline, "SpacyTokens.pipeline")
+
+    def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
+        for doc, text in zip(pipe(load_pipeline(self.pipeline, "tokens"), texts), texts, strict=True):
+            yield _spaced(text, [(token.idx, token.idx + len(token), None) for token in _solid(doc)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacyLemmas(Preprocessor):
+    """Base forms of spaCy's tokens, with one space between them."""
+
+    pipeline: str
+    """An installed pipeline that lemmatizes."""
+
+    def __post_init__(self) -> None:
+        check_pipeline_name(self.pipeline, "SpacyLemmas.pipeline")
+
+    def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
+        for doc, text in zip(pipe(load_pipeline(self.pipeline, "lemmas"), texts), texts, strict=True):
+            tokens = [(t.idx, t.idx + len(t), t.lemma_ or None) for t in _solid(doc)]
+            yield _spaced(text, tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacyMaskEntities(Preprocessor):
+    """Put the type of an entity in its place: ``Anna left Rome`` becomes ``[PERSON] left [GPE]``.
+
+    A statistical pipeline misses some entities: this lowers what personal data a model sees, it does not
+    promise that none is left.
+    """
+
+    pipeline: str
+    """A pipeline that finds entities; a blank one does not."""
+    types: tuple[str, ...] = ("PERSON", "GPE", "LOC", "FAC", "ORG")
+    """Types to mask, as the pipeline names them (``PERSON`` in English ones, ``PER`` in many others)."""
+
+    def __post_init__(self) -> None:
+        check_pipeline_name(self.pipeline, "SpacyMaskEntities.pipeline")
+        if self.pipeline.startswith("blank:"):
+            raise InputError(
+                f"SpacyMaskEntities.pipeline: {self.pipeline!r} is blank and finds no entities.",
+                fix="Name a trained pipeline, such as 'en_core_web_sm'.",
+            )
+        types: object = self.types
+        if not isinstance(types, tuple) or not types:
+            raise InputError(
+                f"SpacyMaskEntities.types: expected a tuple of types, found {self.types!r}.",
+                fix="Name at least one, such as ('PERSON',).",
+            )
+
+    def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
+        nlp = load_pipeline(self.pipeline, "entities")
+        self._check_types(nlp)
+        types = frozenset(self.types)
+        for doc in pipe(nlp, texts):
+            yield [
+                Edit(entity.start_char, entity.end_char, f"[{entity.label_}]")
+                for entity in doc.ents
+                if entity.label_ in types
+            ]
+
+    def _check_types(self, nlp: Any) -> None:
+        known = {label for labels in nlp.pipe_labels.values() for label in labels}
+        if unknown := [name for name in self.types if name not in known]:
+            raise InputError(
+                f"SpacyMaskEntities.types: {self.pipeline!r} knows no {unknown[0]!r}; it knows "
+                f"{', '.join(sorted(known))}.",
+                fix="Choose among these types.",
+            )
+
+
+def _solid(doc: Any) -> list[Any]:
+    """The tokens that are not white space."""
+    return [token for token in doc if not token.is_space]
+
+
+def _spaced(text: str, tokens: Sequence[tuple[int, int, str | None]]) -> list[Edit]:
+    """Edits that leave one space between tokens, and put a new form (None: the old one) in their place."""
+    found: list[Edit] = []
+    position = 0
+    for start, end, new in tokens:
+        gap = " " if position else ""
+        if text[position:start] != gap:
+            found.append(Edit(position, start, gap))
+        if new is not None and new != text[start:end]:
+            found.append(Edit(start, end, new))
+        position = end
+    if position < len(text):
+        found.append(Edit(position, len(text), ""))
+    return found

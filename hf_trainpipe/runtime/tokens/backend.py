@@ -1,0 +1,98 @@
+"""The Rust side of a fast tokenizer: a copy of its own, and its output as flat arrays."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+Given = TypeVar("Given")
+Done = TypeVar("Done")
+
+__all__ = ["ahead", "copy_backend", "flatten", "unknown_id", "word_backend"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def flatten(encodings: Sequence[Any], ids: list[npt.NDArray[np.int32]], counts: list[Ints]) -> None:
+    lists = [encoding.ids for encoding in encodings]
+    count = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+    counts.append(count)
+    ids.append(np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(count.sum())))
+
+
+def copy_backend(tokenizer: Any) -> Any:
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise InputError(
+            f"tokenizer: expected a fast tokenizer, found {type(tokenizer).__name__}.",
+            fix="Choose a model with a tokenizer.json.",
+        )
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = backend.encode_special_tokens
+    return copy
+
+
+def word_backend(backend: Any) -> Any:
+    """For words: byte-level tokenizers must put the space before each word that they had in running text."""
+    from tokenizers import Tokenizer
+
+    if '"ByteLevel"' not in (text := backend.to_str()):
+        return backend
+    content = json.loads(text)
+
+    def visit(part: Any) -> bool:
+        if not isinstance(part, dict):
+            return False
+        children = [visit(child) for child in part.get("pretokenizers", ())]  # all of them, not the first
+        changed = any(children)
+        if part.get("type") == "ByteLevel" and part.get("add_prefix_space") is False:
+            part["add_prefix_space"] = changed = True
+        return changed
+
+    if not visit(content.get("pre_tokenizer")):
+        return backend
+    copy = Tokenizer.from_str(json.dumps(content))
+    copy.encode_special_tokens = backend.encode_special_tokens
+    return copy
+
+
+def unknown_id(tokenizer: Any) -> int:
+    for name in ("unk_token_id", "mask_token_id", "eos_token_id", "pad_token_id"):
+        token = getattr(tokenizer, name, None)
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def ahead(work: Callable[[Given], Done], items: Iterable[Given]) -> Iterator[Done]:
+    """The results of ``work``, in order; while one is used, a thread is at the next (the backend lets go of Python)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    rest = iter(items)
+    first = next(rest, None)
+    if first is None:
+        return
+    second = next(rest, None)
+    if second is None:
+        yield work(first)
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = [pool.submit(work, first), pool.submit(work, second)]
+        while coming:
+            done = coming.pop(0).result()
+            if (item := next(rest, None)) is not None:
+                coming.append(pool.submit(work, item))
+            yield done

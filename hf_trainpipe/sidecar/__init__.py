@@ -1,0 +1,1 @@
+"""Processes beside the trainer: ``parent`` is its side, ``child`` the inside of such a process."""

@@ -1,0 +1,262 @@
+"""A run's checkpoints: what is in them, when the newest is loaded, which weights are packaged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from hf_trainpipe.checkpoint import (
+    Checkpoint,
+    SaveFailed,
+    ShardWriter,
+    Snapshot,
+    Store,
+    flatten_optimizer,
+    load_optimizer,
+)
+from hf_trainpipe.checkpoint import tensors as tensor_files
+from hf_trainpipe.checkpoint.atomic import sha256_file
+from hf_trainpipe.checkpoint.manifest import MODEL
+from hf_trainpipe.data.sampler import ORDER_VERSION
+from hf_trainpipe.engine.sharding import is_cut, own_rows
+from hf_trainpipe.errors import CheckpointError, PackageError
+from hf_trainpipe.package import layout
+from hf_trainpipe.training.state import LogWindow, RunState
+
+if TYPE_CHECKING:
+    import torch
+
+    from hf_trainpipe.tracking.ledger import Ledger
+    from hf_trainpipe.training.run import Run
+
+__all__ = ["Checkpointing"]
+
+
+class Checkpointing:
+    """Checkpoints of a run. All ranks call its methods; rank 0 writes."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.folder = run.folder
+        self.console = run.console
+        self.saved_step: int | None = None
+        self.rows: ShardWriter | None = None
+        """Writes the rows of this rank, where the model is cut and this is not rank 0."""
+        if run.ranks.sharded and not run.ranks.is_main:
+            self.rows = ShardWriter(self.folder.path / "checkpoints", rank=run.ranks.rank, ranks=run.ranks.size)
+        self.store = Store(
+            self.folder.path,
+            keep=run.recipe.budget.keep_checkpoints,
+            run_uid=run.ranks.from_main(self.folder.uid),
+            mode="write" if self.folder.is_main else "read",
+            on_quarantine=lambda place, reason: self.console.say(
+                f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
+            ),
+        )
+
+    def restore(self) -> int:
+        """Load the newest valid checkpoint, if there is one.
+
+        Returns:
+            The ledger's offset at that checkpoint, in bytes; 0 at the start.
+
+        Raises:
+            CheckpointError: there are checkpoints and none is valid, or a rank cannot see rank 0's.
+        """
+        newest = self.store.latest(self._misfit) if self.folder.is_main else None
+        step = self.run.ranks.from_main(newest.step if newest else None)
+        if step is None:
+            return 0
+        checkpoint = newest or self.store.at(step)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"Rank {self.run.ranks.rank} cannot read the checkpoint of step {step} that rank 0 chose.",
+                fix="All ranks must see the same run directory: put it on a shared file system.",
+            )
+        self._load(checkpoint)
+        self.saved_step = step
+        self.console.say(f"continuing after step {step:,} (attempt {self.folder.attempt})")
+        return int(checkpoint.manifest["ledger_offset"])
+
+    def _misfit(self, checkpoint: Checkpoint) -> str | None:
+        """What in a checkpoint whose hashes are right does not fit this run; None where all does."""
+        run = self.run
+        try:
+            state, held = checkpoint.state, run.bare.state_dict()
+            RunState.from_json(state["run"])
+            if not isinstance(checkpoint.manifest["ledger_offset"], int):
+                return f"its manifest has the ledger offset {checkpoint.manifest['ledger_offset']!r}"
+            saved, moments = checkpoint.shapes()
+            for name in sorted({*saved, *held}):
+                found, expected = saved.get(name), list(held[name].shape) if name in held else None
+                if found != expected:
+                    return f"weights of {name}: expected {expected or 'none'}, found {found or 'none'}"
+            for missing in sorted({*state["optimizer"].get("tensors", moments)} ^ {*moments}):
+                return f"the optimizer's tensors: {missing} is {'not expected' if missing in moments else 'missing'}"
+        except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+            return f"it cannot be read ({type(error).__name__}: {error})"
+        return None
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        run = self.run
+        run.load_weights(checkpoint.load_model())
+        state = checkpoint.state
+        algorithm = state["optimizer"].get("algorithm", "adamw")
+        if algorithm == run.recipe.optim.algorithm:
+            load_optimizer(
+                run.optimizer,
+                run.bare.named_parameters(),
+                tensors=checkpoint.load_optimizer(),
+                state=state["optimizer"],
+                options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
+            )
+        else:  # --allow-change optim.algorithm
+            self.console.say(f"warning: the optimizer begins anew: the checkpoint holds the state of {algorithm}")
+        run.parallel.loaded()
+        run.state = RunState.from_json(state["run"])
+        if run.mixed.scaler is not None and state.get("scaler"):
+            run.mixed.scaler.load_state_dict(state["scaler"])
+        if run.ranks.rank != 0:
+            window = run.state.window  # rank 0 holds the sums of all
+            run.state.window = LogWindow(steps=window.steps, skipped=window.skipped)
+
+    def save(self, ledger: Ledger | None, *, wait: bool = False) -> None:
+        """Write a checkpoint behind the training, once a step; a failed save is warned of.
+
+        Args:
+            ledger: Rank 0's; what it holds so far belongs to the checkpoint.
+            wait: Return only when it is on the disk.
+        """
+        run, state = self.run, self.run.state
+        loss_sum = run.ranks.sum(state.window.loss_sum)
+        if self.saved_step != state.step and self.rows is not None:
+            tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+            model, optimizer = (
+                {name: own_rows(tensor) for name, tensor in held.items() if is_cut(tensor)}
+                for held in (run.bare.state_dict(), tensors)
+            )
+            self.rows.save_async(state.step, model=model, optimizer=optimizer)
+        if self.saved_step != state.step and ledger is not None:
+            ledger.flush(fsync=True)
+            tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+            scaler = run.mixed.scaler
+            snapshot = Snapshot(
+                step=state.step,
+                ranks=run.ranks.size if run.ranks.sharded else 1,
+                model={name: own_rows(tensor) for name, tensor in run.bare.state_dict().items()},
+                optimizer={name: own_rows(tensor) for name, tensor in tensors.items()},
+                state={
+                    "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
+                    "optimizer": {
+                        **options,
+                        "tensors": sorted(tensors),
+                        "algorithm": run.recipe.optim.algorithm,
+                    },
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                },
+                manifest=self._facts(ledger),
+                best_step=state.best.step if state.best else None,
+            )
+            self._guard(lambda: self.store.save_async(snapshot))
+        self.saved_step = state.step
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until what is being written is on the disk."""
+        if self.rows is not None:
+            self.rows.wait()
+        if self.folder.is_main:
+            self._guard(self.store.wait)
+
+    def close(self) -> None:
+        """Let a save in flight end; its failure was warned of, or is not worth more than the error on its way."""
+        if self.rows is not None:
+            self.rows.wait()
+        if self.folder.is_main:
+            with contextlib.suppress(SaveFailed):
+                self.store.wait()
+
+    def _guard(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except SaveFailed as error:
+            if error.give_up:
+                raise
+            self.console.say(f"warning: {error.message}")
+
+    def _facts(self, ledger: Ledger) -> dict[str, Any]:
+        run = self.run
+        return {
+            "attempt": self.folder.attempt,
+            "epoch": run.epoch,
+            "examples": run.order.examples_before(run.state.step),
+            "seed": run.recipe.seed,
+            "order_version": ORDER_VERSION,
+            "examples_per_step": run.plan.examples_per_step,
+            "world_size": run.ranks.size,
+            "dtype": "float32",
+            "precision": run.plan.precision,
+            "fingerprints": run.data.fingerprints,
+            "ledger_offset": ledger.offset,
+        }
+
+    def load_best(self) -> int:
+        """Put the best weights into the model, or keep the last where nothing was evaluated.
+
+        Returns:
+            The step they come from.
+        """
+        run = self.run
+        self.wait()
+        run.accelerator.wait_for_everyone()
+        best = run.state.best
+        if best is None or best.step == run.state.step:
+            return run.state.step
+        checkpoint = self.store.at(best.step)
+        weights = checkpoint.load_model() if checkpoint is not None else self._packaged(best.step)
+        if weights is None:
+            self.console.say(
+                f"warning: the best checkpoint (step {best.step:,}) is gone; the last weights are packaged"
+            )
+            run.state.best = None
+            return run.state.step
+        run.load_weights(weights)
+        return best.step
+
+    def tidy(self) -> None:
+        """Keep the last checkpoint of a complete run alone: its best weights are those of the package."""
+        run, best = self.run, self.run.state.best
+        if not self.folder.is_main or run.recipe.budget.keep_when_done == "all":
+            return
+        if best is None or best.step == run.state.step or self._packaged(best.step) is not None:
+            try:
+                self.store.keep_only(run.state.step)
+            except OSError as error:
+                self.console.say(f"warning: old checkpoints stay: {error}")
+
+    def _packaged(self, step: int) -> dict[str, torch.Tensor] | None:
+        """The weights of the package of this complete run, by the names of the model's own; None where they are those
+        of another step, damaged, or not all that the model needs."""
+        package, held = self.folder.path / "package", self.run.bare.state_dict()
+        result = self.folder.result
+        try:
+            if result is None or result["best_step"] != step:
+                return None
+            file = package / MODEL
+            if sha256_file(file) != layout.read_manifest(package)["files"][MODEL]["sha256"]:
+                return None
+            found = tensor_files.read_file(file)
+        except (KeyError, OSError, PackageError, SafetensorError):
+            return None
+        # A package holds tied weights once, under any of their names.
+        names_of = {id(parameter): name for name, parameter in self.run.bare.named_parameters(remove_duplicate=True)}
+        for name, parameter in self.run.bare.named_parameters(remove_duplicate=False):
+            found.setdefault(name, found.get(names_of[id(parameter)]))  # type: ignore[arg-type]
+        weights = {name: found.get(name) for name in held}
+        if any(tensor is None or tensor.shape != held[name].shape for name, tensor in weights.items()):
+            return None
+        return weights  # type: ignore[return-value]

@@ -1,0 +1,312 @@
+"""A run in progress: model, optimizer and state on the accelerator. What the loop calls."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
+from hf_trainpipe.data.spans import span_lines
+from hf_trainpipe.data.streaming import Windows
+from hf_trainpipe.engine import compiling, sharding
+from hf_trainpipe.engine.cpu import dropout
+from hf_trainpipe.engine.evaluation import SplitOutputs, predict_split
+from hf_trainpipe.engine.heartbeat import Heartbeat
+from hf_trainpipe.engine.mixed import Mixed
+from hf_trainpipe.engine.optimizer import freeze
+from hf_trainpipe.engine.parallel import parallelize
+from hf_trainpipe.engine.randomness import seed_everything
+from hf_trainpipe.engine.recompute import checkpoint_layers
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model import build_model
+from hf_trainpipe.model.proof import prove_forward
+from hf_trainpipe.runtime.model.exact import exact_products
+from hf_trainpipe.runtime.model.unpad import is_unpadded, known_lengths, unpad
+from hf_trainpipe.training.state import RunState
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from hf_trainpipe.data.prepare import Prepared, PreparedData
+    from hf_trainpipe.engine.ranks import Ranks
+    from hf_trainpipe.plan import Plan
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.tracking.console import Console
+    from hf_trainpipe.training.result import Result
+    from hf_trainpipe.training.run_directory import RunFolder
+    from hf_trainpipe.training.signals import StopSignals
+
+__all__ = ["EVALUATION_TOKENS", "Run"]
+
+EVALUATION_TOKENS = 4096
+"""Tokens a batch of an evaluation holds at most, padding included."""
+
+HEAD = (0, 0, 0, 1)
+"""Key of the randomness that initialises a new head, beside the seed; steps use keys of four numbers."""
+
+
+class Run:
+    """The moving parts of a training run. All ranks hold one; only rank 0 writes files."""
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        plan: Plan,
+        data: PreparedData,
+        ranks: Ranks,
+        tokenizer: Any,
+        folder: RunFolder,
+        console: Console,
+        earlier: Result | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.plan = plan
+        self.data = data
+        self.task = data.task
+        self.ranks = ranks
+        self.accelerator = ranks.accelerator
+        self.tokenizer = tokenizer
+        self.pad_id: int = tokenizer.pad_token_id or 0  # as a package pads
+        self.folder = folder
+        self.console = console
+        self.earlier = earlier
+        """What this run left when it was completed before."""
+        self.mixed = Mixed(plan.precision, self.accelerator.device)
+        self.state = RunState()
+        self.signals: StopSignals | None = None
+        self.order = EpochSampler(
+            num_examples=len(data.train.usable), examples_per_step=plan.examples_per_step, seed=recipe.seed
+        )
+        stream = recipe.data.stream()
+        self._windows = Windows(stream, folder.path / "stream", rows=len(data.train)) if stream is not None else None
+        self._train = data.train
+
+    def load_model(self) -> None:
+        """Load weights, a head from the recipe's seed, and an optimizer."""
+        seed_everything(self.recipe.seed, *HEAD)
+        self.bare = build_model(self.recipe.model, self.task, self.data.labels, say=self.console.say)
+        freeze(self.bare, self.recipe.optim)
+        self.bare.to(self.accelerator.device)
+        prove_forward(
+            self.bare,
+            length=self.plan.max_length,
+            pad_id=self.pad_id,
+            pads_with_a_word=self.tokenizer.pad_token_id is None,
+        )
+        self._speed_up()
+        if self.recipe.optim.checkpoint_layers:
+            checkpoint_layers(self.bare)
+        if self.ranks.sharded:
+            self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
+        self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
+        self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
+        self.compiled = self.plan.compiled and self._compile()
+
+    def _speed_up(self) -> None:
+        """Leave padding out where that is proven to give the same numbers; on a CPU, draw dropout's masks faster."""
+        if self.plan.padding is None and (reason := unpad(self.bare)) is not None:
+            self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
+        self.unpadded = is_unpadded(self.bare)
+        if self.accelerator.device.type == "cpu":
+            dropout.speed_up(self.bare)
+
+    def _compile(self) -> bool:
+        """Compile the layers on all ranks, or on none; whether it came to that."""
+        batch = self._micro_batches(self.data.train, self.data.train.usable[: self.plan.examples_per_step])[0]
+
+        def gradient(training: bool) -> list[torch.Tensor]:
+            seed_everything(self.recipe.seed, *HEAD)
+            self.model.train(training)
+            with nullcontext() if training else exact_products(), self.parallel.backward_of(last=False):
+                self.backward(self.loss_sum(batch))
+            found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
+            self.optimizer.zero_grad()
+            return found
+
+        reason: str | None = "FSDP2 cuts them"
+        if not self.ranks.sharded:
+            tolerance = compiling.ROUNDED if self.mixed.is_on else compiling.EXACT
+            reason = compiling.compile_layers(self.bare, gradient, tolerance=tolerance)
+            if self.ranks.any(reason is not None):
+                compiling.undo(self.bare)
+                reason = reason or "another rank could not"
+        if reason is not None:
+            self.console.say(f"warning: the layers are not compiled: {reason}")
+        return reason is None
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put whole tensors, by name, into the model; where it is cut, every rank takes its rows."""
+        held = self.bare.state_dict()
+        self.bare.load_state_dict({name: sharding.place_like(tensor, held[name]) for name, tensor in weights.items()})
+
+    def whole_model(self) -> torch.nn.Module:
+        """The model as one piece on the device: the same, or a copy where it is cut; all ranks call it."""
+        if not self.ranks.sharded:
+            return self.bare
+        weights = {name: sharding.whole_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
+        self._whole.load_state_dict(weights)
+        return self._whole.to(self.accelerator.device)
+
+    # -- what the loop asks for ------------------------------------------------------------
+
+    def micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
+        """This rank's micro-batches of a step (counted from 0), the largest first."""
+        train = self._train_at(step)
+        examples = train.usable[self.order.global_batch(step)]
+        everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
+        self._trace(step, everyones[self.ranks.rank])
+
+        batches = self._micro_batches(train, everyones[self.ranks.rank])
+        # Where the model is cut, every pass is one of all ranks: none may have fewer of them.
+        needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
+        return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
+
+    def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
+        """The features of examples, in micro-batches, the largest first."""
+        return micro_batches(
+            train.features_of(examples),
+            train.lengths,
+            max_tokens=self.micro_batch_tokens,
+            max_items=self.plan.micro_batch_examples,
+            cost=None if self.unpadded else self.plan.micro_batch_cost,
+        )
+
+    def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[dict[str, torch.Tensor]]:
+        return [train.batch(group, pad_id=self.pad_id) for group in self._groups(train, examples)]
+
+    def _train_at(self, step: int) -> Prepared:
+        """The rows that a step is drawn from: the training split, or the window of a stream."""
+        windows, number = self._windows, self.order.epoch(step)
+        if windows is None or number == 0:
+            return self.data.train
+        state = self.state.stream or {"window": 0}
+        if state["window"] != number or self._train is self.data.train:
+            windows.restore(self.state.stream)
+            rows, folder = windows.open(number)
+            assert self.data.prepare_split is not None
+            self._train = self.data.prepare_split("train", rows, folder)
+            for line in span_lines(f"train, window {number}", self._train.targets.report):
+                self.console.say(f"warning: {line}")
+            self.state.stream = windows.to_json()
+        return self._train
+
+    def empty_batch(self) -> dict[str, torch.Tensor]:
+        """A micro-batch of weight 0: takes part in what the ranks do together, and changes nothing."""
+        return self._train.empty_batch(pad_id=self.pad_id)
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of a micro-batch: the plan's, or less where memory was too small for it."""
+        return self.state.micro_batch_tokens or self.plan.micro_batch_tokens
+
+    def shrink_micro_batches(self) -> None:
+        """Halve the token budget of a micro-batch and drop what was computed of the step; all ranks at once.
+
+        Raises:
+            RecipeError: one example alone does not fit.
+        """
+        import torch
+
+        shortest = int(self._train.lengths.min())
+        if self.micro_batch_tokens <= shortest:
+            raise RecipeError(
+                f"Step {self.state.step + 1}: out of memory with a single example of up to "
+                f"{self.plan.max_length} tokens.",
+                fix="Lower tokens.max_length, choose a smaller model, or use a device with more memory.",
+            )
+        self.state.micro_batch_tokens = max(shortest, self.micro_batch_tokens // 2)
+        if (scaler := self.mixed.scaler) is not None:
+            scaler.update(scaler.get_scale())  # forgets the overflow that is none
+        self.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.console.say(
+            f"warning: step {self.state.step + 1}: out of memory; from here on micro-batches hold up to "
+            f"{self.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
+        )
+
+    def _trace(self, step: int, examples: np.ndarray) -> None:
+        """With HF_TRAINPIPE_TRACE=1: which examples this rank trains on in each step, as lines of JSON."""
+        if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
+            line = {"step": step + 1, "rank": self.ranks.rank, "examples": examples.tolist()}
+            with (self.folder.path / f"trace-rank{self.ranks.rank}.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+    def heartbeat(self) -> Heartbeat:
+        """Ends the run, naming the rank, where one hangs; while it is open, every forward pass is a beat."""
+        return Heartbeat(self.folder.path / "heartbeat", rank=self.ranks.rank, ranks=self.ranks.size, watched=self.bare)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, as a fraction."""
+        return self.state.step / self.order.steps_per_epoch
+
+    @property
+    def device_is_host(self) -> bool:
+        """Whether a look at a number on the device costs no waiting for it."""
+        return bool(self.accelerator.device.type == "cpu")
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asked this rank to stop after the step that comes next."""
+        return self.signals is not None and self.signals.before_step(self.state.step + 1)
+
+    def zero(self) -> torch.Tensor:
+        """A float64 zero on the device."""
+        import torch
+
+        return torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+
+    def to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Move a batch to the accelerator's device."""
+        device = self.accelerator.device
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+    def loss_sum(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The task's loss of a micro-batch that is still on the CPU: a sum, not a mean."""
+        there = self.to_device(batch)
+        if not self.unpadded:
+            return self.task.loss_sum(self.model, there)
+        with known_lengths(there["attention_mask"], batch["attention_mask"].sum(dim=1).numpy()):
+            return self.task.loss_sum(self.model, there)
+
+    def computed_tokens(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """Tokens that the encoder computes of a micro-batch, padding included."""
+        mask = batch["attention_mask"]
+        return int(mask.sum()) if self.unpadded else mask.numel()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of a part of the step's loss."""
+        self.mixed.backward(loss)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of every group: ``rate`` times the group's own scale."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+
+    # -- evaluation ------------------------------------------------------------------------
+
+    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> SplitOutputs:
+        """Outputs for every example of a split, or for some of them, on every rank. ``autocast=False``: in fp32."""
+        model = self.whole_model()
+        plain = compiling.not_compiled() if self.compiled else nullcontext()
+        with plain, self.mixed.autocast() if autocast else exact_products():
+            return predict_split(
+                model,
+                self.data.splits[split],
+                task=self.task,
+                labels=self.data.labels,
+                pad_id=self.pad_id,
+                max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
+                rank=self.ranks.rank,
+                world_size=self.ranks.size,
+                gather=self.ranks.gather,
+                device=self.accelerator.device,
+                examples=examples,
+            )

@@ -1,0 +1,121 @@
+"""``show``: a recipe and what follows from it. Loads no weights, fetches no data, and refuses what training refuses.
+
+The data's first rows are looked at before torch or transformers are imported, so that a mistake is told at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.utils.resources import is_local, require_weights, resolve
+
+if TYPE_CHECKING:
+    from hf_trainpipe.data.preview import Checked, Size
+    from hf_trainpipe.plan import Plan
+    from hf_trainpipe.recipe import Recipe
+
+__all__ = ["Look", "look"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a recipe found."""
+
+    recipe: Recipe
+    plan: Plan | None
+    """None where the number of examples is not known."""
+    sizes: Mapping[str, Size]
+    checked: Checked
+    """Labels and warnings."""
+    unchecked: list[str]
+    """What could not be checked, and why; a sentence each."""
+
+    def to_json(self) -> dict[str, Any]:
+        from hf_trainpipe.codec import to_json
+
+        return {
+            "recipe": to_json(self.recipe),
+            "plan": None if self.plan is None else asdict(self.plan),
+            "rows": {split: {"rows": size.rows, "exact": size.exact} for split, size in self.sizes.items()},
+            "labels": list(self.checked.labels.names),
+            "counts": None if self.checked.counts is None else dict(self.checked.counts),
+            "warnings": self.checked.warnings,
+            "unchecked": self.unchecked,
+        }
+
+    def __str__(self) -> str:
+        from hf_trainpipe.data.label_notes import label_lines
+
+        data = [f"  {split}: {size}" for split, size in self.sizes.items()]
+        if self.checked.labels.names:
+            data.append("  labels: id, name" + ("" if self.checked.counts is None else " (in train)"))
+            data += [f"  {line}" for line in label_lines(self.checked.labels, self.checked.counts)]
+        data += [f"  warning: {line}" for line in self.checked.warnings]
+        data += [f"  not checked: {line}" for line in self.unchecked]
+        plan = ["  not known before the data is here"] if self.plan is None else self.plan.lines()
+        return "\n".join(
+            ["recipe", *_choices(self.recipe, "  "), "", "data", *data, "", "plan", *(f"  {line}" for line in plan)]
+        )
+
+
+def look(recipe: Recipe) -> Look:
+    """Check a recipe against the first rows of its data, and derive its plan.
+
+    Raises:
+        TrainpipeError: what training would refuse.
+    """
+    from hf_trainpipe import metrics
+    from hf_trainpipe.data.preview import all_of, check
+
+    metrics.check(recipe.evaluation.named, recipe.task.decoder)
+    if is_local(recipe.model.name):
+        require_weights(resolve(recipe.model.name))
+    preview = recipe.data.preview() or all_of(recipe.data.splits())
+    checked = check(recipe, preview)
+    train = preview.sizes.get("train")
+    external = [name for name in recipe.evaluation.named if metrics.is_external(name)]
+    unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
+    plan = None if train is None else _plan_of(recipe, train.rows, streamed=preview.streamed)
+    return Look(recipe, plan, preview.sizes, checked, unchecked)
+
+
+def _plan_of(recipe: Recipe, num_examples: int, *, streamed: bool) -> Plan:
+    """The plan of a recipe on this machine: loads the model's configuration and tokenizer."""
+    import torch
+
+    from hf_trainpipe.engine.device import choose_precision
+    from hf_trainpipe.model import fit, load_tokenizer, max_length, model_facts, pin_model
+    from hf_trainpipe.plan import make_plan
+
+    model = pin_model(recipe.model)
+    limit = fit(model, recipe.task, load_tokenizer(model)).limit
+    names = recipe.task.label_names()
+    return make_plan(
+        recipe,
+        num_examples=num_examples,
+        facts=model_facts(model, recipe.task, num_labels=len(names or ()) or 2, limit=limit),
+        length=max_length(recipe.tokens, limit),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        on_gpu=torch.cuda.is_available(),
+        precision=choose_precision(recipe.optim.precision),
+        streamed=streamed,
+    )
+
+
+def _choices(value: Any, indent: str = "") -> list[str]:
+    """A recipe as indented lines, a leaf each; what was left at its default included."""
+    lines: list[str] = []
+    for item in fields(value):
+        found = getattr(value, item.name)
+        if is_dataclass(found):
+            lines.append(f"{indent}{item.name}: {type(found).__name__}")
+            lines.extend(_choices(found, indent + "  "))
+        elif isinstance(found, tuple) and found and is_dataclass(found[0]):
+            lines.append(f"{indent}{item.name}:")
+            lines.extend(f"{indent}  {part!r}" for part in found)
+        else:
+            lines.append(f"{indent}{item.name}: {found!r}")
+    return lines

@@ -1,0 +1,99 @@
+"""What asks a run to save and stop: signals, and the death of the process that launched it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["PlannedStop", "StopSignals"]
+
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""Environment variables that ``accelerate launch`` and torch's agent give to their workers."""
+
+
+@dataclass(frozen=True)
+class PlannedStop:
+    """What a run does to itself where resuming is verified: die after a step, or save and stop at one.
+
+    >>> PlannedStop.parse("kill:17")
+    PlannedStop(kill_after=17, stop_at=None)
+    """
+
+    kill_after: int | None = None
+    stop_at: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> PlannedStop:
+        """``kill:STEP`` or ``stop:STEP``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        what, _, step = text.partition(":")
+        if what not in ("kill", "stop"):
+            raise ValueError(text)
+        return cls(kill_after=int(step)) if what == "kill" else cls(stop_at=int(step))
+
+
+class StopSignals:
+    """While open, SIGTERM, SIGINT and SIGUSR1 set ``requested``; a second SIGINT stops at once.
+
+    ``accelerate launch`` with one process forwards no signal: it dies and leaves its worker an orphan. So a
+    worker that was launched takes the loss of its parent for a request to stop, too.
+
+    >>> import os
+    >>> with StopSignals() as stop:
+    ...     os.kill(os.getpid(), signal.SIGUSR1)
+    ...     stop.requested, stop.name
+    (True, 'SIGUSR1')
+    """
+
+    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def __init__(self, planned_stop: PlannedStop | None = None) -> None:
+        self.name: str | None = None
+        self.planned_stop = planned_stop or PlannedStop()
+        launched = any(name in os.environ for name in LAUNCHED)
+        self._launcher = os.getppid() if launched else None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run should save and stop."""
+        if self.name is None and self._launcher is not None and os.getppid() != self._launcher:
+            self.name = "the death of its launcher"
+        return self.name is not None
+
+    def before_step(self, step: int) -> bool:
+        """Whether this step is to be the last; a rehearsed death is died here.
+
+        Args:
+            step: The step that comes next, counted from 1.
+        """
+        kill_after, stop_at = self.planned_stop.kill_after, self.planned_stop.stop_at
+        if kill_after is not None and step > kill_after:
+            print(f"rehearsal: SIGKILL after step {kill_after}", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if stop_at is not None and step >= stop_at:
+            self.name = "the end of a rehearsal"
+        return self.requested
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.name is not None:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name
+
+    def __enter__(self) -> StopSignals:
+        for number in self.HANDLED:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

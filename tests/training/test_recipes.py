@@ -1,0 +1,147 @@
+"""Every recipe trains a few real steps, packages and verifies: its own columns, a tiny model, no network."""
+
+from __future__ import annotations
+
+import json
+import random
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_trainpipe import Budget, Data, Pretrained, execute, replace
+from hf_trainpipe.package.scoring import evaluate
+from hf_trainpipe.recipe_file import load
+from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.tasks.decoding import Outputs
+from hf_trainpipe.testing import PLAIN, tiny_rows, tiny_tagged
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.py"))
+Row = dict[str, Any]
+
+
+def texts(count: int, seed: int) -> list[str]:
+    return [row["text"] for row in tiny_rows(count, seed=seed)]
+
+
+def single(text: str, label: str, names: tuple[str, ...]) -> Callable[[int, int], list[Row]]:
+    return lambda count, seed: [
+        {text: sentence, label: names[position % len(names)]} for position, sentence in enumerate(texts(count, seed))
+    ]
+
+
+def pairs(first: str, second: str, label: str, values: tuple[Any, ...]) -> Callable[[int, int], list[Row]]:
+    return lambda count, seed: [
+        {first: one, second: other, label: values[position % len(values)]}
+        for position, (one, other) in enumerate(zip(texts(count, seed), texts(count, seed + 50), strict=True))
+    ]
+
+
+def many(count: int, seed: int) -> list[Row]:
+    generator = random.Random(seed)
+    return [{"text": sentence, "labels": generator.sample(range(28), 2)} for sentence in texts(count, seed)]
+
+
+def tagged(words: str, tags: str) -> Callable[[int, int], list[Row]]:
+    return lambda count, seed: [{words: row["tokens"], tags: row["tags"]} for row in tiny_tagged(count, seed=seed)]
+
+
+def parts_of_speech(count: int, seed: int) -> list[Row]:
+    return [
+        {"tokens": row["tokens"], "upos": ["DET" if word in PLAIN else "PROPN" for word in row["tokens"]]}
+        for row in tiny_tagged(count, seed=seed)
+    ]
+
+
+COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
+    "sst2": single("sentence", "label", ("negative", "positive")),
+    "ag_news": single("text", "label", ("World", "Sports", "Business", "Sci/Tech")),
+    "banking77": single("text", "label", ("card_arrival", "card_linking", "exchange_rate")),
+    "go_emotions": many,
+    "sick": pairs("sentence_A", "sentence_B", "label", ("entailment", "neutral", "contradiction")),
+    "stsb": pairs("sentence1", "sentence2", "label", (0.0, 2.5, 4.2)),
+    "wnut17": tagged("tokens", "ner_tags"),
+    "ud_pos": parts_of_speech,
+}
+
+
+@dataclass(frozen=True)
+class Rows(Data):
+    """Rows made by code, with the columns that the recipe's own data set has."""
+
+    recipe: str
+
+    def splits(self):
+        from datasets import Dataset, DatasetDict
+
+        make = COLUMNS[self.recipe]
+        return DatasetDict(
+            {
+                name: Dataset.from_list(make(count, seed))
+                for name, count, seed in (("train", 48, 1), ("validation", 20, 2), ("test", 15, 3))
+            }
+        )
+
+    def describe(self) -> str:
+        return f"rows like those of {self.recipe}"
+
+
+def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
+    """The logits of the evaluation, as it kept them."""
+    logits = [np.array(line["output"], dtype=np.float32) for line in recorded]
+    numbers = np.arange(len(logits))
+    if logits[0].ndim == 1:
+        return Outputs(numbers, np.stack(logits))
+    counts = [len(rows) for rows in logits]
+    words = np.concatenate([np.arange(count) for count in counts])
+    return Outputs(numbers, np.concatenate(logits), np.concatenate([[0], np.cumsum(counts)]), words)
+
+
+def comparable(answer: Any) -> list[tuple[str, float]]:
+    items = answer if isinstance(answer, list) else [answer]
+    return sorted((f"{item.get('label')} {item.get('start')} {item.get('end')}", item["score"]) for item in items)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    recipe, source = load(str(path))
+    assert "Run the same command again" in (path.read_text())
+    recipe = replace(
+        recipe,
+        model=Pretrained(str(workshop.folder / "model")),
+        tokens=replace(recipe.tokens, max_length=24, stride=4),
+        budget=Budget(max_steps=3, examples_per_step=16, log_every=1),
+        evaluation=replace(recipe.evaluation, resamples=20),
+        data=Rows(path.stem) if path.stem in COLUMNS else recipe.data,
+    )
+    result = execute(recipe, source=source, run_dir=tmp_path / "run")
+
+    assert result.verified["passed"]
+    assert result.verified["max_abs_diff"] <= 1e-5
+    selected = result.scores["validation"][result.select]
+    assert selected["low"] <= selected["value"] <= selected["high"]
+    again = evaluate(result.package, recipe=recipe, split="validation")
+    for name, score in again["scores"].items():
+        assert score["value"] == pytest.approx(result.scores["validation"][name]["value"], abs=1e-5), name
+    recorded = [json.loads(line) for line in (tmp_path / "run/recorded.jsonl").read_text().splitlines()]
+    assert len(recorded) == min(len(recipe.data.splits()["validation"]), 64)
+    handler = runpy.run_path(str(result.package / "handler.py"))["EndpointHandler"](str(result.package))
+    answers = handler({"inputs": [line["input"] for line in recorded]})
+    decoder = Predictor.load(result.package).decoder
+    for found, expected in zip(answers, decoder.answers(as_outputs(recorded)), strict=True):
+        assert [key for key, _ in comparable(found)] == [key for key, _ in comparable(expected)]
+        scores = [score for _, score in comparable(expected)]
+        assert [score for _, score in comparable(found)] == pytest.approx(scores, abs=1e-5)
+
+
+def test_every_recipe_has_a_sibling_on_files() -> None:
+    for path in RECIPES:
+        assert load(f"{path}:files")[0].name == f"{path.stem}-files"
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 75, path
