@@ -64,7 +64,7 @@ def runs(recipe, tmp_path_factory) -> Path:
         patched.setattr("hf_trainpipe.training.export.verify", lambda *_, **__: {})
         execute(recipe, run_dir=folder / "complete")
         with pytest.raises(Interrupted):
-            execute(recipe, run_dir=folder / "stopped", rehearsal=PlannedStop(stop_at=7))
+            execute(recipe, run_dir=folder / "stopped", planned_stop=PlannedStop(stop_at=7))
     return folder
 
 
@@ -97,7 +97,7 @@ def test_an_extension_goes_on_with_the_optimizer_at_the_longer_schedule(recipe, 
     run = copied(runs, "complete", tmp_path)
     longer = with_budget(recipe, max_steps=12)
     with pytest.raises(Interrupted):
-        execute(longer, run_dir=run, extend=True, rehearsal=PlannedStop(stop_at=10))
+        execute(longer, run_dir=run, extend=True, planned_stop=PlannedStop(stop_at=10))
     said = capsys.readouterr().err
     assert "step 8 to 12: weights, optimizer state and order of the data go on" in said
     assert execute(longer, run_dir=run, extend=True).steps == 12, "the same command continues it"
@@ -292,7 +292,7 @@ def test_an_optimizer_with_little_state_is_resumed_bit_identically(recipe, tmp_p
     chosen = replace(recipe, optim=Optim(algorithm=algorithm, peak_lr=1e-2, checkpoint_layers=True, precision="fp32"))
     execute(chosen, run_dir=tmp_path / "whole")
     with pytest.raises(Interrupted):
-        execute(chosen, run_dir=tmp_path / "cut", rehearsal=PlannedStop(stop_at=5))
+        execute(chosen, run_dir=tmp_path / "cut", planned_stop=PlannedStop(stop_at=5))
     execute(chosen, run_dir=tmp_path / "cut")
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     ours, theirs = (tmp_path / name / "checkpoints/step-00000008/optimizer.safetensors" for name in ("cut", "whole"))
