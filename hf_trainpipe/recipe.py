@@ -248,8 +248,8 @@ class Hub:
     private: bool = True
     """Whether a repository that is made anew can be read by its owner alone."""
     when: Literal["end", "best", "every_save"] = "end"
-    """``best``: also each new best model while it trains; ``every_save``: each checkpoint. A process of its own
-    pushes them behind the training, the newest only where it cannot keep up."""
+    """``best``: also each new best model while it trains; ``every_save``: each checkpoint. A background process
+    pushes them; where it cannot keep up, the newest only."""
     tag: str | None = "auto"
     """Tag of the finished model; ``auto``: ``v1``, ``v2``, ...; None: no tag."""
     checkpoints: bool = False

@@ -1,7 +1,7 @@
-"""The trainer's side of pushing while it trains: start a process that looks after it, and let it go.
+"""Pushing while a run trains, seen from the trainer: start a process for it, and let it go.
 
-The process (:mod:`hf_trainpipe.hub.background_push_process`) sees new checkpoints by looking into the run's directory.
-The loop neither knows of it nor waits for it, and it can be killed at any instant: what it does is in the outbox.
+The process (:mod:`hf_trainpipe.hub.background_push_process`) finds new checkpoints in the run's directory. The training
+loop neither knows of it nor waits for it, and it can be killed at any instant: its work is in the push queue on disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["SPEC", "BackgroundPush"]
 
 SPEC = "courier.json"
-"""In the outbox: what the process is to do. No secret is in it."""
+"""In the queue's folder: what the process is to do. It holds no secret."""
 
 
-class BackgroundPush:
+class BackgroundPush(Sidecar):
     """A running process that pushes; or none, with the reason among the messages.
 
     Args:
@@ -35,8 +35,7 @@ class BackgroundPush:
     """
 
     def __init__(self, run: Path, hub: Hub, *, select: str, facts: CardFacts | None) -> None:
-        self._messages: list[str] = []
-        self._process: Sidecar | None = None
+        super().__init__()
         spec: dict[str, Any] = {
             "repo": hub.repo,
             "private": hub.private,
@@ -48,7 +47,7 @@ class BackgroundPush:
         try:
             (run / OUTBOX).mkdir(exist_ok=True)
             write_json(run / OUTBOX / SPEC, spec)
-            self._process = Sidecar(
+            self._start(
                 "hf_trainpipe.hub.background_push_process",
                 [str(run.resolve())],
                 log=run / OUTBOX / "courier.log",
@@ -57,30 +56,10 @@ class BackgroundPush:
         except OSError as error:
             self._messages.append(f"warning: nothing is pushed while it trains ({error})")
 
-    def messages(self) -> list[str]:
-        """Lines for the person that came since the last call. Never waits."""
-        if self._process is not None:
-            self._messages += self._process.messages()
-        found, self._messages = self._messages, []
-        return found
-
     def stop(self, *, timeout: float = 20.0) -> None:
-        """End it where the run is complete: a push in flight may finish for so long; the outbox keeps the rest."""
-        if self._process is None:
-            return
-        self._process.tell("stop")
-        if self._process.wait(timeout) is None:
-            self._process.kill()
-        self._close()
+        """End it where the run is complete: a push in flight may finish for so many seconds; the queue keeps the rest."""
+        self._end("stop", timeout=timeout, kill=True)
 
     def leave(self) -> None:
         """Let it go on by itself where the run was interrupted: it pushes the newest checkpoint and ends."""
-        if self._process is not None:
-            self._process.tell()
-            self._close()
-
-    def _close(self) -> None:
-        assert self._process is not None
-        self._messages = self.messages()
-        self._process.let_go()
-        self._process = None
+        self._end()

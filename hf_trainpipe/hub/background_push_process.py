@@ -1,18 +1,18 @@
 """The process that pushes while a run trains: ``python -m hf_trainpipe.hub.background_push_process RUN --parent PID``.
 
-It looks at the checkpoints that appear in the run's directory: the newest is mirrored, the best (or each) becomes
-a package that is pushed. Where it cannot keep up, the newest wins. A push that fails is tried again later, less
-and less often. When the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends;
-when the run is complete the trainer says "stop" and pushes the rest itself.
+It watches the run's directory for new checkpoints: the newest is mirrored, the best (or each) becomes a package that is
+pushed. Where it cannot keep up, it takes the newest. A push that fails is tried again later, less and less often. When
+the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends; when the run is complete the
+trainer says "stop" and pushes the rest itself.
 
-Lines for the person go to the pipe that was its standard output; everything else to outbox/courier.log, without
-the secrets of the environment. It writes into the outbox only.
+Lines for the person go to the pipe that was its standard output, everything else to outbox/courier.log; secrets are
+masked in both. It writes into the outbox only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,14 @@ from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.hub.background_push import SPEC
 from hf_trainpipe.hub.interim import write_interim
 from hf_trainpipe.hub.mirror import enqueue_checkpoint
-from hf_trainpipe.hub.push_queue import OUTBOX, PushQueue
-from hf_trainpipe.hub.repository import enqueue
-from hf_trainpipe.hub.retry import Patience
-from hf_trainpipe.hub.secrets import scrub
-from hf_trainpipe.hub.upload import upload
+from hf_trainpipe.hub.push_queue import OUTBOX, Entry, PushQueue, link_or_copy
+from hf_trainpipe.hub.repository import enqueue, upload_waiting
+from hf_trainpipe.hub.retry import RetryPolicy
 from hf_trainpipe.sidecar.child import Child, make_parser, run_process
+from hf_trainpipe.utils.backoff import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["main"]
@@ -51,56 +50,67 @@ class _Pusher:
         self.say = say
         self.queue = PushQueue(run / OUTBOX, owner=run)
         self.seen: int | None = None
-        """The newest checkpoint that was looked at."""
+        """The newest checkpoint that was queued."""
         self.best: int | None = None
-        """The step of the best model that was put into the outbox."""
-        self.pause = 0.0
+        """The step of the best model that was queued."""
+        self.failures = 0
         self.not_before = 0.0
         self._said: set[str] = set()
 
     def look(self, *, last: bool = False) -> None:
-        """Put what is new into the outbox, and push what waits there. ``last``: now, or by somebody else later."""
-        errors = self._attempt(self._enqueue)
-        if last or time.monotonic() >= self.not_before:
-            errors += self._attempt(self._upload)
-            failed = any(entry.open for entry in self.queue.entries())
-            self.pause = min(max(self.pause * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S) if failed else 0.0
-            self.not_before = time.monotonic() + self.pause
-        for error in errors:
-            if error.message not in self._said:
-                self._said.add(error.message)
-                self.say(f"warning: a push behind the training failed, the run goes on: {scrub(error.message)}")
+        """Queue what is new, and upload what waits; ``last``: without a pause after failures."""
+        with self._warning():
+            self._enqueue()
+        if not last and time.monotonic() < self.not_before:
+            return
+        done, failed = upload_waiting(self.queue, policy=RetryPolicy())
+        for entry in done:
+            what = "the checkpoint" if entry.kind == "checkpoint" else "the model"
+            self.say(f"pushed {what} of step {entry.step} to {entry.repo} ({str(entry.commit)[:12]})")
+        for error in failed:
+            self._warn(error)
+        self.failures = self.failures + 1 if failed else 0
+        pause = backoff(self.failures, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S) if failed else 0.0
+        self.not_before = time.monotonic() + pause
 
-    def _attempt(self, action: Callable[[], list[TrainpipeError]]) -> list[TrainpipeError]:
+    def _warn(self, error: TrainpipeError) -> None:
+        """Say an error, once."""
+        if error.message not in self._said:
+            self._said.add(error.message)
+            self.say(f"warning: a background push failed, the run goes on: {error.message}")
+
+    @contextlib.contextmanager
+    def _warning(self) -> Iterator[None]:
         try:
-            return action()
+            yield
         except TrainpipeError as error:
-            return [error]
+            self._warn(error)
 
-    def _enqueue(self) -> list[TrainpipeError]:
+    def _enqueue(self) -> None:
         steps = [int(folder.name.removeprefix("step-")) for folder in (self.run / "checkpoints").glob("step-*")]
         if not steps or max(steps) == self.seen:
-            return []
+            return
         held = self._hold(max(steps))
         if not held:
-            return []  # rotated away meanwhile: there is a newer one
+            return  # rotated away meanwhile: there is a newer one
         self.seen = max(held)
-        errors = self._attempt(lambda: self._enqueue_checkpoints(held)) if self.spec["checkpoints"] else []
+        if self.spec["checkpoints"]:
+            with self._warning():
+                self._enqueue_checkpoints(held)
         best = held[self.seen].manifest["best_step"]
         step = {"best": best, "every_save": self.seen}.get(self.spec["when"])
         if step is not None and step != self.best:
-            errors += self._attempt(lambda: self._enqueue_package(held[step]))
             self.best = step
-        return errors
+            with self._warning():
+                self._enqueue_package(held[step])
 
-    def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> list[TrainpipeError]:
+    def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> None:
         paths = {number: checkpoint.path for number, checkpoint in held.items()}
         repo, private, work = self.spec["repo"], self.spec["private"], self.queue.path / "mirror"
         with self.queue.lock():
             enqueue_checkpoint(self.run, paths, self.queue, repo=repo, private=private, work=work)
-        return []
 
-    def _enqueue_package(self, checkpoint: Checkpoint) -> list[TrainpipeError]:
+    def _enqueue_package(self, checkpoint: Checkpoint) -> None:
         package = write_interim(
             self.queue.path / "template",
             checkpoint,
@@ -109,30 +119,15 @@ class _Pusher:
             run=self.run,
             select=self.spec["select"],
         )
+        asked = Entry(
+            kind="package",
+            repo=self.spec["repo"],
+            private=self.spec["private"],
+            message=f"Step {checkpoint.step}, still training",
+            step=checkpoint.step,
+        )
         with self.queue.lock():
-            enqueue(
-                package,
-                self.spec["repo"],
-                private=self.spec["private"],
-                tag=None,
-                message=f"Step {checkpoint.step}, still training",
-                step=checkpoint.step,
-                queue=self.queue,
-            )
-        return []
-
-    def _upload(self) -> list[TrainpipeError]:
-        errors: list[TrainpipeError] = []
-        for entry in self.queue.open_entries():
-            try:
-                with self.queue.lock():
-                    done = upload(self.queue, entry, patience=Patience())
-            except TrainpipeError as error:
-                errors.append(error)
-                continue
-            what = "the checkpoint" if entry.kind == "checkpoint" else "the model"
-            self.say(f"pushed {what} of step {entry.step} to {entry.repo} ({str(done.commit)[:12]})")
-        return errors
+            enqueue(package, asked, self.queue)
 
     def _hold(self, step: int) -> dict[int, Checkpoint]:
         """A checkpoint, and the best that it names, held by links: the run may rotate them away meanwhile."""
@@ -151,21 +146,14 @@ def _link(folder: Path, place: Path) -> Checkpoint | None:
     """A checkpoint as links of its files, verified; None where it is gone or damaged."""
     target = place / folder.name
     try:
-        shutil.copytree(folder, target, copy_function=_hard_link)
+        shutil.copytree(folder, target, copy_function=link_or_copy)
         return Checkpoint(target, manifests.verify(target, run_uid=None))
     except (OSError, shutil.Error, Broken, TrainpipeError):
         return None
 
 
-def _hard_link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Look after the pushes of a run until its trainer ends."""
+    """Push what a run writes, until its trainer ends."""
     options = make_parser("hf_trainpipe.hub.background_push_process", __doc__).parse_args(arguments)
     child = Child(options.parent)
     queue = options.run / OUTBOX

@@ -71,13 +71,14 @@ def _replace_weights(package: Path, checkpoint: Checkpoint) -> None:
     for file in sorted(package.glob("model*.safetensors")):
         with safe_open(file, framework="pt") as held:
             for name in held.keys():  # noqa: SIM118  a reader of files, not a dict
-                if name not in trained or trained[name].shape != held.get_tensor(name).shape:
+                untrained = held.get_tensor(name)
+                if name not in trained or trained[name].shape != untrained.shape:
                     raise PackageError(
                         f"The checkpoint of step {checkpoint.step} has no {name} of the shape that the model's files "
                         "have, so that it cannot be pushed while it trains.",
                         fix='Push at the end: hub=Hub(..., when="end").',
                     )
-                chosen[name] = trained[name].to(held.get_tensor(name).dtype).contiguous()
+                chosen[name] = trained[name].to(untrained.dtype).contiguous()
         file.unlink()
     (package / f"{_WEIGHTS}.index.json").unlink(missing_ok=True)
     save_file(chosen, package / _WEIGHTS, metadata={"format": "pt"})

@@ -5,7 +5,7 @@
     ledger.jsonl        up to the offset that the newest checkpoint names
     attempt.json        versions and commit of the attempt, to be compared by the next one
 
-The branch always holds one consistent set, since it is replaced by one commit.
+The branch always holds one consistent set: one commit replaces all of it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.atomic import fsync_tree, read_object, write_bytes, write_json
 from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
 from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
-from hf_trainpipe.hub.push_queue import Entry, PushQueue
-from hf_trainpipe.hub.repository import refuse_secrets
-from hf_trainpipe.hub.retry import Patience, limit_silence
+from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
+from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
+from hf_trainpipe.hub.upload import differences, list_commit
+from hf_trainpipe.utils.secrets import refuse_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,13 +36,15 @@ RESUMED_FROM = "resumed-from.json"
 """In the run's directory: the repository, commit and step that it was continued from."""
 _HOME = "$HOME"
 _STEP = re.compile(r"step-(\d{8,})/MANIFEST\.json")
+_FILES = ("attempt.json", "ledger.jsonl", "run.json")
+_EARLIER = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
 _SOURCE = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@(\S+))?")
 
 
 def enqueue_checkpoint(
     run: Path, checkpoints: Mapping[int, Path], queue: PushQueue, *, repo: str, private: bool, work: Path
 ) -> Entry:
-    """Put the newest checkpoint, and the best one, into the outbox.
+    """Queue the newest checkpoint, and the best one.
 
     Args:
         run: The run's directory.
@@ -49,7 +52,7 @@ def enqueue_checkpoint(
         work: A folder for the files that are made here; replaced.
 
     Raises:
-        PushError: a file holds what must not leave, or the outbox cannot be written.
+        PushError: a file holds a secret, or the queue cannot be written.
     """
     newest = json.loads((checkpoints[max(checkpoints)] / MANIFEST).read_bytes())
     shutil.rmtree(work, ignore_errors=True)
@@ -62,7 +65,6 @@ def enqueue_checkpoint(
             refuse_secrets(folder, names, what="checkpoint")
             sources |= {f"{folder_name(number)}/{name}": folder / name for name in names}
         entry = Entry(
-            id="",
             kind="checkpoint",
             repo=repo,
             branch=BRANCH,
@@ -82,7 +84,7 @@ def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
     with (run / "ledger.jsonl").open("rb") as stream:
         write_bytes(work / "ledger.jsonl", stream.read(ledger_bytes))
     write_json(work / "attempt.json", _attempt(run))
-    return {name: work / name for name in ("run.json", "ledger.jsonl", "attempt.json")}
+    return {name: work / name for name in _FILES}
 
 
 def _attempt(run: Path) -> dict[str, Any]:
@@ -126,10 +128,10 @@ def parse_source(spelled: str) -> tuple[str, str]:
 
 
 def fetch(spelled: str, run: Path, *, say: Callable[[str], None]) -> None:
-    """Bring a mirrored run into the empty directory ``run``, whole; a run that is there already is left alone.
+    """Download a mirrored run, whole, into the empty directory ``run``; a run that is there already is left alone.
 
-    Everything comes from one commit; its hashes are compared with the Hub's listing and with the manifests of the
-    checkpoints. run.json comes last, so that a download that was cut off is begun again.
+    Everything comes from one commit. Its hashes are compared with what the Hub lists and with the manifests of the
+    checkpoints. run.json is written last, so that an interrupted download begins again.
 
     Raises:
         RecipeError: ``spelled`` names no repository.
@@ -140,28 +142,11 @@ def fetch(spelled: str, run: Path, *, say: Callable[[str], None]) -> None:
         say(f"{run}: continuing the run that is here; --resume-from is for an empty directory")
         return
     work = run / ".tmp-resume"
-    limit_silence()
-    try:
-        commit, tree = Patience().run(
-            "read the checkpoints", lambda: _listing(repo, revision), repo=repo, retry="the same command"
-        )
-        say(f"{repo}: downloading the checkpoints of commit {commit[:12]}")
-        Patience().run(
-            "download the checkpoints", lambda: _download(repo, commit, work), repo=repo, retry="the same command"
-        )
-    except PushError as error:
-        raise CheckpointError(
-            f"--resume-from {spelled}: {error.message}", fix="Run the same command again once it can be reached."
-        ) from error
+    commit, tree = _download(repo, revision, work, spelled=spelled, say=say)
     _compare(work, tree, spelled)
-    steps = _verified(work, say=say, spelled=spelled)
-    earlier = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
-    identity = _put_home(
-        read_object(work / "run.json", needs={"uid": str, "recipe": dict, "fingerprints": dict}, fix=earlier),
-        _HOME,
-        str(Path.home()),
-    )
-    attempt = read_object(work / "attempt.json", needs={}, fix=earlier)
+    identity = _read(work / "run.json", uid=str, recipe=dict, fingerprints=dict)
+    steps = _verified(work, uid=identity["uid"], say=say, spelled=spelled)
+    attempt = _read(work / "attempt.json")
     place = run / "checkpoints"
     if any(place.glob("step-*")) and not (run / RESUMED_FROM).exists():
         raise CheckpointError(
@@ -177,58 +162,64 @@ def fetch(spelled: str, run: Path, *, say: Callable[[str], None]) -> None:
     (run / "attempts").mkdir(exist_ok=True)
     write_json(run / "attempts" / "0001.json", attempt)
     write_bytes(run / "ledger.jsonl", (work / "ledger.jsonl").read_bytes())
-    write_json(run / "run.json", identity)
+    write_json(run / "run.json", _put_home(identity, _HOME, str(Path.home())))
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _listing(repo: str, revision: str) -> tuple[str, dict[str, Any]]:
-    from huggingface_hub import HfApi
+def _download(
+    repo: str, revision: str, work: Path, *, spelled: str, say: Callable[[str], None]
+) -> tuple[str, dict[str, Any]]:
+    """Download into ``work``: the commit that ``revision`` means, and what the Hub lists of it."""
+    from huggingface_hub import HfApi, snapshot_download
 
-    api = HfApi()
-    commit = str(api.model_info(repo, revision=revision).sha)
-    found = api.list_repo_tree(repo, recursive=True, revision=commit)
-    return commit, {entry.path: entry for entry in found if hasattr(entry, "blob_id")}
+    limit_silence()
+    api, patterns = HfApi(), [*_FILES, "step-*/*"]
+
+    def find() -> tuple[str, dict[str, Any]]:
+        commit = str(api.model_info(repo, revision=revision).sha)
+        return commit, list_commit(api, repo, commit)
+
+    def download() -> str:
+        return snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=work)
+
+    try:
+        commit, tree = RetryPolicy().run("read the checkpoints", find, repo=repo, retry="the same command")
+        say(f"{repo}: downloading the checkpoints of commit {commit[:12]}")
+        RetryPolicy().run("download the checkpoints", download, repo=repo, retry="the same command")
+    except PushError as error:
+        raise CheckpointError(
+            f"--resume-from {spelled}: {error.message}", fix="Run the same command again once it can be reached."
+        ) from error
+    return commit, tree
 
 
-def _download(repo: str, commit: str, work: Path) -> None:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["run.json", "ledger.jsonl", "attempt.json", "step-*/*"]
-    snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=work)
+def _read(path: Path, **needs: type) -> dict[str, Any]:
+    return read_object(path, needs=needs, fix=_EARLIER)
 
 
 def _compare(work: Path, tree: Mapping[str, Any], spelled: str) -> None:
-    from hf_trainpipe.hub.push_queue import describe_file
-    from hf_trainpipe.hub.upload import differences
-
-    needed = {"run.json", "ledger.jsonl", "attempt.json"}
-    missing = sorted(name for name in needed if name not in tree or not (work / name).is_file())
+    missing = sorted(name for name in _FILES if name not in tree or not (work / name).is_file())
     if missing or not any(_STEP.fullmatch(name) for name in tree):
         raise CheckpointError(
             f"--resume-from {spelled}: expected the mirror of a run, found no "
             f"{', '.join(missing) or 'step-*/MANIFEST.json'} there.",
             fix="Name a repository that a run mirrored its checkpoints to: hub=Hub(..., checkpoints=True).",
         )
-    found = {name: describe_file(work / name) for name in sorted(needed)}
-    if problems := differences(tree, found):
+    if problems := differences(tree, {name: describe_file(work / name) for name in _FILES}):
         raise CheckpointError(
             f"--resume-from {spelled}: the download differs from the Hub: {'; '.join(problems)}.",
             fix="Run the same command again.",
         )
 
 
-def _verified(work: Path, *, say: Callable[[str], None], spelled: str) -> list[int]:
+def _verified(work: Path, *, uid: str, say: Callable[[str], None], spelled: str) -> list[int]:
     """Steps of the checkpoints that are whole and of this run."""
-    fix = "Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT"
-    uid, steps = read_object(work / "run.json", needs={"uid": str}, fix=fix)["uid"], []
+    steps = []
     for folder in sorted(work.glob("step-*")):
         try:
             steps.append(int(manifests.verify(folder, run_uid=uid)["step"]))
         except Broken as error:
             say(f"warning: the mirrored {folder.name} is damaged and left out: {error}")
     if not steps:
-        raise CheckpointError(
-            f"--resume-from {spelled}: no checkpoint there is valid.",
-            fix="Name an earlier commit of the branch: --resume-from hub:user/name@COMMIT",
-        )
+        raise CheckpointError(f"--resume-from {spelled}: no checkpoint there is valid.", fix=_EARLIER)
     return steps

@@ -1,11 +1,11 @@
-"""What is to be pushed, on disk: a push outlives its process and goes on where it was, days later if need be.
+"""The queue of pushes, on disk: a push outlives its process and continues where it was, days later if need be.
 
     <run>/outbox/0001.json      one push: where to, which files with which hashes, how far it came
     <run>/outbox/0001/          the files as they will be uploaded; weights are hard links where that is possible
     <run>/outbox/lock           one process pushes at a time
-    <package>.outbox/           the same, for a package that lies in no run
+    <package>.outbox/           the same, for a package outside of a run
 
-A file of an entry is replaced atomically and fsynced after each step of the push. No secret is in it.
+An entry's JSON is replaced atomically and fsynced after each step of the push. It holds no secret.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_trainpipe.checkpoint.atomic import fsync_tree, sha256_file, write_json
+from hf_trainpipe.checkpoint.atomic import fsync_tree, write_json
 from hf_trainpipe.errors import PushError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OUTBOX", "Entry", "File", "PushQueue", "State", "describe_file"]
+__all__ = ["OUTBOX", "Entry", "File", "PushQueue", "State", "describe_file", "link_or_copy"]
 
 OUTBOX = "outbox"
-State = Literal["queued", "staged", "published", "done", "superseded"]
-"""queued: nothing is visible; staged: uploaded to a branch of its own and verified; published: the target branch
-holds it, verified; done: tagged and tidied up; superseded: a newer push took its place."""
+State = Literal["queued", "published", "done", "superseded"]
+"""queued: nothing is visible; published: the branch holds it, verified; done: tagged; superseded: a newer push took
+its place. Earlier versions also wrote "staged" (uploaded to a branch of its own), which is read as queued."""
 _FINAL = ("done", "superseded")
 _COPIED_BYTES = 1 << 20
 _KEPT_ENTRIES = 20
@@ -50,7 +50,7 @@ class File:
 class Entry:
     """One push. ``id`` numbers them; the rest is what was asked, how far it came, and what went wrong last."""
 
-    id: str
+    id: str = ""
     kind: Literal["package", "checkpoint"]
     repo: str
     branch: str = "main"
@@ -64,10 +64,7 @@ class Entry:
     files: Mapping[str, File] = field(default_factory=dict)
     state: State = "queued"
     staging: str | None = None
-    """The branch that the files were uploaded to; for a pull request its reference."""
-    staged_commit: str | None = None
-    base: str | None = None
-    """The commit of the target branch that it was staged upon."""
+    """The branch that an earlier version uploaded to first; it is removed when the push is done."""
     commit: str | None = None
     url: str | None = None
     removed: tuple[str, ...] = ()
@@ -88,7 +85,8 @@ class Entry:
         known = {item.name for item in fields(cls)}
         files = {name: File(**facts) for name, facts in value["files"].items()}
         kept = {name: item for name, item in value.items() if name in known}
-        return cls(**{**kept, "files": files, "removed": tuple(value.get("removed", ()))})
+        state = "queued" if value["state"] == "staged" else value["state"]
+        return cls(**{**kept, "state": state, "files": files, "removed": tuple(value.get("removed", ()))})
 
 
 def describe_file(path: Path) -> File:
@@ -97,11 +95,12 @@ def describe_file(path: Path) -> File:
     The object id of git is sha1 over ``blob SIZE\\0`` and the content (git-scm.com, "Git Objects").
     """
     size = path.stat().st_size
-    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    sha256, blob = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return File(size, sha256_file(path), digest.hexdigest())
+            sha256.update(chunk)
+            blob.update(chunk)
+    return File(size, sha256.hexdigest(), blob.hexdigest())
 
 
 class PushQueue:
@@ -118,7 +117,7 @@ class PushQueue:
 
     @classmethod
     def of(cls, path: Path | str) -> PushQueue:
-        """The outbox of a run, of a run's package, or of a package that lies elsewhere."""
+        """The queue of a run, of a run's package, or of a package elsewhere."""
         place = Path(path)
         for run in (place, place.resolve().parent):
             if (run / "run.json").is_file():
@@ -129,7 +128,7 @@ class PushQueue:
         return cls(package.with_name(f"{package.name}.{OUTBOX}"), owner=path)
 
     def entries(self) -> list[Entry]:
-        """All entries, the oldest first. An unreadable one is passed over: its files were never promised."""
+        """All entries, the oldest first. A damaged one is skipped: it was never acknowledged."""
         found = []
         for path in sorted(self.path.glob("[0-9]*.json")):
             with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
@@ -142,10 +141,10 @@ class PushQueue:
 
     @contextlib.contextmanager
     def lock(self, *, timeout: float = 10.0) -> Iterator[None]:
-        """Hold the right to push from here.
+        """Be the only process that pushes from here.
 
         Raises:
-            PushError: another process has it and did not end within ``timeout`` seconds.
+            PushError: another process pushes and did not end within ``timeout`` seconds.
         """
         from filelock import FileLock, Timeout
 
@@ -164,18 +163,18 @@ class PushQueue:
 
     @property
     def retry_command(self) -> str:
-        """What a person types to go on with what is left."""
+        """The command that continues what is left."""
         import shlex
 
         return shlex.join(["hf-trainpipe", "push", str(self.owner), "--retry"])
 
     def add(self, entry: Entry, sources: Mapping[str, Path]) -> Entry:
-        """Put a push into the outbox, durably; an open one of the same kind to the same place is superseded.
+        """Queue a push, durably; an open one of the same kind to the same branch is superseded.
 
         Args:
             entry: What is asked; ``id``, ``files`` and times are set here.
-            sources: Path in the repository to the file that it is. They are copied or linked: what becomes of
-                the originals does not matter afterwards.
+            sources: Path in the repository to the local file. They are copied or linked, so the originals may
+                change afterwards.
 
         Raises:
             PushError: it cannot be written.
@@ -189,7 +188,7 @@ class PushQueue:
             for name, source in sources.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(source, target)
+                link_or_copy(source, target)
             fsync_tree(folder)
             described = {name: describe_file(folder / name) for name in sources}
             entry = self.update(entry, files=described)
@@ -205,13 +204,13 @@ class PushQueue:
         return entry
 
     def update(self, entry: Entry, **changes: Any) -> Entry:
-        """Record how far it came."""
+        """Write an entry with changes to disk."""
         entry = replace(entry, **changes, updated=time.time())
         write_json(self.path / f"{entry.id}.json", asdict(entry))
         return entry
 
     def close(self, entry: Entry, state: State) -> Entry:
-        """Record the end of an entry, and drop its files; the last entries stay to be looked at."""
+        """Write the end of an entry and remove its files; the JSON of the last ones stays for people to read."""
         entry = self.update(entry, state=state, error=None if state == "done" else entry.error)
         shutil.rmtree(self.folder(entry), ignore_errors=True)
         self.card(entry).unlink(missing_ok=True)
@@ -237,9 +236,9 @@ class PushQueue:
             ) from error
 
 
-def _copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
     """Link a large file and copy a small one: a person may edit a README in place, nobody edits weights."""
-    if source.stat().st_size > _COPIED_BYTES:
+    if os.stat(source).st_size > _COPIED_BYTES:
         with contextlib.suppress(OSError):
             os.link(source, target)
             return

@@ -1,24 +1,22 @@
-"""Push a package to the Hugging Face Hub: whole and verified, or not visible at all."""
+"""Push a package to a repository of the Hugging Face Hub: whole and verified, or not visible at all."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint.atomic import read_object, write_json
-from hf_trainpipe.errors import CheckpointError, PushError
+from hf_trainpipe.errors import CheckpointError, PushError, TrainpipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue
-from hf_trainpipe.hub.retry import Patience
-from hf_trainpipe.hub.secrets import scan_files
+from hf_trainpipe.hub.retry import RetryPolicy
 from hf_trainpipe.hub.upload import AUTO_TAG, upload
 from hf_trainpipe.package import layout
+from hf_trainpipe.utils.secrets import refuse_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["RECORDED", "enqueue", "push", "refuse_secrets", "retry", "shown"]
+__all__ = ["RECORDED", "enqueue", "push", "retry", "shown", "upload_waiting"]
 
-_LISTED_FINDINGS = 10
 RECORDED = ("repo", "state", "revision", "commit", "url", "tag", "private", "bytes")
 """What result.json keeps of :func:`shown`."""
 
@@ -36,7 +34,7 @@ def push(
     attempts: int = 4,
     wait_s: float = 1.0,
 ) -> dict[str, Any]:
-    """Put ``package`` (or the package of a run) into the outbox and upload it to ``repo``, whole and checked.
+    """Queue ``package`` (or the package of a run) and upload it to ``repo``, whole and checked.
 
     The access token comes from the environment (``HF_TOKEN``) or from ``hf auth login``, nowhere else.
     Files of an earlier package that this one lacks are removed in the same commit; files that no package
@@ -49,7 +47,7 @@ def push(
         tag: Tag to set on the commit once its files are verified; "auto": ``v1``, ``v2``, ...; None: no tag.
         pull_request: Open a pull request with the files instead, and leave it to a person to merge it.
         message: The commit's first line.
-        outbox: Where it is written down; None: in the run of the package, or beside it.
+        queue: Where it waits; None: the queue of the package's run, or one beside the package.
         attempts: How often a step is tried when the Hub is busy or the connection breaks.
         wait_s: Seconds before the second try, doubled each time; a ``Retry-After`` header replaces it.
 
@@ -58,50 +56,11 @@ def push(
 
     Raises:
         PackageError: if there is no package.
-        PushError: if the package may not leave (secrets, changed or unverified files), or the upload failed;
-            then it waits in the outbox, and ``fix`` holds the command that tries again.
-    """
-    layout.find_package(package)
-    queue = queue or PushQueue.of(package)
-    with queue.lock():
-        entry, left_out = enqueue(
-            package,
-            repo,
-            private=private,
-            revision=revision,
-            tag=tag,
-            pull_request=pull_request,
-            message=message,
-            queue=queue,
-        )
-        entry = upload(queue, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
-    return {**shown(entry), "left_out": left_out}
-
-
-def enqueue(
-    package: Path | str,
-    repo: str,
-    *,
-    queue: PushQueue,
-    private: bool = True,
-    revision: str | None = None,
-    tag: str | None = AUTO_TAG,
-    pull_request: bool = False,
-    message: str | None = None,
-    step: int | None = None,
-) -> tuple[Entry, list[str]]:
-    """Check a package and put its push into the outbox, whose lock the caller holds; nothing is sent.
-
-    Returns:
-        The entry, and the files beside the package that no package holds.
-
-    Raises:
-        PushError: the package may not leave.
+        PushError: if the package may not be uploaded (secrets, changed or unverified files), or the upload failed;
+            then it waits in the queue, and ``fix`` holds the command that tries again.
     """
     path = layout.find_package(package)
-    names, left_out = _check_local(path, interim=step is not None)
-    entry = Entry(
-        id="",
+    asked = Entry(
         kind="package",
         repo=repo,
         branch=revision or "main",
@@ -109,13 +68,29 @@ def enqueue(
         tag=None if pull_request else tag,
         pull_request=pull_request,
         message=message or f"Package {layout.read_manifest(path)['name']}",
-        step=step,
     )
-    return queue.add(entry, {name: path / name for name in names}), left_out
+    queue = queue or PushQueue.of(package)
+    with queue.lock():
+        entry, left_out = enqueue(path, asked, queue)
+        entry = upload(queue, entry, policy=RetryPolicy(attempts=attempts, wait_s=wait_s))
+    return {**shown(entry), "left_out": left_out}
+
+
+def enqueue(package: Path, asked: Entry, queue: PushQueue) -> tuple[Entry, list[str]]:
+    """Check a package and queue its push; the caller holds the queue's lock. Nothing is sent.
+
+    Returns:
+        The entry, and the files beside the package that no package holds.
+
+    Raises:
+        PushError: the package may not be uploaded.
+    """
+    names, left_out = _check_local(package, interim=asked.step is not None)
+    return queue.add(asked, {name: package / name for name in names}), left_out
 
 
 def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[dict[str, Any]]:
-    """Go on with every push of a run, or of a package, that did not come to its end.
+    """Continue every push of a run, or of a package, that is not done.
 
     Returns:
         :func:`shown` of each; empty where nothing was left.
@@ -124,24 +99,32 @@ def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[d
         PushError: the first that failed again, after all were tried.
     """
     queue = PushQueue.of(path)
-    if not queue.open_entries():
-        return []
-    done, failed = [], []
-    with queue.lock():
-        for entry in queue.open_entries():
-            try:
-                uploaded = upload(queue, entry, patience=Patience(attempts=attempts, wait_s=wait_s))
-                done.append(shown(uploaded))
-            except PushError as error:
-                failed.append(error)
+    done, failed = upload_waiting(queue, policy=RetryPolicy(attempts=attempts, wait_s=wait_s))
     if failed:
         raise failed[0]
-    _record_result(queue, done)
-    return done
+    pushed = [shown(entry) for entry in done]
+    if pushed:
+        _record_result(queue, pushed)
+    return pushed
+
+
+def upload_waiting(queue: PushQueue, *, policy: RetryPolicy) -> tuple[list[Entry], list[TrainpipeError]]:
+    """Upload all that waits in a queue, the oldest first: what is done now, and why the others are not."""
+    done: list[Entry] = []
+    failed: list[TrainpipeError] = []
+    for waiting in queue.open_entries():
+        try:
+            with queue.lock():
+                for entry in queue.open_entries():  # read again: another process may have uploaded it meanwhile
+                    if entry.id == waiting.id:
+                        done.append(upload(queue, entry, policy=policy))
+        except TrainpipeError as error:
+            failed.append(error)
+    return done, failed
 
 
 def _record_result(queue: PushQueue, done: list[dict[str, Any]]) -> None:
-    """The result.json of a complete run whose push had failed says now that it is done."""
+    """Write into the result.json of a complete run that its push, which had failed, is done."""
     place = queue.path.parent / "result.json"
     if not place.is_file():
         return
@@ -173,29 +156,8 @@ def shown(entry: Entry) -> dict[str, Any]:
     }
 
 
-def refuse_secrets(path: Path, names: Iterable[str], *, what: str) -> None:
-    """Refuse to upload files that hold tokens, keys, values of secret variables or home paths.
-
-    Raises:
-        PushError: file and line of each, without the secret itself.
-    """
-    findings = scan_files(path, names)
-    if not findings:
-        return
-    listed = "; ".join(str(finding) for finding in findings[:_LISTED_FINDINGS])
-    more = len(findings) - _LISTED_FINDINGS
-    raise PushError(
-        f"Nothing was pushed, because the {what} holds what must not leave: {listed}"
-        f"{f'; and {more} more' if more > 0 else ''}.",
-        fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
-        file=findings[0].file,
-        line=findings[0].line,
-        findings=[str(finding) for finding in findings],
-    )
-
-
 def _check_local(path: Path, *, interim: bool) -> tuple[list[str], list[str]]:
-    """Names to upload and names left behind; refuses what must not leave.
+    """Names to upload and names left out; refuses what may not be uploaded.
 
     A package of weights that are still being trained has no recorded predictions: it must have loaded and answered.
     """

@@ -1,38 +1,37 @@
-"""Trying again what the Hub could not do at once, and saying what it refused."""
+"""Calls of the Hub: tried again where that may help, refused in plain words where it cannot."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import re
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from hf_trainpipe.errors import PushError
-from hf_trainpipe.hub.secrets import scrub
+from hf_trainpipe.utils.backoff import backoff
+from hf_trainpipe.utils.hub_errors import chain, is_of_the_hub
+from hf_trainpipe.utils.secrets import scrub
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-__all__ = ["Patience", "limit_silence", "retry_after", "status_of"]
+__all__ = ["RetryPolicy", "limit_silence", "retry_after", "status_of"]
 
 _T = TypeVar("_T")
 _TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_ERRORS = frozenset({"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"})
 _LONGEST_WAIT_S = 60.0
 _SILENCE_S = 120.0
-_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How often something is tried, and how long is waited in between.
+class RetryPolicy:
+    """How often a call is tried, and how long to wait in between.
 
-    A wait is drawn from the upper half of ``wait_s`` times a power of two, so that many runs that lost the
-    Hub at the same time do not all come back at the same time; a ``Retry-After`` header replaces it.
+    A wait is drawn from the upper half of ``wait_s`` times a power of two, so that many runs that lost the Hub at the
+    same time do not all come back at the same time; a ``Retry-After`` header replaces it.
     """
 
     attempts: int = 4
@@ -48,10 +47,11 @@ class Patience:
             retry: The command that tries again later.
 
         Raises:
-            PushError: refused (401, 403, ...: at once), or still failing at the last try. Secrets and the
-                queries of signed addresses are not in its text.
+            PushError: refused (401, 403, ...: at once), or still failing at the last try. Its text holds no secrets
+                and no signed addresses.
         """
-        for number in range(1, self.attempts + 1):
+        number = 1
+        while True:
             try:
                 return call()
             except PushError:
@@ -59,17 +59,17 @@ class Patience:
             except Exception as error:
                 status, asked = status_of(error)
                 transient = status in _TRANSIENT_STATUS if status is not None else _is_connection(error)
-                if not transient and not _is_foreign(error):
-                    raise
+                if not (transient or is_of_the_hub(error) or isinstance(error, RuntimeError)):
+                    raise  # a fault of our own
                 if not transient or number == self.attempts:
                     raise _explain(what, error, status, repo=repo, retry=retry, tries=number) from None
-                drawn = self.wait_s * 2 ** (number - 1) * random.uniform(0.5, 1.0)
-                self.pause(min(drawn if asked is None else asked, _LONGEST_WAIT_S))
-        raise AssertionError("attempts is at least 1")
+            drawn = backoff(number, first_s=self.wait_s, longest_s=2 * _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+            self.pause(min(drawn if asked is None else asked, _LONGEST_WAIT_S))
+            number += 1
 
 
 def limit_silence() -> None:
-    """Let no request of the Hub's client wait forever: by itself it has no time limit.
+    """Set a timeout for every request of the Hub's client, which has none by itself.
 
     HF_TRAINPIPE_HUB_TIMEOUT: seconds that a connection, or the next byte of it, may take; 120 by default.
     """
@@ -104,38 +104,23 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
 
 def status_of(error: BaseException) -> tuple[int | None, float | None]:
     """The HTTP status behind ``error``, and the seconds that the server asks to wait."""
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        if response is not None:
+    for link in reversed(chain(error)):
+        if (response := getattr(link, "response", None)) is not None:
             return int(response.status_code), retry_after(response.headers)
     return None, None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _is_connection(error: BaseException) -> bool:
-    names = {"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"}
     return any(
         isinstance(link, (ConnectionError, TimeoutError, json.JSONDecodeError))
-        or any(kind.__name__ in names for kind in type(link).__mro__)
-        for link in _chain(error)
+        or not _TRANSIENT_ERRORS.isdisjoint(kind.__name__ for kind in type(link).__mro__)
+        for link in chain(error)
     )
-
-
-def _is_foreign(error: BaseException) -> bool:
-    """Whether the Hub's client refused something, rather than our own code failing."""
-    return isinstance(error, (OSError, ValueError, RuntimeError))
 
 
 def _explain(what: str, error: BaseException, status: int | None, *, repo: str, retry: str, tries: int) -> PushError:
     told = str(error).strip().splitlines()
-    reason = scrub(_QUERY.sub(r"\1", told[0] if told else type(error).__name__))
+    reason = scrub(told[0] if told else type(error).__name__).rstrip(".")
     found = f"the Hub answered {status}" if status is not None else reason
     times = f" after {tries} tries" if tries > 1 else ""
     first = {

@@ -1,13 +1,13 @@
-"""One push, from the outbox to the Hub, in steps that can each be repeated.
+"""One push, from the queue to the Hub, in steps that can each be repeated.
 
-1. The files go to a branch of their own, ``incoming-*``, in one commit; every hash there is compared.
-2. One commit brings them to the target branch, with the commit that it is built upon named as its parent: the Hub
-   takes it as a whole or not at all, and refuses it if somebody else pushed in between (then it is done again
-   on top of theirs). Large files are there already by then. Every hash is compared once more.
-3. The commit is tagged, and the branch of step 1 is removed.
+1. The large files are uploaded. No commit names them yet, so nobody sees them; what has arrived is not sent again.
+2. One commit puts all files on the branch. It names its parent: the Hub takes it as a whole or not at all, and refuses
+   it where somebody else pushed meanwhile (then it is made again on top of theirs). Every hash is compared twice: what
+   is uploaded with what was verified here, before the commit; what the Hub lists with the same, after it.
+3. The commit is tagged.
 
-So a reader of the target branch or of a tag never sees half a model. A pull request stops after its own step 1.
-The Hub has no call that moves a branch to a given commit; a commit with a parent is its atomic operation.
+So a reader of the branch or of a tag sees the old model or the new one, never parts of both. The files of a pull
+request go to its own branch (``refs/pr/N``) in the same way; a person merges it.
 """
 
 from __future__ import annotations
@@ -28,27 +28,29 @@ from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_merge import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hf_trainpipe.hub.push_queue import Entry, File, PushQueue
-    from hf_trainpipe.hub.retry import Patience
+    from hf_trainpipe.hub.retry import RetryPolicy
 
-__all__ = ["AUTO_TAG", "upload", "differences"]
+__all__ = ["AUTO_TAG", "differences", "list_commit", "upload"]
 
 _T = TypeVar("_T")
 AUTO_TAG = "auto"
 _CARD = "README.md"
 _REWRITTEN = (_CARD, layout.MANIFEST)
-"""Files that a merge with the card on the Hub may change while the entry waits."""
+"""Files that a merge with the card on the Hub may change while the push waits."""
+_IGNORE_NOTHING = "# every file of a push is uploaded\n"
+"""In place of the repository's .gitignore, which would leave files out of the commit without a word."""
 
 
-def upload(queue: PushQueue, entry: Entry, *, patience: Patience) -> Entry:
-    """Bring an entry to its end, from where it is; the caller holds the outbox's lock.
+def upload(queue: PushQueue, entry: Entry, *, policy: RetryPolicy) -> Entry:
+    """Finish a push, from wherever it is; the caller holds the queue's lock.
 
     Raises:
         PushError: refused, or the Hub stayed unreachable; the entry says why and stays open.
     """
-    work = _Upload(queue, queue.update(entry, tries=entry.tries + 1), patience)
+    work = _Upload(queue, queue.update(entry, tries=entry.tries + 1), policy)
     try:
         return work.run()
     except PushError as error:
@@ -56,11 +58,18 @@ def upload(queue: PushQueue, entry: Entry, *, patience: Patience) -> Entry:
         raise
 
 
+def list_commit(api: Any, repo: str, commit: str) -> dict[str, Any]:
+    """The files of a commit: path to what the Hub says of it (size, git's object id, sha256 of a large file)."""
+    found = api.list_repo_tree(repo, recursive=True, revision=commit)
+    return {entry.path: entry for entry in found if hasattr(entry, "blob_id")}
+
+
 class _Upload:
-    def __init__(self, queue: PushQueue, entry: Entry, patience: Patience) -> None:
+    def __init__(self, queue: PushQueue, entry: Entry, policy: RetryPolicy) -> None:
         self.queue = queue
         self.entry = entry
-        self.patience = patience
+        self.policy = policy
+        self._trees: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Entry:
         from huggingface_hub import HfApi, constants
@@ -70,25 +79,21 @@ class _Upload:
             raise PushError("HF_HUB_OFFLINE is set: nothing can be pushed.", fix=f"Unset it, then:\n{retry}")
         limit_silence()
         self.api = HfApi()
-        self._check_files()
-        self._attempt("create the repository", self._repository)
-        published = entry.state == "published"
-        if entry.pull_request:
-            if not published:
-                self._attempt("open the pull request", self._pull_request)
-        else:
-            if entry.branch != "main":
-                self._attempt("create the branch", lambda: self._create_branch(entry.branch, None))
-            if not published:
+        if entry.state != "published":
+            self._check_files()
+            self._attempt("create the repository", self._create_repository)
+            if entry.pull_request:
+                self._attempt("open the pull request", self._open_pull_request)
+            else:
                 self._attempt("upload", self._publish)
-            self._attempt("set the tag", self._tag)
-            self._remove_staging()
+        self._attempt("set the tag", self._tag)
+        self._remove_staging()
         return self.queue.close(self.entry, "done")
 
     # -- steps -----------------------------------------------------------------------------
 
-    def _repository(self) -> None:
-        repo = self.entry.repo
+    def _create_repository(self) -> None:
+        repo, branch = self.entry.repo, self.entry.branch
         self.api.create_repo(repo, private=self.entry.private, exist_ok=True)
         if self.entry.private and not self.api.model_info(repo).private:
             raise PushError(
@@ -96,34 +101,14 @@ class _Upload:
                 fix="Push with --public (private=False) if everybody may see it, or name another repository.",
                 repo=repo,
             )
+        if branch != "main":
+            self.api.create_branch(repo, branch=branch, exist_ok=True)
 
     def _publish(self) -> None:
-        """One commit on the target branch; safe to repeat, also where only its answer was lost."""
-        head = self._head(self.entry.branch)
-        self._prepare_card(head)
-        commit = head
-        if not self._fits(head):
-            if self.entry.staged_commit is None or self.entry.base != head:
-                self._stage(head)
-            commit = self._commit(self.entry.branch, head)
-            self._verify(commit)
-        url = f"{self.api.endpoint}/{self.entry.repo}/commit/{commit}"
-        self._record(state="published", commit=commit, url=url)
+        commit = self._bring_files_to(self.entry.branch)
+        self._record(state="published", commit=commit, url=f"{self.api.endpoint}/{self.entry.repo}/commit/{commit}")
 
-    def _stage(self, base: str) -> None:
-        staging = self.entry.staging or f"incoming-{self._key()}"
-        self._record(staging=staging)
-        self._create_branch(staging, base)
-        self._stage_on(staging, base)
-
-    def _stage_on(self, reference: str, base: str) -> None:
-        commit = self._head(reference)
-        if not self._fits(commit):
-            commit = self._commit(reference, commit)
-        self._verify(commit)
-        self._record(state="staged", staged_commit=commit, base=base)
-
-    def _pull_request(self) -> None:
+    def _open_pull_request(self) -> None:
         """Open one (once, also where the answer was lost), put the files there, and mark it as ready."""
         repo = self.entry.repo
         title = f"{self.entry.message} ({self._key()})"
@@ -131,14 +116,54 @@ class _Upload:
         request = next((found for found in known if found.title == title), None)
         if request is None:
             request = self.api.create_pull_request(repo, title=title, description="Pushed by hf-trainpipe.")
-        base = self._head("main")
-        self._prepare_card(base)
-        self._record(staging=f"refs/pr/{request.num}")
-        self._stage_on(f"refs/pr/{request.num}", base)
+        commit = self._bring_files_to(f"refs/pr/{request.num}")
         if request.status == "draft":
             self.api.change_discussion_status(repo, request.num, "open")
         url = f"{self.api.endpoint}/{repo}/discussions/{request.num}"
-        self._record(state="published", commit=self.entry.staged_commit, url=url)
+        self._record(state="published", commit=commit, url=url)
+
+    def _bring_files_to(self, reference: str) -> str:
+        """The commit with which ``reference`` holds the files, and no others of an older push.
+
+        Safe to repeat, also where only the answer was lost: if the files are there already, nothing is committed.
+        """
+        head = self._head(reference)
+        self._prepare_card(self._head("main") if self.entry.pull_request else head)
+        removed = self._superfluous(self._tree(head))
+        if not removed and not differences(self._tree(head), self.entry.files):
+            return head
+        self._record(removed=tuple(removed))
+        commit = self._commit(reference, parent=head, removed=removed)
+        if problems := differences(self._tree(commit), self.entry.files):
+            raise PushError(
+                f"The commit {commit[:12]} of {self.entry.repo} differs from the package: {'; '.join(problems)}. "
+                f"It has no tag; the commit before it is {head[:12]}.",
+                fix=f"Push again:\n{self.queue.retry_command}",
+                repo=self.entry.repo,
+                commit=commit,
+                problems=problems,
+            )
+        return commit
+
+    def _commit(self, reference: str, *, parent: str, removed: Iterable[str]) -> str:
+        """Upload the large files, and commit all at once upon ``parent``."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        folder, repo = self.queue.folder(self.entry), self.entry.repo
+        added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in self.entry.files]
+        self.api.preupload_lfs_files(
+            repo, added, revision=reference, free_memory=False, gitignore_content=_IGNORE_NOTHING
+        )
+        hashes = {operation.path_in_repo: operation.upload_info.sha256.hex() for operation in added}
+        self._refuse_changed([name for name, file in self.entry.files.items() if hashes[name] != file.sha256])
+        done = self.api.create_commit(
+            repo,
+            [*added, *(CommitOperationDelete(path_in_repo=name, is_folder=False) for name in removed)],
+            commit_message=self.entry.message,
+            revision=reference,
+            parent_commit=parent,
+        )
+        return str(done.oid)
 
     def _tag(self) -> None:
         """Set the tag on the published commit; "auto" takes the version that it has, or the next one."""
@@ -146,83 +171,54 @@ class _Upload:
         if tag is None:
             return
         if tag == AUTO_TAG:
-            tags = {ref.name: ref.target_commit for ref in self.api.list_repo_refs(repo).tags}
+            tags = self._tags()
             versions = {int(match[1]): name for name in tags if (match := re.fullmatch(r"v(\d+)", name))}
             mine = [name for _, name in sorted(versions.items()) if tags[name] == commit]
             tag = mine[-1] if mine else f"v{max(versions, default=0) + 1}"
         self.api.create_tag(repo, tag=tag, revision=commit, exist_ok=True)
-        target = next((ref.target_commit for ref in self.api.list_repo_refs(repo).tags if ref.name == tag), None)
-        if target != commit:
+        target = self._tags().get(tag)
+        if target == commit:
+            self._record(tag=tag)
+        elif target is not None and self.entry.tag == AUTO_TAG:  # another push took this version at the same time
+            self._tag()
+        else:
             raise PushError(
                 f"The tag {tag} of {repo} exists already and points to {str(target)[:12]}, not to {str(commit)[:12]}.",
                 fix="The files are pushed and verified. Choose another tag, or delete that one on the Hub.",
                 repo=repo,
                 commit=commit,
             )
-        self._record(tag=tag)
 
     def _remove_staging(self) -> None:
-        if self.entry.staging is not None:
+        """Remove the branch that an earlier version uploaded to first."""
+        if (self.entry.staging or "").startswith("incoming-"):
             with contextlib.suppress(Exception):  # a branch that is left over harms nobody
-                self.api.delete_branch(self.entry.repo, branch=self.entry.staging)
+                self.api.delete_branch(self.entry.repo, branch=str(self.entry.staging))
 
     # -- the Hub's side --------------------------------------------------------------------
 
     def _head(self, reference: str) -> str:
         return str(self.api.model_info(self.entry.repo, revision=reference).sha)
 
-    def _create_branch(self, branch: str, base: str | None) -> None:
-        self.api.create_branch(self.entry.repo, branch=branch, revision=base, exist_ok=True)
-
     def _tree(self, commit: str) -> dict[str, Any]:
-        entries = self.api.list_repo_tree(self.entry.repo, recursive=True, revision=commit)
-        return {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
+        if commit not in self._trees:
+            self._trees[commit] = list_commit(self.api, self.entry.repo, commit)
+        return self._trees[commit]
 
-    def _fits(self, commit: str) -> bool:
-        """Whether a commit holds these files and nothing of an older push beside them."""
-        tree = self._tree(commit)
-        return not differences(tree, self.entry.files) and not self._superfluous(tree)
+    def _tags(self) -> dict[str, str]:
+        return {ref.name: ref.target_commit for ref in self.api.list_repo_refs(self.entry.repo).tags}
 
-    def _superfluous(self, tree: Mapping[str, Any]) -> list[str]:
-        """Files of an older push. On the branch of checkpoints that is everything else; elsewhere what a package holds."""
+    def _superfluous(self, tree: Iterable[str]) -> list[str]:
+        """Files of an older push: on the branch of checkpoints everything else, elsewhere what a package may hold."""
         others = [name for name in tree if name not in self.entry.files]
         if self.entry.kind == "checkpoint":
             return [name for name in others if name != ".gitattributes"]
         return [name for name in others if layout.is_package_file(name)]
 
-    def _commit(self, reference: str, parent: str) -> str:
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        folder, removed = self.queue.folder(self.entry), self._superfluous(self._tree(parent))
-        operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in self.entry.files
-        ]
-        operations += [CommitOperationDelete(path_in_repo=name, is_folder=False) for name in removed]
-        if reference == self.entry.branch or self.entry.pull_request:
-            self._record(removed=tuple(removed))
-        done = self.api.create_commit(
-            self.entry.repo,
-            operations,
-            commit_message=self.entry.message,
-            revision=reference,
-            parent_commit=parent,
-        )
-        return str(done.oid)
-
-    def _verify(self, commit: str) -> None:
-        if problems := differences(self._tree(commit), self.entry.files):
-            raise PushError(
-                f"The commit {commit[:12]} of {self.entry.repo} differs from the package: {'; '.join(problems)}.",
-                fix=f"Push again:\n{self.queue.retry_command}",
-                repo=self.entry.repo,
-                commit=commit,
-                problems=problems,
-            )
-
     # -- this side -------------------------------------------------------------------------
 
     def _attempt(self, what: str, call: Callable[[], _T]) -> _T:
-        return self.patience.run(what, call, repo=self.entry.repo, retry=self.queue.retry_command)
+        return self.policy.run(what, call, repo=self.entry.repo, retry=self.queue.retry_command)
 
     def _record(self, **changes: Any) -> None:
         self.entry = self.queue.update(self.entry, **changes)
@@ -239,16 +235,20 @@ class _Upload:
             rewritten = self.entry.kind == "package" and name in _REWRITTEN
             if not (folder / name).is_file() or (not rewritten and describe_file(folder / name) != expected):
                 changed.append(name)
-        if changed:
+        self._refuse_changed(changed)
+
+    def _refuse_changed(self, names: list[str]) -> None:
+        if names:
             self.entry = self.queue.close(self.entry, "superseded")  # it cannot end well any more
             raise PushError(
-                f"{folder} is not as it was written: {', '.join(changed[:10])} changed or went missing.",
+                f"{self.queue.folder(self.entry)} is not as it was written: {', '.join(names[:10])} changed or went "
+                "missing.",
                 fix=f"Push again: hf-trainpipe push {self.queue.owner} {self.entry.repo}",
-                files=changed,
+                files=names,
             )
 
     def _prepare_card(self, head: str) -> None:
-        """Take what people wrote into the card on the Hub into the card that goes there."""
+        """Merge what people wrote into the card on the Hub, at commit ``head``, into the card that goes there."""
         if self.entry.kind != "package" or _CARD not in self.entry.files:
             return
         folder = self.queue.folder(self.entry)
@@ -269,7 +269,7 @@ class _Upload:
             layout.write_json(folder / layout.MANIFEST, {**manifest, "files": {**manifest["files"], _CARD: facts}})
         files = {**self.entry.files, **{name: describe_file(folder / name) for name in _REWRITTEN}}
         if files != self.entry.files:
-            self._record(files=files, staged_commit=None)
+            self._record(files=files)
 
 
 def differences(tree: Mapping[str, Any], files: Mapping[str, File]) -> list[str]:

@@ -1,8 +1,8 @@
-"""The inside of a process beside the trainer, which sends or pushes while it trains: how it begins and how it ends.
+"""A process beside the trainer, seen from inside: how it begins, what it says, and when it ends.
 
-Such a process is started by the trainer with a pipe to its standard input, a pipe from its standard output, and a
-file as its standard error. Lines for the person go to the pipe, everything else to the file; neither gets a secret of
-the environment.
+The trainer (:mod:`hf_trainpipe.sidecar.parent`) starts it with a pipe to its standard input, a pipe from its standard
+output, and a file as its standard error. Lines for the person go to the pipe, everything else to the file; secrets are
+masked in both.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from filelock import FileLock, Timeout
 
+from hf_trainpipe.utils.secrets import scrub
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Child", "make_parser", "run_process"]
 
-SECRET_ENDINGS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 NICENESS = 10
 LOCK_POLL_S = 0.1
 
@@ -49,11 +50,10 @@ class Child:
         self._ended_at: float | None = None
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
-        self._scrubber = _Scrubber(sys.stderr)
         self._channel = os.dup(1)
         os.set_blocking(self._channel, False)
         os.dup2(2, 1)
-        sys.stdout = sys.stderr = self._scrubber
+        sys.stdout = sys.stderr = _Masked(sys.stderr)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self.ending.set())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -62,7 +62,7 @@ class Child:
         """A message for the person: one line of the pipe, and the text to the log."""
         print(text, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):  # nobody reads: the trainer is gone, or never looked
-            os.write(self._channel, self._scrubber.clean(" ".join(text.split())).encode() + b"\n")
+            os.write(self._channel, scrub(" ".join(text.split())).encode() + b"\n")
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end, at most so long; whether it has come."""
@@ -102,31 +102,16 @@ class Child:
                     time.sleep(LOCK_POLL_S)
 
 
-class _Scrubber:
-    """A text stream that writes ``***`` in place of every secret of the environment."""
+class _Masked:
+    """A text stream that masks secrets."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._secrets = sorted(
-            {v for name, v in os.environ.items() if name.upper().endswith(SECRET_ENDINGS) and len(v) >= 8},
-            key=len,
-            reverse=True,
-        )
 
     def write(self, text: str) -> int:
         """Write without the secrets."""
-        self._stream.write(self.clean(text))
+        self._stream.write(scrub(text))
         return len(text)
-
-    def clean(self, text: str) -> str:
-        """The text without the secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    def flush(self) -> None:
-        """Pass on what waits."""
-        self._stream.flush()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)

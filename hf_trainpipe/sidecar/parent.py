@@ -1,6 +1,6 @@
-"""A process beside the trainer, as the trainer sees it: begun with pipes, read without waiting, told to end.
+"""A process beside the trainer, seen from the trainer: started with pipes, read without waiting, asked to end.
 
-Its inside is :mod:`hf_trainpipe.sidecar.child`.
+The process itself is :mod:`hf_trainpipe.sidecar.child`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ __all__ = ["Sidecar"]
 
 
 class Sidecar:
-    """A Python module of this package that runs in a process of its own.
+    """A Python module of this project that runs in a process of its own; or none, with the reason as a message."""
 
-    Args:
-        module: ``python -m`` this.
-        arguments: After them comes ``--parent`` and this process's id.
-        log: Where its standard error is appended.
-        environ: Beside this process's.
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages: list[str] = []
+        self._unread = b""
 
-    Raises:
-        OSError: it cannot be started.
-    """
-
-    def __init__(
+    def _start(
         self, module: str, arguments: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
     ) -> None:
+        """Start the process.
+
+        Args:
+            module: ``python -m`` this.
+            arguments: After them comes ``--parent`` and this process's id.
+            log: Where its standard error is appended.
+            environ: Beside this process's.
+
+        Raises:
+            OSError: it cannot be started.
+        """
         package_parent = str(Path(__file__).resolve().parents[2])
         paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         with log.open("ab") as stream:
@@ -47,47 +53,57 @@ class Sidecar:
             )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
-        self._unread = b""
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Process id; None where nothing runs."""
+        return self._process.pid if self._process is not None else None
 
     def messages(self) -> list[str]:
         """Lines for the person that came since the last call. Never waits."""
-        assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):  # nothing there yet, or closed
-            while part := os.read(self._process.stdout.fileno(), 65536):
-                self._unread += part
-        *lines, self._unread = self._unread.split(b"\n")
-        return [line.decode(errors="replace") for line in lines]
+        if self._process is not None:
+            assert self._process.stdout is not None
+            with contextlib.suppress(OSError, ValueError):  # nothing there yet, or closed
+                while part := os.read(self._process.stdout.fileno(), 65536):
+                    self._unread += part
+            *lines, self._unread = self._unread.split(b"\n")
+            self._messages += [line.decode(errors="replace") for line in lines]
+        found, self._messages = self._messages, []
+        return found
 
-    def tell(self, word: str | None = None) -> None:
-        """Say a word, if any, and close the pipe: both ask for the end."""
-        assert self._process.stdin is not None
+    def _end(self, word: str | None = None, *, timeout: float = 0.0, kill: bool = False) -> int | None:
+        """Ask for the end, and read no more from it.
+
+        Args:
+            word: What to tell it; None: only the pipe is closed. Both ask for the end.
+            timeout: Seconds to wait.
+            kill: Whether to kill it after that; otherwise it goes on by itself.
+
+        Returns:
+            Its exit code; None where it still runs.
+        """
+        process = self._process
+        if process is None:
+            return 0
+        assert process.stdin is not None
+        assert process.stdout is not None
         with contextlib.suppress(OSError):
             if word is not None:
-                self._process.stdin.write(f"{word}\n".encode())
-                self._process.stdin.flush()  # said aloud: a worker of the trainer may hold the pipe open
+                process.stdin.write(f"{word}\n".encode())
+                process.stdin.flush()  # a worker of the trainer may hold the pipe open
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
-
-    def wait(self, timeout: float) -> int | None:
-        """Its exit code, or None where it goes on after so many seconds."""
+            process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout)
-        return None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def let_go(self) -> None:
-        """Hear no more of it; where it still runs, it goes on by itself."""
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        if self._process.poll() is None:
-            _running.append(self._process)
+            process.wait(timeout)
+        if kill and process.poll() is None:
+            process.kill()
+            process.wait()
+        self._messages = self.messages()
+        self._process = None
+        process.stdout.close()
+        if process.returncode is None:
+            _running.append(process)
+        return process.returncode
 
 
 _running: list[subprocess.Popen[bytes]] = []

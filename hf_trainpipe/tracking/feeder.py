@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.tracking.base import ConfirmingSession, artifacts_file, load_spec, tracking_folder
 from hf_trainpipe.tracking.ledger import Point, Tail, parse_object, read
 from hf_trainpipe.tracking.state import Sent, StateFile
+from hf_trainpipe.utils.backoff import backoff
+from hf_trainpipe.utils.secrets import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +75,7 @@ class Feeder:
                 ending.wait(poll_s)
             else:
                 num_failures += 1
-                wait = min(FIRST_WAIT_SECONDS * 2.0 ** (num_failures - 1), LONGEST_WAIT_SECONDS)
+                wait = backoff(num_failures, first_s=FIRST_WAIT_SECONDS, longest_s=LONGEST_WAIT_SECONDS)
                 if ending.is_set():
                     time.sleep(min(wait, LONGEST_WAIT_AT_THE_END_SECONDS))
                 else:
@@ -205,8 +207,8 @@ class Feeder:
 
 
 def brief(error: BaseException) -> str:
-    """An exception on one line, without colours: at most 200 characters."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    """An exception on one line, without colours and secrets: at most 200 characters."""
+    text = scrub(re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("---", "==="))]
     kind = type(error).__name__

@@ -17,6 +17,7 @@ from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.sidecar.parent import Sidecar
 from hf_trainpipe.tracking.base import artifacts_file, read_spec, tracking_folder, write_spec
 from hf_trainpipe.tracking.feeder import Feeder, stored_path
+from hf_trainpipe.utils.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Follower", "SyncReport", "TrackerReport", "sync"]
 
 
-class Follower:
+class Follower(Sidecar):
     """A process that sends a run's ledger to its trackers. Without trackers, nothing is started."""
 
-    def __init__(self, run: RunInfo, process: Sidecar | None, messages: list[str]) -> None:
+    def __init__(self, run: RunInfo) -> None:
         """Use :meth:`start`."""
+        super().__init__()
         self.run = run
-        self._process = process
-        self._messages = messages
 
     @classmethod
     def start(cls, run: RunInfo, trackers: Sequence[Tracker], *, poll_s: float = 1.0, linger_s: float = 30.0) -> Self:
@@ -51,27 +51,17 @@ class Follower:
         Raises:
             RecipeError: where a tracker cannot be described in a file.
         """
+        follower = cls(run)
         if not trackers:
-            return cls(run, None, [])
+            return follower
         write_spec(run, trackers)
         arguments = [str(run.directory.resolve()), "--poll", str(poll_s), "--linger", str(linger_s)]
         log = tracking_folder(run.directory) / "follower.log"
         try:
-            return cls(run, Sidecar("hf_trainpipe.tracking.process", arguments, log=log), [])
+            follower._start("hf_trainpipe.tracking.process", arguments, log=log)
         except OSError as error:
-            return cls(run, None, [f"trackers: not started ({error}). `track sync` sends the run later."])
-
-    @property
-    def pid(self) -> int | None:
-        """Process id; None where nothing was started."""
-        return self._process.pid if self._process is not None else None
-
-    def messages(self) -> list[str]:
-        """Lines for the person that came since the last call. Never waits."""
-        if self._process is not None:
-            self._messages += self._process.messages()
-        found, self._messages = self._messages, []
-        return found
+            follower._messages.append(f"trackers: not started ({error}). `track sync` sends the run later.")
+        return follower
 
     def artifact(self, path: str | Path) -> None:
         """Ask for a file's upload. It is read when its turn comes; a missing one is skipped."""
@@ -91,14 +81,7 @@ class Follower:
             Whether everything was sent. If not, the process goes on by itself for its ``linger_s``
             seconds, and ``track sync`` sends what is left after that.
         """
-        process = self._process
-        if process is None:
-            return True
-        process.tell("finish")
-        code = process.wait(timeout)
-        self._messages = self.messages()
-        self._process = None
-        process.let_go()
+        code = self._end("finish", timeout=timeout)
         if code != 0:
             state = "still being sent" if code is None else "not all sent"
             self._messages.append(
@@ -170,7 +153,7 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
                 feeder = Feeder(run, spec, position=position, say=messages.append, log=details.append)
                 for attempt in range(tries):
                     if attempt:
-                        time.sleep(min(2.0**attempt, 10.0))
+                        time.sleep(backoff(attempt, first_s=2.0, longest_s=10.0))
                     if feeder.pump():
                         break
                 feeder.close()

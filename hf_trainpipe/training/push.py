@@ -11,11 +11,11 @@ from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.errors import PackageError, TrainpipeError
 from hf_trainpipe.hub.background_push import BackgroundPush
 from hf_trainpipe.hub.push_queue import OUTBOX
-from hf_trainpipe.hub.repository import RECORDED, push, refuse_secrets, retry
-from hf_trainpipe.hub.secrets import scrub
+from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
 from hf_trainpipe.training.export import write_package
 from hf_trainpipe.training.monitor import selected
+from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 
 if TYPE_CHECKING:
     from hf_trainpipe.package.card import CardFacts

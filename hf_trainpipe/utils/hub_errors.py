@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hf_trainpipe.utils.secrets import scrub
+
 __all__ = ["FINAL", "Reason", "is_of_the_hub", "pickled", "reason_of", "status_of"]
 
 FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
@@ -93,7 +95,7 @@ def reason_of(error: BaseException, *, repo: str, revision: str | None = None, k
 
 
 def _lines(error: BaseException) -> Iterator[str]:
-    return (line.strip() for line in str(error).splitlines() if line.strip())
+    return (line.strip() for line in scrub(str(error)).splitlines() if line.strip())
 
 
 def _of_status(error: BaseException, repo: str, revision: str | None, kind: str) -> Reason | None:

@@ -16,6 +16,7 @@ import struct
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -34,18 +35,20 @@ class Fault:
 
     ``cut`` closes the connection before the request is served, ``half`` in the middle of its body, ``lose``
     after it (the answer is lost). ``hold`` sets ``reached`` and answers nothing until the client is gone: a test
-    kills it meanwhile.
+    kills it meanwhile. ``meanwhile`` calls a function first, and then answers as ever.
     """
 
     method: str
+    """The method, or how its name begins; "*": any."""
     path: str
     """A regular expression, searched for in the path."""
-    kind: Literal["status", "cut", "half", "lose", "hold"] = "status"
+    kind: Literal["status", "cut", "half", "lose", "hold", "meanwhile"] = "status"
     status: int = 503
     headers: Mapping[str, str] = field(default_factory=dict)
     times: int = 1
     after: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
+    meanwhile: Callable[[], object] = list
 
 
 @dataclass
@@ -172,7 +175,8 @@ class Hub:
         with self.lock:
             self.requests.append((method, path))
             for fault in self.faults:
-                if fault.times > 0 and fault.method == method and re.search(fault.path, path):
+                fits = fault.method == "*" or method.startswith(fault.method)
+                if fault.times > 0 and fits and re.search(fault.path, path):
                     if fault.after > 0:
                         fault.after -= 1
                         continue
@@ -236,14 +240,17 @@ class Hub:
 
     def preupload(self, *, repo: str, revision: str, body: bytes, **_: Any) -> Answer:
         _oid, files = self.files(repo, revision)
-        answers = []
-        for asked in json.loads(body)["files"]:
+        answers, request = [], json.loads(body)
+        hosted = files[".gitignore"].content.decode() if ".gitignore" in files else ""
+        ignored = request.get("gitIgnore", hosted).splitlines()
+        for asked in request["files"]:
             sample = base64.b64decode(asked["sample"])
             lfs = asked["path"].endswith(".safetensors") or asked["size"] > _REGULAR_LIMIT or b"\0" in sample
             known = files.get(asked["path"])
             oid = None if known is None else known.sha256 if known.lfs else known.oid
             mode = "lfs" if lfs else "regular"
-            answers.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+            should_ignore = any(fnmatch(asked["path"], pattern) for pattern in ignored)
+            answers.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": should_ignore, "oid": oid})
         return _json({"files": answers})
 
     def batch(self, *, body: bytes, **_: Any) -> Answer:
@@ -476,6 +483,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.rfile.read(1)  # returns when the client is gone
                 self.close_connection = True
                 return
+            if fault is not None and fault.kind == "meanwhile":
+                with hub.lock:
+                    fault.meanwhile()
             if fault is not None and fault.kind == "status":
                 answer = _json({"error": "injected"}, fault.status)
                 answer.headers |= fault.headers

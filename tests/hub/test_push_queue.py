@@ -11,10 +11,10 @@ import pytest
 from hf_trainpipe.errors import PushError, RecipeError
 from hf_trainpipe.hub.mirror import _put_home, parse_source
 from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
-from hf_trainpipe.hub.retry import Patience, retry_after
+from hf_trainpipe.hub.retry import RetryPolicy, retry_after
 from hf_trainpipe.recipe import Hub
 
-ASKED = Entry(id="", kind="package", repo="user/name", message="Package x")
+ASKED = Entry(kind="package", repo="user/name", message="Package x")
 
 
 class Answer(OSError):
@@ -36,8 +36,8 @@ def patient(errors: list[Exception], *, attempts: int = 4) -> tuple[list[float],
         return "done"
 
     try:
-        patience = Patience(attempts=attempts, wait_s=8.0, pause=waits.append)
-        return waits, patience.run("upload", call, repo="user/name", retry="hf-trainpipe push x --retry")
+        policy = RetryPolicy(attempts=attempts, wait_s=8.0, pause=waits.append)
+        return waits, policy.run("upload", call, repo="user/name", retry="hf-trainpipe push x --retry")
     except PushError as error:
         return waits, error
 
@@ -88,7 +88,7 @@ def test_an_entry_keeps_its_files_and_comes_back_whole(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * (2 << 20))
     queue = PushQueue(tmp_path / "outbox", owner="runs/x")
     entry = queue.add(ASKED, {"small": tmp_path / "small", "deep/large": tmp_path / "large"})
-    entry = queue.update(entry, state="staged", staged_commit="c" * 40, removed=("old",))
+    entry = queue.update(entry, state="published", commit="c" * 40, removed=("old",))
     (tmp_path / "small").write_text("changed in place")
     (tmp_path / "large").unlink()
     [found] = PushQueue(tmp_path / "outbox", owner="runs/x").open_entries()

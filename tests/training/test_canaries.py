@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_trainpipe.hub.secrets import scrub
+from hf_trainpipe.utils.secrets import scrub
 from tests.hub.hub_server import TOKEN, Hub, serve
 
 AWS_ID, AWS_KEY = "AKIACANARYCANARY0001", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYCANARYKEY1"

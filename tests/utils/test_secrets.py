@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hf_trainpipe.hub.secrets import scan_files, scan_text
+from hf_trainpipe.utils.secrets import scan_files, scan_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,8 @@
-"""Finds what must not leave the house: tokens, keys, values of secret variables, and home paths."""
+"""Secrets: masked in what is logged or shown, and refused in what is uploaded.
+
+Both go by one rule: tokens and keys by their form, and the values (8 characters and more) of environment variables
+whose names contain TOKEN, SECRET, KEY, PASSWORD or CREDENTIAL. Uploads may hold no home paths either.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.errors import PushError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Finding", "scan_files", "scan_text", "scrub"]
+__all__ = ["Finding", "refuse_secrets", "scan_files", "scan_text", "scrub"]
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 8
+_LISTED_FINDINGS = 10
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a Hugging Face token", re.compile(r"\b(?:hf|hf_oauth|api_org)_[A-Za-z0-9]{16,}")),
     ("a Neptune token", re.compile(r"eyJhcGlf[A-Za-z0-9+/_-]{8,}")),
@@ -37,6 +44,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a home path", re.compile(r"(?m)(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")),
     ("a home path", re.compile(r"(?i)\b[A-Z]:\\{1,2}Users\\{1,2}[^\\\s\"']+")),
 )
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+"""Of an address: it may be signed."""
 _BINARY = (".safetensors", ".model", ".onnx", ".data")
 _LARGEST_HEADER = 100 << 20
 
@@ -53,12 +62,15 @@ class Finding:
         return f"{self.file}, line {self.line}: {self.kind}"
 
 
-def _secret_values(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
-    }
+def _secret_values(environment: Mapping[str, str]) -> list[tuple[str, re.Pattern[str]]]:
+    """A pattern for the value of each secret variable, also as JSON writes it; the longest value first."""
+    secrets = [(name, value) for name, value in environment.items() if _SECRET_NAME.search(name)]
+    patterns = []
+    for name, value in sorted(secrets, key=lambda item: -len(item[1])):
+        if len(value) >= _SHORTEST_SECRET:
+            forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+            patterns.append((f"the value of ${name}", re.compile("|".join(map(re.escape, sorted(forms))))))
+    return patterns
 
 
 def _own_home() -> str | None:
@@ -75,15 +87,9 @@ def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = N
     >>> [str(finding) for finding in scan_text("x\\naws AKIAABCDEFGHIJKLMNOP", file="a.txt", environment={})]
     ['a.txt, line 2: an AWS access key']
     """
-    environment = os.environ if environment is None else environment
-    secrets = _secret_values(environment)
-    patterns = list(_PATTERNS)
+    patterns = [*_PATTERNS, *_secret_values(os.environ if environment is None else environment)]
     if home := _own_home():
         patterns.append(("a home path", re.compile(rf"(?m)(?<![\w.~-]){re.escape(home)}(?=[/\\\"'\s]|$)")))
-    for name, value in secrets.items():
-        forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-        pattern = re.compile("|".join(re.escape(form) for form in sorted(forms)))
-        patterns.append((f"the value of ${name}", pattern))
     found = {
         (text.count("\n", 0, match.start()) + 1, position, kind)
         for position, (kind, pattern) in enumerate(patterns)
@@ -94,18 +100,15 @@ def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = N
 
 
 def scrub(text: str, *, environment: Mapping[str, str] | None = None) -> str:
-    """``text`` with ``***`` in place of every token and key, and of the values of secret variables.
+    """``text`` with ``***`` in place of every token and key, the values of secret variables, and queries of addresses.
 
-    >>> scrub("answered by AKIAABCDEFGHIJKLMNOP: no", environment={})
-    'answered by ***: no'
+    >>> scrub("answered by AKIAABCDEFGHIJKLMNOP: no, see https://store.example/x?Signature=abc", environment={})
+    'answered by ***: no, see https://store.example/x?***'
     """
-    secrets = _secret_values(os.environ if environment is None else environment).values()
-    for value in sorted(secrets, key=len, reverse=True):
-        text = text.replace(value, "***").replace(json.dumps(value)[1:-1], "***")
-    for kind, pattern in _PATTERNS:
+    for kind, pattern in [*_secret_values(os.environ if environment is None else environment), *_PATTERNS]:
         if kind != "a home path":
             text = pattern.sub("***", text)
-    return text
+    return _QUERY.sub(r"\1?***", text)
 
 
 def _readable(path: Path) -> str:
@@ -125,3 +128,24 @@ def scan_files(directory: Path, names: Iterable[str], *, environment: Mapping[st
         findings.extend(scan_text(_readable(directory / name), file=name, environment=environment))
         findings.extend(scan_text(name, file=name, environment=environment))
     return findings
+
+
+def refuse_secrets(directory: Path, names: Iterable[str], *, what: str) -> None:
+    """Refuse to upload files that hold tokens, keys, values of secret variables or home paths.
+
+    Raises:
+        PushError: file and line of each, without the secret itself.
+    """
+    findings = scan_files(directory, names)
+    if not findings:
+        return
+    listed = "; ".join(str(finding) for finding in findings[:_LISTED_FINDINGS])
+    more = len(findings) - _LISTED_FINDINGS
+    raise PushError(
+        f"Nothing was pushed, because the {what} holds what must not leave this machine: {listed}"
+        f"{f'; and {more} more' if more > 0 else ''}.",
+        fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
+        file=findings[0].file,
+        line=findings[0].line,
+        findings=[str(finding) for finding in findings],
+    )
