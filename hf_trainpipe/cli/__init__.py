@@ -85,7 +85,7 @@ def _guarded(action: Callable[[], int]) -> int:
         _say("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader has gone (`| head`). Python flushes stdout once more when it ends: give it a sink.
+        # The reader has gone (`| head`). Python flushes stdout once more when it ends: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -100,7 +100,7 @@ def _guarded(action: Callable[[], int]) -> int:
 
         traceback.print_exc()
         print(
-            "\nThis is a fault of hf-trainpipe, not of your input. Please report it with the lines above "
+            "\nThis is a bug in hf-trainpipe, not in your input. Please report it with the lines above "
             "and the output of `hf-trainpipe doctor`.",
             file=sys.stderr,
         )
@@ -108,7 +108,7 @@ def _guarded(action: Callable[[], int]) -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for the run: rank 0, or the only one."""
+    """Whether this is rank 0, or the only process."""
     return os.environ.get("RANK", "0") == "0"
 
 

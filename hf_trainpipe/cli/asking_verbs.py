@@ -1,4 +1,4 @@
-"""The verbs that ask a package: evaluate and predict."""
+"""The verbs that use a package: evaluate and predict."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BACKENDS = ("torch", "onnx", "onnx-int8")
 
 
 def worker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of what loads a package."""
+    """Options of verbs that load a package."""
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
     consent_argument(parser)
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
 
 
 def consent_argument(parser: argparse.ArgumentParser) -> None:
-    """The one spelling of consent to a package's own code."""
+    """The option with which a person consents to a package's own code."""
     parser.add_argument("--allow-code", action="store_true", help="run code that the package brings; read it first")
 
 
@@ -64,7 +64,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", metavar="R", help="take task, metrics and data from this recipe")
     parser.add_argument("--split", choices=("validation", "test"), help="of the recipe's data; validation by default")
-    parser.add_argument("--label", metavar="NAME", help="the column that holds what is right; the recipe's by default")
+    parser.add_argument("--label", metavar="NAME", help="the column that holds the labels; the recipe's by default")
     _reading_arguments(parser)
     worker_arguments(parser)
     parser.add_argument("--json", action="store_true")

@@ -1,7 +1,7 @@
-"""``accelerate launch`` whose processes on a CPU are as many as were asked for; ``hf-trainpipe launch`` runs it.
+"""``accelerate launch`` that starts several processes on a CPU; ``hf-trainpipe launch`` runs it.
 
-accelerate's launcher starts one process where it is asked for several on a CPU (``--cpu --num_processes 2``, or a
-configuration with ``distributed_type: MULTI_CPU``), and tells it nothing. Only ``--multi_gpu`` makes ranks; with
+accelerate's launcher starts only one where it is asked for several on a CPU (``--cpu --num_processes 2``, or a
+configuration with ``distributed_type: MULTI_CPU``), and does not say so. Only ``--multi_gpu`` makes ranks; with
 ACCELERATE_USE_CPU they compute on the CPU.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["main"]
 
 FOREIGN = ("use_deepspeed", "use_fsdp", "use_megatron_lm", "multi_gpu", "tpu", "mpirun_hostfile")
-"""Ways of accelerate's launcher that start more than one process by themselves."""
+"""Options with which accelerate's launcher starts several processes by itself."""
 
 
 def main(command: list[str] | None = None) -> None:
@@ -39,18 +39,18 @@ def _launch(command: list[str] | None) -> None:
     from accelerate.commands.launch import launch_command, launch_command_parser, multi_gpu_launcher
 
     arguments = launch_command_parser().parse_args(command)
-    settled = _settled(launch_command_parser().parse_args(command))
-    if not _are_cpu_ranks(settled):
+    resolved = _resolved(launch_command_parser().parse_args(command))
+    if not _are_cpu_ranks(resolved):
         launch_command(arguments)
         return
-    settled.cpu, settled.multi_gpu = False, True
-    if settled.main_process_port is None and settled.num_machines <= 1:
-        settled.main_process_port = 0  # any free one
+    resolved.cpu, resolved.multi_gpu = False, True
+    if resolved.main_process_port is None and resolved.num_machines <= 1:
+        resolved.main_process_port = 0  # any free one
     os.environ["ACCELERATE_USE_CPU"] = "true"
-    multi_gpu_launcher(settled)
+    multi_gpu_launcher(resolved)
 
 
-def _settled(arguments: Any) -> Any:
+def _resolved(arguments: Any) -> Any:
     """The arguments with what a configuration and the machine add; without the warnings, which come again."""
     from accelerate.commands.launch import _validate_launch_command
 
@@ -62,12 +62,12 @@ def _settled(arguments: Any) -> Any:
         logging.disable(before)
 
 
-def _are_cpu_ranks(settled: Any) -> bool:
+def _are_cpu_ranks(resolved: Any) -> bool:
     import torch
 
-    if (settled.num_processes or 1) < 2 or (not settled.cpu and any(getattr(settled, way) for way in FOREIGN)):
+    if (resolved.num_processes or 1) < 2 or (not resolved.cpu and any(getattr(resolved, way) for way in FOREIGN)):
         return False
-    return bool(settled.cpu or settled.use_cpu or not torch.accelerator.is_available())
+    return bool(resolved.cpu or resolved.use_cpu or not torch.accelerator.is_available())
 
 
 if __name__ == "__main__":

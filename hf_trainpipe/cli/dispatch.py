@@ -1,4 +1,4 @@
-"""From the arguments of the process to one verb."""
+"""Find the verb that the arguments name, and run it."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def _help() -> str:
         [
             "usage: hf-trainpipe VERB ...   or   accelerate launch -m hf_trainpipe train ...",
             "",
-            "Fine-tune a Hugging Face text model from one recipe, measure it, package it, ask it.",
+            "Fine-tune a Hugging Face text model from one recipe, measure it, package it, serve it.",
             "",
             *lines,
             "",
             "VERB --help explains a verb; train RECIPE --help lists the fields of a recipe.",
-            "Exit codes: 0 done, 1 a fault of hf-trainpipe, 2 wrong input, 3 no valid checkpoint,",
+            "Exit codes: 0 done, 1 a bug in hf-trainpipe, 2 wrong input, 3 no valid checkpoint,",
             "4 diverged, 5 a push failed, 6 a package does not reproduce its predictions,",
             "75 interrupted and resumable.",
         ]

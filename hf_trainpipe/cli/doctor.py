@@ -1,4 +1,4 @@
-"""``hf-trainpipe doctor``: what this machine and this environment offer."""
+"""``hf-trainpipe doctor``: facts about this machine and this environment."""
 
 from __future__ import annotations
 

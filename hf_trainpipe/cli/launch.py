@@ -1,8 +1,8 @@
-"""``launch``: ``accelerate launch`` that stops well.
+"""``launch``: ``accelerate launch`` with signals and exit codes.
 
-``accelerate launch`` with one process dies of a SIGTERM and leaves its worker behind; with several, torch's agent
-turns every exit code into 1. Here signals go to the workers, which save and stop at the same step, and the exit code
-is rank 0's own. Several processes on a CPU are as many as were asked for (:mod:`hf_trainpipe.cli.cpu_ranks`).
+``accelerate launch`` with one process dies of a SIGTERM and leaves its worker running; with several, torch's agent turns
+every exit code into 1. Here signals go to the workers, which save and stop at the same step, and the exit code is rank
+0's own. It starts several processes on a CPU too (:mod:`hf_trainpipe.cli.cpu_ranks`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["launch"]
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REAP_SECONDS = 5.0
-"""How long processes are waited for that outlive their launcher, or rank 0, before they are killed."""
+"""Seconds to wait for processes that outlive their launcher, or rank 0, before they are killed."""
 
 
 def launch(command: Sequence[str]) -> int:
@@ -61,21 +61,21 @@ def launch(command: Sequence[str]) -> int:
                     worker.send_signal(number)
 
         before = {number: signal.signal(number, forward) for number in FORWARDED}
-        family: dict[int, psutil.Process] = {}
+        descendants: dict[int, psutil.Process] = {}
         try:
             ended = None
             while process.poll() is None:
-                family |= {child.pid: child for child in _children(launcher, recursive=True)}
+                descendants |= {child.pid: child for child in _children(launcher, recursive=True)}
                 if ended is None and exit_file.exists():
                     ended = time.monotonic()
                 if ended is not None and time.monotonic() - ended > REAP_SECONDS:
-                    _kill(_children(launcher))  # one that is stopped cannot hear torch's agent asking it to end
+                    _kill(_children(launcher))  # a stopped one cannot handle the signal of torch's agent
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            _reap(family)
+            _reap(descendants)
         if process.returncode != 0 and exit_file.exists():
             return int(exit_file.read_text())
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -91,8 +91,8 @@ def _children(process: psutil.Process, *, recursive: bool = False) -> list[psuti
     return found
 
 
-def _reap(family: dict[int, psutil.Process]) -> None:
-    """End training processes that outlived their launcher; what still sends or pushes is left to finish."""
+def _reap(descendants: dict[int, psutil.Process]) -> None:
+    """End training processes that outlived their launcher; sidecars may finish."""
     import psutil
 
     sidecars = {"hf_trainpipe.tracking.process", "hf_trainpipe.hub.background_push_process"}
@@ -103,7 +103,7 @@ def _reap(family: dict[int, psutil.Process]) -> None:
         except psutil.Error:
             return False
 
-    left = [process for process in family.values() if is_worker(process)]
+    left = [process for process in descendants.values() if is_worker(process)]
     _, alive = psutil.wait_procs(left, timeout=REAP_SECONDS)
     _kill(alive)
 

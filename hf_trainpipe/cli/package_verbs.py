@@ -1,4 +1,4 @@
-"""The verbs that write, prove, serve and push a package."""
+"""The verbs that write, verify, serve and push a package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ __all__ = ["PACKAGE_VERBS"]
 def _package_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE", help="a run's folder; with --onnx a package too")
     parser.add_argument("--recipe", metavar="R", help="needed where the recipe file has classes of its own")
-    parser.add_argument("--onnx", action="store_true", help="add a model for ONNX Runtime on CPUs, behind a gate")
+    parser.add_argument(
+        "--onnx", action="store_true", help="add a model for ONNX Runtime on CPUs, if its answers agree"
+    )
     parser.add_argument("--int8", action="store_true", help="with --onnx: one in int8 too, if it scores as well")
     parser.add_argument("--backend", choices=BACKENDS, help="with --onnx: what the handler runs by default; torch")
     consent_argument(parser)
@@ -40,7 +42,7 @@ def _package(arguments: argparse.Namespace) -> int:
         if arguments.onnx:
             from hf_trainpipe.package.onnx_export import require
 
-            require()  # before a minute is spent
+            require()  # before the long part
         result = {"package": str(repackage(path, recipe=recipe, source=source))}
     elif arguments.int8:
         recipe, source = recipe_of(path, arguments.recipe)
@@ -144,10 +146,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE")
     parser.add_argument("repo", metavar="REPO", nargs="?", help="user/name")
-    parser.add_argument("--retry", action="store_true", help="go on with what waits in the outbox, instead of REPO")
+    parser.add_argument("--retry", action="store_true", help="continue the pushes that are not done, instead of REPO")
     parser.add_argument("--public", action="store_true", help="make a new repository public; private by default")
     parser.add_argument("--revision", help="branch to push to")
-    parser.add_argument("--tag", default="auto", help="of the version: v1, v2, ... by default; none: no tag")
+    parser.add_argument("--tag", default="auto", help="tag of the commit: v1, v2, ... by default; none: no tag")
     parser.add_argument("--pull-request", action="store_true", help="open a pull request, for a person to merge")
     parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
     parser.add_argument("--json", action="store_true")

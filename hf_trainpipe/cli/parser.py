@@ -1,4 +1,4 @@
-"""What a verb is, the reading of its arguments and the printing of its result."""
+"""A verb of the command line: parsing its arguments, printing its result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UsageError(TrainpipeError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse whose mistakes are one screen like any other."""
+    """argparse with errors in the form of all others."""
 
     given: Sequence[str] = ()
     """The arguments that are parsed."""
@@ -74,7 +74,7 @@ def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str],
 
 
 def existing(spelled: str, what: str) -> Path:
-    """The path, if there is something; ``what`` names it in the refusal."""
+    """The path, if it exists; ``what`` names it in the error."""
     path = Path(spelled)
     if path.exists():
         return path
@@ -83,7 +83,7 @@ def existing(spelled: str, what: str) -> Path:
 
 
 def busy(what: str) -> Working:
-    """Signs of life on standard error for as long as a block lasts; rank 0 only."""
+    """Show progress on standard error for as long as a block lasts; rank 0 only."""
     from hf_trainpipe.cli import is_main_process
     from hf_trainpipe.tracking.console import Console
 

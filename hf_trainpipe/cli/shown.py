@@ -1,4 +1,4 @@
-"""What verbs found, as a person reads it: short lines and tables that fit the terminal. ``--json`` is for programs."""
+"""Results of the verbs for people: short lines and tables that fit the terminal. ``--json`` is for programs."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def show_package(found: Found) -> str:
 
 
 def show_pushed(found: Found) -> str:
-    """Where a push went, or each of those that waited."""
+    """Where a push went, or each of those that were waiting."""
     if "pushed" in found:
-        return "\n\n".join(show_pushed(item) for item in found["pushed"]) or "nothing waits in the outbox"
+        return "\n\n".join(show_pushed(item) for item in found["pushed"]) or "no push is waiting"
     size = found.get("bytes")
     rows: list[tuple[str, object]] = [
         ("repository", f"{found['repo']}{' (private)' if found.get('private') else ''}"),

@@ -1,7 +1,7 @@
-"""Which requests are taken, before anything is computed for them: their size, and the room there is.
+"""Admission control, before anything is computed: requests are accepted by their size and by the space in the queue.
 
-Large requests wait in a lane of their own, so that small ones find room beside them; and of each lane one client gets
-three quarters at most, so that others find some.
+The queue has two lanes: large requests do not take the space of small ones. One client gets three quarters of a lane
+at most.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Lane:
 
 
 class Admission:
-    """What waits, and what may come to it. Used on the event loop alone."""
+    """Counts what is queued. Used on the event loop only."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -44,11 +44,11 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Inputs that are admitted and not answered."""
+        """Inputs that are accepted and not answered yet."""
         return sum(lane.inputs.total() for lane in self._lanes)
 
     def check_inputs(self, inputs: Sequence[Any]) -> None:
-        """Refuse more inputs, or more words, than a request may have; looks at none of them closer.
+        """Refuse more inputs, or more words, than a request may have; does not read them.
 
         Raises:
             Refusal: 413.
@@ -69,20 +69,20 @@ class Admission:
             raise too_much("characters", f"{self._limits.characters} characters", characters)
 
     def is_large(self, inputs: int, characters: int) -> bool:
-        """Whether a request waits in the lane of large ones."""
+        """Whether a request goes to the lane of large ones."""
         limits = self._limits
         return inputs > max(1, _SMALL * limits.queue) or characters > max(1, _SMALL_CHARACTERS * limits.characters)
 
     @contextmanager
     def admit(self, client: str, inputs: int, characters: int) -> Iterator[None]:
-        """Hold room for a request while it is worked on. A lane that is empty takes any.
+        """Reserve space for a request while it is worked on. An empty lane accepts any request.
 
         Raises:
             Refusal: 429.
         """
         lane = self._lanes[self.is_large(inputs, characters)]
-        self._find_room(lane.inputs, client, inputs, self._limits.queue, "inputs")
-        self._find_room(lane.characters, client, characters, _LANE_REQUESTS * self._limits.characters, "characters")
+        self._check_space(lane.inputs, client, inputs, self._limits.queue, "inputs")
+        self._check_space(lane.characters, client, characters, _LANE_REQUESTS * self._limits.characters, "characters")
         lane.inputs[client] += inputs
         lane.characters[client] += characters
         try:
@@ -93,20 +93,20 @@ class Admission:
             if not lane.inputs[client]:
                 del lane.inputs[client], lane.characters[client]
 
-    def _find_room(self, lane: Counter[str], client: str, more: int, room: int, what: str) -> None:
+    def _check_space(self, lane: Counter[str], client: str, more: int, space: int, what: str) -> None:
         everybody, own = lane.total(), lane[client]
-        share = int(_CLIENT * room)
-        if everybody and everybody + more > room:
-            message = f"{everybody} {what} wait already; {room} may."
+        share = int(_CLIENT * space)
+        if everybody and everybody + more > space:
+            message = f"{everybody} {what} are queued already, of {space} at most."
         elif own and own + more > share:
-            message = f"{own} {what} of yours wait already; {share} may."
+            message = f"{own} {what} of this client are queued already, of {share} at most."
         else:
             return
         raise Refusal(429, "queue", message, "Try again, later and less often.", headers={"Retry-After": "1"})
 
 
 def too_much(reason: str, most: str, found: int, fix: str = "Send shorter texts, or several requests.") -> Refusal:
-    """For a request that is too large: 413."""
+    """The refusal of a request that is too large: 413."""
     return Refusal(413, reason, f"inputs: expected at most {most}, found {found}.", fix)
 
 

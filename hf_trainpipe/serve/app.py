@@ -36,13 +36,13 @@ class Server:
     metrics: Metrics
     info: dict[str, Any] = field(default_factory=dict)
     most_values: int = 100_000
-    """JSON values of a body that is large; one token at least comes of each."""
-    is_leaving: bool = False
-    """After SIGTERM: not ready, and connections are closed with their next response."""
+    """JSON values that a large body may have; each becomes one token at least."""
+    is_draining: bool = False
+    """After SIGTERM: not ready; connections are closed with their next response."""
 
 
 def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Middleware, Server]:
-    """The guarded application of a package, and its state. The model's thread lives as long as its lifespan."""
+    """The application of a package with its middleware, and its state. The model's thread runs during its lifespan."""
     metrics = Metrics()
     batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
     most_values = settings.limits.tokens + 8 * settings.limits.inputs
@@ -65,14 +65,14 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     )
     app.state.server = server
     _add_answers(app, server)
-    _add_signs(app, server)
+    _add_health(app, server)
     inference_protocol.add_routes(app, server.info, server.batcher)
     page.add_routes(app)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _failed)
-    guard = Middleware(app, settings=settings, metrics=metrics, is_leaving=lambda: server.is_leaving)
-    return guard, server
+    middleware = Middleware(app, settings=settings, metrics=metrics, is_draining=lambda: server.is_draining)
+    return middleware, server
 
 
 def _add_answers(app: FastAPI, server: Server) -> None:
@@ -95,15 +95,15 @@ def _add_answers(app: FastAPI, server: Server) -> None:
         return json_response({**server.info, "runtime": server.engine.runtime})
 
 
-def _add_signs(app: FastAPI, server: Server) -> None:
+def _add_health(app: FastAPI, server: Server) -> None:
     async def health() -> Response:
         if not server.batcher.is_alive:
             raise Refusal(503, "dead", "The model's thread has ended.", "Start the server again.")
         return json_response({"status": "ok"})
 
     async def ready() -> Response:
-        if server.is_leaving or not server.batcher.is_alive:
-            raise Refusal(503, "leaving", "The server is about to end.", "Ask another one.")
+        if server.is_draining or not server.batcher.is_alive:
+            raise Refusal(503, "draining", "The server is shutting down.", "Send the request to another server.")
         return json_response({"status": "ready"})
 
     for path, act in (("/health", health), ("/v2/health/live", health), ("/ready", ready), ("/v2/health/ready", ready)):
@@ -124,13 +124,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Opaque: the guard logs where it happened, under the request's id."""
+    """Says nothing: the middleware logs where it happened, with the request's id."""
     return await _refused(request, internal())
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
-    """A path or a method that there is not; what the client wrote is not repeated."""
+    """An unknown path or method; what the client wrote is not repeated."""
     assert isinstance(error, HTTPException)
     known = "POST / or /predict; GET /health, /ready, /metrics, /info, /demo, /openapi.json; /v2/..."
-    what = "method: there is none such here." if error.status_code == 405 else "path: there is none such."
+    what = "This path does not take that method." if error.status_code == 405 else "There is no such path."
     return await _refused(request, Refusal(error.status_code, "route", what, f"Use {known}", headers=error.headers))

@@ -1,9 +1,9 @@
-"""One thread runs the model; requests that wait share its batches.
+"""One thread runs the model; queued requests share its batches.
 
 A request is admitted or refused on the event loop (:mod:`.admission`), before anything is tokenised. The thread encodes
 the small requests that have arrived since its last batch and a slice of one large request, picks a batch out of all that
-waits (:mod:`.shares`, :mod:`.choice`), computes it, and answers the requests that are now complete. So a short request
-beside long ones waits for a slice and a batch, not for the long ones. What nobody waits for any more is not computed.
+waits (:mod:`.shares`, :mod:`.batch_selection`), computes it, and answers the requests that are now complete. So a short request
+beside long ones waits for a slice and a batch, not for the long ones. Requests whose client has gone are not computed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Batcher", "describe"]
 _Item = TypeVar("_Item")
 _log = logging.getLogger("hf_trainpipe.serve")
 _WINDOW = 64
-"""Features among which a batch is chosen: those whose turn it is."""
+"""Features among which a batch is chosen: those that are next."""
 _SLICE = 16_000
 """Characters of a large request that are tokenised between two batches, but one input at least."""
 _TOGETHER = 64_000
@@ -49,13 +49,12 @@ _TOGETHER = 64_000
 _READ_COST = 1 / 16
 """Tokens of the model that tokenising a character counts for."""
 _AHEAD = 2
-"""Large requests of a client that are tokenised before one of them is answered: they take memory."""
+"""Large requests of a client that are tokenised ahead: they take memory."""
 _TRIM_EVERY = 16
 """Batches after which freed memory is given back."""
 _LINGER = 0.05
-"""Of the last batch's time: so long the next one, unless it is full, waits for the clients that were just answered to ask
-again. Without it the first of them would be computed alone and the others after it, batches half as large as they could
-be."""
+"""Share of the last batch's time that the next one, unless it is full, waits for the clients that were just answered to
+ask again. Without it the first of them would be computed alone and the others after it, in batches half as large."""
 
 
 @dataclass(eq=False)
@@ -69,9 +68,9 @@ class _Ticket:
     characters: int
     share: Share = field(init=False)
     features: deque[tuple[int, int]] = field(default_factory=deque)
-    """Number and tokens of each feature that is not computed."""
+    """Number and tokens of each feature that is not computed yet."""
     is_abandoned: bool = False
-    """Set on the event loop once nobody waits for the answer, by the thread where there is none."""
+    """Set by the event loop once the client is gone, by the thread where the request failed."""
 
     @property
     def is_read(self) -> bool:
@@ -108,7 +107,7 @@ class Batcher:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread after the batches that wait."""
+        """End the thread after the queued batches."""
         with self._wake:
             self._is_closing = True
             self._wake.notify()
@@ -134,7 +133,7 @@ class Batcher:
         """The answer of each input, in order, as ``predict`` of the package gives it.
 
         Args:
-            caller: Whose share it takes; where the caller leaves, the work is given up.
+            caller: Its client's share is used; the work is cancelled where the caller disconnects.
 
         Raises:
             Refusal: 413, 422, 429, 499 or 503.
@@ -155,7 +154,7 @@ class Batcher:
             future = asyncio.get_running_loop().create_future()
             ticket = _Ticket(job, future, caller.client, is_large, characters)
             self._metrics.waiting.set(self.waiting)
-            caller.while_here(future.cancel)
+            caller.on_disconnect(future.cancel)
             try:
                 with self._wake:
                     self._arrived.append(ticket)
@@ -163,7 +162,7 @@ class Batcher:
                 return await self._answer_of(future)
             finally:
                 ticket.is_abandoned = True
-                caller.while_here(None)
+                caller.on_disconnect(None)
                 self._metrics.waiting.set(self.waiting - len(inputs))
 
     async def _answer_of(self, future: asyncio.Future[list[Any]]) -> list[Any]:
@@ -199,7 +198,7 @@ class Batcher:
             if ready := [ticket for ticket in pool if ticket.features]:
                 batch = self._next_batch(ready)
                 begin = time.perf_counter()
-                self._guarded(batch, self._run, lambda piece: piece[0])
+                self._isolated(batch, self._run, lambda piece: piece[0])
                 until = time.perf_counter() + _LINGER * (time.perf_counter() - begin)
                 waited = len(pool) + len(self._arrived)  # those that still wait, and those that were answered
                 pool = [ticket for ticket in pool if ticket.features or not ticket.is_read]
@@ -209,9 +208,9 @@ class Batcher:
             self._shares.forget(pool)
 
     def _gather(self, left: int, expected: int, until: float) -> list[_Ticket]:
-        """What has arrived; beside the ``left`` that wait already, as many as are ``expected`` if they come in time.
+        """New requests; waits until there are ``expected`` of them with the ``left`` ones, or until the time is over.
 
-        Nothing where nothing is left and the server closes.
+        Empty where nothing is left and the server closes.
         """
         with self._wake:
             self._wake.wait_for(lambda: left or self._arrived or self._is_closing)
@@ -222,7 +221,7 @@ class Batcher:
         return arrived
 
     def _read(self, unread: list[_Ticket], pool: list[_Ticket]) -> None:
-        """Tokenise small requests together, and a slice of the large one whose turn it is."""
+        """Tokenise small requests together, and a slice of the next large one."""
         small = [ticket for ticket in unread if not ticket.is_large]
         chosen: list[_Ticket] = []
         room = _TOGETHER
@@ -232,11 +231,11 @@ class Batcher:
             room -= ticket.characters
             chosen.append(ticket)
         if chosen:
-            self._guarded(chosen, self._encode, lambda ticket: ticket)
+            self._isolated(chosen, self._encode, lambda ticket: ticket)
         ahead = Counter(ticket.client for ticket in pool if ticket.is_large and ticket.features)
         large = [ticket for ticket in unread if ticket.is_large and ahead[ticket.client] < _AHEAD]
         for ticket, _ in self._shares.turns(large, [[1.0]] * len(large)):
-            self._guarded([ticket], self._encode_slice, lambda ticket: ticket)
+            self._isolated([ticket], self._encode_slice, lambda ticket: ticket)
             if ticket.is_read or ticket.is_abandoned:
                 give_back()
             break
@@ -250,7 +249,7 @@ class Batcher:
             if ticket.job in refused:
                 _fail([ticket], _unusable(refused[ticket.job]))
             else:
-                self._take(ticket)
+                self._queue_features(ticket)
 
     def _encode_slice(self, tickets: list[_Ticket]) -> None:
         [ticket] = tickets
@@ -262,24 +261,24 @@ class Batcher:
         finally:
             self._shares.serve(ticket.share, _READ_COST * min(_SLICE, ticket.characters))
         if ticket.is_read:
-            self._take(ticket)
+            self._queue_features(ticket)
         else:
-            self._hold_to_limit(ticket, ticket.job.num_tokens)
+            self._check_limit(ticket, ticket.job.num_tokens)
 
-    def _take(self, ticket: _Ticket) -> None:
+    def _queue_features(self, ticket: _Ticket) -> None:
         lengths = ticket.job.lengths.tolist()
-        if self._hold_to_limit(ticket, tokens := sum(lengths)):
+        if self._check_limit(ticket, tokens := sum(lengths)):
             self._metrics.tokens.inc(tokens)
             ticket.features.extend(enumerate(lengths))
 
-    def _hold_to_limit(self, ticket: _Ticket, tokens: int) -> bool:
+    def _check_limit(self, ticket: _Ticket, tokens: int) -> bool:
         if tokens <= self._limits.tokens:
             return True
         _fail([ticket], too_much("tokens", f"{self._limits.tokens} tokens", tokens))
         return False
 
     def _next_batch(self, ready: list[_Ticket]) -> list[tuple[_Ticket, int]]:
-        """Take the features of the next batch out of their requests."""
+        """Remove the features of the next batch from their requests."""
         pieces = [list(islice(ticket.features, _WINDOW)) for ticket in ready]
         place_of = {ticket: place for place, ticket in enumerate(ready)}
         turns = self._shares.turns(ready, [[length for _, length in piece] for piece in pieces])
@@ -302,7 +301,9 @@ class Batcher:
         begin = time.perf_counter()
         predictor.run([(ticket.job, feature) for ticket, feature in batch])
         self._metrics.model_seconds.inc(time.perf_counter() - begin)
-        self._guarded([ticket for ticket in dict(batch) if not ticket.job.missing], self._answer, lambda ticket: ticket)
+        self._isolated(
+            [ticket for ticket in dict(batch) if not ticket.job.missing], self._answer, lambda ticket: ticket
+        )
         self._num_batches += 1
         if self._num_batches % _TRIM_EVERY == 0:
             give_back()
@@ -310,13 +311,13 @@ class Batcher:
     def _answer(self, done: list[_Ticket]) -> None:
         answers = [(ticket.future, self._engine.predictor.answer(ticket.job)) for ticket in done]
         if answers:
-            _on_loop(answers[0][0], _deliver, answers)
+            _on_loop(answers[0][0], _resolve, answers)
 
-    def _guarded(
+    def _isolated(
         self, items: list[_Item], action: Callable[[list[_Item]], None], ticket_of: Callable[[_Item], _Ticket]
     ) -> None:
-        """Do a part of the work together; where that fails, once more one by one, so that a request that cannot be
-        computed fails alone. The requests after it in the same part lose the time of one more call, no more."""
+        """Do work for several requests together; where that fails, once more one by one, so that a request that cannot be
+        computed fails alone and the others lose the time of one more call."""
         try:
             action(items)
             return
@@ -361,14 +362,14 @@ def _fail(tickets: Sequence[_Ticket], refusal: Refusal) -> None:
         ticket.features.clear()
         ticket.is_abandoned = True
     if tickets:
-        _on_loop(tickets[0].future, _deliver, [(ticket.future, refusal) for ticket in tickets])
+        _on_loop(tickets[0].future, _resolve, [(ticket.future, refusal) for ticket in tickets])
 
 
 def _on_loop(future: asyncio.Future[Any], action: Any, *arguments: Any) -> None:
     future.get_loop().call_soon_threadsafe(action, *arguments)
 
 
-def _deliver(results: Sequence[tuple[asyncio.Future[list[Any]], list[Any] | Refusal]]) -> None:
+def _resolve(results: Sequence[tuple[asyncio.Future[list[Any]], list[Any] | Refusal]]) -> None:
     for future, result in results:
         if future.done():
             continue

@@ -1,4 +1,4 @@
-"""Who asks: a client is an address, and a connection may go while its request is worked on."""
+"""Clients (an address each) and their connections, which may be lost while a request is worked on."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Callable
 __all__ = ["CALLER", "Caller", "client_of"]
 
 CALLER = "trainpipe.caller"
-"""Where a scope holds the caller."""
+"""Key of the ASGI scope for the caller."""
 
 
 class Caller:
-    """A connection as the work on its requests sees it.
+    """The connection that a request came by.
 
     Args:
-        client: Whose share of the server its requests take.
+        client: Its requests count towards this client's share of the server.
     """
 
-    __slots__ = ("_on_leave", "client")
+    __slots__ = ("_on_disconnect", "client")
 
     def __init__(self, client: str = "") -> None:
         self.client = client
-        self._on_leave: Callable[[], object] | None = None
+        self._on_disconnect: Callable[[], object] | None = None
 
-    def while_here(self, give_up: Callable[[], object] | None) -> None:
-        """Call ``give_up`` when the connection is lost; None: no more."""
-        self._on_leave = give_up
+    def on_disconnect(self, cancel: Callable[[], object] | None) -> None:
+        """Call ``cancel`` when the connection is lost; None: no more."""
+        self._on_disconnect = cancel
 
-    def leave(self) -> None:
+    def disconnected(self) -> None:
         """The connection is lost."""
-        if self._on_leave is not None:
-            self._on_leave()
+        if self._on_disconnect is not None:
+            self._on_disconnect()
 
 
 def client_of(address: str) -> str:

@@ -1,7 +1,7 @@
-"""Connections that are bounded before anything reads what they send: in bytes, headers, time and number.
+"""Limits on connections before anything is parsed: bytes, headers, time and number.
 
-Uvicorn's protocol hands whatever arrives to its parser, keeps what the parser finds, and bounds nothing but the idle
-time between two requests. Here each piece is counted before it is parsed, and each state of a connection ends in time.
+Uvicorn's protocol passes everything to its parser, keeps what the parser finds, and limits only the idle time between
+two requests. Here each piece is counted before it is parsed, and each state of a connection has a timeout.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.serve.settings import Limits
 
-__all__ = ["Rooms", "protocol"]
+__all__ = ["ConnectionPool", "protocol"]
 
 _PIECE = 4096
-"""Bytes that are parsed at a time: what is found in them is looked at before the next ones."""
+"""Bytes that are parsed at a time, checked before the next ones."""
 _PARTS, _PART_BYTES = 1024, 32
 """A body in more parts than these has this many bytes a part: each costs as much as a thousand bytes."""
 _PIPELINED = 8
 """Requests that may wait behind the one that is answered, on one connection."""
 _FLUSH_S = 5.0
-"""Seconds in which a client must take what is left for it once its connection is closed."""
+"""Seconds for a client to read the rest of its answer once its connection is closed."""
 
 
-class Rooms:
-    """How many connections there are; where there is no room for one more, one that waits for its client has to go.
+class ConnectionPool:
+    """The open connections. Where one more is too many, one that waits for its client is closed.
 
-    First goes the one that has been sending its request for longest, then the one that has been idle for longest; of
-    these the clients with most connections lose theirs first. A connection whose request is worked on stays.
+    First the one that has been sending its request for longest, then the one that has been idle for longest; of these,
+    those of the clients with most connections. A connection whose request is worked on stays.
     """
 
     def __init__(self, most: int) -> None:
@@ -48,7 +48,7 @@ class Rooms:
         self._idle: dict[Any, None] = {}
 
     def enter(self, new: Any) -> bool:
-        """Take a connection in; False where all others are being answered."""
+        """Accept a connection; False where all others are being answered."""
         if len(self._all) >= self._most:
             victim = self._longest(self._sending) or self._longest(self._idle)
             if victim is None:
@@ -84,7 +84,7 @@ class Rooms:
 
 @dataclass(frozen=True)
 class _Wrong(Exception):
-    """A request that is not read on."""
+    """A request that is refused before it was read."""
 
     refusal: Refusal
 
@@ -95,13 +95,13 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
     Args:
         refused: Told a word for each connection that was closed, for the metrics.
     """
-    rooms = Rooms(limits.connections)
+    pool = ConnectionPool(limits.connections)
 
     class Bounded(HttpToolsProtocol):
         caller: Caller
         _timer: TimerHandle | None = None
         _unread = 0
-        """Bytes since anything came of them: a head, a part of a body."""
+        """Bytes since the last complete head or part of a body."""
         _num_parts = _body_bytes = 0
         _num_headers = 0
         """Of a request, those behind its body too."""
@@ -112,19 +112,19 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.caller = Caller(client_of(self.client[0]) if self.client else "")
-            if rooms.enter(self):
+            if pool.enter(self):
                 self._within(limits.body_s)
             else:
                 self._refuse(Refusal(503, "connections", "Too many connections.", "Try again, later."))
 
         def connection_lost(self, exc: Exception | None) -> None:
-            rooms.leave(self)
+            pool.leave(self)
             self._within(None)
             super().connection_lost(exc)
             self._unset_keepalive_if_required()
             self.pipeline.clear()
             if hasattr(self, "caller"):
-                self.caller.leave()
+                self.caller.disconnected()
 
         def data_received(self, data: bytes) -> None:
             for start in range(0, len(data), _PIECE):
@@ -137,7 +137,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
                     if self._unread > limits.header_bytes:
                         raise _Wrong(_too_large(f"{limits.header_bytes} bytes", is_head=self._is_in_head))
                 except httptools.HttpParserUpgrade:
-                    self.cycle.keep_alive = False  # it is answered, and what the client goes on to speak is not read
+                    self.cycle.keep_alive = False  # it is answered; what follows in another protocol is not read
                 except httptools.HttpParserCallbackError as error:
                     cause = error.__context__
                     self._refuse(cause.refusal if isinstance(cause, _Wrong) else _invalid())
@@ -150,7 +150,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             self._unset_keepalive_if_required()
             self._is_receiving = self._is_in_head = True
             self._num_headers = self._num_parts = self._body_bytes = 0
-            rooms.sends(self)
+            pool.sends(self)
             self._within(limits.body_s)
             super().on_message_begin()
 
@@ -158,7 +158,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             self._num_headers += 1
             if self._num_headers > limits.headers:
                 raise _Wrong(_too_large(f"{limits.headers} headers", is_head=self._is_in_head))
-            if self._is_in_head:  # what comes behind a body is nobody's to read
+            if self._is_in_head:  # trailers are ignored
                 super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
@@ -182,7 +182,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
         def on_message_complete(self) -> None:
             self._is_receiving = False
             self._unread = 0
-            rooms.is_answered(self)
+            pool.is_answered(self)
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
@@ -191,7 +191,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             if has_rest or self.transport.is_closing():
                 self.drop()  # the answer did not wait for the body, so nobody reads it
             elif not self._is_receiving and not self.pipeline:
-                rooms.rests(self)
+                pool.rests(self)
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -213,13 +213,13 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
                 self.cycle.keep_alive = False
 
         def drop(self) -> None:
-            """Close, whether or not the client takes what is left for it."""
+            """Close, whether or not the client reads the rest of its answer."""
             if not self.transport.is_closing():
                 self.transport.close()
             self._within(_FLUSH_S)
 
         def _within(self, seconds: float | None) -> None:
-            """What goes on now has to end within this time; None: others see to it."""
+            """Set the timeout of the current state; None: it has one elsewhere."""
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)

@@ -25,7 +25,7 @@ async def read_json(request: Request) -> Any:
     """The body as JSON; large ones one at a time, with a turn of the event loop in between.
 
     Raises:
-        Refusal: 400, or 413 where it would become more objects than the inputs of a request are.
+        Refusal: 400, or 413 where it has more values than a request needs.
     """
     if len(request.scope[BODY]) <= LARGE:
         return _read(request)
@@ -36,9 +36,9 @@ async def read_json(request: Request) -> Any:
 
 
 def _check_values(body: bytes, *, most: int) -> None:
-    """Count lists, objects and what is between commas before Python's objects are made of them: two megabytes can hold
-    half a million, which take seconds and a hundred times the memory. Texts may hold commas and brackets, so strings are
-    left out where there are many; as many quotation marks as that are refused as they are."""
+    """Count values (lists, objects, commas) before Python's objects are made of them: two megabytes can hold half a
+    million, which take seconds and a hundred times the memory. Where there seem to be too many, strings are left out,
+    since they may hold commas and brackets; a body with too many quotation marks is refused without that."""
     found = _values(body)
     if found <= most:
         return

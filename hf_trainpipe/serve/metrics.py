@@ -1,4 +1,4 @@
-"""What Prometheus may ask: counts and times, no text and no client."""
+"""Metrics for Prometheus: counts and times, no texts and no clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Metrics:
             "trainpipe_batch_features", "Features of a batch.", buckets=_FEATURES, registry=registry
         )
         self.model_seconds = Counter("trainpipe_model_seconds", "Time in the model.", registry=registry)
-        self.waiting = Gauge("trainpipe_waiting_inputs", "Inputs admitted and not answered.", registry=registry)
+        self.waiting = Gauge("trainpipe_waiting_inputs", "Inputs accepted and not answered yet.", registry=registry)
 
     def request(self, *, route: str, status: int, seconds: float) -> None:
         """Count a request. ``route`` is one of the server's own, never what a client wrote."""

@@ -1,4 +1,4 @@
-"""What every request passes before its route: identity, permission, a body of bounded size and time."""
+"""Before the routes: the request's id, its token, and limits on the size and time of its body."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["BODY", "LARGE", "OPEN_PATHS", "REQUEST_ID", "Middleware"]
 
 LARGE = 64 << 10
-"""Bytes of a body beyond which it is not one of many: such bodies share ``limits.bodies_bytes``."""
+"""Bytes beyond which a body is large: all large bodies together are limited by ``limits.bodies_bytes``."""
 _HELD = "trainpipe.held"
 BODY = "trainpipe.body"
 REQUEST_ID = "trainpipe.request_id"
-"""Where a scope holds them for the routes."""
+"""Keys of the ASGI scope."""
 OPEN_PATHS = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready", "/demo"})
-"""Answered without the token: they tell whether the server lives, and the page holds nothing of the model."""
+"""Answered without the token: health checks, and the page, which holds nothing of the model."""
 
 _log = logging.getLogger("hf_trainpipe.serve")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
@@ -48,17 +48,17 @@ class Middleware:
     Args:
         app: The routes.
         settings: Token and limits.
-        is_leaving: Whether the server is about to end: clients are told to close their connections.
+        is_draining: Whether the server is shutting down: clients are told to close their connections.
     """
 
-    def __init__(self, app: App, *, settings: Settings, metrics: Metrics, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, app: App, *, settings: Settings, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._is_leaving = is_leaving
+        self._is_draining = is_draining
         self._token = None if settings.token is None else settings.token.encode()
         self._held = 0
-        """Bytes of large bodies that are there and not read."""
+        """Bytes of large bodies in memory that are not parsed yet."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +79,7 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *_ALWAYS]
-                if self._is_leaving() and _CLOSE not in message["headers"]:
+                if self._is_draining() and _CLOSE not in message["headers"]:
                     message["headers"].append(_CLOSE)
             await send(message)
 
@@ -108,7 +108,7 @@ class Middleware:
 
     def _permit(self, scope: Message, headers: dict[bytes, bytes]) -> None:
         if self._token is None:
-            # Without a token, a page of a stranger must not reach the server through a name that it made point here.
+            # Without a token only local names are accepted, against DNS rebinding by a foreign page.
             host = headers.get(b"host", b"").decode("latin-1").strip()
             name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
             if not is_loopback(name):
@@ -137,7 +137,7 @@ class Middleware:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, scope: Message) -> bytes:
         limits = self._settings.limits
-        close = {"Connection": "close"}  # what is still on its way is not read
+        close = {"Connection": "close"}  # the rest of the body is not read
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             raise Refusal(415, "encoding", "Content-Encoding: expected none.", "Send the body as it is.", headers=close)
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -176,7 +176,7 @@ class Middleware:
                             raise Refusal(
                                 429,
                                 "bodies",
-                                "Too many large bodies are on their way.",
+                                "Too many large bodies at a time.",
                                 "Try again, later, or in several requests.",
                                 headers={**close, "Retry-After": "1"},
                             )

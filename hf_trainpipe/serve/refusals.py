@@ -1,4 +1,4 @@
-"""Answers that are not 200: what was expected, what was found, what to do."""
+"""Error responses: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Refusal", "internal"]
 
 
 class Refusal(Exception):
-    """A request that gets no answer.
+    """An error response.
 
     Args:
         status: HTTP status.
@@ -46,5 +46,5 @@ class Refusal(Exception):
 
 
 def internal() -> Refusal:
-    """For what nobody foresaw: the log has the request's id and where it happened, the client the id."""
+    """Of an unexpected error: the log has the request's id and where it happened, the client the id."""
     return Refusal(500, "internal", "The server failed.", "Report the request id.")

@@ -160,7 +160,7 @@ def _serve(
     predictor = engine.predictor
     predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
     gc.collect()
-    gc.freeze()  # what is there by now stays: collections of garbage need not look through it while a client waits
+    gc.freeze()  # what is loaded stays: garbage collections skip it while a client waits
     batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
     app, state = make_app(engine, settings, batch_tokens=batch_tokens)
     limit_s = max(1, round(settings.drain_s))
@@ -172,7 +172,7 @@ def _serve(
         server_header=False,
         ws="none",
         timeout_keep_alive=max(1, round(settings.limits.idle_s)),
-        proxy_headers=False,  # a header of the client's would say who it is
+        proxy_headers=False,  # a client could claim any address in a header
         timeout_graceful_shutdown=limit_s,
         backlog=1024,
     )
@@ -185,7 +185,7 @@ def _serve(
             loop = asyncio.get_running_loop()
 
             def on_signal(*_: object) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the process will
+                with contextlib.suppress(RuntimeError):  # the loop has ended: so does the process
                     loop.call_soon_threadsafe(self._stop)
 
             for number in _STOP:
@@ -193,10 +193,10 @@ def _serve(
             yield
 
         def _stop(self) -> None:
-            if state.is_leaving:
+            if state.is_draining:
                 logger.info("stopping already: %d inputs wait, for %g s at most", state.batcher.waiting, limit_s)
                 return
-            state.is_leaving = True
+            state.is_draining = True
             logger.info("stopping: %d inputs wait", state.batcher.waiting)
             asyncio.get_running_loop().call_later(settings.notice_s, setattr, self, "should_exit", True)
 
@@ -216,6 +216,6 @@ def _serve(
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(run())
     for number in _STOP:
-        signal.signal(number, signal.SIG_IGN)  # the way out is not cut either
+        signal.signal(number, signal.SIG_IGN)  # the rest of the shutdown is not interrupted either
     logger.info("stopped")
     return 0

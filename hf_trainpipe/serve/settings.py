@@ -1,4 +1,4 @@
-"""What a person chooses for a server, with safe defaults."""
+"""Settings of a server, with safe defaults."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request, and all that wait, may take. Beyond them a request is refused, never cut."""
+    """Limits of one request, and of all that are queued. A request beyond them is refused, never shortened."""
 
     body_bytes: int = 2 << 20
     """Counted while the body streams in; more: 413."""
     bodies_bytes: int = 64 << 20
-    """Of all large bodies that are there at a time; a further one: 429."""
+    """Of all large bodies in memory at a time; more: 429."""
     inputs: int = 256
     """Inputs of a request; more: 413."""
     characters: int = 200_000
@@ -29,7 +29,7 @@ class Limits:
     tokens: int = 32_768
     """Tokens of a request, those of overlapping windows included; more: 413."""
     queue: int = 256
-    """Inputs that wait for the model; a request that finds no room: 429."""
+    """Inputs that are queued for the model; a request beyond them: 429."""
     deadline_s: float = 10.0
     """Seconds from the whole request to its answer; later: 503."""
     body_s: float = 10.0
@@ -56,16 +56,16 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    """0: any free port; the line that says ready names it."""
+    """0: any free port; the first line on stderr names it."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that requests must carry. Needed for any interface but loopback."""
     limits: Limits = field(default_factory=Limits)
     batch_tokens: int | None = None
     """Tokens of a batch, padding included; None: 512 on a CPU, 16,384 on a GPU."""
     notice_s: float = 0.5
-    """After SIGTERM: seconds in which requests are still answered, each telling its client to go elsewhere."""
+    """After SIGTERM: seconds in which new requests are still answered; each closes its connection."""
     drain_s: float = 30.0
-    """Seconds that accepted requests then have to end."""
+    """Seconds after that for accepted requests to end."""
     access_log: bool = False
     """A line of JSON a request on stderr, without any text of it."""
 

@@ -1,8 +1,7 @@
-"""Whose turn it is: clients share the server, and a client's requests share what it gets.
+"""Fair scheduling: clients share the server equally, and the requests of a client share what the client gets.
 
-Each client, and each request inside, is served as far as the others that wait: what is next is the next piece of the
-request that got least, of the client that got least. Whoever comes new begins where the least served are. So a small
-request waits for no large one, whoever sent it, and of requests of one size the oldest is first.
+Next is always a piece of the least served request of the least served client. A new one starts level with the least
+served. So a small request never waits for a large one, whoever sent it, and of requests of one size the oldest is first.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["Share", "Shares"]
 
 @dataclass(eq=False, slots=True)
 class Share:
-    """What a request got so far."""
+    """How much work was done for a request so far."""
 
     client: str
     number: int
@@ -26,7 +25,7 @@ class Share:
 
 
 class Waiting(Protocol):
-    """A request that waits for its turns."""
+    """A request that is queued."""
 
     @property
     def share(self) -> Share: ...
@@ -36,31 +35,31 @@ Item = TypeVar("Item", bound=Waiting)
 
 
 class Shares:
-    """The clients that wait, and how far each was served."""
+    """The clients with queued requests, and how much each was served."""
 
     def __init__(self) -> None:
         self._served: dict[str, float] = {}
         self._numbers = count()
 
     def enter(self, client: str, waiting: Iterable[Waiting]) -> Share:
-        """The share of a new request, beside those that wait."""
+        """The share of a new request, beside those that are queued."""
         self._served.setdefault(client, min(self._served.values(), default=0.0))
         least = min((item.share.served for item in waiting if item.share.client == client), default=0.0)
         return Share(client, next(self._numbers), least)
 
     def serve(self, share: Share, cost: float) -> None:
-        """Count what a request got."""
+        """Count work that was done for a request."""
         share.served += cost
         if share.client in self._served:
             self._served[share.client] += cost
 
     def forget(self, waiting: Iterable[Waiting]) -> None:
-        """Clients that wait for nothing any more begin anew when they come again."""
+        """Drop clients without queued requests; they start anew when they come again."""
         there = {item.share.client for item in waiting}
         self._served = {client: served for client, served in self._served.items() if client in there}
 
     def turns(self, items: Sequence[Item], costs: Sequence[Sequence[float]]) -> Iterator[tuple[Item, int]]:
-        """The pieces of all that waits in the order of their turns: an item, and the number of its piece.
+        """The pieces of all queued items, in the order in which they are served: an item, and the number of its piece.
 
         Args:
             costs: Of the pieces of each item, in their order.

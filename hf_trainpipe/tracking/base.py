@@ -1,4 +1,4 @@
-"""What trackers share: the table of built-in kinds, a session that confirms, and specifications.
+"""What trackers share: the built-in kinds, sessions that confirm what arrived, and trackers written as JSON.
 
 A tracker lives in the follower process. The trainer describes it there as JSON, in
 ``tracking/trackers.json`` of the run's directory, which ``track sync`` reads again later.

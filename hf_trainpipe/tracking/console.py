@@ -27,7 +27,7 @@ REDRAW_SECONDS = 0.1
 
 
 class Console:
-    """Shows how a run goes. Every method returns at once, and does nothing outside the main process.
+    """Shows the progress of a run. Every method returns at once, and does nothing outside the main process.
 
     Args:
         total_steps: Optimizer steps of the whole run.
@@ -53,11 +53,11 @@ class Console:
         self._first_step = 0
         self._started: float | None = None
         self._paused = 0.0
-        self._asked: float | None = None
+        self._paused_at: float | None = None
         self._drawn_at = -math.inf
         self._line = ""
         self._values: Mapping[str, float] = {}
-        self._lock = threading.RLock()  # signs of life come from a thread
+        self._lock = threading.RLock()  # progress of long work comes from a thread
 
     def start(self, step: int = 0) -> None:
         """Begin to count; ``step`` is above 0 where a run continues."""
@@ -89,21 +89,21 @@ class Console:
         self.say(f"{line}  best" if best else line)
 
     def pause(self) -> None:
-        """Leave out the time until the next step from the rate: an evaluation, a save."""
-        if self._asked is None:
-            self._asked = self._clock()
+        """Do not count the time until the next step (an evaluation, a save) when the time left is estimated."""
+        if self._paused_at is None:
+            self._paused_at = self._clock()
 
     def working(self, what: str, *, total: int | None = None, unit: str = "rows") -> Working:
-        """Show that work goes on, as long as the block lasts: on the live line, or a line every few seconds."""
-        show = self._alive if self._stream is not None else None
-        return Working(what, show, total=total, unit=unit, clear=self._wipe if self._live else None)
+        """Show progress for as long as the block lasts: on the live line, or a line every few seconds."""
+        show = self._show if self._stream is not None else None
+        return Working(what, show, total=total, unit=unit, clear=self._clear if self._live else None)
 
-    def _wipe(self) -> None:
+    def _clear(self) -> None:
         with self._lock:
             self._line = ""
             self._write("\r\x1b[2K")
 
-    def _alive(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         with self._lock:
             if self._live:
                 self._draw(text)
@@ -111,7 +111,7 @@ class Console:
                 self._write(text + "\n")
 
     def say(self, text: str) -> None:
-        """Write a line that stays, above the live one, in the words of the place where it is shown."""
+        """Write a line that stays, above the live one; commands in it are spelled for where it is shown."""
         text = fitting(text)
         with self._lock:
             self._say(text)
@@ -137,9 +137,9 @@ class Console:
         return max(spent, 0.0) / done * max(self.total_steps - step, 0)
 
     def _resume(self) -> None:
-        if self._asked is not None:
-            self._paused += self._clock() - self._asked
-            self._asked = None
+        if self._paused_at is not None:
+            self._paused += self._clock() - self._paused_at
+            self._paused_at = None
 
     def _format(self, kind: str, values: Mapping[str, float], *, step: int, epoch: float | None) -> str:
         width = len(str(self.total_steps))

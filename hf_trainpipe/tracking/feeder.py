@@ -1,4 +1,4 @@
-"""One tracker, fed from the ledger: at least what is new, at most once each point."""
+"""Feed one tracker from the ledger: every point, and none of them twice."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Feeder:
         """Send what comes until ``ending`` is set and everything has arrived. Retries without limit."""
         num_failures = 0
         while True:
-            is_last = ending.is_set()  # asked first, so that what came before the end is not missed
-            if self.pump():
+            is_last = ending.is_set()  # read first, so that points logged before the end are not missed
+            if self.send_new():
                 num_failures = 0
                 if is_last:
                     break
@@ -83,7 +83,7 @@ class Feeder:
         self.close()
         self.done.set()
 
-    def pump(self) -> bool:
+    def send_new(self) -> bool:
         """Send what is new. False: the tracker failed; the next call connects anew."""
         try:
             if self._session is None:
@@ -139,7 +139,7 @@ class Feeder:
             names = {point.name for point in read(self._ledger.path)} | set(sent.steps)
             held = session.last_steps(sorted(names))
             if held is not None:
-                sent.steps = dict(held)  # what the server holds counts, not what we remember
+                sent.steps = dict(held)  # what the server says, not our own record
         self._state.save()
         self._ledger.rewind()
         self._artifacts.rewind()
@@ -198,7 +198,7 @@ class Feeder:
         text = brief(error)
         self._log(f"{self.kind}: {text}")
         if self.error is None:
-            self._say(f"{self.kind}: {text}. The run goes on; the ledger keeps all, and sending is tried again.")
+            self._say(f"{self.kind}: {text}. The run goes on; the ledger keeps everything, and sending is tried again.")
         self.error = text
         session, self._session = self._session, None
         if session is not None:

@@ -1,4 +1,4 @@
-"""The trainer's side of the trackers: start a process that follows the ledger, and let it go.
+"""Trackers, seen from the trainer: start a process that follows the ledger, and let it go.
 
 No method waits for a tracker. :meth:`Follower.finish` waits for at most its timeout.
 """
@@ -45,7 +45,7 @@ class Follower(Sidecar):
         Args:
             run: The run; its directory exists.
             trackers: The recipe's trackers.
-            poll_s: Seconds between two looks at the ledger.
+            poll_s: Seconds between two reads of the ledger.
             linger_s: Seconds that the process may go on after the run's end.
 
         Raises:
@@ -132,11 +132,11 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
     Args:
         directory: The run's directory.
         tries: How often to try to reach a tracker.
-        wait_s: Seconds to wait for a process that still sends this run.
+        wait_s: Seconds to wait for another process that is sending this run.
 
     Raises:
         RecipeError: where the directory holds no run with trackers.
-        TrainpipeError: where another process still sends after ``wait_s`` seconds.
+        TrainpipeError: another process is still sending after ``wait_s`` seconds.
     """
     from filelock import Timeout
 
@@ -154,7 +154,7 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
                 for attempt in range(tries):
                     if attempt:
                         time.sleep(backoff(attempt, first_s=2.0, longest_s=10.0))
-                    if feeder.pump():
+                    if feeder.send_new():
                         break
                 feeder.close()
                 reports.append(

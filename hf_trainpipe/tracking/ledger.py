@@ -1,4 +1,4 @@
-"""The ledger: every number of a run, one JSON line each. It is the truth; trackers follow it.
+"""The ledger: every number of a run, one JSON line each. It is the source of truth; trackers are fed from it.
 
     {"step": 120, "epoch": 0.55, "name": "train/loss", "value": 0.4312, "attempt": 1, "time": 1767225600.1}
 
@@ -94,7 +94,7 @@ class Ledger:
     def open(
         cls, path: str | Path, *, attempt: int, truncate_to: int | None = None, last_step: int | None = None
     ) -> Self:
-        """Open a ledger for appending, and cut off what the run will repeat.
+        """Open a ledger for appending, and remove the lines that the run will repeat.
 
         Args:
             path: The file; it is created where it does not exist.
@@ -159,13 +159,13 @@ class Ledger:
         """Bytes written so far, for ``truncate_to`` of a later attempt.
 
         Raises:
-            OSError: where lines wait that cannot be written.
+            OSError: pending lines cannot be written.
         """
         self._write()
         return self._size
 
     def flush(self, *, fsync: bool = False) -> None:
-        """Write what waits; with ``fsync``, return once the device holds it.
+        """Write pending lines; with ``fsync``, return once they are on the device.
 
         Raises:
             OSError: where the file cannot be written.
@@ -175,7 +175,7 @@ class Ledger:
             os.fsync(self._file)
 
     def close(self) -> None:
-        """Write what waits, and close. Closing twice is fine."""
+        """Write pending lines, and close. Closing twice is fine."""
         if self._file < 0:
             return
         try:
@@ -298,8 +298,8 @@ def _whole_lines(content: bytes) -> int:
 
 
 def _up_to(lines: bytes, last_step: int) -> int:
-    """Bytes before the first point of a step after ``last_step``, that repeats one, or that is a final score: those
-    come after the last checkpoint."""
+    """Bytes before the first point that comes after the last checkpoint: of a step after ``last_step``, one that repeats
+    an earlier one, or a final score."""
     seen: dict[str, int] = {}
     end = 0
     for line in lines.splitlines(keepends=True):

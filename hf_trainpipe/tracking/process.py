@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     feeders = [Feeder(run, spec, position=n, say=child.say, log=log) for n, spec in enumerate(specs)]
     for feeder in feeders:
-        threading.Thread(target=_guarded, args=(feeder, child.ending, options.poll, log), daemon=True).start()
+        threading.Thread(target=_follow, args=(feeder, child.ending, options.poll, log), daemon=True).start()
     while not child.wait(0.5):
         pass
     for feeder in feeders:
@@ -66,11 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
     return SOMETHING_LEFT if late else NOTHING_LEFT
 
 
-def _guarded(feeder: Feeder, ending: threading.Event, poll_s: float, log: Callable[[str], None]) -> None:
+def _follow(feeder: Feeder, ending: threading.Event, poll_s: float, log: Callable[[str], None]) -> None:
     try:
         feeder.follow(ending, poll_s=poll_s)
     except BaseException:
-        log(f"{feeder.kind}: gave up\n{traceback.format_exc()}")
+        log(f"{feeder.kind}: stopped by an error\n{traceback.format_exc()}")
         raise
 
 

@@ -1,4 +1,4 @@
-"""Signs of life of what takes long and shows nothing by itself: scoring, packaging, verifying.
+"""Progress of long work that shows none by itself: scoring, packaging, verifying.
 
 scoring validation: 12,000 of 40,000 rows, 8 s
 """
@@ -19,12 +19,12 @@ EVERY_SECONDS = 4.0
 
 
 class Working:
-    """Shows every few seconds that work goes on, from a thread, until the block ends. Short work shows nothing.
+    """Shows a line every few seconds, from a thread, until the block ends. Short work shows nothing.
 
     Args:
-        what: What goes on, such as ``verifying the package``.
+        what: The work, such as ``verifying the package``.
         show: Takes a line; None: nothing is shown, as on all ranks but the first.
-        total: How much there is, where it is counted.
+        total: How much there is to do, where it is counted.
         unit: What is counted.
         every: Seconds between two lines.
         clear: Called at the end, if anything was shown.
@@ -49,11 +49,11 @@ class Working:
         self._started = 0.0
 
     def at(self, done: int) -> None:
-        """So much is done."""
+        """Record how much is done."""
         self._done = done
 
     def line(self) -> str:
-        """What is shown now."""
+        """The line to show now."""
         count = ""
         if self._done is not None:
             of = f" of {self.total:,}" if self.total else ""

@@ -162,7 +162,7 @@ def test_a_full_lane_is_429_and_small_requests_have_their_own(server: Running) -
     refused = [answer for answer in large if answer.status == 429]
     assert refused, [answer.status for answer in large]
     assert {answer.status for answer in large} <= {200, 429}
-    assert refused[0].json["error"] == "8 inputs wait already; 8 may."
+    assert refused[0].json["error"] == "8 inputs are queued already, of 8 at most."
     assert refused[0].headers["retry-after"] == "1"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hf_trainpipe.serve.admission import Admission
 from hf_trainpipe.serve.callers import Caller
-from hf_trainpipe.serve.connections import Rooms
+from hf_trainpipe.serve.connections import ConnectionPool
 from hf_trainpipe.serve.refusals import Refusal
 from hf_trainpipe.serve.settings import Limits
 from hf_trainpipe.serve.shares import Share, Shares
@@ -86,17 +86,17 @@ def test_where_there_is_no_room_the_longest_silent_connection_of_the_busiest_cli
     def connection(name: str, client: str) -> SimpleNamespace:
         return Hashable(name=name, caller=Caller(client), drop=lambda: dropped.append(name))
 
-    rooms = Rooms(4)
+    pool = ConnectionPool(4)
     kept, first, second, third = (connection(*pair) for pair in (("kept", "a"), ("1", "b"), ("2", "b"), ("3", "b")))
-    assert all(rooms.enter(one) for one in (kept, first, second, third))
-    rooms.rests(third)
-    assert rooms.enter(connection("4", "c"))
+    assert all(pool.enter(one) for one in (kept, first, second, third))
+    pool.rests(third)
+    assert pool.enter(connection("4", "c"))
     assert dropped == ["1"], "one that sends nothing before an idle one"
     for one in (kept, second):
-        rooms.is_answered(one)
-    assert rooms.enter(connection("5", "c"))
+        pool.is_answered(one)
+    assert pool.enter(connection("5", "c"))
     assert dropped == ["1", "4"]
-    assert rooms.enter(connection("6", "c"))
+    assert pool.enter(connection("6", "c"))
     assert dropped == ["1", "4", "5"]
 
 
