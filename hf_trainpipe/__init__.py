@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.tasks.tagging import TokenClassification
     from hf_trainpipe.tracking.neptune import Neptune
     from hf_trainpipe.training.execute import execute
+    from hf_trainpipe.training.options import RunOptions
 
 __version__ = "0.1.0"
 
@@ -99,6 +100,7 @@ __all__ = [
     "Run",
     "RunInfo",
     "RunLocked",
+    "RunOptions",
     "Session",
     "SpacyLemmas",
     "SpacyMaskEntities",
@@ -124,6 +126,7 @@ _NAMES_OF = {
     "hf_trainpipe.cli": "main",
     "hf_trainpipe.data.sources": "Files Frame HubData",
     "hf_trainpipe.training.execute": "execute",
+    "hf_trainpipe.training.options": "RunOptions",
     "hf_trainpipe.errors": "CheckpointError DataError Interrupted MissingExtra PackageError PushError "
     "RecipeError ResumeMismatch RunLocked TrainingDiverged TrainpipeError",
     "hf_trainpipe.api.package": "Package load",

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.engine.device import Precision, num_threads
+from hf_trainpipe.engine.device import Precision
+from hf_trainpipe.engine.machine import Machine
 from hf_trainpipe.engine.small_memory import state_bytes
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import (
-    ModelFacts,
-)
+from hf_trainpipe.model import Fitting, ModelFacts, max_length, model_facts
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
@@ -148,33 +147,30 @@ def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> floa
 def make_plan(
     recipe: Recipe,
     *,
+    fitting: Fitting,
+    machine: Machine,
     num_examples: int,
-    facts: ModelFacts,
-    length: int,
-    world_size: int,
-    on_gpu: bool,
-    precision: Precision,
-    sharded: bool = False,
+    num_labels: int,
     streamed: bool = False,
     mean_tokens: float | None = None,
 ) -> Plan:
-    """Derive a plan.
+    """Derive a plan; ``show`` and the training both do it here.
 
     Args:
+        recipe: Its model's configuration is read.
+        fitting: What the model and its tokenizer allow.
+        machine: How the training computes.
         num_examples: Usable examples of the training split.
-        facts: Of the model.
-        length: Tokens a feature holds at most.
-        world_size: Ranks that train together.
-        precision: What the step computes in.
-        sharded: Whether weights, gradients and optimizer are cut over the ranks.
+        num_labels: Of the task; a head of that size is counted.
         streamed: Whether ``num_examples`` are those of a window of a stream.
-        on_gpu: Whether the step runs on a GPU.
-        mean_tokens: Tokens of the mean example, where known.
+        mean_tokens: Tokens of the mean example, if known.
 
     Raises:
         RecipeError: the budget cannot be met on this number of ranks.
     """
-    budget = recipe.budget
+    budget, world_size = recipe.budget, machine.ranks
+    facts = model_facts(recipe.model, recipe.task, num_labels=num_labels, limit=fitting.limit)
+    length = max_length(recipe.tokens, fitting.limit)
     if budget.examples_per_step < world_size:
         raise RecipeError(
             f"budget.examples_per_step: {budget.examples_per_step} examples cannot be shared among {world_size} ranks.",
@@ -189,7 +185,7 @@ def make_plan(
         total = min(total, budget.max_steps)
     evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
     padding = why_padded(recipe, facts.model_type)
-    usual = GPU_TOKENS if on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
+    usual = GPU_TOKENS if machine.on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
     tokens = max(budget.micro_batch_tokens or usual, length)
     per_rank = -(-budget.examples_per_step // world_size)
     moments = state_bytes(
@@ -205,23 +201,23 @@ def make_plan(
         examples_per_rank=per_rank,
         micro_batch_tokens=tokens,
         micro_batch_examples=budget.micro_batch_examples,
-        micro_batch_cost=GPU_COST if on_gpu else CPU_COST,
+        micro_batch_cost=GPU_COST if machine.on_gpu else CPU_COST,
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         warmup_steps=math.ceil(recipe.optim.warmup * total),
         evaluate_every=evaluate_every,
         save_every=min(budget.save_every or evaluate_every, total),
         max_length=length,
-        precision=precision,
+        precision=machine.precision,
         compiled=recipe.optim.compile,
         algorithm=recipe.optim.algorithm,
         checkpointed=recipe.optim.checkpoint_layers,
         padding=padding,
-        threads=num_threads(),
+        threads=machine.threads,
         parameters=facts.parameters,
         architecture=facts.architecture,
-        memory_bytes=(WEIGHT_BYTES * facts.parameters + moments) // (world_size if sharded else 1),
-        sharded=sharded,
+        memory_bytes=(WEIGHT_BYTES * facts.parameters + moments) // (world_size if machine.sharded else 1),
+        sharded=machine.sharded,
         flops_per_step=flops,
     )
 

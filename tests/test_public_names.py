@@ -39,6 +39,7 @@ PUBLIC = [
     "SupportMessages",
     "main",
     "execute",
+    "RunOptions",
     "load",
     "Package",
     "Run",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.api.package import Package, load
+from hf_trainpipe.checkpoint.atomic import read_object
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.tracking import ledger
+from hf_trainpipe.training.run_files import newest_attempt
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "clean", "find_runs", "spare"]
 
+DAMAGED = "Bring it back from a copy."
 State = Literal["complete", "interrupted", "failed", "running", "killed"]
 
 
@@ -63,8 +65,7 @@ class Run:
             return "running"
         if (self.path / "result.json").is_file():
             return "complete"
-        last = max(self.path.glob("attempts/[0-9]*.json"), default=None)
-        ending = (_read(last) if last is not None else {}).get("exit")
+        ending = newest_attempt(self.path).get("exit")
         if ending in ("interrupted", "failed"):
             return ending  # type: ignore[no-any-return]
         return "killed"
@@ -102,7 +103,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """What the run left, as result.json holds it; empty before its end."""
         path = self.path / "result.json"
-        return _read(path) if path.is_file() else {}
+        return read_object(path, needs={}, fix=DAMAGED) if path.is_file() else {}
 
     @property
     def scores(self) -> pandas.DataFrame:
@@ -168,7 +169,7 @@ class Run:
 
     @cached_property
     def _document(self) -> dict[str, Any]:
-        return _read(self.path / "run.json")
+        return read_object(self.path / "run.json", needs={}, fix=DAMAGED)
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -178,17 +179,12 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def spare(run: Run) -> list[Path]:
-    """What of a complete run is needed neither to serve its package nor to verify it: checkpoints, and what was set
-    aside, traced or copied. None of a run that is not complete."""
-    return spare_of_complete(run) if run.state == "complete" else []
-
-
-def spare_of_complete(run: Run) -> list[Path]:
-    """:func:`spare`, whoever holds the run's lock."""
+    """What a complete run needs neither to serve its package nor to verify it: checkpoints, windows of a stream, traces,
+    copies that were left. Nothing of a run without result.json."""
     if not (run.path / "result.json").is_file():
         return []
     # latest.json stays: it says that there were checkpoints, so that no such run begins anew by itself.
-    names = ("checkpoints", "stream", "rehearsal", "heartbeat", ".tmp-resume")
+    names = ("checkpoints", "stream", "verify-resume", "rehearsal", "heartbeat", ".tmp-resume")
     found = [run.path / name for name in names] + sorted(run.path.glob("trace-rank*.jsonl"))
     return [path for path in found if path.exists()]
 
@@ -205,23 +201,11 @@ def clean(run: Run) -> int:
     lock.acquire(timeout=0.0)
     try:
         before = run.bytes
-        for path in spare_of_complete(run):
+        for path in spare(run):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return before - run.bytes
     finally:
         lock.release()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected JSON, found something else: {error}.", fix="The file is damaged.", file=str(path)
-        ) from None
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: expected an object.", fix="The file is damaged.", file=str(path))
-    return document
 
 
 def _number(value: Any) -> str:

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp-"
-"""How the name of everything unfinished starts."""
+"""Prefix of temporary files and folders."""
 
 
 def fsync_dir(directory: Path) -> None:
@@ -58,7 +58,7 @@ def fsync_tree(root: Path) -> None:
 
 
 class Written(NamedTuple):
-    """A file as it was meant: its size in bytes and its sha256."""
+    """Size in bytes and sha256 of what was written to a file."""
 
     size: int
     sha256: str
@@ -96,15 +96,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:
-    """Read back a JSON object that this project wrote, held against the form that it must have.
+    """Read a JSON object that this project wrote, and check the keys that it must have.
 
     Args:
-        path: The file; it is there.
-        needs: Keys that must be there, and the type of each value.
-        fix: What a person can do where the file is damaged.
+        path: An existing file.
+        needs: Required keys, and the type of each value.
+        fix: What to do if the file is damaged.
 
     Raises:
-        CheckpointError: unreadable, empty, cut off, no object, or a key that is missing or of another type.
+        CheckpointError: it cannot be read, is empty, cut off or no object; or a key is missing or of another type.
     """
 
     def refused(found: str) -> CheckpointError:
@@ -141,7 +141,7 @@ def sha256_file(path: Path) -> str:
 
 
 def require_space(directory: Path, num_bytes: int) -> None:
-    """Refuse to start where fewer than ``num_bytes`` are free. ``directory`` need not exist yet.
+    """Refuse to start if fewer than ``num_bytes`` are free. ``directory`` need not exist yet.
 
     Raises:
         TrainpipeError: what is needed and what is there.
@@ -160,7 +160,7 @@ def require_space(directory: Path, num_bytes: int) -> None:
 
 
 def require_writable(directory: Path) -> None:
-    """Create ``directory`` where it is missing, and try to write a file in it.
+    """Create ``directory`` if it is missing, and try to write a file in it.
 
     Raises:
         TrainpipeError: it cannot be written, and why.

@@ -1,7 +1,7 @@
 """What must be the same for a run to continue, and what may change.
 
 Compared are the recipe, field by field, and the fingerprints of data, tokenizer and labels. Library versions
-and the git commit are only warned of.
+and the git commit only give warnings.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ FREE: Mapping[str, str] = {
     "evaluation.errors_in_card": "what is listed changes no weight",
     "task.lost_spans": "a limit changes no weight",
 }
-"""Fields (with all below them) that may change without being asked, and why."""
+"""Fields (with all below them) that may change without ``--allow-change``, and why."""
 
 EXTENDABLE = ("budget.epochs", "budget.max_steps", "budget.evaluate_every", "budget.save_every", "budget.patience")
-"""What ``--extend`` may change: how long the run trains, and when it looks at itself."""
+"""What ``--extend`` may change: how long the run trains, and when it evaluates and saves."""
 
 FINGERPRINTS = "fingerprints"
 _IMPLIED = {"recipe"}
-"""Fingerprints that are not compared: the recipe's fields are compared themselves, less the free ones."""
+"""Fingerprints that are not compared, because the recipe is compared field by field."""
 _SHOWN_CHARACTERS = 60
 
 
@@ -85,7 +85,7 @@ def compare(
 
 
 def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Collection[str] = frozenset()) -> list[str]:
-    """Refuse to continue a run that became another one.
+    """Refuse to continue a run whose recipe or data changed.
 
     Args:
         old: ``run.json`` of the interrupted run; ``versions`` and ``git_commit`` are read too.
@@ -134,7 +134,7 @@ def check_finished(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-    """What an extension changes of a run: fields of :data:`EXTENDABLE`; none where it was begun before.
+    """The fields that an extension changes, all of :data:`EXTENDABLE`; none if it was begun before.
 
     Raises:
         ResumeMismatch: other fields differ too.

@@ -79,14 +79,14 @@ class Folder:
         return sorted(int(match[1]) for match in found if match and folder_name(int(match[1])) == match[0])
 
     def has(self, step: int) -> bool:
-        """Whether something has the name of that step's checkpoint."""
+        """Whether there is a folder with the name of that step's checkpoint."""
         return os.path.lexists(self.path / folder_name(step))
 
     def open(self, step: int) -> Checkpoint | None:
-        """The checkpoint of ``step``, verified; None if there is none or it had to go into quarantine.
+        """The verified checkpoint of ``step``; None if there is none or it went into quarantine.
 
         Raises:
-            CheckpointError: of a newer schema, of another run, or unreadable for want of a permission.
+            CheckpointError: of a newer schema, of another run, or unreadable for lack of a permission.
         """
         if not self.has(step):
             return None
@@ -98,7 +98,7 @@ class Folder:
             return None
 
     def write(self, prepared: Prepared) -> Path:
-        """Write a checkpoint whose name is free, and read it back.
+        """Write a new checkpoint, and read it back.
 
         Raises:
             OSError: nothing temporary is left, unless the disk refuses that as well.
@@ -135,7 +135,7 @@ class Folder:
         return final
 
     def quarantine(self, step: int, reason: str) -> None:
-        """Take a damaged checkpoint out of the way, write the reason beside it, and report both."""
+        """Move a damaged checkpoint into the quarantine, write the reason beside it, and report both."""
         path = self.path / folder_name(step)
         place = path
         if self.mode == "write" and self.has(step):
@@ -166,7 +166,7 @@ class Folder:
 
 
 def free_name(folder: Path, name: str, ending: str = "") -> Path:
-    """``folder/name-N`` and the ending, for the smallest N from 1 on that is free."""
+    """``folder/name-N`` and the suffix, for the smallest free N from 1 on."""
     number = 1
     while os.path.lexists(folder / f"{name}-{number}{ending}"):
         number += 1

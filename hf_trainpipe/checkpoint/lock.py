@@ -31,7 +31,7 @@ _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
 class RunLock:
-    """The right to write into a run directory. Only rank 0 takes it.
+    """The lock of a run directory: its holder alone may write there. Only rank 0 takes it.
 
         with RunLock(run_directory / "run.lock"):
             ...
@@ -104,7 +104,7 @@ class RunLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock at ``path``. Asking neither waits nor writes."""
+    """Whether a process holds the lock at ``path``. Does not wait and writes nothing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

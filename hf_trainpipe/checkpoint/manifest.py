@@ -1,6 +1,6 @@
 """The manifest of a checkpoint: what it is, and the size and sha256 of each of its files.
 
-It is written last and carries a sha256 of itself, so that damage in it is told from a newer format: an
+It is written last and carries a sha256 of itself, so that damage is not mistaken for a newer format: an
 intact manifest of a newer schema is refused, a damaged one is put into quarantine. Every later schema keeps
 ``schema`` and ``sha256`` as they are. No time and no absolute path is in it: the same state gives the same
 bytes, and a run directory can be moved.
@@ -49,7 +49,7 @@ RESERVED = frozenset({"schema", "sha256", "step", "best_step", "run_uid", "files
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 """A name in the folder; a checkpoint that was fetched may say anything, and `..` would be hashed."""
 _OURS_TO_FIX = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Errors of reading that say nothing about the checkpoint."""
+"""Errors of this machine, which say nothing about the checkpoint."""
 
 
 def folder_name(step: int) -> str:
@@ -170,7 +170,7 @@ def verify(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
 
     Raises:
         Broken: a file is missing or differs.
-        CheckpointError: of a newer schema, of another run, or unreadable for want of a permission.
+        CheckpointError: of a newer schema, of another run, or unreadable for lack of a permission.
     """
     manifest = read(folder, run_uid=run_uid)
     for name, expected in manifest["files"].items():

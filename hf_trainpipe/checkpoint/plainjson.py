@@ -1,4 +1,4 @@
-"""JSON that gives back what it got: strict on disk, exact for floats, infinities, NaN and tuples.
+"""JSON that reads back exactly what was written, with infinities, NaN and tuples, and is strict JSON on disk.
 
 ``nan`` and ``inf`` become ``{"$float": "nan"}``, a tuple becomes ``{"$tuple": [...]}``. Bytes depend on the
 value alone. What JSON would change in silence (keys that are no strings, arrays) is refused.
@@ -24,7 +24,7 @@ def dumps(value: Any, *, where: str = "state") -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """What was given to :func:`dumps`.
+    """The value that :func:`dumps` wrote.
 
     Raises:
         ValueError: ``data`` is no JSON.

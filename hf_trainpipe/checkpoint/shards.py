@@ -1,6 +1,6 @@
 """Parts of a checkpoint that other ranks write: their rows, in files of their own, taken in by rank 0.
 
-Every rank writes behind its training, and no rank waits for another in an exchange: a rank writes its files below
+Every rank writes in the background, and no collective is needed: a rank writes its files below
 ``checkpoints/`` under a temporary name, and then, in one step, a note that says what they are. Rank 0, when it writes
 the checkpoint, waits for the notes and moves the files into it; it has a name only after that.
 """
@@ -49,7 +49,7 @@ class ShardWriter:
     def save_async(
         self, step: int, *, model: Mapping[str, tensors.Value], optimizer: Mapping[str, tensors.Value]
     ) -> None:
-        """Copy the rows and write them behind. What fails is told to rank 0, which gives the save up."""
+        """Copy the rows and write them in the background. Rank 0 learns of a failure and gives the save up."""
         self.wait()
         copies = {MODEL: self._buffers.copy("model", model), OPTIMIZER: self._buffers.copy("optimizer", optimizer)}
 

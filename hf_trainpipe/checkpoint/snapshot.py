@@ -1,4 +1,4 @@
-"""What a checkpoint is made of, before it is on disk and after."""
+"""The content of a checkpoint: a snapshot before it is on disk, a checkpoint after."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A snapshot that is ready to be written: JSON as bytes, shared memory found."""
+    """A snapshot ready to be written: JSON as bytes, tied weights found."""
 
     step: int
     best_step: int | None
@@ -66,7 +66,7 @@ class Prepared:
 
     @classmethod
     def of(cls, snapshot: Snapshot, *, buffers: tensors.Buffers | None = None) -> Prepared:
-        """Prepare ``snapshot``, copying its tensors where ``buffers`` are given.
+        """Prepare ``snapshot``, copying its tensors if ``buffers`` are given.
 
         Raises:
             TypeError: something that JSON or safetensors cannot hold.
@@ -101,7 +101,7 @@ class Checkpoint:
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """What was given as :attr:`Snapshot.state`, exactly."""
+        """The value of :attr:`Snapshot.state`, exactly."""
         state: dict[str, Any] = plainjson.loads((self.path / STATE).read_bytes())
         return state
 

@@ -1,7 +1,7 @@
-"""The checkpoints of a run: saved in front or behind, the newest valid one found again, old ones rotated.
+"""The checkpoints of a run: save them, also in the background, find the newest valid one, rotate old ones.
 
     <run directory>/checkpoints/            see :mod:`hf_trainpipe.checkpoint.folder`
-    <run directory>/latest.json best.json   for people and scripts; nothing here trusts them
+    <run directory>/latest.json best.json   for people and scripts; never read here
 
 Checkpoints are ordered by step, never by time. One process writes
 (see :class:`~hf_trainpipe.checkpoint.lock.RunLock`).
@@ -33,7 +33,7 @@ _LATEST, _BEST = "latest.json", "best.json"
 
 
 class SaveFailed(CheckpointError):
-    """A save was given up; the checkpoints before it are as they were.
+    """A save failed; earlier checkpoints are unchanged.
 
     The run continues with a warning unless ``give_up`` is true. Carries ``step``, ``in_a_row`` (failed saves
     since the last good one), ``give_up`` (they reached the store's limit) and ``errno`` (or None).
@@ -49,11 +49,11 @@ class Store:
     """The checkpoints of one run directory.
 
     Args:
-        directory: The run's directory; created where it is missing.
+        directory: The run's directory; created if it is missing.
         keep: Newest checkpoints kept, 2 or more, besides the best.
         run_uid: The run that checkpoints must belong to; None: not checked.
         mode: "write" removes what a killed process left unfinished, so hold the run's lock. "read" changes
-            nothing on disk: damaged checkpoints are passed over where they are.
+            nothing on disk: damaged checkpoints are skipped and stay.
         max_failures: Failed saves in a row at which ``SaveFailed.give_up`` becomes true.
         on_quarantine: Called with the place of a damaged checkpoint and the reason; default: a log warning.
 
@@ -119,10 +119,10 @@ class Store:
         return self._commit(Prepared.of(snapshot))
 
     def save_async(self, snapshot: Snapshot) -> None:
-        """Copy the tensors and write them behind; returns after the copy. One save is in flight at most.
+        """Copy the tensors and write them in the background; returns after the copy. One save is in flight at most.
 
         Raises:
-            SaveFailed: an earlier save failed; this one has been started all the same.
+            SaveFailed: an earlier save failed; this one was started.
             TypeError: the state holds what JSON or safetensors cannot.
         """
         earlier = self._finish()
@@ -171,9 +171,9 @@ class Store:
         """The newest valid checkpoint; damaged ones on the way to it go into quarantine.
 
         Args:
-            misfit: Says what in a checkpoint whose hashes are right cannot be used all the same; None where nothing.
-                Such a checkpoint goes into quarantine where an older one can be used, and stays where none can: then
-                it is rather the run that is another one.
+            misfit: Gives the reason why an intact checkpoint cannot be used by this run; None if it can. Such a
+                checkpoint goes into quarantine if an older one can be used. If none can, all stay: then it is more
+                likely the run that is another one.
 
         Returns:
             None if this run never saved.
@@ -224,7 +224,7 @@ class Store:
         return self._folder.open(step)
 
     def keep_only(self, step: int) -> None:
-        """Delete every checkpoint but that of ``step``, once that one was verified.
+        """Verify the checkpoint of ``step``, and delete all others.
 
         Raises:
             OSError: what remains of a deletion is removed when the store is opened again.

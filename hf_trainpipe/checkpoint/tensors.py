@@ -197,7 +197,7 @@ def shapes_of(paths: Sequence[Path]) -> dict[str, list[int]]:
 
 
 class Buffers:
-    """CPU memory that snapshots are copied into, kept from one snapshot to the next."""
+    """CPU memory for copies of snapshots, reused from one to the next."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], torch.Tensor] = {}

@@ -1,12 +1,15 @@
-"""The verb that lists runs, and frees the space of those that are complete."""
+"""The verbs about runs that are there: list them, free their space, verify that one resumes."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cli.parser import UsageError, Verb
+from hf_trainpipe.cli.asking_verbs import recipe_of
+from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
+from hf_trainpipe.errors import CheckpointError
 
 if TYPE_CHECKING:
     import argparse
@@ -44,8 +47,9 @@ def _runs(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = [_row(run) for run in runs]
     for run, row in zip(runs, rows, strict=True):
         if arguments.clean:
-            row["spare"] = [path.name for path in spare(run)]
-            row["spare_bytes"] = sum(_size(path) for path in spare(run))
+            found = spare(run) if row["state"] == "complete" else []
+            row["spare"] = [path.name for path in found]
+            row["spare_bytes"] = sum(_size(path) for path in found)
             row["freed"] = clean(run) if arguments.yes and row["spare"] else 0
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False))
@@ -107,7 +111,44 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f}"
 
 
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--recipe", metavar="R", help="needed where the recipe file has classes of its own")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON, for programs")
+
+
+def _verify_resume(arguments: argparse.Namespace) -> int:
+    path = existing(arguments.run, "run")
+    if arguments.fields and not arguments.recipe:
+        raise UsageError(
+            f"verify-resume: {arguments.fields[0]} is a field of a recipe, and no recipe file is named.",
+            fix="Leave it out: the run recorded its recipe. Or name the file, with the fields that were set in training: "
+            "--recipe FILE.py --FIELD VALUE",
+        )
+    recipe, source = recipe_of(path, arguments.recipe)
+    if source is not None:
+        from hf_trainpipe.recipe_file import override
+
+        recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
+        source = replace(source, overrides=tuple(arguments.fields))
+    from hf_trainpipe.tracking.console import Console
+    from hf_trainpipe.training.verify_resume import describe, verify_finished
+
+    console = Console(0)
+    with console.working("verifying that the run resumes"):
+        proof = verify_finished(path, recipe, source=source, say=console.say)
+    print_result(proof, as_json=arguments.json, show=describe)
+    return 0 if proof["identical"] else CheckpointError.exit_code
+
+
 RUN_VERBS: dict[str, Verb] = {
+    "verify-resume": Verb(
+        "kill a copy of a finished run, resume it and compare the last checkpoints bit for bit",
+        "RUN [--recipe R [--FIELD VALUE ...]] [--json]",
+        _verify_arguments,
+        _verify_resume,
+        takes_fields=True,
+    ),
     "runs": Verb(
         "list runs with their state, score and size; free the space of those that are complete",
         "[FOLDER] [--clean [--yes]] [--json]",

@@ -27,7 +27,8 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
     from hf_trainpipe.recipe_file import load, override
 
     recipe, source = (arguments.load or load)(arguments.recipe)
-    return override(recipe, arguments.fields, verb_options=arguments.own_options), source
+    recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
+    return recipe, replace(source, overrides=tuple(arguments.fields))
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
     )
-    parser.add_argument("--rehearse", metavar="kill:STEP|stop:STEP", help=argparse.SUPPRESS)
+    parser.add_argument("--planned-stop", metavar="kill:STEP|stop:STEP", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON, last")
 
 
@@ -70,16 +71,11 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
+        from hf_trainpipe.training.options import RunOptions
         from hf_trainpipe.training.signals import PlannedStop
 
-    again: list[str] = []
-    if arguments.verify_resume:
-        allowed = ["--allow-change", *arguments.allow_change] if arguments.allow_change else []
-        allowed += ["--extend"] if arguments.extend else []
-        again = [str(source), *allowed, *arguments.fields]
-    if arguments.rehearse:
+    if arguments.planned_stop:  # a copy of a run, which tells nobody
         recipe = replace(recipe, trackers=(), hub=None)
-
     if arguments.extend and (arguments.resume == "never" or arguments.allow_change):
         raise UsageError(
             "train: --extend goes on with a run and changes its budget alone; it does not go with --resume never or "
@@ -90,17 +86,16 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "train: --resume-from continues a run, and --resume never starts one.", fix="Leave one of the two out."
         )
-    result = execute(
-        recipe,
+    options = RunOptions(
         source=source,
-        run_dir=arguments.run_dir,
         resume=arguments.resume,
         allow_change=frozenset(arguments.allow_change),
-        verify_resume=again,
-        planned_stop=PlannedStop.parse(arguments.rehearse) if arguments.rehearse else None,
         resume_from=arguments.resume_from,
         extend=arguments.extend,
+        verify_resume=arguments.verify_resume,
+        planned_stop=PlannedStop.parse(arguments.planned_stop) if arguments.planned_stop else None,
     )
+    result = execute(recipe, run_dir=arguments.run_dir, options=options)
     if is_main_process():
         print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
     if result.push.get("state") == "failed":

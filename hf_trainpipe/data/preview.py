@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from hf_trainpipe.data.spans import check_lost, span_lines
 from hf_trainpipe.data.splits import check_column
 from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.recipe.interfaces import Preview, Size
 from hf_trainpipe.tasks.base import Labels
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.sources import Files, Frame, HubData
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Checked", "Preview", "Size", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
+__all__ = ["Checked", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
 
 WHOLE_BYTES = 8 << 20
 """Files that are smaller in all are read as training reads them."""
@@ -35,35 +36,6 @@ HEAD_FILES = 4
 HEAD_ROWS = 2_000
 UNPACKED = 4
 """How much larger text is than its compressed file, about."""
-
-
-class Size(NamedTuple):
-    """Rows of a split."""
-
-    rows: int
-    exact: bool
-
-    def __str__(self) -> str:
-        if self.exact:
-            return f"{self.rows:,} rows"
-        rounded = round(self.rows, 2 - len(str(self.rows)))
-        return f"about {rounded:,} rows, judged by the first ones"
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a source can show at once."""
-
-    rows: Mapping[str, Dataset] = field(default_factory=dict)
-    """First rows of splits, shaped as training gets them. A split that is cut from train is here only with ``whole``."""
-    sizes: Mapping[str, Size] = field(default_factory=dict)
-    """Rows of every split, as far as they are known."""
-    whole: bool = False
-    """Whether ``rows`` are all there are."""
-    streamed: bool = False
-    """Whether the sizes are those of a window of a stream."""
-    unchecked: tuple[str, ...] = ()
-    """What could not be looked at, and why; a sentence each."""
 
 
 def all_of(splits: Mapping[str, Dataset]) -> Preview:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset, DatasetDict
 
-    from hf_trainpipe.data.preview import Preview
     from hf_trainpipe.data.streaming import TrainStream
+    from hf_trainpipe.recipe.interfaces import Preview
 
 __all__ = ["Files", "Frame", "HubData", "Source"]
 

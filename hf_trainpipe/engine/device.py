@@ -9,7 +9,6 @@ from typing import Literal
 
 __all__ = [
     "Precision",
-    "choose_precision",
     "cores",
     "num_threads",
     "set_precision",
@@ -47,25 +46,6 @@ def set_threads(wanted: int | None = None) -> int:
     threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or wanted or num_threads())
     torch.set_num_threads(threads)
     return threads
-
-
-def choose_precision(
-    wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"], *, on_gpu: bool | None = None
-) -> Precision:
-    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and what the probe finds on a CPU.
-
-    Args:
-        on_gpu: Whether the step runs on a GPU; None: wherever there is one.
-    """
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available() if on_gpu is None else on_gpu:
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    from hf_trainpipe.engine.probe import probe
-
-    return probe().precision
 
 
 def set_precision(precision: Precision) -> None:

@@ -12,7 +12,7 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Ranks", "make_accelerator", "warning_of_one_process"]
+__all__ = ["Ranks", "make_accelerator", "num_machines", "warning_of_one_process"]
 
 
 def make_accelerator() -> Accelerator:
@@ -101,6 +101,14 @@ def _host_group(accelerator: Accelerator) -> Any:
     from datetime import timedelta
 
     return torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=collective_timeout()))
+
+
+def num_machines() -> int:
+    """Machines that the ranks of this run are on, as the launcher says."""
+    import os
+
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    return -(-size // int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
 
 def warning_of_one_process() -> str | None:

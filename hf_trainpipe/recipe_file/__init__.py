@@ -39,6 +39,13 @@ class RecipeSource:
     """The file, absolute."""
     function: str | None
     """The function that returned it; None for a JSON file."""
+    overrides: tuple[str, ...] = ()
+    """Fields that were set on the command line, as they were typed: ``("--optim.peak-lr", "1e-5")``."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """What ``hf-trainpipe train`` takes to train the same recipe again."""
+        return [str(self), *self.overrides]
 
     def __str__(self) -> str:
         return str(self.path) if self.function in (None, "recipe") else f"{self.path}:{self.function}"

@@ -1,10 +1,10 @@
-"""A run's checkpoints: what is in them, when the newest is loaded, which weights are packaged."""
+"""A run's checkpoints: save, restore the newest, load the best for the package."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from safetensors import SafetensorError
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.tracking.ledger import Ledger
+    from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
 
 __all__ = ["Checkpointing"]
@@ -38,13 +39,14 @@ __all__ = ["Checkpointing"]
 class Checkpointing:
     """Checkpoints of a run. All ranks call its methods; rank 0 writes."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, log: TrainingLog) -> None:
         self.run = run
+        self.log = log
         self.folder = run.folder
         self.console = run.console
         self.saved_step: int | None = None
         self.rows: ShardWriter | None = None
-        """Writes the rows of this rank, where the model is cut and this is not rank 0."""
+        """With FSDP2 it writes the rows of a rank other than 0."""
         if run.ranks.sharded and not run.ranks.is_main:
             self.rows = ShardWriter(self.folder.path / "checkpoints", rank=run.ranks.rank, ranks=run.ranks.size)
         self.store = Store(
@@ -57,15 +59,16 @@ class Checkpointing:
             ),
         )
 
-    def restore(self) -> int:
-        """Load the newest valid checkpoint, if there is one.
-
-        Returns:
-            The ledger's offset at that checkpoint, in bytes; 0 at the start.
+    def restore(self) -> None:
+        """Load the newest valid checkpoint, if there is one, and continue the log where that checkpoint was saved.
 
         Raises:
             CheckpointError: there are checkpoints and none is valid, or a rank cannot see rank 0's.
         """
+        self.log.open(offset=self._restored())
+
+    def _restored(self) -> int:
+        """Load the newest checkpoint; the ledger's offset there in bytes, 0 at the start."""
         newest = self.store.latest(self._misfit) if self.folder.is_main else None
         step = self.run.ranks.from_main(newest.step if newest else None)
         if step is None:
@@ -82,7 +85,7 @@ class Checkpointing:
         return int(checkpoint.manifest["ledger_offset"])
 
     def _misfit(self, checkpoint: Checkpoint) -> str | None:
-        """What in a checkpoint whose hashes are right does not fit this run; None where all does."""
+        """Why an intact checkpoint does not fit this run; None if it does."""
         run = self.run
         try:
             state, held = checkpoint.state, run.bare.state_dict()
@@ -123,14 +126,14 @@ class Checkpointing:
             window = run.state.window  # rank 0 holds the sums of all
             run.state.window = LogWindow(steps=window.steps, skipped=window.skipped)
 
-    def save(self, ledger: Ledger | None, *, wait: bool = False) -> None:
-        """Write a checkpoint behind the training, once a step; a failed save is warned of.
+    def save(self, *, wait: bool = False) -> None:
+        """Write a checkpoint in the background, at most one a step; a save that fails is a warning.
 
         Args:
-            ledger: Rank 0's; what it holds so far belongs to the checkpoint.
             wait: Return only when it is on the disk.
         """
-        run, state = self.run, self.run.state
+        self.log.fetch_losses()
+        run, state, ledger = self.run, self.run.state, self.log.ledger
         loss_sum = run.ranks.sum(state.window.loss_sum)
         if self.saved_step != state.step and self.rows is not None:
             tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
@@ -166,14 +169,17 @@ class Checkpointing:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until what is being written is on the disk."""
+        """Wait until the save in flight is on the disk."""
         if self.rows is not None:
             self.rows.wait()
         if self.folder.is_main:
             self._guard(self.store.wait)
 
-    def close(self) -> None:
-        """Let a save in flight end; its failure was warned of, or is not worth more than the error on its way."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for a save in flight. If it fails, there was a warning, or a more important error is on its way."""
         if self.rows is not None:
             self.rows.wait()
         if self.folder.is_main:
@@ -205,7 +211,7 @@ class Checkpointing:
         }
 
     def load_best(self) -> int:
-        """Put the best weights into the model, or keep the last where nothing was evaluated.
+        """Load the best weights into the model, or keep the last ones if nothing was evaluated.
 
         Returns:
             The step they come from.
@@ -228,7 +234,7 @@ class Checkpointing:
         return best.step
 
     def tidy(self) -> None:
-        """Keep the last checkpoint of a complete run alone: its best weights are those of the package."""
+        """Delete all checkpoints of a complete run but the last one; the package holds the best weights."""
         run, best = self.run, self.run.state.best
         if not self.folder.is_main or run.recipe.budget.keep_when_done == "all":
             return
@@ -239,8 +245,8 @@ class Checkpointing:
                 self.console.say(f"warning: old checkpoints stay: {error}")
 
     def _packaged(self, step: int) -> dict[str, torch.Tensor] | None:
-        """The weights of the package of this complete run, by the names of the model's own; None where they are those
-        of another step, damaged, or not all that the model needs."""
+        """The weights of this complete run's package, by the model's names; None if they are of another step, damaged or
+        incomplete."""
         package, held = self.folder.path / "package", self.run.bare.state_dict()
         result = self.folder.result
         try:

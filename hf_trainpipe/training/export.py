@@ -1,4 +1,4 @@
-"""From a trained run to its package: final scores, recorded predictions, the package, its proof."""
+"""From a trained run to its package: final scores, recorded predictions, the package, its verification."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.tasks.decoding import Outputs
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.text.words import newest
-from hf_trainpipe.training.monitor import Monitor, command_line, metric_names, selected
 from hf_trainpipe.training.result import Result
-from hf_trainpipe.training.run_directory import earlier_seconds, read_identity
+from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
+from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
+    from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import Setup
 
 __all__ = ["RECORDED", "code_file", "export", "record_predictions", "write_package"]
 
 RECORDED = 64
-"""Predictions kept in the run's directory, for the package to reproduce."""
+"""Predictions kept in the run's directory; the package must reproduce them."""
 
 
-def export(run: Run, monitor: Monitor, *, best_step: int, source: Any, started: float) -> Result:
-    """Score in fp32, package what the model holds, and have a fresh process reproduce it.
+def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
+    """Score in fp32, package the model, and let a fresh process reproduce its predictions.
 
     All ranks help to score; rank 0 does the rest, and every rank gets the result.
 
     Args:
         best_step: The step that the weights come from.
-        source: The file of the recipe, if any.
-        started: When this attempt began, in seconds since the epoch.
 
     Raises:
         PackageError: the package does not reproduce the evaluation.
@@ -64,25 +64,25 @@ def export(run: Run, monitor: Monitor, *, best_step: int, source: Any, started: 
             report = _behind_scores(run, outputs)
         recorded = run.folder.path / "recorded.jsonl"
         record_predictions(run, recordable, recorded)
-        seconds = time.time() - started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
+        seconds = time.time() - run.setup.started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             package, _ = write_package(
-                run, model, run.folder.path / "package", scores=scores, source=source, seconds=seconds, report=report
+                run, model, run.folder.path / "package", scores=scores, seconds=seconds, report=report
             )
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
         result = Result(
             run_dir=run.folder.path,
             package=package,
-            select=selected(run),
+            select=run.recipe.selected_metric,
             scores=scores,
             steps=run.state.step,
             best_step=best_step,
-            seconds=time.time() - started,
+            seconds=time.time() - run.setup.started,
             verified=verified,
             report=report,
         )
-        monitor.final(scores, [package / "README.md"])
+        log.log_final(scores, [package / "README.md"])
         write_json(run.folder.path / "result.json", result.to_json())
     shared: Result = run.ranks.from_main(result)
     return shared
@@ -116,7 +116,7 @@ def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, di
     for name, split_outputs in outputs.items():
         split = run.data.splits[name]
         predictions = scorable(split_outputs, split, task=run.task, labels=run.data.labels, threshold=_threshold(run))
-        names = [metric for metric in metric_names(run) if not metric.startswith("evaluate:")]
+        names = [metric for metric in run.recipe.scored_metrics if not metric.startswith("evaluate:")]
         found = metrics.intervals(
             predictions,
             names,
@@ -125,7 +125,7 @@ def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, di
             seed=run.recipe.seed,
         )
         scores[name] = {metric: _finite(dataclasses.asdict(interval)) for metric, interval in found.items()}
-        external = [metric for metric in metric_names(run) if metric.startswith("evaluate:")]
+        external = [metric for metric in run.recipe.scored_metrics if metric.startswith("evaluate:")]
         for metric, value in metrics.score(predictions, external).items():
             scores[name][metric] = _finite({"value": value, "n": len(split)})
     return scores
@@ -235,9 +235,10 @@ def _data_info(run: Run) -> dict[str, Any]:
     }
 
 
-def code_file(run: Run, source: Any) -> Path | None:
-    """The recipe file, where its own classes preprocess: the package cannot do without them."""
+def code_file(run: Run | Setup) -> Path | None:
+    """The recipe file, if the package needs it: it has classes that preprocess."""
     own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    source = run.options.source
     return source.path if own and source is not None else None
 
 
@@ -247,12 +248,11 @@ def write_package(
     directory: Path,
     *,
     scores: dict[str, dict[str, dict[str, Any]]],
-    source: Any,
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
     durable: bool = True,
 ) -> tuple[Path, CardFacts]:
-    """Write the package of a model, whole; returns its folder, and what its card tells beside it."""
+    """Write the whole package of a model; returns its folder, and the facts on its card."""
     task, labels = run.task, run.data.labels
     options = task.decoder_options(labels)
     threshold = _threshold(run)
@@ -285,7 +285,7 @@ def write_package(
         scores=scores,
         recipe_json=to_json(run.recipe),
         data_info=_data_info(run),
-        code_file=code_file(run, source),
+        code_file=code_file(run),
         resumed=read_proof(run.folder.path),
         card=card,
         name=run.recipe.name,
@@ -315,7 +315,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         seconds=seconds,
         attempts=run.folder.attempt,
         hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
-        curve=read_curve(run.folder.path, select=selected(run)),
+        curve=read_curve(run.folder.path, select=run.recipe.selected_metric),
         trust_remote_code=run.recipe.model.trust_remote_code,
         history=identity.get("history", ()),
         report=report if (on_hub is not None if shows_errors is None else shows_errors) else _without_errors(report),
@@ -323,7 +323,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
 
 
 def _without_errors(report: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The same without texts: the card leaves the machine with the package."""
+    """The same without texts, since the card is pushed with the package."""
     return {split: {**found, "errors": []} for split, found in report.items()}
 
 

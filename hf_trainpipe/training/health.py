@@ -1,4 +1,4 @@
-"""Signs that a run is not well although it goes on: a loss far above the usual one, a rank that lags."""
+"""Warnings while a run goes on: a loss spike, a slow rank."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["SLOW", "LossSpikeDetector", "straggler"]
 MEMORY = 0.9
 """Weight of the past in the running means, a logging interval."""
 SETTLED = 5
-"""Logging intervals before anything is called unusual."""
+"""Logging intervals before a spike can be reported."""
 TIMES = 3.0
 DEVIATIONS = 6.0
 SLOW = 2.0
-"""How many times the others' median a rank computes for before it is called slow."""
+"""A rank is slow if it computes longer than this times the median of the others."""
 LOST_SECONDS = 0.1
-"""What the others wait for in a logging interval before that is worth a word."""
+"""Seconds in a logging interval that the others must lose before there is a warning."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class LossSpikeDetector:
     intervals: int = 0
 
     def spike(self, loss: float) -> float | None:
-        """How many times the usual loss this one is, where that is far out; then it is not remembered.
+        """How many times the usual loss this one is, if that is a spike; a spike does not change the means.
 
         >>> usual = LossSpikeDetector()
         >>> [usual.spike(loss) for loss in (0.7, 0.6, 0.7, 0.6, 0.65, 0.6, 65.0, 0.6)]
@@ -45,10 +45,10 @@ class LossSpikeDetector:
 
 
 def straggler(seconds: Sequence[float]) -> tuple[int, float] | None:
-    """The rank that computed for much longer than the others, and how many times as long.
+    """The rank that computed much longer than the others, and how many times as long.
 
     Args:
-        seconds: What each rank spent before it waited for the others.
+        seconds: Computing time of each rank, before it waited for the others.
 
     >>> straggler([1.0, 1.1, 4.4]), straggler([1.0, 1.2]), straggler([5.0])
     ((2, 4.2), None, None)

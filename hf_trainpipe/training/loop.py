@@ -1,4 +1,4 @@
-"""Optimizer steps, as a generator. One loop for every task: recipes are copied, the loop is not."""
+"""The training loop: one optimizer step after the other, as a generator. It is the same for every task."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.signals import StopSignals
 
 __all__ = ["MAX_SKIPPED", "StepReport", "train"]
 
 T = TypeVar("T")
 
 MAX_SKIPPED = 5
-"""Steps in a row without a finite gradient before the run stops, once the log has looked at them."""
+"""Steps in a row without a finite gradient before the run stops, once the log has fetched them."""
 
 
 @dataclass(frozen=True)
 class StepReport:
     """One optimizer step, the same on all ranks except for ``loss_sum`` and ``tokens``.
 
-    Tensors are still on the device: reading one waits for it.
+    Tensors are still on the device: reading one is a sync.
     """
 
     step: int
@@ -37,18 +38,18 @@ class StepReport:
     loss_sum: torch.Tensor
     """This rank's part of the loss, float64 scalar."""
     count: float
-    """What the losses of all ranks are divided by."""
+    """The global count that the losses of all ranks are divided by."""
     tokens: int
-    """Real tokens this rank computed, padding not counted."""
+    """Tokens of this rank, without padding."""
     computed_tokens: int
     """The same with padding."""
     learning_rate: float
     grad_norm: torch.Tensor
-    """Scalar; where it is not finite on some rank, it is so on all, and no rank updated."""
+    """Scalar; if it is not finite, it is so on all ranks, and no rank updated."""
     stop: bool
     """Some rank was asked to stop; all ranks see it at the same step."""
     busy_seconds: float
-    """What this rank computed for before it waited for the others, as the host's clock sees it."""
+    """Seconds that this rank computed before it waited for the others, by the host's clock."""
 
 
 def mark_last(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
@@ -57,29 +58,33 @@ def mark_last(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
         yield item, position == len(items) - 1
 
 
-def train(run: Run) -> Iterator[StepReport]:
+def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
     """Yield one report per optimizer step, from ``run.state.step`` on.
+
+    Args:
+        signals: Ask for an early stop; None: nothing does.
 
     Data order and randomness are functions of (seed, epoch, step, micro-batch, rank): a resumed run
     repeats the interrupted one. The loss of a step is a sum over the global batch, divided by the
     global count: the same for any number of ranks, any accumulation and any micro-batch split.
-    Where memory is too small on some rank, all ranks repeat the step in smaller micro-batches.
+    If a rank runs out of memory, all ranks repeat the step in smaller micro-batches.
 
     Raises:
         TrainingDiverged: gradients stayed non-finite for ``MAX_SKIPPED`` steps.
-        Interrupted: memory was too small where ranks cannot repeat a step; the next attempt can.
+        Interrupted: a rank ran out of memory inside a collective; the next attempt can use smaller micro-batches.
     """
     plan, task, optim, state = run.plan, run.task, run.recipe.optim, run.state
     run.model.train()
     while state.step < plan.total_steps:
         micro_batches = run.micro_batches(state.step)
         counted = float(sum(task.count(batch) for batch in micro_batches))
-        count, stop = run.ranks.agree(count=counted, stop=run.stop_requested)
+        stop_here = signals is not None and signals.before_step(state.step + 1)
+        count, stop = run.ranks.agree(count=counted, stop=stop_here)
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
         computed = compute_gradient(run, micro_batches, count)
         grad_norm = run.parallel.clip(optim.max_grad_norm)
-        if memory_was_too_small(run, computed, grad_norm):
+        if ran_out_of_memory(run, computed, grad_norm):
             run.shrink_micro_batches()
             continue
         run.parallel.step(grad_norm)
@@ -106,20 +111,20 @@ def train(run: Run) -> Iterator[StepReport]:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the micro-batches of a step gave on this rank, beside the gradient in the parameters."""
+    """Sums over the micro-batches of a step on this rank; the gradient is in the parameters."""
 
     loss_sum: torch.Tensor
     tokens: int
     computed_tokens: int
     out_of_memory: bool
-    """Memory was too small here; then the gradient is not finite on any rank."""
+    """This rank ran out of memory; then the gradient is not finite on any rank."""
     busy_seconds: float
 
 
-def memory_was_too_small(run: Run, computed: Computed, grad_norm: torch.Tensor) -> bool:
-    """Whether memory was too small for the step on some rank; the same on all of them.
+def ran_out_of_memory(run: Run, computed: Computed, grad_norm: torch.Tensor) -> bool:
+    """Whether some rank ran out of memory in the step; the same on all ranks.
 
-    Then the norm is not finite on any rank. Where looking at it means waiting for a device, the hosts ask each other.
+    Then the norm is not finite on any rank. If reading the norm needs a sync, the hosts exchange a flag instead.
     """
     if run.ranks.size == 1 or (run.device_is_host and math.isfinite(float(grad_norm))):
         return computed.out_of_memory
@@ -129,8 +134,8 @@ def memory_was_too_small(run: Run, computed: Computed, grad_norm: torch.Tensor) 
 def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]], count: float) -> Computed:
     """Add up the gradient of a step over its micro-batches and, in the last one, over the ranks.
 
-    A rank that runs out of memory still joins the exchange in which the others wait for it, with a gradient
-    that is not finite: so all of them learn of it without an exchange of its own in every step.
+    A rank that runs out of memory still joins the all-reduce, with a gradient that is not finite. So all ranks learn of
+    it, and no step needs another collective.
     """
     started = time.perf_counter()
     loss_total, tokens, computed, busy, exhausted = run.zero(), 0, 0, 0.0, False
@@ -162,7 +167,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device's memory, or this machine's, is too small."""
+    """Whether an error means that the device or the machine ran out of memory."""
     from accelerate.utils.memory import should_reduce_batch_size
 
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
@@ -171,7 +176,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def _cannot_repeat(run: Run) -> Interrupted:
     half = max(1, run.micro_batch_tokens // 2)
     return Interrupted(
-        f"Step {run.state.step + 1}: rank {run.ranks.rank} ran out of memory in the middle of an exchange of gradients.",
+        f"Step {run.state.step + 1}: rank {run.ranks.rank} ran out of memory inside a collective.",
         fix=f"Run the same command with --budget.micro-batch-tokens {half}: it continues from the last checkpoint.",
         step=run.state.step,
     )

@@ -1,10 +1,11 @@
-"""What happens between steps: log, evaluate, remember the best, stop early."""
+"""What happens between steps: the log of a run, its evaluations on the validation split, early stopping.
+
+All ranks hold one of each, because sums over the ranks are taken together; rank 0 alone has a ledger and trackers.
+"""
 
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,36 +14,22 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.engine.evaluation import loss_of, scorable, tune_threshold
-from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import FINAL, Ledger
-from hf_trainpipe.training.checkpointing import Checkpointing
 from hf_trainpipe.training.health import straggler
 from hf_trainpipe.training.state import Best
-from hf_trainpipe.utils.wording import here
 
 if TYPE_CHECKING:
     from hf_trainpipe.hub.background_push import BackgroundPush
     from hf_trainpipe.training.loop import StepReport
     from hf_trainpipe.training.run import Run
 
-__all__ = ["Monitor", "command_line", "metric_names", "selected"]
+__all__ = ["EarlyStopping", "Evaluator", "TrainingLog"]
 
 
-def selected(run: Run) -> str:
-    """The metric that chooses the best checkpoint."""
-    return run.recipe.evaluation.select or run.recipe.task.metrics()[0]
-
-
-def metric_names(run: Run) -> list[str]:
-    """Everything that is scored, the selected metric first."""
-    names = [selected(run), *run.recipe.task.metrics(), *run.recipe.evaluation.metrics]
-    return [name for name in dict.fromkeys(names) if name != "loss"]
-
-
-class Monitor:
-    """The run's memory on disk and its voice. Ranks other than 0 take part in collectives only."""
+class TrainingLog:
+    """Writes losses, rates, speed and scores to the ledger and the console; the trackers' process reads the ledger."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -50,54 +37,47 @@ class Monitor:
         self.console = run.console
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
-        self.background_push: BackgroundPush | None = None
-        """Pushes while the run trains."""
-        self.checkpointing = Checkpointing(run)
-        self._unread: list[StepReport] = []
+        self.sidecars: list[Follower | BackgroundPush] = []
+        """Processes beside the training, whose messages are shown on its console."""
+        self._pending: list[StepReport] = []
+        """Steps whose loss and gradient norm are still on the device."""
         self._grad_norm = math.nan
         self._straggler: int | None = None
-        self._since = time.monotonic()
-        self._tokens = 0
-        self._computed = 0
-        self._busy = 0.0
+        self.restart_clock()
 
-    def restore(self) -> None:
-        """Continue from the newest valid checkpoint, if there is one; open the ledger at its offset."""
+    def open(self, *, offset: int) -> None:
+        """Continue the ledger at the byte ``offset``, which is 0 for a new run, and start the trackers."""
         run = self.run
-        offset = self.checkpointing.restore()
         self.console.start(run.state.step)
-        if self.folder.is_main:
-            place = self.folder.path / "ledger.jsonl"
-            if offset > (place.stat().st_size if place.is_file() else 0):
-                self.console.say(f"warning: {place} is shorter than the checkpoint says; numbers of this run are lost")
-            self.ledger = Ledger.open(place, attempt=self.folder.attempt, truncate_to=offset, last_step=run.state.step)
-            info = RunInfo(
-                name=run.recipe.name,
-                uid=self.folder.uid,
-                directory=self.folder.path,
-                attempt=self.folder.attempt,
-                recipe=to_json(run.recipe),
-            )
-            self.follower = Follower.start(info, run.recipe.trackers)
-            self._relay()
+        if not self.folder.is_main:
+            return
+        place = self.folder.path / "ledger.jsonl"
+        if offset > (place.stat().st_size if place.is_file() else 0):
+            self.console.say(f"warning: {place} is shorter than the checkpoint says; numbers of this run are lost")
+        self.ledger = Ledger.open(place, attempt=self.folder.attempt, truncate_to=offset, last_step=run.state.step)
+        info = RunInfo(
+            name=run.recipe.name,
+            uid=self.folder.uid,
+            directory=self.folder.path,
+            attempt=self.folder.attempt,
+            recipe=to_json(run.recipe),
+        )
+        self.follower = Follower.start(info, run.recipe.trackers)
+        self.sidecars.append(self.follower)
+        self._show_messages()
 
-    def save(self, *, wait: bool = False) -> None:
-        """Write a checkpoint behind the training."""
-        self._read()
-        self.checkpointing.save(self.ledger, wait=wait)
-
-    def log(self, report: StepReport) -> None:
-        """Add a step to the window; at its end write the mean loss, the rate and the speed."""
+    def log_step(self, report: StepReport) -> None:
+        """Add a step to the logging interval; at its end write the mean loss, the learning rate and the speed."""
         run, window = self.run, self.run.state.window
         window.steps += 1
-        self._unread.append(report)
+        self._pending.append(report)
         self._tokens += report.tokens
         self._computed += report.computed_tokens
         self._busy += report.busy_seconds
         ended = window.steps >= run.recipe.budget.log_every or report.step == run.plan.total_steps
         if ended or run.device_is_host:
-            self._read()
-        self.console.tick(step=report.step, epoch=self.run.epoch)
+            self.fetch_losses()
+        self.console.tick(step=report.step, epoch=run.epoch)
         if not ended:
             return
         loss_sum, tokens, computed = run.ranks.sums([window.loss_sum, float(self._tokens), float(self._computed)])
@@ -115,24 +95,24 @@ class Monitor:
         run.state.end_window()
         self.restart_clock()
         if self.ledger is not None:
-            self.ledger.log(values, step=report.step, epoch=self.run.epoch)
+            self.ledger.log(values, step=report.step, epoch=run.epoch)
         values.pop("train/padding")
-        self.console.step(values, step=report.step, epoch=self.run.epoch)
-        self._relay()
+        self.console.step(values, step=report.step, epoch=run.epoch)
+        self._show_messages()
 
-    def _read(self) -> None:
-        """Look at the losses and norms of steps that nobody has looked at: one wait for the device, however many."""
+    def fetch_losses(self) -> None:
+        """Fetch pending losses and gradient norms from the device in one sync, and count skipped steps."""
         import torch
 
-        state, unread = self.run.state, self._unread
-        if not unread:
+        state, pending = self.run.state, self._pending
+        if not pending:
             return
-        self._unread = []
-        numbers = [number.double() for report in unread for number in (report.loss_sum, report.grad_norm)]
+        self._pending = []
+        numbers = [number.double() for report in pending for number in (report.loss_sum, report.grad_norm)]
         found = torch.stack(numbers).tolist()
-        for report, loss_sum, grad_norm in zip(unread, found[::2], found[1::2], strict=True):
+        for report, loss_sum, grad_norm in zip(pending, found[::2], found[1::2], strict=True):
             skipped = not math.isfinite(grad_norm)
-            state.looked_at(skipped=skipped)
+            state.count_skipped(skipped=skipped)
             self._grad_norm = grad_norm
             if skipped:
                 self.console.say(f"warning: step {report.step}: the gradient is not finite; no rank updated")
@@ -140,18 +120,55 @@ class Monitor:
                 state.window.loss_sum += loss_sum
                 state.window.count += report.count
 
-    def _relay(self) -> None:
-        """Show what the processes beside the trainer have to say."""
-        for sidecar in (self.follower, self.background_push):
-            for line in sidecar.messages() if sidecar is not None else ():
-                self.console.say(line)
+    def log_scores(self, scores: Mapping[str, float], *, best: bool) -> None:
+        """Write the scores of an evaluation; rank 0 only."""
+        assert self.ledger is not None
+        step = self.run.state.step
+        self.ledger.log(
+            {f"validation/{name}": score for name, score in scores.items()}, step=step, epoch=self.run.epoch
+        )
+        self.console.evaluation(scores, step=step, best=best)
+
+    def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], files: Sequence[Path]) -> None:
+        """Write the final scores, and offer files to the trackers; rank 0 only."""
+        assert self.ledger is not None
+        values = {
+            f"{FINAL}{split}/{name}": float(score["value"])
+            for split, found in scores.items()
+            for name, score in found.items()
+            if score["value"] is not None
+        }
+        self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
+        for file in files:
+            if self.follower is not None:
+                self.follower.artifact(file)
 
     def restart_clock(self) -> None:
-        """Leave what happened since the last step out of the speed."""
+        """Leave the time since the last step out of the speed."""
         self._since = time.monotonic()
         self._tokens = 0
         self._computed = 0
         self._busy = 0.0
+
+    def close(self) -> None:
+        """Flush the ledger, give the trackers a few seconds to catch up, close the console."""
+        if self.ledger is not None:
+            self.ledger.close()
+        if self.follower is not None:
+            self.follower.finish(timeout=5.0)
+            self._show_messages()
+        self.console.close()
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _show_messages(self) -> None:
+        for sidecar in self.sidecars:
+            for line in sidecar.messages():
+                self.console.say(line)
 
     def _warn_of_spike(self, loss: float, step: int) -> None:
         usual = self.run.state.usual.mean
@@ -172,21 +189,48 @@ class Monitor:
             )
         self._straggler = found[0] if found is not None else None
 
+
+class EarlyStopping:
+    """Ends a run whose score has not improved for ``budget.patience`` evaluations in a row."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the run should stop here."""
+        patience = self.run.recipe.budget.patience
+        return patience is not None and self.run.state.stale >= patience
+
+    def count(self, *, improved: bool) -> None:
+        """Count an evaluation."""
+        self.run.state.stale = 0 if improved else self.run.state.stale + 1
+
+
+class Evaluator:
+    """Scores the validation split while a run trains, and remembers the best step."""
+
+    def __init__(self, run: Run, log: TrainingLog, early_stopping: EarlyStopping) -> None:
+        self.run = run
+        self.log = log
+        self.early_stopping = early_stopping
+
     def evaluate(self) -> bool:
-        """Score the validation split, where there is one, and remember the best.
+        """Score the validation split, if there is one.
 
         Returns:
-            Whether it improved; the same on every rank.
+            Whether the score is the best so far; the same on every rank.
         """
         run, state = self.run, self.run.state
         if "validation" not in run.data.splits:
             return False
-        self.console.pause()
+        run.console.pause()
         split = run.data.splits["validation"]
-        with self.console.working(f"evaluating validation, {len(split):,} examples"):
+        with run.console.working(f"evaluating validation, {len(split):,} examples"):
             outputs = run.predict("validation")
+        select = run.recipe.selected_metric
         improved = None
-        if self.folder.is_main:
+        if run.ranks.is_main:
             threshold = None
             if run.task.decoder == "multi_label":
                 threshold = getattr(run.task, "threshold", 0.5)
@@ -195,86 +239,15 @@ class Monitor:
             predictions = scorable(outputs, split, task=run.task, labels=run.data.labels, threshold=threshold)
             scores = {
                 "loss": loss_of(outputs, split, task=run.task),
-                **metrics.score(predictions, metric_names(run)),
+                **metrics.score(predictions, run.recipe.scored_metrics),
             }
-            name = selected(run)
-            better = metrics.better(name, scores[name], state.best.value if state.best else None)
+            better = metrics.better(select, scores[select], state.best.value if state.best else None)
             improved = (better, threshold, scores)
-            assert self.ledger is not None
-            logged = {f"validation/{key}": value for key, value in scores.items()}
-            self.ledger.log(logged, step=state.step, epoch=self.run.epoch)
-            self.console.evaluation(scores, step=state.step, best=better)
+            self.log.log_scores(scores, best=better)
         better, threshold, scores = run.ranks.from_main(improved)
         state.evaluated = state.step
         if better:
-            state.best = Best(step=state.step, value=scores[selected(run)], scores=scores, threshold=threshold)
-        state.stale = 0 if better else state.stale + 1
-        self.restart_clock()
+            state.best = Best(step=state.step, value=scores[select], scores=scores, threshold=threshold)
+        self.early_stopping.count(improved=better)
+        self.log.restart_clock()
         return bool(better)
-
-    @property
-    def patience_over(self) -> bool:
-        """Whether the score has not improved for as many evaluations as the budget allows."""
-        patience = self.run.recipe.budget.patience
-        return patience is not None and self.run.state.stale >= patience
-
-    def load_best(self) -> int:
-        """Put the best weights into the model; returns the step they come from."""
-        return self.checkpointing.load_best()
-
-    def stop_if_asked(self, report: StepReport) -> None:
-        """Leave the run, saved, where a signal asked for it.
-
-        Raises:
-            Interrupted: some rank got a signal, and there are steps left.
-        """
-        signals = self.run.signals
-        stops_as_planned = signals is not None and signals.planned_stop.stop_at is not None
-        if report.stop and (report.step < self.run.plan.total_steps or stops_as_planned):
-            name = signals.name if signals is not None else None
-            raise Interrupted(
-                f"Stopped by {name or 'a signal to another rank'} after step {report.step:,}; everything up to it "
-                "is saved.",
-                fix=f"Continue with the same command:\n{command_line()}",
-                step=report.step,
-            )
-
-    def final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], files: Sequence[Path]) -> None:
-        """Put the final scores into the ledger, and offer files to the trackers; main process only."""
-        assert self.ledger is not None
-        values = {
-            f"{FINAL}{split}/{name}": float(score["value"])
-            for split, found in scores.items()
-            for name, score in found.items()
-            if score["value"] is not None
-        }
-        self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
-        for file in files:
-            if self.follower is not None:
-                self.follower.artifact(file)
-
-    def close(self) -> None:
-        """Flush the ledger, let the trackers catch up for a few seconds, close the console."""
-        self.checkpointing.close()
-        if self.ledger is not None:
-            self.ledger.close()
-        if self.follower is not None:
-            self.follower.finish(timeout=5.0)
-            self._relay()
-        self.console.close()
-
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def command_line() -> str:
-    """The command that started this process, as a person would type it; in a notebook the call."""
-    if here() == "notebook":
-        return "execute(recipe)"
-    arguments = sys.argv[1:]
-    if Path(sys.argv[0]).name in ("__main__.py", "hf-trainpipe"):
-        return shlex.join(["hf-trainpipe", *arguments])
-    return shlex.join(["python", sys.argv[0], *arguments])

@@ -1,4 +1,4 @@
-"""Where the recipe names a repository: pushing behind the training, and the push of the finished model."""
+"""Pushes of a run to the Hub: in the background while it trains, and of the finished model."""
 
 from __future__ import annotations
 
@@ -14,48 +14,47 @@ from hf_trainpipe.hub.push_queue import OUTBOX
 from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
 from hf_trainpipe.training.export import write_package
-from hf_trainpipe.training.monitor import selected
 from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 
 if TYPE_CHECKING:
     from hf_trainpipe.package.card import CardFacts
-    from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.training.monitor import Monitor
+    from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.result import Result
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import Setup
 
-__all__ = ["Pushes", "publish"]
+__all__ = ["BackgroundPushes", "push_result"]
 
 
-class Pushes:
+class BackgroundPushes:
     """While open, a process of its own pushes what the recipe wants pushed before the end. All ranks open it.
 
-    It can neither slow nor end the run; where it cannot even be started, that is a warning.
+    It can neither slow nor end the run; if it cannot be started, that is a warning.
     """
 
-    def __init__(self, run: Run, monitor: Monitor, *, source: Any, active: bool = True) -> None:
+    def __init__(self, run: Run, log: TrainingLog) -> None:
         self.run = run
-        self.monitor = monitor
-        self.source = source
-        self.active = active
+        self.log = log
+        self._process: BackgroundPush | None = None
 
     def __enter__(self) -> Self:
         run, hub = self.run, self.run.recipe.hub
-        if self.active and hub is not None and (hub.when != "end" or hub.checkpoints):
+        takes_steps = not run.options.package_only
+        if takes_steps and hub is not None and (hub.when != "end" or hub.checkpoints):
             model = run.whole_model() if hub.when != "end" else None
             if run.ranks.is_main:
                 facts = self._template(model) if model is not None else None
                 if facts is not None or hub.checkpoints:
-                    self.monitor.background_push = BackgroundPush(
-                        run.folder.path, hub, select=selected(run), facts=facts
-                    )
+                    select = run.recipe.selected_metric
+                    self._process = BackgroundPush(run.folder.path, hub, select=select, facts=facts)
+                    self.log.sidecars.append(self._process)
         return self
 
     def _template(self, model: Any) -> CardFacts | None:
-        """Write the package that those of checkpoints are made from; None, and a warning, where that cannot be."""
+        """Write the package that those of checkpoints are made from; None, and a warning, if that fails."""
         place = self.run.folder.path / OUTBOX / "template"
         try:
-            _, facts = write_package(self.run, model, place, scores={}, source=self.source, seconds=None)
+            _, facts = write_package(self.run, model, place, scores={}, seconds=None)
             refuse_secrets(place, list_files(place)[0], what="package")
         except (OSError, PackageError) as error:
             shutil.rmtree(place, ignore_errors=True)
@@ -66,24 +65,23 @@ class Pushes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        background_push = self.monitor.background_push
-        if background_push is None:
+        if self._process is None:
             return
         if error is not None:
-            background_push.leave()
+            self._process.leave()
             return
-        background_push.stop()
+        self._process.stop()
         shutil.rmtree(self.run.folder.path / OUTBOX / "template", ignore_errors=True)
 
 
-def publish(recipe: Recipe, result: Result) -> Result:
-    """Push the package of a complete run, and whatever else waits in its outbox; rank 0 only.
+def push_result(setup: Setup, result: Result) -> Result:
+    """Push the package of a complete run, and what else waits in its push queue; rank 0 only.
 
-    Nothing is raised: the run is complete whatever the Hub does. What came of it is in ``result.push``, and in
-    result.json.
+    Nothing is raised: the run is complete whatever the Hub does. The outcome is in ``result.push`` and in result.json.
     """
-    hub = recipe.hub
-    done = result.push
+    hub, done = setup.recipe.hub, result.push
+    if not setup.ranks.is_main or setup.options.package_only:
+        return result
     if hub is None or (done.get("state") == "done" and done.get("repo") == hub.repo):
         return result
     outcome: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a finished run leaves."""
+"""The result of a finished run: scores, package, push."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Result:
     """Wall-clock time of the attempt that finished the run."""
     verified: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
-    """Split to what stands behind its scores: each label, confusions, worst errors with their texts, warnings."""
+    """Split to the details of its scores: each label, confusions, worst errors with their texts, warnings."""
     push: dict[str, Any] = field(default_factory=dict)
-    """Where the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
+    """If the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
     or ``error`` and ``fix``. A push that failed waits in the outbox."""
 
     def to_json(self) -> dict[str, Any]:
@@ -39,8 +39,7 @@ class Result:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], *, run_dir: Path) -> Result:
-        """What :meth:`to_json` gave, for a run whose directory may have moved since; what a later version added is
-        left out."""
+        """Read what :meth:`to_json` wrote; the run's directory may have moved. Fields of later versions are ignored."""
         known = {item.name for item in fields(cls)}
         kept = {name: value for name, value in document.items() if name in known}
         return cls(**{**kept, "run_dir": run_dir, "package": run_dir / "package"})

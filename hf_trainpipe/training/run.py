@@ -1,4 +1,4 @@
-"""A run in progress: model, optimizer and state on the accelerator. What the loop calls."""
+"""A run with its model: weights, optimizer and state on the accelerator. What the loop calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
 from hf_trainpipe.data.spans import span_lines
@@ -27,19 +27,14 @@ from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.unpad import is_unpadded, known_lengths, unpad
 from hf_trainpipe.training.state import RunState
+from hf_trainpipe.utils.gc import resume_gc
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from hf_trainpipe.data.prepare import Prepared, PreparedData
-    from hf_trainpipe.engine.ranks import Ranks
-    from hf_trainpipe.plan import Plan
-    from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.tracking.console import Console
-    from hf_trainpipe.training.result import Result
-    from hf_trainpipe.training.run_directory import RunFolder
-    from hf_trainpipe.training.signals import StopSignals
+    from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.training.setup import Setup
 
 __all__ = ["EVALUATION_TOKENS", "Run"]
 
@@ -51,43 +46,39 @@ HEAD = (0, 0, 0, 1)
 
 
 class Run:
-    """The moving parts of a training run. All ranks hold one; only rank 0 writes files."""
+    """The model, optimizer and state of a training run. All ranks hold one; only rank 0 writes files.
 
-    def __init__(
-        self,
-        *,
-        recipe: Recipe,
-        plan: Plan,
-        data: PreparedData,
-        ranks: Ranks,
-        tokenizer: Any,
-        folder: RunFolder,
-        console: Console,
-        earlier: Result | None = None,
-    ) -> None:
-        self.recipe = recipe
-        self.plan = plan
-        self.data = data
-        self.task = data.task
-        self.ranks = ranks
-        self.accelerator = ranks.accelerator
-        self.tokenizer = tokenizer
-        self.pad_id: int = tokenizer.pad_token_id or 0  # as a package pads
-        self.folder = folder
-        self.console = console
-        self.earlier = earlier
-        """What this run left when it was completed before."""
-        self.mixed = Mixed(plan.precision, self.accelerator.device)
+    Args:
+        setup: The run before its model is loaded; the weights are loaded here.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.options = setup.options
+        self.recipe = setup.recipe
+        self.plan = setup.plan
+        self.data = setup.data
+        self.task = setup.task
+        self.ranks = setup.ranks
+        self.accelerator = setup.ranks.accelerator
+        self.tokenizer = setup.tokenizer
+        self.pad_id: int = setup.tokenizer.pad_token_id or 0  # as a package pads
+        self.folder = setup.folder
+        self.console = setup.console
+        self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
-        self.signals: StopSignals | None = None
         self.order = EpochSampler(
-            num_examples=len(data.train.usable), examples_per_step=plan.examples_per_step, seed=recipe.seed
+            num_examples=len(self.data.train.usable),
+            examples_per_step=self.plan.examples_per_step,
+            seed=self.recipe.seed,
         )
-        stream = recipe.data.stream()
-        self._windows = Windows(stream, folder.path / "stream", rows=len(data.train)) if stream is not None else None
-        self._train = data.train
+        stream, place = self.recipe.data.stream(), self.folder.path / "stream"
+        self._windows = Windows(stream, place, rows=len(self.data.train)) if stream is not None else None
+        self._train = self.data.train
+        with self.console.working("loading the model"):
+            self._load_model()
 
-    def load_model(self) -> None:
+    def _load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
         seed_everything(self.recipe.seed, *HEAD)
         self.bare = build_model(self.recipe.model, self.task, self.data.labels, say=self.console.say)
@@ -107,9 +98,10 @@ class Run:
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.compiled = self.plan.compiled and self._compile()
+        resume_gc()  # it was off while libraries were imported
 
     def _speed_up(self) -> None:
-        """Leave padding out where that is proven to give the same numbers; on a CPU, draw dropout's masks faster."""
+        """Skip padding if the check of this model passed; on a CPU, use the faster dropout."""
         if self.plan.padding is None and (reason := unpad(self.bare)) is not None:
             self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
         self.unpadded = is_unpadded(self.bare)
@@ -117,7 +109,7 @@ class Run:
             dropout.speed_up(self.bare)
 
     def _compile(self) -> bool:
-        """Compile the layers on all ranks, or on none; whether it came to that."""
+        """Compile the layers on all ranks or on none; returns whether they are compiled."""
         batch = self._micro_batches(self.data.train, self.data.train.usable[: self.plan.examples_per_step])[0]
 
         def gradient(training: bool) -> list[torch.Tensor]:
@@ -141,12 +133,12 @@ class Run:
         return reason is None
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Put whole tensors, by name, into the model; where it is cut, every rank takes its rows."""
+        """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows."""
         held = self.bare.state_dict()
         self.bare.load_state_dict({name: sharding.place_like(tensor, held[name]) for name, tensor in weights.items()})
 
     def whole_model(self) -> torch.nn.Module:
-        """The model as one piece on the device: the same, or a copy where it is cut; all ranks call it."""
+        """The whole model on the device: the model itself, or with FSDP2 a copy. All ranks call it."""
         if not self.ranks.sharded:
             return self.bare
         weights = {name: sharding.whole_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
@@ -163,7 +155,7 @@ class Run:
         self._trace(step, everyones[self.ranks.rank])
 
         batches = self._micro_batches(train, everyones[self.ranks.rank])
-        # Where the model is cut, every pass is one of all ranks: none may have fewer of them.
+        # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
         needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
 
@@ -197,16 +189,16 @@ class Run:
         return self._train
 
     def empty_batch(self) -> dict[str, torch.Tensor]:
-        """A micro-batch of weight 0: takes part in what the ranks do together, and changes nothing."""
+        """A micro-batch of weight 0, for a rank that has none left: it joins the collectives and changes nothing."""
         return self._train.empty_batch(pad_id=self.pad_id)
 
     @property
     def micro_batch_tokens(self) -> int:
-        """The token budget of a micro-batch: the plan's, or less where memory was too small for it."""
+        """The token budget of a micro-batch: the plan's, or less after an out-of-memory error."""
         return self.state.micro_batch_tokens or self.plan.micro_batch_tokens
 
     def shrink_micro_batches(self) -> None:
-        """Halve the token budget of a micro-batch and drop what was computed of the step; all ranks at once.
+        """Halve the token budget of a micro-batch and drop the gradients of the step; all ranks at once.
 
         Raises:
             RecipeError: one example alone does not fit.
@@ -222,7 +214,7 @@ class Run:
             )
         self.state.micro_batch_tokens = max(shortest, self.micro_batch_tokens // 2)
         if (scaler := self.mixed.scaler) is not None:
-            scaler.update(scaler.get_scale())  # forgets the overflow that is none
+            scaler.update(scaler.get_scale())  # the non-finite norm was no overflow
         self.optimizer.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -239,7 +231,7 @@ class Run:
                 stream.write(json.dumps(line) + "\n")
 
     def heartbeat(self) -> Heartbeat:
-        """Ends the run, naming the rank, where one hangs; while it is open, every forward pass is a beat."""
+        """Ends the run and names the rank if one hangs; while it is open, every forward pass is a beat."""
         return Heartbeat(self.folder.path / "heartbeat", rank=self.ranks.rank, ranks=self.ranks.size, watched=self.bare)
 
     @property
@@ -249,13 +241,8 @@ class Run:
 
     @property
     def device_is_host(self) -> bool:
-        """Whether a look at a number on the device costs no waiting for it."""
+        """Whether the device is the CPU, so that reading a number needs no sync."""
         return bool(self.accelerator.device.type == "cpu")
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether a signal asked this rank to stop after the step that comes next."""
-        return self.signals is not None and self.signals.before_step(self.state.step + 1)
 
     def zero(self) -> torch.Tensor:
         """A float64 zero on the device."""
@@ -269,7 +256,7 @@ class Run:
         return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
     def loss_sum(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The task's loss of a micro-batch that is still on the CPU: a sum, not a mean."""
+        """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
         there = self.to_device(batch)
         if not self.unpadded:
             return self.task.loss_sum(self.model, there)
@@ -293,7 +280,7 @@ class Run:
     # -- evaluation ------------------------------------------------------------------------
 
     def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> SplitOutputs:
-        """Outputs for every example of a split, or for some of them, on every rank. ``autocast=False``: in fp32."""
+        """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
         plain = compiling.not_compiled() if self.compiled else nullcontext()
         with plain, self.mixed.autocast() if autocast else exact_products():

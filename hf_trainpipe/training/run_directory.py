@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import socket
-import subprocess
 import time
 import uuid
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Self
 
 from hf_trainpipe.checkpoint import (
     Checkpoint,
@@ -24,102 +22,28 @@ from hf_trainpipe.checkpoint import (
     compare_versions,
     remember,
 )
-from hf_trainpipe.checkpoint.atomic import read_object, write_json
+from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.checkpoint.folder import free_name
 from hf_trainpipe.codec import with_defaults
-from hf_trainpipe.errors import CheckpointError, RecipeError
-from hf_trainpipe.tracking.ledger import read as read_ledger
+from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
+from hf_trainpipe.training.options import RunOptions
+from hf_trainpipe.training.run_files import (
+    BEGIN_ANEW,
+    environment,
+    newest_attempt,
+    read_attempts,
+    read_identity,
+    read_result,
+)
 
-__all__ = ["Resume", "RunFolder", "earlier_seconds", "environment", "read_identity"]
-
-Resume = Literal["auto", "never", "must"]
-
-RECORDED = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "spacy", "numpy")
-
-
-IDENTITY: dict[str, type | tuple[type, ...]] = {"uid": str, "recipe": dict, "fingerprints": dict}
-RESULT: dict[str, type | tuple[type, ...]] = {
-    "select": str,
-    "scores": dict,
-    "steps": int,
-    "best_step": int,
-    "seconds": (int, float),
-}
-BEGIN_ANEW = "Bring it back from a copy; or begin anew and keep what is here in old-1: --resume never"
-
-
-def read_identity(run: Path) -> dict[str, Any]:
-    """run.json of a run's directory.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    found = read_object(run / "run.json", needs=IDENTITY, fix=BEGIN_ANEW)
-    compute = found.get("compute")
-    if compute is not None and not (isinstance(compute, dict) and {"precision", "threads", "ranks"} <= compute.keys()):
-        raise CheckpointError(
-            f"{run / 'run.json'}: compute: expected precision, threads and ranks, found {compute!r:.60}.",
-            fix=BEGIN_ANEW,
-        )
-    history = found.get("history", [])
-    if not isinstance(history, list) or not all(isinstance(entry, dict) and "changes" in entry for entry in history):
-        raise CheckpointError(f"{run / 'run.json'}: history: expected a list of changes.", fix=BEGIN_ANEW)
-    return found
-
-
-def read_attempts(run: Path) -> dict[int, dict[str, Any]]:
-    """Number -> what is recorded of that attempt; nothing where its file is damaged, since no number depends on it."""
-    found: dict[int, dict[str, Any]] = {}
-    for file in sorted((run / "attempts").glob("[0-9]*.json")):
-        if file.stem.isdigit():
-            try:
-                found[int(file.stem)] = read_object(file, needs={}, fix="")
-            except CheckpointError:
-                found[int(file.stem)] = {}
-    return found
-
-
-def _git(*args: str, folder: Path) -> str | None:
-    try:
-        done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def environment(folder: Path) -> dict[str, Any]:
-    """Versions, and the commit of the checkout that ``folder`` lies in. No paths, no variables."""
-    from hf_trainpipe import __version__
-
-    versions = {"python": platform.python_version(), "hf_trainpipe": __version__}
-    for name in RECORDED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    status = _git("status", "--porcelain", folder=folder)
-    return {
-        "versions": versions,
-        "git_commit": _git("rev-parse", "HEAD", folder=folder),
-        "git_dirty": None if status is None else bool(status),
-    }
-
-
-def earlier_seconds(path: Path, *, attempt: int) -> float:
-    """What the attempts before ``attempt`` took; one that was killed ends with its last point in the ledger."""
-    last: dict[int, float] = {}
-    for point in read_ledger(path / "ledger.jsonl"):
-        last[point.attempt] = max(point.time, last.get(point.attempt, 0.0))
-    total = 0.0
-    for number, facts in read_attempts(path).items():
-        begun, ended = facts.get("started"), facts.get("ended")
-        if number < attempt and isinstance(begun, float):
-            total += max(0.0, (ended if isinstance(ended, float) else last.get(number, begun)) - begun)
-    return total
+__all__ = ["RunFolder"]
 
 
 class RunFolder:
-    """Holds the lock of a run's directory on rank 0; the other ranks only know the path."""
+    """Holds the lock of a run's directory on rank 0; the other ranks only know the path.
+
+    As a context manager it records how the attempt ended, and gives the directory back.
+    """
 
     def __init__(self, path: Path, *, is_main: bool) -> None:
         self.path = path
@@ -148,27 +72,26 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         """result.json of a run that is complete, if it is. A damaged one is set aside: the run then ends once more."""
-        file = self.path / "result.json"
-        if not file.exists():
-            return None
         try:
-            return read_object(file, needs=RESULT, fix="")
+            return read_result(self.path)
         except CheckpointError as error:
-            os.replace(file, free_name(self.path, "result.damaged", ".json"))
+            os.replace(self.path / "result.json", free_name(self.path, "result.damaged", ".json"))
             self.notes.append(f"{error.message} It was set aside, and the run is ended once more.")
             return None
 
-    def complete(self, document: Mapping[str, Any], *, resume: Resume, extend: bool) -> dict[str, Any] | None:
-        """result.json where the run is complete and stays as it is; None where there are steps to take.
+    def finished(self, document: Mapping[str, Any], options: RunOptions) -> dict[str, Any] | None:
+        """result.json of a run that is complete and stays as it is; None if there is something to do.
 
         Raises:
             ResumeMismatch: the run is complete and other settings made its weights; or an extension changes more
                 than how long it trains.
         """
-        if resume == "never" or (result := self.result) is None or (existing := self.existing) is None:
+        if options.resume == "never" or options.package_only:
+            return None
+        if (result := self.result) is None or (existing := self.existing) is None:
             return None
         asked = {**existing, **document}
-        if not extend:
+        if not options.extend:
             check_finished(existing, asked)
         elif check_extension(existing, asked):
             return None
@@ -178,51 +101,48 @@ class RunFolder:
     def begin(
         self,
         document: Mapping[str, Any],
+        options: RunOptions,
         *,
-        resume: Resume,
-        allow_change: frozenset[str],
-        world_size: int,
+        total_steps: int,
         command: str,
-        extend_to: int | None = None,
+        machine: Mapping[str, Any],
     ) -> list[str]:
         """Start a run here, or continue the one that is here; record the attempt.
 
         Args:
             document: What run.json holds besides the run's uid: recipe, fingerprints, labels, source.
+            total_steps: The run's last step, by the recipe's budget.
             command: What a person typed, for the history of the run.
-            extend_to: The last step of the longer run that the one here is to become; None: it is not extended.
+            machine: What the attempt records of where it runs.
 
         Returns:
             Warnings: libraries or a commit that changed since the last attempt.
 
         Raises:
-            ResumeMismatch: the recipe, data, tokenizer or labels changed without leave.
-            CheckpointError: there is nothing to continue, and ``resume`` is ``must`` or the run is to be extended.
+            ResumeMismatch: the recipe, data, tokenizer or labels changed, and no option allows it.
+            CheckpointError: there is nothing to continue, and the options ask for that.
             RecipeError: the longer run is not longer.
         """
         assert self.is_main
-        if resume == "never":
+        if options.resume == "never":
             self._set_aside()
         existing = self.existing
         if existing is None:
-            self._refuse_nameless(resume=resume, extend=extend_to is not None)
+            self._check_empty(options)
             self.uid = uuid.uuid4().hex
             write_json(self.path / "run.json", {"schema": 1, "uid": self.uid, "command": command, **document})
         else:
             self.uid = existing["uid"]
-            self._continue(existing, document, allow=allow_change, extend_to=extend_to, command=command)
-        warnings, now = self.notes, environment(Path.cwd())
-        attempts = read_attempts(self.path)
-        if attempts:
-            newest = attempts[max(attempts)]
-            warnings = [*warnings, *compare_versions(newest, now)] if newest else warnings
-        self.attempt = max(attempts, default=0) + 1
-        self._record({"host": socket.gethostname(), "pid": os.getpid(), "world_size": world_size, **now, "exit": None})
-        return warnings
+            self._continue(existing, document, options, total_steps=total_steps, command=command)
+        now, newest = environment(Path.cwd()), newest_attempt(self.path)
+        self.attempt = max(read_attempts(self.path), default=0) + 1
+        self._record({"host": socket.gethostname(), "pid": os.getpid(), **machine, **now, "exit": None})
+        return [*self.notes, *(compare_versions(newest, now) if newest else ())]
 
-    def _refuse_nameless(self, *, resume: Resume, extend: bool) -> None:
-        if resume == "must" or extend:
-            asked = "--extend" if extend else "--resume must"
+    def _check_empty(self, options: RunOptions) -> None:
+        """Refuse to start a run where one was asked to continue, or where part of another one is."""
+        if options.resume == "must" or options.extend:
+            asked = "--extend" if options.extend else "--resume must"
             raise CheckpointError(
                 f"{self.path}: expected a run to continue ({asked}), found none.",
                 fix="Check --run-dir, or leave the option out to start one.",
@@ -238,22 +158,22 @@ class RunFolder:
         self,
         existing: Mapping[str, Any],
         document: Mapping[str, Any],
+        options: RunOptions,
         *,
-        allow: frozenset[str],
-        extend_to: int | None,
+        total_steps: int,
         command: str,
     ) -> None:
-        """Write run.json anew, with what changed since it was written and from which step on."""
+        """Write run.json again, with what changed and from which step on."""
         asked = {**existing, **document}
-        if extend_to is None:
-            check_resume(existing, asked, allow=set(allow))
-        else:
+        if options.extend:
             check_extension(existing, asked)
+        else:
+            check_resume(existing, asked, allow=options.allow_change)
         history = existing.get("history", [])
         if differences := compare(existing, asked):
             newest = Store(self.path, run_uid=self.uid, mode="read", on_quarantine=lambda *_: None).latest()
-            if extend_to is not None:
-                _check_longer(newest, extend_to, recipe=document["recipe"])
+            if options.extend:
+                _check_longer(newest, total_steps, recipe=document["recipe"])
                 self.extended_from = newest
                 if (self.path / "result.json").exists():
                     os.replace(self.path / "result.json", free_name(self.path, "result.earlier", ".json"))
@@ -262,7 +182,7 @@ class RunFolder:
                 differences,
                 from_step=newest.step if newest else 0,
                 attempt=max(read_attempts(self.path), default=0) + 1,
-                extended=extend_to is not None,
+                extended=options.extend,
                 command=command,
             )
         write_json(self.path / "run.json", {**asked, "history": history} if history else asked)
@@ -286,8 +206,18 @@ class RunFolder:
         for entry in entries:
             entry.rename(old / entry.name)
 
-    def end(self, reason: str) -> None:
-        """Record how the attempt ended and give the directory back."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._end("complete")
+        else:
+            self._end("interrupted" if issubclass(kind, Interrupted) else "failed")
+
+    def _end(self, reason: str) -> None:
         if self._lock is None:
             return
         if self.attempt and self._attempt_file().exists():

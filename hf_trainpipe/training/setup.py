@@ -1,11 +1,11 @@
-"""Opening a run: its directory, data, plan and identity, before any weight is loaded."""
+"""Set up a run before any weight is loaded: its directory, its data, its plan, and which run it continues."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,40 +15,63 @@ from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.device import (
-    Precision,
-    choose_precision,
-    num_threads,
-    set_precision,
-    set_threads,
-    settings_kept,
-)
+from hf_trainpipe.engine.device import set_precision, set_threads, settings_kept
+from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
-from hf_trainpipe.engine.probe import probe
-from hf_trainpipe.engine.ranks import Ranks, make_accelerator, warning_of_one_process
+from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, warning_of_one_process
 from hf_trainpipe.engine.schedule import rate_factor
-from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
-from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, model_facts, pin_model
+from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, pin_model
 from hf_trainpipe.model.proof import unknown_lines
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.tracking.console import Console
-from hf_trainpipe.training.monitor import command_line
+from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.result import Result
-from hf_trainpipe.training.run import Run
-from hf_trainpipe.training.run_directory import Resume, RunFolder
+from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import beside, found_by, looking_beside
+from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from hf_trainpipe.checkpoint import Checkpoint
     from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.tasks.base import Task
 
-__all__ = ["open_run", "validate"]
+__all__ = ["Setup", "set_up", "validate"]
 
 CHECKPOINT_BYTES = 12
 """Bytes of a checkpoint a parameter: the weight and AdamW's two moments, in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A run before its model is loaded; with it, it is a :class:`~hf_trainpipe.training.run.Run`."""
+
+    recipe: Recipe
+    """The model pinned to a commit."""
+    options: RunOptions
+    plan: Plan
+    data: PreparedData
+    ranks: Ranks
+    tokenizer: Any
+    folder: RunFolder
+    console: Console
+    started: float
+    """When this attempt began, in seconds since the epoch."""
+    finished: Result | None
+    """What the run left, if it is complete and there is nothing more to do."""
+
+    @property
+    def task(self) -> Task:
+        """The task, fitted to the training data."""
+        return self.data.task
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self.ranks.accelerator
 
 
 def validate(recipe: Recipe, *, labels: tuple[str, ...] | None = None) -> None:
@@ -57,109 +80,175 @@ def validate(recipe: Recipe, *, labels: tuple[str, ...] | None = None) -> None:
     metrics.check(names, recipe.task.decoder, labels=labels)
     if labels is not None:
         for name in filter(metrics.is_external, names):
-            load_external(name)  # what cannot be had is refused now, not after an epoch
+            load_external(name)  # one that cannot be had is refused now, not after an epoch
 
 
 @contextmanager
-def open_run(
-    recipe: Recipe,
-    *,
-    source: Any,
-    run_dir: Path | None,
-    resume: Resume,
-    allow_change: frozenset[str],
-    package_only: bool,
-    resume_from: str | None = None,
-    extend: bool = False,
-) -> Iterator[Run]:
+def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) -> Iterator[Setup]:
     """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
 
     Raises:
         TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
     """
+    started = time.time()
+    validate(recipe)
     ranks = Ranks(make_accelerator())
-    folder = RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main)
     console = Console(0, ranks.is_main)
-    process = ExitStack()
-    process.enter_context(settings_kept())
-    ending = "failed"
-    try:
-        if resume_from is not None:
-            _bring(resume_from, folder, say=console.say)
-        earlier_run = folder.existing if resume != "never" else None
-        places = process.enter_context(looking_beside(*beside(source, earlier_run), recorded=found_by(earlier_run)))
-        asked = to_json(recipe)
-        known = (folder.existing or {}).get("model_revision") if resume != "never" else None
-        with console.working("looking at the model and the machine"):
-            recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=known or recipe.model.revision)))
-            tokenizer = load_tokenizer(recipe.model)
-            compute = ranks.from_main(_settle(recipe, folder, ranks=ranks, resume=resume) if ranks.is_main else None)
-        set_threads(compute["threads"])
-        set_precision(compute["precision"])
-        Mixed(compute["precision"], ranks.accelerator.device).check()
-        if ranks.sharded:
-            sharding.check(recipe.optim, precision=compute["precision"])
-        fitting = fit(recipe.model, recipe.task, tokenizer)
-        precision: Precision = compute["precision"]
-        with console.working("preparing the data"):
-            data, plan = _prepare(recipe, tokenizer, fitting, precision=precision, ranks=ranks, say=console.say)
-        unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
-        earlier = None
-        if ranks.is_main:
-            document = {
-                "name": recipe.name,
-                "recipe": asked,  # as it was before anything was pinned
-                "model_revision": recipe.model.revision,
-                "compute": compute,
-                "fingerprints": data.fingerprints,
-                "labels": list(data.labels.names),
-                "source": None if source is None else {"path": str(source.path), "function": source.function},
-                "places": dict(places),
-            }
-            if not package_only:
-                earlier = folder.complete(document, resume=resume, extend=extend)
-            warnings = [*filter(None, [warning_of_one_process()]), *fitting.warnings, *data.warnings, *unknown_warnings]
-            if earlier is None:
-                warnings += folder.begin(
-                    document,
-                    resume=resume,
-                    allow_change=allow_change,
-                    world_size=ranks.size,
-                    command=command_line(),
-                    extend_to=plan.total_steps if extend else None,
-                )
-            for line in warnings:
-                console.say(f"warning: {line}")
-        earlier = ranks.from_main(earlier)
-        if earlier is None and ranks.is_main:
-            num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
-            require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
-            for line in [*plan.lines(), *filter(None, [unknown])]:
-                console.say(line)
-            if folder.extended_from is not None:
-                console.say(_extension(recipe, plan, folder.extended_from))
-        console.total_steps = plan.total_steps
-        yield Run(
-            recipe=recipe,
-            plan=plan,
-            data=data,
-            ranks=ranks,
-            tokenizer=tokenizer,
-            folder=folder,
-            console=console,
-            earlier=Result.from_json(earlier, run_dir=folder.path) if earlier is not None else None,
+    with RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder, settings_kept():
+        if options.resume_from is not None:
+            _fetch_run(options.resume_from, folder, say=console.say)
+        recorded = (folder.existing if options.resume != "never" else None) or {}
+        with looking_beside(*beside(options.source, recorded), recorded=found_by(recorded)) as places:
+            asked = to_json(recipe)  # as it was before the model was pinned
+            with console.working("looking at the model and the machine"):
+                revision = recorded.get("model_revision") or recipe.model.revision
+                recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=revision)))
+                tokenizer = load_tokenizer(recipe.model)
+                machine = _agreed_machine(recipe, ranks, recorded=recorded.get("compute"))
+            _apply(machine, recipe, ranks)
+            fitting = fit(recipe.model, recipe.task, tokenizer)
+            with console.working("preparing the data"):
+                data, plan = _prepare(recipe, tokenizer, fitting, machine=machine, say=console.say)
+            unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
+            identity = _identity(asked, recipe, data, machine, source=options.source, places=places)
+            warnings = [*fitting.warnings, *data.warnings, *unknown_warnings]
+            finished = _begin(identity, options, plan, ranks, folder, warnings=warnings, say=console.say)
+            if finished is None and ranks.is_main:
+                num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
+                require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
+                for line in [*plan.lines(), *filter(None, [unknown])]:
+                    console.say(line)
+                if folder.extended_from is not None:
+                    console.say(_extension(recipe, plan, folder.extended_from))
+            elif finished is not None:
+                console.say(f"{folder.path}: this run is complete; --resume never starts it over")
+            console.total_steps = plan.total_steps
+            yield Setup(
+                recipe=recipe,
+                options=options,
+                plan=plan,
+                data=data,
+                ranks=ranks,
+                tokenizer=tokenizer,
+                folder=folder,
+                console=console,
+                started=started,
+                finished=Result.from_json(finished, run_dir=folder.path) if finished is not None else None,
+            )
+
+
+def _fetch_run(resume_from: str, folder: RunFolder, *, say: Callable[[str], None]) -> None:
+    """Rank 0 downloads, which may take longer than any collective; the others wait for what it writes last."""
+    if folder.is_main:
+        fetch(resume_from, folder.path, say=say)
+    while not (folder.path / "run.json").exists():
+        time.sleep(0.2)
+
+
+def _agreed_machine(recipe: Recipe, ranks: Ranks, *, recorded: Mapping[str, Any] | None) -> Machine:
+    """How rank 0 wants to compute, on every rank; a resumed run as it began, so that its numbers stay the same."""
+    machine: Machine | None = None
+    if ranks.is_main:
+        machine = this_machine(
+            recipe.optim.precision,
+            ranks=ranks.size,
+            on_gpu=ranks.accelerator.device.type != "cpu",
+            sharded=ranks.sharded,
+            recorded=recorded,
         )
-        ending = "complete"
-    except Interrupted:
-        ending = "interrupted"
-        raise
-    finally:
-        folder.end(ending)
-        process.close()
+    agreed: Machine = ranks.from_main(machine)
+    return agreed
+
+
+def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
+    """Set threads and precision in this process, and refuse what the device or FSDP2 cannot do."""
+    set_threads(machine.threads)
+    set_precision(machine.precision)
+    Mixed(machine.precision, ranks.accelerator.device).check()
+    if machine.sharded:
+        sharding.check(recipe.optim, precision=machine.precision)
+
+
+def _prepare(
+    recipe: Recipe, tokenizer: Any, fitting: Fitting, *, machine: Machine, say: Callable[[str], None]
+) -> tuple[PreparedData, Plan]:
+    """The data of a recipe, encoded, and the plan that follows from it."""
+    data = prepare(
+        recipe,
+        tokenizer=tokenizer,
+        max_length=max_length(recipe.tokens, fitting.limit),
+        vocab_size=fitting.rows,
+        root=cache_root(),
+        say=say,
+    )
+    validate(recipe, labels=data.labels.names)
+    check_selection(recipe.evaluation.select, data.splits)
+    plan = make_plan(
+        recipe,
+        fitting=fitting,
+        machine=machine,
+        num_examples=len(data.train.usable),
+        num_labels=len(data.labels),
+        streamed=recipe.data.stream() is not None,
+        mean_tokens=float(data.train.lengths.mean()),
+    )
+    return data, plan
+
+
+def _identity(
+    asked: Mapping[str, Any],
+    recipe: Recipe,
+    data: PreparedData,
+    machine: Machine,
+    *,
+    source: Any,
+    places: Mapping[str, str],
+) -> dict[str, Any]:
+    """What run.json holds of a run: the recipe, fingerprints, and how it computes."""
+    return {
+        "name": recipe.name,
+        "recipe": asked,
+        "model_revision": recipe.model.revision,
+        "compute": machine.to_json(),
+        "fingerprints": data.fingerprints,
+        "labels": list(data.labels.names),
+        "source": None if source is None else {"path": str(source.path), "function": source.function},
+        "places": dict(places),
+    }
+
+
+def _begin(
+    identity: Mapping[str, Any],
+    options: RunOptions,
+    plan: Plan,
+    ranks: Ranks,
+    folder: RunFolder,
+    *,
+    warnings: list[str],
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Start or continue the run in its directory, and say the warnings; result.json of a run that is complete."""
+    finished = None
+    if ranks.is_main:
+        finished = folder.finished(identity, options)
+        warnings = [*filter(None, [warning_of_one_process()]), *warnings]
+        if finished is None:
+            machine = {
+                "world_size": ranks.size,
+                "machines": num_machines(),
+                "device": ranks.accelerator.device.type,
+            }
+            warnings += folder.begin(
+                identity, options, total_steps=plan.total_steps, command=command_line(), machine=machine
+            )
+        for line in warnings:
+            say(f"warning: {line}")
+    shared: dict[str, Any] | None = ranks.from_main(finished)
+    return shared
 
 
 def _extension(recipe: Recipe, plan: Plan, newest: Checkpoint) -> str:
-    """What becomes of the schedule where a run is made longer, on one line."""
+    """What becomes of the schedule of a run that is made longer, on one line."""
     optim, updates = recipe.optim, newest.state["run"]["updates"]
 
     def rate(update: int) -> str:
@@ -171,61 +260,3 @@ def _extension(recipe: Recipe, plan: Plan, newest: Checkpoint) -> str:
         f"learning rate is from now on that of a run of {plan.total_steps:,} steps ({optim.schedule}): "
         f"{rate(updates)} at step {newest.step + 1:,}, {rate(plan.total_steps - 1)} at the last"
     )
-
-
-def _settle(recipe: Recipe, folder: RunFolder, *, ranks: Ranks, resume: Resume) -> dict[str, Any]:
-    """How this run computes on this machine: a resumed run as it began, so that its numbers stay the same."""
-    known = (folder.existing or {}).get("compute") if resume != "never" else None
-    if known is not None and known["ranks"] == ranks.size and recipe.optim.precision in ("auto", known["precision"]):
-        return dict(known)
-    on_cpu = ranks.accelerator.device.type == "cpu"
-    threads = probe().threads if on_cpu and recipe.optim.precision == "auto" else num_threads()
-    precision = (known or {}).get("precision") if recipe.optim.precision == "auto" else None
-    return {
-        "precision": precision or choose_precision(recipe.optim.precision, on_gpu=not on_cpu),
-        "threads": threads,
-        "ranks": ranks.size,
-    }
-
-
-def _bring(resume_from: str, folder: RunFolder, *, say: Callable[[str], None]) -> None:
-    """Rank 0 downloads, which may take longer than any collective; the others wait for what it writes last."""
-    if folder.is_main:
-        fetch(resume_from, folder.path, say=say)
-    while not (folder.path / "run.json").exists():
-        time.sleep(0.2)
-
-
-def _prepare(
-    recipe: Recipe,
-    tokenizer: Any,
-    fitting: Fitting,
-    *,
-    precision: Precision,
-    ranks: Ranks,
-    say: Callable[[str], None],
-) -> tuple[PreparedData, Plan]:
-    length = max_length(recipe.tokens, fitting.limit)
-    data = prepare(
-        recipe,
-        tokenizer=tokenizer,
-        max_length=length,
-        vocab_size=fitting.rows,
-        root=cache_root(),
-        say=say,
-    )
-    validate(recipe, labels=data.labels.names)
-    check_selection(recipe.evaluation.select, data.splits)
-    plan = make_plan(
-        recipe,
-        num_examples=len(data.train.usable),
-        facts=model_facts(recipe.model, data.task, num_labels=len(data.labels), limit=fitting.limit),
-        length=length,
-        world_size=ranks.size,
-        precision=precision,
-        sharded=ranks.sharded,
-        streamed=recipe.data.stream() is not None,
-        on_gpu=ranks.accelerator.device.type != "cpu",
-        mean_tokens=float(data.train.lengths.mean()),
-    )
-    return data, plan

@@ -6,27 +6,28 @@ The data's first rows are looked at before torch or transformers are imported, s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.utils.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
-    from hf_trainpipe.data.preview import Checked, Size
+    from hf_trainpipe.data.preview import Checked
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe.interfaces import Size
 
 __all__ = ["Look", "look"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at a recipe found."""
+    """What ``show`` found."""
 
     recipe: Recipe
     plan: Plan | None
-    """None where the number of examples is not known."""
+    """None if the number of examples is not known."""
     sizes: Mapping[str, Size]
     checked: Checked
     """Labels and warnings."""
@@ -78,35 +79,34 @@ def look(recipe: Recipe) -> Look:
     train = preview.sizes.get("train")
     external = [name for name in recipe.evaluation.named if metrics.is_external(name)]
     unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
-    plan = None if train is None else _plan_of(recipe, train.rows, streamed=preview.streamed)
+    plan = (
+        None if train is None else _plan_of(recipe, train.rows, labels=checked.labels.names, streamed=preview.streamed)
+    )
     return Look(recipe, plan, preview.sizes, checked, unchecked)
 
 
-def _plan_of(recipe: Recipe, num_examples: int, *, streamed: bool) -> Plan:
+def _plan_of(recipe: Recipe, num_examples: int, *, labels: Sequence[str], streamed: bool) -> Plan:
     """The plan of a recipe on this machine: loads the model's configuration and tokenizer."""
     import torch
 
-    from hf_trainpipe.engine.device import choose_precision
-    from hf_trainpipe.model import fit, load_tokenizer, max_length, model_facts, pin_model
+    from hf_trainpipe.engine.machine import this_machine
+    from hf_trainpipe.model import fit, load_tokenizer, pin_model
     from hf_trainpipe.plan import make_plan
 
-    model = pin_model(recipe.model)
-    limit = fit(model, recipe.task, load_tokenizer(model)).limit
-    names = recipe.task.label_names()
+    recipe = replace(recipe, model=pin_model(recipe.model))
+    ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     return make_plan(
         recipe,
+        fitting=fit(recipe.model, recipe.task, load_tokenizer(recipe.model)),
+        machine=this_machine(recipe.optim.precision, ranks=ranks, on_gpu=on_gpu),
         num_examples=num_examples,
-        facts=model_facts(model, recipe.task, num_labels=len(names or ()) or 2, limit=limit),
-        length=max_length(recipe.tokens, limit),
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
-        on_gpu=torch.cuda.is_available(),
-        precision=choose_precision(recipe.optim.precision),
+        num_labels=len(labels) or len(recipe.task.label_names() or ()) or 2,
         streamed=streamed,
     )
 
 
 def _choices(value: Any, indent: str = "") -> list[str]:
-    """A recipe as indented lines, a leaf each; what was left at its default included."""
+    """A recipe as indented lines, one a field, defaults included."""
     lines: list[str] = []
     for item in fields(value):
         found = getattr(value, item.name)

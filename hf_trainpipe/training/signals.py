@@ -1,4 +1,4 @@
-"""What asks a run to save and stop: signals, and the death of the process that launched it."""
+"""Requests to save and stop: signals, and the death of the process that launched the run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from hf_trainpipe.errors import Interrupted
+from hf_trainpipe.utils.wording import command_line
+
 __all__ = ["PlannedStop", "StopSignals"]
 
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
@@ -17,7 +20,7 @@ LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 
 @dataclass(frozen=True)
 class PlannedStop:
-    """What a run does to itself where resuming is verified: die after a step, or save and stop at one.
+    """What a copy of a run does when resuming is verified: die after a step, or save and stop at one.
 
     >>> PlannedStop.parse("kill:17")
     PlannedStop(kill_after=17, stop_at=None)
@@ -43,7 +46,7 @@ class StopSignals:
     """While open, SIGTERM, SIGINT and SIGUSR1 set ``requested``; a second SIGINT stops at once.
 
     ``accelerate launch`` with one process forwards no signal: it dies and leaves its worker an orphan. So a
-    worker that was launched takes the loss of its parent for a request to stop, too.
+    launched worker takes the death of its parent as a request to stop, too.
 
     >>> import os
     >>> with StopSignals() as stop:
@@ -69,18 +72,31 @@ class StopSignals:
         return self.name is not None
 
     def before_step(self, step: int) -> bool:
-        """Whether this step is to be the last; a rehearsed death is died here.
+        """Whether this step is to be the last; a planned kill happens here.
 
         Args:
             step: The step that comes next, counted from 1.
         """
         kill_after, stop_at = self.planned_stop.kill_after, self.planned_stop.stop_at
         if kill_after is not None and step > kill_after:
-            print(f"rehearsal: SIGKILL after step {kill_after}", file=sys.stderr, flush=True)
+            print(f"planned stop: SIGKILL after step {kill_after}", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if stop_at is not None and step >= stop_at:
-            self.name = "the end of a rehearsal"
+            self.name = "a planned stop"
         return self.requested
+
+    def leave(self, step: int, *, total_steps: int) -> None:
+        """Leave a run that some rank was asked to stop, and that was saved after ``step``.
+
+        Raises:
+            Interrupted: there are steps left, or the stop was planned.
+        """
+        if step < total_steps or self.planned_stop.stop_at is not None:
+            raise Interrupted(
+                f"Stopped by {self.name or 'a signal to another rank'} after step {step:,}; everything up to it is saved.",
+                fix=f"Continue with the same command:\n{command_line()}",
+                step=step,
+            )
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.name is not None:

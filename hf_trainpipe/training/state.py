@@ -1,4 +1,4 @@
-"""What a run remembers from one step to the next. The position in the data follows from ``step``."""
+"""The state of a run besides weights and optimizer. The position in the data follows from ``step``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LogWindow:
     count: float = 0.0
     steps: int = 0
     skipped: int = 0
-    """Steps that changed nothing. The schedule learns of them at the end of the window, so that no step waits for the
-    device to know, and a save in between changes nothing."""
+    """Steps without an update. The schedule counts them off at the end of the window, so that no step needs a sync, and a
+    save in between changes nothing."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class RunState:
     step: int = 0
     """Optimizer steps attempted: the position in the data."""
     updates: int = 0
-    """Steps that changed the weights, those skipped in the window not yet taken off: the position in the schedule."""
+    """Steps with an update, and those skipped in the current window: the position in the schedule."""
     skipped: int = 0
     """Steps in a row whose gradient was not finite."""
     evaluated: int = 0
@@ -49,25 +49,25 @@ class RunState:
     best: Best | None = None
     window: LogWindow = field(default_factory=LogWindow)
     usual: LossSpikeDetector = field(default_factory=LossSpikeDetector)
-    """The usual loss, against which a spike is seen."""
+    """Running means of the loss, to detect a spike."""
     micro_batch_tokens: int | None = None
-    """The token budget after memory was too small for the plan's; part of the state, since dropout depends on it."""
+    """The token budget after an out-of-memory error; part of the state, since dropout depends on it."""
 
     stream: dict[str, Any] | None = None
-    """Where the window of a stream begins that is trained on (:mod:`hf_trainpipe.data.streaming`)."""
+    """Where the current window of a stream begins (:mod:`hf_trainpipe.data.streaming`)."""
 
     def took_step(self) -> None:
-        """Count a step, whose gradient is looked at later."""
+        """Count a step; its gradient norm is fetched later."""
         self.step += 1
         self.updates += 1
 
-    def looked_at(self, *, skipped: bool) -> None:
-        """Count a step of the window as one that changed the weights or, where its gradient was not finite, did not."""
+    def count_skipped(self, *, skipped: bool) -> None:
+        """Count a step whose gradient norm was fetched: ``skipped`` if it was not finite, so that no rank updated."""
         self.skipped = self.skipped + 1 if skipped else 0
         self.window.skipped += skipped
 
     def end_window(self) -> None:
-        """Begin a new window; all steps of the old one have been looked at."""
+        """Begin a new window; the losses of the old one have been fetched."""
         self.updates -= self.window.skipped
         self.window = LogWindow()
 

@@ -1,9 +1,9 @@
-"""The package of a run, written and tried before its first step: what would fail after training fails now.
+"""Write and try the package before the first step, so that what would fail after training fails now.
 
-It is the gate that the finished model passes too, with the weights as they are when training begins and a few texts of
-the training data. Where code of a person's own travels, or spaCy's pipelines, a fresh process answers, begun before the
-weights are loaded so that most of its imports run beside. Else all that travels is ours, and is loaded in this process.
-What was tried on this machine is not tried again.
+It is the check that the finished model must pass too, with untrained weights and a few texts of the training data. If
+the package brings code of its own or needs spaCy, a fresh process answers; it is started before the weights are loaded,
+so that its imports run at the same time. Else the package is loaded in this process. A package that was tried on this
+machine is not tried again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import Setup
 
 __all__ = ["Trial"]
 
@@ -39,31 +40,26 @@ TOLERANCE = 1e-5
 
 
 class Trial:
-    """Made before the weights are loaded, called after. All ranks take part.
+    """Made before the weights are loaded; its check comes after. All ranks take part."""
 
-    Args:
-        run: Its data is prepared.
-        source: The file of the recipe, if any.
-        active: Whether there is something to try it for: a run that takes steps.
-    """
+    def __init__(self, setup: Setup) -> None:
+        is_main = setup.ranks.is_main
+        self._stamp = cache_root() / "trials" / (_stamp(setup) if is_main else "none")
+        needed = is_main and not setup.options.package_only and not self._stamp.exists()
+        self._fresh = Fresh(imports=IMPORTS) if needed and _is_foreign(setup) else None
+        self.needed: bool = setup.ranks.from_main(needed)
 
-    def __init__(self, run: Run, source: Any, *, active: bool = True) -> None:
-        self._run = run
-        self._source = source
-        self._stamp = cache_root() / "trials" / (_stamp(run, source) if run.ranks.is_main else "none")
-        needed = active and run.ranks.is_main and not self._stamp.exists()
-        self._fresh = Fresh(imports=IMPORTS) if needed and _is_foreign(run, source) else None
-        self.needed: bool = run.ranks.from_main(needed)
-
-    def __call__(self) -> None:
-        """Write the package and have the fresh process answer.
+    def check(self, run: Run) -> None:
+        """Write the package of the untrained model and compare its answers with the model's.
 
         Raises:
             PackageError: exit code 6, as the gate after the training would, on every rank.
         """
-        if not self.needed:
-            return
-        run = self._run
+        if self.needed:
+            with run.console.working("trying the package in a fresh process"):
+                self._check(run)
+
+    def _check(self, run: Run) -> None:
         examples = run.data.train.usable[: max(TRIED, run.ranks.size)]
         outputs = run.predict("train", autocast=False, examples=examples)
         model = run.whole_model()
@@ -75,9 +71,7 @@ class Trial:
             try:
                 recorded = folder / "recorded.jsonl"
                 record_predictions(run, {"train": outputs}, recorded)
-                package, _ = write_package(
-                    run, model, folder / "package", scores={}, source=self._source, seconds=None, durable=False
-                )
+                package, _ = write_package(run, model, folder / "package", scores={}, seconds=None, durable=False)
                 if self._fresh is not None:
                     verify(package, recorded=recorded, fresh=self._fresh, allow_code=True)
                 else:
@@ -95,18 +89,18 @@ class Trial:
             )
 
     def close(self) -> None:
-        """End the process where it was not asked."""
+        """End the fresh process if it was not used."""
         if self._fresh is not None:
             self._fresh.close()
 
 
-def _is_foreign(run: Run, source: Any) -> bool:
-    """Whether anything travels that is not ours or transformers' own."""
-    steps = [getattr(step, "pipeline", None) for step in run.recipe.preprocessing]
-    splitter = getattr(run.task, "splitter", None)
+def _is_foreign(setup: Setup) -> bool:
+    """Whether the package brings code of the recipe's or the model's own, or needs spaCy."""
+    steps = [getattr(step, "pipeline", None) for step in setup.recipe.preprocessing]
+    splitter = getattr(setup.task, "splitter", None)
     uses_spacy = any(steps) or (isinstance(splitter, str) and splitter not in BUILT_IN_SPLITTERS)
-    own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
-    return bool(own) or uses_spacy or run.recipe.model.trust_remote_code
+    own = [step for step in setup.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    return bool(own) or uses_spacy or setup.recipe.model.trust_remote_code
 
 
 def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
@@ -117,7 +111,7 @@ def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
         found = as_lists(Predictor.load(package, device=device).outputs(inputs), len(inputs))
     except PackageError:
         raise
-    except Exception as error:  # whatever loading and asking may meet
+    except Exception as error:  # any error of loading or answering
         raise PackageError(
             f"The package does not load ({type(error).__name__}): {error}",
             fix="Choose another model or tokenizer; `hf-trainpipe doctor` tells the versions.",
@@ -130,25 +124,33 @@ def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
         )
 
 
-def _stamp(run: Run, source: Any) -> str:
-    """A hash of all that travels but the weights, and of what it is tried with."""
-    code = code_file(run, source)
+def _stamp(setup: Setup) -> str:
+    """A hash of all that is in the package but the weights, and of what it is tried with."""
+    code = code_file(setup)
     digest = hashlib.sha256()
     for path in sorted(Path(str(runtime.__file__)).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     digest.update(b"" if code is None else code.read_bytes())
-    inputs = [column.kind for column in run.task.inputs()]
+    inputs = [column.kind for column in setup.task.inputs()]
     travels = [
-        load_config(run.recipe.model).to_dict(),
-        run.task.model_class().__name__,
-        [run.task.decoder, run.task.decoder_options(run.data.labels), inputs, getattr(run.task, "splitter", None)],
-        list(run.data.labels.names),
-        run.data.fingerprints["tokenizer"],
-        [type(run.tokenizer).__name__, run.tokenizer.special_tokens_map],
-        steps_to_json(run.recipe.preprocessing),
-        [run.plan.max_length, run.recipe.tokens.overflow, run.recipe.tokens.stride],
-        [run.recipe.model.trust_remote_code, run.recipe.model.name if run.recipe.model.trust_remote_code else None],
-        [str(run.accelerator.device.type), versions(requirements())],
+        load_config(setup.recipe.model).to_dict(),
+        setup.task.model_class().__name__,
+        [
+            setup.task.decoder,
+            setup.task.decoder_options(setup.data.labels),
+            inputs,
+            getattr(setup.task, "splitter", None),
+        ],
+        list(setup.data.labels.names),
+        setup.data.fingerprints["tokenizer"],
+        [type(setup.tokenizer).__name__, setup.tokenizer.special_tokens_map],
+        steps_to_json(setup.recipe.preprocessing),
+        [setup.plan.max_length, setup.recipe.tokens.overflow, setup.recipe.tokens.stride],
+        [
+            setup.recipe.model.trust_remote_code,
+            setup.recipe.model.name if setup.recipe.model.trust_remote_code else None,
+        ],
+        [str(setup.ranks.accelerator.device.type), versions(requirements())],
     ]
     digest.update(json.dumps(travels, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]

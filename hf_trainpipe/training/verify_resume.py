@@ -1,11 +1,13 @@
-"""``--verify-resume``: kill a copy of the run, resume it, and compare what it ends with, bit for bit.
+"""Verify that a run resumes: kill a copy of it, resume the copy, and compare the last checkpoints, bit for bit.
 
-The copy begins at a checkpoint of the run and ends at its last one. It is the same command in processes of its
-own, is killed with SIGKILL after a random step, and saves and evaluates where the run does.
+The copy begins at a checkpoint of the run and ends at its last one. It is the same command in processes of its own, is
+killed with SIGKILL after a random step, and saves and evaluates where the run does. ``train --verify-resume`` does this
+before packaging, ``hf-trainpipe verify-resume RUN`` with a finished run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -13,22 +15,40 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.checkpoint import check_finished, compare_versions
 from hf_trainpipe.checkpoint.atomic import read_object, write_json
-from hf_trainpipe.checkpoint.manifest import MANIFEST
+from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
+from hf_trainpipe.codec import from_json, to_json
+from hf_trainpipe.engine.ranks import num_machines
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
-from hf_trainpipe.training.run_directory import read_identity
+from hf_trainpipe.training.run_directory import RunFolder
+from hf_trainpipe.training.run_files import environment, newest_attempt, read_identity, read_result
 
 if TYPE_CHECKING:
+    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe_file import RecipeSource
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.signals import StopSignals
 
-__all__ = ["PROOF", "check_can_verify_resume", "prove_resume", "read_proof", "start_of_copy"]
+__all__ = [
+    "PROOF",
+    "check_can_verify",
+    "describe",
+    "read_proof",
+    "start_of_copy",
+    "verify_finished",
+    "verify_in_training",
+]
 
 PROOF = "resume-proof.json"
-"""In the run's directory: what the last rehearsal found; the package and its card repeat it."""
+"""In the run's directory: what the last verification found; the package and its card repeat it."""
+COPY = "verify-resume"
+"""In the run's directory, while it lasts: the copy."""
 WORTHWHILE_STEPS = 8
 """A copy of fewer steps says little; one of a run shorter than CHEAP_STEPS begins at the start instead."""
 CHEAP_STEPS = 200
@@ -39,21 +59,24 @@ OF_A_RANK = re.compile(
 """Environment variables of a process under torchrun; the copy has a launcher of its own."""
 
 
-def check_can_verify_resume() -> None:
+def check_can_verify(recipe: Recipe, source: RecipeSource | None) -> None:
     """Refuse what cannot be copied on this machine, before anything is trained.
 
     Raises:
         CheckpointError: the ranks of this run are on several machines.
+        RecipeError: the recipe has no file, and no form in JSON either.
     """
-    if os.environ.get("WORLD_SIZE", "1") != os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")):
+    if num_machines() > 1:
         raise CheckpointError(
             "--verify-resume needs all ranks on one machine; this run has several.",
             fix="Verify a run of the same recipe on one machine, and leave the option out here.",
             exit_code=2,
         )
+    if source is None:
+        from_json(to_json(recipe))
 
 
-def start_of_copy(saved: Sequence[int], last: int, *, since: int = 0) -> int:
+def start_of_copy(saved: list[int], last: int, *, since: int = 0) -> int:
     """The step at which the copy begins: cheap, and far enough from ``last`` to say something.
 
     Args:
@@ -73,12 +96,11 @@ def start_of_copy(saved: Sequence[int], last: int, *, since: int = 0) -> int:
     return max(worthwhile) if worthwhile else min(starts)
 
 
-def prove_resume(run: Run, arguments: Sequence[str]) -> None:
-    """Rehearse on rank 0 while the others wait, and leave ``resume-proof.json``; a difference is warned of.
+def verify_in_training(run: Run, signals: StopSignals) -> None:
+    """Verify on rank 0 while the others wait, and leave ``resume-proof.json``; a difference is a warning.
 
     Args:
         run: Trained to its end and saved.
-        arguments: What ``hf-trainpipe train`` takes to train this recipe, less the run's directory.
 
     Raises:
         Interrupted: a signal asked this run to stop.
@@ -86,20 +108,77 @@ def prove_resume(run: Run, arguments: Sequence[str]) -> None:
     place = run.folder.path / PROOF
     if run.ranks.is_main:
         place.unlink(missing_ok=True)
-    run.accelerator.wait_for_everyone()
+    run.ranks.wait()
+
+    def stop_if_asked() -> None:
+        if signals.requested:
+            raise Interrupted(
+                f"Stopped by {signals.name} while resuming was being verified; the trained run is saved.",
+                fix="The same command verifies, packages and ends the run.",
+                step=run.state.step,
+            )
+
     if run.ranks.is_main:
-        copy = run.folder.path / "rehearsal"
-        shutil.rmtree(copy, ignore_errors=True)
-        try:
-            with run.console.working("verifying that the run resumes"):
-                proof = _verify(run, arguments, copy)
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-        write_json(place, proof)
+        original = _Original(
+            run.folder.path,
+            source=run.options.source,
+            ranks=run.ranks.size,
+            device=run.accelerator.device.type,
+            say=run.console.say,
+            poll=stop_if_asked,
+        )
+        with run.console.working("verifying that the run resumes"):
+            proof = original.verify()
         run.console.say(describe(proof))
     while not place.exists():  # longer than any collective may take
-        _stop_if_asked(run)
+        stop_if_asked()
         time.sleep(POLL_SECONDS)
+
+
+def verify_finished(
+    path: Path, recipe: Recipe, *, source: RecipeSource | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Verify a finished run, and leave ``resume-proof.json`` in its directory; nothing else of it changes.
+
+    Args:
+        path: The run's directory.
+        recipe: The recipe that it was trained by.
+        source: The file and options of the recipe; None: it is the one that the run recorded.
+
+    Returns:
+        What was found: ``identical``, and ``differing`` with names of files, or ``error``.
+
+    Raises:
+        CheckpointError: the run is not finished, its last checkpoint is gone, or this machine cannot repeat it.
+        ResumeMismatch: the recipe is not that of the run.
+    """
+    with RunFolder(path, is_main=True) as folder:
+        identity, result = folder.existing, read_result(path)
+        if identity is None or result is None:
+            raise CheckpointError(
+                f"{path}: expected a finished run, found one without result.json.",
+                fix="Finish it first with the command that began it; with --verify-resume it is verified before packaging.",
+                exit_code=2,
+            )
+        check_finished(identity, {**identity, "recipe": to_json(recipe)})
+        last = path / "checkpoints" / folder_name(int(result["steps"]))
+        if not (last / MANIFEST).is_file():
+            raise CheckpointError(
+                f"{path}: the last checkpoint (step {result['steps']:,}) is gone; there is nothing to compare with.",
+                fix="Verify runs before `runs --clean` removes their checkpoints.",
+            )
+        attempt = newest_attempt(path)
+        for line in compare_versions(attempt, environment(Path.cwd())) if attempt else ():
+            say(f"warning: {line}")
+        original = _Original(
+            path,
+            source=source,
+            ranks=int((identity.get("compute") or {}).get("ranks", 1)),
+            device=str(attempt.get("device") or _device_here()),
+            say=say,
+        )
+        original.check_machine(machines=int(attempt.get("machines") or 1))
+        return original.verify()
 
 
 def describe(proof: Mapping[str, Any]) -> str:
@@ -112,104 +191,8 @@ def describe(proof: Mapping[str, Any]) -> str:
     return f"warning: {what} differs at step {proof['compared_at']:,} in {', '.join(proof['differing'])}"
 
 
-def _verify(run: Run, arguments: Sequence[str], copy: Path) -> dict[str, Any]:
-    checkpoints = run.folder.path / "checkpoints"
-    saved = sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*"))
-    last = saved[-1]
-    since = changed_at(run.folder.path)
-    if since and not [step for step in saved if since <= step < last]:
-        return {
-            "identical": False,
-            "from_step": since,
-            "error": f"settings changed at step {since:,}, and no checkpoint from there on but the last is kept",
-        }
-    start = start_of_copy(saved, last, since=since)
-    kill_after = random.SystemRandom().randint(min(start + 1, last - 1), last - 1)
-    proof: dict[str, Any] = {
-        "identical": False,
-        "from_step": start,
-        "killed_after": kill_after,
-        "compared_at": last,
-        "ranks": run.ranks.size,
-        "device": run.accelerator.device.type,
-        "files": sorted(file.name for file in (checkpoints / f"step-{last:08d}").iterdir() if file.name != MANIFEST),
-    }
-    run.console.say(f"verifying: a copy of the run, steps {start:,} to {last:,}, killed after step {kill_after:,}")
-    _make_copy(run.folder.path, copy, start)
-    command = _command(run, arguments, copy)
-    name = f"step-{last:08d}"
-    _, said = _run_copy(run, [*command, "--rehearse", f"kill:{kill_after}"], copy)
-    if (copy / "checkpoints" / name).exists() or f"rehearsal: SIGKILL after step {kill_after}\n" not in said:
-        return {**proof, "error": f"the copy was not killed: {_last_line(said)}"}
-    code, said = _run_copy(run, [*command, "--rehearse", f"stop:{last}"], copy)
-    if code != Interrupted.exit_code or not (copy / "checkpoints" / name).exists():
-        return {**proof, "error": f"the killed copy did not continue: {_last_line(said)}"}
-    differing = [
-        file
-        for file in proof["files"]
-        if (copy / "checkpoints" / name / file).read_bytes() != (checkpoints / name / file).read_bytes()
-    ]
-    return {**proof, "identical": not differing, "differing": differing}
-
-
-def _make_copy(run_dir: Path, copy: Path, start: int) -> None:
-    """The run as it was at step ``start``: its identity, that checkpoint, the ledger (a resume cuts it)."""
-    (copy / "checkpoints").mkdir(parents=True)
-    shutil.copy(run_dir / "run.json", copy)
-    shutil.copy(run_dir / "ledger.jsonl", copy)
-    if start:
-        name = f"step-{start:08d}"
-        shutil.copytree(run_dir / "checkpoints" / name, copy / "checkpoints" / name)
-
-
-def _command(run: Run, arguments: Sequence[str], copy: Path) -> list[str]:
-    train = ["-m", "hf_trainpipe", "train", *arguments, "--run-dir", str(copy)]
-    if run.ranks.size == 1:
-        return [sys.executable, *train]
-    shape = ["--multi_gpu", "--num_processes", str(run.ranks.size), "--num_machines", "1", "--main_process_port", "0"]
-    plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the recipe says which precision
-    return [sys.executable, "-m", "hf_trainpipe", "launch", *shape, *plain, *train]
-
-
-def _run_copy(run: Run, command: Sequence[str], copy: Path) -> tuple[int, str]:
-    import torch
-
-    environment = {
-        name: value for name, value in os.environ.items() if not OF_A_RANK.fullmatch(name) and name != EXIT_FILE
-    }
-    environment["HF_TRAINPIPE_THREADS"] = str(torch.get_num_threads())  # sums depend on their number
-    if run.ranks.size > 1 and run.accelerator.device.type == "cpu":
-        environment["ACCELERATE_USE_CPU"] = "true"
-    said = copy / "said"
-    with said.open("wb") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stream)
-    try:
-        while process.poll() is None:
-            _stop_if_asked(run)
-            time.sleep(POLL_SECONDS)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-    return process.returncode, said.read_text(errors="replace")
-
-
-def _stop_if_asked(run: Run) -> None:
-    if run.signals is not None and run.signals.requested:
-        raise Interrupted(
-            f"Stopped by {run.signals.name} while resuming was being verified; the trained run is saved.",
-            fix="The same command verifies, packages and ends the run.",
-            step=run.state.step,
-        )
-
-
-def _last_line(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "it said nothing")
-
-
 def read_proof(run_dir: Path) -> dict[str, Any] | None:
-    """What the rehearsal of a run found, if there was one."""
+    """What the last verification of a run found, if there was one."""
     place = run_dir / PROOF
     if not place.exists():
         return None
@@ -219,7 +202,146 @@ def read_proof(run_dir: Path) -> dict[str, Any] | None:
         return None
 
 
+@dataclass(frozen=True)
+class _Original:
+    """A trained run, and what it takes to train a copy of it."""
+
+    path: Path
+    source: RecipeSource | None
+    """The recipe's file; None: the recipe as the run recorded it."""
+    ranks: int
+    device: str
+    say: Callable[[str], None]
+    poll: Callable[[], None] = lambda: None
+    """Called while a copy trains; what it raises ends the copy."""
+
+    @property
+    def copy(self) -> Path:
+        return self.path / COPY
+
+    def check_machine(self, *, machines: int) -> None:
+        """Refuse a finished run that this machine cannot repeat.
+
+        Raises:
+            CheckpointError: it ran on several machines or another kind of device, or its weights were cut over the ranks.
+        """
+        sharded = any((self.path / "checkpoints").glob("step-*/model-*-of-*.safetensors"))
+        if machines > 1 or sharded:
+            what = f"ran on {machines} machines" if machines > 1 else "cut its weights over the ranks (FSDP2)"
+            raise CheckpointError(
+                f"{self.path}: this run {what}, which is not in its directory as a command.",
+                fix="Verify such a run while it trains: train RECIPE --verify-resume, on one machine.",
+                exit_code=2,
+            )
+        if self.device != _device_here() and self.device != "cpu":
+            raise CheckpointError(
+                f"{self.path}: this run was trained on a {self.device} device; this machine has none, and would give "
+                "other numbers.",
+                fix="Verify it on a machine like the one that it was trained on.",
+                exit_code=2,
+            )
+
+    def verify(self) -> dict[str, Any]:
+        """Kill a copy, resume it, compare; write the proof and return it."""
+        shutil.rmtree(self.copy, ignore_errors=True)
+        try:
+            proof = self._compared()
+        finally:
+            shutil.rmtree(self.copy, ignore_errors=True)
+        write_json(self.path / PROOF, proof)
+        return proof
+
+    def _compared(self) -> dict[str, Any]:
+        checkpoints = self.path / "checkpoints"
+        saved = sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*"))
+        last = saved[-1]
+        since = changed_at(self.path)
+        if since and not [step for step in saved if since <= step < last]:
+            return {
+                "identical": False,
+                "from_step": since,
+                "error": f"settings changed at step {since:,}, and no checkpoint from there on but the last is kept",
+            }
+        start = start_of_copy(saved, last, since=since)
+        kill_after = random.SystemRandom().randint(min(start + 1, last - 1), last - 1)
+        ours, theirs = (place / folder_name(last) for place in (checkpoints, self.copy / "checkpoints"))
+        proof: dict[str, Any] = {
+            "identical": False,
+            "from_step": start,
+            "killed_after": kill_after,
+            "compared_at": last,
+            "ranks": self.ranks,
+            "device": self.device,
+            "files": sorted(file.name for file in ours.iterdir() if file.name != MANIFEST),
+        }
+        self.say(f"verifying: a copy of the run, steps {start:,} to {last:,}, killed after step {kill_after:,}")
+        self._make_copy(start)
+        _, said = self._train_copy(f"kill:{kill_after}")
+        if theirs.exists() or f"planned stop: SIGKILL after step {kill_after}\n" not in said:
+            return {**proof, "error": f"the copy was not killed: {_last_line(said)}"}
+        code, said = self._train_copy(f"stop:{last}")
+        if code != Interrupted.exit_code or not theirs.exists():
+            return {**proof, "error": f"the killed copy did not continue: {_last_line(said)}"}
+        differing = [name for name in proof["files"] if (theirs / name).read_bytes() != (ours / name).read_bytes()]
+        return {**proof, "identical": not differing, "differing": differing}
+
+    def _make_copy(self, start: int) -> None:
+        """The run as it was at step ``start``: its identity, that checkpoint, the ledger (a resume cuts it)."""
+        (self.copy / "checkpoints").mkdir(parents=True)
+        shutil.copy(self.path / "run.json", self.copy)
+        shutil.copy(self.path / "ledger.jsonl", self.copy)
+        if start:
+            name = folder_name(start)
+            shutil.copytree(self.path / "checkpoints" / name, self.copy / "checkpoints" / name)
+        if self.source is None:
+            (self.copy / "recipe.json").write_text(json.dumps(read_identity(self.path)["recipe"]))
+
+    def _train_copy(self, planned_stop: str) -> tuple[int, str]:
+        """Train the copy to its planned stop; the exit code, and what it said."""
+        environment = {
+            name: value for name, value in os.environ.items() if not OF_A_RANK.fullmatch(name) and name != EXIT_FILE
+        }
+        if self.device == "cpu":
+            environment["ACCELERATE_USE_CPU"] = "true"
+        log = self.copy / "said"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                self._command(planned_stop), env=environment, stdout=subprocess.DEVNULL, stderr=stream
+            )
+        try:
+            while process.poll() is None:
+                self.poll()
+                time.sleep(POLL_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        return process.returncode, log.read_text(errors="replace")
+
+    def _command(self, planned_stop: str) -> list[str]:
+        recipe = [str(self.copy / "recipe.json")] if self.source is None else self.source.arguments
+        train = ["-m", "hf_trainpipe", "train", *recipe, "--run-dir", str(self.copy), "--planned-stop", planned_stop]
+        if self.ranks == 1:
+            return [sys.executable, *train]
+        shape = ["--multi_gpu", "--num_processes", str(self.ranks), "--num_machines", "1", "--main_process_port", "0"]
+        plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the recipe says which precision
+        return [sys.executable, "-m", "hf_trainpipe", "launch", *shape, *plain, *train]
+
+
 def changed_at(run_dir: Path) -> int:
     """The step after which the settings in force began; 0 where they never changed."""
     history = read_identity(run_dir).get("history") or [{"from_step": 0}]
     return int(history[-1]["from_step"])
+
+
+def _device_here() -> str:
+    """The kind of device that a run takes on this machine."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if found is not None and not os.environ.get("ACCELERATE_USE_CPU") else "cpu"
+
+
+def _last_line(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "it said nothing")

@@ -1,20 +1,23 @@
 """Messages that fit the place they are shown in: options on a command line, arguments in Python, ``!`` in a notebook.
 
-Messages are written for the command line. In Python ``--allow-change budget.epochs`` becomes
-``allow_change={"budget.epochs"}``, and in a notebook ``hf-trainpipe push RUN`` becomes ``!hf-trainpipe push RUN``.
+Messages are written for the command line. In Python ``--column text`` becomes ``column="text"`` and ``--extend``, which
+is an option of a run, ``RunOptions(extend=True)``; in a notebook ``hf-trainpipe push RUN`` becomes
+``!hf-trainpipe push RUN``.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["fitting", "here", "speaking"]
+__all__ = ["command_line", "fitting", "here", "speaking"]
 
 Place = Literal["shell", "python", "notebook"]
 _said: Place | None = None
@@ -27,7 +30,9 @@ _COMMAND = re.compile(r"hf-trainpipe [a-z][^`\n]*")
 _OPTION = re.compile(rf"--({_NAMES})(?!-|\w|\.\w)(?:[ =]('[^']*'|[\w./:@{{}}-]*[\w}}]))?")
 _FIELD = re.compile(r"--([a-z_]+(?:\.[a-z][a-z_-]*)+)(?: ([A-Z][A-Z]+|[0-9][\w.-]*\w|[0-9]))?")
 """An option of a recipe's field: ``--budget.epochs 5``."""
-_FLAGS = {"allow-code": "allow_code=True", "extend": "extend=True"}
+_FLAGS = {"allow-code": "allow_code=True", "extend": "RunOptions(extend=True)"}
+_OF_RUN = frozenset(["allow-change", "resume", "resume-from"])
+"""Options of a run, which Python gives to ``execute`` as one object."""
 _NO_VALUES = frozenset(
     ["and", "as", "at", "for", "holds", "in", "is", "names", "naming", "never", "or", "starts", "that", "to", "with"]
 ) - {"never"}
@@ -53,11 +58,21 @@ def speaking(place: Place) -> Iterator[None]:
         _said = before
 
 
+def command_line() -> str:
+    """The command that started this process, as a person would type it; in a notebook the call."""
+    if here() == "notebook":
+        return "execute(recipe)"
+    arguments = sys.argv[1:]
+    if Path(sys.argv[0]).name in ("__main__.py", "hf-trainpipe"):
+        return shlex.join(["hf-trainpipe", *arguments])
+    return shlex.join(["python", sys.argv[0], *arguments])
+
+
 def fitting(text: str) -> str:
     """A message as it should read where it is shown.
 
     >>> fitting("continue with it: --allow-change seed --allow-change budget.epochs")
-    'continue with it: allow_change={"seed", "budget.epochs"}'
+    'continue with it: RunOptions(allow_change={"seed", "budget.epochs"})'
     """
     place = here()
     if place == "shell":
@@ -83,18 +98,22 @@ def _field(found: re.Match[str]) -> str:
 
 
 def _joined(text: str, one: str, left: str, right: str) -> str:
-    option = text.split(" ", 1)[0][2:].replace("-", "_")
-    return f"{option}={left}{', '.join(_quoted(value) for value in re.findall(one, text))}{right}"
+    name = text.split(" ", 1)[0][2:]
+    return _keyword(name, f"{left}{', '.join(_quoted(value) for value in re.findall(one, text))}{right}")
 
 
 def _argument(found: re.Match[str]) -> str:
     name, value = found[1], found[2]
-    python = name.replace("-", "_")
     if name in _FLAGS:
         return _FLAGS[name] + (f" {value}" if value else "")
     if value is None or value in _NO_VALUES:
-        return python + (f" {value}" if value else "")
-    return f"{python}={{{_quoted(value)}}}" if name == "allow-change" else f"{python}={_quoted(value)}"
+        return name.replace("-", "_") + (f" {value}" if value else "")
+    return _keyword(name, f"{{{_quoted(value)}}}" if name == "allow-change" else _quoted(value))
+
+
+def _keyword(name: str, value: str) -> str:
+    keyword = f"{name.replace('-', '_')}={value}"
+    return f"RunOptions({keyword})" if name in _OF_RUN else keyword
 
 
 def _quoted(value: str) -> str:

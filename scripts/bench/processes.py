@@ -173,7 +173,7 @@ def train_steps(
     that, it ends by itself.
     """
     ending = ["--budget.max-steps", str(steps), "--budget.evaluate-every", str(steps)]
-    ending += [] if launch else ["--rehearse", f"stop:{steps}"]
+    ending += [] if launch else ["--planned-stop", f"stop:{steps}"]
     command = train_command(workload, run, *ending, *arguments, launch=launch)
     code = 0 if launch else INTERRUPTED
     run_process(command, folder=workload.folder, cores=cores, exit_code=code, **environ)

@@ -50,17 +50,15 @@ def profiled(folder: Path, precision: str, *, steps: int) -> Row:
     from hf_trainpipe import replace
     from hf_trainpipe.recipe_file import load
     from hf_trainpipe.training.loop import train
-    from hf_trainpipe.training.setup import open_run
+    from hf_trainpipe.training.options import RunOptions
+    from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import set_up
 
     workload = open_workload(folder)
     recipe, _ = load(str(workload.folder / "recipe.py"))
     recipe = replace(recipe, optim=replace(recipe.optim, precision=precision))
-    opened = open_run(
-        recipe, source=None, run_dir=folder / "run", resume="never", allow_change=frozenset(), package_only=False
-    )
-    with opened as run:
-        run.load_model()
-        taken = train(run)
+    with set_up(recipe, RunOptions(resume="never"), run_dir=folder / "run") as ready:
+        taken = train(Run(ready))
         for _ in range(WARMUP):
             next(taken)
         started = time.perf_counter()

@@ -77,29 +77,29 @@ def trainer(folder: Path, *, saves: bool) -> dict[str, Any]:
 def ours(folder: Path, *, saves: bool) -> dict[str, Any]:
     """The same steps here; the last save is waited for, so that its writing is paid for, too."""
     from hf_trainpipe.recipe_file import load, override
+    from hf_trainpipe.training.checkpointing import Checkpointing
     from hf_trainpipe.training.loop import train
-    from hf_trainpipe.training.monitor import Monitor
-    from hf_trainpipe.training.setup import open_run
+    from hf_trainpipe.training.monitor import TrainingLog
+    from hf_trainpipe.training.options import RunOptions
+    from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import set_up
 
     recipe, source = load(str(ROOT / "recipes/quickstart.py"))
     recipe = override(recipe, ["--budget.max-steps", str(STEPS), "--budget.examples-per-step", str(EXAMPLES)])
     blocked = []
-    opened = open_run(
-        recipe, source=source, run_dir=folder, resume="never", allow_change=frozenset(), package_only=False
-    )
-    with opened as run:
-        run.load_model()
-        with Monitor(run) as progress:
-            progress.restore()
+    with set_up(recipe, RunOptions(source=source, resume="never"), run_dir=folder) as ready:
+        run = Run(ready)
+        with TrainingLog(run) as log, Checkpointing(run, log) as checkpoints:
+            checkpoints.restore()
             started = time.perf_counter()
             for report in train(run):
-                progress.log(report)
+                log.log_step(report)
                 if saves and report.step % EVERY == 0:
                     before = time.perf_counter()
-                    progress.save()
+                    checkpoints.save()
                     blocked.append(time.perf_counter() - before)
             if saves:
-                progress.save(wait=True)
+                checkpoints.save(wait=True)
             seconds = time.perf_counter() - started
     return {"blocked": blocked, "seconds": seconds}
 

@@ -32,7 +32,7 @@ def killed_after_best(lab: Lab) -> str:
     """Row 5: the second evaluation has returned, its save has not begun; and inside the first one's save."""
     for number in ("1", "2"):
         run = lab.name("after-best")
-        done = lab.train(run, DIE_IN=f"hf_trainpipe.training.monitor:Monitor.evaluate:{number}")
+        done = lab.train(run, DIE_IN=f"hf_trainpipe.training.monitor:Evaluator.evaluate:{number}")
         expect(done.code == -signal.SIGKILL, f"was not killed: {done.code}, {done.last}")
         lab.finish(run)
         best = [json.loads((lab.folder / name / "best.json").read_text()) for name in (run, lab.whole())]
@@ -43,8 +43,8 @@ def killed_after_best(lab: Lab) -> str:
 def killed_twice(lab: Lab) -> str:
     """Row 6: in training, then twice inside the resume: before and after the state was loaded."""
     run = lab.name("twice")
-    places = ("hf_trainpipe.training.monitor:Monitor.log:7", "hf_trainpipe.checkpoint.store:Store.latest:1",
-              "hf_trainpipe.training.checkpointing:Checkpointing.restore:1", "hf_trainpipe.training.monitor:Monitor.log:1")  # fmt: skip
+    places = ("hf_trainpipe.training.monitor:TrainingLog.log_step:7", "hf_trainpipe.checkpoint.store:Store.latest:1",
+              "hf_trainpipe.training.checkpointing:Checkpointing.restore:1", "hf_trainpipe.training.monitor:TrainingLog.log_step:1")  # fmt: skip
     for place in places:
         done = lab.train(run, DIE_IN=place)
         expect(done.code == -signal.SIGKILL, f"was not killed in {place}: {done.code}, {done.last}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from .lab import Lab
 from .process import expect
 
-LATE = "hf_trainpipe.training.monitor:Monitor.log:9"
+LATE = "hf_trainpipe.training.monitor:TrainingLog.log_step:9"
 
 
 @contextmanager

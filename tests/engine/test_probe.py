@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from hf_trainpipe.engine import device, probe
+from hf_trainpipe.engine import device, machine, probe
 
 
 @pytest.fixture
@@ -27,8 +27,13 @@ def test_what_was_found_is_kept(cache) -> None:
     (file,) = (cache / "probe").glob("*.json")
     file.write_text(json.dumps({"threads": 1, "precision": "medium", "gflops": {}}))
     assert probe.probe() == probe.Found(1, "medium", {})
-    assert device.choose_precision("auto") == "medium"
-    assert device.choose_precision("fp32") == "fp32"
+    found = machine.this_machine("auto", ranks=1, on_gpu=False)
+    assert (found.threads, found.precision) == (1, "medium")
+    asked = machine.this_machine("fp32", ranks=1, on_gpu=False)
+    assert (asked.threads, asked.precision) == (device.num_threads(), "fp32")
+    assert machine.this_machine("auto", ranks=1, on_gpu=False, recorded=asked.to_json()) == asked, "goes on as it began"
+    fewer = machine.this_machine("auto", ranks=2, on_gpu=False, recorded=asked.to_json())
+    assert (fewer.threads, fewer.precision) == (1, "fp32"), "other ranks, other threads, the same precision"
     file.write_text("half a file")
     assert probe.probe().gflops
 

@@ -18,6 +18,7 @@ from hf_trainpipe import (
     Optim,
     Pretrained,
     Recipe,
+    RunOptions,
     TextClassification,
     Tokens,
     execute,
@@ -64,7 +65,7 @@ def runs(recipe, tmp_path_factory) -> Path:
         patched.setattr("hf_trainpipe.training.export.verify", lambda *_, **__: {})
         execute(recipe, run_dir=folder / "complete")
         with pytest.raises(Interrupted):
-            execute(recipe, run_dir=folder / "stopped", planned_stop=PlannedStop(stop_at=7))
+            execute(recipe, run_dir=folder / "stopped", options=RunOptions(planned_stop=PlannedStop(stop_at=7)))
     return folder
 
 
@@ -85,7 +86,7 @@ def test_a_finished_run_changes_by_no_option(recipe, runs, tmp_path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "run.lock"}
     other = replace(recipe, optim=Optim(peak_lr=1e-3, precision="fp32"))
     with pytest.raises(ResumeMismatch, match=r"complete.*\n.*optim.peak_lr: 0.01 -> 0.001") as refused:
-        execute(other, run_dir=run, allow_change=frozenset({"optim.peak_lr"}))
+        execute(other, run_dir=run, options=RunOptions(allow_change=frozenset({"optim.peak_lr"})))
     assert "--extend" in refused.value.fix
     assert "--run-dir OTHER" in refused.value.fix
     assert execute(recipe, run_dir=run).steps == 8, "the same command again tells the result"
@@ -97,17 +98,17 @@ def test_an_extension_goes_on_with_the_optimizer_at_the_longer_schedule(recipe, 
     run = copied(runs, "complete", tmp_path)
     longer = with_budget(recipe, max_steps=12)
     with pytest.raises(Interrupted):
-        execute(longer, run_dir=run, extend=True, planned_stop=PlannedStop(stop_at=10))
+        execute(longer, run_dir=run, options=RunOptions(extend=True, planned_stop=PlannedStop(stop_at=10)))
     said = capsys.readouterr().err
     assert "step 8 to 12: weights, optimizer state and order of the data go on" in said
-    assert execute(longer, run_dir=run, extend=True).steps == 12, "the same command continues it"
+    assert execute(longer, run_dir=run, options=RunOptions(extend=True)).steps == 12, "the same command continues it"
     rates = dict(series(run / "ledger.jsonl", "train/lr"))
     assert rates[8] == pytest.approx(1e-2 / 7), "8 steps, 1 of them warm-up"
     assert [rates[step] for step in (9, 12)] == pytest.approx([1e-2 * 4 / 11, 1e-2 / 11])
     assert f"{rates[9]:.3g} at step 9" in said
 
     whole = copied(runs, "complete", tmp_path / "whole")
-    execute(longer, run_dir=whole, extend=True)
+    execute(longer, run_dir=whole, options=RunOptions(extend=True))
     assert weights(whole) == weights(run), "interrupted or not"
     history = json.loads((whole / "run.json").read_text())["history"]
     assert [(entry["from_step"], entry["extended"], entry["changes"]) for entry in history] == [
@@ -115,7 +116,7 @@ def test_an_extension_goes_on_with_the_optimizer_at_the_longer_schedule(recipe, 
     ]
     assert "from step 9 on: `budget.max_steps` `8` to `12`" in (whole / "package" / "README.md").read_text()
     assert (whole / "result.earlier-1.json").exists()
-    assert execute(longer, run_dir=whole, extend=True).steps == 12, "and is complete again"
+    assert execute(longer, run_dir=whole, options=RunOptions(extend=True)).steps == 12, "and is complete again"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_an_extension_that_is_none_is_refused_and_changes_nothing(recipe, runs, 
     run = copied(runs, "complete", tmp_path)
     before = (run / "run.json").read_bytes()
     with pytest.raises((RecipeError, ResumeMismatch), match=expected):
-        execute(with_budget(recipe, **changes), run_dir=run, extend=True)
+        execute(with_budget(recipe, **changes), run_dir=run, options=RunOptions(extend=True))
     assert (run / "run.json").read_bytes() == before
     assert (run / "result.json").exists()
 
@@ -137,7 +138,7 @@ def test_an_extension_that_is_none_is_refused_and_changes_nothing(recipe, runs, 
 def test_the_card_tells_what_changed_on_the_way(recipe, runs, tmp_path) -> None:
     run = copied(runs, "stopped", tmp_path)
     changed = replace(recipe, optim=Optim(peak_lr=5e-3, precision="fp32"))
-    execute(changed, run_dir=run, allow_change=frozenset({"optim.peak_lr"}))
+    execute(changed, run_dir=run, options=RunOptions(allow_change=frozenset({"optim.peak_lr"})))
     card = (run / "package" / "README.md").read_text()
     assert "from step 8 on: `optim.peak_lr` `0.01` to `0.005`" in card
     assert "# up to step 7" in card
@@ -163,7 +164,7 @@ def test_a_damaged_run_json_is_one_screen_and_may_be_set_aside(recipe, runs, tmp
         CheckpointError, match=r"run\.json: expected a JSON object with uid, recipe, fingerprints, found"
     ):
         execute(recipe, run_dir=run)
-    execute(with_budget(recipe, max_steps=1), run_dir=run, resume="never")
+    execute(with_budget(recipe, max_steps=1), run_dir=run, options=RunOptions(resume="never"))
     assert (run / "old-1" / "run.json").read_text() == content
 
 
@@ -277,7 +278,7 @@ def test_a_run_of_an_older_version_goes_on_and_another_optimizer_begins_anew(rec
     with pytest.raises(ResumeMismatch, match=r"optim\.algorithm: 'adamw' -> 'adafactor'") as refused:
         execute(other, run_dir=run)
     assert "checkpoint_layers" not in str(refused.value)
-    assert execute(other, run_dir=run, allow_change=frozenset({"optim.algorithm"})).steps == 8
+    assert execute(other, run_dir=run, options=RunOptions(allow_change=frozenset({"optim.algorithm"}))).steps == 8
     assert "the optimizer begins anew: the checkpoint holds the state of adamw" in capsys.readouterr().err
 
 
@@ -292,7 +293,7 @@ def test_an_optimizer_with_little_state_is_resumed_bit_identically(recipe, tmp_p
     chosen = replace(recipe, optim=Optim(algorithm=algorithm, peak_lr=1e-2, checkpoint_layers=True, precision="fp32"))
     execute(chosen, run_dir=tmp_path / "whole")
     with pytest.raises(Interrupted):
-        execute(chosen, run_dir=tmp_path / "cut", planned_stop=PlannedStop(stop_at=5))
+        execute(chosen, run_dir=tmp_path / "cut", options=RunOptions(planned_stop=PlannedStop(stop_at=5)))
     execute(chosen, run_dir=tmp_path / "cut")
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     ours, theirs = (tmp_path / name / "checkpoints/step-00000008/optimizer.safetensors" for name in ("cut", "whole"))
@@ -322,7 +323,7 @@ def test_a_complete_run_keeps_its_last_checkpoint_and_is_packaged_again_from_its
     assert Predictor.load(result.package).predict(["good film"])
     assert execute(still, run_dir=tmp_path / "run").steps == 6, "still complete"
     with pytest.raises(CheckpointError, match="had checkpoints, but none is valid now"):
-        execute(with_budget(still, max_steps=9), run_dir=tmp_path / "run", extend=True)
+        execute(with_budget(still, max_steps=9), run_dir=tmp_path / "run", options=RunOptions(extend=True))
 
 
 def test_all_checkpoints_stay_where_asked_and_an_unfinished_run_is_not_cleaned(recipe, runs, tmp_path, capsys) -> None:

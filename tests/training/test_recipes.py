@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_trainpipe import Budget, Data, Pretrained, execute, replace
+from hf_trainpipe import Budget, Data, Pretrained, RunOptions, execute, replace
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -120,7 +120,7 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
         evaluation=replace(recipe.evaluation, resamples=20),
         data=Rows(path.stem) if path.stem in COLUMNS else recipe.data,
     )
-    result = execute(recipe, source=source, run_dir=tmp_path / "run")
+    result = execute(recipe, run_dir=tmp_path / "run", options=RunOptions(source=source))
 
     assert result.verified["passed"]
     assert result.verified["max_abs_diff"] <= 1e-5

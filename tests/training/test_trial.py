@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_trainpipe import Files, Pretrained, Recipe, TextClassification, Tokens, execute
+from hf_trainpipe import Files, Pretrained, Recipe, RunOptions, TextClassification, Tokens, execute
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import imports
 from hf_trainpipe.package.layout import hash_files
@@ -118,7 +118,7 @@ def test_a_star_import_and_a_model_with_code_of_its_own_travel(folder: Path) -> 
     own_model(folder)
     (folder / "steps.py").write_text(STEPS)
     recipe, source = load("steps.py")
-    result = execute(recipe, source=source, run_dir=folder / "run")
+    result = execute(recipe, run_dir=folder / "run", options=RunOptions(source=source))
     assert result.verified["passed"]
     assert not (folder / "run" / "trial").exists()
     assert len(list((folder / "cache" / "trials").iterdir())) == 1
@@ -142,7 +142,7 @@ def test_what_would_not_travel_is_refused_before_the_first_step(folder: Path) ->
     (folder / "steps.py").write_text(text)
     recipe, source = load("steps.py")
     with pytest.raises(PackageError, match=r"training does not begin\.\nsteps\.py imports 'helper_beside'") as caught:
-        execute(recipe, source=source, run_dir=folder / "run")
+        execute(recipe, run_dir=folder / "run", options=RunOptions(source=source))
     assert caught.value.exit_code == 6
     assert not (folder / "run" / "trial").exists()
     assert not (folder / "run" / "checkpoints").exists()

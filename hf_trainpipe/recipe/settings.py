@@ -1,43 +1,17 @@
-"""A recipe: the frozen choices of a person. What follows from them is in :mod:`hf_trainpipe.plan`.
-
-Nothing here imports torch: a recipe is validated before anything heavy is loaded.
-"""
+"""The parts of a recipe that are plain settings, each checked when it is made."""
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 from hf_trainpipe.errors import RecipeError, closest
-from hf_trainpipe.runtime.text.preprocessing import Preprocessor
-from hf_trainpipe.tasks.base import Task
 
-if TYPE_CHECKING:
-    from datasets import DatasetDict
-
-    from hf_trainpipe.data.preview import Preview
-    from hf_trainpipe.data.streaming import TrainStream
-
-__all__ = [
-    "Budget",
-    "Data",
-    "Evaluation",
-    "Hub",
-    "Optim",
-    "Pretrained",
-    "Recipe",
-    "RunInfo",
-    "Session",
-    "Tokens",
-    "Tracker",
-]
+__all__ = ["Budget", "Evaluation", "Hub", "Optim", "Pretrained", "Tokens", "refused"]
 
 
-def _refuse(where: str, expected: str, found: object, fix: str) -> RecipeError:
+def refused(where: str, expected: str, found: object, fix: str) -> RecipeError:
     return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix, field=where)
 
 
@@ -45,18 +19,18 @@ def _check_range(where: str, value: float, low: float, high: float, *, open_high
     inside = low <= value < high if open_high else low <= value <= high
     if not inside:
         interval = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
-        raise _refuse(where, interval, value, f"Set {where} to {interval}.")
+        raise refused(where, interval, value, f"Set {where} to {interval}.")
 
 
 def _check_positive(where: str, value: float | None) -> None:
     if value is not None and not value > 0:
-        raise _refuse(where, "a positive number", value, f"Set {where} above 0.")
+        raise refused(where, "a positive number", value, f"Set {where} above 0.")
 
 
 def _check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise _refuse(where, f"one of {listed}", value, f"Choose one of them.{closest(str(value), choices)}")
+        raise refused(where, f"one of {listed}", value, f"Choose one of them.{closest(str(value), choices)}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class Pretrained:
             if isinstance(found := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(found))
         if not self.name:
-            raise _refuse("model.name", "a Hub id, a folder or package:NAME/folder", self.name, "Name a model.")
+            raise refused("model.name", "a Hub id, a folder or package:NAME/folder", self.name, "Name a model.")
         if self.dropout is not None:
             _check_range("model.dropout", self.dropout, 0.0, 1.0, open_high=True)
 
@@ -108,7 +82,7 @@ class Tokens:
         _check_positive("tokens.max_length", self.max_length)
         too_wide = self.max_length is not None and self.stride >= self.max_length
         if self.stride < 0 or (self.overflow == "window" and too_wide):
-            raise _refuse("tokens.stride", "0 or more, and less than max_length", self.stride, "Lower tokens.stride.")
+            raise refused("tokens.stride", "0 or more, and less than max_length", self.stride, "Lower tokens.stride.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +129,7 @@ class Optim:
         _check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
         if self.compile and self.checkpoint_layers:
             fix = "Choose one of them: a compiler plans itself what is kept."
-            raise _refuse("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
+            raise refused("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
         _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))
@@ -207,7 +181,7 @@ class Budget:
             _check_positive(f"budget.{name}", getattr(self, name))
         _check_choice("budget.keep_when_done", self.keep_when_done, ("last", "all"))
         if self.keep_checkpoints < 2:
-            raise _refuse("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
+            raise refused("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,163 +243,6 @@ class Hub:
         for name in ("language", "tags", "limits"):
             if isinstance(getattr(self, name), str):
                 found = getattr(self, name)
-                raise _refuse(f"hub.{name}", "a tuple of texts", found, f"Write {name}=({found!r},).")
+                raise refused(f"hub.{name}", "a tuple of texts", found, f"Write {name}=({found!r},).")
         if self.repo.count("/") != 1:
-            raise _refuse("hub.repo", "user/name", self.repo, "Name the repository as user/name.")
-
-
-class Data(ABC):
-    """Where the examples come from. Subclasses are frozen dataclasses."""
-
-    @abstractmethod
-    def splits(self) -> DatasetDict:
-        """Load ``train`` and, where the recipe names them, ``validation`` and ``test``.
-
-        Raises:
-            DataError: with file and line where they are known.
-        """
-
-    def stream(self) -> TrainStream | None:
-        """The training rows after those of :meth:`splits`, where they are too many to be kept; None: there are none."""
-        return None
-
-    def preview(self) -> Preview | None:
-        """First rows of the splits, for a look that takes no time; None: :meth:`splits` takes none either."""
-        return None
-
-    @abstractmethod
-    def describe(self) -> str:
-        """One line for plans and model cards; touches no network and no file."""
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What a tracker is told about a run when it starts."""
-
-    name: str
-    """The recipe's name."""
-    uid: str
-    """Stable over resumes; a tracker continues the run that carries it."""
-    directory: Path
-    """The run's directory."""
-    attempt: int
-    """Which start of the run it is, from 1."""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe as JSON."""
-
-
-class Session(ABC):
-    """An open connection of a tracker. Called from the follower process, never from the trainer."""
-
-    @abstractmethod
-    def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
-        """Send numbers of one step; ``time`` is in seconds since the epoch."""
-
-    @abstractmethod
-    def artifact(self, path: Path) -> None:
-        """Upload one file."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Flush and close, within a few seconds."""
-
-
-class Tracker(ABC):
-    """Frozen settings of an experiment tracker. Secrets come from the environment."""
-
-    @abstractmethod
-    def start(self, run: RunInfo) -> Session:
-        """Connect, or continue the run that carries ``run.uid``."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Recipe:
-    """Everything a person chooses about one training run."""
-
-    name: str
-    """Names the run, its folder ``runs/NAME`` and its package."""
-    model: Pretrained
-    """The model to start from."""
-    data: Data
-    """Where the examples come from."""
-    task: Task
-    """What is learnt, and from which columns."""
-    preprocessing: tuple[Preprocessor, ...] = ()
-    """Steps that clean texts before they are tokenized, in this order; they travel in the package."""
-    tokens: Tokens = field(default_factory=Tokens)
-    """How text becomes tokens."""
-    optim: Optim = field(default_factory=Optim)
-    """The optimizer and its schedule."""
-    budget: Budget = field(default_factory=Budget)
-    """How long to train, and how often to look and to save."""
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    """What is scored, and which score chooses the best model."""
-    trackers: tuple[Tracker, ...] = ()
-    """Who is told the numbers of the run."""
-    hub: Hub | None = None
-    """Where the package is pushed; None: nowhere."""
-    seed: int = 17
-    """Of everything that is drawn: the head, the order of the examples, dropout, the bootstrap."""
-
-    def __post_init__(self) -> None:
-        if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):
-            raise _refuse("name", "a name fit for a folder", self.name, "Use letters, digits, '-' and '_'.")
-        for where, value, kind in (
-            ("model", self.model, Pretrained),
-            ("data", self.data, Data),
-            ("task", self.task, Task),
-            ("tokens", self.tokens, Tokens),
-            ("optim", self.optim, Optim),
-            ("budget", self.budget, Budget),
-            ("evaluation", self.evaluation, Evaluation),
-        ):
-            if not isinstance(value, kind):
-                example = value if isinstance(value, type) and issubclass(value, kind) else kind
-                raise _refuse(where, f"a {kind.__name__}", value, f"Pass {where}={example.__name__}(...).")
-        for position, step in enumerate(self.preprocessing):
-            if not isinstance(step, Preprocessor):
-                raise _refuse(f"preprocessing[{position}]", "a Preprocessor", step, "Pass an instance, not a class.")
-        for position, tracker in enumerate(self.trackers):
-            if not isinstance(tracker, Tracker):
-                raise _refuse(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
-        if self.seed < 0:
-            raise _refuse("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        lines = [f"{name} = {brief(value)}" for name, value in _chosen(self)]
-        return f"<pre>{escape(chr(10).join(lines))}</pre>"
-
-
-def brief(value: Any) -> str:
-    """A part of a recipe as a person writes it: only what differs from the defaults; tables by their size.
-
-    >>> brief(Budget(epochs=3))
-    'Budget()'
-    >>> brief((Optim(peak_lr=0.01), "a"))
-    "(Optim(peak_lr=0.01), 'a')"
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        shown = ", ".join(f"{name}={brief(part)}" for name, part in _chosen(value))
-        return f"{type(value).__name__}({shown})"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
-    if hasattr(value, "columns") and hasattr(value, "iloc"):
-        return f"{type(value).__name__}({len(value)} rows x {len(value.columns)})"
-    return repr(value)
-
-
-def _chosen(part: Any) -> list[tuple[str, Any]]:
-    """The fields of a dataclass that differ from their defaults."""
-    found = []
-    for item in fields(part):
-        value = getattr(part, item.name)
-        default = item.default_factory() if item.default_factory is not MISSING else item.default
-        is_table = hasattr(value, "iloc")
-        if item.repr and item.init and (default is MISSING or is_table or value != default):
-            found.append((item.name, value))
-    return found
+            raise refused("hub.repo", "user/name", self.repo, "Name the repository as user/name.")

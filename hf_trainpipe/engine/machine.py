@@ -1,0 +1,65 @@
+"""How a run computes on this machine: ranks, threads and precision. The plan and the training ask the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hf_trainpipe.engine.device import Precision, num_threads
+from hf_trainpipe.engine.probe import probe
+
+__all__ = ["Machine", "choose_precision", "this_machine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What of a machine a plan depends on."""
+
+    ranks: int
+    """Processes that train together."""
+    threads: int
+    """Of each rank."""
+    precision: Precision
+    """What a step computes in."""
+    on_gpu: bool
+    sharded: bool = False
+    """Whether weights, gradients and optimizer are cut over the ranks."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What run.json keeps, for a run that is resumed."""
+        return {"precision": self.precision, "threads": self.threads, "ranks": self.ranks}
+
+
+def this_machine(
+    wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"],
+    *,
+    ranks: int,
+    on_gpu: bool,
+    sharded: bool = False,
+    recorded: Mapping[str, Any] | None = None,
+) -> Machine:
+    """Choose threads and precision.
+
+    Args:
+        wanted: The recipe's ``optim.precision``.
+        recorded: What an interrupted run recorded (:meth:`Machine.to_json`); it goes on as it began.
+    """
+    known = recorded or {}
+    if known and known["ranks"] == ranks and wanted in ("auto", known["precision"]):
+        threads, precision = known["threads"], known["precision"]
+    else:
+        threads = probe().threads if wanted == "auto" and not on_gpu else num_threads()
+        precision = (known.get("precision") if wanted == "auto" else None) or choose_precision(wanted, on_gpu=on_gpu)
+    return Machine(ranks=ranks, threads=threads, precision=precision, on_gpu=on_gpu, sharded=sharded)
+
+
+def choose_precision(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"], *, on_gpu: bool) -> Precision:
+    """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and on a CPU what the probe finds."""
+    if wanted != "auto":
+        return wanted
+    if not on_gpu:
+        return probe().precision
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

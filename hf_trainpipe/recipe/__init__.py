@@ -1,0 +1,135 @@
+"""A recipe: the frozen choices of a person. What follows from them is in :mod:`hf_trainpipe.plan`.
+
+settings    the parts that are plain settings: model, tokens, optimizer, budget, evaluation, Hub
+interfaces  what others may write: data sources and trackers
+
+Nothing here imports torch: a recipe is validated before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hf_trainpipe.recipe.interfaces import Data, RunInfo, Session, Tracker
+from hf_trainpipe.recipe.settings import Budget, Evaluation, Hub, Optim, Pretrained, Tokens, refused
+from hf_trainpipe.runtime.text.preprocessing import Preprocessor
+from hf_trainpipe.tasks.base import Task
+
+__all__ = [
+    "Budget",
+    "Data",
+    "Evaluation",
+    "Hub",
+    "Optim",
+    "Pretrained",
+    "Recipe",
+    "RunInfo",
+    "Session",
+    "Tokens",
+    "Tracker",
+]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Recipe:
+    """Everything a person chooses about one training run."""
+
+    name: str
+    """Names the run, its folder ``runs/NAME`` and its package."""
+    model: Pretrained
+    """The model to start from."""
+    data: Data
+    """Where the examples come from."""
+    task: Task
+    """What is learnt, and from which columns."""
+    preprocessing: tuple[Preprocessor, ...] = ()
+    """Steps that clean texts before they are tokenized, in this order; they travel in the package."""
+    tokens: Tokens = field(default_factory=Tokens)
+    """How text becomes tokens."""
+    optim: Optim = field(default_factory=Optim)
+    """The optimizer and its schedule."""
+    budget: Budget = field(default_factory=Budget)
+    """How long to train, and how often to look and to save."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """What is scored, and which score chooses the best model."""
+    trackers: tuple[Tracker, ...] = ()
+    """Who is told the numbers of the run."""
+    hub: Hub | None = None
+    """Where the package is pushed; None: nowhere."""
+    seed: int = 17
+    """Of everything that is drawn: the head, the order of the examples, dropout, the bootstrap."""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):
+            raise refused("name", "a name fit for a folder", self.name, "Use letters, digits, '-' and '_'.")
+        for where, value, kind in (
+            ("model", self.model, Pretrained),
+            ("data", self.data, Data),
+            ("task", self.task, Task),
+            ("tokens", self.tokens, Tokens),
+            ("optim", self.optim, Optim),
+            ("budget", self.budget, Budget),
+            ("evaluation", self.evaluation, Evaluation),
+        ):
+            if not isinstance(value, kind):
+                example = value if isinstance(value, type) and issubclass(value, kind) else kind
+                raise refused(where, f"a {kind.__name__}", value, f"Pass {where}={example.__name__}(...).")
+        for position, step in enumerate(self.preprocessing):
+            if not isinstance(step, Preprocessor):
+                raise refused(f"preprocessing[{position}]", "a Preprocessor", step, "Pass an instance, not a class.")
+        for position, tracker in enumerate(self.trackers):
+            if not isinstance(tracker, Tracker):
+                raise refused(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
+        if self.seed < 0:
+            raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
+
+    @property
+    def selected_metric(self) -> str:
+        """The metric that chooses the best checkpoint."""
+        return self.evaluation.select or self.task.metrics()[0]
+
+    @property
+    def scored_metrics(self) -> list[str]:
+        """All metrics that are scored, the selected one first; without the loss."""
+        names = [self.selected_metric, *self.task.metrics(), *self.evaluation.metrics]
+        return [name for name in dict.fromkeys(names) if name != "loss"]
+
+    def __repr__(self) -> str:
+        return brief(self)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        lines = [f"{name} = {brief(value)}" for name, value in _chosen(self)]
+        return f"<pre>{escape(chr(10).join(lines))}</pre>"
+
+
+def brief(value: Any) -> str:
+    """A part of a recipe as a person writes it: only what differs from the defaults; tables by their size.
+
+    >>> brief(Budget(epochs=3))
+    'Budget()'
+    >>> brief((Optim(peak_lr=0.01), "a"))
+    "(Optim(peak_lr=0.01), 'a')"
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        shown = ", ".join(f"{name}={brief(part)}" for name, part in _chosen(value))
+        return f"{type(value).__name__}({shown})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        return f"{type(value).__name__}({len(value)} rows x {len(value.columns)})"
+    return repr(value)
+
+
+def _chosen(part: Any) -> list[tuple[str, Any]]:
+    """The fields of a dataclass that differ from their defaults."""
+    found = []
+    for item in fields(part):
+        value = getattr(part, item.name)
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        is_table = hasattr(value, "iloc")
+        if item.repr and item.init and (default is MISSING or is_table or value != default):
+            found.append((item.name, value))
+    return found
