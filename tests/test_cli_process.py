@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("real_processes")
 ROOT = Path(__file__).parents[1]
 GOOD = """
 from hf_trainpipe import HubData, Pretrained, Recipe, TextClassification, main

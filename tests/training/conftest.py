@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
+from tests import warm
+from tests.training.ranks import run_ranks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -161,7 +163,13 @@ class Workshop:
         )
 
     def train(self, *arguments: str, ranks: int = 1, **environment: str) -> Done:
-        """``train`` of a recipe, plainly on one rank, under ``accelerate launch`` on several."""
+        """``train`` of a recipe, plainly on one rank, on several as ``accelerate launch`` begins them.
+
+        The launcher itself is there where a test asks for ``real_processes``.
+        """
+        if ranks > 1 and warm.waits():
+            surroundings = self.environment({**self.ranks(ranks), **environment})
+            return Done(*run_ranks(self.command(*arguments), ranks, cwd=self.folder, env=surroundings, timeout=240))
         return self.run(*self.command(*arguments, ranks=ranks), **self.ranks(ranks), **environment)
 
     def command(self, *arguments: str, ranks: int = 1) -> list[str]:
