@@ -151,20 +151,17 @@ class Bench:
             "answers": [json.loads(line) for line in text.splitlines()],
         }
 
-    def interrupt(self, name: str, target: Path) -> int:
-        """Begin a run of a setting, ask it to stop in the middle, and move it to ``target``; returns its exit code."""
-        run = self.folder / "begun" / name
+    def interrupt(self, name: str) -> int:
+        """Begin a run of a setting in ``begun/`` and ask it to stop in the middle; returns its exit code."""
+        ledger = self.folder / "begun" / name / "ledger.jsonl"
         command = [self.python, *self.command(name, runs="begun")]
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdout=subprocess.DEVNULL)
         while process.poll() is None:
-            if (run / "ledger.jsonl").exists() and any(point["step"] >= INTERRUPTED_AT for point in self.ledger(run)):
+            if ledger.exists() and any(point["step"] >= INTERRUPTED_AT for point in self.ledger(ledger.parent)):
                 process.send_signal(signal.SIGTERM)
                 break
             time.sleep(0.02)
-        code = process.wait()
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.move(run, target / name)
-        return code
+        return process.wait()
 
     def command(self, name: str, runs: str = "runs") -> list[str]:
         setting = SETTINGS[name]
@@ -296,7 +293,7 @@ def main() -> int:
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(attempt, names))
         for name in begin:
-            code = bench.interrupt(name, options.keep / "begun")
+            code = bench.interrupt(name)
             print(f"{name}: interrupted, exit {code}", file=sys.stderr)
             if code != 75:
                 failed[name] = f"interrupted with exit {code}, not 75"
