@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.checkpoint import atomic, tensors
-from hf_trainpipe.checkpoint.folder import QUARANTINE, Folder, free_name
+from hf_trainpipe.checkpoint.folder import QUARANTINE, Folder
 from hf_trainpipe.checkpoint.manifest import Broken, folder_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared, Snapshot
 from hf_trainpipe.errors import CheckpointError
@@ -156,11 +155,6 @@ class Store:
             raise outcome
         return outcome
 
-    @property
-    def busy(self) -> bool:
-        """Whether a save is in flight."""
-        return self._thread is not None and self._thread.is_alive()
-
     # Loading
 
     def steps(self) -> list[int]:
@@ -232,19 +226,6 @@ class Store:
         if self.at(step) is not None:
             self._folder.delete(keep={step})
             (self.directory / _BEST).unlink(missing_ok=True)
-
-    def set_aside(self) -> Path | None:
-        """Move all checkpoints to ``checkpoints.old-N`` (``--resume never``); None if there were none."""
-        self._settle()
-        if not self._saved_before():
-            return None
-        place = free_name(self.directory, "checkpoints.old")
-        for name in (_LATEST, _BEST):
-            (self.directory / name).unlink(missing_ok=True)
-        os.rename(self._folder.path, place)
-        self._folder.path.mkdir()
-        atomic.fsync_dir(self.directory)
-        return place
 
     # Inside
 

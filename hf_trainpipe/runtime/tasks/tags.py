@@ -14,7 +14,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["SCHEMES", "detect_scheme", "spans_to_tags", "tags_to_spans"]
+__all__ = ["SCHEMES", "spans_to_tags", "tags_to_spans"]
 
 Span = tuple[str, int, int]
 """Label, first word, word after the last."""
@@ -93,45 +93,6 @@ def spans_to_tags(spans: Iterable[Span], n: int, scheme: str = "BIO") -> list[st
             tags[start] = f"I-{label}"
         before = span
     return tags
-
-
-def detect_scheme(sentences: Iterable[Sequence[str]]) -> str | None:
-    """The scheme of a corpus, from the tags of all its sentences; None where tags are plain labels.
-
-    Without any hint (no entity follows an entity, none begins with ``I-``) it is ``BIO``. A corpus without
-    entities has no scheme.
-
-    Raises:
-        InputError: Prefixes of different schemes are mixed.
-    """
-    prefixes: set[str] = set()
-    inside_first = False
-    begin_alone = False
-    for tags in sentences:
-        before = ""
-        for tag in tags:
-            if tag != "O":
-                prefix, separator, label = tag.partition("-")
-                if not separator or prefix not in _AS_BIOES or not label:
-                    return None
-                prefixes.add(prefix)
-                inside_first |= prefix == "I" and label != before
-                begin_alone |= prefix == "B" and label != before
-                before = label
-            else:
-                before = ""
-    if not prefixes:
-        return None
-    if prefixes & {"E", "S"} and prefixes & {"L", "U"}:
-        raise InputError(
-            f"tags: prefixes of BIOES and of BILOU are mixed: {', '.join(sorted(prefixes))}.",
-            fix="Write all tags in one scheme.",
-        )
-    if prefixes & {"E", "S"}:
-        return "BIOES"
-    if prefixes & {"L", "U"}:
-        return "BILOU"
-    return "IOB1" if inside_first and not begin_alone else "BIO"
 
 
 def _check_scheme(scheme: str) -> None:

@@ -10,7 +10,6 @@ from seqeval.metrics.sequence_labeling import get_entities
 from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.tasks.tags import (
     SCHEMES,
-    detect_scheme,
     spans_to_tags,
     tags_to_spans,
 )
@@ -40,27 +39,7 @@ def test_broken_tags_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
     assert tags_to_spans(tags) == [(label, first, last + 1) for label, first, last in get_entities(tags)]
 
 
-@pytest.mark.parametrize(
-    ("sentences", "scheme"),
-    [
-        ([["B-LOC", "I-LOC"], ["O"]], "BIO"),
-        ([["B-LOC", "O", "B-PER"]], "BIO"),
-        ([["I-LOC", "I-LOC", "B-LOC"], ["O", "I-PER"]], "IOB1"),
-        ([["I-LOC", "O"], ["B-LOC"]], "BIO"),
-        ([["B-LOC", "E-LOC", "S-PER"]], "BIOES"),
-        ([["B-LOC", "L-LOC", "U-PER"]], "BILOU"),
-        ([["NOUN", "VERB"]], None),
-        ([["O", "O"]], None),
-        ([["B-LOC", "NOUN"]], None),
-    ],
-)
-def test_the_scheme_is_detected(sentences: list[list[str]], scheme: str | None) -> None:
-    assert detect_scheme(sentences) == scheme
-
-
 def test_wrong_tags_are_refused() -> None:
-    with pytest.raises(InputError, match="BIOES and of BILOU are mixed"):
-        detect_scheme([["E-LOC", "U-LOC"]])
     with pytest.raises(InputError, match="found 'NOUN'"):
         tags_to_spans(["NOUN"])
     with pytest.raises(InputError, match="scheme: expected one of BIO"):
