@@ -127,15 +127,9 @@ class Clipping:
         else:
             found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(found)
-        self.apply(norm, max_norm)
-        return norm
-
-    def apply(self, norm: torch.Tensor, max_norm: float | None) -> None:
-        """Clip by a norm that is known."""
-        import torch
-
         self._optimizer.found_inf = (~torch.isfinite(norm)).float()
         self._optimizer.grad_scale = None
         # On a CPU a look at the norm costs nothing, while the optimizer writes back every gradient that it scales.
         if max_norm is not None and (norm.device.type != "cpu" or norm > max_norm):
             self._optimizer.grad_scale = torch.where(norm > max_norm, (norm + 1e-6) / max_norm, 1.0)
+        return norm

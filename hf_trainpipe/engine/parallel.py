@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.cpu.shared_memory import SharedMemory, map_memory
 from hf_trainpipe.engine.single_process import SingleProcess
 
 if TYPE_CHECKING:
@@ -26,20 +25,11 @@ def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed
         return SingleProcess(model, optim, ranks, mixed)
     if ranks.sharded:
         return FullySharded(model, optim, ranks, mixed)
-    # A loss scale looks at whole gradients, and ranks that share memory hold a share of their sum each; they also share
-    # the two moments of AdamW, which other optimizers do not have.
-    shared = mixed.scaler is None and optim.algorithm == "adamw"
-    memory = map_memory(model, ranks) if shared else None
-    if memory is None:
-        return DataParallel(model, optim, ranks, mixed)
-    return SharedMemory(model, optim, ranks, mixed, memory)
+    return DataParallel(model, optim, ranks, mixed)
 
 
 class DataParallel(SingleProcess):
     """torch's DistributedDataParallel: every rank holds all, and gradients are averaged."""
-
-    exchanges_in_backward = True
-    keeps_rows = False
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         super()._prepare(optimizer)
@@ -52,8 +42,6 @@ class DataParallel(SingleProcess):
 
 class FullySharded(SingleProcess):
     """FSDP2: every rank holds its rows of each parameter (:mod:`hf_trainpipe.engine.sharding`)."""
-
-    exchanges_in_backward = True
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         sharding.shard(model, ranks.accelerator.device, ranks.size)

@@ -26,10 +26,6 @@ class SingleProcess:
 
     loss_scale: float = 1.0
     """What a loss is multiplied by before its backward pass, so that gradients of the ranks add up."""
-    exchanges_in_backward = False
-    """Whether the last backward pass of a step is one of all ranks, which none can repeat by itself."""
-    keeps_rows = True
-    """Whether gradients of large tables may lie in one buffer on a CPU (:mod:`hf_trainpipe.engine.cpu.sparse_embedding_gradient`)."""
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         self.bare = model
@@ -42,8 +38,8 @@ class SingleProcess:
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         """Set ``model``, to be called: it, or what exchanges its gradients."""
-        on_cpu = self.ranks.accelerator.device.type == "cpu"
-        rows = EmbeddingGradients(self.bare) if on_cpu and self.keeps_rows else None
+        alone_on_cpu = self.ranks.size == 1 and self.ranks.accelerator.device.type == "cpu"
+        rows = EmbeddingGradients(self.bare) if alone_on_cpu else None
         self._clipping: Clipping | PlainClipping = (
             Clipping(optimizer, rows=rows) if self._fused else PlainClipping(optimizer)
         )
@@ -87,6 +83,3 @@ class SingleProcess:
             self._scaler.step(self.optimizer)
             self._scaler.update()
         self.optimizer.zero_grad()
-
-    def loaded(self) -> None:
-        """The optimizer's state was read from a checkpoint."""

@@ -118,7 +118,6 @@ class Checkpointing:
             )
         else:  # --allow-change optim.algorithm
             self.console.say(f"warning: the optimizer begins anew: the checkpoint holds the state of {algorithm}")
-        run.parallel.loaded()
         run.state = RunState.from_json(state["run"])
         if run.mixed.scaler is not None and state.get("scaler"):
             run.mixed.scaler.load_state_dict(state["scaler"])

@@ -150,7 +150,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
                     loss_sum = run.loss_sum(batch)
                     busy = time.perf_counter() - started
-                    exchanging = exchanging or (is_last and run.parallel.exchanges_in_backward)
+                    exchanging = exchanging or (is_last and run.ranks.size > 1)
                     run.backward(loss_sum * scale)
                     loss_total += loss_sum.detach().double()
                     tokens += int(batch["attention_mask"].sum())

@@ -9,12 +9,11 @@ Legend: V rows of the table, H numbers of a row, T tokens, U different tokens am
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-__all__ = ["EmbeddingGradients", "plain_tables"]
+__all__ = ["EmbeddingGradients"]
 
 LEAST = 1_000_000
 """Numbers of a table below which the usual way is taken."""
@@ -23,9 +22,9 @@ LEAST = 1_000_000
 class _Table:
     """One embedding module, its buffer, and the rows in it that are not zero."""
 
-    def __init__(self, module: torch.nn.Embedding, buffer: torch.Tensor) -> None:
+    def __init__(self, module: torch.nn.Embedding) -> None:
         self.module = module
-        self.buffer = buffer
+        self.buffer = torch.zeros_like(module.weight)
         self.touched: list[torch.Tensor] = []
 
     def add(self, ids: torch.Tensor, grad: torch.Tensor) -> None:
@@ -49,18 +48,6 @@ class _Table:
                 self.buffer.index_fill_(0, rows, 0.0)
             self.touched = []
 
-    def numbers(self, first: int = 0, end: int | None = None) -> torch.Tensor:
-        """[U] the rows, in order, that are not zero, among those from ``first`` to before ``end``."""
-        found = torch.unique(torch.cat(self.touched)) if self.touched else torch.empty(0, dtype=torch.long)
-        return found if end is None else found[(found >= first) & (found < end)]
-
-    def add_rows(self, rows: torch.Tensor, values: torch.Tensor) -> None:
-        """Add the gradient [U, H] that another rank has of different rows [U]."""
-        self.forget()
-        self.buffer.index_add_(0, rows, values)
-        self.touched.append(rows)
-        self.module.weight.grad = self.buffer
-
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
@@ -76,7 +63,7 @@ class _Lookup(torch.autograd.Function):
         return None, None, None  # it lies in weight.grad already
 
 
-def plain_tables(model: torch.nn.Module) -> list[torch.nn.Embedding]:
+def _plain_tables(model: torch.nn.Module) -> list[torch.nn.Embedding]:
     """The embedding modules whose gradient may be kept in rows: large, on the CPU, trained, and used once."""
     uses: dict[int, int] = {}
     for module in model.modules():
@@ -99,19 +86,13 @@ class EmbeddingGradients:
 
     A gradient lies in the buffer that ``weight.grad`` names from the first backward pass of a step until
     ``zero_grad(set_to_none=True)``; whoever scales it in place scales the buffer, which is cleared afterwards.
-
-    Args:
-        allocate: Gives the buffer of a weight: zeros of its shape.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, *, allocate: Callable[[torch.nn.Parameter], torch.Tensor] = torch.zeros_like
-    ) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         self.tables: dict[int, _Table] = {}
         """By the identity of the parameter."""
-        for module in plain_tables(model):
-            weight: Any = module.weight
-            table = self.tables[id(weight)] = _Table(module, allocate(weight))
+        for module in _plain_tables(model):
+            table = self.tables[id(module.weight)] = _Table(module)
             module.forward = _forward(table)  # type: ignore[method-assign]
 
     def parts(self, parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
@@ -121,8 +102,10 @@ class EmbeddingGradients:
             table = self.tables.get(id(parameter))
             if parameter.grad is None:
                 continue
-            whole = table is None or not table.touched or parameter.grad is not table.buffer
-            found.append(parameter.grad if whole or table is None else table.buffer.index_select(0, table.numbers()))
+            if table is None or not table.touched or parameter.grad is not table.buffer:
+                found.append(parameter.grad)
+            else:
+                found.append(table.buffer.index_select(0, torch.unique(torch.cat(table.touched))))
         return found
 
 
