@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.api.package import Package, load
-from hf_trainpipe.checkpoint.atomic import read_object
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import newest_attempt
+from hf_trainpipe.utils.atomic import read_object
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hf_trainpipe.checkpoint.atomic import require_space
 from hf_trainpipe.checkpoint.contract import (
     Difference,
     check_extension,
@@ -17,6 +16,7 @@ from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
 from hf_trainpipe.checkpoint.shards import ShardWriter
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Snapshot
 from hf_trainpipe.checkpoint.store import SaveFailed, Store
+from hf_trainpipe.utils.atomic import require_space
 
 __all__ = [
     "Checkpoint",

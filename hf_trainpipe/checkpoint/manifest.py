@@ -14,8 +14,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import plainjson
-from hf_trainpipe.checkpoint.atomic import Written, sha256_file
 from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.utils.atomic import Written, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

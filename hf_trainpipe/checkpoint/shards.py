@@ -14,9 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.checkpoint import atomic, tensors
-from hf_trainpipe.checkpoint.atomic import Written
+from hf_trainpipe.checkpoint import tensors
 from hf_trainpipe.checkpoint.manifest import MODEL, OPTIMIZER, shard_name
+from hf_trainpipe.utils import atomic
+from hf_trainpipe.utils.atomic import Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

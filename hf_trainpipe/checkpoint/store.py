@@ -15,11 +15,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_trainpipe.checkpoint import atomic, tensors
+from hf_trainpipe.checkpoint import tensors
 from hf_trainpipe.checkpoint.folder import QUARANTINE, Folder
 from hf_trainpipe.checkpoint.manifest import Broken, folder_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared, Snapshot
 from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.utils import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from hf_trainpipe.checkpoint.atomic import Written
+from hf_trainpipe.utils.atomic import Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,6 +6,7 @@ time that collectives may take, the rank that is stopped, or was silent first, i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import EXIT_FILE, Interrupted, render
+from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -129,13 +131,8 @@ class Heartbeat:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        try:
-            place = self.folder / f"rank-{self.rank}.json"
-            scratch = place.with_suffix(".tmp")
-            scratch.write_text(json.dumps(facts))
-            scratch.replace(place)
-        except OSError:
-            pass  # a full or read-only disk must not end the run here; a save will say it
+        with contextlib.suppress(OSError):  # a full or read-only disk must not end the run here; a save will say it
+            write_json(self.folder / f"rank-{self.rank}.json", facts, durable=False)
 
     def _read(self) -> dict[int, dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}

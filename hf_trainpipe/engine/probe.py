@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_trainpipe.engine.device import cores, num_threads
+from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.cache import cache_root
 
 __all__ = ["Found", "probe"]
@@ -48,9 +48,7 @@ def probe() -> Found:
         pass
     found = _measure()
     place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(asdict(found)))
-    scratch.replace(place)
+    write_json(place, asdict(found), durable=False)
     return found
 
 

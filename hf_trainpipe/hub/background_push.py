@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.hub.push_queue import OUTBOX
 from hf_trainpipe.sidecar.parent import Sidecar
+from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.package.card import CardFacts

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import manifest as manifests
-from hf_trainpipe.checkpoint.atomic import fsync_tree, read_object, write_bytes, write_json
 from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
 from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
 from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
 from hf_trainpipe.hub.upload import differences, list_commit
+from hf_trainpipe.utils.atomic import fsync_tree, read_object, write_bytes, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_trainpipe.checkpoint.atomic import fsync_tree, write_json
 from hf_trainpipe.errors import PushError
+from hf_trainpipe.utils.atomic import fsync_tree, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.checkpoint.atomic import read_object, write_json
 from hf_trainpipe.errors import CheckpointError, PushError, TrainpipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue
 from hf_trainpipe.hub.retry import RetryPolicy
 from hf_trainpipe.hub.upload import AUTO_TAG, upload
 from hf_trainpipe.package import layout
+from hf_trainpipe.utils.atomic import read_object, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
 
 if TYPE_CHECKING:

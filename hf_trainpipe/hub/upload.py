@@ -20,12 +20,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hf_trainpipe.checkpoint.atomic import write_bytes
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.hub.push_queue import describe_file
 from hf_trainpipe.hub.retry import limit_silence
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_merge import merge
+from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.runtime.safety import files, trust
 from hf_trainpipe.runtime.safety.files import MANIFEST, hash_file, is_package_file
+from hf_trainpipe.utils import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,11 +137,5 @@ def with_section(card: str, heading: str, text: str) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to ``path`` through a temporary name, so that readers see the old or the new file."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    """Replace a JSON file of a package, its keys in the order that people read them in."""
+    atomic.write_json(path, content, indent=2, sort_keys=False)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
 from hf_trainpipe.package.own_code import CONSENT, differing
-from hf_trainpipe.package.write import copy_runtime, replace_package, sync
+from hf_trainpipe.package.write import copy_runtime, replace_package
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
+from hf_trainpipe.utils.atomic import fsync_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ def add(
             # Runtime and handler are this version's, just copied there, and the recipe's code has consent.
             own = has_consent(allow_code) or not differing(stage, manifest)
             verified = verify(stage, recorded=records, allow_code=own)
-        sync(stage)
+        fsync_tree(stage)
         replace_package(path, stage)
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -14,6 +14,7 @@ from hf_trainpipe.package import layout, probe
 from hf_trainpipe.package.fresh import Fresh, ask
 from hf_trainpipe.package.own_code import CONSENT, differing, runtime_folder
 from hf_trainpipe.runtime.handler.user_code import has_consent
+from hf_trainpipe.utils import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,13 +35,8 @@ def record(predictor_outputs: Any, inputs: Sequence[Any], path: Path | str) -> P
     """
     path = Path(path)
     rows = probe.as_lists(predictor_outputs, len(inputs))
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        for given, row in zip(inputs, rows, strict=True):
-            stream.write(json.dumps({"input": given, "output": row}, ensure_ascii=False) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    lines = ({"input": given, "output": row} for given, row in zip(inputs, rows, strict=True))
+    atomic.write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path
 
 
@@ -253,9 +249,7 @@ def _tell(path: Path, manifest: dict[str, Any], result: dict[str, Any]) -> None:
     for name, figures in (("torch", result), *result.get("backends", {}).items()):
         lines.append(f"| {name} | {figures['max_abs_diff']:.2g} | {figures['tolerance']:.2g} |")
     text = layout.with_section(readme.read_text(encoding="utf-8"), "## Verified", "\n".join(lines))
-    temporary = readme.with_name(f".tmp-README.md-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, readme)
+    atomic.write_bytes(readme, text.encode())
     manifest["files"]["README.md"] = {"size": readme.stat().st_size, "sha256": layout.hash_file(readme)}
 
 

@@ -16,8 +16,9 @@ from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.imports import pins_of
 from hf_trainpipe.runtime.text.words import BUILT_IN_SPLITTERS
+from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 
-__all__ = ["copy_runtime", "replace_package", "requirements", "sync", "versions", "write"]
+__all__ = ["copy_runtime", "replace_package", "requirements", "versions", "write"]
 
 _SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
 _HOME = re.compile(r"(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")
@@ -112,7 +113,7 @@ def write(
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
         if durable:
-            sync(temporary)
+            fsync_tree(temporary)
         replace_package(directory, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -276,16 +277,6 @@ def _refuse_strangers(directory: Path) -> None:
         )
 
 
-def sync(directory: Path) -> None:
-    """Flush the files and folders of a package to the disk."""
-    for path in (*directory.rglob("*"), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _old(directory: Path) -> Path:
     return directory.with_name(f".old-{directory.name}")
 
@@ -307,8 +298,4 @@ def replace_package(directory: Path, temporary: Path) -> None:
         os.rename(directory, _old(directory))
     os.rename(temporary, directory)
     shutil.rmtree(_old(directory), ignore_errors=True)
-    descriptor = os.open(directory.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_dir(directory.parent)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import RunInfo, Session, Tracker
-from hf_trainpipe.tracking.ledger import replace_file
+from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,7 +134,7 @@ def write_spec(run: RunInfo, trackers: Sequence[Tracker]) -> None:
         "trackers": [describe(tracker) for tracker in trackers],
     }
     text = json.dumps(content, indent=2, default=str)
-    replace_file(tracking_folder(run.directory) / "trackers.json", text.encode() + b"\n")
+    write_bytes(tracking_folder(run.directory) / "trackers.json", text.encode() + b"\n")
 
 
 def read_spec(directory: Path) -> tuple[RunInfo, list[dict[str, Any]]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +119,7 @@ class Ledger:
                 if last_step is not None:
                     keep = _up_to(content[:keep], last_step)
                 if keep < len(content):
-                    replace_file(path, content[:keep])
+                    write_bytes(path, content[:keep])
             return cls(path, attempt=attempt)
         except OSError as error:
             raise CheckpointError(
@@ -267,22 +268,6 @@ def parse_object(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file so that a crash leaves the old content or the new one, on the device."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _whole_lines(content: bytes) -> int:

@@ -11,9 +11,10 @@ A destination is a server's project, or ``offline``: a run kept offline is sent 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,4 @@ class StateFile:
             "kind": self.kind,
             "destinations": {name: asdict(sent) for name, sent in self.destinations.items()},
         }
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_json(self.path, content, durable=False)

@@ -18,13 +18,13 @@ from hf_trainpipe.checkpoint import (
     load_optimizer,
 )
 from hf_trainpipe.checkpoint import tensors as tensor_files
-from hf_trainpipe.checkpoint.atomic import sha256_file
 from hf_trainpipe.checkpoint.manifest import MODEL
 from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_cut, own_rows
 from hf_trainpipe.errors import CheckpointError, PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.training.state import LogWindow, RunState
+from hf_trainpipe.utils.atomic import sha256_file
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe import metrics
-from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.place import place
 from hf_trainpipe.data.sources import HubData
@@ -27,6 +26,7 @@ from hf_trainpipe.runtime.text.words import newest
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
+from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:

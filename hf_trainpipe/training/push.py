@@ -7,13 +7,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.errors import PackageError, TrainpipeError
 from hf_trainpipe.hub.background_push import BackgroundPush
 from hf_trainpipe.hub.push_queue import OUTBOX
 from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
 from hf_trainpipe.training.export import write_package
+from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from hf_trainpipe.checkpoint import (
     compare_versions,
     remember,
 )
-from hf_trainpipe.checkpoint.atomic import write_json
 from hf_trainpipe.checkpoint.folder import free_name
 from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
@@ -35,6 +34,7 @@ from hf_trainpipe.training.run_files import (
     read_identity,
     read_result,
 )
+from hf_trainpipe.utils.atomic import write_json
 
 __all__ = ["RunFolder"]
 

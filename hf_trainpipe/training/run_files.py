@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.checkpoint.atomic import read_object
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.tracking.ledger import read as read_ledger
+from hf_trainpipe.utils.atomic import read_object
 
 __all__ = [
     "BEGIN_ANEW",

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint import check_finished, compare_versions
-from hf_trainpipe.checkpoint.atomic import read_object, write_json
 from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.training.run_files import environment, newest_attempt, read_identity, read_result
+from hf_trainpipe.utils.atomic import read_object, write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe

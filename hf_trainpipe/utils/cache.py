@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from hf_trainpipe.utils.atomic import write_json
+
 __all__ = ["COMMIT", "cache_root", "pin", "pinned"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -42,6 +44,4 @@ def pin(key: str, commit: str) -> None:
     path = _pins_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({**_read(), key: commit}, indent=1, sort_keys=True))
-        temporary.replace(path)
+        write_json(path, {**_read(), key: commit})

@@ -7,7 +7,6 @@ it was found is recorded in the run, so that a run which is continued from elsew
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.utils.atomic import sha256_file
 
 __all__ = [
     "beside",
@@ -29,14 +29,12 @@ __all__ = [
     "places_of",
     "require_weights",
     "resolve",
-    "sha256_of",
     "start_of",
 ]
 
 log = logging.getLogger(__name__)
 
 PREFIX = "package:"
-CHUNK_BYTES = 1 << 20
 
 
 def is_local(name: str) -> bool:
@@ -195,22 +193,13 @@ def _resolve_in_package(name: str) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def check_sha256(path: Path, expected: str) -> None:
     """Compare a file with the digest that a recipe expects.
 
     Raises:
         RecipeError: they differ; the message holds both digests.
     """
-    found = sha256_of(path)
+    found = sha256_file(path)
     if found != expected.strip().lower():
         raise RecipeError(
             f"{path.name}: expected sha256 {expected}, found {found}.",

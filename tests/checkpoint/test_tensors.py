@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from hf_trainpipe.checkpoint import tensors
-from hf_trainpipe.checkpoint.atomic import sha256_file
+from hf_trainpipe.utils.atomic import sha256_file
 
 DTYPES = [
     torch.bool,

@@ -14,7 +14,6 @@ from hf_trainpipe.utils.resources import (
     looking_beside,
     require_weights,
     resolve,
-    sha256_of,
     start_of,
 )
 
@@ -53,7 +52,6 @@ def test_sha256(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights" * 1000)
     digest = hashlib.sha256(b"weights" * 1000).hexdigest()
-    assert sha256_of(file) == digest
     check_sha256(file, digest.upper())
     with pytest.raises(RecipeError) as caught:
         check_sha256(file, "0" * 64)

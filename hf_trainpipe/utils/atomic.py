@@ -1,7 +1,8 @@
 """Files that are there whole or not at all, also after a crash or a full disk.
 
 A file is written under a temporary name in the same folder, fsynced, renamed, and the folder is fsynced:
-rename(2) replaces atomically, and only the fsync of the folder makes the new name survive a power cut.
+rename(2) replaces atomically, and only the fsync of the folder makes the new name survive a power cut. What can be made
+again (a cache, a sign of life) is written without the fsyncs: ``durable=False``.
 """
 
 from __future__ import annotations
@@ -64,35 +65,37 @@ class Written(NamedTuple):
     sha256: str
 
 
-def write_new(path: Path, data: bytes) -> Written:
+def write_new(path: Path, data: bytes, *, durable: bool = True) -> Written:
     """Write a file that is not there yet and fsync it, inside a folder that is renamed when complete."""
     with open(path, "xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     return Written(len(data), hashlib.sha256(data).hexdigest())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` atomically and durably; the old content stays if anything fails.
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace ``path`` by ``data`` atomically; the old content stays if anything fails.
 
     Raises:
         OSError: disk full, read-only, input or output error. Nothing temporary is left behind.
     """
     temporary = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}"
     try:
-        write_new(temporary, data)
+        write_new(temporary, data, durable=durable)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_dir(path.parent)
+    if durable:
+        fsync_dir(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by ``value`` as strict JSON (keys sorted, no NaN), atomically and durably."""
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, text.encode() + b"\n")
+def write_json(path: Path, value: Any, *, indent: int = 1, sort_keys: bool = True, durable: bool = True) -> None:
+    """Replace ``path`` by ``value`` as strict JSON (no NaN), as :func:`write_bytes` does."""
+    text = json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, text.encode() + b"\n", durable=durable)
 
 
 def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from hf_trainpipe.checkpoint import atomic
 from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.utils import atomic
 
 
 def test_a_file_is_replaced_and_nothing_temporary_stays(tmp_path):
