@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPEC", "BackgroundPush"]
 
-SPEC = "courier.json"
+SPEC = "background-push.json"
 """In the queue's folder: what the process is to do. It holds no secret."""
 
 
@@ -50,7 +50,7 @@ class BackgroundPush(Sidecar):
             self._start(
                 "hf_trainpipe.hub.background_push_process",
                 [str(run.resolve())],
-                log=run / OUTBOX / "courier.log",
+                log=run / OUTBOX / "background-push.log",
                 environ={"OMP_NUM_THREADS": "1"},
             )
         except OSError as error:

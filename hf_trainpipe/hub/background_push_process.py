@@ -5,7 +5,7 @@ pushed. Where it cannot keep up, it takes the newest. A push that fails is tried
 the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends; when the run is complete the
 trainer says "stop" and pushes the rest itself.
 
-Lines for the person go to the pipe that was its standard output, everything else to outbox/courier.log; secrets are
+Lines for the person go to the pipe that was its standard output, everything else to outbox/background-push.log; secrets are
 masked in both. It writes into the outbox only.
 """
 
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser("hf_trainpipe.hub.background_push_process", __doc__).parse_args(arguments)
     child = Child(options.parent)
     queue = options.run / OUTBOX
-    held = FileLock(queue / "courier.lock")
+    held = FileLock(queue / "background-push.lock")
     if not child.acquire(held):
         return 0
     pusher = _Pusher(options.run, json.loads((queue / SPEC).read_bytes()), say=child.say)

@@ -9,10 +9,8 @@ from hf_trainpipe.package.card import CardFacts
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.verify import record
 from hf_trainpipe.package.write import write
-from tests.hub import hub_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -156,9 +154,3 @@ def tagger_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("tagger") / "run"
     write_package(run, kind="tags")
     return run
-
-
-@pytest.fixture
-def hub() -> Iterator[hub_server.Hub]:
-    with hub_server.serve() as running:
-        yield running

@@ -107,7 +107,9 @@ def test_a_run_that_pushes_leaks_no_secret(workshop, online, hub) -> None:
     assert any(name.endswith(" model.safetensors") for name in files)
     assert leaks(files) == []
     assert leaks(written(run)) == []
-    assert {"ledger.jsonl", "outbox/courier.log", "outbox/courier.json", "run.json"} <= set(written(run))
+    assert {"ledger.jsonl", "outbox/background-push.log", "outbox/background-push.json", "run.json"} <= set(
+        written(run)
+    )
     assert leaks({"stdout": done.out.encode(), "stderr": done.err.encode()}) == []
 
 

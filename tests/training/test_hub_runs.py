@@ -75,7 +75,7 @@ def queue(run: Path) -> list[dict]:
 def is_idle(run: Path) -> bool:
     """Whether the process that pushes behind the training has ended: it removes what it works with last."""
     folder = run / "outbox"
-    return (folder / "courier.lock").exists() and not (folder / "held").exists()
+    return (folder / "background-push.lock").exists() and not (folder / "held").exists()
 
 
 def test_a_push_that_fails_does_not_fail_the_run_and_is_retried_later(workshop, online, hub) -> None:
@@ -154,7 +154,7 @@ def test_a_run_that_lost_its_machine_goes_on_exactly_on_another(workshop, whole,
     run = workshop.folder / "lost"
     done = workshop.train("hub_recipes.py:mirrored", "--run-dir", "lost", KILL_AT="17", **online)
     assert done.code == -9, done.err
-    # The courier may begin after the trainer's end; it sees that it is gone, and mirrors what it left.
+    # The background push may begin after the trainer's end; it sees that it is gone, and mirrors what it left.
     until(lambda: "user/tiny" in hub.repositories and is_idle(run))
     steps = {name.split("/")[0] for name in remote(hub, "checkpoints") if name.startswith("step-")}
     assert steps & {"step-00000010", "step-00000013", "step-00000015"}
