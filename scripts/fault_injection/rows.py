@@ -93,7 +93,7 @@ OUTSIDE = [
          tests("tracking/test_follower.py::test_broken_trackers_touch_neither_the_run_nor_each_other",
                "tracking/test_neptune.py::test_a_server_that_goes_away_and_a_run_that_is_resumed")),
     _row(29, "Hub 401, 429, 503, cut in the middle", f"a Hub that misbehaves: {HUB}, hub/test_upload.py", "retried, exit 5, resumable",
-         tests(f"{HUB}::test_faults_that_pass_are_retried", f"{HUB}::test_refused_token",
+         tests("hub/test_upload.py::test_faults_that_pass_are_retried", f"{HUB}::test_refused_token",
                f"{HUB}::test_hub_that_stays_down_leaves_nothing_visible",
                f"{HUB}::test_killed_in_the_middle_and_retried_ends_whole",
                "hub/test_upload.py::test_stopped_at_any_request_it_shows_the_old_model_or_the_new_and_continues",

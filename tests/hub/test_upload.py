@@ -153,6 +153,38 @@ def test_another_push_at_any_request_of_it_stays_whole_as_well(hub: Hub, tmp_pat
     assert orders == {("old", "other", "new"), ("old", "new", "other")}
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("POST", "/commit/", status=503),
+        Fault("POST", "/repos/create", status=429, headers={"Retry-After": "0"}),
+        Fault("POST", "/commit/", kind="cut", times=2),
+        Fault("POST", "/commit/main", kind="lose"),
+        Fault("PUT", "/lfs/", kind="half"),
+        Fault("GET", "/tree/", status=500),
+        Fault("POST", "/tag/", kind="lose"),
+    ],
+    ids=[
+        "503",
+        "429",
+        "cut twice",
+        "commit's answer lost",
+        "upload cut in the middle",
+        "500 while verifying",
+        "tag's answer lost",
+    ],
+)
+def test_faults_that_pass_are_retried(hub: Hub, tmp_path: Path, fault: Fault) -> None:
+    push = Push(hub, tmp_path / "package")
+    hub.objects.clear()
+    hub.faults.append(fault)
+    done = push.run(attempts=4)
+    assert fault.times == 0
+    assert push.versions() == ["old", "new"], "one commit, even if an answer was lost"
+    assert push.repository.tags == {"v1": done.commit}
+    assert done.tries == 1
+
+
 def test_a_version_that_another_push_takes_at_the_same_time(hub: Hub, tmp_path: Path) -> None:
     push = Push(hub, tmp_path / "package")
 
