@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,7 +40,7 @@ def this_machine(
     sharded: bool = False,
     recorded: Mapping[str, Any] | None = None,
 ) -> Machine:
-    """Choose threads and precision.
+    """Choose threads and precision. HF_TRAINPIPE_THREADS sets the threads, also for a run that is resumed without it.
 
     Args:
         wanted: The recipe's ``optim.precision``.
@@ -51,6 +52,7 @@ def this_machine(
     else:
         threads = probe().threads if wanted == "auto" and not on_gpu else num_threads()
         precision = (known.get("precision") if wanted == "auto" else None) or choose_precision(wanted, on_gpu=on_gpu)
+    threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or threads)
     return Machine(ranks=ranks, threads=threads, precision=precision, on_gpu=on_gpu, sharded=sharded)
 
 

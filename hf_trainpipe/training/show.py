@@ -6,7 +6,7 @@ The data's first rows are looked at before torch or transformers are imported, s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +79,13 @@ def look(recipe: Recipe) -> Look:
     train = preview.sizes.get("train")
     external = [name for name in recipe.evaluation.named if metrics.is_external(name)]
     unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
-    plan = (
-        None if train is None else _plan_of(recipe, train.rows, labels=checked.labels.names, streamed=preview.streamed)
-    )
+    labels = checked.labels.names if preview.whole else checked.labels.names or recipe.task.label_names()
+    num_labels = 2 if labels is None else len(labels)
+    plan = None if train is None else _plan_of(recipe, train.rows, num_labels=num_labels, streamed=preview.streamed)
     return Look(recipe, plan, preview.sizes, checked, unchecked)
 
 
-def _plan_of(recipe: Recipe, num_examples: int, *, labels: Sequence[str], streamed: bool) -> Plan:
+def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bool) -> Plan:
     """The plan of a recipe on this machine: loads the model's configuration and tokenizer."""
     import torch
 
@@ -100,7 +100,7 @@ def _plan_of(recipe: Recipe, num_examples: int, *, labels: Sequence[str], stream
         fitting=fit(recipe.model, recipe.task, load_tokenizer(recipe.model)),
         machine=this_machine(recipe.optim.precision, ranks=ranks, on_gpu=on_gpu),
         num_examples=num_examples,
-        num_labels=len(labels) or len(recipe.task.label_names() or ()) or 2,
+        num_labels=num_labels,
         streamed=streamed,
     )
 

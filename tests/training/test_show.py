@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hf_trainpipe import Regression, RunOptions, Task, TextClassification, replace
 from hf_trainpipe.cli import run
+from hf_trainpipe.recipe_file import load
 from hf_trainpipe.testing import tiny_model
+from hf_trainpipe.training.setup import set_up
+from hf_trainpipe.training.show import look
 
 RECIPE = """
 from hf_trainpipe import Files, HubData, Pretrained, Recipe, TextClassification, Tokens, replace
@@ -51,6 +55,21 @@ def test_what_it_says(
     found = json.loads(capsys.readouterr().out)
     assert found["plan"] is None
     assert "not in this machine's cache" in found["unchecked"][0]
+
+
+@pytest.mark.parametrize("task", [TextClassification(), Regression(score="number")])
+def test_training_derives_the_same_plan(
+    written: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "own"))
+    (tmp_path / "train.csv").write_text(
+        "text,label,number\n" + "".join(f"x {n},{'ab'[n % 2]},{n}\n" for n in range(40))
+    )
+    recipe, source = load(written)
+    recipe = replace(recipe, task=task)
+    with set_up(recipe, RunOptions(source=source), run_dir=tmp_path / "run") as setup:
+        assert setup.plan.flops_per_step is not None, "known when the data is encoded"
+        assert replace(setup.plan, flops_per_step=None) == look(recipe).plan
 
 
 @pytest.mark.parametrize(
