@@ -25,6 +25,7 @@ CHAPTERS = {
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",
     ),
     "Trackers": ("Neptune",),
+    "Options of a run, in Python": ("RunOptions",),
 }  # fmt: skip
 HELP = {"json": "print one line of JSON, for programs", "package": "the folder of a package, or of a run"}
 HEAD = """# Reference

@@ -2,6 +2,7 @@
 
 settings    the parts that are plain settings: model, tokens, optimizer, budget, evaluation, Hub
 interfaces  what others may write: data sources and trackers
+source      the file and function of a recipe
 
 Nothing here imports torch: a recipe is validated before anything heavy is loaded.
 """

@@ -11,13 +11,13 @@ import inspect
 import json
 import sys
 import types
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
 from hf_trainpipe.recipe import Recipe
+from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.recipe_file.mistakes import check_values, mistakes_in, retold
 from hf_trainpipe.recipe_file.options import leaves, override
 
@@ -29,26 +29,6 @@ __all__ = ["LOADED", "RecipeSource", "call", "leaves", "load", "override", "sour
 
 LOADED = "_hf_trainpipe_recipe_"
 """How the names of modules begin that are recipe files, loaded for the command line."""
-
-
-@dataclass(frozen=True)
-class RecipeSource:
-    """Where a recipe came from."""
-
-    path: Path
-    """The file, absolute."""
-    function: str | None
-    """The function that returned it; None for a JSON file."""
-    overrides: tuple[str, ...] = ()
-    """Fields that were set on the command line, as they were typed: ``("--optim.peak-lr", "1e-5")``."""
-
-    @property
-    def arguments(self) -> list[str]:
-        """What ``hf-trainpipe train`` takes to train the same recipe again."""
-        return [str(self), *self.overrides]
-
-    def __str__(self) -> str:
-        return str(self.path) if self.function in (None, "recipe") else f"{self.path}:{self.function}"
 
 
 def load(spelled: str) -> tuple[Recipe, RecipeSource]:

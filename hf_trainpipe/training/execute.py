@@ -21,7 +21,7 @@ from hf_trainpipe.training.verify_resume import check_can_verify, verify_in_trai
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.recipe_file import RecipeSource
+    from hf_trainpipe.recipe.source import RecipeSource
 
 __all__ = ["Result", "execute", "repackage"]
 

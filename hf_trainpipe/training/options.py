@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from hf_trainpipe.recipe_file import RecipeSource
-    from hf_trainpipe.training.signals import PlannedStop
+from hf_trainpipe.recipe.source import RecipeSource
+from hf_trainpipe.training.signals import PlannedStop
 
 __all__ = ["Resume", "RunOptions"]
 
@@ -16,7 +15,7 @@ Resume = Literal["auto", "never", "must"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The options of ``hf-trainpipe train`` that are not fields of the recipe."""
+    """The options of ``hf-trainpipe train`` that are not fields of the recipe: ``execute(recipe, options=RunOptions(...))``."""
 
     source: RecipeSource | None = None
     """The file and function that the recipe came from, and what was set on the command line."""

@@ -31,7 +31,7 @@ from hf_trainpipe.utils.atomic import read_object, write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.recipe_file import RecipeSource
+    from hf_trainpipe.recipe.source import RecipeSource
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
