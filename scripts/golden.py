@@ -116,11 +116,15 @@ class Bench:
 
     def train(self, name: str) -> Record:
         """Train a setting, or continue the interrupted run of it; what came of it."""
-        if self.begun is not None and (self.begun / name).is_dir():
+        continued = self.begun is not None and (self.begun / name).is_dir()
+        if self.begun is not None and continued:
             shutil.copytree(self.begun / name, self.folder / "runs" / name)
         result = json.loads(self._run(*self.command(name)).strip().splitlines()[-1])
         run = self.folder / "runs" / name
-        losses = {point["step"]: point["value"] for point in self.ledger(run) if point["name"] == "train/loss"}
+        points = [point for point in self.ledger(run) if point["name"] == "train/loss"]
+        if continued and len({point["attempt"] for point in points}) < 2:
+            raise Failed("expected the interrupted run to be continued, found one begun anew")
+        losses = {point["step"]: point["value"] for point in points}
         if sorted(losses) != list(range(1, STEPS + 1)):
             raise Failed(f"expected the losses of steps 1 to {STEPS}, found {sorted(losses)}")
         answers = self.folder / f"answers-{name}.jsonl"
