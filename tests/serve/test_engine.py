@@ -31,7 +31,7 @@ def test_an_equal_runtime_is_the_installed_one(package: Path) -> None:
 def test_code_of_a_package_runs_only_with_consent(package: Path, tmp_path: Path) -> None:
     copy = tmp_path / "package"
     shutil.copytree(package, copy)
-    with (copy / "trainpipe_runtime" / "predictor.py").open("a") as stream:
+    with (copy / "trainpipe_runtime" / "handler" / "predictor.py").open("a") as stream:
         stream.write("\nPredictor.is_the_package_s_own = True\n")
     seal(copy)
     assert engine.runtime_differs(copy)
@@ -50,7 +50,7 @@ def test_code_of_a_package_runs_only_with_consent(package: Path, tmp_path: Path)
 def test_a_runtime_that_is_too_old_is_told(package: Path, tmp_path: Path) -> None:
     copy = tmp_path / "package"
     shutil.copytree(package, copy)
-    with (copy / "trainpipe_runtime" / "predictor.py").open("a") as stream:
+    with (copy / "trainpipe_runtime" / "handler" / "predictor.py").open("a") as stream:
         stream.write("\ndel Predictor.open\n")
     seal(copy)
     with pytest.raises(PackageError, match="cannot share the model") as caught:
@@ -72,7 +72,7 @@ loaded.predictor.predict(["ada"])
 print([name for name in ("datasets", "evaluate", "neptune", "spacy") if name in sys.modules])
 ours = [m for n, m in sys.modules.items() if n.startswith("hf_trainpipe")]
 print([m.__name__ for m in ours if any(getattr(x, "__name__", "") == "accelerate" for x in vars(m).values())])
-allowed = ("cli", "errors", "package", "runtime", "serve", "tables", "tracking", "wording")
+allowed = ("cli", "errors", "package", "runtime", "serve", "tracking", "utils")
 parts = {n.split(".")[1] for n in sys.modules if n.startswith("hf_trainpipe.")}
 print(sorted(parts - set(allowed)))
 """
