@@ -98,9 +98,11 @@ def _guarded(action: Callable[[], int]) -> int:
             return int(getattr(error, "exit_code", 2))
         import traceback
 
-        traceback.print_exc()
+        from hf_trainpipe.utils.secrets import scrub
+
+        print(scrub(traceback.format_exc()), file=sys.stderr)
         print(
-            "\nThis is a bug in hf-trainpipe, not in your input. Please report it with the lines above "
+            "This is a bug in hf-trainpipe, not in your input. Please report it with the lines above "
             "and the output of `hf-trainpipe doctor`.",
             file=sys.stderr,
         )

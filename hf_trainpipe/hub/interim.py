@@ -2,7 +2,7 @@
 
 Before the first step the trainer writes a template: the package as it would be now. A package of a checkpoint is
 the template with that checkpoint's weights, its scores and the curve so far. It has to load and to answer in a
-fresh process before it may leave, as every package does.
+fresh process before it may be pushed, as every package does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Checkpoints on a branch of the Hub, and a run that goes on from them on another machine.
+"""Checkpoints on a branch of the Hub, and a run that continues from them on another machine.
 
-    step-00000120/...   the newest checkpoint, as it is on disk, and the best one where that is another
+    step-00000120/...   the newest checkpoint, as it is on disk, and the best one if that is another
     run.json            which run it is; its home folder is written as $HOME, the recipe's file is left out
     ledger.jsonl        up to the offset that the newest checkpoint names
     attempt.json        versions and commit of the attempt, to be compared by the next one
@@ -93,13 +93,13 @@ def _attempt(run: Path) -> dict[str, Any]:
     try:
         facts = read_object(attempts[-1], needs={}, fix="") if attempts else {}
     except CheckpointError:
-        facts = {}  # versions alone, which are only warned of
+        facts = {}  # only versions are lost, and differences of these are only warned of
     kept = ("started", "world_size", "versions", "git_commit", "git_dirty")
     return {"attempt": 1, "exit": "mirrored", **{name: facts.get(name) for name in kept}}
 
 
 def _put_home(value: Any, old: str, new: str) -> Any:
-    """``value`` with ``new`` in place of the folder ``old`` at the beginning of its texts."""
+    """``value`` with ``new`` in place of the folder ``old`` at the beginning of its strings."""
     if isinstance(value, dict):
         return {name: _put_home(child, old, new) for name, child in value.items()}
     if isinstance(value, list):

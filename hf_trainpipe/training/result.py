@@ -31,7 +31,7 @@ class Result:
     """Split to the details of its scores: each label, confusions, worst errors with their texts, warnings."""
     push: dict[str, Any] = field(default_factory=dict)
     """If the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
-    or ``error`` and ``fix``. A push that failed waits in the outbox."""
+    or ``error`` and ``fix``. A push that failed stays queued."""
 
     def to_json(self) -> dict[str, Any]:
         """For programs; paths as text."""

@@ -1,7 +1,7 @@
-"""Why the Hugging Face Hub, or what the cache keeps of it, did not give something: each reason by its name.
+"""Why the Hugging Face Hub, or its cache on this machine, failed: each reason by its name.
 
-The clients wrap the first error in others (transformers says "couldn't connect" of whatever happened), so the whole
-chain of an error is looked at, the innermost first.
+The clients wrap the first error in others (transformers says "couldn't connect" whatever happened), so the whole chain
+of an error is searched, the innermost first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hf_trainpipe.utils.secrets import scrub
 __all__ = ["FINAL", "Reason", "is_of_the_hub", "pickled", "reason_of", "status_of"]
 
 FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
-"""What the Hub says of the repository itself: nothing that a cache holds answers it."""
+"""The Hub's answer is about the repository itself: a cached copy is no replacement."""
 
 
 class Reason(NamedTuple):
-    """Why something did not come, as the end of a sentence, and what to do about it."""
+    """A reason, as the end of a sentence, and what to do about it."""
 
     kind: str
     """``gated``, ``no-repository``, ``no-revision``, ``no-file``, ``token``, ``forbidden``, ``busy``, ``server``,
@@ -65,7 +65,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def token_said() -> tuple[str, bool]:
-    """Where the token comes from, in words; whether there is one."""
+    """Where the access token comes from, in words; whether there is one."""
     from huggingface_hub import get_token
 
     if os.environ.get("HF_TOKEN"):
@@ -83,7 +83,7 @@ def reason_of(error: BaseException, *, repo: str, revision: str | None = None, k
     """
     links = chain(error)
     read = [link for link in links if type(link).__module__.split(".")[0] == "huggingface_hub"]
-    for link in (*read, *links):  # what the client made of an answer says more than its bare status
+    for link in (*read, *links):  # the client's own errors say more than a bare status
         for found in (_of_status(link, repo, revision, kind), _of_network(link), _of_disk(link)):
             if found is not None:
                 return found
@@ -99,7 +99,7 @@ def _lines(error: BaseException) -> Iterator[str]:
 
 
 def _of_status(error: BaseException, repo: str, revision: str | None, kind: str) -> Reason | None:
-    """What the Hub itself answered."""
+    """The status that the Hub answered."""
     from huggingface_hub import errors
 
     token, has_token = token_said()
@@ -170,7 +170,7 @@ def _cache() -> str:
 
 
 def _of_network(error: BaseException) -> Reason | None:
-    """What kept the request from an answer."""
+    """No answer came."""
     import ssl
 
     module, name, said = type(error).__module__.split(".")[0], type(error).__name__, str(error)
@@ -195,7 +195,7 @@ def _of_network(error: BaseException) -> Reason | None:
 
 
 def pickled(repo: str) -> Reason:
-    """Of a repository that offers its weights as pickles alone."""
+    """The reason of a repository that has its weights only as pickles."""
     return Reason(
         "pickled",
         "it has no weights in safetensors format",
@@ -207,7 +207,7 @@ def pickled(repo: str) -> Reason:
 
 
 def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
-    """What transformers and datasets say in words alone."""
+    """Errors of transformers and datasets that only their text tells apart."""
     said = str(error)
     if "trust_remote_code" in said:
         return Reason("code", f"the {kind} runs code of its own ({repo}), which was not run",
