@@ -21,17 +21,20 @@ MODULES = {
 
 
 def imports_of(module: str) -> set[str]:
-    """Files of the package that a file imports at its top or for types; those inside of functions come later."""
+    """Files of the package that a file imports at its top level or for types; imports inside of functions are left out."""
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else node.module for name in names}
-        elif not isinstance(node, ast.FunctionDef):
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".") + [""] * (MODULES[module].name == "__init__.py")
+                base = ".".join([*parts[: -node.level], *filter(None, [base])])
+            found |= {name if (name := f"{base}.{alias.name}") in MODULES else base for alias in node.names}
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             pending += ast.iter_child_nodes(node)
     return {name for name in found if name in MODULES and name not in (module, "hf_trainpipe")}
 

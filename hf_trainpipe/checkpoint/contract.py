@@ -179,7 +179,7 @@ def compare_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     changed = [("version of " + name, before.get(name), now.get(name)) for name in sorted({*before, *now})]
     changed.append(("git commit", old.get("git_commit"), new.get("git_commit")))
     return [
-        f"{what} changed since the run was interrupted: {first or '(none)'} -> {second or '(none)'}"
+        f"{what} changed since the last attempt: {first or '(none)'} -> {second or '(none)'}"
         for what, first, second in changed
         if first != second
     ]

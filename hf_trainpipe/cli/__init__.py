@@ -109,11 +109,8 @@ def _guarded(action: Callable[[], int]) -> int:
         return 1
 
 
-def is_main_process() -> bool:
-    """Whether this is rank 0, or the only process."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _say(text: str) -> None:
+    from hf_trainpipe.cli.parser import is_main_process
+
     if is_main_process():
         print(text, file=sys.stderr)

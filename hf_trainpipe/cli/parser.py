@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.tracking.working import Working
 
-__all__ = ["Parser", "UsageError", "Verb", "busy", "existing", "print_result", "split_fields"]
+__all__ = ["Parser", "UsageError", "Verb", "busy", "existing", "is_main_process", "print_result", "split_fields"]
 
 
 class UsageError(TrainpipeError):
@@ -82,9 +83,13 @@ def existing(spelled: str, what: str) -> Path:
     raise UsageError(f"{path}: there is no such {what}.{closest(str(path), known)}", fix=f"Name an existing {what}.")
 
 
+def is_main_process() -> bool:
+    """Whether this is rank 0, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def busy(what: str) -> Working:
     """Show progress on standard error for as long as a block lasts; rank 0 only."""
-    from hf_trainpipe.cli import is_main_process
     from hf_trainpipe.tracking.console import Console
 
     return Console(0, is_main_process()).working(what)

@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli import is_main_process
 from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
 from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
-from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, print_result
+from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, is_main_process, print_result
 from hf_trainpipe.cli.run_verbs import RUN_VERBS
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError

@@ -121,7 +121,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
                 if folder.extended_from is not None:
                     console.say(_extension(recipe, plan, folder.extended_from))
             elif finished is not None:
-                console.say(f"{folder.path}: this run is complete; --resume never starts it over")
+                console.say(f"{folder.path}: this run is complete; to start it over: --resume never")
             console.total_steps = plan.total_steps
             yield Setup(
                 recipe=recipe,

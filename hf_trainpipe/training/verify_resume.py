@@ -229,7 +229,7 @@ class _Original:
         if machines > 1 or sharded:
             what = f"ran on {machines} machines" if machines > 1 else "cut its weights over the ranks (FSDP2)"
             raise CheckpointError(
-                f"{self.path}: this run {what}, which is not in its directory as a command.",
+                f"{self.path}: this run {what}; its directory does not say how it was launched.",
                 fix="Verify such a run while it trains: train RECIPE --verify-resume, on one machine.",
                 exit_code=2,
             )
@@ -260,7 +260,7 @@ class _Original:
             return {
                 "identical": False,
                 "from_step": since,
-                "error": f"settings changed at step {since:,}, and no checkpoint from there on but the last is kept",
+                "error": f"settings changed at step {since:,}, and the last checkpoint is the only one after that",
             }
         start = start_of_copy(saved, last, since=since)
         kill_after = random.SystemRandom().randint(min(start + 1, last - 1), last - 1)
