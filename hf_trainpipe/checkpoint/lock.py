@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import RunLocked, TrainpipeError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 __all__ = ["RunLock", "is_locked"]
 
@@ -97,9 +97,7 @@ class RunLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

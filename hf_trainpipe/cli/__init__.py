@@ -51,7 +51,7 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
         SystemExit: with the exit code, unless it is 0.
     """
     from hf_trainpipe.cli.dispatch import train_function
-    from hf_trainpipe.recipe_file import LOADED
+    from hf_trainpipe.utils.user_file import LOADED
 
     if recipe.__module__.startswith(LOADED):
         # The call is not below `if __name__ == "__main__"`, and a verb is loading the file.

@@ -6,10 +6,8 @@ A recipe in a Python file is code, and loading it runs it. A recipe in a JSON fi
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import sys
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +18,12 @@ from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.recipe_file.mistakes import check_values, mistakes_in, retold
 from hf_trainpipe.recipe_file.options import leaves, override
+from hf_trainpipe.utils.user_file import run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LOADED", "RecipeSource", "call", "leaves", "load", "override", "source_of"]
-
-
-LOADED = "_hf_trainpipe_recipe_"
-"""How the names of modules begin that are recipe files, loaded for the command line."""
+__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
 
 
 def load(spelled: str) -> tuple[Recipe, RecipeSource]:
@@ -51,7 +46,8 @@ def load(spelled: str) -> tuple[Recipe, RecipeSource]:
             f"{path}: expected a recipe in a .py or .json file, found {path.suffix or 'no suffix'!r}.",
             fix="Name a recipe file, such as recipes/sst2.py.",
         )
-    module = _run_file(path)
+    with mistakes_in(path.resolve()):
+        module = run_file(path.resolve())
     name = function or "recipe"
     source = RecipeSource(path.resolve(), name)
     found = vars(module).get(name)
@@ -145,24 +141,6 @@ def _load_json(path: Path) -> Recipe:
         return from_json(value)
     except TrainpipeError as error:
         raise retold(error, str(path)) from None
-
-
-def _run_file(path: Path) -> types.ModuleType:
-    file = path.resolve()
-    name = f"{LOADED}{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    module = types.ModuleType(name)
-    module.__file__ = str(file)
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    sys.modules[name] = module  # dataclasses look their module up here while the file runs
-    try:
-        with mistakes_in(file):
-            # Compiled here, not by an import loader, so that no __pycache__ appears beside recipes.
-            exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _recipe_functions(module: types.ModuleType) -> list[str]:

@@ -7,12 +7,10 @@ A tracker lives in the follower process. The trainer describes it there as JSON,
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
-import sys
 import threading
 from abc import abstractmethod
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import RunInfo, Session, Tracker
 from hf_trainpipe.utils.atomic import write_bytes
+from hf_trainpipe.utils.user_file import run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +110,8 @@ def load_spec(spec: Mapping[str, Any]) -> Tracker:
     """
     kind = str(spec["kind"])
     if "file" in spec:
-        found: Any = _module_of(Path(spec["file"]))
+        with _loading:  # each tracker has a thread, and they may share a recipe file
+            found: Any = run_file(Path(spec["file"]), once=True)
         for part in kind.split("."):
             found = getattr(found, part)
     elif kind in KINDS:
@@ -163,25 +163,3 @@ def read_spec(directory: Path) -> tuple[RunInfo, list[dict[str, Any]]]:
 
 def _settings(tracker: Any) -> dict[str, Any]:
     return dataclasses.asdict(tracker)
-
-
-def _module_of(path: Path) -> Any:
-    name = f"_trainpipe_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    with _loading:  # each tracker has a thread, and they may share a recipe file
-        return sys.modules.get(name) or _load(path, name)
-
-
-def _load(path: Path, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"{path}: expected a Python file.", fix="Define the tracker in the recipe file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while they are made
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

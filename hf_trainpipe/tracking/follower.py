@@ -21,7 +21,6 @@ from hf_trainpipe.utils.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from hf_trainpipe.recipe import RunInfo, Tracker
 
@@ -88,14 +87,6 @@ class Follower(Sidecar):
                 f"trackers: {state}; `hf-trainpipe track sync {self.run.directory}` sends what is left."
             )
         return code == 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.finish()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
 __all__ = ["Ledger", "Point", "Tail", "read", "series"]
 
@@ -184,14 +183,6 @@ class Ledger:
         finally:
             os.close(self._file)
             self._file = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self) -> None:
         """Write the pending lines whole, or not at all."""

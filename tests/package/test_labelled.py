@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def test_a_run_opened_in_python(tmp_path: Path) -> None:
         ("validation/f1", 20, float("nan")),
         ("final/f1", 20, 1.0),
     ]
-    with Ledger.open(folder / "ledger.jsonl", attempt=1) as book:
+    with closing(Ledger.open(folder / "ledger.jsonl", attempt=1)) as book:
         for name, step, value in points:
             book.log({name: value}, step=step, epoch=step / 10)
     (folder / "attempts").mkdir()

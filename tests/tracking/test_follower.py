@@ -176,10 +176,11 @@ def test_no_file_holds_a_secret(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_trackers_nothing_is_started(place: Place) -> None:
-    with Follower.start(place.info(), []) as running:
-        running.artifact(place.run / "report.html")
-        assert running.pid is None
-        assert running.messages() == []
+    running = Follower.start(place.info(), [])
+    running.artifact(place.run / "report.html")
+    assert running.pid is None
+    assert running.messages() == []
+    assert running.finish()
     with pytest.raises(RecipeError, match=r"found no tracking/trackers.json"):
         sync(place.run)
 

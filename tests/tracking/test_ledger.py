@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import signal
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def fill(path: Path, steps: range, *, attempt: int = 1, truncate_to: int | None = None) -> int:
-    with Ledger.open(path, attempt=attempt, truncate_to=truncate_to) as ledger:
+    with closing(Ledger.open(path, attempt=attempt, truncate_to=truncate_to)) as ledger:
         for step in steps:
             ledger.log({"train/loss": 1 / (step + 1), "train/lr": step / 7}, step=step, epoch=step / 10)
         return ledger.offset
@@ -25,7 +26,7 @@ def fill(path: Path, steps: range, *, attempt: int = 1, truncate_to: int | None 
 
 def test_a_line_holds_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Ledger.open(path, attempt=2) as ledger:
+    with closing(Ledger.open(path, attempt=2)) as ledger:
         ledger.log({"train/loss": 0.5}, step=3, epoch=0.25)
         ledger.flush(fsync=True)
         assert ledger.offset == path.stat().st_size
@@ -45,7 +46,7 @@ def test_series_reads_back_exactly(tmp_path: Path) -> None:
 
 def test_values_that_json_lacks(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Ledger.open(path, attempt=1) as ledger:
+    with closing(Ledger.open(path, attempt=1)) as ledger:
         ledger.log({"a": math.nan, "b": math.inf, "c": -math.inf}, step=1, epoch=0.1)
     rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     assert [row["value"] for row in rows] == ["NaN", "Infinity", "-Infinity"]
@@ -57,7 +58,7 @@ def test_values_that_json_lacks(tmp_path: Path) -> None:
 def test_one_point_for_a_name_and_step(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     fill(path, range(5))
-    with Ledger.open(path, attempt=2) as ledger:
+    with closing(Ledger.open(path, attempt=2)) as ledger:
         with pytest.raises(ValueError, match=r"train/loss: expected a step after 4, found step 4"):
             ledger.log({"validation/loss": 1.0, "train/loss": 1.0}, step=4, epoch=0.4)
         ledger.log({"validation/loss": 1.0}, step=4, epoch=0.4)
