@@ -10,7 +10,9 @@ from hf_trainpipe.engine.device import Precision
 from hf_trainpipe.engine.machine import Machine
 from hf_trainpipe.engine.small_memory import state_bytes
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import Fitting, ModelFacts, max_length, model_facts
+from hf_trainpipe.model.facts import ModelFacts, model_facts
+from hf_trainpipe.model.fitting import Fitting
+from hf_trainpipe.model.lengths import max_length
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, AutoTokenizer
 
-from hf_trainpipe.model import load_tokenizer
+from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.recipe import Pretrained
 from hf_trainpipe.runtime.tokens.encoding import TextEncoder
 from hf_trainpipe.testing import tiny_model

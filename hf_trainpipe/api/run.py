@@ -195,7 +195,7 @@ def clean(run: Run) -> int:
     Raises:
         RunLocked: a process is using the run.
     """
-    from hf_trainpipe.checkpoint import RunLock
+    from hf_trainpipe.checkpoint.lock import RunLock
 
     lock = RunLock(run.path / "run.lock")
     lock.acquire(timeout=0.0)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from hf_trainpipe.checkpoint import Checkpoint
 from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.manifest import Broken, folder_name
+from hf_trainpipe.checkpoint.snapshot import Checkpoint
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.hub.background_push import SPEC
 from hf_trainpipe.hub.interim import write_interim

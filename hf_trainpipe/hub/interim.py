@@ -19,7 +19,7 @@ from hf_trainpipe.package.card import CardFacts, read_curve, render
 from hf_trainpipe.package.verify import verify
 
 if TYPE_CHECKING:
-    from hf_trainpipe.checkpoint import Checkpoint
+    from hf_trainpipe.checkpoint.snapshot import Checkpoint
 
 __all__ = ["write_interim"]
 

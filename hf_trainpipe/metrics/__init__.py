@@ -9,40 +9,12 @@ Only numpy is imported. The same metrics as ``evaluate.Metric`` are in :mod:`hf_
 
 from __future__ import annotations
 
-from hf_trainpipe.metrics.base import Interval, Kind, Metric, Predictions, SumMetric, WeightMetric
+from hf_trainpipe.metrics.base import Kind, Predictions
 from hf_trainpipe.metrics.breakdown import breakdown
-from hf_trainpipe.metrics.registry import (
-    EXTERNAL,
-    LOSS,
-    better,
-    check,
-    get,
-    greater_is_better,
-    is_external,
-    known,
-)
+from hf_trainpipe.metrics.registry import better, check, is_external, known
 from hf_trainpipe.metrics.scoring import intervals, score
-from hf_trainpipe.metrics.tagging import entities
 from hf_trainpipe.metrics.thresholds import best_thresholds
 
 __all__ = [
-    "EXTERNAL",
-    "LOSS",
-    "Interval",
-    "Kind",
-    "Metric",
-    "Predictions",
-    "SumMetric",
-    "WeightMetric",
-    "best_thresholds",
-    "better",
-    "breakdown",
-    "check",
-    "entities",
-    "get",
-    "greater_is_better",
-    "intervals",
-    "is_external",
-    "known",
-    "score",
-]
+    "Kind", "Predictions", "best_thresholds", "better", "breakdown", "check", "intervals", "is_external", "known", "score",
+]  # fmt: skip

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from safetensors import SafetensorError
 
-from hf_trainpipe.checkpoint import (
-    Checkpoint,
-    SaveFailed,
-    ShardWriter,
-    Snapshot,
-    Store,
-    flatten_optimizer,
-    load_optimizer,
-)
 from hf_trainpipe.checkpoint import tensors as tensor_files
 from hf_trainpipe.checkpoint.manifest import MODEL
+from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
+from hf_trainpipe.checkpoint.shards import ShardWriter
+from hf_trainpipe.checkpoint.snapshot import Checkpoint, Snapshot
+from hf_trainpipe.checkpoint.store import SaveFailed, Store
 from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_cut, own_rows
 from hf_trainpipe.errors import CheckpointError, PackageError

@@ -22,8 +22,8 @@ from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import build_model
 from hf_trainpipe.model.proof import prove_forward
+from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.unpad import is_unpadded, known_lengths, unpad
 from hf_trainpipe.training.state import RunState

@@ -11,10 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hf_trainpipe.checkpoint import (
-    Checkpoint,
-    RunLock,
-    Store,
+from hf_trainpipe.checkpoint.contract import (
     check_extension,
     check_finished,
     check_resume,
@@ -23,6 +20,9 @@ from hf_trainpipe.checkpoint import (
     remember,
 )
 from hf_trainpipe.checkpoint.folder import free_name
+from hf_trainpipe.checkpoint.lock import RunLock
+from hf_trainpipe.checkpoint.snapshot import Checkpoint
+from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
 from hf_trainpipe.training.options import RunOptions

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
-from hf_trainpipe.checkpoint import require_space
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
@@ -22,13 +21,17 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, war
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
-from hf_trainpipe.model import Fitting, fit, load_tokenizer, max_length, pin_model
+from hf_trainpipe.model.fitting import Fitting, fit
+from hf_trainpipe.model.lengths import max_length
+from hf_trainpipe.model.names import pin_model
 from hf_trainpipe.model.proof import unknown_lines
+from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.plan import Plan, make_plan
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_directory import RunFolder
+from hf_trainpipe.utils.atomic import require_space
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import beside, found_by, looking_beside
 from hf_trainpipe.utils.wording import command_line
@@ -36,7 +39,7 @@ from hf_trainpipe.utils.wording import command_line
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from hf_trainpipe.checkpoint import Checkpoint
+    from hf_trainpipe.checkpoint.snapshot import Checkpoint
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.tasks.base import Task
 

@@ -90,7 +90,9 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
     import torch
 
     from hf_trainpipe.engine.machine import this_machine
-    from hf_trainpipe.model import fit, load_tokenizer, pin_model
+    from hf_trainpipe.model.fitting import fit
+    from hf_trainpipe.model.names import pin_model
+    from hf_trainpipe.model.tokenizer import load_tokenizer
     from hf_trainpipe.plan import make_plan
 
     recipe = replace(recipe, model=pin_model(recipe.model))

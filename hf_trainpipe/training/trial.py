@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import runtime
 from hf_trainpipe.errors import PackageError
-from hf_trainpipe.model import load_config
+from hf_trainpipe.model.names import load_config
 from hf_trainpipe.package.fresh import Fresh
 from hf_trainpipe.package.probe import as_lists, difference
 from hf_trainpipe.package.verify import read_recorded, verify

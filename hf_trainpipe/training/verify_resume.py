@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.checkpoint import check_finished, compare_versions
+from hf_trainpipe.checkpoint.contract import check_finished, compare_versions
 from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 
-from hf_trainpipe.checkpoint import Store
+from hf_trainpipe.checkpoint.store import Store
 
 from .kills import campaign
 from .lab import Lab, Start

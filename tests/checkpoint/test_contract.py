@@ -6,8 +6,7 @@ import copy
 
 import pytest
 
-from hf_trainpipe.checkpoint import check_resume, compare, compare_versions
-from hf_trainpipe.checkpoint.contract import FREE
+from hf_trainpipe.checkpoint.contract import FREE, check_resume, compare, compare_versions
 from hf_trainpipe.errors import RecipeError, ResumeMismatch
 
 RUN = {

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_trainpipe.checkpoint import Store
+from hf_trainpipe.checkpoint.store import Store
 
 ROOT = Path(__file__).parents[2]
 SAVER = Path(__file__).with_name("saver.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_trainpipe.checkpoint import RunLock
+from hf_trainpipe.checkpoint.lock import RunLock
 from hf_trainpipe.errors import RunLocked, TrainpipeError
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_trainpipe.checkpoint import Snapshot, Store, flatten_optimizer, load_optimizer
+from hf_trainpipe.checkpoint.optimizer import flatten_optimizer, load_optimizer
+from hf_trainpipe.checkpoint.snapshot import Snapshot
+from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.errors import CheckpointError
 
 OPTIMIZERS = {

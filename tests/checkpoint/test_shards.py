@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_trainpipe.checkpoint import SaveFailed, ShardWriter, Snapshot, Store
 from hf_trainpipe.checkpoint.manifest import shard_name, shards_of
+from hf_trainpipe.checkpoint.shards import ShardWriter
+from hf_trainpipe.checkpoint.snapshot import Snapshot
+from hf_trainpipe.checkpoint.store import SaveFailed, Store
 
 STATE = {"run": {"step": 7}}
 

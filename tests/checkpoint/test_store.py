@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_trainpipe.checkpoint import SaveFailed, Snapshot, Store
 from hf_trainpipe.checkpoint.manifest import Broken, read, render, verify
+from hf_trainpipe.checkpoint.snapshot import Snapshot
+from hf_trainpipe.checkpoint.store import SaveFailed, Store
 from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
 FILES = ["MANIFEST.json", "model.safetensors", "optimizer.safetensors", "state.json"]

@@ -33,7 +33,7 @@ from hf_trainpipe.data.span_forms import Span
 from hf_trainpipe.data.spans import align
 from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.model import load_tokenizer
+from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.package.scoring import raw_inputs
 from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.handler.predictor import Predictor

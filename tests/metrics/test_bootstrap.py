@@ -189,7 +189,8 @@ def test_wrong_arguments():
 
 def test_parts_add_up():
     """What streaming over a split, or over ranks, does."""
-    from hf_trainpipe.metrics import SumMetric, get
+    from hf_trainpipe.metrics.base import SumMetric
+    from hf_trainpipe.metrics.registry import get
 
     predictions = make("tags", 30)
     for name in known("tags"):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hf_trainpipe.metrics import Predictions, entities, known, score
+from hf_trainpipe.metrics import Predictions, known, score
+from hf_trainpipe.metrics.tagging import entities
 
 check = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 

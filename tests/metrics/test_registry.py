@@ -11,7 +11,8 @@ import pytest
 
 from hf_trainpipe import metrics
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.metrics import Predictions, better, check, greater_is_better, known, registry, tagging
+from hf_trainpipe.metrics import Predictions, better, check, known, registry, tagging
+from hf_trainpipe.metrics.registry import greater_is_better
 
 KINDS = ("single_label", "multi_label", "regression", "tags")
 

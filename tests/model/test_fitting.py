@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from hf_trainpipe import Pretrained, TextClassification
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import fit, load_tokenizer
+from hf_trainpipe.model.fitting import fit
 from hf_trainpipe.model.lengths import look_up, usable_length
+from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.testing import tiny_model
 
 TASK = TextClassification("text", label="label")

@@ -12,8 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from hf_trainpipe import Pretrained, Regression, TextClassification, TokenClassification
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model import build_model
 from hf_trainpipe.model.head import names_of, order_of
+from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.tasks.base import Labels
 from hf_trainpipe.testing import tiny_model
 

@@ -13,7 +13,8 @@ import pytest
 
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.sidecar import parent
-from hf_trainpipe.tracking import Follower, Ledger, read
+from hf_trainpipe.tracking.follower import Follower
+from hf_trainpipe.tracking.ledger import Ledger, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

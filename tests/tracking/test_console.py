@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from hf_trainpipe.tracking import Console
+from hf_trainpipe.tracking.console import Console
 
 VALUES = {
     "train/loss": 0.43121,

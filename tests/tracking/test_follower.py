@@ -15,8 +15,9 @@ import pytest
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.sidecar import parent
-from hf_trainpipe.tracking import Follower, Neptune, sync
 from hf_trainpipe.tracking.base import describe, load_spec, read_spec
+from hf_trainpipe.tracking.follower import Follower, sync
+from hf_trainpipe.tracking.neptune import Neptune
 
 from .conftest import finished, until
 
@@ -127,7 +128,8 @@ import os, signal, sys, time
 sys.path.insert(0, {str(place.root)!r})
 from pathlib import Path
 from hf_trainpipe.recipe import RunInfo
-from hf_trainpipe.tracking import Follower, Ledger
+from hf_trainpipe.tracking.follower import Follower
+from hf_trainpipe.tracking.ledger import Ledger
 from recipe import Writes
 run = RunInfo("sst2", "uid", Path({str(place.run)!r}), 1)
 ledger = Ledger.open(run.directory / "ledger.jsonl", attempt=1)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hf_trainpipe.tracking import Ledger, read, series
-from hf_trainpipe.tracking.ledger import Tail
+from hf_trainpipe.tracking.ledger import Ledger, Tail, read, series
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.tracking import Follower, Neptune
+from hf_trainpipe.tracking.follower import Follower
+from hf_trainpipe.tracking.neptune import Neptune
 
 from .conftest import finished, until
 from .neptune_server import PROJECT, NeptuneServer
@@ -43,7 +44,7 @@ def log(place: Place, steps: range, *, attempt: int = 1, truncate_to: int | None
 def sync(place: Place) -> dict[str, Any]:
     """``sync`` in a process of its own, as the command line runs it."""
     code = (
-        "import dataclasses, json, sys; from hf_trainpipe.tracking import sync; r = sync(sys.argv[1]);"
+        "import dataclasses, json, sys; from hf_trainpipe.tracking.follower import sync; r = sync(sys.argv[1]);"
         "print(json.dumps({'complete': r.complete, 'messages': r.messages,"
         "'trackers': [dataclasses.asdict(t) for t in r.trackers]}))"
     )

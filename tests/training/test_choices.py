@@ -28,7 +28,7 @@ from hf_trainpipe import (
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.exact import Switches
-from hf_trainpipe.tracking import series
+from hf_trainpipe.tracking.ledger import series
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from hf_trainpipe import (
     execute,
     replace,
 )
-from hf_trainpipe.checkpoint import Difference, remember
 from hf_trainpipe.checkpoint import manifest as manifests
+from hf_trainpipe.checkpoint.contract import Difference, remember
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError, ResumeMismatch
 from hf_trainpipe.runtime.handler.predictor import Predictor
-from hf_trainpipe.tracking import series
+from hf_trainpipe.tracking.ledger import series
 from hf_trainpipe.training.execute import repackage
 from hf_trainpipe.training.signals import PlannedStop
 from hf_trainpipe.utils.atomic import sha256_file

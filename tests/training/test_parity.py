@@ -88,7 +88,7 @@ def test_tagging_losses_are_those_of_a_plain_loop(workshop, tmp_path, monkeypatc
     from hf_trainpipe import Budget, Files, Optim, Pretrained, Recipe, TokenClassification, Tokens, execute
     from hf_trainpipe.data.sampler import EpochSampler
     from hf_trainpipe.engine.randomness import seed_everything
-    from hf_trainpipe.tracking import series
+    from hf_trainpipe.tracking.ledger import series
     from hf_trainpipe.training.run import HEAD
 
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))

@@ -21,7 +21,7 @@ import json, os, sys
 from hf_trainpipe import Pretrained
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.data.sources_hub import pinned_commit
-from hf_trainpipe.model import load_config, pin_model
+from hf_trainpipe.model.names import load_config, pin_model
 
 for name, revision, token in json.loads(sys.argv[1]):
     os.environ["HF_TOKEN"] = token
