@@ -177,7 +177,6 @@ def make_plan(
         raise RecipeError(
             f"budget.examples_per_step: {budget.examples_per_step} examples cannot be shared among {world_size} ranks.",
             fix=f"Set budget.examples_per_step to {world_size} or more, or launch fewer processes.",
-            field="budget.examples_per_step",
         )
     steps_per_epoch = -(-num_examples // budget.examples_per_step)
     total = max(1, round(steps_per_epoch * budget.epochs))

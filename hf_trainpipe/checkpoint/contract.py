@@ -112,7 +112,6 @@ def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Colle
         raise ResumeMismatch(
             f"This run differs from the interrupted one in its directory:\n{_listed(differences)}",
             fix=f"Undo the change; or continue with it: {flags}\nor start another run: --run-dir OTHER",
-            differences=differences,
         )
     return compare_versions(old, new)
 
@@ -129,7 +128,6 @@ def check_finished(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             fix="A finished run does not change. Start another one: --run-dir OTHER\n"
             "or train this one longer, by its budget alone: --extend --budget.epochs MORE\n"
             "or begin anew and keep what is here in old-1: --resume never",
-            differences=differences,
         )
 
 
@@ -143,7 +141,6 @@ def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Diff
         raise ResumeMismatch(
             f"--extend trains the same run longer, and changes nothing else. These fields differ:\n{_listed(differences)}",
             fix=f"Undo these changes (it may change {', '.join(EXTENDABLE)}); or start another run: --run-dir OTHER",
-            differences=differences,
         )
     return compare(old, new)
 

@@ -164,7 +164,6 @@ def _locked(path: Path) -> RunLocked:
         fix=f"Wait until it ends, stop it ({stop}), or choose another folder with --run-dir."
         if owner
         else "Wait until it ends, or choose another folder with --run-dir.",
-        path=path,
         pid=pid,
         host=host,
         boot_id=owner.get("boot_id"),

@@ -136,7 +136,6 @@ def read(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder.name} has checkpoint schema {schema}; this version reads up to {SCHEMA}.",
             fix="Update hf_trainpipe to the version that wrote it, or start another run with --run-dir.",
-            schema=schema,
         )
     if schema != SCHEMA:
         raise Broken(f"{MANIFEST} has the unknown schema {schema!r}")
@@ -144,8 +143,6 @@ def read(folder: Path, *, run_uid: str | None) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder.name} belongs to the run {manifest.get('run_uid')}, but this directory is the run {run_uid}.",
             fix="Move the foreign checkpoint away, or name its own directory with --run-dir.",
-            expected=run_uid,
-            found=manifest.get("run_uid"),
         )
     step = manifest.get("step")
     if not isinstance(step, int) or folder.name != folder_name(step):

@@ -194,14 +194,12 @@ class Store:
                 f"{self.directory}: no checkpoint can be continued. {folder_name(step)}: {reason}.",
                 fix="Use the model and recipe that this run began with; or begin anew and keep what is here in old-1: "
                 "--resume never",
-                directory=self.directory,
             )
         if self._saved_before():
             raise CheckpointError(
                 f"{self.directory} had checkpoints, but none is valid now. "
                 f"The reasons are in checkpoints/{QUARANTINE}.",
                 fix="Bring one back from a copy; or start from the beginning with --resume never.",
-                directory=self.directory,
             )
         return None
 

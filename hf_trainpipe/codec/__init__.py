@@ -34,7 +34,7 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON values; ``json.dumps(..., allow_nan=False)`` takes the result.
 
     Raises:
-        RecipeError: a field holds a value that has no JSON form; ``field`` says which.
+        RecipeError: a field holds a value that has no JSON form; the message begins with its name.
     """
     encoded: dict[str, Any] = _encode(recipe, "")
     return encoded
@@ -114,7 +114,6 @@ def _encode(value: Any, where: str) -> Any:
     raise RecipeError(
         f"{where}: a {type(value).__name__} has no form in JSON, so the recipe cannot be recorded.",
         fix="Use numbers, text, true or false, None, tuples, mappings, paths and dataclasses of these.",
-        field=where,
     )
 
 
@@ -151,7 +150,6 @@ def _class_of(kind: str, where: str, extra: Mapping[str, type]) -> type:
             raise RecipeError(
                 f"{place}{name} is a class of the recipe file, not of hf_trainpipe.",
                 fix="Load the recipe from its Python file.",
-                field=where,
             )
         return extra[name]
     if kind in _public():
@@ -161,7 +159,6 @@ def _class_of(kind: str, where: str, extra: Mapping[str, type]) -> type:
     raise RecipeError(
         f"{place}no part of a recipe is called {kind!r}.{closest(kind, _public())}",
         fix='Use the name of a class of hf_trainpipe as "kind".',
-        field=where,
     )
 
 
@@ -196,13 +193,11 @@ def _decode_tag(value: Mapping[str, Any], where: str, extra: Mapping[str, type])
                 f"{where}: the recipe was trained on a table in memory, and only its description is "
                 f"recorded: {value.get('rows')} rows of {value.get('columns')}.",
                 fix="Load the recipe from its Python file, or write the table to a file and use Files.",
-                field=where,
             )
     raise RecipeError(
         f"{where}: found a malformed {value['kind']}: {_short(value)}.",
         fix='Write {"kind": "Path", "path": "..."}, {"kind": "float", "value": "inf"} or '
         '{"kind": "dict", "items": {...}}.',
-        field=where,
     )
 
 
@@ -219,14 +214,12 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
             raise RecipeError(
                 f"{place}: {kind} has no field {name!r}.{closest(name, fields)}",
                 fix=f"{kind} takes: {', '.join(fields)}.",
-                field=place,
             )
         chosen[name] = _decode(item, hints[name], place, extra)
         if not conforms(chosen[name], hints[name]):
             raise RecipeError(
                 f"{place}: expected {spell(hints[name])}, found {_short(item)}.",
                 fix=f"Give {place} a value of that type.",
-                field=place,
             )
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -234,7 +227,6 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
             raise RecipeError(
                 f"{_join(where, name)}: {kind} needs a value for {name!r}, found none.",
                 fix=f'Add "{name}": {spell(hints[name])}.',
-                field=_join(where, name),
             )
     try:
         return cls(**chosen)
@@ -242,7 +234,7 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
         raise
     except (TypeError, ValueError) as error:  # from the part's own __post_init__
         message = f"{where}: {getattr(error, 'message', error)}"
-        raise RecipeError(message, fix=getattr(error, "fix", "Choose another value."), field=where) from error
+        raise RecipeError(message, fix=getattr(error, "fix", "Choose another value.")) from error
 
 
 def _decode_list(value: list[Any] | tuple[Any, ...], hint: Any, where: str, extra: Mapping[str, type]) -> Any:

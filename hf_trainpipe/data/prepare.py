@@ -166,7 +166,6 @@ def check_preprocessing(recipe: Recipe) -> None:
                 "would no longer fit them.",
                 fix="For word tags use steps that keep words apart, such as NormalizeUnicode or CleanUrls, "
                 "or give texts with character spans.",
-                field=f"preprocessing[{position}]",
             )
 
 

@@ -65,7 +65,7 @@ def unreachable(repo: str, error: Exception, *, revision: str | None = None) -> 
     )
     if reason.kind in ("network", "offline", "timeout"):
         fix += "\nOr fill the cache: run once on a machine with network and HF_HOME on a shared folder."
-    return DataError(f"{field}: {repo!r} cannot be loaded: {reason.said}.", fix=fix, repo=repo, reason=reason.kind)
+    return DataError(f"{field}: {repo!r} cannot be loaded: {reason.said}.", fix=fix, reason=reason.kind)
 
 
 def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path | None:

@@ -262,5 +262,4 @@ def check_lost(split: str, report: Mapping[str, Any], *, limit: float) -> None:
         f"split {split!r}: {count:,} of {total:,} character spans would be lost, more than {limit:.0%}:\n{told}",
         fix="Correct the spans, keep one level of nested ones, "
         f"or allow it: task.lost_spans={math.ceil(20 * count / total) / 20:g}.",
-        split=split,
     )

@@ -69,7 +69,6 @@ class Mixed:
             raise RecipeError(
                 f"optim.precision: this {self._kind} cannot multiply in {name}: {said}",
                 fix="Set optim.precision to 'auto', which chooses what the machine can do, or to 'fp32'.",
-                field="optim.precision",
             ) from None
 
 

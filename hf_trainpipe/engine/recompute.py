@@ -31,7 +31,6 @@ def checkpoint_layers(model: Any) -> None:
         raise RecipeError(
             f"optim.checkpoint_layers: this model's layers cannot be computed again: {error}.",
             fix="Leave optim.checkpoint_layers at False; budget.micro_batch_tokens and optim.algorithm save memory, too.",
-            field="optim.checkpoint_layers",
         ) from None
 
 

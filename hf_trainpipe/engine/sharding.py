@@ -57,12 +57,9 @@ def check(optim: Optim, *, precision: str) -> None:
             f"optim.algorithm: {optim.algorithm} does not go with FSDP2, which cuts weights and AdamW's moments over the "
             "ranks.",
             fix="Set optim.algorithm to 'adamw' (FSDP2 divides its memory by the ranks), or launch without FSDP2.",
-            field="optim.algorithm",
         )
     if precision == "fp16":
-        raise RecipeError(
-            "optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.", field="optim.precision"
-        )
+        raise RecipeError("optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.")
 
 
 def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:

@@ -53,7 +53,6 @@ def make_adamw_8bit(groups: list[dict[str, Any]], optim: Optim, *, tables: set[i
         raise RecipeError(
             f"optim.algorithm: adamw_8bit needs bitsandbytes: {error}.",
             fix="pip install 'hf-trainpipe[8bit]'; or choose adafactor, which needs nothing more.",
-            field="optim.algorithm",
         ) from None
 
     class AdamW8bit(bitsandbytes.optim.AdamW8bit):  # type: ignore[misc, unused-ignore]

@@ -131,7 +131,6 @@ def _explain(what: str, error: BaseException, status: int | None, *, repo: str, 
     return PushError(
         f"Could not {what} at {repo}{times}: {found}.",
         fix=f"{first} This command tries again:\n{retry}",
-        repo=repo,
         status=status,
         reason=reason,
     )

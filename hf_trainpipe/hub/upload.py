@@ -99,7 +99,6 @@ class _Upload:
             raise PushError(
                 f"{repo} exists and is public, and this push was asked to be private.",
                 fix="Push with --public (private=False) if everybody may see it, or name another repository.",
-                repo=repo,
             )
         if branch != "main":
             self.api.create_branch(repo, branch=branch, exist_ok=True)
@@ -139,7 +138,6 @@ class _Upload:
                 f"The commit {commit[:12]} of {self.entry.repo} differs from the package: {'; '.join(problems)}. "
                 f"It has no tag; the commit before it is {head[:12]}.",
                 fix=f"Push again:\n{self.queue.retry_command}",
-                repo=self.entry.repo,
                 commit=commit,
                 problems=problems,
             )
@@ -185,7 +183,6 @@ class _Upload:
             raise PushError(
                 f"The tag {tag} of {repo} exists already and points to {str(target)[:12]}, not to {str(commit)[:12]}.",
                 fix="The files are pushed and verified. Choose another tag, or delete that one on the Hub.",
-                repo=repo,
                 commit=commit,
             )
 
@@ -244,7 +241,6 @@ class _Upload:
                 f"{self.queue.folder(self.entry)} is not as it was written: {', '.join(names[:10])} changed or went "
                 "missing.",
                 fix=f"Push again: hf-trainpipe push {self.queue.owner} {self.entry.repo}",
-                files=names,
             )
 
     def _prepare_card(self, head: str) -> None:

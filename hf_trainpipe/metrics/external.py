@@ -40,7 +40,6 @@ def load_external(name: str) -> Any:
             f"evaluate could not load metric {name!r}: {reason[0] if reason else type(error).__name__}",
             fix="It is fetched from the Hub: check the name and the network, or use a built-in metric, "
             "which needs none.",
-            metric=name,
         ) from error
 
 
@@ -58,7 +57,6 @@ def compute(name: str, predictions: Predictions) -> float:
         raise RecipeError(
             f"metric {name!r} could not be computed for {predictions.kind}: {error}",
             fix="Use a built-in metric, or one that takes these predictions.",
-            metric=name,
         ) from error
     return _number(name, result)
 
@@ -78,7 +76,6 @@ def _number(name: str, result: Mapping[str, Any]) -> float:
     raise RecipeError(
         f"metric {name!r} gave {sorted(numbers) or 'no number'}, and not {key!r}.",
         fix=f"Name the one to use: evaluate:{short}#KEY.",
-        metric=name,
     )
 
 

@@ -62,7 +62,6 @@ def check(names: Iterable[str], kind: str, *, labels: Sequence[str] | None = Non
             raise RecipeError(
                 f"{found}; expected a metric of {kind}.{hint}",
                 fix=f"Choose from: {', '.join((*choices, LOSS))}; or evaluate:NAME for one from the Hub.",
-                metric=name,
             )
         if labels is not None and name.startswith("entity_"):
             tagging.check_tags(labels)
@@ -76,7 +75,7 @@ def get(name: str, kind: str) -> Metric:
     """
     check([name], kind)
     if (kind, name) not in _ALL:
-        raise RecipeError(f"{name!r} is not computed from sums.", fix="Ask for a metric of known(kind).", metric=name)
+        raise RecipeError(f"{name!r} is not computed from sums.", fix="Ask for a metric of known(kind).")
     return _ALL[kind, name]
 
 

@@ -137,6 +137,5 @@ def max_length(tokens: Tokens, limit: int) -> int:
             f"tokens.max_length: the model takes at most {limit} tokens, found {tokens.max_length}.",
             fix=f"Set tokens.max_length to {limit} or less, or to None; tokens.overflow='window' keeps the "
             "whole of longer texts.",
-            field="tokens.max_length",
         )
     return tokens.max_length

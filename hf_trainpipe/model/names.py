@@ -34,7 +34,6 @@ def _refuse(name: str, error: BaseException, *, revision: str | None = None, fie
     return RecipeError(
         f"{field}: {name!r}{at} is no folder here and cannot be loaded from the Hub: {reason.said}.",
         fix=reason.fix,
-        field=field,
         reason=reason.kind,
     )
 
@@ -71,7 +70,6 @@ def _ask_hub(model: Pretrained) -> str:
         raise RecipeError(
             f"model.name: expected a Hub id (user/name), a folder or package:NAME/folder, found {model.name!r}.",
             fix="Correct the name; a folder must exist.",
-            field="model.name",
         ) from None
     except Exception as error:
         if not is_of_the_hub(error):
@@ -104,12 +102,7 @@ def _refuse_pickled(name: str, files: Sequence[str]) -> None:
     is_pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in files)
     if is_pickled and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         reason = pickled(name)
-        raise RecipeError(
-            f"model.name: {name!r} cannot be used: {reason.said}.",
-            fix=reason.fix,
-            field="model.name",
-            reason=reason.kind,
-        )
+        raise RecipeError(f"model.name: {name!r} cannot be used: {reason.said}.", fix=reason.fix, reason=reason.kind)
 
 
 def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.name", **options: Any) -> Any:
@@ -135,7 +128,6 @@ def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.na
             fix=reason.fix
             if reason.kind in ("code", "unknown-kind")
             else "Point model.name to a folder made by save_pretrained, or set model.tokenizer.",
-            field=field,
             reason=reason.kind,
         ) from error
 

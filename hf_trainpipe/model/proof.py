@@ -92,7 +92,6 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
                         "padding for the text's end, so that texts would be read wrongly.",
                         fix="Give it one, once: tokenizer.add_special_tokens({'pad_token': '[PAD]'}), then\n"
                         "model.resize_token_embeddings(len(tokenizer)), and save_pretrained both.",
-                        field="model.tokenizer",
                     )
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         if "out of memory" in str(error):
@@ -101,7 +100,6 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
             f"model.name: the model does not take a text of {min(length, LONGEST)} tokens: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}",
             fix="Lower tokens.max_length; if it fails with a few tokens too, the model needs more than texts.",
-            field="model.name",
         ) from error
     finally:
         model.train(trained)
@@ -109,5 +107,4 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
         raise RecipeError(
             "model.name: the model answers NaN or infinity to a text before any training.",
             fix="Choose another checkpoint of it.",
-            field="model.name",
         )

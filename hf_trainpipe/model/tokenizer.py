@@ -36,7 +36,6 @@ def load_tokenizer(model: Pretrained) -> Any:
         raise RecipeError(
             f"model.tokenizer: expected a fast tokenizer, found the slow {type(tokenizer).__name__}.",
             fix="Convert it to tokenizer.json, or choose a model that has one.",
-            field="model.tokenizer",
         )
     _refuse_empty(tokenizer, name=name, field=field)
     if tokenizer.pad_token is None:
@@ -69,7 +68,6 @@ def _refuse_empty(tokenizer: Any, *, name: str, field: str) -> None:
         f"{field}: {name!r} has no tokenizer: its vocabulary holds {found}, so that every word would be unknown.",
         fix="Put tokenizer.json and tokenizer_config.json beside the weights (tokenizer.save_pretrained(FOLDER)), or set\n"
         "model.tokenizer to the model that the tokenizer comes from.",
-        field=field,
     )
 
 
@@ -103,7 +101,6 @@ def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[st
                 f"{max([largest, *around]):,} ({len(beyond):,} tokens have no row, such as {beyond[0]!r}).",
                 fix="The tokenizer belongs to another model: set model.tokenizer to the right one. If you added tokens,\n"
                 "call model.resize_token_embeddings(len(tokenizer)) and save both.",
-                field="model.tokenizer",
             )
         if added:
             shown = ", ".join(repr(token) for token in sorted(added, key=lambda token: added[token])[:5])

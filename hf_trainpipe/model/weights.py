@@ -47,7 +47,6 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
         raise RecipeError(
             f"model.name: the weights of {model.name!r} are quantized, and such weights cannot be trained.",
             fix="Name the model that they were made from.",
-            field="model.name",
         )
     if model.dropout is not None:
         for name in DROPOUTS:
@@ -91,7 +90,6 @@ def _check_sizes(loaded: Any, mismatched: Iterable[Any], *, name: str, say: Call
                 f"model.name: the weights of {name!r} do not fit its config.json: {key}: expected {list(expected)}, "
                 f"found {list(found)}.",
                 fix="Point model.name to a folder in which both belong together.",
-                field="model.name",
             )
         say(f"warning: {key} begins anew: {name!r} has {list(found)}, these labels need {list(expected)}")
 
@@ -116,7 +114,6 @@ def _check_missing(
             f"{there}",
             fix="They would begin at random. Point model.name to a folder made by save_pretrained, whose config.json and "
             "weights belong together.",
-            field="model.name",
         )
     if absent:
         say(f"warning: {_some(absent)} did not come with {name!r} and begin anew, as the head does")
@@ -133,5 +130,4 @@ def _check_finite(loaded: Any, *, name: str) -> None:
             raise RecipeError(
                 f"model.name: the weights of {name!r} are not numbers all over: {key} holds NaN or infinity.",
                 fix="Fetch the weights again, or choose an earlier checkpoint of them.",
-                field="model.name",
             )

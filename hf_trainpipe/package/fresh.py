@@ -108,7 +108,6 @@ def ask(
         raise PackageError(
             f"The package does not work in a fresh process (exit {code}):\n{shown}",
             fix="Install what its requirements.txt names; if it still fails, write the package again.",
-            stderr=said,
         )
     found: dict[str, Any] = json.loads(answer)
     if "refused" in found:

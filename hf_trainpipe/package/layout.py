@@ -47,16 +47,10 @@ def find_package(path: Path | str) -> Path:
         if (candidate / MANIFEST).is_file():
             return candidate
     if not path.exists():
-        raise PackageError(
-            f"{path} does not exist.",
-            fix="Name the folder of a package or of a run.",
-            path=str(path),
-            exit_code=2,
-        )
+        raise PackageError(f"{path} does not exist.", fix="Name the folder of a package or of a run.", exit_code=2)
     raise PackageError(
         f"{path} is no package: neither {MANIFEST} nor package/{MANIFEST} is in it.",
         fix="Name the folder of a package, or of a finished run; `hf-trainpipe package RUN` writes one.",
-        path=str(path),
         exit_code=2,
     )
 
@@ -73,7 +67,7 @@ def read_manifest(package: Path) -> dict[str, Any]:
     try:
         return schema.read(package).to_json()
     except SchemaError as error:
-        raise PackageError(error.message, fix=error.fix, path=str(package)) from error
+        raise PackageError(error.message, fix=error.fix) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

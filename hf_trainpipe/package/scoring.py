@@ -79,7 +79,6 @@ def score(
         raise DataError(
             f"No split {split!r} in the data, but {', '.join(map(repr, splits))}.{closest(split, splits)}",
             fix="Choose one of them with --split.",
-            split=split,
         )
     return score_rows(
         predictor,

@@ -295,7 +295,4 @@ def _judge(
             f"{tolerance:g}, found {found} (first at line {answer['worst'] + 1} of {recorded.name}).",
             fix="Do not use this package with these predictions: they are of another package, the package was changed, or "
             "library versions were. Write it again.",
-            max_abs_diff=gap,
-            tolerance=tolerance,
-            n=answer["n"],
         )

@@ -144,7 +144,6 @@ def _pin_pipeline(name: str) -> str:
         raise PackageError(
             f"The spaCy pipeline {name!r} is not an installed package, so that a package cannot name it.",
             fix=f"Install it (`python -m spacy download {name}`), or use `blank:LANGUAGE`.",
-            pipeline=name,
         ) from None
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     url = str(origin.get("url", ""))
@@ -273,7 +272,6 @@ def _refuse_strangers(directory: Path) -> None:
         raise PackageError(
             f"The model or tokenizer saved files that a package does not hold: {', '.join(others)}.",
             fix="Use a model with safetensors weights and a fast tokenizer.",
-            files=others,
         )
 
 

@@ -12,7 +12,7 @@ __all__ = ["Budget", "Evaluation", "Hub", "Optim", "Pretrained", "Tokens", "refu
 
 
 def refused(where: str, expected: str, found: object, fix: str) -> RecipeError:
-    return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix, field=where)
+    return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix)
 
 
 def _check_range(where: str, value: float, low: float, high: float, *, open_high: bool = False) -> None:

@@ -59,7 +59,6 @@ def _check_part(where: str, part: Any) -> None:
         raise RecipeError(
             f"{where}: {part!r} holds half of an emoji or the like (a lone surrogate), which is no text.",
             fix="Write the text again, uncut.",
-            field=where,
         )
     if isinstance(part, list | tuple):
         for position, item in enumerate(part):
@@ -71,7 +70,7 @@ def _check_part(where: str, part: Any) -> None:
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
         wrong = _wrong_field(part, where)
         if wrong is not None:
-            raise RecipeError(wrong[0], fix=wrong[1], field=where)
+            raise RecipeError(wrong[0], fix=wrong[1])
         for field in dataclasses.fields(part):
             _check_part(_join(where, field.name), getattr(part, field.name))
 

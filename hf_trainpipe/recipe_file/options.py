@@ -110,11 +110,7 @@ class _Known:
         listed = next(filter(None, same), None)
         what = "Options" if listed else "The nearest options"
         listed = listed or sorted(everything, key=lambda known: -_alike(option, tail, known))[:NEAREST]
-        return RecipeError(
-            f"{option}: the recipe has no such option.{hint}",
-            fix=f"{what}: {', '.join(listed)}",
-            option=option,
-        )
+        return RecipeError(f"{option}: the recipe has no such option.{hint}", fix=f"{what}: {', '.join(listed)}")
 
 
 NEAREST = 6
@@ -151,9 +147,7 @@ def _alike(option: str, tail: str, known: str) -> float:
 
 
 def _both(option: str) -> RecipeError:
-    return RecipeError(
-        f"{option}: given both as a whole and field by field.", fix="Give one of the two.", option=option
-    )
+    return RecipeError(f"{option}: given both as a whole and field by field.", fix="Give one of the two.")
 
 
 def _options(args: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -169,9 +163,7 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         elif option:
             values.append(arg)
         else:
-            raise RecipeError(
-                f"unexpected argument {arg!r}: expected an option.", fix="Write --field value.", option=arg
-            )
+            raise RecipeError(f"unexpected argument {arg!r}: expected an option.", fix="Write --field value.")
     if option:
         yield option, values
 
@@ -232,7 +224,6 @@ def _new(cls: type, tree: dict[str, Any], known: _Known) -> Any:
             raise RecipeError(
                 f"{option}: the recipe has no {cls.__name__} yet, and a new one needs {missing}.",
                 fix=f"Add {missing} VALUE.",
-                option=option,
             )
     return _build(lambda: cls(**chosen), tree)
 
@@ -264,7 +255,7 @@ def _read(values: list[str], hint: Any, option: str, current: object, known: _Kn
     choices = [arg for m in members(hint) if get_origin(m) is Literal for arg in get_args(m)]
     found = f"found {' '.join(values)!r}" if values else "found no value"
     near = closest(values[0], map(str, choices)) if values else ""
-    raise RecipeError(f"{option}: expected {spell(hint)}, {found}.{near}", fix=f"Write {option} VALUE.", option=option)
+    raise RecipeError(f"{option}: expected {spell(hint)}, {found}.{near}", fix=f"Write {option} VALUE.")
 
 
 def _parse(values: list[str], hint: Any) -> Any:

@@ -51,9 +51,7 @@ def require_extra() -> None:
     missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingExtra(
-            f"serve needs {', '.join(missing)}, which is not installed.",
-            fix="pip install 'hf-trainpipe[serve]'",
-            extra="serve",
+            f"serve needs {', '.join(missing)}, which is not installed.", fix="pip install 'hf-trainpipe[serve]'"
         )
 
 

@@ -236,7 +236,6 @@ def _check_longer(newest: Checkpoint | None, total_steps: int, *, recipe: Mappin
             f"--extend: the run has taken {done:,} steps, and the budget ends after {total_steps:,} "
             f"(budget.epochs {budget['epochs']:g}, budget.max_steps {budget['max_steps']}).",
             fix="Raise budget.epochs, or budget.max_steps where it is set: --extend --budget.epochs MORE",
-            field="budget.epochs",
         )
     stale = newest.state["run"]["stale"] if newest is not None else 0
     if budget["patience"] is not None and stale >= budget["patience"]:
@@ -244,5 +243,4 @@ def _check_longer(newest: Checkpoint | None, total_steps: int, *, recipe: Mappin
             f"--extend: the run ended early: its score has not improved for {stale} evaluations, as many as "
             "budget.patience allows.",
             fix="Raise budget.patience, or set it to none, beside the budget.",
-            field="budget.patience",
         )

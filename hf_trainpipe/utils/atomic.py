@@ -157,8 +157,6 @@ def require_space(directory: Path, num_bytes: int) -> None:
         raise TrainpipeError(
             f"{directory} needs {num_bytes / 1e9:.2f} GB for checkpoints, but {free / 1e9:.2f} GB are free.",
             fix="Free some space, choose another disk with --run-dir, or lower budget.keep_checkpoints.",
-            needed=num_bytes,
-            free=free,
         )
 
 

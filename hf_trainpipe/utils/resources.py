@@ -148,9 +148,7 @@ def resolve(name: str) -> Path:
     if not path.exists():
         beside = "".join(f", nor in {folder}" for folder in _places.folders if not path.is_absolute())
         raise RecipeError(
-            f"{name}: expected a file or folder, found nothing there{beside}.",
-            fix=f"Correct the path.{_near(path)}",
-            path=str(path),
+            f"{name}: expected a file or folder, found nothing there{beside}.", fix=f"Correct the path.{_near(path)}"
         )
     return path
 
@@ -173,7 +171,6 @@ def _resolve_in_package(name: str) -> Path:
         raise RecipeError(
             f"{name}: the package {package!r} is not installed.",
             fix=f"Install it: pip install {package.replace('_', '-')}",
-            package=package,
         )
     root = resources.files(package)
     if not isinstance(root, Path):
@@ -205,8 +202,6 @@ def check_sha256(path: Path, expected: str) -> None:
             f"{path.name}: expected sha256 {expected}, found {found}.",
             fix="The file is not the one that the recipe was written for. Fetch it again, or, if the change "
             "is meant, put the new digest into the recipe.",
-            expected=expected,
-            found=found,
         )
 
 

@@ -147,5 +147,4 @@ def refuse_secrets(directory: Path, names: Iterable[str], *, what: str) -> None:
         fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
         file=findings[0].file,
         line=findings[0].line,
-        findings=[str(finding) for finding in findings],
     )

@@ -95,7 +95,6 @@ def test_the_refusal_lists_all_fields_and_the_way_out():
     assert "--allow-change optim.peak_lr --allow-change seed" in error.fix
     assert "--run-dir" in error.fix
     assert error.exit_code == 2
-    assert [difference.field for difference in error.differences] == ["optim.peak_lr", "seed"]
 
 
 def test_a_misspelt_allowance_is_refused_with_a_suggestion():

@@ -44,7 +44,6 @@ def test_known_names_pass(kind):
 def test_unknown_name_gets_a_suggestion():
     with pytest.raises(RecipeError, match="Did you mean 'accuracy'") as caught:
         check(["acuracy"], "single_label")
-    assert caught.value.metric == "acuracy"
     assert "f1_macro" in caught.value.fix
 
 

@@ -205,9 +205,10 @@ def test_the_gate_of_int8_refuses_with_the_figures(both: Path, tmp_path: Path) -
     other = Predictor.load(write_package(tmp_path / "other", seed=3), device="cpu")  # int8 of another network
     labels = [answer[0]["label"] for answer in other.predict(TEXTS[:3])]
     assert labels != [a[0]["label"] for a in onnx._on_onnx(other, both / "package", "onnx-int8").predict(TEXTS[:3])]
-    with pytest.raises(PackageError, match=r"accuracy on the 12 examples.*0\.5 points.* 1\.0000 in fp32") as raised:
+    with pytest.raises(
+        PackageError, match=r"accuracy on the 12 examples.*0\.5 points.* 1\.0000 in fp32: \d+\.\d\d points"
+    ):
         onnx._gate_int8(other, both / "package", [], recipe(labels * 4))
-    assert raised.value.points > 0.5
 
 
 def test_adding_again_replaces_and_keeps_the_default(both: Path, tmp_path: Path) -> None:

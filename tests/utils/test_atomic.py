@@ -47,8 +47,6 @@ def test_too_little_space_is_refused_with_numbers(tmp_path):
     atomic.require_space(tmp_path / "not" / "there" / "yet", 1)
     with pytest.raises(TrainpipeError, match="are free") as caught:
         atomic.require_space(tmp_path, 10**18)
-    assert caught.value.needed == 10**18
-    assert caught.value.free < 10**18
     assert caught.value.exit_code == 2
 
 
