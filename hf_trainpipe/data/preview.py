@@ -23,7 +23,7 @@ from hf_trainpipe.tasks.base import Labels
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_trainpipe.data.sources import Files, Frame, HubData
+    from hf_trainpipe.data.sources import Files, Frame, HubData, Source
     from hf_trainpipe.recipe import Recipe
 
 __all__ = ["Checked", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
@@ -97,6 +97,15 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     return Checked(warnings, labels if preview.whole or labels.is_ordered else Labels(), counts)
 
 
+def _first_rows(
+    data: Source, rows: dict[str, Dataset], sizes: dict[str, Size], fractions: Mapping[str, float]
+) -> Preview:
+    shaped = data.shaped(rows)
+    if fractions:
+        check_column(shaped["train"], data.stratify or data.group)
+    return Preview(shaped, _cut(sizes, fractions))
+
+
 def _cut(sizes: dict[str, Size], fractions: Mapping[str, float]) -> dict[str, Size]:
     """Sizes with the splits that are cut from train."""
     total = sizes["train"]
@@ -136,10 +145,7 @@ def preview_files(data: Files) -> Preview:
         first = [path for path, _ in files[split][:HEAD_FILES]]
         counts[split] = _count([path for path, _ in files[split]], first, sizes, len(table))
         rows[split] = Dataset(table.slice(0, HEAD_ROWS))
-    shaped = data.shaped(rows)
-    if fractions:
-        check_column(shaped["train"], data.stratify or data.group)
-    return Preview(shaped, _cut(counts, fractions))
+    return _first_rows(data, rows, counts, fractions)
 
 
 def _bytes(path: Path) -> int:
@@ -183,12 +189,9 @@ def preview_frame(data: Frame) -> Preview:
     frames, fractions = data.named_splits()
     if sum(map(len, frames.values())) <= 10 * HEAD_ROWS:
         return all_of(data.splits())
-    shaped = data.shaped(
-        {split: Dataset(frame_to_table(frame.head(HEAD_ROWS), split)) for split, frame in frames.items()}
-    )
-    if fractions:
-        check_column(shaped["train"], data.stratify or data.group)
-    return Preview(shaped, _cut({split: Size(len(frame), exact=True) for split, frame in frames.items()}, fractions))
+    rows = {split: Dataset(frame_to_table(frame.head(HEAD_ROWS), split)) for split, frame in frames.items()}
+    sizes = {split: Size(len(frame), exact=True) for split, frame in frames.items()}
+    return _first_rows(data, rows, sizes, fractions)
 
 
 def preview_hub(data: HubData) -> Preview:
@@ -210,11 +213,7 @@ def preview_hub(data: HubData) -> Preview:
             )
         )
     named, fractions = data.named_splits()
-    loaded = load_hub(
-        data.repo, named, config=data.config, commit=commit, streaming=False, take=data.take, window=data.window
-    )
+    loaded = load_hub(data, named, commit=commit)
     counts = {split: Size(len(rows), exact=not data.drop_missing) for split, rows in loaded.items()}
-    shaped = data.shaped({split: rows.select(range(min(len(rows), HEAD_ROWS))) for split, rows in loaded.items()})
-    if fractions:
-        check_column(shaped["train"], data.stratify or data.group)
-    return Preview(shaped, _cut(counts, fractions))
+    first = {split: rows.select(range(min(len(rows), HEAD_ROWS))) for split, rows in loaded.items()}
+    return _first_rows(data, first, counts, fractions)

@@ -83,19 +83,12 @@ class Source(Data):
         loaded = self.shaped(self._load(wanted))
         # Test is cut first, so that it stays the same rows when the share of validation changes.
         order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
-        cut = cut_splits(loaded, order, seed=self.seed, stratify=self.stratify, group=self.group)
+        cut = cut_splits(loaded, order, self)
         return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
 
     def shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
         """Splits with their columns renamed, joined, translated, dropped and kept."""
-        return shape(
-            loaded,
-            rename=self.rename,
-            join=self.join,
-            values=self.values,
-            drop_missing=self.drop_missing,
-            columns=self.columns,
-        )
+        return shape(loaded, self)
 
 
 def as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -188,16 +181,11 @@ class Files(Source):
         """How a file of a split is read."""
         from hf_trainpipe.data.readers import format_of
 
+        same = ("delimiter", "quoting", "extra", "words_column", "tags_column", "encoding", "max_row_bytes")
         return ReadOptions(
             format=self.format or format_of(path, shown=shown),
-            delimiter=self.delimiter,
-            quoting=self.quoting,
             header=self.headers.get(split, self.header),
-            extra=self.extra,
-            words_column=self.words_column,
-            tags_column=self.tags_column,
-            encoding=self.encoding,
-            max_row_bytes=self.max_row_bytes,
+            **{name: getattr(self, name) for name in same},
         )
 
     def preview(self) -> Preview:
@@ -350,15 +338,7 @@ class HubData(Source):
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from hf_trainpipe.data.sources_hub import load_hub
 
-        return load_hub(
-            self.repo,
-            wanted,
-            config=self.config,
-            commit=self.commit(),
-            streaming=self.streaming,
-            take=self.take,
-            window=self.window,
-        )
+        return load_hub(self, wanted, commit=self.commit())
 
     def stream(self) -> TrainStream | None:
         """The rows of the training split after those of ``splits()``, where they are streamed."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, IterableDataset
 
+    from hf_trainpipe.data.sources import HubData
+
 __all__ = ["cached_commit", "load_hub", "pinned_commit"]
 
 TIMEOUT_SECONDS = 5.0
@@ -96,28 +98,17 @@ def cached_commit(repo: str, *, config: str | None, revision: str | None) -> str
     return None if folder is None else folder.name
 
 
-def load_hub(
-    repo: str,
-    wanted: Mapping[str, str],
-    *,
-    config: str | None,
-    commit: str,
-    streaming: bool,
-    take: int | None,
-    window: int,
-) -> dict[str, Dataset]:
+def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[str, Dataset]:
     """Load splits at a commit.
 
     Args:
         wanted: From our name of a split to the Hub's, which may be cut: ``train[:1000]``.
-        streaming: Pull rows over the network, without keeping the data set.
-        take: Rows of each split at most.
-        window: With ``streaming`` and without ``take``, rows of the training split.
 
     Raises:
         DataError: not reachable and not cached; no such configuration; no such split.
     """
-    folder = None if streaming else cached_folder(repo, config=config, commit=commit)
+    repo, take = data.repo, data.take
+    folder = None if data.streaming else cached_folder(repo, config=data.config, commit=commit)
     if folder is not None:
         from datasets import DatasetInfo
         from datasets.arrow_reader import ArrowReader
@@ -130,9 +121,9 @@ def load_hub(
             for split, name in wanted.items()
         }
     else:
-        builder = _builder(repo, config=config, commit=commit)
-        if streaming:
-            loaded = _stream(repo, builder, wanted, take, window)
+        builder = _builder(repo, config=data.config, commit=commit)
+        if data.streaming:
+            loaded = _stream(data, builder, wanted)
         else:
             try:
                 builder.download_and_prepare()
@@ -190,18 +181,18 @@ def _check_splits(repo: str, wanted: Mapping[str, str], known: list[str]) -> Non
                 )
 
 
-def _stream(repo: str, builder: Any, wanted: Mapping[str, str], take: int | None, window: int) -> dict[str, Dataset]:
+def _stream(data: HubData, builder: Any, wanted: Mapping[str, str]) -> dict[str, Dataset]:
     from datasets import Dataset
 
     streams = builder.as_streaming_dataset()
-    _check_splits(repo, wanted, list(streams))
+    _check_splits(data.repo, wanted, list(streams))
     result = {}
     for split, name in wanted.items():
-        most = window if take is None and split == "train" else take
+        most = data.window if data.take is None and split == "train" else data.take
         stream = streams[name] if most is None else streams[name].take(most)
         rows = list(stream)
         if not rows:
-            raise DataError(f"data.{split}: {repo!r} gave no rows.", fix="Check the split on the data set's page.")
+            raise DataError(f"data.{split}: {data.repo!r} gave no rows.", fix="Check the split on the data set's page.")
         result[split] = Dataset.from_list(rows, features=stream.features)
     return result
 

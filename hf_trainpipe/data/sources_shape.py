@@ -22,16 +22,8 @@ __all__ = ["shape", "translate"]
 log = logging.getLogger(__name__)
 
 
-def shape(
-    splits: Mapping[str, Dataset],
-    *,
-    rename: Mapping[str, str],
-    join: Mapping[str, tuple[str, ...]],
-    values: Mapping[str, Mapping[str, str]],
-    drop_missing: tuple[str, ...],
-    columns: tuple[str, ...],
-) -> dict[str, Dataset]:
-    """Apply the options of a source to its splits, in the order of the arguments.
+def shape(splits: Mapping[str, Dataset], source: Any) -> dict[str, Dataset]:
+    """Apply ``rename``, ``join``, ``values``, ``drop_missing`` and ``columns`` of a Source to its splits, in this order.
 
     An option may name a column that only some splits have; one that no split has is refused.
 
@@ -39,26 +31,25 @@ def shape(
         DataError: an unknown column, or a value that ``values`` does not translate (with its place).
     """
     result = dict(splits)
-    _require("rename", rename, result)
+    _require("rename", source.rename, result)
     for split, dataset in result.items():
-        renames = {old: new for old, new in rename.items() if old in dataset.column_names}
+        renames = {old: new for old, new in source.rename.items() if old in dataset.column_names}
         _check_new("rename", renames, dataset, split)
         result[split] = dataset.rename_columns(renames) if renames else dataset
-    _require("join", (part for parts in join.values() for part in parts), result)
+    _require("join", (part for parts in source.join.values() for part in parts), result)
     for split, dataset in result.items():
-        joins = {name: parts for name, parts in join.items() if set(parts) <= set(dataset.column_names)}
+        joins = {name: parts for name, parts in source.join.items() if set(parts) <= set(dataset.column_names)}
         _check_new("join", {part: name for name, parts in joins.items() for part in parts}, dataset, split)
         result[split] = _join(dataset, joins)
-    _require("values", values, result)
-    _require("drop_missing", drop_missing, result)
-    _require("columns", columns, result)
+    for option in ("values", "drop_missing", "columns"):
+        _require(option, getattr(source, option), result)
     for split, dataset in result.items():
-        for name, table in values.items():
+        for name, table in source.values.items():
             if name in dataset.column_names:
                 dataset = _translate(dataset, split, name, table)
-        dataset = _drop_missing(dataset, split, [name for name in drop_missing if name in dataset.column_names])
-        if columns:
-            kept = [name for name in dataset.column_names if name in {*columns, FILE, LINE}]
+        dataset = _drop_missing(dataset, split, [name for name in source.drop_missing if name in dataset.column_names])
+        if source.columns:
+            kept = [name for name in dataset.column_names if name in {*source.columns, FILE, LINE}]
             dataset = dataset.select_columns(kept)
         result[split] = dataset
     return result

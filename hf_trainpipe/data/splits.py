@@ -123,22 +123,15 @@ def check_column(train: Dataset, column: str | None) -> None:
         )
 
 
-def cut_splits(
-    splits: Mapping[str, Dataset],
-    fractions: Mapping[str, float],
-    *,
-    seed: int,
-    stratify: str | None,
-    group: str | None,
-) -> dict[str, Dataset]:
+def cut_splits(splits: Mapping[str, Dataset], fractions: Mapping[str, float], source: Any) -> dict[str, Dataset]:
     """Cut the splits of ``fractions`` out of ``train``, each a fraction of the rows it had at first.
 
     Raises:
-        DataError: the column of ``stratify`` or ``group`` is missing.
+        DataError: the column of the Source's ``stratify`` or ``group`` is missing.
     """
     result = dict(splits)
     train = result["train"]
-    column = stratify or group
+    column = source.stratify or source.group
     if fractions:
         check_column(train, column)
     total = len(train)
@@ -147,9 +140,9 @@ def cut_splits(
         rest, chosen = cut(
             len(train),
             fraction * total / len(train),
-            seed=seed + position,
-            stratify=values if stratify else None,
-            group=values if group else None,
+            seed=source.seed + position,
+            stratify=values if source.stratify else None,
+            group=values if source.group else None,
         )
         result[name] = train.select(chosen)
         train = train.select(rest)
