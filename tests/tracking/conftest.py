@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,8 @@ class Place:
     def info(self, attempt: int = 1, **recipe: Any) -> RunInfo:
         return RunInfo("sst2", "b2d6a1c0-0000-4000-8000-000000000001", self.run, attempt, recipe)
 
-    def ledger(self, attempt: int = 1, truncate_to: int | None = None) -> Ledger:
-        return Ledger.open(self.run / "ledger.jsonl", attempt=attempt, truncate_to=truncate_to)
+    def ledger(self, attempt: int = 1, truncate_to: int | None = None) -> closing[Ledger]:
+        return closing(Ledger.open(self.run / "ledger.jsonl", attempt=attempt, truncate_to=truncate_to))
 
     def points(self) -> dict[str, list[tuple[int, float]]]:
         """The ledger: metric -> [(step, value)]."""
