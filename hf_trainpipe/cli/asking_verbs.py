@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
-__all__ = ["ASKING_VERBS", "BACKENDS", "consent_argument", "recipe_of", "worker_arguments"]
+__all__ = ["ASKING_VERBS", "BACKENDS", "consent_argument", "recipe_of", "worker_arguments", "worker_of"]
 
 BACKENDS = ("torch", "onnx", "onnx-int8")
 
@@ -26,6 +26,11 @@ def worker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1; chosen by itself by default")
     consent_argument(parser)
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the network; the package's own by default")
+
+
+def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`worker_arguments` gave."""
+    return {name: getattr(arguments, name) for name in ("device", "allow_code", "backend")}
 
 
 def consent_argument(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         recipe = recipe_of(path, arguments.recipe)[0] if arguments.recipe else None
         from hf_trainpipe.api.package import load
 
-        package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
+        package = load(path, **worker_of(arguments))
         result = package.evaluate(
             arguments.file, column=arguments.column, label=arguments.label, recipe=recipe, **_reading(arguments)
         )
@@ -95,7 +100,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.api.package import load
         from hf_trainpipe.utils.resources import places_of
 
-        package = load(path, device=arguments.device, allow_code=arguments.allow_code, backend=arguments.backend)
+        package = load(path, **worker_of(arguments))
         with places_of(path, source):
             result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
     print_result(result, as_json=arguments.json, show=show_evaluation)
@@ -167,9 +172,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         column=arguments.column,
         reading=Reading(**_reading(arguments)),
         form=form,
-        device=arguments.device,
-        allow_code=arguments.allow_code,
-        backend=arguments.backend,
+        **worker_of(arguments),
         **params,
     )
     if arguments.json:

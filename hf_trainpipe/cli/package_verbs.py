@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import BACKENDS, consent_argument, recipe_of, worker_arguments
+from hf_trainpipe.cli.asking_verbs import BACKENDS, consent_argument, recipe_of, worker_arguments, worker_of
 from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, print_result
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
@@ -98,13 +99,15 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", metavar="PACKAGE")
     parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs HF_TRAINPIPE_TOKEN")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one; 8000 by default")
-    parser.add_argument("--max-body", type=int, metavar="BYTES", help="of a request")
-    parser.add_argument("--max-inputs", type=int, metavar="N", help="of a request")
-    parser.add_argument("--max-characters", type=int, metavar="N", help="of a request, before tokenising")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="of a request")
+    parser.add_argument("--max-body", dest="body_bytes", type=int, metavar="BYTES", help="of a request")
+    parser.add_argument("--max-inputs", dest="inputs", type=int, metavar="N", help="of a request")
+    before = "of a request, before tokenising"
+    parser.add_argument("--max-characters", dest="characters", type=int, metavar="N", help=before)
+    parser.add_argument("--max-tokens", dest="tokens", type=int, metavar="N", help="of a request")
     parser.add_argument("--queue", type=int, metavar="N", help="inputs that may wait; beyond them 429")
     parser.add_argument("--connections", type=int, metavar="N", help="at a time; for one more an idle one is closed")
-    parser.add_argument("--deadline", type=float, metavar="S", help="seconds for an answer; beyond them 503")
+    beyond = "seconds for an answer; beyond them 503"
+    parser.add_argument("--deadline", dest="deadline_s", type=float, metavar="S", help=beyond)
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens of a batch, padding included")
     parser.add_argument("--access-log", action="store_true", help="a line of JSON a request, without its text")
     parser.add_argument("--json", action="store_true", help="say where it serves in a line of JSON on stdout")
@@ -117,15 +120,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     require_extra()
     package = existing(arguments.package, "package")
-    given = {
-        "body_bytes": arguments.max_body,
-        "inputs": arguments.max_inputs,
-        "characters": arguments.max_characters,
-        "tokens": arguments.max_tokens,
-        "queue": arguments.queue,
-        "connections": arguments.connections,
-        "deadline_s": arguments.deadline,
-    }
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(Limits)}
     settings = from_environment(
         host=arguments.host,
         port=arguments.port,
@@ -133,14 +128,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         batch_tokens=arguments.batch_tokens,
         access_log=arguments.access_log,
     )
-    return serve(
-        package,
-        settings,
-        device=arguments.device,
-        allow_code=arguments.allow_code,
-        backend=arguments.backend,
-        as_json=arguments.json,
-    )
+    return serve(package, settings, as_json=arguments.json, **worker_of(arguments))
 
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:

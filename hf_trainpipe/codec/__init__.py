@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin
 
-from hf_trainpipe.codec.fields import conforms, field_types, is_mapping, members, spell
+from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, join, members, needed, spell
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Recipe
 
@@ -100,7 +100,7 @@ def _encode(value: Any, where: str) -> Any:
                     fix="Rename the field: kind names the class in the recipe's JSON.",
                 )
             if field.init:
-                encoded[field.name] = _encode(getattr(value, field.name), _join(where, field.name))
+                encoded[field.name] = _encode(getattr(value, field.name), join(where, field.name))
         return encoded
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         items = {key: _encode(item, f"{where}[{key!r}]") for key, item in value.items()}
@@ -209,7 +209,7 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
     for name, item in value.items():
         if name == "kind":
             continue
-        place = _join(where, name)
+        place = join(where, name)
         if name not in fields:
             raise RecipeError(
                 f"{place}: {kind} has no field {name!r}.{closest(name, fields)}",
@@ -221,20 +221,13 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
                 f"{place}: expected {spell(hints[name])}, found {_short(item)}.",
                 fix=f"Give {place} a value of that type.",
             )
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in chosen:
+    for name in needed(cls):
+        if name not in chosen:
             raise RecipeError(
-                f"{_join(where, name)}: {kind} needs a value for {name!r}, found none.",
+                f"{join(where, name)}: {kind} needs a value for {name!r}, found none.",
                 fix=f'Add "{name}": {spell(hints[name])}.',
             )
-    try:
-        return cls(**chosen)
-    except RecipeError:
-        raise
-    except (TypeError, ValueError) as error:  # from the part's own __post_init__
-        message = f"{where}: {getattr(error, 'message', error)}"
-        raise RecipeError(message, fix=getattr(error, "fix", "Choose another value.")) from error
+    return built(lambda: cls(**chosen), where)
 
 
 def _decode_list(value: list[Any] | tuple[Any, ...], hint: Any, where: str, extra: Mapping[str, type]) -> Any:
@@ -250,10 +243,6 @@ def _decode_list(value: list[Any] | tuple[Any, ...], hint: Any, where: str, extr
     items = [_decode(item, h, f"{where}[{i}]", extra) for i, (item, h) in enumerate(zip(value, hints, strict=True))]
     make = get_origin(container) or container
     return make(items)
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
 
 
 def _short(value: Any) -> str:

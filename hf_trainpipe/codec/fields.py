@@ -8,11 +8,13 @@ import functools
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["conforms", "field_types", "is_mapping", "members", "spell"]
+from hf_trainpipe.errors import RecipeError, TrainpipeError
+
+__all__ = ["built", "conforms", "field_types", "is_mapping", "join", "members", "needed", "spell"]
 
 
 @functools.cache
@@ -36,6 +38,29 @@ def field_types(cls: type) -> dict[str, Any]:
                 hint = Any
         resolved[field.name] = hint
     return resolved
+
+
+def needed(cls: type) -> list[str]:
+    """The fields of a dataclass that have no default, in order."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    missing = dataclasses.MISSING
+    return [field.name for field in fields if field.default is missing and field.default_factory is missing]
+
+
+def built(make: Callable[[], Any], where: str) -> Any:
+    """What ``make`` gives; errors of a part's own checks as a RecipeError that begins with ``where``."""
+    try:
+        return make()
+    except TrainpipeError:
+        raise
+    except (TypeError, ValueError) as error:
+        message = f"{where}: {getattr(error, 'message', error)}"
+        raise RecipeError(message, fix=getattr(error, "fix", "Choose another value.")) from error
+
+
+def join(where: str, name: str) -> str:
+    """The place of a field inside of a part: ``optim.peak_lr``."""
+    return f"{where}.{name}" if where else name
 
 
 def members(hint: Any) -> tuple[Any, ...]:

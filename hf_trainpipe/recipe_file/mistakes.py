@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.codec.fields import conforms, field_types, spell
+from hf_trainpipe.codec.fields import conforms, field_types, join, needed, spell
 from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
 from hf_trainpipe.recipe import Recipe
 
@@ -72,7 +72,7 @@ def _check_part(where: str, part: Any) -> None:
         if wrong is not None:
             raise RecipeError(wrong[0], fix=wrong[1])
         for field in dataclasses.fields(part):
-            _check_part(_join(where, field.name), getattr(part, field.name))
+            _check_part(join(where, field.name), getattr(part, field.name))
 
 
 def _wrong_field(part: Any, where: str) -> tuple[str, str] | None:
@@ -90,12 +90,8 @@ def _wrong_field(part: Any, where: str) -> tuple[str, str] | None:
         wanted = spell(hints[field.name])
         one = conforms((value,), hints[field.name])
         fix = f"Write {field.name}=({value!r:.40},): a list of one." if one else f"Write {field.name} as {wanted}."
-        return f"{_join(where, field.name)}: expected {wanted}, found {value!r:.60}.", fix
+        return f"{join(where, field.name)}: expected {wanted}, found {value!r:.60}.", fix
     return None
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
 
 
 def _plain(value: Any) -> Any:
@@ -149,11 +145,6 @@ def _explained(error: BaseException) -> tuple[str, str]:
 
 def _wrong_arguments(cls: type, said: str) -> tuple[str, str]:
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    needed = [
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
     unknown = re.match(r"got an unexpected keyword argument '(\w+)'", said)
     order = list(fields)
     if unknown:
@@ -167,7 +158,7 @@ def _wrong_arguments(cls: type, said: str) -> tuple[str, str]:
         message = f"{cls.__name__} takes {takes}: {order[0]}=..."
     else:
         message = f"{cls.__name__} {said}."
-    listed = ", ".join(f"{name} (needed)" if name in needed else name for name in order)
+    listed = ", ".join(f"{name} (needed)" if name in needed(cls) else name for name in order)
     return message, f"{cls.__name__} takes: {listed}."
 
 

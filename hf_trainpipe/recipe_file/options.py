@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from hf_trainpipe.codec import value_from_json
-from hf_trainpipe.codec.fields import conforms, field_types, is_mapping, members, spell
-from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
+from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, members, needed, spell
+from hf_trainpipe.errors import RecipeError, closest
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -180,7 +180,7 @@ def _patch(part: Any, tree: dict[str, Any], known: _Known) -> Any:
         if name not in names:
             raise known.refuse(_first_option(node))
         changes[name] = _value(getattr(part, name), hints[name], node, known)
-    return _build(lambda: dataclasses.replace(part, **changes), tree)
+    return built(lambda: dataclasses.replace(part, **changes), _first_option(tree) if tree else "")
 
 
 def _value(current: Any, hint: Any, node: Any, known: _Known) -> Any:
@@ -217,25 +217,14 @@ def _new(cls: type, tree: dict[str, Any], known: _Known) -> Any:
             group = option.rpartition(".")[0]
             raise _Known([f"{group}.{n.replace('_', '-')}" for n in hints], known.verb_options).refuse(option)
     chosen = {name: _value(None, hints[name], node, known) for name, node in tree.items()}
-    for field in dataclasses.fields(cls):
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and field.name not in chosen:
-            missing = f"{option.rpartition('.')[0]}.{field.name.replace('_', '-')}"
+    for name in needed(cls):
+        if name not in chosen:
+            missing = f"{option.rpartition('.')[0]}.{name.replace('_', '-')}"
             raise RecipeError(
                 f"{option}: the recipe has no {cls.__name__} yet, and a new one needs {missing}.",
                 fix=f"Add {missing} VALUE.",
             )
-    return _build(lambda: cls(**chosen), tree)
-
-
-def _build(make: Any, tree: dict[str, Any]) -> Any:
-    try:
-        return make()
-    except TrainpipeError:
-        raise
-    except (TypeError, ValueError) as error:  # from a part's own __post_init__
-        message = f"{_first_option(tree)}: {getattr(error, 'message', error)}"
-        raise RecipeError(message, fix=getattr(error, "fix", "Choose another value.")) from error
+    return built(lambda: cls(**chosen), option)
 
 
 def _first_option(node: Any) -> str:
