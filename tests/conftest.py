@@ -16,6 +16,17 @@ from hypothesis import settings
 
 from tests import warm
 
+ROOT = Path(__file__).parent
+LONG = (
+    "training/test_choices.py", "training/test_guards.py", "training/test_finished.py", "bench/test_speed.py",
+    "package/test_onnx.py", "training/test_recipes.py", "serve/test_bench.py", "training/test_multi_node.py",
+    "training/test_launch.py", "training/test_faults.py", "training/test_verify_resume.py", "training/test_hub_runs.py",
+    "training/test_sharded.py", "training/test_stream.py", "hub/test_repository.py", "engine/test_compiling.py",
+    "tracking/test_follower.py", "training/test_trial.py", "training/test_runs.py", "serve/test_server.py",
+    "serve/test_limits.py", "checkpoint/test_kills.py",
+)  # fmt: skip
+"""Files of tests that take longest, the longest first."""
+
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several files are tested at a time; more threads would only fight
@@ -36,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
             shutil.rmtree(folder)
 
         config.add_cleanup(end)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long begin first, so that no core sits idle at the end beside one that has just begun them."""
+    order = {name: position for position, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(os.path.relpath(item.path, ROOT), len(order)))
 
 
 @pytest.fixture

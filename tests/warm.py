@@ -52,7 +52,8 @@ READ_AT_IMPORT_OF_ALL = (
     *READ_AT_IMPORT, "PYTHON", "OPENBLAS_", "CUDA_", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "HOME", "XDG_", "HF_HOME", "HF_HUB",
     "HF_ENDPOINT", "HF_DATASETS", "HF_TOKEN", "TRANSFORMERS_", "TORCH_", "PYTORCH_",
 )  # fmt: skip
-HEEDED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+HEEDED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS")
+"""Names of that kind that a forked process heeds, or that change no result."""
 VARIABLE = "HF_TRAINPIPE_TESTS_WARM"
 SECONDS = "HF_TRAINPIPE_TESTS_SECONDS"
 """Names a file, if set, to which each forked process adds its seconds of a core: in its own code, in the system's."""
@@ -205,6 +206,7 @@ def main(places: dict[str, str], bare: socket.socket, whole: socket.socket) -> N
     if os.fork() == 0:
         bare.close()
         _serve_whole(whole)
+        os._exit(0)
     whole.close()
     _serve(bare)
 
@@ -216,7 +218,7 @@ def _serve_whole(listener: socket.socket) -> None:
     for name in TRAINING:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(sys.modules["hf_trainpipe"].__path__, "hf_trainpipe."):
-        if not module.name.startswith(LEFT_OUT) and "process" not in module.name and "__main__" not in module.name:
+        if not module.name.startswith(LEFT_OUT) and not module.name.endswith(("process", "__main__")):
             with contextlib.suppress(ImportError):  # of an extra that is not installed
                 importlib.import_module(module.name)
     sys.path.remove(str(REPOSITORY))
@@ -278,6 +280,8 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["env"])
         gc.enable()
+        if cache := request["env"].get("HF_DATASETS_CACHE"):
+            sys.modules["datasets"].config.HF_DATASETS_CACHE = Path(cache)
         ends = [io.FileIO(number, mode, closefd=False) for number, mode in enumerate(("r", "w", "w"))]
         sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(ends[0]), "utf-8", "surrogateescape")
         sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(ends[1]), "utf-8", "surrogateescape")
