@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+
+import torch
 
 from hf_trainpipe.engine.optimizer import LAYER
 from hf_trainpipe.runtime.model import attention
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["compile_layers", "not_compiled", "undo"]
 
@@ -73,8 +71,6 @@ def undo(model: torch.nn.Module) -> None:
 
 def not_compiled() -> AbstractContextManager[None]:
     """While it is open, layers run as they are written: an evaluation gives what the package will give."""
-    import torch
-
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
 

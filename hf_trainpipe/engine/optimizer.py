@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from hf_trainpipe.engine.small_memory import make_adafactor, make_adamw_8bit
 from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
-    import torch
-
     from hf_trainpipe.engine.cpu.sparse_embedding_gradient import EmbeddingGradients
     from hf_trainpipe.recipe import Optim
 
@@ -67,8 +67,6 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
     Raises:
         RecipeError: nothing is left to train, or a library is missing.
     """
-    import torch
-
     num_layers = _num_layers(model)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -120,8 +118,6 @@ class Clipping:
 
     def measure(self, max_norm: float | None) -> torch.Tensor:
         """The norm of the gradient, a scalar; the next step of the optimizer clips it to ``max_norm``."""
-        import torch
-
         if self._rows is not None:
             found = self._rows.parts(self._parameters)
         else:

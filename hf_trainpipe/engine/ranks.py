@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import collective_timeout
@@ -24,10 +29,6 @@ def make_accelerator() -> Accelerator:
     Raises:
         RecipeError: this process has an Accelerator already, of a kind that runs here cannot share.
     """
-    import atexit
-    import os
-    from datetime import timedelta
-
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -67,10 +68,6 @@ def _is_cpu_group() -> bool:
 
     accelerate makes one group of them only where ACCELERATE_USE_CPU says so, too; else each is alone and rank 0.
     """
-    import os
-
-    import torch
-
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
 
 
@@ -94,19 +91,13 @@ def _leave(accelerator: Accelerator) -> None:
 
 def _host_group(accelerator: Accelerator) -> Any:
     """Where numbers are exchanged between the hosts' memories, so that no rank waits for its device to know them."""
-    import torch
-
     if accelerator.num_processes == 1 or accelerator.device.type == "cpu":
         return None  # the group of all, which is gloo's on a CPU
-    from datetime import timedelta
-
     return torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=collective_timeout()))
 
 
 def num_machines() -> int:
     """Machines that the ranks of this run are on, as the launcher says."""
-    import os
-
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return -(-size // int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
@@ -116,8 +107,6 @@ def warning_of_one_process() -> str | None:
 
     accelerate's launcher gives its only process the address of a group that nobody makes.
     """
-    import os
-
     alone = "WORLD_SIZE" not in os.environ and "LOCAL_RANK" not in os.environ
     if not (alone and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ):
         return None
@@ -156,8 +145,6 @@ class Ranks:
         """The sum of each number over all ranks, in one exchange."""
         if self.size == 1:
             return [float(value) for value in values]
-        import torch
-
         numbers = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(numbers, group=self._hosts)
         found: list[float] = numbers.tolist()

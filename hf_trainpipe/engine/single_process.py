@@ -6,14 +6,14 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.cpu.sparse_embedding_gradient import EmbeddingGradients
 from hf_trainpipe.engine.optimizer import Clipping, build_optimizer
 from hf_trainpipe.engine.small_memory import PlainClipping
 
 if TYPE_CHECKING:
-    import torch
-
     from hf_trainpipe.engine.mixed import Mixed
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
@@ -64,8 +64,6 @@ class SingleProcess:
         return self._clip_now(max_norm)
 
     def _clip_now(self, max_norm: float | None) -> torch.Tensor:
-        import torch
-
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)

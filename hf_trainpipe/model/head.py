@@ -6,13 +6,14 @@ built without weights for one label more, and what grows counts labels.
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    import torch
 
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.tasks.base import Labels, Task
@@ -116,10 +117,6 @@ def _shown(names: Sequence[str]) -> str:
 
 def _label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:
     """Parameter to the dimension of it that counts labels."""
-    import copy
-
-    import torch
-
     config = copy.deepcopy(loaded.config)
     config.num_labels = loaded.config.num_labels + 1
     with torch.device("meta"):
@@ -134,8 +131,6 @@ def _label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]
 
 
 def _reorder(loaded: Any, kept: Mapping[str, int], order: Sequence[int]) -> None:
-    import torch
-
     parameters = dict(loaded.named_parameters())
     with torch.no_grad():
         for name, dim in kept.items():
