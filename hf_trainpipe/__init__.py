@@ -12,114 +12,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dataclasses import replace
+    from dataclasses import replace as replace
 
-    from hf_trainpipe.api.package import Package, load
-    from hf_trainpipe.api.run import Run
-    from hf_trainpipe.cli import main
-    from hf_trainpipe.data.sources import Files, Frame, HubData
-    from hf_trainpipe.errors import (
-        CheckpointError,
-        DataError,
-        Interrupted,
-        MissingExtra,
-        PackageError,
-        PushError,
-        RecipeError,
-        ResumeMismatch,
-        RunLocked,
-        TrainingDiverged,
-        TrainpipeError,
-    )
-    from hf_trainpipe.quickstart import SupportMessages
-    from hf_trainpipe.recipe import (
-        Budget,
-        Data,
-        Evaluation,
-        Hub,
-        Optim,
-        Pretrained,
-        Recipe,
-        RunInfo,
-        Session,
-        Tokens,
-        Tracker,
-    )
-    from hf_trainpipe.runtime.text.preprocessing import (
-        CleanUrls,
-        Lowercase,
-        NormalizeSpace,
-        NormalizeUnicode,
-        Preprocessor,
-        SpacyLemmas,
-        SpacyMaskEntities,
-        SpacySentences,
-        SpacyTokens,
-        StripHtml,
-    )
-    from hf_trainpipe.tasks.base import Column, Labels, Task
-    from hf_trainpipe.tasks.classification import MultiLabelClassification, TextClassification
-    from hf_trainpipe.tasks.regression import Regression
-    from hf_trainpipe.tasks.tagging import TokenClassification
-    from hf_trainpipe.tracking.neptune import Neptune
-    from hf_trainpipe.training.execute import execute
-    from hf_trainpipe.training.options import RunOptions
+    from hf_trainpipe.api.package import Package as Package
+    from hf_trainpipe.api.package import load as load
+    from hf_trainpipe.api.run import Run as Run
+    from hf_trainpipe.cli import main as main
+    from hf_trainpipe.data.sources import Files as Files
+    from hf_trainpipe.data.sources import Frame as Frame
+    from hf_trainpipe.data.sources import HubData as HubData
+    from hf_trainpipe.errors import CheckpointError as CheckpointError
+    from hf_trainpipe.errors import DataError as DataError
+    from hf_trainpipe.errors import Interrupted as Interrupted
+    from hf_trainpipe.errors import MissingExtra as MissingExtra
+    from hf_trainpipe.errors import PackageError as PackageError
+    from hf_trainpipe.errors import PushError as PushError
+    from hf_trainpipe.errors import RecipeError as RecipeError
+    from hf_trainpipe.errors import ResumeMismatch as ResumeMismatch
+    from hf_trainpipe.errors import RunLocked as RunLocked
+    from hf_trainpipe.errors import TrainingDiverged as TrainingDiverged
+    from hf_trainpipe.errors import TrainpipeError as TrainpipeError
+    from hf_trainpipe.quickstart import SupportMessages as SupportMessages
+    from hf_trainpipe.recipe import Budget as Budget
+    from hf_trainpipe.recipe import Data as Data
+    from hf_trainpipe.recipe import Evaluation as Evaluation
+    from hf_trainpipe.recipe import Hub as Hub
+    from hf_trainpipe.recipe import Optim as Optim
+    from hf_trainpipe.recipe import Pretrained as Pretrained
+    from hf_trainpipe.recipe import Recipe as Recipe
+    from hf_trainpipe.recipe import RunInfo as RunInfo
+    from hf_trainpipe.recipe import Session as Session
+    from hf_trainpipe.recipe import Tokens as Tokens
+    from hf_trainpipe.recipe import Tracker as Tracker
+    from hf_trainpipe.runtime.text.preprocessing import CleanUrls as CleanUrls
+    from hf_trainpipe.runtime.text.preprocessing import Lowercase as Lowercase
+    from hf_trainpipe.runtime.text.preprocessing import NormalizeSpace as NormalizeSpace
+    from hf_trainpipe.runtime.text.preprocessing import NormalizeUnicode as NormalizeUnicode
+    from hf_trainpipe.runtime.text.preprocessing import Preprocessor as Preprocessor
+    from hf_trainpipe.runtime.text.preprocessing import SpacyLemmas as SpacyLemmas
+    from hf_trainpipe.runtime.text.preprocessing import SpacyMaskEntities as SpacyMaskEntities
+    from hf_trainpipe.runtime.text.preprocessing import SpacySentences as SpacySentences
+    from hf_trainpipe.runtime.text.preprocessing import SpacyTokens as SpacyTokens
+    from hf_trainpipe.runtime.text.preprocessing import StripHtml as StripHtml
+    from hf_trainpipe.tasks.base import Column as Column
+    from hf_trainpipe.tasks.base import Labels as Labels
+    from hf_trainpipe.tasks.base import Task as Task
+    from hf_trainpipe.tasks.classification import MultiLabelClassification as MultiLabelClassification
+    from hf_trainpipe.tasks.classification import TextClassification as TextClassification
+    from hf_trainpipe.tasks.regression import Regression as Regression
+    from hf_trainpipe.tasks.tagging import TokenClassification as TokenClassification
+    from hf_trainpipe.tracking.neptune import Neptune as Neptune
+    from hf_trainpipe.training.execute import execute as execute
+    from hf_trainpipe.training.options import RunOptions as RunOptions
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Budget",
-    "CheckpointError",
-    "CleanUrls",
-    "Column",
-    "Data",
-    "DataError",
-    "Evaluation",
-    "Files",
-    "Frame",
-    "Hub",
-    "HubData",
-    "Interrupted",
-    "Labels",
-    "Lowercase",
-    "MissingExtra",
-    "MultiLabelClassification",
-    "Neptune",
-    "NormalizeSpace",
-    "NormalizeUnicode",
-    "Optim",
-    "Package",
-    "PackageError",
-    "Preprocessor",
-    "Pretrained",
-    "PushError",
-    "Recipe",
-    "RecipeError",
-    "Regression",
-    "ResumeMismatch",
-    "Run",
-    "RunInfo",
-    "RunLocked",
-    "RunOptions",
-    "Session",
-    "SpacyLemmas",
-    "SpacyMaskEntities",
-    "SpacySentences",
-    "SpacyTokens",
-    "StripHtml",
-    "SupportMessages",
-    "Task",
-    "TextClassification",
-    "TokenClassification",
-    "Tokens",
-    "Tracker",
-    "TrainingDiverged",
-    "TrainpipeError",
-    "execute",
-    "load",
-    "main",
-    "replace",
-]
 
 _NAMES_OF = {
     "dataclasses": "replace",
@@ -143,6 +89,8 @@ _NAMES_OF = {
 }
 PUBLIC: dict[str, str] = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 """Public name to the module that defines it."""
+if not TYPE_CHECKING:  # a type checker takes what is imported for it above
+    __all__ = sorted(PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
@@ -152,7 +100,7 @@ def __getattr__(name: str) -> Any:
         if not name.startswith("_"):
             from hf_trainpipe.errors import closest
 
-            hint = closest(name, __all__)
+            hint = closest(name, sorted(PUBLIC))
         raise AttributeError(f"module 'hf_trainpipe' has no attribute {name!r}.{hint}")
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
@@ -160,4 +108,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *globals()})
+    return sorted({*PUBLIC, *globals()})
