@@ -6,8 +6,6 @@ import random
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["tiny_model", "tiny_rows", "tiny_tagged"]
-
 GOOD = ("bright", "fine", "good", "kind", "lovely", "warm")
 BAD = ("awful", "bad", "cold", "dull", "mean", "poor")
 PLAIN = ("a", "and", "day", "film", "it", "of", "people", "story", "the", "this", "very", "was", "with")

@@ -12,18 +12,6 @@ from typing import Any, NamedTuple
 
 from hf_trainpipe.errors import RecipeError, ResumeMismatch, closest
 
-__all__ = [
-    "EXTENDABLE",
-    "FREE",
-    "Difference",
-    "check_extension",
-    "check_finished",
-    "check_resume",
-    "compare",
-    "compare_versions",
-    "remember",
-]
-
 FREE: Mapping[str, str] = {
     "trackers": "a tracker reads the ledger and changes no number",
     "hub": "pushes read checkpoints and change no number",

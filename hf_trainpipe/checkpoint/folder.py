@@ -15,18 +15,14 @@ import os
 import re
 import shutil
 import uuid
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Literal
 
 from hf_trainpipe.checkpoint import manifest, shards, tensors
 from hf_trainpipe.checkpoint.manifest import MANIFEST, MODEL, OPTIMIZER, STATE, Broken, folder_name, shard_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared
 from hf_trainpipe.utils import atomic
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from pathlib import Path
-
-__all__ = ["QUARANTINE", "Folder", "free_name"]
 
 QUARANTINE = ".quarantine"
 _TRASH = ".trash-"

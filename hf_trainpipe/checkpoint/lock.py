@@ -24,8 +24,6 @@ from hf_trainpipe.errors import RunLocked, TrainpipeError
 if TYPE_CHECKING:
     pass
 
-__all__ = ["RunLock", "is_locked"]
-
 _POLL_SECONDS = 0.1
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 

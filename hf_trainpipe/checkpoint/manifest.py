@@ -11,32 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.checkpoint import plainjson
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.utils.atomic import Written, sha256_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-__all__ = [
-    "MANIFEST",
-    "MODEL",
-    "OPTIMIZER",
-    "RESERVED",
-    "SCHEMA",
-    "STATE",
-    "Broken",
-    "build",
-    "folder_name",
-    "read",
-    "render",
-    "shard_name",
-    "shards_of",
-    "verify",
-]
 
 SCHEMA = 1
 MANIFEST = "MANIFEST.json"

@@ -10,8 +10,6 @@ import json
 import math
 from typing import Any
 
-__all__ = ["dumps", "loads"]
-
 
 def dumps(value: Any, *, where: str = "state") -> bytes:
     """``value`` as JSON with sorted keys.

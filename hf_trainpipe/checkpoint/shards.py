@@ -12,18 +12,13 @@ import json
 import shutil
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 from hf_trainpipe.checkpoint import tensors
 from hf_trainpipe.checkpoint.manifest import MODEL, OPTIMIZER, shard_name
 from hf_trainpipe.utils import atomic
 from hf_trainpipe.utils.atomic import Written
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-__all__ = ["ShardWriter", "collect"]
 
 PATIENCE_SECONDS = 600.0
 POLL_SECONDS = 0.02

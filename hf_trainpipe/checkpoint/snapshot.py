@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Checkpoint", "Prepared", "Snapshot"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:

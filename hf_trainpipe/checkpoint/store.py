@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from hf_trainpipe.checkpoint import tensors
 from hf_trainpipe.checkpoint.folder import QUARANTINE, Folder
@@ -21,11 +22,6 @@ from hf_trainpipe.checkpoint.manifest import Broken, folder_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Prepared, Snapshot
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.utils import atomic
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["SaveFailed", "Store"]
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Blob", "Buffers", "Shared", "Value", "num_bytes", "read_file", "read_files", "write_file"]
-
 _DTYPES = {
     "bool": "BOOL",
     "uint8": "U8",

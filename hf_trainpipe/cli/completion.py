@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.cli.parser import Verb
 
-__all__ = ["SHELLS", "script"]
-
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -13,8 +13,6 @@ import subprocess
 import sys
 from typing import Any
 
-__all__ = ["main"]
-
 FOREIGN = ("use_deepspeed", "use_fsdp", "use_megatron_lm", "multi_gpu", "tpu", "mpirun_hostfile")
 """Options with which accelerate's launcher starts several processes by itself."""
 

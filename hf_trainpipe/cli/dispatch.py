@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
-__all__ = ["dispatch", "train_function"]
-
 
 def dispatch(argv: Sequence[str]) -> int:
     """Find the verb and run it; returns the exit code."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from hf_trainpipe import __version__
 
-__all__ = ["examine"]
-
 _PACKAGES = (
     "torch",
     "transformers",

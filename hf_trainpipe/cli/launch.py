@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     import psutil
 
-__all__ = ["launch"]
-
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REAP_SECONDS = 5.0
 """Seconds to wait for processes that outlive their launcher, or rank 0, before they are killed."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.api.run import Run
 
-__all__ = ["RUN_VERBS"]
-
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

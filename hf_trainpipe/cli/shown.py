@@ -7,8 +7,6 @@ from typing import Any
 
 from hf_trainpipe.utils.tables import facts, table
 
-__all__ = ["score_rows", "show_evaluation", "show_machine", "show_package", "show_pushed", "show_sync", "show_verified"]
-
 Found = Mapping[str, Any]
 
 

@@ -14,8 +14,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from hf_trainpipe.errors import RecipeError, TrainpipeError
 
-__all__ = ["built", "conforms", "field_types", "is_mapping", "join", "members", "needed", "spell"]
-
 
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:

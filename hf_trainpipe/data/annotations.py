@@ -8,8 +8,6 @@ from typing import Any
 
 from hf_trainpipe.data.readers_base import Rows, empty_file
 
-__all__ = ["flat_rows"]
-
 log = logging.getLogger(__name__)
 
 _ANSWERS = ("accept", "reject", "ignore")

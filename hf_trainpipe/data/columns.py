@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["column_of", "is_list", "is_text", "names_in_feature"]
-
 
 def column_of(dataset: Dataset, name: str) -> pa.Array:
     """A column as one Arrow array, in the order of the rows."""

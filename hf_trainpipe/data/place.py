@@ -9,8 +9,6 @@ from hf_trainpipe.errors import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["FILE", "LINE", "Place", "error_at", "place", "spell_place"]
-
 FILE = "__file__"
 """Column of datasets made from files: the path as the person wrote it."""
 LINE = "__line__"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["expand", "format_of", "read_split"]
-
 FIRST_ROWS, FIRST_FILES = 1000, 200
 """Rows of a table and files of a text folder that are enough where only the first ones are asked for."""
 

@@ -6,25 +6,12 @@ import codecs
 import gzip
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from hf_trainpipe.data.place import error_at, spell_place
 from hf_trainpipe.data.readers_kinds import ARCHIVES, gzipped, kind_of, zstandard_compressed
 from hf_trainpipe.errors import DataError, closest
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = [
-    "COMPRESSIONS",
-    "Format",
-    "ReadOptions",
-    "Rows",
-    "empty_file",
-    "read_bytes",
-    "read_text",
-    "wrong_line",
-]
 
 Format = Literal[
     "csv",

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.errors import DataError
 
-__all__ = ["read_json", "read_jsonl"]
-
 SPACE = " \t\r\n"
 DEPTH = "the values are nested too deeply"
 

@@ -6,8 +6,6 @@ import io
 import zipfile
 from typing import NamedTuple
 
-__all__ = ["ARCHIVES", "Kind", "by_ending", "gzipped", "kind_of", "zstandard_compressed"]
-
 
 class Kind(NamedTuple):
     """What was found, as words for people, and what to do about it."""

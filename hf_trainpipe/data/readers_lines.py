@@ -5,15 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_text, too_long, wrong_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["read_delimited", "read_labelled_lines", "read_plain"]
-
 
 DELIMITERS = {"\t": "'\\t'", ";": "';'", ",": "','", "|": "'|'"}
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["frame_to_table", "plain", "to_table"]
-
 log = logging.getLogger(__name__)
 
 

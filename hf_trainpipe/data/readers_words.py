@@ -5,15 +5,11 @@ CoNLL-U is defined at https://universaldependencies.org/format.html.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_bytes, read_text, wrong_line
 from hf_trainpipe.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["read_conll", "read_conllu", "read_spacy"]
 
 CONLLU_COLUMNS = {"words": 1, "lemmas": 2, "upos": 3, "xpos": 4}
 CONLLU_WIDTH = 10

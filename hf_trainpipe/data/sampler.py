@@ -14,8 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["ORDER_VERSION", "EpochSampler", "micro_batches", "shares"]
-
 ORDER_VERSION = 1
 """Changes whenever the order of examples for a given seed does; part of the resume contract."""
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.streaming import TrainStream
     from hf_trainpipe.recipe.interfaces import Preview
 
-__all__ = ["Files", "Frame", "HubData", "Source"]
-
 SPLITS = ("train", "validation", "test")
 
 

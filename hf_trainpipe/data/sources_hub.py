@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.data.sources import HubData
 
-__all__ = ["cached_commit", "load_hub", "pinned_commit"]
-
 TIMEOUT_SECONDS = 5.0
 
 

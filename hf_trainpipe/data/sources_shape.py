@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["shape", "translate"]
-
 log = logging.getLogger(__name__)
 
 

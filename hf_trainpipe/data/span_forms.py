@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from hf_trainpipe.errors import DataError
 
-__all__ = ["FORMS", "Span", "UnreadableSpans", "as_one_form", "read_spans"]
-
 FORMS = (
     '{"start": 0, "end": 4, "label": "PER"}, with "labels": ["PER"], or with "start_offset" and "end_offset"; '
     '[0, 4, "PER"]; {"entities": [...]}; results of Label Studio; any of them as JSON text'

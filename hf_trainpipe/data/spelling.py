@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-__all__ = ["FALSE", "TRUE", "fold", "is_integer", "key", "names_of", "number", "spelt", "tag_order"]
+from typing import Any
 
 TRUE, FALSE = "True", "False"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)

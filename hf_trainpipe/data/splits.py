@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-__all__ = ["check_column", "check_fraction", "cut", "cut_splits", "row_keys"]
-
 
 def row_keys(num_rows: int, *, seed: int) -> np.ndarray:
     """uint64[num_rows]: a pseudo-random key for each row."""

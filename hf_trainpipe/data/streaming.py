@@ -20,8 +20,6 @@ from hf_trainpipe.errors import DataError
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-__all__ = ["BEGINNING", "Position", "TrainStream", "Windows"]
-
 
 @dataclass(frozen=True)
 class Position:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.tasks.base import Column
 
-__all__ = ["check_text", "check_words", "first_true", "list_lengths", "refuse_first", "refuse_flat", "refuse_missing"]
-
 
 def first_true(mask: Any) -> int | None:
     """The position of the first true value of a numpy or Arrow mask."""

@@ -6,8 +6,6 @@ import ast
 import json
 import re
 
-__all__ = ["is_written_list", "parse_list"]
-
 MAX_CHARACTERS = 100_000
 _WRAPPED = re.compile(
     r"(?:np\.|numpy\.)?(?:array|set|frozenset|tuple|list|tensor)\((.*?)(?:,\s*dtype=[\w.']+)?\)", re.DOTALL

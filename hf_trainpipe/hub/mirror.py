@@ -14,8 +14,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
@@ -25,11 +26,6 @@ from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
 from hf_trainpipe.hub.upload import differences, list_commit
 from hf_trainpipe.utils.atomic import fsync_tree, read_object, write_bytes, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-__all__ = ["BRANCH", "RESUMED_FROM", "enqueue_checkpoint", "fetch", "parse_source"]
 
 BRANCH = "checkpoints"
 RESUMED_FROM = "resumed-from.json"

@@ -17,8 +17,6 @@ from hf_trainpipe.utils.backoff import backoff
 from hf_trainpipe.utils.hub_errors import chain, is_of_the_hub
 from hf_trainpipe.utils.secrets import scrub
 
-__all__ = ["RetryPolicy", "limit_silence", "retry_after", "status_of"]
-
 _T = TypeVar("_T")
 _TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 _TRANSIENT_ERRORS = frozenset({"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"})

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from hf_trainpipe.metrics import counts, ranking
 from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
 
-__all__ = ["METRICS", "class_counts", "set_counts"]
-
 
 def class_counts(predictions: Predictions) -> Floats:
     """[N, 3 C]: hits, given, due."""

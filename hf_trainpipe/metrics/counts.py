@@ -8,16 +8,12 @@ count as a failure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from hf_trainpipe.metrics.base import Floats, divide
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["AVERAGES", "RATES", "Average", "Rate", "accuracy", "averaged", "matthews"]
 
 Rate = Literal["precision", "recall", "f1"]
 Average = Literal["auto", "binary", "micro", "macro", "weighted"]

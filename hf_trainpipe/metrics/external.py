@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.metrics.base import Predictions
 
-__all__ = ["as_lists", "compute", "load_external"]
-
 
 def load_external(name: str) -> Any:
     """``evaluate.load`` of the name behind ``evaluate:`` (without ``#KEY``).

@@ -10,7 +10,8 @@ Importing this module imports evaluate, which takes seconds; nothing else in the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import evaluate
 import numpy as np
@@ -21,11 +22,6 @@ from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.metrics.base import Kind, Predictions, WeightMetric
 from hf_trainpipe.metrics.registry import get, known
 from hf_trainpipe.metrics.scoring import score
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["OfflineMetric", "load"]
 
 _ID, _NUMBER = Value("int64"), Value("float64")
 _TAKEN: dict[str, Any] = {

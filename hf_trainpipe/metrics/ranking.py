@@ -15,8 +15,6 @@ from hf_trainpipe.metrics.base import Floats, divide
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["average_precision", "correlation", "mean_defined", "ranks", "roc_auc"]
-
 
 class _Groups:
     """Examples grouped by equal value, in rising order of the value."""

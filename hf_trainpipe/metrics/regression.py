@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from hf_trainpipe.metrics import ranking
 from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["METRICS"]
 
 
 def _errors(predictions: Predictions) -> Floats:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from hf_trainpipe.utils.tables import table, width_of_terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["screen", "spelt_error"]
 
 ROWS = 12
 """Labels that are shown; the worst, where there are more."""

@@ -9,7 +9,8 @@ Words that are not scored are taken out before entities are read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,6 @@ from numpy.typing import NDArray
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics import counts
 from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, divide
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["METRICS", "check_tags", "entities", "entity_counts", "entity_types", "types_of_words"]
 
 _OUTSIDE, _BEGIN, _INSIDE, _END, _SINGLE = range(5)
 _PREFIXES = {"O": _OUTSIDE, "B": _BEGIN, "I": _INSIDE, "E": _END, "S": _SINGLE, "L": _END, "U": _SINGLE}

@@ -11,8 +11,6 @@ from hf_trainpipe.metrics.base import Floats, sigmoid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_thresholds"]
-
 
 def best_thresholds(
     logits: NDArray[Any],

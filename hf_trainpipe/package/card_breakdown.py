@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from hf_trainpipe.metrics.score_details import spelt_error
 from hf_trainpipe.package.card_tables import table
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["breakdown"]
 
 LARGEST_MATRIX = 20
 """Labels up to which the confusion matrix is shown; above, the pairs that are confused most."""

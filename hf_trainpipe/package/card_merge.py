@@ -16,8 +16,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["block", "merge"]
-
 _MARK = re.compile(r"^<!-- trainpipe:(begin|end) ([\w-]+) -->[ \t]*\n?", re.MULTILINE)
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 

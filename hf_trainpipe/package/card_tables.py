@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["cell", "curve", "is_number", "table"]
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _CURVE_ROWS = 12
 _BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"

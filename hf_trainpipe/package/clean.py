@@ -5,14 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["environment", "refuse_strangers"]
 
 _SHOWN_LINES = 12
 _PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)

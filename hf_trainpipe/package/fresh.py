@@ -7,16 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import probe
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["Fresh", "ask"]
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")

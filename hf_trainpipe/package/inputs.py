@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["format_of_input", "open_input", "read_records", "read_whole"]
-
 _BATCH_ROWS = 1_000
 _HEAD = 1 << 16
 

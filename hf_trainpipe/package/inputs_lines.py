@@ -6,15 +6,11 @@ import csv
 import io
 import json
 import re
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator
+from typing import IO
 
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.records import LONGEST_LINE, Reading, Record, problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["read_lines"]
 
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "u16", "u32")

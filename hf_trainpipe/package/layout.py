@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.runtime.safety import files, trust
 from hf_trainpipe.runtime.safety.files import MANIFEST, hash_file, is_package_file
 from hf_trainpipe.utils import atomic
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "MANIFEST",

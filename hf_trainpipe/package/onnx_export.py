@@ -7,15 +7,11 @@ import importlib
 import io
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.errors import MissingExtra, PackageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-__all__ = ["INT8_SCHEME", "export", "quantize", "require"]
 
 INT8_SCHEME = "weights int8 per output channel, activations uint8 quantized as they come, all products"
 _LARGEST_FILE = 1_900_000_000

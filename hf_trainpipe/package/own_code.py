@@ -5,17 +5,13 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME
 from hf_trainpipe.runtime.safety.files import read_limited
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["CONSENT", "differing", "differs", "import_runtime", "runtime_folder"]
 
 CONSENT = "Read it; if you trust it, allow it with --allow-code (allow_code=True, or TRAINPIPE_ALLOW_CODE=1)."
 _LIMIT = 32 << 20

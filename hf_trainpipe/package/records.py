@@ -11,8 +11,6 @@ from hf_trainpipe.errors import DataError
 if TYPE_CHECKING:
     from hf_trainpipe.data.readers_base import Format
 
-__all__ = ["LONGEST_LINE", "Reading", "Record", "problem"]
-
 LONGEST_LINE = 16 << 20
 """Characters of a line; longer ones are refused before they fill the memory."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from random import Random
 
-__all__ = ["Intent", "Wording", "compose", "expand", "mistype", "read_wordings"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:

@@ -13,8 +13,6 @@ from hf_trainpipe.recipe import Data
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-__all__ = ["INTENTS", "SupportMessages", "write_messages"]
-
 WORDINGS = read_wordings()
 INTENTS = tuple(sorted(WORDINGS["train"].intents))
 """The labels, in the order of their ids."""

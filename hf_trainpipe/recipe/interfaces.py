@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.data.streaming import TrainStream
 
-__all__ = ["Data", "Preview", "RunInfo", "Session", "Size", "Tracker"]
-
 
 class Size(NamedTuple):
     """Rows of a split."""

@@ -8,8 +8,6 @@ from typing import Literal
 
 from hf_trainpipe.errors import RecipeError, closest
 
-__all__ = ["Budget", "Evaluation", "Hub", "Optim", "Pretrained", "Tokens", "refused"]
-
 
 def refused(where: str, expected: str, found: object, fix: str) -> RecipeError:
     return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix)

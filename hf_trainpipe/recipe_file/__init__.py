@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
@@ -19,9 +19,6 @@ from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.recipe_file.mistakes import check_values, mistakes_in, retold
 from hf_trainpipe.recipe_file.options import leaves, override
 from hf_trainpipe.utils.user_file import run_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
 

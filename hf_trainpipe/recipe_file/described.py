@@ -9,8 +9,6 @@ import itertools
 import textwrap
 from functools import cache
 
-__all__ = ["field_texts", "option_texts"]
-
 
 @cache
 def field_texts(part: type) -> dict[str, str]:

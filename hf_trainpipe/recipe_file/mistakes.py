@@ -15,8 +15,6 @@ from hf_trainpipe.codec.fields import conforms, field_types, join, needed, spell
 from hf_trainpipe.errors import RecipeError, TrainpipeError, closest
 from hf_trainpipe.recipe import Recipe
 
-__all__ = ["check_values", "mistakes_in", "retold"]
-
 PACKAGE = __name__.partition(".")[0]
 HALF = re.compile("[\ud800-\udfff]")
 

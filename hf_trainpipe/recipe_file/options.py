@@ -29,8 +29,6 @@ from hf_trainpipe.errors import RecipeError, closest
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["leaves", "override"]
-
 _UNREADABLE = object()
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from .errors import TooMuch
 
-__all__ = ["Bounds", "bounded", "check_characters", "check_tokens"]
-
 
 @dataclass(frozen=True)
 class Bounds:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.serve.settings import Limits
 
-__all__ = ["Admission", "too_much"]
-
 _SMALL = 1 / 16
 """Of the queue: inputs that a small request has at most."""
 _SMALL_CHARACTERS = 1 / 20

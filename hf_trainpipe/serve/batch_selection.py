@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["choose"]
-
 
 def choose(lengths: npt.NDArray[np.int64], *, max_tokens: int, call_tokens: int | None) -> npt.NDArray[np.int64]:
     """Positions of the batch that computes most real tokens for its cost, the first feature always among them.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
-__all__ = ["CALLER", "Caller", "client_of"]
-
 CALLER = "trainpipe.caller"
 """Key of the ASGI scope for the caller."""
 

@@ -12,8 +12,6 @@ from pydantic_core import from_json, to_json
 from hf_trainpipe.serve.middleware import BODY, LARGE
 from hf_trainpipe.serve.refusals import Refusal
 
-__all__ = ["JSON", "json_response", "read_json"]
-
 JSON = "application/json"
 
 

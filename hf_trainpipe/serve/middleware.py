@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-__all__ = ["BODY", "LARGE", "OPEN_PATHS", "REQUEST_ID", "Middleware"]
-
 LARGE = 64 << 10
 """Bytes beyond which a body is large: all large bodies together are limited by ``limits.bodies_bytes``."""
 _HELD = "trainpipe.held"

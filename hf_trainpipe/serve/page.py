@@ -9,8 +9,6 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Response
 
-__all__ = ["add_routes", "policy"]
-
 
 def add_routes(app: FastAPI) -> None:
     """Add ``GET /demo``."""

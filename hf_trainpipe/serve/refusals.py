@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Refusal", "internal"]
-
 
 class Refusal(Exception):
     """An error response.

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 
 from hf_trainpipe.errors import TrainpipeError
 
-__all__ = ["TOKEN_VARIABLE", "Limits", "Settings", "is_loopback"]
-
 TOKEN_VARIABLE = "HF_TRAINPIPE_TOKEN"
 """Environment variable with the bearer token that requests must carry."""
 _SHORTEST_TOKEN = 16

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
-__all__ = ["Share", "Shares"]
-
 
 @dataclass(eq=False, slots=True)
 class Share:

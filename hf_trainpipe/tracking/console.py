@@ -11,15 +11,11 @@ import shutil
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
 from hf_trainpipe.tracking.working import Working
 from hf_trainpipe.utils.wording import fitting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-__all__ = ["Console"]
 
 RATES = {"tokens_per_second": "tok/s", "examples_per_second": "ex/s", "steps_per_second": "steps/s"}
 HIDDEN = frozenset({"grad_norm"})

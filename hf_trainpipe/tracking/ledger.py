@@ -13,18 +13,13 @@ import json
 import math
 import os
 import time as clock
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.utils.atomic import write_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-__all__ = ["Ledger", "Point", "Tail", "read", "series"]
-
 
 FINAL = "final/"
 """How the names of final scores begin."""

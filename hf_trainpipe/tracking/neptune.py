@@ -18,16 +18,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["Neptune"]
 
 CLIENT_TIMEOUTS = {"NEPTUNE_RETRIES_TIMEOUT": "5", "NEPTUNE_REQUEST_TIMEOUT": "20"}
 MODES = ("auto", "offline", "async", "debug")

@@ -11,16 +11,12 @@ A destination is a server's project, or ``offline``: a run kept offline is sent 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.utils.atomic import write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-__all__ = ["Sent", "StateFile"]
 
 
 @dataclass

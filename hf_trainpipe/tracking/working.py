@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["EVERY_SECONDS", "Working"]
+from collections.abc import Callable
+from typing import Self
 
 EVERY_SECONDS = 4.0
 

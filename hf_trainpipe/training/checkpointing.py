@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
 
-__all__ = ["Checkpointing"]
-
 
 class Checkpointing:
     """Checkpoints of a run. All ranks call its methods; rank 0 writes."""

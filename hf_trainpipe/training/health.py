@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["SLOW", "LossSpikeDetector", "straggler"]
-
 MEMORY = 0.9
 """Weight of the past in the running means, a logging interval."""
 SETTLED = 5

@@ -8,8 +8,6 @@ from typing import Literal
 from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.training.signals import PlannedStop
 
-__all__ = ["Resume", "RunOptions"]
-
 Resume = Literal["auto", "never", "must"]
 
 

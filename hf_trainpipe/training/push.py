@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
 
-__all__ = ["BackgroundPushes", "push_result"]
-
 
 class BackgroundPushes:
     """While open, a process of its own pushes what the recipe wants pushed before the end. All ranks open it.

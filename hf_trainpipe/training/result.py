@@ -10,8 +10,6 @@ from hf_trainpipe.metrics.score_details import screen
 from hf_trainpipe.utils.tables import html
 from hf_trainpipe.utils.wording import fitting, here
 
-__all__ = ["Result"]
-
 
 @dataclass(frozen=True, repr=False)
 class Result:

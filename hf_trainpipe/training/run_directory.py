@@ -36,8 +36,6 @@ from hf_trainpipe.training.run_files import (
 )
 from hf_trainpipe.utils.atomic import write_json
 
-__all__ = ["RunFolder"]
-
 
 class RunFolder:
     """Holds the lock of a run's directory on rank 0; the other ranks only know the path.

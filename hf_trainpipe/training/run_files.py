@@ -12,16 +12,6 @@ from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.tracking.ledger import read as read_ledger
 from hf_trainpipe.utils.atomic import read_object
 
-__all__ = [
-    "BEGIN_ANEW",
-    "earlier_seconds",
-    "environment",
-    "newest_attempt",
-    "read_attempts",
-    "read_identity",
-    "read_result",
-]
-
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "spacy", "numpy")
 """Their versions are recorded with each attempt."""
 IDENTITY: dict[str, type | tuple[type, ...]] = {"uid": str, "recipe": dict, "fingerprints": dict}

@@ -12,8 +12,6 @@ from typing import Any
 from hf_trainpipe.errors import Interrupted
 from hf_trainpipe.utils.wording import command_line
 
-__all__ = ["PlannedStop", "StopSignals"]
-
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Environment variables that ``accelerate launch`` and torch's agent give to their workers."""
 

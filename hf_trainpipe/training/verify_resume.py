@@ -35,16 +35,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
-__all__ = [
-    "PROOF",
-    "check_can_verify",
-    "describe",
-    "read_proof",
-    "start_of_copy",
-    "verify_finished",
-    "verify_in_training",
-]
-
 PROOF = "resume-proof.json"
 """In the run's directory: what the last verification found; the package and its card repeat it."""
 COPY = "verify-resume"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["backoff"]
-
 
 def backoff(failures: int, *, first_s: float, longest_s: float) -> float:
     """Seconds to wait after so many failures in a row: doubled with each, up to a limit.

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["LOADED", "run_file"]
-
 LOADED = "_hf_trainpipe_recipe_"
 """How the name of such a module starts."""
 

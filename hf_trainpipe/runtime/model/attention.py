@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from .unpad import Layout
 
-__all__ = ["attend", "register"]
-
 draw_mask: Callable[[int, float, torch.dtype], torch.Tensor] | None = None
 """Where training puts a faster source of dropout masks on a CPU: (elements, rate, dtype) -> 0 or 1 / (1 - rate)."""
 

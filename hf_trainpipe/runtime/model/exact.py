@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Switches", "exact_products", "no_autocast"]
-
 _DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu")
 """Where autocast may be on."""
 

@@ -14,8 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["apart", "make_forks_safe"]
-
 Result = TypeVar("Result")
 _SOFT = 1
 """omp_pause_soft: threads go, settings stay."""

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ["give_back"]
-
 
 def give_back() -> None:
     """Give freed memory back. Takes some milliseconds, and as long again until the pages are there anew.

@@ -12,15 +12,11 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .stamps import Stamps, identity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-__all__ = ["MANIFEST", "Problem", "hash_file", "is_package_file", "problems", "read_limited", "walk"]
 
 MANIFEST = "trainpipe.json"
 DOCUMENT = re.compile(r"README\.md|LICENSE(\.md|\.txt)?|NOTICE")

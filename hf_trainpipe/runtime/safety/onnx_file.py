@@ -7,15 +7,10 @@ the fields that lead to a tensor's external data or to a node's domain are enter
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from ..errors import SchemaError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from pathlib import Path
-
-__all__ = ["check_onnx"]
 
 _DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft", b"com.microsoft.nchwc")
 _DEEPEST = 20

@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Stamps", "identity"]
-
 _LARGE = 1 << 20
 """Bytes; smaller files are hashed each time."""
 _SETTLED_S = 60.0

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from .schema import PackageInfo
 
-__all__ = ["check", "recheck", "refusal"]
-
 _SHOWN = 5
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 _LIMIT = 32 << 20

@@ -9,16 +9,12 @@ import json
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 from ..errors import SchemaError
 from .files import open_plain, read_limited
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
-
-__all__ = ["INDEX", "WEIGHTS", "check_weights"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

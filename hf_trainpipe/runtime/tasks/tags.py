@@ -7,14 +7,9 @@ Schemes: ``BIO`` (also called IOB2), ``IOB1`` (B only where two entities of a ty
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-__all__ = ["SCHEMES", "spans_to_tags", "tags_to_spans"]
 
 Span = tuple[str, int, int]
 """Label, first word, word after the last."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from .edits import Edit
 from .pipelines import check_pipeline_name, load_pipeline, pipe
 from .preprocessor import Preprocessor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-__all__ = ["SpacyLemmas", "SpacyMaskEntities", "SpacySentences", "SpacyTokens"]
 
 
 @dataclass(frozen=True, kw_only=True)

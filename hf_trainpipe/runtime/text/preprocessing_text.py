@@ -6,19 +6,15 @@ import html
 import itertools
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ..bounds import check_characters
 from ..errors import InputError
 from .edits import Edit
 from .preprocessor import Preprocessor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-__all__ = ["CleanUrls", "Lowercase", "NormalizeSpace", "NormalizeUnicode", "StripHtml"]
 
 _Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 _LONG_RUN = 32

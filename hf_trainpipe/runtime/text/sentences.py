@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .edits import Aligned
     from .preprocessor import Preprocessor
 
-__all__ = ["Sentence", "sentences_of"]
-
 
 @dataclass(frozen=True)
 class Sentence:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from .pipelines import check_pipeline_name, load_pipeline, pipe
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-__all__ = ["BUILT_IN_SPLITTERS", "Word", "WordSplitter", "newest"]
 
 Word = tuple[str, int, int]
 """A word, and the characters ``[start, end)`` of the text that it takes."""

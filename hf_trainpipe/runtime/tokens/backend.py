@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
 Given = TypeVar("Given")
 Done = TypeVar("Done")
-
-__all__ = ["ahead", "copy_backend", "flatten", "unknown_id", "word_backend"]
 
 Ints = npt.NDArray[np.int64]
 

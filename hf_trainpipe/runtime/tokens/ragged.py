@@ -6,18 +6,14 @@ All arrays are flat: ``starts[i]:starts[i + 1]`` is the place of item ``i``. N e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["Cut", "Part", "Template", "assemble", "cut_pairs", "ends_of", "own_words", "ranges", "windows"]
 
 Ints = npt.NDArray[np.int64]
 _PROBES = ("a", "the", "1", ".", "A", "\u3042", "\u4e00")
