@@ -29,7 +29,8 @@ LONG = (
 
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # several files are tested at a time; more threads would only fight
+for name in ("OMP_NUM_THREADS", "HF_TRAINPIPE_THREADS"):
+    os.environ.setdefault(name, "1")  # several files are tested at a time: more threads would only fight
 
 
 def pytest_configure(config: pytest.Config) -> None:
