@@ -34,7 +34,7 @@ def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def consent_argument(parser: argparse.ArgumentParser) -> None:
-    """The option with which a person consents to a package's own code."""
+    """The option that allows a package's own code to run."""
     parser.add_argument("--allow-code", action="store_true", help="run code that the package brings; read it first")
 
 

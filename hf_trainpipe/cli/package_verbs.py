@@ -138,7 +138,7 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public", action="store_true", help="make a new repository public; private by default")
     parser.add_argument("--revision", help="branch to push to")
     parser.add_argument("--tag", default="auto", help="tag of the commit: v1, v2, ... by default; none: no tag")
-    parser.add_argument("--pull-request", action="store_true", help="open a pull request, for a person to merge")
+    parser.add_argument("--pull-request", action="store_true", help="open a pull request instead")
     parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
     parser.add_argument("--json", action="store_true")
 

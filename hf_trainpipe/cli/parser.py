@@ -98,7 +98,7 @@ def busy(what: str) -> Working:
 def print_result(
     result: Mapping[str, Any], *, as_json: bool, show: Callable[[Mapping[str, Any]], str] | None = None
 ) -> None:
-    """Print what a verb found: one line of JSON for programs; for people what ``show`` makes of it, or a line a fact."""
+    """Print what a verb found: one line of JSON for programs; for the user the text of ``show``, or a line a fact."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
     elif show is not None:

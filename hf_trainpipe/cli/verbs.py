@@ -73,7 +73,7 @@ def _train(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.training.options import RunOptions
         from hf_trainpipe.training.signals import PlannedStop
 
-    if arguments.planned_stop:  # a copy of a run, which tells nobody
+    if arguments.planned_stop:  # a copy of a run: no trackers, no pushes
         recipe = replace(recipe, trackers=(), hub=None)
     if arguments.extend and (arguments.resume == "never" or arguments.allow_change):
         raise UsageError(

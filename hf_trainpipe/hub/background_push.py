@@ -1,4 +1,4 @@
-"""Pushing while a run trains, seen from the trainer: start a process for it, and let it go.
+"""Pushing while a run trains, seen from the trainer: start a process for it, and detach from it at the end.
 
 The process (:mod:`hf_trainpipe.hub.background_push_process`) finds new checkpoints in the run's directory. The training
 loop neither knows of it nor waits for it, and it can be killed at any instant: its work is in the push queue on disk.
@@ -31,7 +31,7 @@ class BackgroundPush(Sidecar):
         run: The run's directory.
         hub: What the recipe asks for.
         select: The metric that chooses the best model.
-        facts: What cards tell beside the template; None: there is no template, so only checkpoints are mirrored.
+        facts: Further facts for model cards; None: there is no template, so only checkpoints are mirrored.
     """
 
     def __init__(self, run: Path, hub: Hub, *, select: str, facts: CardFacts | None) -> None:
@@ -57,9 +57,9 @@ class BackgroundPush(Sidecar):
             self._messages.append(f"warning: nothing is pushed while it trains ({error})")
 
     def stop(self, *, timeout: float = 20.0) -> None:
-        """End it where the run is complete: a push in flight may finish for so many seconds; the queue keeps the rest."""
+        """End it where the run is complete; a push that is under way has ``timeout`` seconds, the queue keeps the rest."""
         self._end("stop", timeout=timeout, kill=True)
 
     def leave(self) -> None:
-        """Let it go on by itself where the run was interrupted: it pushes the newest checkpoint and ends."""
+        """Detach from it where the run was interrupted: it pushes the newest checkpoint and ends."""
         self._end()

@@ -2,11 +2,11 @@
 
 It watches the run's directory for new checkpoints: the newest is mirrored, the best (or each) becomes a package that is
 pushed. Where it cannot keep up, it takes the newest. A push that fails is tried again later, less and less often. When
-the trainer was interrupted or is gone, it pushes the newest checkpoint once more and ends; when the run is complete the
+the trainer was interrupted or has ended, it pushes the newest checkpoint once more and ends; when the run is complete the
 trainer says "stop" and pushes the rest itself.
 
-Lines for the person go to the pipe that was its standard output, everything else to outbox/background-push.log; secrets are
-masked in both. It writes into the outbox only.
+Lines for the user go to the pipe that was its standard output, everything else to outbox/background-push.log; secrets
+are masked in both. It writes only into outbox/.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Pusher:
         self.not_before = 0.0
         self._said: set[str] = set()
 
-    def look(self, *, last: bool = False) -> None:
+    def push_new(self, *, last: bool = False) -> None:
         """Queue what is new, and upload what waits; ``last``: without a pause after failures."""
         with self._warning():
             self._enqueue()
@@ -143,7 +143,7 @@ class _Pusher:
 
 
 def _link(folder: Path, place: Path) -> Checkpoint | None:
-    """A checkpoint as links of its files, verified; None where it is gone or damaged."""
+    """A checkpoint as links of its files, verified; None if it was removed or is damaged."""
     target = place / folder.name
     try:
         shutil.copytree(folder, target, copy_function=link_or_copy)
@@ -163,9 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     pusher = _Pusher(options.run, json.loads((queue / SPEC).read_bytes()), say=child.say)
     while not child.wait(options.poll):
         if (options.run / "run.json").exists():
-            pusher.look()
-    if not child.told.startswith(b"stop") and (options.run / "run.json").exists():
-        pusher.look(last=True)
+            pusher.push_new()
+    if not child.request.startswith(b"stop") and (options.run / "run.json").exists():
+        pusher.push_new(last=True)
     for name in ("held", "mirror", "interim"):
         shutil.rmtree(queue / name, ignore_errors=True)
     held.release()

@@ -1,6 +1,6 @@
 """The queue of pushes, on disk: a push outlives its process and continues where it was, days later if need be.
 
-    <run>/outbox/0001.json      one push: where to, which files with which hashes, how far it came
+    <run>/outbox/0001.json      one push: where to, which files with which hashes, its progress
     <run>/outbox/0001/          the files as they will be uploaded; weights are hard links where that is possible
     <run>/outbox/lock           one process pushes at a time
     <package>.outbox/           the same, for a package outside of a run
@@ -48,7 +48,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One push. ``id`` numbers them; the rest is what was asked, how far it came, and what went wrong last."""
+    """One push. ``id`` numbers them; the rest is the order, its progress, and its last error."""
 
     id: str = ""
     kind: Literal["package", "checkpoint"]
@@ -108,7 +108,7 @@ class PushQueue:
 
     Args:
         path: The folder; created by the first :meth:`add`.
-        owner: The run or package, as a person names it: for the command that tries again.
+        owner: The run or package, as the user names it: for the command that tries again.
     """
 
     def __init__(self, path: Path, *, owner: Path | str) -> None:
@@ -172,7 +172,7 @@ class PushQueue:
         """Queue a push, durably; an open one of the same kind to the same branch is superseded.
 
         Args:
-            entry: What is asked; ``id``, ``files`` and times are set here.
+            entry: The push; ``id``, ``files`` and times are set here.
             sources: Path in the repository to the local file. They are copied or linked, so the originals may
                 change afterwards.
 
@@ -210,7 +210,7 @@ class PushQueue:
         return entry
 
     def close(self, entry: Entry, state: State) -> Entry:
-        """Write the end of an entry and remove its files; the JSON of the last ones stays for people to read."""
+        """Write the end of an entry and remove its files; the JSON of the last ones is kept."""
         entry = self.update(entry, state=state, error=None if state == "done" else entry.error)
         shutil.rmtree(self.folder(entry), ignore_errors=True)
         self.card(entry).unlink(missing_ok=True)
@@ -237,7 +237,7 @@ class PushQueue:
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """Link a large file and copy a small one: a person may edit a README in place, nobody edits weights."""
+    """Link a large file and copy a small one: a README may be edited in place, weights are not."""
     if os.stat(source).st_size > _COPIED_BYTES:
         with contextlib.suppress(OSError):
             os.link(source, target)

@@ -45,7 +45,7 @@ def push(
         private: Whether a new repository is private. An existing public one is refused while this is true.
         revision: Branch to commit to, created if needed; None: ``main``.
         tag: Tag to set on the commit once its files are verified; "auto": ``v1``, ``v2``, ...; None: no tag.
-        pull_request: Open a pull request with the files instead, and leave it to a person to merge it.
+        pull_request: Open a pull request with the files instead, for somebody to merge.
         message: The commit's first line.
         queue: Where it waits; None: the queue of the package's run, or one beside the package.
         attempts: How often a step is tried when the Hub is busy or the connection breaks.
@@ -131,7 +131,7 @@ def _record_result(queue: PushQueue, done: list[dict[str, Any]]) -> None:
     try:
         result = read_object(place, needs={"push": dict}, fix="")
     except CheckpointError:
-        return  # the run ends once more when it is asked to; the push itself is done
+        return  # `train` writes it again; the push itself is done
     pushed = result["push"]
     final = [sent for sent in done if sent["repo"] == pushed.get("repo") and sent["step"] is None]
     if pushed.get("state") == "failed" and final:

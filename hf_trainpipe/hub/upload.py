@@ -1,13 +1,13 @@
 """One push, from the queue to the Hub, in steps that can each be repeated.
 
-1. The large files are uploaded. No commit names them yet, so nobody sees them; what has arrived is not sent again.
+1. The large files are uploaded. No commit names them yet, so they are not visible; what has arrived is not sent again.
 2. One commit puts all files on the branch. It names its parent: the Hub takes it as a whole or not at all, and refuses
    it where somebody else pushed meanwhile (then it is made again on top of theirs). Every hash is compared twice: what
    is uploaded with what was verified here, before the commit; what the Hub lists with the same, after it.
 3. The commit is tagged.
 
 So a reader of the branch or of a tag sees the old model or the new one, never parts of both. The files of a pull
-request go to its own branch (``refs/pr/N``) in the same way; a person merges it.
+request go to its own branch (``refs/pr/N``) in the same way, for somebody to merge.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Upload:
         self.api.create_repo(repo, private=self.entry.private, exist_ok=True)
         if self.entry.private and not self.api.model_info(repo).private:
             raise PushError(
-                f"{repo} exists and is public, and this push was asked to be private.",
+                f"{repo} exists and is public, and this push is to be private.",
                 fix="Push with --public (private=False) if everybody may see it, or name another repository.",
             )
         if branch != "main":
@@ -189,7 +189,7 @@ class _Upload:
     def _remove_staging(self) -> None:
         """Remove the branch that an earlier version uploaded to first."""
         if (self.entry.staging or "").startswith("incoming-"):
-            with contextlib.suppress(Exception):  # a branch that is left over harms nobody
+            with contextlib.suppress(Exception):  # a leftover branch does no harm
                 self.api.delete_branch(self.entry.repo, branch=str(self.entry.staging))
 
     # -- the Hub's side --------------------------------------------------------------------
@@ -244,7 +244,7 @@ class _Upload:
             )
 
     def _prepare_card(self, head: str) -> None:
-        """Merge what people wrote into the card on the Hub, at commit ``head``, into the card that goes there."""
+        """Merge hand-written sections of the card on the Hub, at commit ``head``, into the card of this push."""
         if self.entry.kind != "package" or _CARD not in self.entry.files:
             return
         folder = self.queue.folder(self.entry)

@@ -189,7 +189,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             super().on_response_complete()
             has_rest = self.cycle.response_complete and self.cycle.more_body
             if has_rest or self.transport.is_closing():
-                self.drop()  # the answer did not wait for the body, so nobody reads it
+                self.drop()  # answered before the body was read
             elif not self._is_receiving and not self.pipeline:
                 pool.rests(self)
 

@@ -139,7 +139,7 @@ def _announce(
             "a request",
             f"{limits.inputs:,} inputs and {limits.characters:,} characters at most, {limits.deadline_s:g} s",
         ),
-        ("token", f"asked for ({TOKEN_VARIABLE})" if settings.token else "none is asked for"),
+        ("token", f"required ({TOKEN_VARIABLE})" if settings.token else "not required"),
     ]
     logger.info("%s", facts(shown))
     if as_json:

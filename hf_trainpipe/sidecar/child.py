@@ -1,7 +1,7 @@
-"""A process beside the trainer, seen from inside: how it begins, what it says, and when it ends.
+"""A process beside the trainer, seen from inside: its start, its messages, its end.
 
 The trainer (:mod:`hf_trainpipe.sidecar.parent`) starts it with a pipe to its standard input, a pipe from its standard
-output, and a file as its standard error. Lines for the person go to the pipe, everything else to the file; secrets are
+output, and a file as its standard error. Lines for the user go to the pipe, everything else to the file; secrets are
 masked in both.
 """
 
@@ -35,7 +35,7 @@ LOCK_POLL_S = 0.1
 class Child:
     """This process: its messages, and when it is to end.
 
-    It is to end when the trainer asks, when the trainer is gone, and on SIGTERM or SIGHUP. Ctrl-C is the trainer's.
+    It has to end when the trainer asks, when the trainer has ended, and on SIGTERM or SIGHUP. It ignores Ctrl-C.
 
     Args:
         parent: Process id of the trainer.
@@ -43,8 +43,8 @@ class Child:
 
     def __init__(self, parent: int) -> None:
         self.ending = threading.Event()
-        self.told = b""
-        """What the trainer asked; empty where its pipe was closed, or nothing was asked."""
+        self.request = b""
+        """The word that the trainer wrote; empty if it closed the pipe, or wrote nothing yet."""
         self._parent = parent
         self._listens = True
         self._ended_at: float | None = None
@@ -59,18 +59,18 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def say(self, text: str) -> None:
-        """A message for the person: one line of the pipe, and the text to the log."""
+        """A message for the user: one line to the pipe, and the text to the log."""
         print(text, file=sys.stderr, flush=True)
-        with contextlib.suppress(OSError):  # nobody reads: the trainer is gone, or never looked
+        with contextlib.suppress(OSError):  # the trainer has ended, or does not read
             os.write(self._channel, scrub(" ".join(text.split())).encode() + b"\n")
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end, at most so long; whether it has come."""
+        """Wait at most so many seconds for the end; whether it has come."""
         if not self.ending.is_set():
             if self._listens:
                 ready, _, _ = select.select([0], [], [], seconds)
                 if ready:
-                    self.told = os.read(0, 4096)  # a request, or the closed pipe: both mean the end
+                    self.request = os.read(0, 4096)  # a request, or the closed pipe: both mean the end
                     self._listens = False
                     self.ending.set()
             else:
@@ -82,11 +82,11 @@ class Child:
         return self._ended_at is not None
 
     def seconds_left(self, linger_s: float) -> float:
-        """Of the time that this process may go on after the end; all of it before."""
+        """What is left of the ``linger_s`` seconds that this process may run after the end."""
         return linger_s if self._ended_at is None else max(self._ended_at + linger_s - time.monotonic(), 0.0)
 
     def acquire(self, lock: FileLock, *, linger_s: float = 0.0) -> bool:
-        """Hold the lock that the process of the attempt before may still have.
+        """Acquire a lock that the process of the attempt before may still hold.
 
         Returns:
             False where the end came first, ``linger_s`` seconds ago.
@@ -122,7 +122,7 @@ def make_parser(module: str, description: str | None) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("run", type=Path, help="the run's directory")
     parser.add_argument("--parent", type=int, required=True, help="process id of the trainer")
-    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks at the run")
+    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two checks of the run")
     return parser
 
 

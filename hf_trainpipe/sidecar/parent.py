@@ -60,7 +60,7 @@ class Sidecar:
         return self._process.pid if self._process is not None else None
 
     def messages(self) -> list[str]:
-        """Lines for the person that came since the last call. Never waits."""
+        """Lines for the user since the last call. Never waits."""
         if self._process is not None:
             assert self._process.stdout is not None
             with contextlib.suppress(OSError, ValueError):  # nothing there yet, or closed
@@ -77,7 +77,7 @@ class Sidecar:
         Args:
             word: What to tell it; None: only the pipe is closed. Both ask for the end.
             timeout: Seconds to wait.
-            kill: Whether to kill it after that; otherwise it goes on by itself.
+            kill: Whether to kill it after that; otherwise it runs on.
 
         Returns:
             Its exit code; None where it still runs.
@@ -107,4 +107,4 @@ class Sidecar:
 
 
 _running: list[subprocess.Popen[bytes]] = []
-"""Kept, so that Python does not warn of a process that is left to itself."""
+"""Kept, so that Python does not warn of a process that was not waited for."""

@@ -52,9 +52,9 @@ class ConfirmingSession(Session):
     destination: str
     """Where the points go. What was sent is recorded for each destination on its own."""
     address: str | None = None
-    """Where a person finds the run."""
+    """Address of the run, for the user."""
     notice: str | None = None
-    """One line that a person reads when a destination is used for the first time."""
+    """One line for the user when a destination is used for the first time."""
 
     @abstractmethod
     def flush(self) -> None:

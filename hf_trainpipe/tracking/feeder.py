@@ -32,10 +32,10 @@ class Feeder:
     """Sends the ledger of a run to one tracker, and keeps a record of what arrived.
 
     Args:
-        run: What the tracker is told about the run.
+        run: What the tracker gets to know of the run.
         spec: The tracker, as :func:`~hf_trainpipe.tracking.base.describe` wrote it.
         position: Its place among the recipe's trackers.
-        say: Shows one line to the person.
+        say: Shows one line to the user.
         log: Writes details to the follower's log.
     """
 
@@ -84,7 +84,7 @@ class Feeder:
         self.done.set()
 
     def send_new(self) -> bool:
-        """Send what is new. False: the tracker failed; the next call connects anew."""
+        """Send what is new. False: the tracker failed; the next call connects again."""
         try:
             if self._session is None:
                 self._connect()
@@ -119,7 +119,7 @@ class Feeder:
 
     @property
     def address(self) -> str | None:
-        """Where a person finds the run."""
+        """Address of the run, for the user."""
         return self._sent().address if self.destination is not None else None
 
     def _sent(self) -> Sent:

@@ -1,4 +1,4 @@
-"""Trackers, seen from the trainer: start a process that follows the ledger, and let it go.
+"""Trackers, seen from the trainer: start a process that follows the ledger, and detach from it at the end.
 
 No method waits for a tracker. :meth:`Follower.finish` waits for at most its timeout.
 """
@@ -77,7 +77,7 @@ class Follower(Sidecar):
         """Ask for the end, and wait for at most ``timeout`` seconds.
 
         Returns:
-            Whether everything was sent. If not, the process goes on by itself for its ``linger_s``
+            Whether everything was sent. If not, the process runs on for its ``linger_s``
             seconds, and ``track sync`` sends what is left after that.
         """
         code = self._end("finish", timeout=timeout)

@@ -1,10 +1,10 @@
 """The follower process: ``python -m hf_trainpipe.tracking.process RUN_DIR --parent PID``.
 
 It feeds every tracker of a run from the ledger, each in a thread of its own. It ends by itself: when
-the trainer asks it to, when the trainer is gone, or on SIGTERM; then it sends what is left for at most
+the trainer asks it to, when the trainer has ended, or on SIGTERM; then it sends what is left for at most
 ``--linger`` seconds. Exit code 0: everything was sent; 3: ``track sync`` has something left to send.
 
-Lines for the person go to the pipe that was its standard output; everything else to tracking/follower.log.
+Lines for the user go to the pipe that was its standard output; everything else to tracking/follower.log.
 """
 
 from __future__ import annotations

@@ -25,17 +25,17 @@ def main():
     parser = make_parser("child", None)
     parser.add_argument("--linger", type=float, default=0.0)
     options = parser.parse_args()
-    beside = Child(options.parent)
+    child = Child(options.parent)
     print("printed, and", os.environ["SOME_API_TOKEN"])
-    beside.say("starts with\\n " + os.environ["SOME_API_TOKEN"])
-    if not beside.acquire(FileLock(options.run / "lock"), linger_s=options.linger):
-        beside.say("never had the lock")
+    child.say("starts with\\n " + os.environ["SOME_API_TOKEN"])
+    if not child.acquire(FileLock(options.run / "lock"), linger_s=options.linger):
+        child.say("never had the lock")
         return 3
-    beside.say("holds the lock")
-    while not beside.wait(options.poll):
+    child.say("holds the lock")
+    while not child.wait(options.poll):
         pass
-    beside.say(f"told {beside.told!r}")
-    if beside.told == b"fail":
+    child.say(f"told {child.request!r}")
+    if child.request == b"fail":
         raise RuntimeError("as it was told")
     return 0
 
