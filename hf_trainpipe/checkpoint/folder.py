@@ -112,13 +112,12 @@ class Folder:
                 STATE: atomic.write_new(temporary / STATE, prepared.state),
                 **shards.collect(self.path, temporary, step=prepared.step, ranks=prepared.ranks),
             }
-            extra = dict(prepared.manifest)
             data = manifest.build(
                 step=prepared.step,
                 best_step=prepared.best_step,
-                run_uid=extra.pop("run_uid", self.run_uid),
+                run_uid=self.run_uid,
                 files=files,
-                extra=extra,
+                extra=prepared.manifest,
             )
             atomic.write_new(temporary / MANIFEST, data)
             atomic.fsync_dir(temporary)

@@ -6,7 +6,7 @@ State is found by the names of the parameters, not by their position, and is put
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine.sharding import is_cut, place_like
 from hf_trainpipe.errors import CheckpointError
@@ -64,9 +64,8 @@ def load_optimizer(
     *,
     tensors: Mapping[str, torch.Tensor],
     state: Mapping[str, Any],
-    options: Literal["saved", "current"] = "saved",
 ) -> None:
-    """Put back what :func:`flatten_optimizer` took apart.
+    """Put back what :func:`flatten_optimizer` took apart, but the options of groups: those are the recipe's.
 
     Args:
         optimizer: A new optimizer with the same groups of the same parameters.
@@ -74,8 +73,6 @@ def load_optimizer(
         tensors: Whole; copied to the device of their parameter and cut over the ranks as it is (``step`` stays on
             the CPU unless the optimizer is fused or capturable, as torch has it). Their dtype is kept.
         state: The JSON part.
-        options: "saved" restores learning rate, weight decay and the like; "current" keeps the optimizer's
-            own, for a run whose optimizer settings were allowed to change.
 
     Raises:
         CheckpointError: other groups or other parameters.
@@ -88,11 +85,6 @@ def load_optimizer(
             f"The optimizer's parameters differ from the checkpoint's: {_first_difference(saved, members)}.",
             fix="Resume with the model and optimizer of the interrupted run, or use another --run-dir.",
         )
-    if options == "saved":
-        for position, group in enumerate(optimizer.param_groups):
-            group.update(state["groups"][position]["options"])
-            for key in [key for key in tensors if key.startswith(f"@{position}/")]:
-                group[key.split("/", 1)[1]] = tensors[key].clone()
     parameters = {name: parameter for parameter, name in names.items()}
     group_of = {name: group for listed, group in zip(members, optimizer.param_groups, strict=True) for name in listed}
     optimizer.state.clear()

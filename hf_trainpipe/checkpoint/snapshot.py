@@ -41,13 +41,8 @@ class Snapshot:
     def __post_init__(self) -> None:
         if self.step < 0:
             raise ValueError(f"step: expected 0 or more, found {self.step}.")
-        if taken := sorted((RESERVED - {"run_uid"}) & self.manifest.keys()):
+        if taken := sorted(RESERVED & self.manifest.keys()):
             raise ValueError(f"manifest: the store writes {', '.join(taken)} itself; leave them out.")
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that the tensors take on disk."""
-        return tensors.num_bytes(self.model) + tensors.num_bytes(self.optimizer)
 
 
 @dataclass(frozen=True, kw_only=True)

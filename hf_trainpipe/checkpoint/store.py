@@ -71,7 +71,6 @@ class Store:
             raise ValueError(f"keep: expected 2 or more, so that a damaged checkpoint has one before it; found {keep}.")
         self.directory = Path(directory).absolute()
         self.keep = keep
-        self.run_uid = run_uid
         self.mode = mode
         self.max_failures = max_failures
         self.failures_in_a_row = 0
@@ -111,7 +110,7 @@ class Store:
             logger.warning("%s", earlier)
         elif isinstance(earlier, BaseException):
             raise earlier
-        self._check(snapshot)
+        assert self.mode == "write", "this store was opened for reading"
         return self._commit(Prepared.of(snapshot))
 
     def save_async(self, snapshot: Snapshot) -> None:
@@ -124,7 +123,7 @@ class Store:
         earlier = self._finish()
         if isinstance(earlier, BaseException) and not isinstance(earlier, SaveFailed):
             raise earlier
-        self._check(snapshot)
+        assert self.mode == "write", "this store was opened for reading"
         prepared = Prepared.of(snapshot, buffers=self._buffers)
 
         def write() -> None:
@@ -199,14 +198,6 @@ class Store:
             )
         return None
 
-    def best(self) -> Checkpoint | None:
-        """The best checkpoint, as the newest valid one names it; None if there is none or it is damaged."""
-        newest = self.latest()
-        step = newest.manifest["best_step"] if newest else None
-        if newest is None or step is None or step == newest.step:
-            return newest if step is not None else None
-        return self._folder.open(step)
-
     def at(self, step: int) -> Checkpoint | None:
         """The checkpoint of ``step`` if it is valid, such as the one that rank 0 chose."""
         self._settle()
@@ -223,12 +214,6 @@ class Store:
             (self.directory / _BEST).unlink(missing_ok=True)
 
     # Inside
-
-    def _check(self, snapshot: Snapshot) -> None:
-        assert self.mode == "write", "this store was opened for reading"
-        uid = snapshot.manifest.get("run_uid", self.run_uid)
-        if self.run_uid is not None and uid != self.run_uid:
-            raise ValueError(f"manifest: expected the run {self.run_uid}, found {uid}.")
 
     def _finish(self) -> Path | BaseException | None:
         """Wait for the save in flight and take its outcome."""

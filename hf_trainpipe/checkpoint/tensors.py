@@ -114,11 +114,6 @@ def _raw(value: Value) -> memoryview | bytes:
     return flat.numpy().data
 
 
-def num_bytes(tensors: Mapping[str, Value]) -> int:
-    """Bytes that the tensors take on disk, without the header."""
-    return sum(_describe(name, value)[2] for name, value in Shared.of(tensors).unique.items())
-
-
 def write_file(path: Path, shared: Shared) -> Written:
     """Write a new safetensors file and fsync it. The same tensors give the same bytes.
 

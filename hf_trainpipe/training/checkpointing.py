@@ -107,7 +107,6 @@ class Checkpointing:
                 run.bare.named_parameters(),
                 tensors=checkpoint.load_optimizer(),
                 state=state["optimizer"],
-                options="current",  # the rate is set at each step; the rest is the recipe's, which was compared
             )
         else:  # --allow-change optim.algorithm
             self.console.say(f"warning: the optimizer begins anew: the checkpoint holds the state of {algorithm}")

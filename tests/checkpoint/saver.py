@@ -33,7 +33,6 @@ def snapshot(step: int) -> Snapshot:
         model={"weight": Blob("U8", (64,), content(step))},
         optimizer={"exp_avg/weight": Blob("U8", (64,), content(step + 100))},
         state={"step": step},
-        manifest={"run_uid": RUN},
         best_step=max(step - 1, 1),
     )
 

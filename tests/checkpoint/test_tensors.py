@@ -64,7 +64,6 @@ def test_random_bits_survive_a_round_trip(drawn, tmp_path_factory):
 def test_tied_weights_are_stored_once_and_come_back_under_all_names(tmp_path):
     weight = torch.randn(7, 3)
     saved = {"a.weight": weight, "z.weight": weight, "b.bias": torch.randn(3)}
-    assert tensors.num_bytes(saved) == (7 * 3 + 3) * 4
     tensors.write_file(tmp_path / "t", tensors.Shared.of(saved))
     read = tensors.read_file(tmp_path / "t")
     assert read.keys() == saved.keys()
