@@ -16,6 +16,7 @@ from hf_trainpipe.data.readers_base import (
     empty_file,
     read_bytes,
     read_text,
+    wrong_file,
 )
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
 from hf_trainpipe.data.readers_kinds import by_ending, kind_of
@@ -64,12 +65,12 @@ def format_of(path: Path, *, shown: str) -> Format:
     ending = name.suffix.lower()
     kind = by_ending(path.suffix) or by_ending(ending)
     if kind is not None:
-        raise DataError(f"{shown}: expected a file of rows, found {kind.found}.", fix=kind.fix, file=shown)
+        raise wrong_file(shown, f"expected a file of rows, found {kind.found}.", fix=kind.fix)
     if ending not in ENDINGS:
-        raise DataError(
-            f"{shown}: the ending {ending!r} does not tell the format.",
+        raise wrong_file(
+            shown,
+            f"the ending {ending!r} does not tell the format.",
             fix=f"Set data.format to one of {', '.join(get_args(Format))}.{closest(ending, ENDINGS)}",
-            file=shown,
         )
     return ENDINGS[ending]
 
@@ -128,11 +129,7 @@ def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str
         inside = str(path.relative_to(anchor)) if Path(pattern).is_absolute() else pattern
         matches = sorted(match for match in anchor.glob(inside) if match.is_file())
         if not matches:
-            raise DataError(
-                f"{pattern}: no file in {str(root)!r} matches.",
-                fix="Correct the pattern or data.root.",
-                file=pattern,
-            )
+            raise wrong_file(pattern, f"no file in {str(root)!r} matches.", fix="Correct the pattern or data.root.")
         shown_root = None if Path(pattern).is_absolute() else root
         found.extend(
             (match, _spelled(str(match.relative_to(shown_root) if shown_root else match))) for match in matches
@@ -180,13 +177,11 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
         kind = kind_of(data, rows=True)
         found = f"something else: {str(error).splitlines()[0]}" if kind is None else f"{kind.found}."
         fix = "Check the file, or set data.format." if kind is None else kind.fix
-        raise DataError(f"{shown}: expected {options.format}, found {found}", fix=fix, file=shown) from None
+        raise wrong_file(shown, f"expected {options.format}, found {found}", fix=fix) from None
     if table.num_rows == 0:
         raise empty_file(shown, "no rows")
     if repeated := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
-        raise DataError(
-            f"{shown}: the columns {', '.join(map(repr, repeated))} exist twice.", fix="Rename one of them.", file=shown
-        )
+        raise wrong_file(shown, f"the columns {', '.join(map(repr, repeated))} exist twice.", fix="Rename one of them.")
     table = plain(table, shown)
     table = table.drop_columns([name for name in (FILE, LINE, "__index_level_0__") if name in table.column_names])
     return _with_places(table, Rows(lines=list(range(1, table.num_rows + 1))), shown)
@@ -195,7 +190,7 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
 def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     """Read ``folder/label/*.txt`` into ``text`` and ``label``: a file is a row. Hidden folders and files are passed over."""
     if not path.is_dir():
-        raise DataError(f"{shown}: expected a folder of label folders.", fix="Correct the path.", file=shown)
+        raise wrong_file(shown, "expected a folder of label folders.", fix="Correct the path.")
     rows = Rows(columns={"text": [], "label": []}, files=[])
     assert rows.files is not None
     files = sorted(path.glob("*/*.txt")) + sorted(path.glob("*/*.txt.gz")) + sorted(path.glob("*/*.txt.zst"))
@@ -214,10 +209,10 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         listed = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
         endings = [ending for name in inside if (ending := Path(name).suffix) in (*ENDINGS, *COMPRESSIONS)]
         example = f"*{endings[0] if endings else '.csv'}"
-        raise DataError(
-            f"{shown}: expected rows, found a folder without LABEL/*.txt in it; it holds {listed or 'nothing'}.",
+        raise wrong_file(
+            shown,
+            f"expected rows, found a folder without LABEL/*.txt in it; it holds {listed or 'nothing'}.",
             fix=f"Name a file in it, or a glob: '{shown.rstrip('/')}/{example}'.",
-            file=shown,
         )
     return rows
 

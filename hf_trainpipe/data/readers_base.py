@@ -74,13 +74,14 @@ def wrong_line(shown: str, line: int, message: str, *, fix: str) -> DataError:
     return error_at(spell_place(shown, line), message, fix=fix)
 
 
+def wrong_file(shown: str, message: str, *, fix: str) -> DataError:
+    """The same of a file as a whole."""
+    return DataError(f"{shown}: {message}", fix=fix, file=shown)
+
+
 def empty_file(shown: str, found: str = "an empty file") -> DataError:
     """The error of a file without rows."""
-    return DataError(
-        f"{shown}: expected rows, found {found}.",
-        fix="Check how the file was made, or name another.",
-        file=shown,
-    )
+    return wrong_file(shown, f"expected rows, found {found}.", fix="Check how the file was made, or name another.")
 
 
 def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
@@ -109,16 +110,14 @@ def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
     except FileNotFoundError:
         raise _missing(path, shown) from None
     except IsADirectoryError:
-        raise DataError(
-            f"{shown}: expected a file, found a folder.",
+        raise wrong_file(
+            shown,
+            "expected a file, found a folder.",
             fix=f"Name a file in it, or a glob such as '{shown.rstrip('/')}/*.csv'.",
-            file=shown,
         ) from None
     except OSError as error:
-        raise DataError(
-            f"{shown}: cannot be read: {error.strerror}.",
-            fix="Check that it is a file that you may read.",
-            file=shown,
+        raise wrong_file(
+            shown, f"cannot be read: {error.strerror}.", fix="Check that it is a file that you may read."
         ) from None
     if not data:
         raise empty_file(shown)
@@ -128,17 +127,13 @@ def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
 def _missing(path: Path, shown: str) -> DataError:
     folder = path.parent
     if not folder.is_dir():
-        return DataError(
-            f"{shown}: expected a file, found no folder {str(folder)!r}.",
-            fix="Correct the path.",
-            file=shown,
-        )
+        return wrong_file(shown, f"expected a file, found no folder {str(folder)!r}.", fix="Correct the path.")
     there = sorted(entry.name for entry in folder.iterdir())
     listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
-    return DataError(
-        f"{shown}: no such file. The folder holds {listed or 'nothing'}.",
+    return wrong_file(
+        shown,
+        f"no such file. The folder holds {listed or 'nothing'}.",
         fix=f"Correct the file name.{closest(path.name, there)}",
-        file=shown,
     )
 
 
@@ -150,10 +145,10 @@ def _decompressed(stream: Any, shown: str, most: int | None, ending: str) -> byt
         return bytes(stream.read() if most is None else stream.read(most))
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         plain = " If it is not compressed, let its name end otherwise." if ending in COMPRESSIONS else ""
-        raise DataError(
-            f"{shown}: expected a compressed file, found bytes that do not decompress: {str(error).rstrip('.')}.",
+        raise wrong_file(
+            shown,
+            f"expected a compressed file, found bytes that do not decompress: {str(error).rstrip('.')}.",
             fix=f"The file is cut off or not what its ending says. Fetch it again.{plain}",
-            file=shown,
         ) from None
 
 
@@ -175,7 +170,7 @@ def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: b
         data = read_bytes(path, shown=shown)
     kind = kind_of(data, rows=options.format in ROWS and options.header is True)
     if kind is not None:
-        raise DataError(f"{shown}: expected {options.format}, found {kind.found}.", fix=kind.fix, file=shown)
+        raise wrong_file(shown, f"expected {options.format}, found {kind.found}.", fix=kind.fix)
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), options.encoding)
     text = _decode(data, encoding, shown=shown, cut=options.most is not None)
     if "\ufeff" in text:  # also where a file was put together from several
@@ -183,10 +178,10 @@ def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: b
     if options.most is not None:
         text = text[: text.rfind("\n") + 1] or text
     if text[:PROBE].count("\0") * 4 > len(text[:PROBE]) and (wide := _wide(data)):
-        raise DataError(
-            f"{shown}: every second byte is 0: it looks like {wide} without a byte order mark.",
+        raise wrong_file(
+            shown,
+            f"every second byte is 0: it looks like {wide} without a byte order mark.",
             fix=f"Set data.encoding={wide!r}, or save the file as UTF-8.",
-            file=shown,
         )
     if text.endswith("\0"):
         count = len(text) - len(text.rstrip("\0"))

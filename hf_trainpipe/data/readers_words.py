@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_bytes, read_text, wrong_line
-from hf_trainpipe.errors import DataError
+from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_bytes, read_text, wrong_file, wrong_line
 
 CONLLU_COLUMNS = {"words": 1, "lemmas": 2, "upos": 3, "xpos": 4}
 CONLLU_WIDTH = 10
@@ -130,10 +129,10 @@ def read_spacy(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     try:
         docs = list(DocBin().from_bytes(data).get_docs(spacy.blank("xx").vocab))
     except Exception as error:  # its decoder raises whatever it stumbles over
-        raise DataError(
-            f"{shown}: expected a spaCy DocBin, found bytes that do not decode: {error}.",
+        raise wrong_file(
+            shown,
+            f"expected a spaCy DocBin, found bytes that do not decode: {error}.",
             fix="Write the file with DocBin.to_disk, with the spaCy of this environment.",
-            file=shown,
         ) from None
     if not docs:
         raise empty_file(shown, "no documents")

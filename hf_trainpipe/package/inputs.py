@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_args
 
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.readers_base import COMPRESSIONS, Format
+from hf_trainpipe.data.readers_base import COMPRESSIONS, Format, wrong_file
 from hf_trainpipe.data.readers_kinds import kind_of
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.inputs_lines import read_lines
@@ -67,7 +67,7 @@ def open_input(path: Path | str) -> Iterator[IO[bytes]]:
     try:
         raw = path.open("rb")
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}.", fix="Name a file that can be read.", file=str(path)) from None
+        raise wrong_file(str(path), f"{error.strerror}.", fix="Name a file that can be read.") from None
     with raw:
         head = raw.peek(4)[:4]
         packed = ".gz" if head[:2] == b"\x1f\x8b" else ".zst" if head == b"\x28\xb5\x2f\xfd" else path.suffix.lower()
@@ -83,10 +83,10 @@ def open_input(path: Path | str) -> Iterator[IO[bytes]]:
             else:
                 yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
         except (zlib.error, EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:
-            raise DataError(
-                f"{path}: expected a compressed file, found bytes that do not decompress: {error}.",
+            raise wrong_file(
+                str(path),
+                f"expected a compressed file, found bytes that do not decompress: {error}.",
                 fix="The file is cut off or not what its ending says. Fetch it again, or rename it.",
-                file=str(path),
             ) from None
 
 
@@ -117,7 +117,7 @@ def _refuse_other_kinds(stream: Any, kind: str, *, name: str) -> None:
     peek = getattr(stream, "peek", None)
     found = kind_of(peek(_HEAD)[:_HEAD], rows=kind != "txt") if peek is not None else None
     if found is not None:
-        raise DataError(f"{name}: expected {kind}, found {found.found}.", fix=found.fix, file=name)
+        raise wrong_file(name, f"expected {kind}, found {found.found}.", fix=found.fix)
 
 
 def _batches(stream: IO[bytes], kind: str, *, name: str) -> Iterator[Record]:
@@ -138,10 +138,10 @@ def _batches(stream: IO[bytes], kind: str, *, name: str) -> Iterator[Record]:
                 number += 1
                 yield Record(number, fields=row)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{name}: expected {kind}, found something else: {str(error).splitlines()[0]}",
+        raise wrong_file(
+            name,
+            f"expected {kind}, found something else: {str(error).splitlines()[0]}",
             fix="Check the file, or name its format with --format.",
-            file=name,
         ) from None
 
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
+from hf_trainpipe.data.readers_base import wrong_line
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.package.records import LONGEST_LINE, Reading, Record, problem
+from hf_trainpipe.package.records import LONGEST_LINE, Reading, Record
 
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "u16", "u32")
@@ -50,10 +51,10 @@ def _lines(stream: IO[bytes], name: str, *, encoding: str | None) -> Iterator[tu
         try:
             text = raw.decode(chosen)
         except UnicodeDecodeError as error:
-            raise problem(
+            raise wrong_line(
+                name,
+                number,
                 f"byte {error.start + 1} is not {chosen.upper()} ({raw[error.start]:#04x}).",
-                name=name,
-                number=number,
                 fix="Save the file as UTF-8, or name its encoding: --encoding cp1252.",
             ) from None
         except LookupError:
@@ -65,7 +66,7 @@ def _lines(stream: IO[bytes], name: str, *, encoding: str | None) -> Iterator[tu
 
 
 def _long_line(name: str, number: int) -> DataError:
-    return problem(f"the line is longer than {LONGEST_LINE:,} bytes.", name=name, number=number, fix="Split it.")
+    return wrong_line(name, number, f"the line is longer than {LONGEST_LINE:,} bytes.", fix="Split it.")
 
 
 def _wide_lines(first: bytes, stream: IO[bytes], name: str, *, encoding: str) -> Iterator[tuple[int, str]]:
@@ -78,10 +79,10 @@ def _wide_lines(first: bytes, stream: IO[bytes], name: str, *, encoding: str) ->
         try:
             rest += decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise problem(
+            raise wrong_line(
+                name,
+                number + 1,
                 f"bytes that are not {encoding.upper()} ({error.reason}).",
-                name=name,
-                number=number + 1,
                 fix="Save the file as UTF-8.",
             ) from None
         *whole, rest = rest.split("\n")
@@ -103,18 +104,18 @@ def _from_json(line: str, *, name: str, number: int) -> Record:
     except (ValueError, RecursionError) as error:
         what = f" ({error.msg} at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
         hint = " A file that holds one list is read with --format json." if number == 1 and line[:1] == "[" else ""
-        raise problem(
-            f"not JSON{what}.", name=name, number=number, fix=f"Write one JSON object or string a line.{hint}"
+        raise wrong_line(
+            name, number, f"not JSON{what}.", fix=f"Write one JSON object or string a line.{hint}"
         ) from None
     if isinstance(value, dict):
         return Record(number, fields=value)
     if isinstance(value, str):
         return Record(number, value=value)
     hint = " A file that holds one list is read with --format json." if number == 1 and isinstance(value, list) else ""
-    raise problem(
+    raise wrong_line(
+        name,
+        number,
         f"expected an object or a string, found {line[:40]}.",
-        name=name,
-        number=number,
         fix=f'Write {{"text": ...}}, {{"text": ..., "text_pair": ...}} or {{"words": [...]}}.{hint}',
     )
 
@@ -151,10 +152,10 @@ def _delimited(lines: Iterator[tuple[int, str]], reading: Reading, *, kind: str,
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                raise problem(
+                raise wrong_line(
+                    name,
+                    start,
                     f"{error}.",
-                    name=name,
-                    number=start,
                     fix="Close every quote; if quotes are part of the text, use --quoting none.",
                 ) from None
             if row is None:
@@ -167,18 +168,18 @@ def _delimited(lines: Iterator[tuple[int, str]], reading: Reading, *, kind: str,
             if len(row) > len(head) and not any(row[len(head) :]):
                 row = row[: len(head)]  # columns that Excel adds behind the last one
             if len(row) != len(head):
-                raise problem(
+                raise wrong_line(
+                    name,
+                    start,
                     f"expected {len(head)} columns ({', '.join(head)}), found {len(row)}.",
-                    name=name,
-                    number=start,
                     fix="Quote values that hold the separator.",
                 )
             nameless = nameless or any(cell and not column for column, cell in zip(head, row, strict=True))
             if nameless and head.count("") > 1:
-                raise problem(
+                raise wrong_line(
+                    name,
+                    start,
                     "a column without a name has a value, and others have no name either.",
-                    name=name,
-                    number=start,
                     fix="Name the columns in the first line.",
                 )
             record = Record(start, fields={k: cell for k, cell in zip(head, row, strict=True) if k or nameless})
@@ -197,15 +198,15 @@ def _header(row: list[str], delimiter: str, *, name: str, number: int) -> list[s
     if len(head) == 1:
         other = next((mark for mark in (";", "\t", "|", ",") if mark != delimiter and mark in head[0]), None)
         if other is not None:
-            raise problem(
+            raise wrong_line(
+                name,
+                number,
                 f"one column {head[0]!r}, which looks like several that {other!r} parts.",
-                name=name,
-                number=number,
                 fix=f"Name the delimiter: --delimiter {other!r}.",
             )
     repeated = sorted({cell for cell in head if cell and head.count(cell) > 1})
     if repeated:
-        raise problem(
-            f"the header repeats {', '.join(map(repr, repeated))}.", name=name, number=number, fix="Rename the columns."
+        raise wrong_line(
+            name, number, f"the header repeats {', '.join(map(repr, repeated))}.", fix="Rename the columns."
         )
     return head

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_trainpipe.data.place import spell_place
-from hf_trainpipe.errors import DataError
-
 if TYPE_CHECKING:
     from hf_trainpipe.data.readers_base import Format
 
@@ -33,7 +30,3 @@ class Reading:
     delimiter: str | None = None
     encoding: str | None = None
     quoting: Literal["minimal", "none"] = "minimal"
-
-
-def problem(message: str, *, name: str, number: int, fix: str) -> DataError:
-    return DataError(f"{spell_place(name, number)}: {message}", fix=fix, file=name, line=number)
