@@ -4,7 +4,8 @@ A fresh interpreter takes four seconds of a core to import what a training needs
 :func:`start` begins two processes that import it once and wait: one as bare as the export gate's (it has not seen
 hf_trainpipe), and one with the whole of hf_trainpipe. :class:`Popen` is ``subprocess.Popen``, except that
 
-    python -m hf_trainpipe VERB ...      is forked from the second (``launch``, whose workers are its children, is not)
+    python -m hf_trainpipe VERB ...      is forked from the second (``launch``, whose workers are its children, is not;
+                                         nor are servers)
     python scripts/bench/X.py ...        is forked from the second
     python -I -B .../probe.py ...        is forked from the first
 
@@ -40,6 +41,7 @@ from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BENCHMARKS = str(REPOSITORY / "scripts/bench") + os.sep
+SERVERS = BENCHMARKS + "serve"
 LIBRARIES = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert",
@@ -167,9 +169,9 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     words = [os.fspath(part) for part in args]
     directory = os.fspath(asked["cwd"] or os.getcwd())
     match words:
-        case [sys.executable, "-m", "hf_trainpipe", verb, *_] if verb != "launch":
+        case [sys.executable, "-m", "hf_trainpipe", verb, *_] if verb not in ("launch", "serve"):
             kind, argv, path = _WHOLE, words[2:], directory
-        case [sys.executable, str(script), *_] if script.startswith(BENCHMARKS):
+        case [sys.executable, str(script), *_] if script.startswith(BENCHMARKS) and not script.startswith(SERVERS):
             kind, argv, path = _WHOLE, words[1:], BENCHMARKS.rstrip(os.sep)
         case [sys.executable, "-I", "-B", str(script), *_] if script.endswith("/probe.py"):
             kind, argv, path = _BARE, words[3:], None
