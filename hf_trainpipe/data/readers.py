@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import pyarrow as pa
+
 from hf_trainpipe.data.annotations import flat_rows
 from hf_trainpipe.data.place import FILE, LINE, Place, spell_place
 from hf_trainpipe.data.readers_base import (
@@ -29,7 +31,6 @@ from hf_trainpipe.utils.resources import start_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
 
 FIRST_ROWS, FIRST_FILES = 1000, 200
 """Rows of a table and files of a text folder that are enough where only the first ones are asked for."""
@@ -95,8 +96,6 @@ def read_split(
     Raises:
         DataError: with file and line where they are known.
     """
-    import pyarrow as pa
-
     tables = []
     for path, shown in expand(patterns, root)[:first_files]:
         settings = options(path, shown)
@@ -147,15 +146,12 @@ def _place_of(rows: Rows, shown: str) -> Callable[[int], Place]:
 
 
 def _with_places(table: pa.Table, rows: Rows, shown: str) -> pa.Table:
-    import pyarrow as pa
-
     files = pa.array(rows.files or [shown] * table.num_rows, pa.string())
     return table.append_column(FILE, files).append_column(LINE, pa.array(rows.lines, pa.int64()))
 
 
 def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
     """Read parquet, or Arrow's file or stream format."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     first_only = options.most is not None and path.suffix.lower() not in COMPRESSIONS

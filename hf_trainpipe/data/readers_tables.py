@@ -6,6 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from hf_trainpipe.data.place import FILE, LINE, Place, error_at
 from hf_trainpipe.data.span_forms import FORMS, as_one_form
 from hf_trainpipe.errors import DataError
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
     Raises:
         DataError: values of several types in a column, with the place of the first that differs.
     """
-    import pyarrow as pa
-
     arrays = {}
     for name, values in columns.items():
         if name in (FILE, LINE):  # of a data set that was written with its places
@@ -75,8 +74,6 @@ def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
     Raises:
         DataError: no rows, or values of several types in a column, with the row.
     """
-    import pyarrow as pa
-
     if len(frame) == 0:
         raise DataError(f"split {split!r}: expected rows, found an empty frame.", fix="Check how the frame was made.")
     if getattr(frame.columns, "nlevels", 1) > 1:
@@ -109,7 +106,6 @@ def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
 
 def plain(table: pa.Table, shown: str) -> pa.Table:
     """A table of types that datasets know; a column of a type that no task reads is left out, and that is said."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     for field in list(table.schema):
@@ -131,8 +127,6 @@ def plain(table: pa.Table, shown: str) -> pa.Table:
 
 def _readable(kind: pa.DataType) -> pa.DataType | None:
     """The type that datasets know for the same values; None where there is none."""
-    import pyarrow as pa
-
     is_type = pa.types
     if is_type.is_string_view(kind):
         return pa.large_string()
@@ -150,8 +144,6 @@ def _readable(kind: pa.DataType) -> pa.DataType | None:
 
 
 def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error: Exception) -> DataError:
-    import pyarrow as pa
-
     first = next(row for row, value in enumerate(values) if value is not None)
     low, high = first, len(values)
     while high - low > 1:  # values[:low] convert, values[:high] do not
