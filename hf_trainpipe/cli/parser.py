@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.tracking.working import Working
 
-__all__ = ["Parser", "UsageError", "Verb", "busy", "existing", "is_main_process", "print_result", "split_fields"]
-
 
 class UsageError(TrainpipeError):
     """The command line itself is wrong: an unknown verb or option, a missing argument."""

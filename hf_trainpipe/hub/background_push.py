@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.package.card import CardFacts
     from hf_trainpipe.recipe import Hub
 
-__all__ = ["SPEC", "BackgroundPush"]
-
 SPEC = "background-push.json"
 """In the queue's folder: what the process is to do. It holds no secret."""
 

@@ -16,17 +16,13 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.utils.atomic import fsync_tree, write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-__all__ = ["OUTBOX", "Entry", "File", "PushQueue", "State", "describe_file", "link_or_copy"]
 
 OUTBOX = "outbox"
 State = Literal["queued", "published", "done", "superseded"]

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.hub.push_queue import Entry, File, PushQueue
     from hf_trainpipe.hub.retry import RetryPolicy
 
-__all__ = ["AUTO_TAG", "differences", "list_commit", "upload"]
-
 _T = TypeVar("_T")
 AUTO_TAG = "auto"
 _CARD = "README.md"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.serve.settings import Limits
 
-__all__ = ["ConnectionPool", "protocol"]
-
 _PIECE = 4096
 """Bytes that are parsed at a time, checked before the next ones."""
 _PARTS, _PART_BYTES = 1024, 32

@@ -16,17 +16,13 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from filelock import FileLock, Timeout
 
 from hf_trainpipe.utils.secrets import scrub
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Child", "make_parser", "run_process"]
 
 NICENESS = 10
 LOCK_POLL_S = 0.1

@@ -13,26 +13,14 @@ import inspect
 import json
 import threading
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import RunInfo, Session, Tracker
 from hf_trainpipe.utils.atomic import write_bytes
 from hf_trainpipe.utils.user_file import run_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = [
-    "KINDS",
-    "ConfirmingSession",
-    "artifacts_file",
-    "describe",
-    "load_spec",
-    "read_spec",
-    "write_spec",
-]
 
 KINDS: dict[str, str] = {
     "Neptune": "hf_trainpipe.tracking.neptune:Neptune",

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import RunInfo, Session
 
-__all__ = ["Feeder", "brief"]
-
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_WAIT_AT_THE_END_SECONDS = 2.0

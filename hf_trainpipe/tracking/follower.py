@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import RunInfo, Tracker
 
-__all__ = ["Follower", "SyncReport", "TrackerReport", "sync"]
-
 
 class Follower(Sidecar):
     """A process that sends a run's ledger to its trackers. Without trackers, nothing is started."""

@@ -14,19 +14,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from hf_trainpipe.sidecar.child import Child, make_parser, run_process
 from hf_trainpipe.tracking.base import read_spec, tracking_folder
 from hf_trainpipe.tracking.feeder import Feeder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["lock_of", "main"]
 
 NOTHING_LEFT, SOMETHING_LEFT = 0, 3
 
