@@ -105,10 +105,9 @@ class _Pusher:
                 self._enqueue_package(held[step])
 
     def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> None:
-        paths = {number: checkpoint.path for number, checkpoint in held.items()}
         repo, private, work = self.spec["repo"], self.spec["private"], self.queue.path / "mirror"
         with self.queue.lock():
-            enqueue_checkpoint(self.run, paths, self.queue, repo=repo, private=private, work=work)
+            enqueue_checkpoint(self.run, held, self.queue, repo=repo, private=private, work=work)
 
     def _enqueue_package(self, checkpoint: Checkpoint) -> None:
         package = write_interim(

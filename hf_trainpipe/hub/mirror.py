@@ -10,7 +10,6 @@ The branch always holds one consistent set: one commit replaces all of it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
+from hf_trainpipe.checkpoint.snapshot import Checkpoint
 from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
 from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
@@ -38,28 +38,28 @@ _SOURCE = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@(\S+))?")
 
 
 def enqueue_checkpoint(
-    run: Path, checkpoints: Mapping[int, Path], queue: PushQueue, *, repo: str, private: bool, work: Path
+    run: Path, checkpoints: Mapping[int, Checkpoint], queue: PushQueue, *, repo: str, private: bool, work: Path
 ) -> Entry:
     """Queue the newest checkpoint, and the best one.
 
     Args:
         run: The run's directory.
-        checkpoints: Step to folder, verified; the newest one says which is the best.
+        checkpoints: By step, verified: the newest one, and the best one.
         work: A folder for the files that are made here; replaced.
 
     Raises:
         PushError: a file holds a secret, or the queue cannot be written.
     """
-    newest = json.loads((checkpoints[max(checkpoints)] / MANIFEST).read_bytes())
+    newest = checkpoints[max(checkpoints)].manifest
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
         sources = _identify(run, work, int(newest["ledger_offset"]))
         refuse_secrets(work, sources, what="run")
-        for number, folder in sorted(checkpoints.items()):
-            names = [MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]]
-            refuse_secrets(folder, names, what="checkpoint")
-            sources |= {f"{folder_name(number)}/{name}": folder / name for name in names}
+        for number, checkpoint in sorted(checkpoints.items()):
+            names = [MANIFEST, *checkpoint.manifest["files"]]
+            refuse_secrets(checkpoint.path, names, what="checkpoint")
+            sources |= {f"{folder_name(number)}/{name}": checkpoint.path / name for name in names}
         entry = Entry(
             kind="checkpoint",
             repo=repo,
