@@ -12,7 +12,7 @@ from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import newest_attempt
-from hf_trainpipe.utils.atomic import read_object
+from hf_trainpipe.utils.atomic import read_json_object
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """What the run left, as result.json holds it; empty before its end."""
         path = self.path / "result.json"
-        return read_object(path, needs={}, fix=DAMAGED) if path.is_file() else {}
+        return read_json_object(path, needs={}, fix=DAMAGED) if path.is_file() else {}
 
     @property
     def scores(self) -> pandas.DataFrame:
@@ -167,7 +167,7 @@ class Run:
 
     @cached_property
     def _document(self) -> dict[str, Any]:
-        return read_object(self.path / "run.json", needs={}, fix=DAMAGED)
+        return read_json_object(self.path / "run.json", needs={}, fix=DAMAGED)
 
 
 def find_runs(folder: Path) -> list[Run]:

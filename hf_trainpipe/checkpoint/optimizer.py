@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.engine.sharding import is_cut, place_like
+from hf_trainpipe.engine.sharding import is_sharded, shard_like
 from hf_trainpipe.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def load_optimizer(
         if key.startswith("@"):
             continue
         parameter, group = parameters[name], group_of[name]
-        if tensor.shape == parameter.shape and is_cut(parameter):
-            copy = place_like(tensor, parameter)
+        if tensor.shape == parameter.shape and is_sharded(parameter):
+            copy = shard_like(tensor, parameter)
         else:
             on_host = key == "step" and not (group.get("capturable") or group.get("fused"))
             copy = tensor.detach().to("cpu" if on_host else parameter.device, copy=True)

@@ -98,10 +98,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             )
         recipe, source = recipe_of(path, arguments.recipe)
         from hf_trainpipe.api.package import load
-        from hf_trainpipe.utils.resources import places_of
+        from hf_trainpipe.utils.resources import use_paths_of_run
 
         package = load(path, **worker_of(arguments))
-        with places_of(path, source):
+        with use_paths_of_run(path, source):
             result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
     print_result(result, as_json=arguments.json, show=show_evaluation)
     return 0

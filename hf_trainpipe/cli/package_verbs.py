@@ -49,9 +49,9 @@ def _package(arguments: argparse.Namespace) -> int:
         recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
-        from hf_trainpipe.utils.resources import places_of
+        from hf_trainpipe.utils.resources import use_paths_of_run
 
-        with busy("writing ONNX models and comparing their answers"), places_of(path, source):
+        with busy("writing ONNX models and comparing their answers"), use_paths_of_run(path, source):
             result = add(
                 str(result["package"]),
                 int8=arguments.int8,

@@ -120,9 +120,9 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     from hf_trainpipe.training.show import look
-    from hf_trainpipe.utils.resources import looking_beside
+    from hf_trainpipe.utils.resources import search_folders
 
-    with looking_beside(source.path.parent):
+    with search_folders(source.path.parent):
         found = look(recipe)
     if arguments.json:
         print_result(found.to_json(), as_json=True)

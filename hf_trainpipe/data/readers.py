@@ -26,7 +26,7 @@ from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines,
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.utils.resources import start_of
+from hf_trainpipe.utils.resources import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str
     """Each file of a split with its spelling, globs in sorted order."""
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
-        root = start_of(pattern) if base is None else base
+        root = base_folder(pattern) if base is None else base
         path = root / Path(pattern).expanduser()
         if not any(mark in pattern for mark in "*?[") or path.exists():
             found.append((path, _spelled(pattern)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.utils.cache import COMMIT, pin, pinned
-from hf_trainpipe.utils.hub_errors import FINAL, is_of_the_hub, reason_of
+from hf_trainpipe.utils.hub_errors import FINAL, is_hub_error, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def _ask_hub(repo: str, *, config: str | None, revision: str | None) -> str:
     try:
         commit = HfApi().dataset_info(repo, revision=revision, timeout=TIMEOUT_SECONDS).sha
     except Exception as error:
-        if not is_of_the_hub(error):
+        if not is_hub_error(error):
             raise
         refused = unreachable(repo, error, revision=revision)
         if refused.data["reason"] in FINAL:
@@ -126,7 +126,7 @@ def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[s
             try:
                 builder.download_and_prepare()
             except Exception as error:
-                if not is_of_the_hub(error):
+                if not is_hub_error(error):
                     raise
                 raise unreachable(repo, error) from None
             _check_splits(repo, wanted, list(builder.info.splits))
@@ -156,7 +156,7 @@ def _builder(repo: str, *, config: str | None, commit: str) -> Any:
             ) from None
         raise
     except Exception as error:
-        if not is_of_the_hub(error):
+        if not is_hub_error(error):
             raise
         raise unreachable(repo, error) from None
     if builder.hash != commit:

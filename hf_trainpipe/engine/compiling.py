@@ -1,8 +1,8 @@
-"""The layers of an encoder, compiled by torch: an option, and off unless a recipe asks for it.
+"""torch.compile for the layers of an encoder: optional, off by default.
 
-A step on a CPU is matrix products, which a compiler leaves as they are: there it gained nothing where it was measured
-(docs/results/speed.md, ``ours-compiled``). The graphs are for any number of tokens. torch chooses kernels by the sizes
-that it sees first, so every attempt of a run begins with the same batch, and a resumed run adds up in the same order.
+On a CPU it gained nothing in our measurements (docs/results/speed.md, ``ours-compiled``): a step is mostly matrix
+products, which a compiler leaves as they are. Graphs are dynamic in the number of tokens. torch chooses kernels by the
+first sizes it sees, so every attempt of a run starts with the same batch, and a resumed run sums in the same order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hf_trainpipe.engine.optimizer import LAYER
 from hf_trainpipe.runtime.model import attention
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
 
-__all__ = ["compile_layers", "not_compiled", "undo"]
+__all__ = ["compile_layers", "run_eagerly", "undo"]
 
-EXACT = 1e-4
-"""How far the gradient in fp32 may be from that of the plain layers, relative: norm of the difference over the norm."""
-ROUNDED = 0.05
-"""The same where products are rounded to 16 bits. A wrong graph is off by tenths."""
+FP32_TOLERANCE = 1e-4
+"""Largest relative error of the fp32 gradient against the eager layers: norm of the difference over the norm."""
+TOLERANCE_16_BIT = 0.05
+"""The same in 16 bits. A wrong graph is off by tenths."""
 
 
 def compile_layers(
@@ -31,16 +31,16 @@ def compile_layers(
     tolerance: float,
     backend: str = "inductor",
 ) -> str | None:
-    """Compile each layer in place, where that is proven to keep the gradient.
+    """Compile each layer in place; undo it if the gradient changes.
 
     Args:
-        model: Names of parameters stay; a copy of it is not compiled.
-        gradient: The gradient of one batch, which has to be the same one in every attempt of a run; given True, as in
-            training, else without dropout.
-        tolerance: ``EXACT`` or ``ROUNDED``.
+        model: Parameter names stay the same; copies of it are not compiled.
+        gradient: Computes the gradient of one batch, the same batch in every attempt of a run. True: with dropout, as in
+            training; False: without.
+        tolerance: ``FP32_TOLERANCE`` or ``TOLERANCE_16_BIT``.
 
     Returns:
-        None, or why the layers stay as they are (no compiler for C++, a model that torch cannot trace, other numbers).
+        None, or why the layers stay eager (no C++ compiler, torch cannot trace the model, the gradient differs).
     """
     layers = _layers(model)
     if not layers:
@@ -50,12 +50,12 @@ def compile_layers(
     try:
         for layer in layers:
             layer.compile(dynamic=True, backend=backend)
-        difference = _distance(expected, gradient(False))
+        difference = _relative_error(expected, gradient(False))
         if difference <= tolerance:
             gradient(True)
             return None
         reason = f"its gradient differs from the plain layers' by {difference:.1e}"
-    except Exception as error:  # whatever torch, Triton or a compiler of C++ may say: the plain layers are there
+    except Exception as error:  # any error of torch, Triton or the C++ compiler: fall back to eager layers
         cause = getattr(error, "inner_exception", error)
         reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
     undo(model)
@@ -63,20 +63,21 @@ def compile_layers(
 
 
 def undo(model: torch.nn.Module) -> None:
-    """Let the layers run as they did before :func:`compile_layers`."""
+    """Run the layers eagerly again, as before :func:`compile_layers`."""
     for layer in _layers(model):
         layer._compiled_call_impl = None
     attention.register(IMPLEMENTATION, hidden=False)
 
 
-def not_compiled() -> AbstractContextManager[None]:
-    """While it is open, layers run as they are written: an evaluation gives what the package will give."""
+def run_eagerly() -> AbstractContextManager[None]:
+    """Run the layers eagerly inside this context: an evaluation then computes what the package will compute."""
+
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The modules that are named as layers are, those inside another layer left out."""
+    """Modules named like layers, without those nested in another layer."""
     found = []
     for name, module in model.named_modules():
         first = LAYER.search(f"{name}.")
@@ -85,8 +86,8 @@ def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return found
 
 
-def _distance(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
-    """Norm of the difference over the norm of ``expected``, all tensors as one; infinite where it is not a number."""
+def _relative_error(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
+    """Norm of the difference over the norm of ``expected``, over all tensors; infinite instead of NaN."""
     if len(expected) != len(found):
         return float("inf")
     off = sum(float((one.double() - other.double()).square().sum()) for one, other in zip(expected, found, strict=True))

@@ -1,4 +1,4 @@
-"""Threads and precision of this process, chosen rather than inherited."""
+"""Threads and matmul precision of this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = [
     "num_threads",
     "set_precision",
     "set_threads",
-    "settings_kept",
+    "restore_torch_settings",
 ]
 
 Precision = Literal["fp32", "medium", "bf16", "fp16"]
 
 
 def cores() -> int:
-    """Cores this process may use: where two threads share a core, it counts once."""
+    """Physical cores that this process may use."""
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         import psutil
@@ -32,7 +32,7 @@ def cores() -> int:
 
 
 def num_threads() -> int:
-    """Cores this process may use, shared among the ranks of this machine.
+    """Threads for each rank: the cores of this process divided by the ranks of this machine.
 
     ``accelerate launch`` exports OMP_NUM_THREADS=1, which leaves all but one core idle on a CPU.
     """
@@ -40,7 +40,7 @@ def num_threads() -> int:
 
 
 def set_threads(wanted: int | None = None) -> int:
-    """Apply a number of threads, or :func:`num_threads`, to torch, unless HF_TRAINPIPE_THREADS says otherwise."""
+    """Set torch's threads: HF_TRAINPIPE_THREADS, else ``wanted``, else :func:`num_threads`."""
     import torch
 
     threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or wanted or num_threads())
@@ -49,7 +49,7 @@ def set_threads(wanted: int | None = None) -> int:
 
 
 def set_precision(precision: Precision) -> None:
-    """Let torch multiply fp32 matrices in bf16 (``medium``), or in fp32 on every device; autocast is :mod:`.mixed`'s."""
+    """Multiply fp32 matrices in bf16 (``medium``), else in fp32, on every device. Autocast is in :mod:`.mixed`."""
     import torch
 
     from hf_trainpipe.runtime.model.exact import Switches
@@ -60,8 +60,8 @@ def set_precision(precision: Precision) -> None:
 
 
 @contextmanager
-def settings_kept() -> Iterator[None]:
-    """What a run sets for its process is as it was when this closes; autocast of a notebook's cell is off meanwhile."""
+def restore_torch_settings() -> Iterator[None]:
+    """Restore threads, precision and attention masks on exit; a caller's autocast is off inside."""
     import torch
 
     from hf_trainpipe.runtime.model import attention

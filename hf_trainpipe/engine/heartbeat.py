@@ -1,7 +1,7 @@
-"""A hung rank ends the run with its name, rather than leaving the others waiting for ever.
+"""Find the rank that hangs, name it and end the run, instead of letting the other ranks wait forever.
 
-Every rank's thread writes once a second how long its model has been silent. Where nothing moved for most of the
-time that collectives may take, the rank that is stopped, or was silent first, is named, and the process ends.
+A thread on every rank writes once a second how long ago its model ran last. If that exceeds most of the collective
+timeout, it names the rank that is stopped, or that went silent first, and ends the process.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = ["Heartbeat", "collective_timeout", "hung_rank"]
 
 TICK_SECONDS = 1.0
 SHARE = 0.7
-"""Of the collectives' timeout: the name of the hung rank comes before the backend's own, nameless error."""
+"""Of the collective timeout, so that the hung rank is named before the backend fails without a name."""
 
 
 def collective_timeout() -> float:
-    """Seconds that one rank waits for another: HF_TRAINPIPE_TIMEOUT, or ten minutes."""
+    """Seconds that a collective may take: HF_TRAINPIPE_TIMEOUT, or ten minutes."""
     return float(os.environ.get("HF_TRAINPIPE_TIMEOUT") or 600.0)
 
 
 def hung_rank(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]], ranks: int) -> tuple[int, str]:
-    """The rank that the others wait for, and why it is thought to be that one.
+    """The rank that the others wait for, and the reason.
 
     Args:
         before: What each rank wrote (``tick, silent``), by rank.
-        after: The same, some ticks later. A rank whose tick is the same cannot run at all.
+        after: The same, some ticks later. A rank whose tick did not change is not running.
 
     >>> hung_rank({0: {"tick": 4, "silent": 9.0}}, {0: {"tick": 7, "silent": 12.0}}, ranks=2)
     (1, 'never began')
@@ -55,15 +55,15 @@ def hung_rank(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]
 
 
 class Heartbeat:
-    """Watches over this rank while open; nothing at all where there is one rank.
+    """Watches for hung ranks inside a ``with`` block; does nothing with a single rank.
 
     Args:
         folder: A folder that all ranks see.
         rank: This rank.
-        ranks: How many there are.
-        watched: A module whose every forward pass is a beat.
-        timeout: Seconds of silence after which the process ends; None: most of the collectives' timeout.
-        end: Called with the exit code and the message; None: say it and leave the process.
+        ranks: Number of ranks.
+        watched: A module; each of its forward passes is a beat.
+        timeout: Seconds without a beat after which the process ends; None: ``SHARE`` of the collective timeout.
+        end: Called with the exit code and the message; None: print the message and exit.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def beat(self, *_: object) -> None:
-        """Something moved. Takes what a forward pre-hook is given."""
+        """Record progress. Has the signature of a forward pre-hook."""
         self._last = time.monotonic()
 
     def __enter__(self) -> Heartbeat:
@@ -116,7 +116,7 @@ class Heartbeat:
         while not self._closed.wait(every):
             now = time.monotonic()
             if now - woke > max(5 * TICK_SECONDS, self.timeout / 2):
-                self.beat()  # this process itself was stopped and goes on: the others may not be blamed
+                self.beat()  # this process itself was paused: do not blame the others
             woke = now
             self._write()
             if now - self._last > self.timeout:
@@ -131,7 +131,7 @@ class Heartbeat:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        with contextlib.suppress(OSError):  # a full or read-only disk must not end the run here; a save will say it
+        with contextlib.suppress(OSError):  # a full or read-only disk is reported by the next save
             write_json(self.folder / f"rank-{self.rank}.json", facts, durable=False)
 
     def _read(self) -> dict[int, dict[str, Any]]:
@@ -165,4 +165,4 @@ def _leave(code: int, message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     if file := os.environ.get(EXIT_FILE):
         Path(file).write_text(str(code))
-    os._exit(code)  # the main thread sits in a collective and cannot be asked
+    os._exit(code)  # the main thread is blocked in a collective

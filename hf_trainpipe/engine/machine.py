@@ -1,4 +1,4 @@
-"""How a run computes on this machine: ranks, threads and precision. The plan and the training ask the same function."""
+"""Ranks, threads and precision of a run on this machine. ``show`` and ``train`` call the same function."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["Machine", "choose_precision", "this_machine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What of a machine a plan depends on."""
+    """The properties of a machine that a plan depends on."""
 
     ranks: int
     """Processes that train together."""
     threads: int
-    """Of each rank."""
+    """Per rank."""
     precision: Precision
-    """What a step computes in."""
+    """Of a training step."""
     on_gpu: bool
     sharded: bool = False
-    """Whether weights, gradients and optimizer are cut over the ranks."""
+    """Whether weights, gradients and optimizer state are sharded (FSDP2)."""
 
     def to_json(self) -> dict[str, Any]:
-        """What run.json keeps, for a run that is resumed."""
+        """For run.json, so that a resumed run uses the same."""
         return {"precision": self.precision, "threads": self.threads, "ranks": self.ranks}
 
 
@@ -40,11 +40,11 @@ def this_machine(
     sharded: bool = False,
     recorded: Mapping[str, Any] | None = None,
 ) -> Machine:
-    """Choose threads and precision. HF_TRAINPIPE_THREADS sets the threads, also for a run that is resumed without it.
+    """Choose threads and precision. HF_TRAINPIPE_THREADS sets the threads, and is recorded for a resume without it.
 
     Args:
         wanted: The recipe's ``optim.precision``.
-        recorded: What an interrupted run recorded (:meth:`Machine.to_json`); it goes on as it began.
+        recorded: What the interrupted run recorded (:meth:`Machine.to_json`), to be used again.
     """
     known = recorded or {}
     if known and known["ranks"] == ranks and wanted in ("auto", known["precision"]):

@@ -1,7 +1,7 @@
-"""What a step computes in, where that is not fp32 throughout: autocast around the forward pass, and fp16's loss scale.
+"""Mixed precision: autocast around the forward pass, and loss scaling for fp16.
 
-accelerate's way puts autocast into the model's own ``forward``, where it stays for whoever scores or packages the model
-afterwards. Here the model is never touched: what trains calls it through :class:`Autocast`.
+accelerate patches autocast into the model's own ``forward``, where evaluation and packaging would inherit it. Here the
+model is not changed: the training step calls it through :class:`Autocast`.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Mixed:
-    """The types of a run's steps.
+    """Autocast and loss scaling of a run's training steps.
 
     Args:
-        precision: ``fp32`` and ``medium`` need nothing of this.
-        device: Where the steps run.
+        precision: ``fp32`` and ``medium`` need neither.
+        device: The device of the steps.
     """
 
     def __init__(self, precision: Precision = "fp32", device: torch.device | str = "cpu") -> None:
         self._dtype = _TYPES.get(precision)
         self._kind = torch.device(device).type
         self.scaler: Any = torch.amp.GradScaler(self._kind) if precision == "fp16" else None
-        """Keeps small gradients of fp16 above zero; None: no loss is scaled."""
+        """Of fp16, whose small gradients would underflow; None: the loss is not scaled."""
 
     @property
     def is_on(self) -> bool:
-        """Whether forward passes of the training are in 16 bits."""
+        """Whether training forward passes run in 16 bits."""
         return self._dtype is not None
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Matrix products in the run's type while it is open."""
+        """Autocast to the run's precision, if it has one."""
         return nullcontext() if self._dtype is None else torch.autocast(self._kind, dtype=self._dtype)
 
     def around(self, model: torch.nn.Module) -> torch.nn.Module:
-        """``model``, to be called by a training step: itself, or in :class:`Autocast`."""
+        """``model``, wrapped in :class:`Autocast` where needed, for the training step to call."""
         return Autocast(model, self) if self.is_on else model
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradient of a loss, scaled where it has to be."""
+        """Run the backward pass, with the loss scaled where needed."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def check(self) -> None:
@@ -73,9 +73,9 @@ class Mixed:
 
 
 class Autocast(torch.nn.Module):
-    """A model whose forward pass is in 16 bits and whose outputs are fp32, as a loss needs them; the model stays as it is.
+    """Runs a model's forward pass in 16 bits and returns fp32 outputs for the loss; does not change the model.
 
-    Attributes of the model (``config``, a task's own) are seen through it.
+    Attributes of the model (``config`` and others) are passed through.
     """
 
     def __init__(self, module: torch.nn.Module, mixed: Mixed) -> None:

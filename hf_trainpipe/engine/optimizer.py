@@ -1,4 +1,4 @@
-"""The optimizer with groups: what decays, what learns more slowly, what stays frozen."""
+"""The optimizer and its parameter groups: weight decay, layer-wise learning rates, frozen layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENCODER_NORM = re.compile(r"(?:^|\.)(?:final_norm|ln_f|emb_norm)\.")
 
 
 def depth_of(name: str, *, num_layers: int) -> int:
-    """How deep a parameter lies: 0 for embeddings, 1.. for layers, ``num_layers + 1`` for the head.
+    """The depth of a parameter: 0 for embeddings, 1.. for layers, ``num_layers + 1`` for the head.
 
     >>> depth_of("bert.encoder.layer.3.output.dense.weight", num_layers=6)
     4
@@ -41,7 +41,7 @@ def _num_layers(model: torch.nn.Module) -> int:
 
 
 def freeze(model: torch.nn.Module, optim: Optim) -> None:
-    """Switch off gradients of the embeddings and of the first layers, as the recipe says."""
+    """Freeze the embeddings and the first layers, as the recipe asks."""
     if not optim.freeze_embeddings and optim.freeze_layers == 0:
         return
     num_layers = _num_layers(model)
@@ -57,12 +57,12 @@ def freeze(model: torch.nn.Module, optim: Optim) -> None:
 
 
 def _no_decay(name: str, parameter: torch.nn.Parameter) -> bool:
-    """Biases and normalisation weights: all one-dimensional parameters of a transformer."""
+    """Whether it is a bias or a normalisation weight: the one-dimensional parameters of a transformer."""
     return parameter.ndim <= 1 or name.endswith(".bias")
 
 
 def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the trainable parameters; each group carries ``scale``, its share of the rate.
+    """The recipe's optimizer over the trainable parameters; ``scale`` of a group multiplies the learning rate.
 
     Raises:
         RecipeError: nothing is left to train, or a library is missing.
@@ -101,31 +101,32 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
 
 
 class Clipping:
-    """Clips the gradient, or skips the step, inside the optimizer's own pass over it, not in a pass before.
+    """Clips the gradient, or skips the step, inside the fused optimizer step.
 
-    torch's fused AdamW divides gradients by ``grad_scale`` as it reads them and leaves everything as it is where
-    ``found_inf`` is 1 (both made for loss scaling). They stay on the device: nobody waits for it.
+    torch's fused AdamW divides gradients by ``grad_scale`` as it reads them, and skips the step where ``found_inf`` is 1
+    (both made for loss scaling). Both stay on the device, so nothing synchronises.
 
     Args:
         optimizer: Fused, without a loss scaler.
-        rows: Knows which rows of large tables are not zero, so that the norm need not read the others.
+        embeddings: Knows the non-zero rows of large embedding gradients, so that the norm skips the others.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, *, rows: EmbeddingGradients | None = None) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, *, embeddings: EmbeddingGradients | None = None) -> None:
         self._optimizer: Any = optimizer
-        self._rows = rows
+        self._embeddings = embeddings
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def measure(self, max_norm: float | None) -> torch.Tensor:
         """The norm of the gradient, a scalar; the next step of the optimizer clips it to ``max_norm``."""
-        if self._rows is not None:
-            found = self._rows.parts(self._parameters)
+
+        if self._embeddings is not None:
+            found = self._embeddings.nonzero_parts(self._parameters)
         else:
             found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(found)
         self._optimizer.found_inf = (~torch.isfinite(norm)).float()
         self._optimizer.grad_scale = None
-        # On a CPU a look at the norm costs nothing, while the optimizer writes back every gradient that it scales.
+        # On a CPU reading the norm costs nothing, while scaling makes the optimizer write every gradient back.
         if max_norm is not None and (norm.device.type != "cpu" or norm > max_norm):
             self._optimizer.grad_scale = torch.where(norm > max_norm, (norm + 1e-6) / max_norm, 1.0)
         return norm

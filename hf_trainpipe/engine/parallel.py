@@ -1,4 +1,4 @@
-"""How the ranks of a run hold the model, add up its gradient and take a step: one class a way."""
+"""Data parallelism: one class each for a single process, DDP and FSDP2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["DataParallel", "FullySharded", "parallelize"]
 
 
 def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> SingleProcess:
-    """Make ``model``, on its device and with its weights, ready for the steps of these ranks; all of them call it."""
+    """Wrap ``model``, which is on its device with its weights, for training on these ranks. A collective."""
     if ranks.size == 1:
         return SingleProcess(model, optim, ranks, mixed)
     if ranks.sharded:
@@ -29,19 +29,19 @@ def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed
 
 
 class DataParallel(SingleProcess):
-    """torch's DistributedDataParallel: every rank holds all, and gradients are averaged."""
+    """torch's DistributedDataParallel: every rank has the whole model; gradients are averaged."""
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
         super()._prepare(optimizer)
         self.model = self.ranks.accelerator.prepare_model(self.bare)
         self.loss_scale = float(self.ranks.size)
 
-    def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
+    def micro_batch_context(self, *, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self.ranks.accelerator.no_sync(self.model)
 
 
 class FullySharded(SingleProcess):
-    """FSDP2: every rank holds its rows of each parameter (:mod:`hf_trainpipe.engine.sharding`)."""
+    """FSDP2: every rank has its rows of each parameter (:mod:`hf_trainpipe.engine.sharding`)."""
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         sharding.shard(model, ranks.accelerator.device, ranks.size)
@@ -51,7 +51,7 @@ class FullySharded(SingleProcess):
         self.model = self.bare
         self.loss_scale = float(self.ranks.size)
 
-    def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
+    def micro_batch_context(self, *, last: bool) -> AbstractContextManager[Any]:
         sharding.sync_gradients(self.bare, enabled=last)
         return nullcontext()
 
@@ -59,7 +59,7 @@ class FullySharded(SingleProcess):
         return self._clip_now(max_norm)
 
     def step(self, norm: torch.Tensor) -> None:
-        """As :meth:`SingleProcess.step`, but waits for the device: torch's fused AdamW of cut tensors takes no flag."""
+        """As :meth:`SingleProcess.step`, but waits for the device: torch's fused AdamW does not take ``found_inf`` with sharded tensors."""
         if math.isfinite(float(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()

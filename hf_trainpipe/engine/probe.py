@@ -1,7 +1,7 @@
-"""How fast this machine multiplies matrices: measured in about a second, once a machine, rather than assumed.
+"""Measure the fastest number of threads and precision for matrix products on this CPU, once a machine (about a second).
 
 ``accelerate launch`` exports OMP_NUM_THREADS=1, two threads of one core share its units, and only some CPUs have units
-for bf16: what is fastest is seen by trying the products of a small encoder.
+for bf16, so a few candidates are timed on the products of a small encoder.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from hf_trainpipe.engine.device import cores, num_threads
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.cache import cache_root
 
-__all__ = ["Found", "probe"]
+__all__ = ["ProbeResult", "probe"]
 
 VERSION = 1
 SHAPES = ((768, 384, 1536), (768, 1536, 384))
-"""(tokens, in, out) of the products that are tried: the feed-forward layers of a MiniLM."""
+"""(tokens, in, out) of the products that are timed: the feed-forward layers of MiniLM."""
 SECONDS = 0.1
-"""Of one candidate."""
+"""Per candidate."""
 WORTH = 1.5
-"""How many times faster products in bf16 have to be before fp32 is left."""
+"""How many times faster bf16 has to be to replace fp32."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the probe found."""
+class ProbeResult:
+    """The fastest candidate."""
 
     threads: int
     precision: Literal["fp32", "medium"]
@@ -39,11 +39,11 @@ class Found:
     """Of each candidate, by name."""
 
 
-def probe() -> Found:
-    """The fastest of a few candidates on this machine's CPU; from the cache where it was asked before."""
+def probe() -> ProbeResult:
+    """The fastest candidate on this CPU, from the cache if it was measured before."""
     place = cache_root() / "probe" / f"{_key()}.json"
     try:
-        return Found(**json.loads(place.read_text()))
+        return ProbeResult(**json.loads(place.read_text()))
     except (OSError, ValueError, TypeError):
         pass
     found = _measure()
@@ -53,7 +53,7 @@ def probe() -> Found:
 
 
 def _key() -> str:
-    """The same for the same machine, libraries and share of the cores."""
+    """Cache key of the machine, the libraries and the number of cores."""
     import torch
 
     try:
@@ -65,7 +65,7 @@ def _key() -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
-def _measure() -> Found:
+def _measure() -> ProbeResult:
     import torch
 
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -80,7 +80,9 @@ def _measure() -> Found:
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
     faster = speeds[f"medium {threads}"] > WORTH * speeds[f"fp32 {threads}"]
-    return Found(threads, "medium" if faster else "fp32", {name: round(speed, 1) for name, speed in speeds.items()})
+    return ProbeResult(
+        threads, "medium" if faster else "fp32", {name: round(speed, 1) for name, speed in speeds.items()}
+    )
 
 
 def _gflops(threads: int, precision: str) -> float:

@@ -1,4 +1,4 @@
-"""Randomness as a function of (seed, step, micro-batch, rank): derived, never restored."""
+"""Seeds as a function of (seed, step, micro-batch, rank), so that no random state has to be saved."""
 
 from __future__ import annotations
 

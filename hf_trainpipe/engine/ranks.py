@@ -1,4 +1,4 @@
-"""What the ranks of a run tell each other."""
+"""Communication between the ranks of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Ranks", "make_accelerator", "num_machines", "warning_of_one_process"]
+__all__ = ["Ranks", "make_accelerator", "num_machines", "single_process_warning"]
 
 
 def make_accelerator() -> Accelerator:
-    """The process group and device that ``accelerate launch`` describes.
+    """An Accelerator for the process group and device that ``accelerate launch`` describes.
 
-    The precision is none of accelerate's business (:mod:`hf_trainpipe.engine.mixed`): it keeps one for the whole
-    process, and a second run may want another.
+    Mixed precision is not accelerate's here (:mod:`hf_trainpipe.engine.mixed`): it has one setting for the whole
+    process, and a second run may need another.
 
     Raises:
         RecipeError: this process has an Accelerator already, of a kind that runs here cannot share.
@@ -33,8 +33,8 @@ def make_accelerator() -> Accelerator:
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    # Sharding is ours (engine/sharding.py): accelerate is to see ranks as in DDP.
-    asked = os.environ.pop(sharding.ASKED, None)
+    # We shard ourselves (engine/sharding.py): accelerate sees plain DDP ranks.
+    asked = os.environ.pop(sharding.FSDP_VARIABLE, None)
     taken = AcceleratorState._shared_state != {}
     try:
         accelerator = Accelerator(
@@ -42,17 +42,17 @@ def make_accelerator() -> Accelerator:
             mixed_precision=None if taken else "no",  # somebody's own Accelerator may have set one before
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout())),
-                # Buffers of text models are constants: no exchange in every forward pass, and no waiting there.
+                # Buffers of text models are constants: no broadcast in every forward pass.
                 DistributedDataParallelKwargs(broadcast_buffers=False),
             ],
         )
-    except Exception as error:  # whatever the kind that is there may lack
+    except Exception as error:  # the existing Accelerator may be of any kind
         if not taken:
             raise
         raise _cannot_share(str(error).strip().splitlines()[0]) from None
     finally:
         if asked is not None:
-            os.environ[sharding.ASKED] = asked
+            os.environ[sharding.FSDP_VARIABLE] = asked
     if asked is not None:
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # transformers would leave rank 1 without weights
     if (kind := accelerator.distributed_type.value) in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "XLA"):
@@ -64,9 +64,9 @@ def make_accelerator() -> Accelerator:
 
 
 def _is_cpu_group() -> bool:
-    """Whether a launcher began several processes on a machine without a GPU.
+    """Whether a launcher started several processes on a machine without a GPU.
 
-    accelerate makes one group of them only where ACCELERATE_USE_CPU says so, too; else each is alone and rank 0.
+    Without this (or ACCELERATE_USE_CPU) accelerate makes each of them rank 0 of its own group.
     """
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
 
@@ -80,32 +80,35 @@ def _cannot_share(reason: str) -> RecipeError:
 
 
 def _leave(accelerator: Accelerator) -> None:
-    """End the group's threads while Python still runs.
+    """Stop the process group's threads before the interpreter exits.
 
-    A thread that lets go of a tensor later than that aborts the process ("terminate called without an active
-    exception"), and with it a run that was complete.
+    A thread that frees a tensor later aborts the process ("terminate called without an active exception"), and with it a
+    completed run.
     """
-    accelerator.free_memory()  # models hold the group, too
+    accelerator.free_memory()  # models reference the group too
     accelerator.end_training()
 
 
 def _host_group(accelerator: Accelerator) -> Any:
-    """Where numbers are exchanged between the hosts' memories, so that no rank waits for its device to know them."""
+    """A gloo group for numbers in host memory, so that exchanging them does not synchronise the device."""
+
     if accelerator.num_processes == 1 or accelerator.device.type == "cpu":
-        return None  # the group of all, which is gloo's on a CPU
+        return None  # the default group, which is gloo on a CPU
+
     return torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=collective_timeout()))
 
 
 def num_machines() -> int:
-    """Machines that the ranks of this run are on, as the launcher says."""
+    """Number of machines, from the launcher's environment."""
+
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return -(-size // int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
 
-def warning_of_one_process() -> str | None:
-    """What to tell a person whose launcher was asked for several processes and started this one; None: it was not.
+def single_process_warning() -> str | None:
+    """A warning if accelerate was asked for several CPU processes but started only this one; else None.
 
-    accelerate's launcher gives its only process the address of a group that nobody makes.
+    accelerate's launcher then sets the address of a process group that nothing creates.
     """
     alone = "WORLD_SIZE" not in os.environ and "LOCAL_RANK" not in os.environ
     if not (alone and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ):
@@ -117,7 +120,7 @@ def warning_of_one_process() -> str | None:
 
 
 class Ranks:
-    """The processes that train together. Every method but the properties is a collective: all ranks call it."""
+    """The processes that train together. Every method is a collective: all ranks call it."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -125,16 +128,16 @@ class Ranks:
         self.size: int = accelerator.num_processes
         self.is_main: bool = accelerator.is_main_process
         self.sharded = self.size > 1 and sharding.is_wanted()
-        """Whether weights, gradients and optimizer are cut over the ranks."""
+        """Whether weights, gradients and optimizer state are sharded (FSDP2)."""
         self._hosts = _host_group(accelerator)
 
-    def agree(self, *, count: float, stop: bool) -> tuple[float, bool]:
-        """Sum the counts over ranks, and learn whether any rank wants to stop: one collective."""
+    def sum_count_and_stop(self, *, count: float, stop: bool) -> tuple[float, bool]:
+        """The sum of the counts, and whether any rank wants to stop, in one collective."""
         total, stops = self.sums([count, float(stop)])
         return total, stops > 0
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds on some rank."""
+        """Whether ``flag`` is true on any rank."""
         return self.sum(float(flag)) > 0
 
     def sum(self, value: float) -> float:
@@ -142,7 +145,7 @@ class Ranks:
         return self.sums([value])[0]
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """The sum of each number over all ranks, in one exchange."""
+        """The sum of each number over all ranks, in one all-reduce."""
         if self.size == 1:
             return [float(value) for value in values]
         numbers = torch.tensor(values, dtype=torch.float64)
@@ -150,16 +153,16 @@ class Ranks:
         found: list[float] = numbers.tolist()
         return found
 
-    def wait(self) -> None:
-        """Return when all ranks are here."""
+    def barrier(self) -> None:
+        """Barrier: return when all ranks have arrived."""
         self.accelerator.wait_for_everyone()
 
-    def each(self, value: float) -> list[float]:
-        """The number of every rank, in their order."""
+    def gather_number(self, value: float) -> list[float]:
+        """The number of every rank, by rank."""
         return self.sums([value if rank == self.rank else 0.0 for rank in range(self.size)])
 
     def gather(self, part: Any) -> list[Any]:
-        """The parts of all ranks, in their order."""
+        """The object of every rank, by rank."""
         if self.size == 1:
             return [part]
         from accelerate.utils import gather_object
@@ -167,7 +170,7 @@ class Ranks:
         gathered: list[Any] = gather_object([part])
         return gathered
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         if self.size == 1:
             return value

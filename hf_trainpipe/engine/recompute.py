@@ -1,7 +1,7 @@
-"""Layers whose activations are not kept for the backward pass but computed again in it: less memory, a third more work.
+"""Activation checkpointing (gradient checkpointing) by layer: less memory, a third more compute.
 
-torch repeats its own randomness then; the masks of :mod:`.dropout`, which come from a stream of their own, are repeated
-here. So the gradient is that of plain layers, bit for bit.
+torch restores its own random state for the second forward pass; the masks of :mod:`.dropout`, which have a generator of
+their own, are restored here. The gradient is that of ordinary layers, bit for bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["checkpoint_layers"]
 
 
 def checkpoint_layers(model: Any) -> None:
-    """Let each layer of a model of transformers keep its input alone.
+    """Keep only the input of each layer of a transformers model for the backward pass.
 
     Raises:
         RecipeError: the model's code does not support it.
@@ -30,23 +30,23 @@ def checkpoint_layers(model: Any) -> None:
     except ValueError as error:
         raise RecipeError(
             f"optim.checkpoint_layers: this model's layers cannot be computed again: {error}.",
-            fix="Leave optim.checkpoint_layers at False; budget.micro_batch_tokens and optim.algorithm save memory, too.",
+            fix="Leave optim.checkpoint_layers at False; budget.micro_batch_tokens and optim.algorithm save memory too.",
         ) from None
 
 
 def _same_masks() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """What is open in a layer's first pass, and in its second: the second draws the masks of the first."""
-    held: dict[str, Any] = {}
+    """Contexts for a layer's forward pass and for its recomputation, which draws the same dropout masks."""
+    saved: dict[str, Any] = {}
 
     @contextmanager
     def first() -> Iterator[None]:
-        held.update(dropout.state())
+        saved.update(dropout.state())
         yield
 
     @contextmanager
     def again() -> Iterator[None]:
         now = dropout.state()
-        dropout.restore(held)
+        dropout.restore(saved)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the updates done so far."""
+"""The learning rate as a function of the number of optimizer updates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["rate_factor"]
 
 
 def rate_factor(update: int, *, total: int, warmup: int, schedule: Literal["linear", "cosine", "constant"]) -> float:
-    """What the peak rate is multiplied by at update ``update`` (from 0).
+    """The factor on the peak learning rate at update ``update`` (from 0).
 
     Rises linearly over ``warmup`` updates, then falls to 0 at ``total`` along a line or half a
     cosine, or stays. The same curves as transformers' ``get_scheduler``.

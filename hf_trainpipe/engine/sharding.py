@@ -1,7 +1,7 @@
-"""Weights, gradients and optimizer cut over the ranks: FSDP2, torch's ``fully_shard``, layer by layer.
+"""FSDP2: weights, gradients and optimizer state sharded over the ranks, by torch's ``fully_shard`` on each layer.
 
-``accelerate launch --use_fsdp --fsdp_version 2`` asks for it (scripts/accelerate/fsdp2.yaml). Every rank holds its
-rows of every parameter; https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
+``accelerate launch --use_fsdp --fsdp_version 2`` turns it on (scripts/accelerate/fsdp2.yaml). Every rank has its rows of
+every parameter; https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
-    "is_cut",
+    "is_sharded",
     "is_wanted",
-    "own_rows",
-    "place_like",
+    "local_rows",
+    "shard_like",
     "shard",
     "sync_gradients",
-    "whole_tensor",
+    "full_tensor",
 ]
 
-ASKED = "ACCELERATE_USE_FSDP"
+FSDP_VARIABLE = "ACCELERATE_USE_FSDP"
 
 
 def is_wanted() -> bool:
-    """Whether the launcher asks for it.
+    """Whether the launcher asks for FSDP2.
 
     Raises:
         RecipeError: it asks for FSDP1.
     """
-    if os.environ.get(ASKED, "false").lower() not in ("true", "1"):
+    if os.environ.get(FSDP_VARIABLE, "false").lower() not in ("true", "1"):
         return False
     if os.environ.get("FSDP_VERSION", "2") != "2":
         raise RecipeError(
@@ -47,7 +47,7 @@ def is_wanted() -> bool:
 
 
 def check(optim: Optim, *, precision: str) -> None:
-    """Refuse what would have to be cut, too, and is not: fp16's loss scale, and other states than AdamW's.
+    """Refuse fp16 loss scaling and optimizers other than AdamW, whose states are not sharded here.
 
     Raises:
         RecipeError: the precision is fp16, or the optimizer is another one.
@@ -63,7 +63,7 @@ def check(optim: Optim, *, precision: str) -> None:
 
 
 def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:
-    """Cut a model on ``device`` in place, each of its layers by itself, so that one is whole at a time."""
+    """Shard a model on ``device`` in place, layer by layer, so that one layer at a time is gathered."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -76,34 +76,34 @@ def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:
 
 
 def sync_gradients(model: Any, *, enabled: bool) -> None:
-    """Whether the next backward pass adds gradients up over the ranks."""
+    """Whether the next backward pass reduces gradients over the ranks."""
     model.set_requires_gradient_sync(enabled)
     model.set_is_last_backward(enabled)
 
 
-def own_rows(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's rows, without a copy; a tensor that is not cut as it is."""
+def local_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's rows, without a copy; an unsharded tensor as it is."""
     from torch.distributed.tensor import DTensor
 
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def is_cut(tensor: torch.Tensor) -> bool:
-    """Whether this rank holds only some rows."""
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """Whether this rank has only some of the rows."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
 
 
-def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """All rows, on every rank: all of them call it."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """All rows, on every rank. A collective."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def place_like(whole: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
-    """``whole`` on the device of ``example``, and cut as it is; every rank takes its rows from its own ``whole``."""
+def shard_like(whole: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
+    """``whole`` on the device and with the sharding of ``example``; every rank takes its rows from its own copy."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(example, DTensor):

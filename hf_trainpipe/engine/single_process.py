@@ -1,4 +1,4 @@
-"""One rank takes its steps alone; what ranks do differently overrides it (:mod:`hf_trainpipe.engine.parallel`)."""
+"""Training in a single process: the base class of DDP and FSDP2 (:mod:`hf_trainpipe.engine.parallel`)."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ __all__ = ["SingleProcess"]
 
 
 class SingleProcess:
-    """One rank: the whole model, the whole gradient. The other ways differ in what they override."""
+    """One rank with the whole model and the whole gradient."""
 
     loss_scale: float = 1.0
-    """What a loss is multiplied by before its backward pass, so that gradients of the ranks add up."""
+    """Factor on the loss before the backward pass: undoes the averaging of gradients over ranks."""
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         self.bare = model
         self.ranks = ranks
         self._scaler = mixed.scaler
         self._fused = optim.algorithm == "adamw"
-        """Whether the optimizer itself clips, and looks whether the gradient is finite."""
+        """Whether the optimizer step itself clips, and skips a gradient that is not finite."""
         self.optimizer: Any = build_optimizer(model, optim)
         self._prepare(self.optimizer)
 
     def _prepare(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set ``model``, to be called: it, or what exchanges its gradients."""
+        """Set ``model``, the module that training steps call."""
         alone_on_cpu = self.ranks.size == 1 and self.ranks.accelerator.device.type == "cpu"
-        rows = EmbeddingGradients(self.bare) if alone_on_cpu else None
+        embeddings = EmbeddingGradients(self.bare) if alone_on_cpu else None
         self._clipping: Clipping | PlainClipping = (
-            Clipping(optimizer, rows=rows) if self._fused else PlainClipping(optimizer)
+            Clipping(optimizer, embeddings=embeddings) if self._fused else PlainClipping(optimizer)
         )
         self.model: torch.nn.Module = self.bare
 
-    def backward_of(self, *, last: bool) -> AbstractContextManager[Any]:
-        """The context of a forward and a backward pass.
+    def micro_batch_context(self, *, last: bool) -> AbstractContextManager[Any]:
+        """The context for the forward and backward pass of a micro-batch.
 
         Args:
-            last: It is the last one of the step, in which ranks may exchange their gradients.
+            last: Whether it is the last of the step, in which gradients are synchronised.
         """
         return nullcontext()
 
     def clip(self, max_norm: float | None) -> torch.Tensor:
-        """Let the next step clip the gradient to ``max_norm``.
+        """Clip the gradient to ``max_norm``, now or in the next step.
 
         Returns:
-            The norm before, a scalar on the device: the same on all ranks, not finite where the gradient is not.
+            The norm before clipping, a scalar on the device: the same on all ranks, not finite where the gradient is not.
         """
         if self._scaler is None:
             return self._clipping.measure(max_norm)
@@ -67,12 +67,12 @@ class SingleProcess:
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.bare.parameters(), math.inf if max_norm is None else max_norm)
-        return sharding.whole_tensor(norm)
+        return sharding.full_tensor(norm)
 
     def step(self, norm: torch.Tensor) -> None:
-        """Update the weights, where ``norm`` (what :meth:`clip` returned) is finite, and let go of the gradient.
+        """Update the weights if ``norm`` (from :meth:`clip`) is finite, and clear the gradient.
 
-        With AdamW nothing here waits for the device: the optimizer itself looks whether the norm is finite.
+        With AdamW nothing here waits for the device: the fused step itself tests the norm.
         """
         if self._scaler is None:
             if self._fused or math.isfinite(float(norm)):

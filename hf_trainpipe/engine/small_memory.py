@@ -2,7 +2,7 @@
 
 ``adafactor`` keeps a row and a column of the second moment of each matrix (https://arxiv.org/abs/1804.04235; torch's own
 implementation), ``adamw_8bit`` both moments in 8 bits with a scale for each block (https://arxiv.org/abs/2110.02861; by
-bitsandbytes, which is imported when it is asked for).
+bitsandbytes, imported only when used).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["PlainClipping", "make_adafactor", "make_adamw_8bit", "state_bytes"]
 
 
 def state_bytes(algorithm: str, *, parameters: int, in_tables: int) -> int:
-    """Bytes of an optimizer's state, about: rows, columns and scales are not counted.
+    """Approximate bytes of an optimizer's state, without row and column factors and scales.
 
     Args:
-        in_tables: Parameters of embedding tables, whose moments stay in fp32 in 8 bits, too.
+        in_tables: Parameters of embedding tables, whose moments stay in fp32 with ``adamw_8bit`` too.
     """
     if algorithm == "adafactor":
         return 0
@@ -32,7 +32,7 @@ def state_bytes(algorithm: str, *, parameters: int, in_tables: int) -> int:
 
 
 def make_adafactor(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
-    """torch's Adafactor; its rate is relative to the size of each weight."""
+    """torch's Adafactor; its learning rate is relative to the size of each weight."""
     import torch
 
     return torch.optim.Adafactor(groups, lr=optim.peak_lr)
@@ -42,7 +42,7 @@ def make_adamw_8bit(groups: list[dict[str, Any]], optim: Optim, *, tables: set[i
     """bitsandbytes' AdamW.
 
     Args:
-        tables: Identities of embedding tables: few of their rows get a gradient, so blocks would be rounded by others'.
+        tables: ``id()`` of embedding weights, kept in fp32: few of their rows get a gradient, and blocks share one scale.
 
     Raises:
         RecipeError: bitsandbytes is not installed.
@@ -65,9 +65,9 @@ def make_adamw_8bit(groups: list[dict[str, Any]], optim: Optim, *, tables: set[i
 
 
 class PlainClipping:
-    """Clips the gradient in a pass before the optimizer's, for those that cannot do it in their own.
+    """Clips the gradient before the optimizer step, for optimizers that cannot do it in the step.
 
-    What :class:`~hf_trainpipe.engine.optimizer.Clipping` is for the fused AdamW; here a step waits for the device.
+    Like :class:`~hf_trainpipe.engine.optimizer.Clipping` for fused AdamW, but here a step waits for the device.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:

@@ -24,7 +24,7 @@ from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
 from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
 from hf_trainpipe.hub.upload import differences, list_commit
-from hf_trainpipe.utils.atomic import fsync_tree, read_object, write_bytes, write_json
+from hf_trainpipe.utils.atomic import fsync_tree, read_json_object, write_bytes, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
 
 BRANCH = "checkpoints"
@@ -75,7 +75,7 @@ def enqueue_checkpoint(
 
 def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
     """Which run it is, its ledger up to the checkpoint, and what it ran with, as files in ``work``."""
-    identity = read_object(run / "run.json", needs={"uid": str}, fix="")
+    identity = read_json_object(run / "run.json", needs={"uid": str}, fix="")
     write_json(work / "run.json", _put_home({**identity, "source": None, "places": {}}, str(Path.home()), _HOME))
     with (run / "ledger.jsonl").open("rb") as stream:
         write_bytes(work / "ledger.jsonl", stream.read(ledger_bytes))
@@ -87,7 +87,7 @@ def _attempt(run: Path) -> dict[str, Any]:
     """What the newest attempt ran with, without its host and process."""
     attempts = sorted((run / "attempts").glob("[0-9]*.json"))
     try:
-        facts = read_object(attempts[-1], needs={}, fix="") if attempts else {}
+        facts = read_json_object(attempts[-1], needs={}, fix="") if attempts else {}
     except CheckpointError:
         facts = {}  # only versions are lost, and differences of these are only warned of
     kept = ("started", "world_size", "versions", "git_commit", "git_dirty")
@@ -190,7 +190,7 @@ def _download(
 
 
 def _read(path: Path, **needs: type) -> dict[str, Any]:
-    return read_object(path, needs=needs, fix=_EARLIER)
+    return read_json_object(path, needs=needs, fix=_EARLIER)
 
 
 def _compare(work: Path, tree: Mapping[str, Any], spelled: str) -> None:

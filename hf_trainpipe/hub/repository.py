@@ -9,7 +9,7 @@ from hf_trainpipe.hub.push_queue import Entry, PushQueue
 from hf_trainpipe.hub.retry import RetryPolicy
 from hf_trainpipe.hub.upload import AUTO_TAG, upload
 from hf_trainpipe.package import layout
-from hf_trainpipe.utils.atomic import read_object, write_json
+from hf_trainpipe.utils.atomic import read_json_object, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _record_result(queue: PushQueue, done: list[dict[str, Any]]) -> None:
     if not place.is_file():
         return
     try:
-        result = read_object(place, needs={"push": dict}, fix="")
+        result = read_json_object(place, needs={"push": dict}, fix="")
     except CheckpointError:
         return  # `train` writes it again; the push itself is done
     pushed = result["push"]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.utils.backoff import backoff
-from hf_trainpipe.utils.hub_errors import chain, is_of_the_hub
+from hf_trainpipe.utils.hub_errors import chain, is_hub_error
 from hf_trainpipe.utils.secrets import scrub
 
 _T = TypeVar("_T")
@@ -57,7 +57,7 @@ class RetryPolicy:
             except Exception as error:
                 status, asked = status_of(error)
                 transient = status in _TRANSIENT_STATUS if status is not None else _is_connection(error)
-                if not (transient or is_of_the_hub(error) or isinstance(error, RuntimeError)):
+                if not (transient or is_hub_error(error) or isinstance(error, RuntimeError)):
                     raise  # a fault of our own
                 if not transient or number == self.attempts:
                     raise _explain(what, error, status, repo=repo, retry=retry, tries=number) from None

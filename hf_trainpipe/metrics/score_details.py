@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hf_trainpipe.utils.tables import table, width_of_terminal
+from hf_trainpipe.utils.tables import table, terminal_width
 
 ROWS = 12
 """Labels that are shown; the worst, where there are more."""
@@ -17,7 +17,7 @@ ERRORS = 5
 
 def screen(split: str, found: Mapping[str, Any], *, width: int | None = None) -> list[str]:
     """Lines for a terminal: each label, what is taken for what, the worst errors with their texts."""
-    width = width or width_of_terminal()
+    width = width or terminal_width()
     lines = [f"warning: {split}: {warning}" for warning in found["warnings"]]
     rows = found["rows"]
     if rows:

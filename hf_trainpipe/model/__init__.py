@@ -1,11 +1,11 @@
-"""The model and the tokenizer of a recipe: resolved, checked and loaded.
+"""Resolve, check and load the model and tokenizer of a recipe.
 
-names      folders and Hub ids; the commit that a name means
-tokenizer  the tokenizer, held against the model's embedding
-lengths    how many tokens one input may hold
-fitting    both for a recipe, before its data is read
-facts      what a configuration tells without weights
-weights    the weights, and what of them is missing or does not fit
-proof      what is tried with texts and weights: the longest text, padding, the share of unknown tokens
-head       whether the labels of a head that comes with the weights are the task's
+names      folders and Hub ids; pins a Hub id to a commit
+tokenizer  loads the tokenizer, checks it against the model's embedding
+lengths    the maximum length of an input in tokens
+fitting    length and tokenizer of a recipe, before its data is read
+facts      parameters and layers, from the configuration alone
+weights    loads the weights; refuses missing or mismatched ones
+proof      checks with texts and weights: the longest text, padding, the share of unknown tokens
+head       keeps, reorders or re-initializes a pretrained head
 """

@@ -1,11 +1,11 @@
-"""What a configuration tells about a model, without its weights."""
+"""Size and architecture of a model, from its configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.model.names import load_config, text_part
+from hf_trainpipe.model.names import load_config, text_config
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
@@ -16,11 +16,11 @@ __all__ = ["ModelFacts", "model_facts"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a configuration tells without loading weights."""
+    """Size and architecture of a model, without loading weights."""
 
     parameters: int
     encoder_parameters: int
-    """Without the embedding tables: what a token is multiplied with."""
+    """Without the embedding tables: the parameters in matrix products."""
     layers: int
     hidden: int
     vocab_size: int | None
@@ -39,7 +39,7 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -
         empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
     total = sum(parameter.numel() for parameter in empty.parameters())
     embeddings = sum(module.weight.numel() for module in empty.modules() if isinstance(module, torch.nn.Embedding))
-    text = text_part(config)
+    text = text_config(config)
     return ModelFacts(
         parameters=total,
         encoder_parameters=total - embeddings,

@@ -1,4 +1,4 @@
-"""What a model and its tokenizer allow, and whether they belong together: known before any data is read."""
+"""Check a model against its tokenizer before any data is read: maximum length, rows of the embedding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.model.lengths import look_up, usable_length
-from hf_trainpipe.model.names import load_config, text_part
+from hf_trainpipe.model.names import load_config, text_config
 from hf_trainpipe.model.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
@@ -18,23 +18,23 @@ __all__ = ["Fitting", "fit"]
 
 @dataclass(frozen=True)
 class Fitting:
-    """What follows from a model's tables and its tokenizer."""
+    """Limits of a model with its tokenizer."""
 
     limit: int
-    """Tokens that one input may hold, special tokens included."""
+    """Maximum length of an input in tokens, special tokens included."""
     rows: int | None
-    """Rows of the word embedding; None where the model does not tell."""
+    """Rows of the word embedding; None where unknown."""
     warnings: tuple[str, ...] = ()
 
 
 def fit(model: Pretrained, task: Task, tokenizer: Any) -> Fitting:
-    """Hold a model and its tokenizer against each other, without weights.
+    """Check a model against its tokenizer, without weights.
 
     Raises:
-        RecipeError: the tokenizer gives ids that the model has no row for.
+        RecipeError: the tokenizer has ids without a row in the embedding.
     """
     config = load_config(model)
     tables = look_up(model, task, config)
-    rows = tables.words if tables.words is not None else getattr(text_part(config), "vocab_size", None)
+    rows = tables.words if tables.words is not None else getattr(text_config(config), "vocab_size", None)
     warnings = check_tokenizer(tokenizer, config, rows=rows)
     return Fitting(usable_length(config, tokenizer, tables.positions), rows, tuple(warnings))

@@ -1,7 +1,7 @@
-"""Whether the labels of a head that comes with the weights are the task's; its rows put in the task's order.
+"""Keep a pretrained head whose labels are the task's, with its rows in the task's order; else initialize it anew.
 
-Which tensors have a row for each label is not known by name (``classifier``, ``score``, ``out_proj``): the model is
-built without weights for one label more, and what grows counts labels.
+Tensors with one row per label have no fixed name (``classifier``, ``score``, ``out_proj``). So the model is built
+without weights for one label more: the dimensions that grow are those of labels.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.tasks.base import Labels, Task
 
-__all__ = ["fit_head", "names_of", "order_of"]
+__all__ = ["fit_head", "label_names", "label_order"]
 
 _UNNAMED = re.compile(r"LABEL_\d+")
 _SHOWN = 6
 
 
-def names_of(config: Any) -> tuple[str, ...] | None:
+def label_names(config: Any) -> tuple[str, ...] | None:
     """The label names of a configuration in the order of its outputs; None where it names none (``LABEL_0``, ...)."""
     mapping = getattr(config, "id2label", None) or {}
     try:
@@ -37,12 +37,12 @@ def names_of(config: Any) -> tuple[str, ...] | None:
     return None if not names or all(map(_UNNAMED.fullmatch, names)) else names
 
 
-def order_of(had: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """For each wanted label its place among those that the head had, by name, else by name without case; or None.
+def label_order(had: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """The index of each wanted label in the head, by exact name, else ignoring case; None if the labels differ.
 
-    >>> order_of(("NEG", "POS"), ("pos", "neg"))
+    >>> label_order(("NEG", "POS"), ("pos", "neg"))
     [1, 0]
-    >>> order_of(("a", "b"), ("a", "c")) is None
+    >>> label_order(("a", "b"), ("a", "c")) is None
     True
     """
     for spell in (str, _folded):
@@ -68,46 +68,44 @@ def fit_head(
     fresh: Iterable[str],
     say: Callable[[str], None],
 ) -> None:
-    """Keep, reorder or begin anew the outputs that came with the weights, and say which.
+    """Keep, reorder or re-initialize the outputs of a pretrained head, and report which.
 
     Args:
         loaded: The model, with the task's labels in its configuration.
-        had: Label names of the checkpoint, in the order of its outputs.
-        architectures: What the checkpoint's configuration says it is.
-        fresh: Names of parameters that did not come with the weights.
+        had: Label names of the pretrained head, in the order of its outputs.
+        architectures: Of the pretrained configuration.
+        fresh: Parameters that the weights do not contain.
     """
     outputs = _label_tensors(loaded, model, task)
     kept = {name: dim for name, dim in outputs.items() if name not in set(fresh)}
     if not kept:
         return
     name, kind = model.name, type(loaded).__name__
-    other = [given for given in architectures if _job(given) not in ("", _job(kind))]
+    other = [given for given in architectures if _head_type(given) not in ("", _head_type(kind))]
     if other and len(other) == len(architectures):
-        _begin_anew(loaded, kept)
+        _reinitialize(loaded, kept)
         say(
-            f"warning: the outputs of {name!r} begin anew: they are those of a {other[0]}, and this task needs a {kind}"
+            f"warning: the outputs of {name!r} are newly initialized: they are those of a {other[0]}, this task needs a {kind}"
         )
         return
     if not len(labels):
         return
     if had is None:
-        say(f"the outputs of {name!r} have no names: they are taken as {_shown(labels.names)}, in this order")
+        say(f"the outputs of {name!r} have no label names: they are used for {_shown(labels.names)}, in this order")
         return
-    order = order_of(had, labels.names)
+    order = label_order(had, labels.names)
     if order is None:
-        _begin_anew(loaded, kept)
+        _reinitialize(loaded, kept)
         say(
-            f"warning: the outputs of {name!r} begin anew: its labels are {_shown(had)}, these are {_shown(labels.names)}"
+            f"warning: the outputs of {name!r} are newly initialized: its labels are {_shown(had)}, these are {_shown(labels.names)}"
         )
     elif order != list(range(len(order))):
         _reorder(loaded, kept, order)
-        say(
-            f"the outputs of {name!r} are kept, put from its order of labels ({_shown(had)}) into {_shown(labels.names)}"
-        )
+        say(f"the outputs of {name!r} are kept, reordered from its labels ({_shown(had)}) to {_shown(labels.names)}")
 
 
-def _job(architecture: str) -> str:
-    """``SequenceClassification`` of ``BertForSequenceClassification``; nothing for a model without a head."""
+def _head_type(architecture: str) -> str:
+    """``SequenceClassification`` of ``BertForSequenceClassification``; empty for a model without a head."""
     return architecture.partition("For")[2]
 
 
@@ -116,7 +114,8 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:
-    """Parameter to the dimension of it that counts labels."""
+    """Parameter name to its dimension of labels."""
+
     config = copy.deepcopy(loaded.config)
     config.num_labels = loaded.config.num_labels + 1
     with torch.device("meta"):
@@ -137,8 +136,8 @@ def _reorder(loaded: Any, kept: Mapping[str, int], order: Sequence[int]) -> None
             parameters[name].copy_(parameters[name].index_select(dim, torch.tensor(order)))
 
 
-def _begin_anew(loaded: Any, kept: Mapping[str, int]) -> None:
-    """Initialise these parameters as transformers does those of a new head, from torch's generator."""
+def _reinitialize(loaded: Any, kept: Mapping[str, int]) -> None:
+    """Initialize these parameters as transformers does for a new head, from torch's generator."""
 
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in kept):
         module: torch.nn.Module = loaded.get_submodule(owner)

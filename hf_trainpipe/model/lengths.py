@@ -1,8 +1,8 @@
-"""How many tokens one input of a model may hold, read off the model itself.
+"""The maximum length of a model's inputs, from the model itself.
 
-No list of architectures says where positions are counted from: a model without weights is asked about two short
-texts, and what it looks up in its tables tells it. A table whose largest index grows with the text is one of
-positions; what stands before the first position is lost to texts.
+Architectures count positions from different offsets. So a model without weights runs on short texts of different
+lengths, and its embedding lookups are recorded: a table whose largest index grows with the length holds positions, and
+indices below the first position are not available to texts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.names import text_part
+from hf_trainpipe.model.names import text_config
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained, Tokens
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 __all__ = ["Tables", "look_up", "max_length", "usable_length"]
 
 LENGTHS = (3, 7, 301)
-"""The last one, or what the model says to take if that is less, is beyond the buckets of relative positions, whose
-indices grow too at first."""
+"""Lengths of the texts. The last one (or the configured limit, if less) exceeds the buckets of relative positions,
+whose indices grow too at first."""
 LAYERS = 4
-"""Linear layers after which a pass ends: positions are looked up before them."""
+"""Linear layers after which the forward pass is stopped: positions are looked up earlier."""
 WORD = 5
-"""A token, or the next one where this is padding: some models count positions of all but padding."""
+"""The token id of the texts, or the next one if this is padding: some models give padding no position."""
 LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 USUAL = 512
-"""The limit of a model that names none, such as T5 with its relative positions."""
+"""The limit of a model without one, such as T5 with relative positions."""
 
 
 class Tables(NamedTuple):
-    """What a model looks up in its embeddings."""
+    """Sizes of a model's embedding tables."""
 
     words: int | None
-    """Rows of the word embedding; None where it could not be seen."""
+    """Rows of the word embedding; None where unknown."""
     positions: int | None
-    """Tokens for which there are positions; None where no table limits them."""
+    """Number of usable positions; None where no table limits them."""
 
 
 def look_up(model: Pretrained, task: Task, config: Any) -> Tables:
-    """Build the model without weights, and see what it looks up. Takes about 0.1 s and no memory."""
+    """Build the model without weights and record its embedding lookups. About 0.1 s, no memory."""
     from accelerate import init_empty_weights
 
     try:
         with init_empty_weights(include_buffers=False):
             empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code).eval()
-    except Exception:  # model_facts meets it too, and says what it is
+    except Exception:  # model_facts raises the same error with a message
         return Tables(None, None)
     said = min(_said(config), default=LENGTHS[-1])
     lengths = (*LENGTHS[:-1], max(LENGTHS[1] + 1, min(LENGTHS[-1], said - 4)))
@@ -67,15 +67,15 @@ def _word_embedding(empty: Any) -> Any:
     except (
         AttributeError,
         NotImplementedError,
-    ):  # a model of characters has none, one with code of its own need not tell
+    ):  # character models have none, and custom models may not define it
         return None
 
 
 def _seen(empty: Any, length: int) -> list[tuple[int, int]]:
-    """Rows and largest index of each table that a text of so many tokens looks up, in their order.
+    """Rows and largest index of each embedding lookup for a text of ``length`` tokens, in order.
 
-    The weights are on the meta device and the indices on the CPU. Layers answer zeros, so that the pass goes on; where
-    an operation takes no mixture of devices it ends, behind the embeddings.
+    Weights are on the meta device, indices on the CPU. Linear layers return zeros so that the forward pass continues; an
+    operation that refuses mixed devices ends it, after the embeddings.
     """
     import torch
     from torch.nn import functional
@@ -99,23 +99,23 @@ def _seen(empty: Any, length: int) -> list[tuple[int, int]]:
                 return args[0]
             return function(*args, **(kwargs or {}))
 
-    ids = torch.full((1, length), WORD + (getattr(text_part(empty.config), "pad_token_id", None) == WORD))
+    ids = torch.full((1, length), WORD + (getattr(text_config(empty.config), "pad_token_id", None) == WORD))
     try:
         with Watch(), torch.inference_mode():
             empty(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except Exception:  # what was seen before it is what counts
+    except Exception:  # the lookups before the error are what we need
         return found
     return found
 
 
 def _said(config: Any) -> list[int]:
-    text = text_part(config)
+    text = text_config(config)
     limits = [getattr(text, name, None) for name in LIMITS]
     return [limit for limit in limits if isinstance(limit, int) and limit > 0]
 
 
 def usable_length(config: Any, tokenizer: Any, positions: int | None = None) -> int:
-    """Tokens that one input of the model may hold, special tokens included.
+    """Maximum length of an input in tokens, special tokens included.
 
     Args:
         positions: Of :func:`look_up`.
@@ -129,7 +129,7 @@ def usable_length(config: Any, tokenizer: Any, positions: int | None = None) -> 
 
 
 def max_length(tokens: Tokens, limit: int) -> int:
-    """The recipe's ``tokens.max_length``, held against what the model can take."""
+    """The recipe's ``tokens.max_length``, checked against the model's limit."""
     if tokens.max_length is None:
         return limit
     if tokens.max_length > limit:

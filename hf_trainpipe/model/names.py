@@ -1,4 +1,4 @@
-"""What the name of a model means: a folder, a resource of a package, or a commit of a Hub repository."""
+"""Resolve the name of a model: a folder, a folder in an installed package, or a commit of a Hub repository."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.utils.cache import COMMIT, pin, pinned
-from hf_trainpipe.utils.hub_errors import FINAL, is_of_the_hub, pickled, reason_of
+from hf_trainpipe.utils.hub_errors import FINAL, is_hub_error, pickled, reason_of
 from hf_trainpipe.utils.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Pretrained
 
-__all__ = ["common", "from_pretrained", "load_config", "local_folder", "pin_model", "text_part"]
+__all__ = ["load_options", "from_pretrained", "load_config", "local_folder", "pin_model", "text_config"]
 
 HUB_TIMEOUT_S = 5.0
 
 
 def local_folder(name: str) -> str | None:
-    """The folder that a model name means, or None for a Hub id."""
+    """The folder of a model name, or None for a Hub id."""
     return str(resolve(name)) if is_local(name) else None
 
 
 def _refuse(name: str, error: BaseException, *, revision: str | None = None, field: str = "model.name") -> RecipeError:
-    """One screen for what the Hub, the cache or a library said."""
+    """A RecipeError for an error of the Hub, the cache or a library."""
     reason = reason_of(error, repo=name, revision=revision)
     at = f" at revision {revision!r}" if revision and not COMMIT.fullmatch(revision) else ""
     return RecipeError(
@@ -39,9 +39,9 @@ def _refuse(name: str, error: BaseException, *, revision: str | None = None, fie
 
 
 def pin_model(model: Pretrained) -> Pretrained:
-    """The model at the commit that its revision means: the pinned one, the Hub's, or the cached one.
+    """The model with its revision resolved to a commit: pinned before, or from the Hub, or cached.
 
-    Folders and resources of packages come back as they are, once they are seen to hold weights.
+    Folders are returned unchanged if they contain weights.
 
     Raises:
         RecipeError: the Hub knows no such model, or cannot be reached with nothing cached.
@@ -72,7 +72,7 @@ def _ask_hub(model: Pretrained) -> str:
             fix="Correct the name; a folder must exist.",
         ) from None
     except Exception as error:
-        if not is_of_the_hub(error):
+        if not is_hub_error(error):
             raise
         refused = _refuse(model.name, error, revision=model.revision)
         if refused.data["reason"] in FINAL:
@@ -88,7 +88,7 @@ def _ask_hub(model: Pretrained) -> str:
 
 
 def _cached_files(name: str, commit: str) -> list[str]:
-    """Names of the files that the cache holds of a commit."""
+    """Names of the cached files of a commit."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -98,7 +98,7 @@ def _cached_files(name: str, commit: str) -> list[str]:
 
 
 def _refuse_pickled(name: str, files: Sequence[str]) -> None:
-    """Refuse a repository whose weights are pickled, before anything of it is fetched or encoded."""
+    """Refuse a repository whose weights are pickled, before anything is downloaded or encoded."""
     is_pickled = any(file.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in files)
     if is_pickled and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         reason = pickled(name)
@@ -106,14 +106,14 @@ def _refuse_pickled(name: str, files: Sequence[str]) -> None:
 
 
 def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.name", **options: Any) -> Any:
-    """Load something by a name that may be a folder, turning the many ways to fail into one screen."""
+    """Call ``loader.from_pretrained`` with a folder or Hub id, and turn any error into a RecipeError."""
     folder = local_folder(name)
     try:
         if folder is None:
             return loader.from_pretrained(name, **options)
         options.pop("revision", None)
         return loader.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # each library, and each reader of a file, has errors of its own
+    except Exception as error:  # each library raises errors of its own
         if folder is None:
             raise _refuse(name, error, revision=options.get("revision"), field=field) from error
         reason = reason_of(error, repo=name)
@@ -132,8 +132,8 @@ def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.na
         ) from error
 
 
-def common(model: Pretrained) -> dict[str, Any]:
-    """What every ``from_pretrained`` of the model is called with."""
+def load_options(model: Pretrained) -> dict[str, Any]:
+    """Arguments of every ``from_pretrained`` call for the model."""
     return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
 
 
@@ -141,10 +141,10 @@ def load_config(model: Pretrained) -> Any:
     """The configuration of a model, without its weights."""
     from transformers import AutoConfig
 
-    return from_pretrained(AutoConfig, model.name, what="configuration", **common(model))
+    return from_pretrained(AutoConfig, model.name, what="configuration", **load_options(model))
 
 
-def text_part(config: Any) -> Any:
-    """The configuration of the part that reads text, where a model reads more than that."""
+def text_config(config: Any) -> Any:
+    """The text part of a configuration, for models with other inputs too."""
     find = getattr(config, "get_text_config", None)
     return config if find is None else find()

@@ -1,4 +1,4 @@
-"""What is proven of a model and its tokenizer once texts are encoded and weights are there, before the first step."""
+"""Checks of the model and tokenizer with encoded texts and weights, before the first step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["prove_forward", "unknown_lines"]
 
 MANY, NEARLY_ALL = 0.05, 0.9
 LONGEST = 1024
-"""Tokens of the text that a model is tried with, at most: more would take seconds."""
+"""Maximum tokens of the text that is tried: more would take seconds."""
 
 
 def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """The share of unknown tokens of each split as one line of the plan, None where the tokenizer has no such token.
+    """The share of unknown tokens in each split, as a line of the plan; None if the tokenizer has no unknown token.
 
     Args:
         splits: Name to a split with ``encoded``.
@@ -45,7 +45,7 @@ def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None
         raise DataError(
             f"split 'train': {min(1.0, shares['train']):.0%} of its tokens are unknown to the tokenizer ({tokenizer.unk_token}).",
             fix="The tokenizer does not know this script or spelling: set model.name, or model.tokenizer, to one that does;\n"
-            "or take back a preprocessing step that changes letters.",
+            "or remove a preprocessing step that changes letters.",
         )
     line = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     warnings = [
@@ -57,14 +57,14 @@ def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None
 
 
 def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with_a_word: bool) -> None:
-    """Try the longest text that is allowed, and padding where the tokenizer has no token for it.
+    """Run the model on the longest allowed text, and on a padded one if the tokenizer has no padding token.
 
     Args:
-        length: Tokens that a feature holds at most.
-        pads_with_a_word: Whether ``pad_id`` is a token that texts hold too.
+        length: Maximum tokens of a feature.
+        pads_with_a_word: Whether ``pad_id`` is also an ordinary token.
 
     Raises:
-        RecipeError: the model cannot take such a text, or answers otherwise where a text is padded.
+        RecipeError: the model cannot run on such a text, or padding changes its outputs.
     """
     import torch
 
@@ -77,34 +77,34 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
             ids = torch.full((1, min(length, LONGEST)), word, device=device)
             logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "logits", None)
             if logits is None:
-                return  # a task of one's own, with outputs of its own
+                return  # a custom task with other outputs
             if pads_with_a_word:
                 short = torch.tensor([[word, word, pad_id]], device=device)
                 alone = model(input_ids=short, attention_mask=torch.ones_like(short)).logits
                 padded = torch.nn.functional.pad(short, (0, 3), value=pad_id)
                 mask = torch.nn.functional.pad(torch.ones_like(short), (0, 3), value=0)
-                beside = model(input_ids=padded, attention_mask=mask).logits
-                gap = float((alone - (beside[:, :3] if beside.dim() == 3 else beside)).abs().max())
+                with_padding = model(input_ids=padded, attention_mask=mask).logits
+                gap = float((alone - (with_padding[:, :3] if with_padding.dim() == 3 else with_padding)).abs().max())
                 without = model(input_ids=short[:, :2], attention_mask=torch.ones_like(short[:, :2])).logits
                 if gap > 1e-4 or (alone.dim() == 2 and torch.allclose(alone, without, rtol=1e-5, atol=1e-6)):
                     raise RecipeError(
-                        "model.name: the tokenizer has no token for padding, and this model takes the last token that is no "
-                        "padding for the text's end, so that texts would be read wrongly.",
-                        fix="Give it one, once: tokenizer.add_special_tokens({'pad_token': '[PAD]'}), then\n"
+                        "model.name: the tokenizer has no padding token, and this model reads its output at the last token "
+                        "that is not padding: texts that end in it would be read wrongly.",
+                        fix="Add one: tokenizer.add_special_tokens({'pad_token': '[PAD]'}), then\n"
                         "model.resize_token_embeddings(len(tokenizer)), and save_pretrained both.",
                     )
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         if "out of memory" in str(error):
-            return  # a micro-batch that is too large is halved, and says so
+            return  # the training loop halves micro-batches that are too large
         raise RecipeError(
             f"model.name: the model does not take a text of {min(length, LONGEST)} tokens: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}",
-            fix="Lower tokens.max_length; if it fails with a few tokens too, the model needs more than texts.",
+            fix="Lower tokens.max_length; if it fails with a few tokens too, the model needs other inputs than text.",
         ) from error
     finally:
         model.train(trained)
     if not bool(logits.isfinite().all()):
         raise RecipeError(
-            "model.name: the model answers NaN or infinity to a text before any training.",
+            "model.name: the model outputs NaN or infinity before any training.",
             fix="Choose another checkpoint of it.",
         )

@@ -1,11 +1,11 @@
-"""The tokenizer of a model, held against the model's embedding before anything is encoded."""
+"""Load the tokenizer of a model and check it against the model's embedding."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.names import common, from_pretrained, load_config, text_part
+from hf_trainpipe.model.names import from_pretrained, load_config, load_options, text_config
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 __all__ = ["check_tokenizer", "load_tokenizer"]
 
 FEW = 16
-"""Of fewer tokens that are not special no text can be made: transformers makes such a tokenizer up, of special tokens
-alone, where a folder has none."""
+"""Minimum number of tokens that are not special. transformers makes up a tokenizer of special tokens alone for a folder
+without one."""
 
 
 def load_tokenizer(model: Pretrained) -> Any:
-    """The fast tokenizer of a model; one without a padding token is given another of its special tokens.
+    """The fast tokenizer of a model; without a padding token it pads with another special token.
 
-    Where there is none of them either, padding is the id 0: attention masks cover it, which is proven when the
-    weights are loaded.
+    If it has no special tokens either, it pads with id 0: attention masks cover it, which is checked when the weights are
+    loaded.
 
     Raises:
-        RecipeError: there is none, it has no words, or it is a slow one.
+        RecipeError: there is no tokenizer, its vocabulary is empty, or it is a slow one.
     """
     from transformers import AutoTokenizer
 
     field = "model.tokenizer" if model.tokenizer else "model.name"
     name = model.tokenizer or model.name
-    options = common(model) if model.tokenizer is None else {}
+    options = load_options(model) if model.tokenizer is None else {}
     tokenizer = from_pretrained(AutoTokenizer, name, what="tokenizer", field=field, **options)
     if not tokenizer.is_fast:
         raise RecipeError(
@@ -46,8 +46,8 @@ def load_tokenizer(model: Pretrained) -> Any:
         if chosen is not None:
             tokenizer.pad_token = chosen
     if getattr(load_config(model), "is_encoder_decoder", False):
-        # BART, T5 and their kin answer at the end token and refuse a batch whose texts hold unequal numbers of it: one
-        # that somebody writes into a text is a text. The package keeps this with the tokenizer.
+        # BART, T5 and others classify at the end token and refuse batches with different numbers of it. So an end token
+        # written in a text is encoded as ordinary text; the package saves this setting with the tokenizer.
         tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
         tokenizer.backend_tokenizer.encode_special_tokens = True
     return tokenizer
@@ -63,31 +63,31 @@ def _refuse_empty(tokenizer: Any, *, name: str, field: str) -> None:
     ]
     if len(words) >= FEW:
         return
-    found = f"only {len(tokenizer)} special tokens" if not words else f"{len(words)} tokens beside its special ones"
+    found = f"only {len(tokenizer)} special tokens" if not words else f"{len(words)} tokens that are not special"
     raise RecipeError(
-        f"{field}: {name!r} has no tokenizer: its vocabulary holds {found}, so that every word would be unknown.",
-        fix="Put tokenizer.json and tokenizer_config.json beside the weights (tokenizer.save_pretrained(FOLDER)), or set\n"
+        f"{field}: {name!r} has no tokenizer: its vocabulary has {found}, so that every word would be unknown.",
+        fix="Put tokenizer.json and tokenizer_config.json into the model folder (tokenizer.save_pretrained(FOLDER)), or set\n"
         "model.tokenizer to the model that the tokenizer comes from.",
     )
 
 
 def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[str]:
-    """Hold a tokenizer against the model's embedding.
+    """Check a tokenizer against the model's embedding.
 
     Args:
-        rows: Rows of the word embedding; None: not known.
+        rows: Rows of the word embedding; None: unknown.
 
     Returns:
         Warnings.
 
     Raises:
-        RecipeError: ids of its vocabulary, or of tokens that it puts around texts, have no row.
+        RecipeError: an id of its vocabulary, or of a special token that it adds to texts, has no row.
     """
     warnings: list[str] = []
     if rows is not None:
         vocabulary = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
         largest = max(vocabulary.values(), default=0)
-        around = list(tokenizer.backend_tokenizer.encode("").ids)  # what stands around every text
+        around = list(tokenizer.backend_tokenizer.encode("").ids)  # special tokens added to every text
         around = [*around, *([tokenizer.pad_token_id] if tokenizer.pad_token_id is not None else [])]
         added = {
             token: number
@@ -97,7 +97,7 @@ def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[st
         if largest >= rows or any(number >= rows for number in around):
             beyond = [token for token, number in tokenizer.get_vocab().items() if number >= rows]
             raise RecipeError(
-                f"model.tokenizer: the model's embedding has {rows:,} rows, the tokenizer ids up to "
+                f"model.tokenizer: the model's embedding has {rows:,} rows, the tokenizer has ids up to "
                 f"{max([largest, *around]):,} ({len(beyond):,} tokens have no row, such as {beyond[0]!r}).",
                 fix="The tokenizer belongs to another model: set model.tokenizer to the right one. If you added tokens,\n"
                 "call model.resize_token_embeddings(len(tokenizer)) and save both.",
@@ -105,10 +105,10 @@ def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[st
         if added:
             shown = ", ".join(repr(token) for token in sorted(added, key=lambda token: added[token])[:5])
             warnings.append(
-                f"tokens without a row in the model's embedding, which no text may hold: {shown}"
+                f"tokens without a row in the model's embedding, which must not occur in texts: {shown}"
                 f"{f' and {len(added) - 5} more' if len(added) > 5 else ''}"
             )
-    own = getattr(text_part(config), "pad_token_id", None)
+    own = getattr(text_config(config), "pad_token_id", None)
     if own is not None and tokenizer.pad_token_id is not None and own != tokenizer.pad_token_id:
         warnings.append(
             f"padding is id {own} in the model's config.json and {tokenizer.pad_token_id} in its tokenizer: they may "

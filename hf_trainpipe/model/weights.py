@@ -1,12 +1,12 @@
-"""The weights of a model: loaded in fp32 with a head for the task, and what of them is missing or does not fit."""
+"""Load the weights of a model in fp32 with a head for the task; refuse missing or mismatched ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.head import fit_head, names_of
-from hf_trainpipe.model.names import common, from_pretrained, load_config, local_folder
+from hf_trainpipe.model.head import fit_head, label_names
+from hf_trainpipe.model.names import from_pretrained, load_config, load_options, local_folder
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.utils.resources import check_sha256, require_weights, resolve
 
@@ -26,14 +26,14 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "a
 
 
 def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[[str], None]) -> torch.nn.Module:
-    """Load the weights in fp32 with a head for the task; the head comes from torch's generator.
+    """Load the weights in fp32 with a head for the task; a new head is drawn from torch's generator.
 
-    A head that comes with the weights is kept where it has as many outputs and they have the same names, in the task's
-    order; else ``say`` is told that it begins anew.
+    A pretrained head is kept if it has the same label names, and reordered to the task's order; else it is newly
+    initialized, and ``say`` is called with a warning.
 
     Raises:
-        RecipeError: the folder has no weights, their sha256 differs, they are of other sizes than its config.json says,
-            layers of the encoder are missing or not finite, or only pickles are offered.
+        RecipeError: the folder has no weights, their sha256 or sizes differ from what the recipe or config.json says, layers
+            of the encoder are missing or not finite, or there are only pickles.
     """
     from transformers.utils import logging
 
@@ -42,7 +42,7 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
         if model.sha256 is not None:
             check_sha256(weights, model.sha256)
     config = load_config(model)
-    had, architectures = names_of(config), tuple(getattr(config, "architectures", None) or ())
+    had, architectures = label_names(config), tuple(getattr(config, "architectures", None) or ())
     if getattr(config, "quantization_config", None):
         raise RecipeError(
             f"model.name: the weights of {model.name!r} are quantized, and such weights cannot be trained.",
@@ -55,7 +55,7 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
     for name, value in task.model_options(labels).items():
         setattr(config, name, value)
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # a new head is what a task wants; no need to warn of it
+    logging.set_verbosity_error()  # a new head is expected: no warning
     logging.disable_progress_bar()
     try:
         loaded, info = from_pretrained(
@@ -67,7 +67,7 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
             dtype="float32",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **common(model),
+            **load_options(model),
         )
     finally:
         logging.set_verbosity(level)
@@ -83,15 +83,15 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
 
 
 def _check_sizes(loaded: Any, mismatched: Iterable[Any], *, name: str, say: Callable[[str], None]) -> None:
-    """Weights of other sizes than the model's: a head for other labels begins anew, all else is refused."""
+    """Weights of the wrong size: a head for other labels is newly initialized, anything else is refused."""
     for key, found, expected in sorted(mismatched):
         if _is_of_base(loaded, key):
             raise RecipeError(
                 f"model.name: the weights of {name!r} do not fit its config.json: {key}: expected {list(expected)}, "
                 f"found {list(found)}.",
-                fix="Point model.name to a folder in which both belong together.",
+                fix="Point model.name to a folder whose config.json belongs to its weights.",
             )
-        say(f"warning: {key} begins anew: {name!r} has {list(found)}, these labels need {list(expected)}")
+        say(f"warning: {key} is newly initialized: {name!r} has {list(found)}, these labels need {list(expected)}")
 
 
 def _is_of_base(loaded: Any, key: str) -> bool:
@@ -103,7 +103,7 @@ def _is_of_base(loaded: Any, key: str) -> bool:
 def _check_missing(
     loaded: Any, missing: Collection[str], unexpected: Collection[str], *, name: str, say: Callable[[str], None]
 ) -> None:
-    """Layers of the encoder that did not come with the weights: a pooler begins anew, all else is refused."""
+    """Missing layers of the encoder: a pooler is newly initialized, anything else is refused."""
     absent = sorted(key for key in missing if _is_of_base(loaded, key))
     lost = [key for key in absent if "pooler" not in key]
     if lost:
@@ -112,11 +112,11 @@ def _check_missing(
         raise RecipeError(
             f"model.name: the weights of {name!r} lack {len(lost):,} of the encoder's {total:,} tensors: {_some(lost)}."
             f"{there}",
-            fix="They would begin at random. Point model.name to a folder made by save_pretrained, whose config.json and "
+            fix="They would be random. Point model.name to a folder made by save_pretrained, whose config.json and "
             "weights belong together.",
         )
     if absent:
-        say(f"warning: {_some(absent)} did not come with {name!r} and begin anew, as the head does")
+        say(f"warning: {_some(absent)} are not in the weights of {name!r} and are newly initialized, like the head")
 
 
 def _some(keys: Collection[str]) -> str:
@@ -128,6 +128,6 @@ def _check_finite(loaded: Any, *, name: str) -> None:
     for key, parameter in loaded.named_parameters():
         if not bool(parameter.detach().sum().isfinite()):
             raise RecipeError(
-                f"model.name: the weights of {name!r} are not numbers all over: {key} holds NaN or infinity.",
-                fix="Fetch the weights again, or choose an earlier checkpoint of them.",
+                f"model.name: the weights of {name!r} contain NaN or infinity: {key}.",
+                fix="Download the weights again, or choose an earlier checkpoint of them.",
             )

@@ -15,7 +15,7 @@ from hf_trainpipe.checkpoint.shards import ShardWriter
 from hf_trainpipe.checkpoint.snapshot import Checkpoint, Snapshot
 from hf_trainpipe.checkpoint.store import SaveFailed, Store
 from hf_trainpipe.data.sampler import ORDER_VERSION
-from hf_trainpipe.engine.sharding import is_cut, own_rows
+from hf_trainpipe.engine.sharding import is_sharded, local_rows
 from hf_trainpipe.errors import CheckpointError, PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.training.state import LogWindow, RunState
@@ -45,7 +45,7 @@ class Checkpointing:
         self.store = Store(
             self.folder.path,
             keep=run.recipe.budget.keep_checkpoints,
-            run_uid=run.ranks.from_main(self.folder.uid),
+            run_uid=run.ranks.broadcast(self.folder.uid),
             mode="write" if self.folder.is_main else "read",
             on_quarantine=lambda place, reason: self.console.say(
                 f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
@@ -63,7 +63,7 @@ class Checkpointing:
     def _restored(self) -> int:
         """Load the newest checkpoint; the ledger's offset there in bytes, 0 at the start."""
         newest = self.store.latest(self._misfit) if self.folder.is_main else None
-        step = self.run.ranks.from_main(newest.step if newest else None)
+        step = self.run.ranks.broadcast(newest.step if newest else None)
         if step is None:
             return 0
         checkpoint = newest or self.store.at(step)
@@ -129,7 +129,7 @@ class Checkpointing:
         if self.saved_step != state.step and self.rows is not None:
             tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
             model, optimizer = (
-                {name: own_rows(tensor) for name, tensor in held.items() if is_cut(tensor)}
+                {name: local_rows(tensor) for name, tensor in held.items() if is_sharded(tensor)}
                 for held in (run.bare.state_dict(), tensors)
             )
             self.rows.save_async(state.step, model=model, optimizer=optimizer)
@@ -140,8 +140,8 @@ class Checkpointing:
             snapshot = Snapshot(
                 step=state.step,
                 ranks=run.ranks.size if run.ranks.sharded else 1,
-                model={name: own_rows(tensor) for name, tensor in run.bare.state_dict().items()},
-                optimizer={name: own_rows(tensor) for name, tensor in tensors.items()},
+                model={name: local_rows(tensor) for name, tensor in run.bare.state_dict().items()},
+                optimizer={name: local_rows(tensor) for name, tensor in tensors.items()},
                 state={
                     "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
                     "optimizer": {

@@ -84,7 +84,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         )
         log.log_final(scores, [package / "README.md"])
         write_json(run.folder.path / "result.json", result.to_json())
-    shared: Result = run.ranks.from_main(result)
+    shared: Result = run.ranks.broadcast(result)
     return shared
 
 

@@ -79,7 +79,7 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
         micro_batches = run.micro_batches(state.step)
         counted = float(sum(task.count(batch) for batch in micro_batches))
         stop_here = signals is not None and signals.before_step(state.step + 1)
-        count, stop = run.ranks.agree(count=counted, stop=stop_here)
+        count, stop = run.ranks.sum_count_and_stop(count=counted, stop=stop_here)
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
         computed = compute_gradient(run, micro_batches, count)
@@ -144,7 +144,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
         if exhausted and not is_last:
             continue
         exchanging = run.ranks.sharded
-        with run.parallel.backward_of(last=is_last):
+        with run.parallel.micro_batch_context(last=is_last):
             try:
                 if not exhausted:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)

@@ -180,7 +180,7 @@ class TrainingLog:
             )
 
     def _warn_of_straggler(self, step: int) -> None:
-        found = straggler(self.run.ranks.each(self._busy))
+        found = straggler(self.run.ranks.gather_number(self._busy))
         if found is not None and found[0] != self._straggler:
             rank, times = found
             self.console.say(
@@ -244,7 +244,7 @@ class Evaluator:
             better = metrics.better(select, scores[select], state.best.value if state.best else None)
             improved = (better, threshold, scores)
             self.log.log_scores(scores, best=better)
-        better, threshold, scores = run.ranks.from_main(improved)
+        better, threshold, scores = run.ranks.broadcast(improved)
         state.evaluated = state.step
         if better:
             state.best = Best(step=state.step, value=scores[select], scores=scores, threshold=threshold)

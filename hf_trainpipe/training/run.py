@@ -106,7 +106,7 @@ class Run:
             self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
         self.unpadded = is_unpadded(self.bare)
         if self.accelerator.device.type == "cpu":
-            dropout.speed_up(self.bare)
+            dropout.use_fast_dropout(self.bare)
 
     def _compile(self) -> bool:
         """Compile the layers on all ranks or on none; returns whether they are compiled."""
@@ -115,7 +115,7 @@ class Run:
         def gradient(training: bool) -> list[torch.Tensor]:
             seed_everything(self.recipe.seed, *HEAD)
             self.model.train(training)
-            with nullcontext() if training else exact_products(), self.parallel.backward_of(last=False):
+            with nullcontext() if training else exact_products(), self.parallel.micro_batch_context(last=False):
                 self.backward(self.loss_sum(batch))
             found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
             self.optimizer.zero_grad()
@@ -123,7 +123,7 @@ class Run:
 
         reason: str | None = "FSDP2 cuts them"
         if not self.ranks.sharded:
-            tolerance = compiling.ROUNDED if self.mixed.is_on else compiling.EXACT
+            tolerance = compiling.TOLERANCE_16_BIT if self.mixed.is_on else compiling.FP32_TOLERANCE
             reason = compiling.compile_layers(self.bare, gradient, tolerance=tolerance)
             if self.ranks.any(reason is not None):
                 compiling.undo(self.bare)
@@ -135,13 +135,13 @@ class Run:
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows."""
         held = self.bare.state_dict()
-        self.bare.load_state_dict({name: sharding.place_like(tensor, held[name]) for name, tensor in weights.items()})
+        self.bare.load_state_dict({name: sharding.shard_like(tensor, held[name]) for name, tensor in weights.items()})
 
     def whole_model(self) -> torch.nn.Module:
         """The whole model on the device: the model itself, or with FSDP2 a copy. All ranks call it."""
         if not self.ranks.sharded:
             return self.bare
-        weights = {name: sharding.whole_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
+        weights = {name: sharding.full_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
         self._whole.load_state_dict(weights)
         return self._whole.to(self.accelerator.device)
 
@@ -282,7 +282,7 @@ class Run:
     def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> SplitOutputs:
         """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
-        plain = compiling.not_compiled() if self.compiled else nullcontext()
+        plain = compiling.run_eagerly() if self.compiled else nullcontext()
         with plain, self.mixed.autocast() if autocast else exact_products():
             return predict_split(
                 model,

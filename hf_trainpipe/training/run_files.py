@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.tracking.ledger import read as read_ledger
-from hf_trainpipe.utils.atomic import read_object
+from hf_trainpipe.utils.atomic import read_json_object
 
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "spacy", "numpy")
 """Their versions are recorded with each attempt."""
@@ -31,7 +31,7 @@ def read_identity(run: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    found = read_object(run / "run.json", needs=IDENTITY, fix=BEGIN_ANEW)
+    found = read_json_object(run / "run.json", needs=IDENTITY, fix=BEGIN_ANEW)
     compute = found.get("compute")
     if compute is not None and not (isinstance(compute, dict) and {"precision", "threads", "ranks"} <= compute.keys()):
         raise CheckpointError(
@@ -50,7 +50,7 @@ def read_attempts(run: Path) -> dict[int, dict[str, Any]]:
     for file in sorted((run / "attempts").glob("[0-9]*.json")):
         if file.stem.isdigit():
             try:
-                found[int(file.stem)] = read_object(file, needs={}, fix="")
+                found[int(file.stem)] = read_json_object(file, needs={}, fix="")
             except CheckpointError:
                 found[int(file.stem)] = {}
     return found
@@ -70,7 +70,7 @@ def read_result(run: Path) -> dict[str, Any] | None:
     """
     file = run / "result.json"
     return (
-        read_object(file, needs=RESULT, fix="The command that trained the run writes it again.")
+        read_json_object(file, needs=RESULT, fix="The command that trained the run writes it again.")
         if file.exists()
         else None
     )

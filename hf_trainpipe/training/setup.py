@@ -14,10 +14,10 @@ from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.device import set_precision, set_threads, settings_kept
+from hf_trainpipe.engine.device import restore_torch_settings, set_precision, set_threads
 from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
-from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, warning_of_one_process
+from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
@@ -33,7 +33,7 @@ from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.utils.atomic import require_space
 from hf_trainpipe.utils.cache import cache_root
-from hf_trainpipe.utils.resources import beside, found_by, looking_beside
+from hf_trainpipe.utils.resources import recipe_folders, recorded_folders, search_folders
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
     validate(recipe)
     ranks = Ranks(make_accelerator())
     console = Console(0, ranks.is_main)
-    with RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder, settings_kept():
+    with RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder, restore_torch_settings():
         if options.resume_from is not None:
             _fetch_run(options.resume_from, folder, say=console.say)
         recorded = (folder.existing if options.resume != "never" else None) or {}
-        with looking_beside(*beside(options.source, recorded), recorded=found_by(recorded)) as places:
+        with search_folders(*recipe_folders(options.source, recorded), recorded=recorded_folders(recorded)) as places:
             asked = to_json(recipe)  # as it was before the model was pinned
             with console.working("looking at the model and the machine"):
                 revision = recorded.get("model_revision") or recipe.model.revision
@@ -159,7 +159,7 @@ def _agreed_machine(recipe: Recipe, ranks: Ranks, *, recorded: Mapping[str, Any]
             sharded=ranks.sharded,
             recorded=recorded,
         )
-    agreed: Machine = ranks.from_main(machine)
+    agreed: Machine = ranks.broadcast(machine)
     return agreed
 
 
@@ -234,7 +234,7 @@ def _begin(
     finished = None
     if ranks.is_main:
         finished = folder.finished(identity, options)
-        warnings = [*filter(None, [warning_of_one_process()]), *warnings]
+        warnings = [*filter(None, [single_process_warning()]), *warnings]
         if finished is None:
             machine = {
                 "world_size": ranks.size,
@@ -246,7 +246,7 @@ def _begin(
             )
         for line in warnings:
             say(f"warning: {line}")
-    shared: dict[str, Any] | None = ranks.from_main(finished)
+    shared: dict[str, Any] | None = ranks.broadcast(finished)
     return shared
 
 

@@ -47,7 +47,7 @@ class Trial:
         self._stamp = cache_root() / "trials" / (_stamp(setup) if is_main else "none")
         needed = is_main and not setup.options.package_only and not self._stamp.exists()
         self._fresh = Fresh(imports=IMPORTS) if needed and _is_foreign(setup) else None
-        self.needed: bool = setup.ranks.from_main(needed)
+        self.needed: bool = setup.ranks.broadcast(needed)
 
     def check(self, run: Run) -> None:
         """Write the package of the untrained model and compare its answers with the model's.
@@ -82,7 +82,7 @@ class Trial:
                 failed = error.message.replace(f"{folder}/", ""), error.fix
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-        failed = run.ranks.from_main(failed)
+        failed = run.ranks.broadcast(failed)
         if failed is not None:
             raise PackageError(
                 f"The package of this run would not work, so training does not begin.\n{failed[0]}", fix=failed[1]

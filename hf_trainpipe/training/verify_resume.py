@@ -27,7 +27,7 @@ from hf_trainpipe.engine.ranks import num_machines
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.training.run_files import environment, newest_attempt, read_identity, read_result
-from hf_trainpipe.utils.atomic import read_object, write_json
+from hf_trainpipe.utils.atomic import read_json_object, write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -98,7 +98,7 @@ def verify_in_training(run: Run, signals: StopSignals) -> None:
     place = run.folder.path / PROOF
     if run.ranks.is_main:
         place.unlink(missing_ok=True)
-    run.ranks.wait()
+    run.ranks.barrier()
 
     def stop_if_asked() -> None:
         if signals.requested:
@@ -187,7 +187,7 @@ def read_proof(run_dir: Path) -> dict[str, Any] | None:
     if not place.exists():
         return None
     try:
-        return read_object(place, needs={"identical": bool}, fix="")
+        return read_json_object(place, needs={"identical": bool}, fix="")
     except CheckpointError:  # no number depends on it: the card says nothing of resuming then
         return None
 

@@ -1,1 +1,1 @@
-"""What every layer may use: tables and messages for people, the cache, resources."""
+"""Helpers for every layer: atomic writes, tables, messages, the cache, resources, errors of the Hub."""

@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, also after a crash or a full disk.
+"""Atomic file writes: a file is complete or absent, also after a crash or on a full disk.
 
-A file is written under a temporary name in the same folder, fsynced, renamed, and the folder is fsynced:
-rename(2) replaces atomically, and only the fsync of the folder makes the new name survive a power cut. What can be made
-again (a cache, a sign of life) is written without the fsyncs: ``durable=False``.
+A file is written under a temporary name in the same folder, fsynced, renamed, and the folder is fsynced: rename(2)
+replaces atomically, and only the fsync of the folder makes the new name survive a power cut. Files that can be made
+again (caches, heartbeats) skip the fsyncs: ``durable=False``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "Written",
     "fsync_dir",
     "fsync_tree",
-    "read_object",
+    "read_json_object",
     "require_space",
     "require_writable",
     "sha256_file",
@@ -66,7 +66,7 @@ class Written(NamedTuple):
 
 
 def write_new(path: Path, data: bytes, *, durable: bool = True) -> Written:
-    """Write a file that is not there yet and fsync it, inside a folder that is renamed when complete."""
+    """Write a new file and fsync it, inside a folder that is renamed when complete."""
     with open(path, "xb") as file:
         file.write(data)
         if durable:
@@ -79,7 +79,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace ``path`` by ``data`` atomically; the old content stays if anything fails.
 
     Raises:
-        OSError: disk full, read-only, input or output error. Nothing temporary is left behind.
+        OSError: disk full, read-only, or an I/O error. No temporary file is left behind.
     """
     temporary = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}"
     try:
@@ -98,7 +98,7 @@ def write_json(path: Path, value: Any, *, indent: int = 1, sort_keys: bool = Tru
     write_bytes(path, text.encode() + b"\n", durable=durable)
 
 
-def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:
+def read_json_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:
     """Read a JSON object that this project wrote, and check the keys that it must have.
 
     Args:
@@ -107,7 +107,7 @@ def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix
         fix: What to do if the file is damaged.
 
     Raises:
-        CheckpointError: it cannot be read, is empty, cut off or no object; or a key is missing or of another type.
+        CheckpointError: the file is unreadable, empty, truncated or not an object, or a key is missing or of another type.
     """
 
     def refused(found: str) -> CheckpointError:
@@ -116,7 +116,7 @@ def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise refused(f"that it cannot be read ({error.strerror or error})") from None
+        raise refused(f"an unreadable file ({error.strerror or error})") from None
     if not content.strip():
         raise refused(f"an empty file ({len(content)} bytes)")
     try:
@@ -127,7 +127,7 @@ def read_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix
         raise refused(f"a JSON {type(value).__name__}")
     for name, kind in needs.items():
         if name not in value:
-            raise refused(f"none of the name {name!r}")
+            raise refused(f"no key {name!r}")
         if not isinstance(value[name], kind) or (isinstance(value[name], bool) and kind is not bool):
             raise refused(f"{name} = {str(value[name])[:60]!r}")
     return value
@@ -147,7 +147,7 @@ def require_space(directory: Path, num_bytes: int) -> None:
     """Refuse to start if fewer than ``num_bytes`` are free. ``directory`` need not exist yet.
 
     Raises:
-        TrainpipeError: what is needed and what is there.
+        TrainpipeError: with the bytes needed and free.
     """
     existing = directory.absolute()
     while not existing.exists():
@@ -164,7 +164,7 @@ def require_writable(directory: Path) -> None:
     """Create ``directory`` if it is missing, and try to write a file in it.
 
     Raises:
-        TrainpipeError: it cannot be written, and why.
+        TrainpipeError: with the reason.
     """
     try:
         if not directory.is_dir():

@@ -12,11 +12,11 @@ from hf_trainpipe.utils.atomic import write_json
 __all__ = ["COMMIT", "cache_root", "pin", "pinned"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-"""What a commit looks like; a revision that matches needs no pin."""
+"""A full commit hash; such a revision needs no pin."""
 
 
 def cache_root() -> Path:
-    """Where caches live: ``HF_TRAINPIPE_CACHE``, else ``~/.cache/hf_trainpipe``."""
+    """The folder of caches: ``HF_TRAINPIPE_CACHE``, else ``~/.cache/hf_trainpipe``."""
     return Path(os.environ.get("HF_TRAINPIPE_CACHE") or Path.home() / ".cache" / "hf_trainpipe")
 
 

@@ -1,7 +1,7 @@
-"""Python's collection of garbage, left out while libraries are imported.
+"""Disable garbage collection while libraries are imported.
 
-Importing torch and transformers makes a million objects that stay; looking through them again and again for garbage takes
-a fifth of the time until the first step.
+Importing torch and transformers creates a million objects that stay alive; scanning them again and again takes a fifth of
+the time until the first step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _postponed = False
 
 
 def postpone_gc() -> None:
-    """Collect nothing until :func:`resume_gc`."""
+    """Disable garbage collection until :func:`resume_gc`."""
     global _postponed
     if gc.isenabled():
         gc.disable()
@@ -22,7 +22,7 @@ def postpone_gc() -> None:
 
 
 def resume_gc() -> None:
-    """Collect again, but not what is there by now. Does nothing where nothing was postponed."""
+    """Enable garbage collection again, except for the objects that exist now. Does nothing if it was not postponed."""
     global _postponed
     if _postponed:
         gc.freeze()

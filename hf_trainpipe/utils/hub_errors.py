@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from hf_trainpipe.utils.secrets import scrub
 
+__all__ = ["FINAL", "Reason", "is_hub_error", "pickled", "reason_of", "status_of"]
+
 FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
 """The Hub's answer is about the repository itself: a cached copy is no replacement."""
 
@@ -52,7 +54,7 @@ def chain(error: BaseException) -> list[BaseException]:
     return found[::-1]
 
 
-def is_of_the_hub(error: BaseException) -> bool:
+def is_hub_error(error: BaseException) -> bool:
     """Whether an error comes from a client of the Hub, the network or the disk, rather than from a fault of ours."""
     return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_FOREIGN)
 

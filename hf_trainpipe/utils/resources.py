@@ -1,7 +1,7 @@
-"""Files that a recipe names: folders, ``~``, and folders inside installed packages.
+"""Paths in a recipe: relative paths, ``~``, and folders inside installed packages.
 
-A relative path is looked for in the working directory, and then beside the recipe's file (:func:`looking_beside`). Where
-it was found is recorded in the run, so that a run which is continued from elsewhere reads the same files.
+A relative path is looked up in the working directory, then in the folder of the recipe file (:func:`search_folders`). The
+folder where it was found is recorded in the run, so that a resume from another directory reads the same files.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.utils.atomic import sha256_file
 
 __all__ = [
-    "beside",
+    "recipe_folders",
     "check_sha256",
-    "found_by",
+    "recorded_folders",
     "is_local",
-    "looking_beside",
-    "places_of",
+    "search_folders",
+    "use_paths_of_run",
     "require_weights",
     "resolve",
-    "start_of",
+    "base_folder",
 ]
 
 log = logging.getLogger(__name__)
@@ -38,17 +38,17 @@ PREFIX = "package:"
 
 
 def is_local(name: str) -> bool:
-    """Whether a name stands for a folder or file here, rather than for an id on the Hub.
+    """Whether a name is a local folder or file, not a Hub id.
 
     >>> is_local("package:some_model/model"), is_local("./model"), is_local("org/model-that-is-not-here")
     (True, True, False)
     """
-    return name.startswith((PREFIX, ".", "/", "~")) or (start_of(name) / name).exists()
+    return name.startswith((PREFIX, ".", "/", "~")) or (base_folder(name) / name).exists()
 
 
 @dataclass
 class _Places:
-    """Where relative paths are looked for besides the working directory."""
+    """Folders to search for relative paths, besides the working directory."""
 
     folders: tuple[Path, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
@@ -59,14 +59,14 @@ _places = _Places()
 
 
 @contextmanager
-def looking_beside(*folders: Path, recorded: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
-    """Look for relative paths in these folders too, where the working directory has none.
+def search_folders(*folders: Path, recorded: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """Search these folders too for relative paths that the working directory does not have.
 
     Args:
-        recorded: From a name to the folder in which an earlier attempt of the run found it; that comes first.
+        recorded: Name to the folder where an earlier attempt of the run found it; that one comes first.
 
     Yields:
-        What has been found so far: from a relative name to the folder that it starts from.
+        What was found so far: relative name to its folder.
     """
     global _places
     before, _places = _places, _Places(folders, recorded or {})
@@ -76,8 +76,8 @@ def looking_beside(*folders: Path, recorded: Mapping[str, str] | None = None) ->
         _places = before
 
 
-def beside(source: Any, run: Mapping[str, Any] | None) -> list[Path]:
-    """The folder of the recipe's file, where relative paths are looked for too; as run.json names it without one."""
+def recipe_folders(source: Any, run: Mapping[str, Any] | None) -> list[Path]:
+    """The folder of the recipe file, from ``source`` or else from run.json; empty if neither names it."""
     if source is not None:
         return [source.path.parent]
     recorded = (run or {}).get("source")
@@ -85,26 +85,26 @@ def beside(source: Any, run: Mapping[str, Any] | None) -> list[Path]:
     return [Path(file).parent] if isinstance(file, str) else []
 
 
-def found_by(run: Mapping[str, Any] | None) -> dict[str, str]:
-    """Where an earlier attempt found the relative paths of its recipe, by name."""
+def recorded_folders(run: Mapping[str, Any] | None) -> dict[str, str]:
+    """The folders where an earlier attempt found its recipe's relative paths, by name."""
     places = (run or {}).get("places")
     return {str(name): str(folder) for name, folder in places.items()} if isinstance(places, dict) else {}
 
 
 @contextmanager
-def places_of(path: Path, source: Any = None) -> Iterator[None]:
-    """Find the relative paths of a recipe where the run at ``path``, or around the package there, found them."""
+def use_paths_of_run(path: Path, source: Any = None) -> Iterator[None]:
+    """Look up relative paths where a run found them; ``path`` is the run or its package."""
     files = (folder / "run.json" for folder in (path, path.resolve().parent))
     run: Any = None
-    with suppress(ValueError, StopIteration):  # who needs a whole run.json says what is wrong with it
+    with suppress(ValueError, StopIteration):  # callers that need run.json report a damaged one
         run = json.loads(next(file for file in files if file.is_file()).read_bytes())
     run = run if isinstance(run, dict) else None
-    with looking_beside(*beside(source, run), recorded=found_by(run)):
+    with search_folders(*recipe_folders(source, run), recorded=recorded_folders(run)):
         yield
 
 
-def start_of(name: str) -> Path:
-    """The folder that a relative path or glob starts from: ``.`` unless it is only found beside the recipe."""
+def base_folder(name: str) -> Path:
+    """The folder in which a relative path or glob is found: ``.``, or the folder of the recipe file."""
     if name.startswith(PREFIX) or Path(name).expanduser().is_absolute():
         return Path()
     candidates = [Path(), *_places.folders]
@@ -117,7 +117,7 @@ def start_of(name: str) -> Path:
     if name not in _places.found:
         _places.found[name] = str(chosen.resolve())
         if other := next((folder for folder in there[1:] if _differ(chosen / name, folder / name)), None):
-            log.warning("%s is read in %s; the one in %s is another", name, chosen.resolve(), other.resolve())
+            log.warning("%s is read in %s; the one in %s differs", name, chosen.resolve(), other.resolve())
     return chosen
 
 
@@ -134,17 +134,17 @@ def _differ(one: Path, other: Path) -> bool:
 
 
 def resolve(name: str) -> Path:
-    """The path that a name stands for.
+    """The path of a name.
 
     Args:
         name: ``package:NAME/folder`` (``NAME`` as in ``import NAME``), or a path, also with ``~``.
 
     Raises:
-        RecipeError: the package is not installed, or nothing is at the path.
+        RecipeError: the package is not installed, or the path does not exist.
     """
     if name.startswith(PREFIX):
         return _resolve_in_package(name)
-    path = start_of(name) / Path(name).expanduser()
+    path = base_folder(name) / Path(name).expanduser()
     if not path.exists():
         beside = "".join(f", nor in {folder}" for folder in _places.folders if not path.is_absolute())
         raise RecipeError(
@@ -200,8 +200,8 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected.strip().lower():
         raise RecipeError(
             f"{path.name}: expected sha256 {expected}, found {found}.",
-            fix="The file is not the one that the recipe was written for. Fetch it again, or, if the change "
-            "is meant, put the new digest into the recipe.",
+            fix="The file is not the one that the recipe was written for. Download it again, or put the new digest into "
+            "the recipe if you meant to change it.",
         )
 
 

@@ -1,7 +1,7 @@
-"""Secrets: masked in what is logged or shown, and refused in what is uploaded.
+"""Find secrets: mask them in logs and messages, refuse to upload them.
 
-Both go by one rule: tokens and keys by their form, and the values (8 characters and more) of environment variables
-whose names contain TOKEN, SECRET, KEY, PASSWORD or CREDENTIAL. Uploads may hold no home paths either.
+One rule for both: tokens and keys by their form, and the values (8 characters and more) of environment variables
+whose names contain TOKEN, SECRET, KEY, PASSWORD or CREDENTIAL. Uploads must not contain home paths either.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a home path", re.compile(r"(?i)\b[A-Z]:\\{1,2}Users\\{1,2}[^\\\s\"']+")),
 )
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
-"""Of an address: it may be signed."""
+"""The query of a URL: it may hold a signature."""
 _BINARY = (".safetensors", ".model", ".onnx", ".data")
 _LARGEST_HEADER = 100 << 20
 
@@ -79,10 +79,10 @@ def _own_home() -> str | None:
 
 
 def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = None) -> list[Finding]:
-    """Return what must not be uploaded in ``text``, in the order of its lines.
+    """What must not be uploaded in ``text``, by line.
 
-    ``environment`` defaults to the process's own: the values of its variables whose names speak of tokens,
-    secrets, keys or passwords are searched for too, from 8 characters on.
+    ``environment`` defaults to the process's own: values (8 characters and more) of variables named like
+    tokens, secrets, keys or passwords are searched for too.
 
     >>> [str(finding) for finding in scan_text("x\\naws AKIAABCDEFGHIJKLMNOP", file="a.txt", environment={})]
     ['a.txt, line 2: an AWS access key']
@@ -100,7 +100,7 @@ def scan_text(text: str, *, file: str, environment: Mapping[str, str] | None = N
 
 
 def scrub(text: str, *, environment: Mapping[str, str] | None = None) -> str:
-    """``text`` with ``***`` in place of every token and key, the values of secret variables, and queries of addresses.
+    """``text`` with ``***`` in place of every token and key, value of a secret variable, and query of a URL.
 
     >>> scrub("answered by AKIAABCDEFGHIJKLMNOP: no, see https://store.example/x?Signature=abc", environment={})
     'answered by ***: no, see https://store.example/x?***'
@@ -131,10 +131,10 @@ def scan_files(directory: Path, names: Iterable[str], *, environment: Mapping[st
 
 
 def refuse_secrets(directory: Path, names: Iterable[str], *, what: str) -> None:
-    """Refuse to upload files that hold tokens, keys, values of secret variables or home paths.
+    """Refuse to upload files with tokens, keys, values of secret variables or home paths.
 
     Raises:
-        PushError: file and line of each, without the secret itself.
+        PushError: with file and line of each, without the secret.
     """
     findings = scan_files(directory, names)
     if not findings:
@@ -142,7 +142,7 @@ def refuse_secrets(directory: Path, names: Iterable[str], *, what: str) -> None:
     listed = "; ".join(str(finding) for finding in findings[:_LISTED_FINDINGS])
     more = len(findings) - _LISTED_FINDINGS
     raise PushError(
-        f"Nothing was pushed, because the {what} holds what must not leave this machine: {listed}"
+        f"Nothing was pushed, because the {what} contains secrets or home paths: {listed}"
         f"{f'; and {more} more' if more > 0 else ''}.",
         fix="Remove it where it comes from (recipe, data, tokenizer), and write the package again.",
         file=findings[0].file,

@@ -1,4 +1,4 @@
-"""Plain tables for people: aligned columns that fit the width of a terminal, without colours."""
+"""Plain text tables: aligned columns that fit the width of the terminal, without colours."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Table", "facts", "html", "table", "width_of_terminal"]
+__all__ = ["Table", "facts", "html", "table", "terminal_width"]
 
 WIDTH = 80
 _NARROWEST = 6
 
 
-def width_of_terminal() -> int:
+def terminal_width() -> int:
     """Columns of the terminal, between 40 and 120; 80 where there is none."""
     return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 40), 120)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
-    """A table as text. Columns whose cells are all numbers stand to the right.
+    """A table as text. Columns of numbers are aligned right.
 
     >>> print(table(["metric", "value"], [["accuracy", "0.91"], ["mcc", "0.8"]]))
     metric    value
@@ -32,7 +32,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | No
 
 
 def facts(rows: Iterable[tuple[str, object]], *, width: int | None = None) -> str:
-    """Names and what is true of them, a line each; long values go on below, indented.
+    """Names and values, a line each; long values are wrapped and indented.
 
     >>> print(facts([("python", "3.11"), ("devices", "cpu")]))
     python   3.11
@@ -42,7 +42,7 @@ def facts(rows: Iterable[tuple[str, object]], *, width: int | None = None) -> st
 
     listed = [(name, str(value)) for name, value in rows]
     first = max((len(name) for name, _ in listed), default=0) + 2
-    room = max((width or width_of_terminal()) - first, 20)
+    room = max((width or terminal_width()) - first, 20)
     lines = []
     for name, value in listed:
         parts = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
@@ -51,7 +51,7 @@ def facts(rows: Iterable[tuple[str, object]], *, width: int | None = None) -> st
 
 
 def html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The same table for a notebook."""
+    """The same table as HTML, for notebooks."""
     from html import escape
 
     def line(cells: Iterable[str], tag: str) -> str:
@@ -62,16 +62,16 @@ def html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 class Table:
-    """A table that is written in parts: the first one decides how wide the columns are."""
+    """A table printed in several parts; the first part sets the widths of the columns."""
 
     def __init__(self, head: Sequence[str], *, width: int | None = None) -> None:
         self.head = list(head)
-        self.width = width or width_of_terminal()
+        self.width = width or terminal_width()
         self._widths: list[int] = []
         self._numeric: list[bool] = []
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-        """The lines of some rows, those of the head before the first."""
+        """The lines of some rows, after the header the first time."""
         cells = [[_one_line(cell) for cell in row[: len(self.head)]] for row in rows]
         if not self._widths:
             columns = list(zip(*cells, strict=True)) or [() for _ in self.head]
@@ -90,7 +90,7 @@ class Table:
 
 
 def _fit(natural: list[int], room: int) -> list[int]:
-    """The widest columns give way until all fit."""
+    """Shrink the widest columns until all fit."""
     widths = list(natural)
     while sum(widths) > room and max(widths) > _NARROWEST:
         widest = max(range(len(widths)), key=widths.__getitem__)

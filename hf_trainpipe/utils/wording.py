@@ -1,7 +1,7 @@
-"""Messages that fit the place they are shown in: options on a command line, arguments in Python, ``!`` in a notebook.
+"""Adapt messages to where they are shown: options on a command line, arguments in Python, ``!`` in a notebook.
 
-Messages are written for the command line. In Python ``--column text`` becomes ``column="text"`` and ``--extend``, which
-is an option of a run, ``RunOptions(extend=True)``; in a notebook ``hf-trainpipe push RUN`` becomes
+Messages are written for the command line. In Python ``--column text`` becomes ``column="text"`` and the run option
+``--extend`` becomes ``RunOptions(extend=True)``; in a notebook ``hf-trainpipe push RUN`` becomes
 ``!hf-trainpipe push RUN``.
 """
 
@@ -32,7 +32,7 @@ _FIELD = re.compile(r"--([a-z_]+(?:\.[a-z][a-z_-]*)+)(?: ([A-Z][A-Z]+|[0-9][\w.-
 """An option of a recipe's field: ``--budget.epochs 5``."""
 _FLAGS = {"allow-code": "allow_code=True", "extend": "RunOptions(extend=True)"}
 _OF_RUN = frozenset(["allow-change", "resume", "resume-from"])
-"""Options of a run, which Python gives to ``execute`` as one object."""
+"""Options of a run, which ``execute`` takes as one object."""
 _NO_VALUES = frozenset(
     ["and", "as", "at", "for", "holds", "in", "is", "names", "naming", "never", "or", "starts", "that", "to", "with"]
 ) - {"never"}
@@ -40,7 +40,7 @@ _SEVERAL = {"allow-change": ("{", "}"), "column": ("(", ")")}
 
 
 def here() -> Place:
-    """Where messages are shown: ``shell`` while a verb runs, else ``notebook`` or ``python``."""
+    """Where messages are shown: ``shell`` while a command runs, else ``notebook`` or ``python``."""
     if _said is not None:
         return _said
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
@@ -49,7 +49,7 @@ def here() -> Place:
 
 @contextmanager
 def speaking(place: Place) -> Iterator[None]:
-    """Say where messages are shown meanwhile."""
+    """Set where messages are shown, inside this context."""
     global _said
     before, _said = _said, place
     try:
@@ -69,7 +69,7 @@ def command_line() -> str:
 
 
 def fitting(text: str) -> str:
-    """A message as it should read where it is shown.
+    """A message in the form for the place where it is shown.
 
     >>> fitting("continue with it: --allow-change seed --allow-change budget.epochs")
     'continue with it: RunOptions(allow_change={"seed", "budget.epochs"})'

@@ -20,7 +20,7 @@ from typing import Any
 def use_torch_dropout() -> None:
     from hf_trainpipe.engine.cpu import dropout
 
-    dropout.speed_up = lambda model: None
+    dropout.use_fast_dropout = lambda model: None
 
 
 def use_trainers_head(sorted_names: list[str]) -> None:

@@ -27,7 +27,7 @@ def test_what_was_found_is_kept(cache, monkeypatch) -> None:
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
     (file,) = (cache / "probe").glob("*.json")
     file.write_text(json.dumps({"threads": 1, "precision": "medium", "gflops": {}}))
-    assert probe.probe() == probe.Found(1, "medium", {})
+    assert probe.probe() == probe.ProbeResult(1, "medium", {})
     found = machine.this_machine("auto", ranks=1, on_gpu=False)
     assert (found.threads, found.precision) == (1, "medium")
     asked = machine.this_machine("fp32", ranks=1, on_gpu=False)

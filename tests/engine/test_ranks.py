@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 
-from hf_trainpipe.engine.ranks import make_accelerator, warning_of_one_process
+from hf_trainpipe.engine.ranks import make_accelerator, single_process_warning
 from hf_trainpipe.errors import RecipeError
 
 
@@ -46,4 +46,4 @@ def test_one_process_of_several_that_were_asked_for(monkeypatch, told, expected)
         monkeypatch.delenv(name, raising=False)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert ("hf-trainpipe launch" in (warning_of_one_process() or "")) == expected
+    assert ("hf-trainpipe launch" in (single_process_warning() or "")) == expected

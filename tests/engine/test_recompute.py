@@ -23,7 +23,7 @@ def test_the_gradient_is_bit_identical_and_so_is_what_is_drawn_next(kind: str, p
     monkeypatch.setitem(OWN, kind, own)
     model = build(kind)
     assert unpad(model) is None
-    dropout.speed_up(model)
+    dropout.use_fast_dropout(model)
     called = Mixed(precision).around(model)
 
     def compute() -> tuple[float, dict[str, torch.Tensor], dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Heads that come with the weights: kept, put into the task's order, or begun anew."""
+"""Pretrained heads: kept, reordered to the task's labels, or newly initialized."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from hf_trainpipe import Pretrained, Regression, TextClassification, TokenClassification
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.head import names_of, order_of
+from hf_trainpipe.model.head import label_names, label_order
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.tasks.base import Labels
 from hf_trainpipe.testing import tiny_model
@@ -75,21 +75,21 @@ def test_the_same_labels_in_the_same_order_stay_without_a_word(base: Path, tmp_p
     assert said == ""
 
 
-def test_other_labels_begin_anew_from_the_seed(base: Path, tmp_path: Path) -> None:
+def test_a_head_for_other_labels_is_initialized_from_the_seed(base: Path, tmp_path: Path) -> None:
     before = checkpoint(base, tmp_path, ("a", "b", "d"))
     model, said = load(tmp_path, ("a", "b", "c"))
     assert last(model).bias.tolist() == [0.0, 0.0, 0.0]
     assert not torch.equal(last(model).weight, last(before).weight)
     assert torch.equal(last(model).weight, last(load(tmp_path, ("a", "b", "c"))[0]).weight)
     assert 0.005 < float(last(model).weight.detach().std()) < 0.05
-    assert "begin anew: its labels are a, b, d, these are a, b, c" in said
+    assert "newly initialized: its labels are a, b, d, these are a, b, c" in said
 
 
 def test_labels_without_names_are_taken_in_order_and_said(base: Path, tmp_path: Path) -> None:
     checkpoint(base, tmp_path, None)
     model, said = load(tmp_path, ("a", "b", "c"))
     assert last(model).bias.tolist() == [0.0, 1.0, 2.0]
-    assert "have no names" in said
+    assert "have no label names" in said
 
 
 def test_a_tagger_s_head_is_put_in_order_too(base: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_tagger_s_head_is_put_in_order_too(base: Path, tmp_path: Path) -> None
     assert last(model).bias.tolist() == [2.0, 0.0, 1.0]
 
 
-def test_a_head_of_another_task_begins_anew(tmp_path: Path) -> None:
+def test_a_head_of_another_task_is_newly_initialized(tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base")
     checkpoint(base, tmp_path / "tagger", None, auto=AutoModelForTokenClassification)
     model, said = load(tmp_path / "tagger", ("a", "b", "c"))
@@ -110,12 +110,12 @@ def test_a_head_of_another_task_begins_anew(tmp_path: Path) -> None:
 
 
 def test_names_and_orders() -> None:
-    assert names_of(SimpleNamespace(id2label={"1": "b", "0": "a"})) == ("a", "b")
-    assert names_of(SimpleNamespace(id2label={"0": "LABEL_0", "1": "LABEL_1"})) is None
-    assert names_of(SimpleNamespace(id2label={"1": "b", "2": "a"})) is None  # no outputs 0 to n - 1
-    assert order_of(("A", "a"), ("a", "A")) == [1, 0]  # differ in case alone: by their exact names
-    assert order_of(("A", "a"), ("a", "b")) is None
-    assert order_of(("x", "y"), ("x", "y", "z")) is None
+    assert label_names(SimpleNamespace(id2label={"1": "b", "0": "a"})) == ("a", "b")
+    assert label_names(SimpleNamespace(id2label={"0": "LABEL_0", "1": "LABEL_1"})) is None
+    assert label_names(SimpleNamespace(id2label={"1": "b", "2": "a"})) is None  # no outputs 0 to n - 1
+    assert label_order(("A", "a"), ("a", "A")) == [1, 0]  # differ in case alone: by their exact names
+    assert label_order(("A", "a"), ("a", "b")) is None
+    assert label_order(("x", "y"), ("x", "y", "z")) is None
 
 
 def test_missing_layers_and_numbers_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_missing_layers_and_numbers_that_are_none_are_refused_by_name(tmp_path: 
     ):
         load(tmp_path, ("a", "b"))
     save_file({**weights, key: weights[key] * float("nan")}, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RecipeError, match=r"not numbers all over: bert.encoder.layer.1.output.dense.weight"):
+    with pytest.raises(RecipeError, match=r"contain NaN or infinity: bert.encoder.layer.1.output.dense.weight"):
         load(tmp_path, ("a", "b"))
     halves = {name: tensor.half() for name, tensor in weights.items() if "pooler" not in name}
     save_file(halves, tmp_path / "model.safetensors", {"format": "pt"})

@@ -43,5 +43,5 @@ def test_padding_with_a_word_is_safe_where_a_mask_covers_it() -> None:
         prove_forward(bert, length=21, pad_id=0, pads_with_a_word=False)
     gpt2 = model("gpt2", n_positions=20, n_embd=16, n_layer=1, n_head=2)
     prove_forward(gpt2, length=20, pad_id=0, pads_with_a_word=False)
-    with pytest.raises(RecipeError, match="no token for padding"):
+    with pytest.raises(RecipeError, match="no padding token"):
         prove_forward(gpt2, length=20, pad_id=0, pads_with_a_word=True)

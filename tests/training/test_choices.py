@@ -150,14 +150,16 @@ def test_character_spans_come_back_as_characters(recipe, workshop, tmp_path, cap
         assert text[answer["start"] : answer["end"]] == answer["text"]
 
 
-def test_a_head_for_other_labels_begins_anew_and_other_weights_must_fit(recipe, workshop, tmp_path, capfd) -> None:
+def test_a_head_for_other_labels_is_newly_initialized_and_other_weights_must_fit(
+    recipe, workshop, tmp_path, capfd
+) -> None:
     folder = tmp_path / "five"
     config = AutoConfig.from_pretrained(workshop.folder / "model", num_labels=5)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(workshop.folder / "model").save_pretrained(folder)
     five = replace(recipe, model=Pretrained(str(folder)))
     result = execute(five, run_dir=tmp_path / "run")
-    assert "classifier.weight begins anew" in capfd.readouterr().err
+    assert "classifier.weight is newly initialized" in capfd.readouterr().err
     assert result.verified["passed"]
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**said, "intermediate_size": said["intermediate_size"] + 4}))

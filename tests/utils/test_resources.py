@@ -9,12 +9,12 @@ import pytest
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.utils.resources import (
+    base_folder,
     check_sha256,
     is_local,
-    looking_beside,
     require_weights,
     resolve,
-    start_of,
+    search_folders,
 )
 
 
@@ -82,29 +82,29 @@ def test_relative_paths_are_found_beside_the_recipe_too(
     monkeypatch.chdir(here)
     (recipe / "train.csv").write_text("a")
     (recipe / "model").mkdir()
-    assert (start_of("train.csv"), is_local("model")) == (Path(), False)
-    with looking_beside(recipe) as found:
-        assert (start_of("train.csv"), start_of("*.csv"), start_of("dev.csv")) == (recipe, recipe, Path())
+    assert (base_folder("train.csv"), is_local("model")) == (Path(), False)
+    with search_folders(recipe) as found:
+        assert (base_folder("train.csv"), base_folder("*.csv"), base_folder("dev.csv")) == (recipe, recipe, Path())
         assert is_local("model")
         assert resolve("model") == recipe / "model"
         assert found == {name: str(recipe) for name in ("train.csv", "*.csv", "model")}
         with pytest.raises(RecipeError, match=f"nor in {recipe}"):
             resolve("./absent")
-    assert start_of("train.csv") == Path()
+    assert base_folder("train.csv") == Path()
     assert not caplog.text
 
     (here / "train.csv").write_text("a")
-    with looking_beside(recipe):
-        assert start_of("train.csv") == Path()  # the same in both: no word about it
+    with search_folders(recipe):
+        assert base_folder("train.csv") == Path()  # the same in both: no word about it
     assert not caplog.text
     (here / "train.csv").write_text("b")
-    with looking_beside(recipe) as found:
-        assert start_of("train.csv") == start_of("train.csv") == Path()
+    with search_folders(recipe) as found:
+        assert base_folder("train.csv") == base_folder("train.csv") == Path()
     assert found == {"train.csv": str(here)}
     assert caplog.text.count("train.csv is read in") == 1
 
     monkeypatch.chdir(elsewhere)  # continued from there: the run's own places come first
-    with looking_beside(recipe, recorded=found):
-        assert start_of("train.csv") == here
-    with looking_beside(recipe, recorded={"train.csv": str(tmp_path / "gone")}):
-        assert start_of("train.csv") == recipe
+    with search_folders(recipe, recorded=found):
+        assert base_folder("train.csv") == here
+    with search_folders(recipe, recorded={"train.csv": str(tmp_path / "gone")}):
+        assert base_folder("train.csv") == recipe

@@ -1,1 +1,1 @@
-"""What replaces dropout, the gradient of word embeddings and the exchange between ranks on a CPU."""
+"""Faster dropout and word-embedding gradients on a CPU."""

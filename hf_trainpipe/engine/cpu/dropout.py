@@ -1,9 +1,9 @@
-"""Dropout on a CPU for a tenth of its usual cost, with its statistics.
+"""Dropout on a CPU at a tenth of its usual cost, with the same statistics.
 
-torch draws a float an element (``bernoulli_``), which takes a fifth of a step of a small encoder. Here an element gets
+torch draws a float for each element (``bernoulli_``), which takes a fifth of a step of a small encoder. Here each element gets
 16 random bits of SFC64 (Chris Doty-Humphrey, PractRand; NumPy's implementation), compared with a threshold: the rate is
-met within 1 / 65,536, and what is kept is scaled by the rate that was really used, so that the mean stays exact. Like all
-randomness, the bits are a function of (seed, step, micro-batch, rank).
+met within 1 / 65,536, and kept elements are scaled by the actual rate, so that the mean stays exact. Like all
+randomness here, the bits are a function of (seed, step, micro-batch, rank).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from hf_trainpipe.runtime.model import attention
 
-__all__ = ["FastDropout", "reseed", "restore", "speed_up", "state"]
+__all__ = ["FastDropout", "reseed", "restore", "use_fast_dropout", "state"]
 
 _LEVELS = 1 << 16
 
@@ -23,24 +23,24 @@ _bits = np.random.SFC64(0)
 
 
 def reseed(seed: int) -> None:
-    """Begin the stream of bits that belongs to a seed."""
+    """Seed the generator of random bits."""
     global _bits
     _bits = np.random.SFC64(seed)
 
 
 def state() -> dict[str, Any]:
-    """Where the stream is, for :func:`restore`."""
+    """The state of the generator, for :func:`restore`."""
     found: dict[str, Any] = dict(_bits.state)
     return found
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Let the stream go on from where it was."""
+    """Set the generator to a state from :func:`state`."""
     _bits.state = state  # type: ignore[assignment]
 
 
 def mask(count: int, rate: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """[count]: 0 where an element is dropped, else 1 over the share that is kept; ``rate`` in (0, 1)."""
+    """[count]: 0 where an element is dropped, else 1 / (1 - rate); ``rate`` in (0, 1)."""
     threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
     raw = _bits.random_raw(-(-count // 4)).view(np.int16)[:count]
     kept = torch.empty(count, dtype=dtype)
@@ -49,7 +49,7 @@ def mask(count: int, rate: float, dtype: torch.dtype = torch.float32) -> torch.T
 
 
 class _Masked(torch.autograd.Function):
-    """``values * mask``, of which only the mask is kept for the way back."""
+    """``values * mask``, saving only the mask for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, rate: float) -> torch.Tensor:
@@ -65,7 +65,7 @@ class _Masked(torch.autograd.Function):
 
 @torch.library.custom_op("hf_trainpipe::dropout_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
 def _mask_like(like: torch.Tensor, rate: float) -> torch.Tensor:
-    """:func:`mask` in the shape of a tensor, as one operation that compilers neither look into nor repeat."""
+    """:func:`mask` in the shape of a tensor, as one operation that torch.compile neither traces nor repeats."""
     return mask(like.numel(), rate, like.dtype).view(like.shape)
 
 
@@ -87,8 +87,8 @@ class FastDropout(torch.nn.Dropout):
         return result
 
 
-def speed_up(model: torch.nn.Module) -> None:
-    """Let every plain dropout of a model on a CPU, and that of unpadded attention, draw its masks this way."""
+def use_fast_dropout(model: torch.nn.Module) -> None:
+    """Use :func:`mask` for every ``torch.nn.Dropout`` of a model on a CPU and for unpadded attention."""
     for module in model.modules():
         if type(module) is torch.nn.Dropout:
             module.__class__ = FastDropout

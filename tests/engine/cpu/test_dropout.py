@@ -34,7 +34,7 @@ def test_neighbours_are_independent() -> None:
 def test_the_way_back_uses_the_same_mask() -> None:
     layer = torch.nn.Dropout(0.3)
     model = torch.nn.Sequential(layer)
-    dropout.speed_up(model)
+    dropout.use_fast_dropout(model)
     assert isinstance(model[0], dropout.FastDropout)
     values = torch.ones(1000, requires_grad=True)
     out = model(values)

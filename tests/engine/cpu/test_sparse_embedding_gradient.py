@@ -24,7 +24,7 @@ class Model(torch.nn.Module):
 
 @pytest.fixture
 def pair(monkeypatch) -> tuple[Model, Model, EmbeddingGradients]:
-    monkeypatch.setattr(sparse_embedding_gradient, "LEAST", 1)
+    monkeypatch.setattr(sparse_embedding_gradient, "MIN_ELEMENTS", 1)
     torch.manual_seed(0)
     plain = Model()
     fast = copy.deepcopy(plain)
@@ -52,7 +52,7 @@ def test_same_gradient_over_micro_batches_and_steps(pair) -> None:
 def test_the_norm_is_that_of_all_rows_and_clipping_that_of_torch(pair) -> None:
     plain, fast, known = pair
     optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True) for model in (plain, fast)]
-    clipping = Clipping(optimizers[1], rows=known)
+    clipping = Clipping(optimizers[1], embeddings=known)
     for batch in ([3, 4, 4, 0], [40, 41, 3, 5]):
         for model in (plain, fast):
             model(torch.tensor([batch])).backward()
@@ -73,7 +73,7 @@ def test_small_shared_and_frozen_tables_are_left_alone(monkeypatch) -> None:
     model = Model()
     EmbeddingGradients(model)
     assert "forward" not in vars(model.table), "50 rows are few"
-    monkeypatch.setattr(sparse_embedding_gradient, "LEAST", 1)
+    monkeypatch.setattr(sparse_embedding_gradient, "MIN_ELEMENTS", 1)
     tied = Model()
     tied.out = torch.nn.Linear(8, 50, bias=False)
     tied.out.weight = tied.table.weight
