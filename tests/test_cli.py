@@ -214,7 +214,7 @@ def test_a_folder_that_is_no_package(verb: str, tmp_path: Path, capsys: pytest.C
     code = run([verb, str(tmp_path), *more])
     shown = capsys.readouterr().err
     assert code == 2
-    assert "is no package" in shown
+    assert "is not a package" in shown
     assert "Traceback" not in shown
 
 

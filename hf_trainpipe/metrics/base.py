@@ -1,10 +1,10 @@
-"""What is scored (:class:`Predictions`) and what a metric is (:class:`SumMetric`, :class:`WeightMetric`).
+"""Inputs of metrics (:class:`Predictions`) and kinds of metrics (:class:`SumMetric`, :class:`WeightMetric`).
 
 Shapes: N examples, C labels, W words of all examples, K statistics an example, R resamples.
 
 A bootstrap resample is a row of whole-number weights over the examples, so every metric is a function
-of weights: one that adds up over examples gives its statistics [N, K] once and is finished from their
-weighted sums; one that does not (ranks, correlations) takes the weights themselves.
+of weights: a sum metric computes statistics [N, K] once and its scores from their weighted sums; other
+metrics (ranks, correlations) take the weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMES = ("BIO", "IOB1", "BIOES", "BILOU")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model answered on a split, beside what it should have answered.
+    """Outputs of a model on a split, with the references.
 
     Outputs of a whole-number or boolean dtype are decisions already taken (class ids, 0/1 per label)
     instead of logits; metrics that rank (``roc_auc``, ``average_precision``) refuse them.
@@ -54,7 +54,7 @@ class Predictions:
     labels: Sequence[str] = ()
     """Names in the order of the model's outputs; entity metrics need them."""
     threshold: float | Sequence[float] | Floats = 0.5
-    """multi_label: a label is given where its probability (sigmoid) is at least this; one or one a label."""
+    """multi_label: a label is predicted where its probability (sigmoid) is at least this; one or one a label."""
     word_starts: NDArray[np.int64] | None = None
     """tags: int64 [N + 1], where the words of each example begin, and the end."""
     scheme: str = "BIO"
@@ -148,7 +148,7 @@ class Predictions:
         )
 
     def answered(self) -> bool:
-        """False where an output or a reference is NaN: such predictions have no score."""
+        """False if an output or a reference is NaN: such predictions have no score."""
         arrays = (self.outputs, self.references)
         return not any(array.dtype.kind == "f" and np.isnan(array).any() for array in arrays)
 

@@ -1,4 +1,4 @@
-"""What stands behind a score: each label by itself, what is taken for what, the worst errors, and what to be warned of.
+"""Details of a score: precision, recall and F1 by label, the confusion matrix, the worst errors, and warnings.
 
 Shapes: N examples, C labels, W words of all examples, E entity types.
 """
@@ -26,18 +26,18 @@ CONFUSED = 20
 
 
 def breakdown(predictions: Predictions, *, entities: bool = True, num_errors: int = 10) -> dict[str, Any]:
-    """Everything as JSON.
+    """The details as JSON.
 
     Args:
         predictions: Of a split, with logits.
-        entities: Of tags: whether they mark entities, which are then what is counted; else each tag is.
-        num_errors: Worst errors that are listed.
+        entities: Count entities rather than tags, for predictions of tags.
+        num_errors: Number of worst errors to list.
 
     Returns:
         ``by`` ("label", "entity type", "tag" or "number"), ``rows`` (name, precision, recall, f1, support,
         predicted), ``confusion`` (matrix [C, C], gold by row, or None), ``names`` of its rows, ``confused`` (gold,
-        predicted, count), ``positive`` (the label that binary scores are of, or None), ``errors`` (position among the
-        predictions, gold, predicted, and how wrong), ``warnings``.
+        predicted, count), ``positive`` (the label of binary scores, or None), ``errors`` (position among the
+        predictions, gold, predicted, and their difference or probability), ``warnings``.
     """
     find = {
         "single_label": _classes,
@@ -58,7 +58,7 @@ def breakdown(predictions: Predictions, *, entities: bool = True, num_errors: in
 
 
 def _rows(names: Sequence[str], sums: Floats) -> list[dict[str, Any]]:
-    """Sums [3 C] of hits, given and due: a row a label."""
+    """A row for each label from sums [3 C] of true positives, predicted and support."""
     true_positives, predicted, support = sums.reshape(3, -1)
     rates = {
         rate: counts.averaged(rate, "micro")(
@@ -123,7 +123,7 @@ def _classes(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     ]
     warnings = []
     if len(decided) and (decided == decided[0]).all() and not (gold == gold[0]).all():
-        warnings.append(f"the model gives every example the one label {names[decided[0]]!r}")
+        warnings.append(f"the model predicts the same label for every example: {names[decided[0]]!r}")
     return {
         "by": "label",
         "rows": _rows(names, class_counts(predictions).sum(axis=0)),
@@ -148,9 +148,9 @@ def _sets(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     ]
     warnings = []
     if len(decided) and not decided.any() and gold.any():
-        warnings.append("the model gives no example any label")
+        warnings.append("the model predicts no label for any example")
     elif len(decided) > 1 and (decided == decided[0]).all() and not (gold == gold[0]).all():
-        warnings.append(f"the model gives every example the same labels: {', '.join(listed(decided[0]))}")
+        warnings.append(f"the model predicts the same labels for every example: {', '.join(listed(decided[0]))}")
     return {
         "by": "label",
         "rows": _rows(names, set_counts(predictions).sum(axis=0)),
@@ -168,7 +168,7 @@ def _numbers(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     ]
     warnings = []
     if len(gold) > 1 and predicted.std() < 1e-3 * gold.std():
-        warnings.append(f"the model answers nearly the same number always: {predicted.mean():.4g}")
+        warnings.append(f"the model predicts nearly the same number for every example: {predicted.mean():.4g}")
     return {"by": "number", "errors": errors, "warnings": warnings}
 
 
@@ -181,7 +181,7 @@ def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     names = list(predictions.labels)
     scored = predictions.references >= 0
     gold, predicted = predictions.references[scored], predictions.outputs[scored]
-    answered = predicted >= 0  # a word that was cut off has no answer: it is due, and nothing was given
+    answered = predicted >= 0  # a truncated word has no prediction but counts in the support
     table = np.stack(
         [
             np.bincount(gold[gold == predicted], minlength=len(names)),
@@ -203,7 +203,7 @@ def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
 
     warnings = []
     if answered.any() and len(np.unique(predicted[answered])) == 1 and len(np.unique(gold)) > 1:
-        warnings.append(f"the model gives every word the one tag {names[int(predicted[answered][0])]!r}")
+        warnings.append(f"the model predicts the same tag for every word: {names[int(predicted[answered][0])]!r}")
     return {
         "by": "tag",
         "rows": _rows(names, table.reshape(-1)),
@@ -239,7 +239,7 @@ def _entities(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     ]
     warnings = []
     if sums.reshape(3, -1)[2].sum() and not sums.reshape(3, -1)[1].sum():
-        warnings.append("the model finds no entity at all")
+        warnings.append("the model predicts no entity")
     kinds = tagging.types_of_words(predictions)
     return {
         "by": "entity type",

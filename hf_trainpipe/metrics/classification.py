@@ -13,7 +13,7 @@ from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, We
 
 
 def class_counts(predictions: Predictions) -> Floats:
-    """[N, 3 C]: hits, given, due."""
+    """[N, 3 C]: true positives, predicted, support."""
     num_examples, num_labels = len(predictions), predictions.num_labels
     predicted, gold = predictions.decisions(), predictions.references
     table = np.zeros((num_examples, 3, num_labels))
@@ -25,14 +25,14 @@ def class_counts(predictions: Predictions) -> Floats:
 
 
 def set_counts(predictions: Predictions) -> Floats:
-    """[N, 3 C]: hits, given, due."""
+    """[N, 3 C]: true positives, predicted, support."""
     predicted = predictions.decisions().astype(np.float64)
     gold = predictions.references.astype(np.float64)
     return np.concatenate([predicted * gold, predicted, gold], axis=1)
 
 
 def _set_scores(predictions: Predictions) -> Floats:
-    """[N, 6]: precision, recall, f1, whether all labels are right, share of wrong labels, 1."""
+    """[N, 6]: precision, recall, f1, whether all labels are right, fraction of wrong labels, 1."""
     predicted = predictions.decisions().astype(np.float64)
     gold = predictions.references.astype(np.float64)
     true_positives, num_predicted, num_gold = (predicted * gold).sum(1), predicted.sum(1), gold.sum(1)

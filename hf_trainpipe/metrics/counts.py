@@ -1,9 +1,8 @@
-"""Scores from counts of each label: hits, given and due. Shared by classes, label sets and entities.
+"""Precision, recall, F1, accuracy and MCC from counts by label, for classes, label sets and entities.
 
-Sums have K = 3 C columns: C of hits (given and due), C of given (predicted), C of due (in the references).
-The definitions are scikit-learn's. In a macro average, a label that is neither given nor due is left out
-(what scikit-learn does unless it is told the labels): a label that a resample happens to miss does not
-count as a failure.
+Sums have K = 3 C columns: true positives, predicted and support of C labels each. The definitions are scikit-learn's.
+A macro average leaves out labels that are neither predicted nor in the references, as scikit-learn does without
+``labels=``: a label that is missing from a bootstrap resample does not count as a failure.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def averaged(rate: Rate, average: Average) -> Callable[[Floats], Floats]:
 
 
 def accuracy(sums: Floats) -> Floats:
-    """Hits over due; NaN where nothing was due."""
+    """True positives over support; NaN without support."""
     true_positives, _, support = _split(sums)
     return divide(true_positives.sum(-1), support.sum(-1), otherwise=np.nan)
 

@@ -1,4 +1,4 @@
-"""Metrics of the Hub or of a folder: ``evaluate:NAME`` and ``evaluate:NAME#KEY``.
+"""Metrics from the Hub or a folder: ``evaluate:NAME`` and ``evaluate:NAME#KEY``.
 
 They are computed with the decisions as ``predictions`` (class ids, numbers, 0/1 per label, lists of tags)
 and have no bootstrap interval.
@@ -80,7 +80,7 @@ def _number(name: str, result: Mapping[str, Any]) -> float:
 def as_lists(predictions: Predictions) -> tuple[list[Any], list[Any]]:
     """Decisions and references as lists: ids, numbers, lists of 0/1, or lists of tag names.
 
-    Words that are not scored are taken out; a word without an answer is tagged ``O``.
+    Words that are not scored are removed; a word without a prediction is tagged ``O``.
     """
     predicted, gold = predictions.decisions(), predictions.references
     if predictions.kind != "tags":

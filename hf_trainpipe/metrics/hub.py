@@ -30,7 +30,7 @@ _TAKEN: dict[str, Any] = {
     "regression": _NUMBER,
     "tags": ListOf(Value("string")),
 }
-"""Kind -> a reference, and a prediction of a metric that takes decisions."""
+"""Kind to the feature of references, and of predictions unless a metric needs logits."""
 
 
 class OfflineMetric(evaluate.Metric):  # type: ignore[misc]
@@ -68,18 +68,18 @@ def _as_predictions(kind: Any, predictions: Sequence[Any], references: Sequence[
         if [len(row) for row in predictions] != [len(row) for row in references]:
             raise ValueError("predictions and references: expected as many tags in each example.")
         labels = sorted({"O"}.union(*predictions, *references))
-        given, due = (
+        outputs, gold = (
             np.array([labels.index(tag) for row in rows for tag in row], np.int64) for rows in (predictions, references)
         )
         starts = np.cumsum([0, *map(len, references)])
-        return Predictions(kind, outputs=given, references=due, labels=labels, word_starts=starts)
-    given, due = np.asarray(predictions), np.asarray(references)
-    if kind == "single_label" and given.ndim == 1:  # ids may be any numbers, and two classes are 0 and 1
-        found = np.union1d(given, due)
+        return Predictions(kind, outputs=outputs, references=gold, labels=labels, word_starts=starts)
+    outputs, gold = np.asarray(predictions), np.asarray(references)
+    if kind == "single_label" and outputs.ndim == 1:  # ids may be any numbers, and two classes are 0 and 1
+        found = np.union1d(outputs, gold)
         found = np.arange(2) if np.isin(found, (0, 1)).all() else found
         labels = [str(one) for one in found]
-        given, due = np.searchsorted(found, given), np.searchsorted(found, due)
-    return Predictions(kind, outputs=given, references=due, labels=labels)
+        outputs, gold = np.searchsorted(found, outputs), np.searchsorted(found, gold)
+    return Predictions(kind, outputs=outputs, references=gold, labels=labels)
 
 
 def load(name: str, **options: Any) -> OfflineMetric:

@@ -1,7 +1,7 @@
 """Scores that depend on order, for many weightings of the examples at once and with one sort.
 
-``weights`` are whole numbers [R, N]; each result [R] equals the score of the examples repeated as often
-as they weigh. Ties are handled exactly: examples of equal score form a group.
+``weights`` are whole numbers [R, N]; each result [R] is the score with every example repeated
+``weight`` times. Ties are handled exactly: examples of equal score form a group.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ def ranks(values: NDArray[Any], weights: Floats) -> Floats:
 
 
 def roc_auc(scores: NDArray[Any], positive: NDArray[Any], weights: Floats) -> Floats:
-    """Chance that a positive scores above a negative, ties half; NaN where one of the two is missing."""
+    """Probability that a positive scores above a negative, ties count half; NaN without positives or negatives."""
     groups = _Groups(scores)
     chosen = np.asarray(positive, bool)
-    hits, misses = groups.sums(weights * chosen), groups.sums(weights * ~chosen)
-    below = np.cumsum(misses, axis=1) - misses
-    wins = (hits * (below + misses / 2)).sum(axis=1)
-    return divide(wins, hits.sum(axis=1) * misses.sum(axis=1), otherwise=np.nan)
+    positives, negatives = groups.sums(weights * chosen), groups.sums(weights * ~chosen)
+    below = np.cumsum(negatives, axis=1) - negatives
+    wins = (positives * (below + negatives / 2)).sum(axis=1)
+    return divide(wins, positives.sum(axis=1) * negatives.sum(axis=1), otherwise=np.nan)
 
 
 def average_precision(scores: NDArray[Any], positive: NDArray[Any], weights: Floats) -> Floats:
     """Precision averaged over the steps in recall, as scikit-learn does; NaN without positives."""
     groups = _Groups(scores)
-    hits = groups.sums(weights * np.asarray(positive, bool))[:, ::-1]
-    taken = np.cumsum(groups.sums(weights)[:, ::-1], axis=1)
-    precision = divide(np.cumsum(hits, axis=1), taken, otherwise=0.0)
-    return divide((hits * precision).sum(axis=1), hits.sum(axis=1), otherwise=np.nan)
+    positives = groups.sums(weights * np.asarray(positive, bool))[:, ::-1]
+    predicted = np.cumsum(groups.sums(weights)[:, ::-1], axis=1)
+    precision = divide(np.cumsum(positives, axis=1), predicted, otherwise=0.0)
+    return divide((positives * precision).sum(axis=1), positives.sum(axis=1), otherwise=np.nan)
 
 
 def correlation(x: Floats, y: Floats, weights: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Which metrics there are, whether a recipe may name them, and which way they point."""
+"""The built-in metrics by name and kind, checks of metric names, and whether greater is better."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["EXTERNAL", "LOSS", "better", "check", "get", "greater_is_better", "is_external", "known"]
 
 LOSS = "loss"
-"""Computed by the evaluation itself from the task's loss; may be named, is never scored here."""
+"""Computed by the evaluation from the task's loss; a recipe may name it, but it is not scored here."""
 EXTERNAL = "evaluate:"
 """Prefix of metrics loaded by :func:`evaluate.load`."""
 
 _ALL: dict[tuple[str, str], Metric] = {
     (metric.kind, metric.name): metric for metric in (*classification.METRICS, *regression.METRICS, *tagging.METRICS)
 }
-# Words that occur in the names of metrics of the Hub where less is better.
+# Parts of names of Hub metrics where less is better.
 _LESS_IS_BETTER = ("loss", "mse", "mae", "mape", "mase", "smape", "perplexity", "wer", "cer", "ter", "brier")
 
 

@@ -1,4 +1,4 @@
-"""What stands behind a run's scores (:func:`hf_trainpipe.metrics.breakdown`), on one screen."""
+"""Details of a run's scores (:func:`hf_trainpipe.metrics.breakdown`), for the terminal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 from hf_trainpipe.utils.tables import table, terminal_width
 
+__all__ = ["screen", "describe_error"]
+
 ROWS = 12
 """Labels that are shown; the worst, where there are more."""
 MATRIX = 8
-"""Labels up to which the confusion matrix is shown whole; above, the pairs that are confused most."""
+"""Most labels for which the confusion matrix is shown; above, the most confused pairs."""
 PAIRS = 5
 ERRORS = 5
 
 
 def screen(split: str, found: Mapping[str, Any], *, width: int | None = None) -> list[str]:
-    """Lines for a terminal: each label, what is taken for what, the worst errors with their texts."""
+    """Lines for a terminal: scores by label, the confusion matrix, the worst errors with their texts."""
     width = width or terminal_width()
     lines = [f"warning: {split}: {warning}" for warning in found["warnings"]]
     rows = found["rows"]
@@ -38,24 +40,26 @@ def screen(split: str, found: Mapping[str, Any], *, width: int | None = None) ->
         lines += ["", f"worst errors of {split}; the rest is in result.json"]
         for error in found["errors"][:ERRORS]:
             text = " ".join(str(error.get("text", "")).split())
-            lines += [_cut(f"  {error.get('place', '')}  {spelt_error(error)}", width), _cut(f"    {text}", width)]
+            lines += [_cut(f"  {error.get('place', '')}  {describe_error(error)}", width), _cut(f"    {text}", width)]
     return lines
 
 
 def _confusion(found: Mapping[str, Any], width: int) -> list[str]:
     names, matrix = found["names"], found["confusion"]
     if matrix is not None and 1 < len(names) <= MATRIX:
-        head = ["gold \\ given", *(str(name) for name in names)]
+        head = ["gold \\ predicted", *(str(name) for name in names)]
         cells = [[str(name), *map(str, row)] for name, row in zip(names, matrix, strict=True)]
         return ["", *_indented(table(head, cells, width=width - 2))]
-    pairs = [f"{given} in place of {gold} {count:,} times" for gold, given, count in found["confused"][:PAIRS]]
+    pairs = [
+        f"{gold} predicted as {predicted}: {count:,} times" for gold, predicted, count in found["confused"][:PAIRS]
+    ]
     return ["", "most confused", *(_cut(f"  {pair}", width) for pair in pairs)] if pairs else []
 
 
-def spelt_error(error: Mapping[str, Any]) -> str:
-    """What was due and what was given, as short as it can be said."""
+def describe_error(error: Mapping[str, Any]) -> str:
+    """Gold and prediction of an error, in a few words."""
 
-    def spelt(value: Any) -> str:
+    def shown(value: Any) -> str:
         if isinstance(value, float):
             return f"{value:.3g}"
         return (", ".join(map(str, value)) or "nothing") if isinstance(value, list) else str(value)
@@ -70,7 +74,7 @@ def spelt_error(error: Mapping[str, Any]) -> str:
             f"{what} {some(error[name])}" for what, name in (("missed", "missed"), ("found", "invented")) if error[name]
         ]
         return "; ".join(said)
-    return f"{spelt(error['gold'])} given as {spelt(error['predicted'])}"
+    return f"{shown(error['gold'])} predicted as {shown(error['predicted'])}"
 
 
 def _cut(line: str, width: int) -> str:

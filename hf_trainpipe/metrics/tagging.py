@@ -4,7 +4,7 @@ An entity counts as found when its first word, last word and type are right. Ent
 ``seqeval.metrics.sequence_labeling.get_entities`` (and conlleval) reads them: ``I-X`` after ``O`` or after
 another type begins an entity, ``B-`` and ``S-`` always do, ``E-`` and ``S-`` always end one. That reading
 fits BIO, IOB1 and BIOES alike; L and U of BILOU are read as E and S.
-Words that are not scored are taken out before entities are read.
+Words that are not scored are removed before entities are read.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def _scored(predictions: Predictions) -> tuple[Ints, NDArray[Any], NDArray[Any]]:
-    """Example, given tag and due tag of each scored word."""
+    """Example, predicted tag and gold tag of each scored word."""
     assert predictions.word_starts is not None
     kept = predictions.references >= 0
     example = np.repeat(np.arange(len(predictions)), np.diff(predictions.word_starts))[kept]
@@ -89,7 +89,7 @@ def _scored(predictions: Predictions) -> tuple[Ints, NDArray[Any], NDArray[Any]]
 
 
 def entity_counts(predictions: Predictions) -> Floats:
-    """[N, 3 T] for T entity types: hits, given, due."""
+    """[N, 3 T] for T entity types: true positives, predicted, support."""
     prefix, kind, types = _tables(predictions.labels)
     example, predicted, gold = _scored(predictions)
     num_types = max(len(types), 1)
@@ -100,7 +100,7 @@ def entity_counts(predictions: Predictions) -> Floats:
 
     first_predicted, last_predicted = _spans(prefix[predicted], kind[predicted], example)
     first_gold, last_gold = _spans(prefix[gold], kind[gold], example)
-    # An entity is known by its first word; the same words and the same type make a hit.
+    # A true positive has the same first word, last word and type.
     last_by_first = np.full(len(example), -1)
     last_by_first[first_gold] = last_gold
     same = (last_by_first[first_predicted] == last_predicted) & (
@@ -111,12 +111,12 @@ def entity_counts(predictions: Predictions) -> Floats:
 
 
 def entity_types(labels: Sequence[str]) -> list[str]:
-    """The types of entities that tags know, in the order of :func:`entity_counts`."""
+    """The entity types of the tags, in the order of :func:`entity_counts`."""
     return _tables(labels)[2]
 
 
 def types_of_words(predictions: Predictions) -> tuple[Ints, Ints]:
-    """The type of each scored word in the references and as it was given, [W] each; outside is the number of types."""
+    """Gold and predicted entity type of each scored word, [W] each; outside is the number of types."""
     _, kind, types = _tables(predictions.labels)
     _, predicted, gold = _scored(predictions)
     return tuple(np.where(kind[tags] < 0, len(types), kind[tags]) for tags in (gold, predicted))  # type: ignore[return-value]

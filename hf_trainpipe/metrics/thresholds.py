@@ -19,18 +19,18 @@ def best_thresholds(
     metric: Literal["f1_micro", "f1_macro"] = "f1_micro",
     min_positives: int = 5,
 ) -> float | Floats:
-    """Probabilities from which on a label is given, so that F1 on these examples is highest.
+    """The probability thresholds with the highest F1 on these examples.
 
-    The search is exact: every threshold that decides differently is tried. Of equally good ones the
-    nearest to 0.5 wins. A threshold lies half-way between two neighbouring probabilities, or is 0.5 itself.
+    The search is exact: every threshold that changes a decision is tried; ties go to the one nearest to 0.5. A
+    threshold lies half-way between two neighbouring probabilities, or is 0.5 itself.
 
     Args:
         logits: [N, C].
         references: 0/1, [N, C].
-        metric: ``f1_micro`` gives one threshold for all labels; ``f1_macro`` one a label, each the best of
-            its own F1.
-        min_positives: Labels with fewer positive examples take the threshold of ``f1_micro`` instead: a
-            threshold fitted to one or two examples fits little else.
+        metric: ``f1_micro`` gives one threshold for all labels; ``f1_macro`` one for each label, with the best F1
+            of that label.
+        min_positives: Labels with fewer positive examples use the threshold of ``f1_micro``: one
+            fitted to one or two examples does not generalize.
 
     Returns:
         A float, or float64 [C] for ``f1_macro``. 0.5 where no label is positive anywhere.
@@ -63,7 +63,7 @@ def _best(chances: Floats, positive: NDArray[np.bool_]) -> float:
         return 0.5
     order = np.argsort(-chances, kind="stable")
     chances, true_positives = chances[order], np.cumsum(positive[order])
-    # Cutting after position i gives the label to i + 1 examples; equal probabilities stay together.
+    # A threshold after position i predicts the label for i + 1 examples; equal probabilities stay together.
     cuts = np.flatnonzero(np.append(chances[1:] < chances[:-1], True))
     f1 = 2 * true_positives[cuts] / (cuts + 1 + support)
     upper, lower = chances[cuts], np.append(chances[1:], 0.0)[cuts]

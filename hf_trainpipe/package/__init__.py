@@ -1,10 +1,9 @@
-"""Packages: write one, verify it, ask it, score it, push it.
+"""Packages: write, verify, predict, score.
 
-    write      a trained model -> a directory that serves it
-    verify     a fresh process reproduces recorded answers
+    write      a trained model -> a package
+    verify     a fresh process reproduces recorded logits
     predict    a file of texts -> a file of answers
     scoring    a split of the recipe's data -> scores with intervals
-    hub        a package -> the Hugging Face Hub, whole or not at all
 
 Import the module that is needed: ``from hf_trainpipe.package.write import write``.
 """

@@ -1,4 +1,4 @@
-"""The model card: README.md of a package, with metadata that the Hub reads."""
+"""The model card: README.md of a package, with metadata for the Hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_trainpipe.package.card_tables import cell, curve, is_number, table
 __all__ = ["CardFacts", "read_curve", "render"]
 
 _LISTED_LABELS = 100
-_NOTE = "<!-- Text between these marks is written anew by each push; text outside of them stays. -->"
+_NOTE = "<!-- Text between these marks is rewritten by each push; text outside of them stays. -->"
 _PIPELINES = {"tags": "token-classification"}
 _MODEL_CLASSES = {"tags": "AutoModelForTokenClassification"}
 _TASKS = {
@@ -43,14 +43,14 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card tells that the package itself does not. Everything is optional."""
+    """Facts for a card that are not in trainpipe.json. All are optional."""
 
     language: str | Sequence[str] | None = None
     """ISO 639-1 codes."""
     license: str | None = None
-    """An identifier of the Hub, such as ``apache-2.0``."""
+    """A license id of the Hub, such as ``apache-2.0``."""
     base_model: str | None = None
-    """Hub id, folder or resource that the training started from."""
+    """Hub id or folder of the base model."""
     base_revision: str | None = None
     data: str | None = None
     """One line: where the examples come from."""
@@ -63,7 +63,7 @@ class CardFacts:
     seconds: float | None = None
     """Wall-clock time of the training, in seconds, over all attempts."""
     attempts: int = 1
-    """How often it was started: once, and once more after each interruption."""
+    """Starts of the run: one, and one more after each interruption."""
     hardware: str | None = None
     limits: Sequence[str] = ()
     """Further sentences for the section on limits."""
@@ -73,25 +73,25 @@ class CardFacts:
     """The training curve: name (``train/loss``) to ``(step, value)`` pairs, by step."""
     trust_remote_code: bool = False
     report: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Split to what stands behind its scores (:func:`hf_trainpipe.metrics.breakdown`), with the texts of errors only where
-    they may be shown."""
+    """Split to the details of its scores (:func:`hf_trainpipe.metrics.breakdown`); texts of errors only if they may be
+    shown."""
     history: Sequence[Mapping[str, Any]] = ()
-    """How the settings changed on the way, as run.json keeps it; each entry with ``from_step``, ``extended``, ``command``
+    """Changes of settings during the run, from run.json; each entry with ``from_step``, ``extended``, ``command``
     and ``changes`` (field, before, after)."""
 
 
 def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     """The model card of the package that ``manifest`` (its trainpipe.json) describes, as Markdown.
 
-    Every section stands between marks (:mod:`hf_trainpipe.package.card_merge`); what a person writes outside
-    of them on the Hub survives the next push.
+    Every section is between marks (:mod:`hf_trainpipe.package.card_merge`); text written outside of them on the
+    Hub survives the next push.
     """
     sections = (
         ("usage", "How to use", _usage(manifest)),
         ("labels", "Labels", _labels(manifest)),
         ("data", "Training data", _data(manifest, facts)),
         ("scores", "Scores", _scores(manifest, facts)),
-        ("breakdown", "Behind the scores", breakdown(facts.report)),
+        ("breakdown", "Scores by label", breakdown(facts.report)),
         ("curve", "Training curve", curve(facts.curve)),
         ("preprocessing", "Preprocessing", _preprocessing(manifest)),
         ("limits", "Limits", _limits(manifest, facts)),
@@ -183,12 +183,12 @@ def _usage(manifest: Mapping[str, Any]) -> str:
     if manifest.get("code"):
         allow = ", allow_code=True"
         consent = (
-            f"\nThis package brings code of its own (`{manifest['code']['file']}`), which loading it runs."
+            f"\nThis package contains Python code (`{manifest['code']['file']}`) that runs when it is loaded."
             " Read it first.\n"
         )
     return f"""
-Install `requirements.txt`, go into this folder, and ask. The handler cleans, tokenises and decodes as in the
-evaluation below, and is the one that Inference Endpoints calls:
+Install `requirements.txt` and run this in this folder. The handler preprocesses, tokenizes and decodes as in the
+evaluation below; Inference Endpoints uses the same one:
 {consent}
 ```python
 import sys
@@ -201,7 +201,7 @@ for answer in handler({{"inputs": {handler_inputs}}}):
     print(answer)
 ```
 
-Or only the network, without this package's preprocessing:
+Or only the model, without this package's preprocessing:
 
 ```python
 from transformers import AutoTokenizer, {model_class}
@@ -305,13 +305,13 @@ def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     kind = manifest["decoder"]["kind"]
     lines = ["The scores hold for texts like those of the evaluated splits; measure again on other sources."]
     if kind != "regression":
-        lines.append("It knows only the labels above; a text that fits none of them is answered all the same.")
+        lines.append("It knows only the labels above; a text that fits none of them gets one all the same.")
         lines.append("Its scores per answer are outputs of the network and are not calibrated.")
     if manifest["tokens"].get("overflow") == "truncate":
-        lines.append("The end of a text beyond the maximal length is not read.")
-    lines.append("It may repeat biases of its training data and of the model that it started from.")
+        lines.append("Texts beyond the maximum length are truncated.")
+    lines.append("It may repeat biases of its training data and of its base model.")
     if facts.trust_remote_code:
-        lines.append("The model that it started from brings code of its own, which ran in training.")
+        lines.append("The base model has custom code (trust_remote_code), which ran in training.")
     return "\n".join(f"- {line}" for line in (*lines, *facts.limits))
 
 
@@ -329,30 +329,30 @@ def _resuming(manifest: Mapping[str, Any]) -> str:
     proof = manifest.get("resumed")
     if not proof:
         return ""
-    killed = f"A copy of this training, from step {proof['from_step']} on"
+    killed = f"A copy of this run, from step {proof['from_step']} on"
     if proof.get("error"):
         return f"{killed}, was to be killed and resumed; it could not be compared: {proof['error']}"
     outcome = "was the same, bit for bit" if proof["identical"] else f"differed in {', '.join(proof['differing'])}"
     return (
         f"{killed}, was killed with SIGKILL after step {proof['killed_after']} and resumed by the same command "
-        f"({proof['ranks']} x {proof['device']}). At step {proof['compared_at']} what it held (weights, optimizer, "
+        f"({proof['ranks']} x {proof['device']}). At step {proof['compared_at']} its checkpoint (weights, optimizer, "
         f"state) {outcome}."
     )
 
 
 def _history(history: Sequence[Mapping[str, Any]]) -> str:
-    """What changed on the way, a line a change."""
-    lines = ["The settings above are those of the last steps; they changed on the way:", ""]
+    """Changes of settings during training, a line each."""
+    lines = ["The settings above are those of the last steps. They changed during training:", ""]
     for entry in history:
         changes = ", ".join(f"`{field}` {_code(old)} to {_code(new)}" for field, old, new in entry["changes"])
-        how = ", the run being extended with the same optimizer state" if entry.get("extended") else ""
+        how = " (the run was extended with the same optimizer state)" if entry.get("extended") else ""
         lines.append(f"- from step {int(entry['from_step']) + 1:,} on: {changes}{how}")
     return "\n".join(lines)
 
 
 def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     command = facts.train_command or "hf-trainpipe train RECIPE"
-    commands, told = f"```\n{command}\n```", ""
+    commands, changes = f"```\n{command}\n```", ""
     if facts.history:
         ends = [int(entry["from_step"]) for entry in facts.history]
         typed = [command, *(str(entry["command"]) for entry in facts.history)]
@@ -360,10 +360,10 @@ def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         width = max(map(len, typed))
         listed = "\n".join(f"{one:<{width}}  # {when}" for one, when in zip(typed, stretches, strict=True))
         commands = f"```\n{listed}\n```"
-        told = f"\n{_history(facts.history)}\n"
+        changes = f"\n{_history(facts.history)}\n"
     return f"""
 {commands}
-{told}
+{changes}
 The recipe as JSON, with its seed, is in `trainpipe.json`; `requirements.txt` pins the versions above.
 `hf-trainpipe verify` checks the files' hashes and that the answers are those recorded after training.
 """

@@ -1,20 +1,20 @@
-"""Per-label scores, the confusion matrix and, where they may be shown, the worst errors in a model card."""
+"""Scores by label, the confusion matrix and, where allowed, the worst errors in a model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from hf_trainpipe.metrics.score_details import spelt_error
+from hf_trainpipe.metrics.score_details import describe_error
 from hf_trainpipe.package.card_tables import table
 
 LARGEST_MATRIX = 20
-"""Labels up to which the confusion matrix is shown; above, the pairs that are confused most."""
+"""Most labels for which the confusion matrix is shown; above, the most confused pairs."""
 ERRORS = 5
 
 
 def breakdown(report: Mapping[str, Mapping[str, Any]]) -> str:
-    """A part for each split that was scored."""
+    """A subsection for each scored split."""
     return "\n\n".join(part for part in (_split(name, found) for name, found in report.items()) if part)
 
 
@@ -32,18 +32,18 @@ def _split(split: str, found: Mapping[str, Any]) -> str:
         parts.append(f"Scores named `precision`, `recall` and `f1` are those of the label `{found['positive']}`.")
     names, matrix = found["names"], found["confusion"]
     if matrix is not None and 1 < len(names) <= LARGEST_MATRIX:
-        head = ("gold \\ given", *map(str, names))
+        head = ("gold \\ predicted", *map(str, names))
         parts.append(table(head, [(str(name), *row) for name, row in zip(names, matrix, strict=True)]))
     elif found["confused"]:
-        rows = [(str(gold), str(given), count) for gold, given, count in found["confused"][:10]]
-        parts.append("Confused most:\n\n" + table(("gold", "given", "times"), rows))
+        rows = [(str(gold), str(predicted), count) for gold, predicted, count in found["confused"][:10]]
+        parts.append("Confused most:\n\n" + table(("gold", "predicted", "count"), rows))
     errors = [error for error in found["errors"] if error.get("text")][:ERRORS]
     if errors:
-        parts.append("Worst errors:\n\n" + "\n".join(f"- {spelt_error(e)}: {_quoted(e['text'])}" for e in errors))
+        parts.append("Worst errors:\n\n" + "\n".join(f"- {describe_error(e)}: {_quoted(e['text'])}" for e in errors))
     return f"### {split}\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _quoted(text: str) -> str:
-    """A text as code, so that nothing in it is read as Markdown or HTML."""
+    """A text as inline code, so that Markdown and HTML in it stay text."""
     short = " ".join(text.split())[:200].replace("`", "'")
     return f"`{short}`"

@@ -1,14 +1,14 @@
 """Sections of a model card that a person wrote survive a new push.
 
-Each generated section stands between two marks, which Markdown does not show:
+Each generated section is between two marks (HTML comments):
 
     <!-- trainpipe:begin scores -->
     ## Scores
     ...
     <!-- trainpipe:end scores -->
 
-Text outside of them belongs to people. A new card takes it over from the card on the Hub, behind the section
-that it stood behind. Metadata that only the card on the Hub has (a licence, tags) stays too.
+Text outside of them is written by people. A new card keeps that text from the card on the Hub, after the same
+section. Metadata that only the card on the Hub has (a license, tags) is kept too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTAL
 
 
 def block(name: str, text: str) -> str:
-    """``text`` between the marks of the generated section ``name``; a mark in the text itself is taken out.
+    """``text`` between the marks of the generated section ``name``; marks in the text itself are removed.
 
     >>> print(block("scores", "## Scores"), end="")
     <!-- trainpipe:begin scores -->

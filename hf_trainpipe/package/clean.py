@@ -1,4 +1,4 @@
-"""Virtual environments that hold what a package's requirements.txt names, and nothing else."""
+"""Clean virtual environments with only a package's requirements.txt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
 
+__all__ = ["create_environment", "refuse_unknown_requirements"]
+
 _SHOWN_LINES = 12
 _PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)
 _KNOWN = frozenset(
@@ -16,8 +18,8 @@ _KNOWN = frozenset(
 )
 
 
-def refuse_strangers(requirements: Path) -> None:
-    """Refuse lines that are not pins of what every package needs: pip runs code of what it installs, and reads options.
+def refuse_unknown_requirements(requirements: Path) -> None:
+    """Refuse requirements other than pins of what every package needs: installing a requirement runs its code.
 
     Raises:
         PackageError: with the line; exit code 2.
@@ -35,20 +37,20 @@ def refuse_strangers(requirements: Path) -> None:
             )
 
 
-def environment(folder: Path, requirements: Path) -> Path:
-    """Make the virtual environment ``folder``, or bring an earlier one up to date, and return its interpreter.
+def create_environment(folder: Path, requirements: Path) -> Path:
+    """Create or update the virtual environment ``folder``, and return its interpreter.
 
-    pip's own settings (PIP_* and its configuration files) say where packages come from.
+    pip's own settings (PIP_* and its configuration files) choose the index.
 
     Raises:
-        PackageError: pip cannot install a requirement, two of them do not go together, or hf_trainpipe is in it.
+        PackageError: pip cannot install a requirement, requirements conflict, or hf_trainpipe is installed in it.
     """
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.is_file():
         _run([sys.executable, "-m", "venv", str(folder)], f"{folder} cannot be made")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     _run([*pip, "install", "--quiet", "--requirement", str(requirements)], f"{requirements} cannot be installed")
-    _run([*pip, "check"], f"{requirements}: its packages do not go together")
+    _run([*pip, "check"], f"{requirements}: its packages conflict")
     found = subprocess.run([str(python), "-I", "-c", "import hf_trainpipe"], capture_output=True, check=False)
     if found.returncode == 0:
         raise PackageError(
@@ -61,6 +63,4 @@ def _run(command: list[str], problem: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         shown = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_SHOWN_LINES:])
-        raise PackageError(
-            f"{problem} (exit {done.returncode}):\n{shown}", fix="Look at pip's settings and the network."
-        )
+        raise PackageError(f"{problem} (exit {done.returncode}):\n{shown}", fix="Check pip's settings and the network.")

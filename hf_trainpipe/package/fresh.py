@@ -1,4 +1,4 @@
-"""A process that knows only a package: isolated, in another directory, without tokens and without a network."""
+"""Run a package in a fresh, isolated process: another directory, no tokens, no network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import probe
 
+__all__ = ["FreshProcess", "ask"]
+
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
 _SHOWN_LINES = 12
@@ -27,11 +29,11 @@ def _environment(home: str, device: str | None) -> dict[str, str]:
     return kept
 
 
-class Fresh:
-    """A fresh process that waits for its request.
+class FreshProcess:
+    """A fresh process that waits for a request.
 
     Args:
-        imports: What it imports meanwhile.
+        imports: Modules that it imports while it waits.
         python: An interpreter of another environment; None: this one.
         device: Where the model runs; None: the handler's choice.
     """
@@ -40,10 +42,10 @@ class Fresh:
         self, *, imports: Sequence[str] = (), python: Path | str | None = None, device: str | None = None
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trainpipe-verify-")
-        self._answered = Path(self._folder.name) / "answer.json"
+        self._answer = Path(self._folder.name) / "answer.json"
         command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve()), "-"]
         self._process = subprocess.Popen(
-            [*command, str(self._answered), *imports],
+            [*command, str(self._answer), *imports],
             cwd=self._folder.name,
             env=_environment(self._folder.name, device),
             stdin=subprocess.PIPE,
@@ -55,20 +57,20 @@ class Fresh:
         )
 
     def ask(self, request: dict[str, Any], *, timeout_s: float) -> tuple[int, str, str]:
-        """Its exit code, what it said on stderr, and the text of its answer.
+        """The exit code, stderr and answer.
 
         Raises:
-            subprocess.TimeoutExpired: it gave none.
+            subprocess.TimeoutExpired: no answer in time.
         """
         try:
-            _, said = self._process.communicate(json.dumps(request) + "\n", timeout=timeout_s)
-            answer = self._answered.read_text(encoding="utf-8") if self._answered.is_file() else ""
-            return self._process.returncode, said, answer
+            _, stderr = self._process.communicate(json.dumps(request) + "\n", timeout=timeout_s)
+            answer = self._answer.read_text(encoding="utf-8") if self._answer.is_file() else ""
+            return self._process.returncode, stderr, answer
         finally:
             self.close()
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process and remove its folder."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -81,29 +83,30 @@ def ask(
     python: Path | str | None,
     device: str | None,
     timeout_s: float,
-    fresh: Fresh | None = None,
+    fresh: FreshProcess | None = None,
 ) -> dict[str, Any]:
     """The answer of a fresh process to a request (:mod:`.probe`).
 
     Args:
-        fresh: The process, begun before; None: it begins now, with ``python``, on ``device``.
+        fresh: A process started earlier; None: start one with ``python`` on ``device``.
 
     Raises:
-        PackageError: it ended with an error, refused, or gave no answer in time.
+        PackageError: it failed, refused, or did not answer in time.
     """
-    fresh = fresh or Fresh(python=python, device=device)
+    fresh = fresh or FreshProcess(python=python, device=device)
     try:
-        code, said, answer = fresh.ask(request, timeout_s=timeout_s)
+        code, stderr, answer = fresh.ask(request, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise PackageError(
             f"The package did not answer within {timeout_s:g} s in a fresh process.",
             fix="Record fewer predictions, or allow more time.",
         ) from None
     if code != 0 or not answer:
-        shown = "\n".join(said.strip().splitlines()[-_SHOWN_LINES:])
+        shown = "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])
         raise PackageError(
             f"The package does not work in a fresh process (exit {code}):\n{shown}",
             fix="Install what its requirements.txt names; if it still fails, write the package again.",
+            stderr=stderr,
         )
     found: dict[str, Any] = json.loads(answer)
     if "refused" in found:

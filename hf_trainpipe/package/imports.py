@@ -1,4 +1,4 @@
-"""What the recipe file that travels in a package imports: pins for requirements.txt, and neighbours that stay behind."""
+"""Imports of the recipe file in a package: pins for requirements.txt; local modules are refused."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
 
+__all__ = ["requirements_of"]
+
 _HOME = "hf_trainpipe"
 
 
-def pins_of(code_file: Path) -> list[str]:
-    """Requirement lines for the packages that a file imports when it is run, or that its classes import.
+def requirements_of(code_file: Path) -> list[str]:
+    """Requirement lines for the imports of a file at module level and inside its classes.
 
-    What a function at its top level imports is left out: ``recipe()`` is not called where a package is served.
+    Imports inside top-level functions are left out: a package never calls ``recipe()``.
 
     Raises:
-        PackageError: it imports a file that lies beside it, which does not travel.
+        PackageError: it imports a local module, which would be missing from the package.
     """
     names = dict.fromkeys(_imported(ast.parse(code_file.read_bytes())))
     distributions = metadata.packages_distributions()
@@ -27,10 +29,10 @@ def pins_of(code_file: Path) -> list[str]:
     for name in names:
         if name in sys.stdlib_module_names or name == _HOME:
             continue
-        if name not in distributions and _is_beside(code_file, name):
+        if name not in distributions and _is_local(code_file, name):
             raise PackageError(
-                f"{code_file.name} imports {name!r}, a file beside it: the package holds the classes of the recipe's file "
-                "alone, and could not be loaded elsewhere.",
+                f"{code_file.name} imports {name!r}, a local file: a package contains only the recipe file and could not be "
+                "loaded elsewhere.",
                 fix=f"Move what the preprocessing needs of {name} into {code_file.name}, or install {name} as a package;\n"
                 "what only the training needs can be imported inside the function that returns the recipe.",
             )
@@ -39,12 +41,12 @@ def pins_of(code_file: Path) -> list[str]:
     return pins
 
 
-def _is_beside(code_file: Path, name: str) -> bool:
+def _is_local(code_file: Path, name: str) -> bool:
     return (code_file.parent / f"{name}.py").is_file() or (code_file.parent / name).is_dir()
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
-    """The packages of imports outside functions, and inside classes; not those that are allowed to fail."""
+    """Packages imported at module level or inside classes, except in try blocks and for type checkers."""
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.Import(names=names):

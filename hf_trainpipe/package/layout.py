@@ -1,4 +1,4 @@
-"""Which files a package holds, their hashes, and its ``trainpipe.json``."""
+"""The files of a package, their hashes, and ``trainpipe.json``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 RUNTIME = "trainpipe_runtime"
 RECORDED = "recorded.jsonl"
-"""Recorded predictions, in the run's directory: they hold texts and never enter a package."""
+"""Recorded predictions, in the run's directory: they contain texts and are never packaged."""
 
 
 def find_package(path: Path | str) -> Path:
@@ -47,7 +47,7 @@ def find_package(path: Path | str) -> Path:
     if not path.exists():
         raise PackageError(f"{path} does not exist.", fix="Name the folder of a package or of a run.", exit_code=2)
     raise PackageError(
-        f"{path} is no package: neither {MANIFEST} nor package/{MANIFEST} is in it.",
+        f"{path} is not a package: neither {MANIFEST} nor package/{MANIFEST} is in it.",
         fix="Name the folder of a package, or of a finished run; `hf-trainpipe package RUN` writes one.",
         exit_code=2,
     )
@@ -69,7 +69,7 @@ def read_manifest(package: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a package, field by field as it was written."""
+    """The JSON object in a file of a package."""
     content: dict[str, Any] = json.loads(files.read_limited(path, files.limit_of(path.name) or 0))
     return content
 
@@ -129,5 +129,5 @@ def with_section(card: str, heading: str, text: str) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file of a package, its keys in the order that people read them in."""
+    """Replace a JSON file of a package, keeping the order of its keys."""
     atomic.write_json(path, content, indent=2, sort_keys=False)

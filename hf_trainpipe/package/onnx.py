@@ -1,4 +1,4 @@
-"""Add ONNX models to a package, each behind a gate: what does not answer as it was evaluated is not kept."""
+"""Add ONNX models to a package; a model whose answers differ from the evaluated ones is not kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
-from hf_trainpipe.package.own_code import CONSENT, differing
+from hf_trainpipe.package.own_code import CONSENT, changed_code
 from hf_trainpipe.package.write import copy_runtime, replace_package
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
@@ -31,7 +31,7 @@ __all__ = ["ABSOLUTE", "POINTS", "RELATIVE", "add"]
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 """An fp32 logit may differ by the larger of ``ABSOLUTE`` and ``RELATIVE`` times the largest recorded one."""
 POINTS = 0.5
-"""What the selected metric may lose in int8: hundredths, or percent of a metric where less is better."""
+"""How much the selected metric may drop in int8: in hundredths, or in percent where less is better."""
 _NOT_NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub")
 """Requirements that the ONNX backends do without."""
 _INT8_SLACK = 1.5
@@ -48,16 +48,16 @@ def add(
     default: str | None = None,
     allow_code: bool = False,
 ) -> dict[str, Any]:
-    """Write ``onnx/`` into a package, or into the package of a run, and verify the whole in fresh processes.
+    """Write ``onnx/`` into a package, or into the package of a run, and verify it in fresh processes.
 
-    The package is replaced in one step once everything passed, and else stays as it was.
+    The package is replaced atomically when everything passed, else it stays unchanged.
 
     Args:
         int8: Write the int8 model too. Its gate reads the validation split of ``recipe.data``.
         recipe: Data and selected metric of the int8 gate.
-        recorded: Recorded predictions for the fp32 gate; None: those of the run around the package, else made-up
-            texts that the torch model answers.
-        default: The backend that the handler runs unless told otherwise; None: as it was.
+        recorded: Recorded predictions for the fp32 gate; None: those of the package's run, else the torch model's outputs
+            for example texts.
+        default: The handler's default backend; None: unchanged.
         allow_code: Whether code of the recipe that the package carries may run.
 
     Returns:
@@ -66,7 +66,7 @@ def add(
     Raises:
         MissingExtra: the extra ``onnx`` is not installed.
         PackageError: the package is damaged or carries code without consent, the architecture cannot be exported, or a
-            gate refuses, with figures.
+            gate fails (with figures).
     """
     from hf_trainpipe.package.verify import find_recorded, read_recorded, verify
     from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -88,7 +88,7 @@ def add(
     try:
         (stage / "onnx").mkdir()
         torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
-        lines = read_recorded(records) if records else _made_up(torch_side, manifest["inputs"])
+        lines = read_recorded(records) if records else _example_lines(torch_side, manifest["inputs"])
         OnnxTokenizer.save(torch_side.tokenizer, stage)
         _export(torch_side, stage / FILES["onnx"])
         backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
@@ -97,13 +97,13 @@ def add(
                 raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
             onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
             backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
-        _write_down(stage, manifest, backends, default=default)
+        _add_to_manifest(stage, manifest, backends, default=default)
         with tempfile.TemporaryDirectory(prefix="trainpipe-onnx-") as folder:
             if records is None:
                 records = Path(folder) / layout.RECORDED
                 records.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             # Runtime and handler are this version's, just copied there, and the recipe's code has consent.
-            own = has_consent(allow_code) or not differing(stage, manifest)
+            own = has_consent(allow_code) or not changed_code(stage, manifest)
             verified = verify(stage, recorded=records, allow_code=own)
         fsync_tree(stage)
         replace_package(path, stage)
@@ -112,10 +112,10 @@ def add(
     return {"package": str(path), "backends": backends, "verified": verified}
 
 
-def _made_up(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
+def _example_lines(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
     inputs = probe.EXAMPLES[kind]
     rows = probe.as_lists(predictor.outputs(inputs), len(inputs))
-    return [{"input": given, "output": row} for given, row in zip(inputs, rows, strict=True)]
+    return [{"input": item, "output": row} for item, row in zip(inputs, rows, strict=True)]
 
 
 def _export(torch_side: Predictor, path: Path) -> None:
@@ -123,7 +123,7 @@ def _export(torch_side: Predictor, path: Path) -> None:
     from hf_trainpipe.runtime.model.inference import takes_types
 
     model = torch_side.model
-    with exact_products():  # or the casts of an autocast that is on would be part of the graph
+    with exact_products():  # else the casts of an active autocast would become part of the graph
         onnx_export.export(
             model,
             path,
@@ -153,9 +153,9 @@ def _gate_fp32(torch_side: Predictor, stage: Path, lines: Sequence[Mapping[str, 
     tolerance = max(ABSOLUTE, RELATIVE * largest)
     if not gap <= tolerance:
         raise PackageError(
-            f"The ONNX model does not answer as it was evaluated: logits of {len(lines)} inputs may differ by "
+            f"The ONNX model does not reproduce the evaluated logits: those of {len(lines)} inputs may differ by "
             f"{tolerance:.3g}, found {gap:.3g} (the largest logit is {largest:.3g}).",
-            fix="The package is as it was, without ONNX. Serve it with torch.",
+            fix="The package is unchanged, without ONNX. Serve it with torch.",
         )
     return {**_facts("onnx"), "n": len(lines), "max_abs_diff": gap, "tolerance": tolerance}
 
@@ -182,7 +182,7 @@ def _gate_int8(
         raise PackageError(
             f"int8 loses too much: {metric} on the {before['n']} examples of validation may fall by {POINTS:g} points, "
             f"it is {value:.4f} in int8 and {reference:.4f} in fp32: {lost:.2f} points.",
-            fix="The package is as it was. Without --int8 it gets the fp32 ONNX model alone.",
+            fix="The package is unchanged. Without --int8 it gets only the fp32 ONNX model.",
         )
     gap, _ = _difference(int8_side, lines)
     return {
@@ -201,7 +201,7 @@ def _gate_int8(
     }
 
 
-def _write_down(
+def _add_to_manifest(
     stage: Path, manifest: dict[str, Any], backends: dict[str, dict[str, Any]], *, default: str | None
 ) -> None:
     copy_runtime(stage)  # an older package's own runtime may not know the backends
@@ -242,7 +242,7 @@ def _section(backends: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(
             f"- `onnx-int8` ({int8['scheme']}): {int8['metric']} on {int8['split']} ({int8['examples']} examples) "
             f"{int8['value']:.4f}, in fp32 {int8['reference']:.4f}; it may lose {int8['points_allowed']:g} points. "
-            f"Logits differ by {int8['max_abs_diff']:.2g} at most. Activations are quantized a batch at a time: an answer "
-            "depends a little on the texts that it is computed with."
+            f"Logits differ by {int8['max_abs_diff']:.2g} at most. Activations are quantized per batch: an answer depends a "
+            "little on the other texts in its batch."
         )
     return "\n".join(lines)

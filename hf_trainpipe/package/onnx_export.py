@@ -1,4 +1,4 @@
-"""A transformers model as ONNX files: fp32 by transformers' own exporter, int8 by ONNX Runtime's quantizer."""
+"""Export a transformers model to ONNX: fp32 by transformers' exporter, int8 by ONNX Runtime's quantizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hf_trainpipe.errors import MissingExtra, PackageError
 
 INT8_SCHEME = "weights int8 per output channel, activations uint8 quantized as they come, all products"
 _LARGEST_FILE = 1_900_000_000
-"""Bytes of weights that one protobuf file holds safely; larger models keep them beside it."""
+"""Bytes of weights that fit one protobuf file; larger models get a .data file."""
 _SEED_IDS = 2
 _PASSED_ON = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -42,8 +42,8 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     Args:
         model: A sequence or token classification model of transformers, in evaluation mode, on the CPU.
         path: The ``.onnx`` file; its folder exists.
-        takes_types: Whether it is given token types.
-        num_tokens: Of the vocabulary.
+        takes_types: Whether the model takes ``token_type_ids``.
+        num_tokens: Size of the vocabulary.
 
     Raises:
         MissingExtra: the extra is not installed.
@@ -65,18 +65,18 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     attention = model.config._attn_implementation
     try:
         with _silence(), padded(model):
-            # Plain products and softmax: sdpa's graph also guards rows that see nothing, which no text has.
+            # Eager attention: the graph of sdpa also handles fully masked rows, which no text has.
             model.set_attn_implementation("eager")
             exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic=True))
             program: Any = exported.program
             size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-            beside = f"{path.name}.data" if size > _LARGEST_FILE else None
-            onnx_ir.save(program, str(path), external_data=beside)
+            external = f"{path.name}.data" if size > _LARGEST_FILE else None
+            onnx_ir.save(program, str(path), external_data=external)
     except Exception as error:  # any stage of the exporter may fail, each in its own way
         kind = getattr(model.config, "model_type", type(model).__name__)
         raise PackageError(
             f"{type(model).__name__} ({kind}) cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}",
-            fix="Serve it with torch; the package is as it was.",
+            fix="Serve it with torch; the package is unchanged.",
             exit_code=2,
         ) from error
     finally:
@@ -114,7 +114,7 @@ def quantize(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the exporters' progress lines, warnings and notes on versions: the gate judges what they wrote."""
+    """Silence progress lines and warnings of the exporters: the gate checks their output."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

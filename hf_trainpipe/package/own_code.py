@@ -1,4 +1,4 @@
-"""The code in a package that this version did not write. It runs with consent only, whatever the verb."""
+"""Code in a package that differs from this version's. Every command runs it only with consent."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME
 from hf_trainpipe.runtime.safety.files import read_limited
 
+__all__ = ["CONSENT", "changed_code", "has_other_runtime", "import_runtime", "runtime_folder"]
+
 CONSENT = "Read it; if you trust it, allow it with --allow-code (allow_code=True, or TRAINPIPE_ALLOW_CODE=1)."
 _LIMIT = 32 << 20
 
 
 def runtime_folder() -> Path:
-    """Where the installed runtime lies."""
+    """The folder of the installed runtime."""
     from hf_trainpipe import runtime
 
     return Path(str(runtime.__file__)).parent
 
 
-def differing(package: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Names of code in a package that is not what this version writes: handler, SageMaker's entry, runtime, other modules.
+def changed_code(package: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Python files of a package that differ from what this version writes: handler, SageMaker entry, runtime, others.
 
-    The recipe's file (``code``) is not among them: it has a consent of its own. What an older version lacks counts too.
+    The recipe file (``code``) is left out: it has its own consent. Files that an older package lacks are listed too.
     """
     from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER, SAGEMAKER_ENTRY
 
@@ -36,12 +38,12 @@ def differing(package: Path, manifest: Mapping[str, Any]) -> list[str]:
         f"{RUNTIME}/{name.relative_to(installed).as_posix()}": name.read_bytes() for name in installed.rglob("*.py")
     }
     ours |= {"handler.py": ROOT_HANDLER.encode(), "code/inference.py": SAGEMAKER_ENTRY.encode()}
-    held = {name for name in manifest["files"] if name.endswith(".py")} - {(manifest.get("code") or {}).get("file")}
-    return sorted(name for name in held | set(ours) if ours.get(name) != _content(package / name))
+    code = {name for name in manifest["files"] if name.endswith(".py")} - {(manifest.get("code") or {}).get("file")}
+    return sorted(name for name in code | set(ours) if ours.get(name) != _content(package / name))
 
 
-def differs(package: Path) -> bool:
-    """Whether the runtime in a package is another than the installed one, file by file."""
+def has_other_runtime(package: Path) -> bool:
+    """Whether any file of a package's runtime differs from the installed runtime."""
     installed, own = runtime_folder(), package / RUNTIME
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*.py")}
     if names != {path.relative_to(own).as_posix() for path in own.rglob("*.py")}:
@@ -57,7 +59,7 @@ def _content(path: Path) -> bytes | None:
 
 
 class _Source(importlib.machinery.SourceFileLoader):
-    """Compiles what was compared with its hash: byte code beside it is listed nowhere, and not read."""
+    """Compiles the source file, whose hash was checked; ignores cached byte code, which has no hash."""
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
@@ -65,13 +67,13 @@ class _Source(importlib.machinery.SourceFileLoader):
 
 
 def import_runtime(folder: Path) -> str:
-    """Import the runtime in a package, with the consent of a person, under a name of its own; returns the name."""
+    """Import a package's own runtime (with consent) under a module name of its own, and return the name."""
     import hashlib
 
     name = "trainpipe_runtime_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     if name not in sys.modules:
         if not (folder / "__init__.py").is_file():
-            raise PackageError(f"{folder} is no runtime.", fix="Write the package again.", exit_code=2)
+            raise PackageError(f"{folder} is not a runtime.", fix="Write the package again.", exit_code=2)
         find = importlib.machinery.FileFinder.path_hook((_Source, [".py"]))
 
         def hook(path: str) -> Any:

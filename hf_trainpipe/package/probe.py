@@ -1,12 +1,12 @@
-"""Runs inside a fresh process that knows only a package: loads it by its own handler and answers.
+"""Runs in a fresh, isolated process: loads a package through a handler and answers recorded inputs.
 
     python -I -B probe.py REQUEST.json ANSWER.json
-    python -I -B probe.py - ANSWER.json MODULE...    imports these while it waits for the request, a line of stdin
+    python -I -B probe.py - ANSWER.json MODULE...    import these, then read the request from stdin, one line
 
 The request is ``{"package", "recorded": path or null, "allow_code", "runtime", "backend": name or null}``, the answer
 ``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or ``{"refused", "fix"}``. With
-``allow_code`` the package's own handler answers, else the one in the folder ``runtime``. This file imports the standard
-library and that handler, nothing else: it also runs where hf_trainpipe is not installed.
+``allow_code`` the package's own handler is used, else the one in the folder ``runtime``. This file imports only the
+standard library and that handler, so it runs where hf_trainpipe is not installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXAMPLES: dict[str, list[Any]] = {
 
 
 def as_lists(outputs: Any, count: int) -> list[Any]:
-    """Outputs of a predictor as JSON, one entry for each of ``count`` inputs; None where it gives none.
+    """Outputs of a predictor as JSON, one entry for each of ``count`` inputs; None without output.
 
     ``[C]`` numbers for a text, ``[words][C]`` for tags.
     """
@@ -65,13 +65,13 @@ def largest(value: Any) -> float:
 
 
 def own_handler(package: Path) -> Any:
-    """The handler that the package brings, as Inference Endpoints finds it. Needs the consent of a person."""
+    """The package's own handler, found as Inference Endpoints finds it. Needs consent."""
     os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
     loader: Any = importlib.machinery.SourceFileLoader
     get_code = loader.get_code
 
     def from_source(self: Any, name: str) -> Any:
-        """Byte code in the package is listed nowhere: it is not read."""
+        """Compile the package's source; ignore byte code, which has no hash."""
         path = self.get_filename(name)
         own = path.startswith(f"{package}{os.sep}")
         return self.source_to_code(self.get_data(path), path) if own else get_code(self, name)
@@ -84,7 +84,7 @@ def own_handler(package: Path) -> Any:
 
 
 def handler_of(runtime: Path) -> Any:
-    """The handler of a runtime that lies outside of the package; nothing is imported from the package."""
+    """The handler of a runtime outside the package; imports nothing from the package."""
     spec = importlib.util.spec_from_file_location(
         "trainpipe_runtime_installed", runtime / "__init__.py", submodule_search_locations=[str(runtime)]
     )
@@ -136,17 +136,17 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    gc.disable()  # a short life, most of it imports
+    gc.disable()  # a short process, mostly imports
     if sys.argv[1] == "-":
         for name in sys.argv[3:]:
             importlib.import_module(name)
-        asked = sys.stdin.readline()
-        if not asked:
-            sys.exit(0)  # nobody asks any more
+        request = sys.stdin.readline()
+        if not request:
+            sys.exit(0)  # the caller is gone
     else:
-        asked = Path(sys.argv[1]).read_text(encoding="utf-8")
+        request = Path(sys.argv[1]).read_text(encoding="utf-8")
     try:
-        answer = main(json.loads(asked))
+        answer = main(json.loads(request))
     except Exception as error:
         if not isinstance(getattr(error, "message", None), str) or not isinstance(getattr(error, "fix", None), str):
             raise

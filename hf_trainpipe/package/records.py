@@ -1,4 +1,4 @@
-"""A row of a file that is to be answered or scored, and how the file is read."""
+"""A row of a file to predict or score, and options for reading the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.readers_base import Format
 
 LONGEST_LINE = 16 << 20
-"""Characters of a line; longer ones are refused before they fill the memory."""
+"""Characters of a line; longer ones are refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, probe
-from hf_trainpipe.package.fresh import Fresh, ask
-from hf_trainpipe.package.own_code import CONSENT, differing, runtime_folder
+from hf_trainpipe.package.fresh import FreshProcess, ask
+from hf_trainpipe.package.own_code import CONSENT, changed_code, runtime_folder
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.utils import atomic
 
@@ -51,7 +51,7 @@ def verify(
     allow_code: bool = False,
     needs_records: bool = True,
     timeout_s: float = 600.0,
-    fresh: Fresh | None = None,
+    fresh: FreshProcess | None = None,
 ) -> dict[str, Any]:
     """Check the files of ``package`` (or of a run's), and load it in a process that knows nothing else.
 
@@ -105,7 +105,7 @@ def verify(
     try:
         layout.refuse_changed(path, manifest)
         if not allow_code:
-            result["not_run"] = differing(path, manifest)
+            result["not_run"] = changed_code(path, manifest)
             carried = [manifest["code"]["file"]] if manifest["code"] is not None else manifest.get("model_code")
             if carried:
                 whose = "its recipe" if manifest["code"] is not None else "the model"
@@ -163,18 +163,18 @@ def verify_clean(
     Raises:
         PackageError: an environment cannot be made, is not clean, or an answer differs.
     """
-    from hf_trainpipe.package.clean import environment, refuse_strangers
+    from hf_trainpipe.package.clean import create_environment, refuse_unknown_requirements
 
     path = layout.find_package(package).resolve()
     layout.refuse_changed(path, layout.read_manifest(path))
     if not has_consent(bool(options.get("allow_code", False))):
         for name in ("requirements.txt", "onnx/requirements.txt"):
-            refuse_strangers(path / name)
+            refuse_unknown_requirements(path / name)
     with tempfile.TemporaryDirectory(prefix="trainpipe-clean-") as temporary:
         root = Path(folder or temporary).resolve()
-        python = environment(root / "torch", path / "requirements.txt")
+        python = create_environment(root / "torch", path / "requirements.txt")
         light = path / "onnx" / "requirements.txt"
-        onnx_python = environment(root / "onnx", light) if light.is_file() else None
+        onnx_python = create_environment(root / "onnx", light) if light.is_file() else None
         return verify(path, recorded=recorded, python=python, onnx_python=onnx_python, **options)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
-from hf_trainpipe.package.imports import pins_of
+from hf_trainpipe.package.imports import requirements_of
 from hf_trainpipe.runtime.text.words import BUILT_IN_SPLITTERS
 from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 
@@ -42,7 +42,7 @@ def write(
     extra_requirements: Sequence[str] = (),
     durable: bool = True,
 ) -> Path:
-    """Write the package ``directory``; an earlier one is replaced in one step once the new one is complete.
+    """Write the package ``directory``; an earlier one is replaced atomically when the new one is complete.
 
     Paths below a home folder in the recipe, the data description and the card are written with ``~``.
 
@@ -56,18 +56,18 @@ def write(
         scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.
         recipe_json: The recipe, as run.json holds it.
         data_info: Facts about the training data: description, revisions, fingerprints, numbers of rows.
-        code_file: A recipe file whose classes the package needs; it travels under its own name.
-        resumed: What killing, resuming and comparing a copy of the run gave.
-        card: What the model card tells beyond that.
+        code_file: A recipe file whose classes the package needs; copied under its own name.
+        resumed: The result of verify-resume.
+        card: Further facts for the model card.
         name: Name of the package; None: the recipe's.
-        extra_requirements: Further lines of requirements.txt, beside those for what ``code_file`` imports.
-        durable: Whether it is flushed to the disk; not so where it is only tried.
+        extra_requirements: Further lines of requirements.txt, besides the imports of ``code_file``.
+        durable: Whether to fsync it; not needed for a trial.
 
     Returns:
         ``directory`` as a path.
 
     Raises:
-        PackageError: if a spaCy pipeline cannot be pinned, the code file's name collides, or the model's
+        PackageError: a spaCy pipeline cannot be pinned, the code file's name is taken, or the model's
             outputs do not match the labels.
     """
     directory = Path(directory)
@@ -83,8 +83,8 @@ def write(
         code = _copy_code(temporary, code_file)
         lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
         named = {_name_of(line) for line in lines}
-        lines += [pin for pin in (pins_of(code_file) if code_file else ()) if _name_of(pin) not in named]
-        for folder in (temporary, temporary / "code"):  # SageMaker installs the one beside its entry point
+        lines += [pin for pin in (requirements_of(code_file) if code_file else ()) if _name_of(pin) not in named]
+        for folder in (temporary, temporary / "code"):  # SageMaker installs the one next to its entry point
             text = "".join(f"{line}\n" for line in lines)
             (folder / "requirements.txt").write_text(text, encoding="utf-8")
         manifest = {
@@ -108,7 +108,7 @@ def write(
         }
         readme = _without_home(render(manifest, facts))
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")
-        _refuse_strangers(temporary)
+        _refuse_unexpected_files(temporary)
         manifest["files"] = layout.hash_files(temporary)
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
@@ -142,7 +142,7 @@ def _pin_pipeline(name: str) -> str:
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise PackageError(
-            f"The spaCy pipeline {name!r} is not an installed package, so that a package cannot name it.",
+            f"The spaCy pipeline {name!r} is not an installed Python package, so requirements.txt cannot pin it.",
             fix=f"Install it (`python -m spacy download {name}`), or use `blank:LANGUAGE`.",
         ) from None
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
@@ -153,7 +153,7 @@ def _pin_pipeline(name: str) -> str:
 
 
 def _name_of(line: str) -> str:
-    """The distribution that a requirement is about, as pip compares names."""
+    """The normalized distribution name of a requirement line."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\s=<>!~@\[;]", line, maxsplit=1)[0]).lower()
 
 
@@ -203,19 +203,19 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
 
 
 def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """A configuration whose ``auto_map`` names no class but those whose files travel: others would be fetched."""
+    """A configuration with only those classes in ``auto_map`` whose files are in the package: others would be downloaded."""
 
-    def travels(value: Any) -> bool:
+    def is_included(value: Any) -> bool:
         names = [name for name in (value if isinstance(value, list) else [value]) if name is not None]
         return all((directory / f"{str(name).rpartition('.')[0]}.py").is_file() for name in names)
 
     classes = config.pop("auto_map", None)
-    kept = {name: value for name, value in classes.items() if travels(value)} if isinstance(classes, dict) else {}
+    kept = {name: value for name, value in classes.items() if is_included(value)} if isinstance(classes, dict) else {}
     return {**config, "auto_map": kept} if kept else config
 
 
 def copy_runtime(directory: Path) -> None:
-    """Put the installed runtime and the handler that finds it into a package, in place of what was there."""
+    """Copy the installed runtime and handler into a package, replacing older ones."""
     from hf_trainpipe import runtime
     from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER, SAGEMAKER_ENTRY
 
@@ -236,7 +236,7 @@ def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None
     target = directory / code_file.name
     if target.exists() or not layout.is_package_file(target.name):
         raise PackageError(
-            f"{code_file.name} cannot travel in the package: the name is taken, or no module has it.",
+            f"{code_file.name} cannot be copied into the package: its name is taken or is not a module name.",
             fix="Rename the recipe file; letters, digits and '_' are fine, and `handler.py` is taken.",
         )
     shutil.copyfile(code_file, target)
@@ -244,7 +244,7 @@ def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None
 
 
 def _finite(value: Any) -> Any:
-    """``value`` with NaN and infinities as None: JSON has neither."""
+    """``value`` with NaN and infinities as None, for JSON."""
     if isinstance(value, Mapping):
         return {name: _finite(child) for name, child in value.items()}
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
@@ -266,11 +266,11 @@ def _without_home(value: Any) -> Any:
     return value
 
 
-def _refuse_strangers(directory: Path) -> None:
+def _refuse_unexpected_files(directory: Path) -> None:
     _, others = layout.list_files(directory)
     if others:
         raise PackageError(
-            f"The model or tokenizer saved files that a package does not hold: {', '.join(others)}.",
+            f"The model or tokenizer saved files that are not allowed in a package: {', '.join(others)}.",
             fix="Use a model with safetensors weights and a fast tokenizer.",
         )
 
@@ -280,7 +280,7 @@ def _old(directory: Path) -> Path:
 
 
 def _clean_up(directory: Path) -> None:
-    """Finish or undo what a killed process left beside ``directory``."""
+    """Finish or undo a replacement of ``directory`` that a kill interrupted."""
     if _old(directory).exists():
         if directory.exists():
             shutil.rmtree(_old(directory))
@@ -291,7 +291,7 @@ def _clean_up(directory: Path) -> None:
 
 
 def replace_package(directory: Path, temporary: Path) -> None:
-    """Put the package ``temporary`` in the place of ``directory``, beside it, so that one of them is always whole."""
+    """Replace ``directory`` by ``temporary`` (in the same folder), so that a complete package exists at every moment."""
     if directory.exists():
         os.rename(directory, _old(directory))
     os.rename(temporary, directory)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
-from hf_trainpipe.package.own_code import differs, import_runtime
+from hf_trainpipe.package.own_code import has_other_runtime, import_runtime
 from hf_trainpipe.runtime.safety import schema, trust
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def load(
         InputError: The package is incomplete or not as it was written, or carries code without consent.
     """
     folder = find_package(package).resolve()
-    own = differs(folder)
+    own = has_other_runtime(folder)
     root = "hf_trainpipe.runtime"
     if own and allow_code:
         trust.check(folder, schema.read(folder), allow_code=True)  # the package's own may be older than these checks
@@ -94,4 +94,4 @@ def load(
 
 def runtime_differs(package: Path | str) -> bool:
     """Whether the runtime inside a package is another than the installed one."""
-    return differs(find_package(package).resolve())
+    return has_other_runtime(find_package(package).resolve())

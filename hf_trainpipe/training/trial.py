@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe import runtime
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.names import load_config
-from hf_trainpipe.package.fresh import Fresh
+from hf_trainpipe.package.fresh import FreshProcess
 from hf_trainpipe.package.probe import as_lists, difference
 from hf_trainpipe.package.verify import read_recorded, verify
 from hf_trainpipe.package.write import requirements, versions
@@ -46,7 +46,7 @@ class Trial:
         is_main = setup.ranks.is_main
         self._stamp = cache_root() / "trials" / (_stamp(setup) if is_main else "none")
         needed = is_main and not setup.options.package_only and not self._stamp.exists()
-        self._fresh = Fresh(imports=IMPORTS) if needed and _is_foreign(setup) else None
+        self._fresh = FreshProcess(imports=IMPORTS) if needed and _is_foreign(setup) else None
         self.needed: bool = setup.ranks.broadcast(needed)
 
     def check(self, run: Run) -> None:

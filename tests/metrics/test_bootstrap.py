@@ -17,23 +17,23 @@ def make(kind: str, size: int, seed: int = 0) -> Predictions:
     random = np.random.default_rng(seed)
     if kind == "single_label":
         # The last of four classes is rare: many resamples miss it.
-        due = random.choice(4, size, p=[0.5, 0.3, 0.15, 0.05])
-        logits = np.round(random.normal(size=(size, 4)) + 1.5 * np.eye(4)[due], 1).astype(np.float32)
-        return Predictions(kind, outputs=logits, references=due)
+        gold = random.choice(4, size, p=[0.5, 0.3, 0.15, 0.05])
+        logits = np.round(random.normal(size=(size, 4)) + 1.5 * np.eye(4)[gold], 1).astype(np.float32)
+        return Predictions(kind, outputs=logits, references=gold)
     if kind == "multi_label":
-        due = (random.random((size, 3)) < [0.5, 0.3, 0.05]).astype(np.uint8)
-        logits = np.round(random.normal(size=(size, 3)) + 2 * due - 1, 1).astype(np.float32)
-        return Predictions(kind, outputs=logits, references=due, threshold=0.4)
+        gold = (random.random((size, 3)) < [0.5, 0.3, 0.05]).astype(np.uint8)
+        logits = np.round(random.normal(size=(size, 3)) + 2 * gold - 1, 1).astype(np.float32)
+        return Predictions(kind, outputs=logits, references=gold, threshold=0.4)
     if kind == "regression":
-        due = np.round(random.normal(size=size), 1).astype(np.float32)
-        return Predictions(kind, outputs=(due + np.round(random.normal(size=size), 1))[:, None], references=due)
+        gold = np.round(random.normal(size=size), 1).astype(np.float32)
+        return Predictions(kind, outputs=(gold + np.round(random.normal(size=size), 1))[:, None], references=gold)
     lengths = random.integers(0, 6, size)
-    due = random.integers(0, 5, lengths.sum()).astype(np.int32)
+    gold = random.integers(0, 5, lengths.sum()).astype(np.int32)
     noise = random.integers(0, 5, lengths.sum())
-    given = np.where(random.random(len(due)) < 0.7, due, noise).astype(np.int32)
-    due[random.random(len(due)) < 0.1] = -100
+    outputs = np.where(random.random(len(gold)) < 0.7, gold, noise).astype(np.int32)
+    gold[random.random(len(gold)) < 0.1] = -100
     starts = np.cumsum([0, *lengths])
-    return Predictions("tags", outputs=given, references=due, labels=LABELS, word_starts=starts)
+    return Predictions("tags", outputs=outputs, references=gold, labels=LABELS, word_starts=starts)
 
 
 def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
@@ -88,9 +88,9 @@ def test_coverage_of_accuracy_is_near_the_level():
     random = np.random.default_rng(11)
     covered = 0
     for seed in range(300):
-        due = random.integers(0, 2, 150)
-        given = np.where(random.random(150) < 0.8, due, 1 - due)
-        predictions = Predictions("single_label", outputs=given, references=due, labels=("a", "b"))
+        gold = random.integers(0, 2, 150)
+        outputs = np.where(random.random(150) < 0.8, gold, 1 - gold)
+        predictions = Predictions("single_label", outputs=outputs, references=gold, labels=("a", "b"))
         interval = intervals(predictions, ["accuracy"], confidence=0.9, resamples=200, seed=seed)["accuracy"]
         covered += interval.low <= 0.8 <= interval.high
     assert 0.85 <= covered / 300 <= 0.95
@@ -143,8 +143,8 @@ def test_examples_without_words():
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
 def test_constant_predictions(constant):
-    due = np.random.default_rng(0).normal(size=40)
-    predictions = Predictions("regression", outputs=np.full(40, constant), references=due)
+    gold = np.random.default_rng(0).normal(size=40)
+    predictions = Predictions("regression", outputs=np.full(40, constant), references=gold)
     found = intervals(predictions, ["pearson", "spearman", "mse"], resamples=50)
     for name in ("pearson", "spearman"):
         assert math.isnan(found[name].value)
@@ -160,16 +160,16 @@ def test_nan_outputs_have_no_score():
 
 
 def test_infinite_outputs():
-    given, due = np.array([np.inf, 1.0, 2.0]), np.array([3.0, 1.0, 2.0])
-    found = score(Predictions("regression", outputs=given, references=due), known("regression"))
+    outputs, gold = np.array([np.inf, 1.0, 2.0]), np.array([3.0, 1.0, 2.0])
+    found = score(Predictions("regression", outputs=outputs, references=gold), known("regression"))
     assert found["mse"] == math.inf
     assert math.isnan(found["pearson"])
     assert found["spearman"] == pytest.approx(1.0)
 
 
 def test_a_class_that_resamples_miss_does_not_drag_macro_f1_down():
-    due = np.array([0] * 30 + [1] * 30 + [2])
-    predictions = Predictions("single_label", outputs=due.copy(), references=due, labels=("a", "b", "c"))
+    gold = np.array([0] * 30 + [1] * 30 + [2])
+    predictions = Predictions("single_label", outputs=gold.copy(), references=gold, labels=("a", "b", "c"))
     found = intervals(predictions, ["f1_macro"], resamples=100)["f1_macro"]
     assert (found.low, found.high) == (1.0, 1.0)
 

@@ -24,14 +24,16 @@ def classes(size: int = 60) -> Predictions:
 
 
 def test_classes_as_scikit_learn_counts_them() -> None:
-    given = classes()
-    found = breakdown(given)
-    expected = precision_recall_fscore_support(given.references, given.decisions(), labels=[0, 1, 2], zero_division=0)
+    predictions = classes()
+    found = breakdown(predictions)
+    expected = precision_recall_fscore_support(
+        predictions.references, predictions.decisions(), labels=[0, 1, 2], zero_division=0
+    )
     for position, (row, name) in enumerate(zip(found["rows"], NAMES, strict=True)):
         assert row["name"] == name
         columns = [row[what] for what in ("precision", "recall", "f1", "support")]
         assert columns == pytest.approx([column[position] for column in expected])
-    assert found["confusion"] == confusion_matrix(given.references, given.decisions()).tolist()
+    assert found["confusion"] == confusion_matrix(predictions.references, predictions.decisions()).tolist()
     largest = max((n, g != p) for g, line in enumerate(found["confusion"]) for p, n in enumerate(line) if g != p)
     assert found["confused"][0][2] == largest[0]
     assert found["positive"] is None
@@ -49,9 +51,11 @@ def test_the_worst_error_is_the_one_that_was_least_expected() -> None:
 
 def test_label_sets_as_scikit_learn_counts_them() -> None:
     gold = RNG.integers(0, 2, (40, 3))
-    given = Predictions("multi_label", outputs=RNG.normal(size=(40, 3)), references=gold, labels=NAMES, threshold=0.4)
-    expected = precision_recall_fscore_support(gold, given.decisions(), zero_division=0)
-    for position, row in enumerate(breakdown(given)["rows"]):
+    predictions = Predictions(
+        "multi_label", outputs=RNG.normal(size=(40, 3)), references=gold, labels=NAMES, threshold=0.4
+    )
+    expected = precision_recall_fscore_support(gold, predictions.decisions(), zero_division=0)
+    for position, row in enumerate(breakdown(predictions)["rows"]):
         columns = [row[what] for what in ("precision", "recall", "f1", "support")]
         assert columns == pytest.approx([column[position] for column in expected])
 
@@ -66,13 +70,13 @@ def tags(outputs: list[int], references: list[int], starts: list[int]) -> Predic
 
 
 def test_entity_types_as_seqeval_counts_them() -> None:
-    given = RNG.integers(0, 5, 80)
-    gold = np.where(RNG.random(80) < 0.6, given, RNG.integers(0, 5, 80))
+    predictions = RNG.integers(0, 5, 80)
+    gold = np.where(RNG.random(80) < 0.6, predictions, RNG.integers(0, 5, 80))
     starts = list(range(0, 81, 8))
-    found = breakdown(tags(given.tolist(), gold.tolist(), starts))
+    found = breakdown(tags(predictions.tolist(), gold.tolist(), starts))
     split = [slice(a, b) for a, b in itertools.pairwise(starts)]
-    spelt = [[[TAGS[tag] for tag in ids[each]] for each in split] for ids in (gold, given)]
-    expected = classification_report(*spelt, output_dict=True, zero_division=0)
+    names = [[[TAGS[tag] for tag in ids[each]] for each in split] for ids in (gold, predictions)]
+    expected = classification_report(*names, output_dict=True, zero_division=0)
     for row in found["rows"]:
         for what, name in (
             ("precision", "precision"),
@@ -91,22 +95,22 @@ def test_a_word_without_an_answer_is_due_and_not_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "warning"),
+    ("predictions", "warning"),
     [
         (
             Predictions("single_label", outputs=np.tile([1.0, 0.0], (4, 1)), references=np.array([0, 1, 0, 1]), labels=NAMES[:2]),
-            "every example the one label 'bad'",
+            "the same label for every example: 'bad'",
         ),
         (
             Predictions("multi_label", outputs=np.full((3, 2), -9.0), references=np.eye(3, 2), labels=NAMES[:2]),
             "no example any label",
         ),
-        (Predictions("regression", outputs=np.full(5, 2.5), references=np.arange(5.0)), "nearly the same number always"),
-        (tags([0, 0, 0, 0], [1, 2, 0, 3], [0, 4]), "finds no entity at all"),
+        (Predictions("regression", outputs=np.full(5, 2.5), references=np.arange(5.0)), "nearly the same number for every example"),
+        (tags([0, 0, 0, 0], [1, 2, 0, 3], [0, 4]), "predicts no entity"),
     ],
 )  # fmt: skip
-def test_a_model_that_answers_one_thing_is_warned_of(given: Predictions, warning: str) -> None:
-    found = breakdown(given)
+def test_a_model_that_answers_one_thing_is_warned_of(predictions: Predictions, warning: str) -> None:
+    found = breakdown(predictions)
     assert any(warning in line for line in found["warnings"])
     assert any(line.startswith("warning: dev: ") for line in screen("dev", found, width=80))
     assert "**" in in_card({"dev": found})
@@ -120,7 +124,7 @@ def test_one_screen_at_eighty_columns_and_errors_only_with_their_texts() -> None
         Predictions("single_label", outputs=RNG.normal(size=(400, many)), references=gold, labels=names), num_errors=20
     )
     card = in_card({"test": found})
-    assert "Worst errors" not in card, "the card has no texts where it is given none"
+    assert "Worst errors" not in card, "the card has no texts where it is predictions none"
     for error in found["errors"]:
         error |= {"place": "dev.csv, line 3", "text": "words " * 60 + "`<b>`"}
     lines = screen("test", found, width=80)

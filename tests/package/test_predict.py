@@ -237,6 +237,6 @@ def test_bad_files(tmp_path: Path) -> None:
         predict_file(tmp_path, tmp_path / "a.docx", "-")
     assert "--format" in unknown.value.fix
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(PackageError, match="is no package") as raised:
+    with pytest.raises(PackageError, match="is not a package") as raised:
         predict_file(tmp_path, tmp_path / "a.txt", "-")
     assert raised.value.exit_code == 2

@@ -358,11 +358,11 @@ def test_links_of_the_hub_s_cache_are_files(package: Path, tmp_path: Path) -> No
 def test_clean_environments_hold_what_every_package_needs_and_no_stranger_s(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text("torch==2.13.0\nhuggingface_hub==1.0\n\n")
-    clean.refuse_strangers(path)
+    clean.refuse_unknown_requirements(path)
     for line in ("evil==1.0", "torch @ https://x/y.whl", "--index-url https://x", "-r /etc/x", "torch>=1", "./x"):
         path.write_text(f"numpy==2.0\n{line}\n")
         with pytest.raises(PackageError, match="line 2: expected a pin of"):
-            clean.refuse_strangers(path)
+            clean.refuse_unknown_requirements(path)
 
 
 @pytest.mark.parametrize("name", ["/tmp/x", "./x", "..", "a/b", "a\\b"])

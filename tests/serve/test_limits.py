@@ -241,7 +241,7 @@ def test_wrong_command_lines_are_one_screen(package: Path, tmp_path: Path) -> No
         cases = [
             ([str(package), "--port", port], f"127.0.0.1:{port} cannot be listened on"),
             ([str(package), "--host", "0.0.0.0"], "can be reached by others"),
-            ([str(tmp_path)], "is no package"),
+            ([str(tmp_path)], "is not a package"),
             ([str(package), "--queue", "0"], "queue: expected more than 0"),
         ]
         for arguments, message in cases:

@@ -184,8 +184,8 @@ def test_pins_of_what_a_recipe_imports(tmp_path: Path) -> None:
         "    pass\nclass Step:\n    def edits(self):\n        import yaml\ndef recipe():\n    import pandas, beside\n"
     )
     (tmp_path / "beside.py").write_text("")
-    names = [pin.partition("==")[0].lower() for pin in imports.pins_of(code)]
+    names = [pin.partition("==")[0].lower() for pin in imports.requirements_of(code)]
     assert names == ["scikit-learn", "pyyaml"]
     code.write_text("from beside import thing\n")
-    with pytest.raises(PackageError, match="'beside', a file beside it"):
-        imports.pins_of(code)
+    with pytest.raises(PackageError, match="'beside', a local file"):
+        imports.requirements_of(code)
