@@ -30,8 +30,8 @@ def load(
 
     Args:
         path: The folder of a package or of a run.
-        device: Such as ``cpu`` or ``cuda:1``; None: the first GPU, or else the CPU.
-        allow_code: Run the code of its recipe that the package carries.
+        device: Such as ``cpu`` or ``cuda:1``; None: the first GPU, else the CPU.
+        allow_code: Run the recipe's code in the package.
         backend: ``torch``, ``onnx`` or ``onnx-int8``; None: the package's own.
 
     Raises:
@@ -68,7 +68,7 @@ class Package:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the recipe read in training, as far as they are known."""
+        """The input columns of the recipe, as far as they are known."""
         return self._known.inputs
 
     def predict(self, inputs: Any, *, column: str | Sequence[str] = (), **parameters: Any) -> Any:
@@ -76,12 +76,12 @@ class Package:
 
         Args:
             inputs: A text; a list of texts, pairs ``(a, b)``, or ``{"words": [...]}``; a series of texts; or a frame.
-            column: Of a frame, the column to answer, or two of a pair; none: those of the recipe.
-            parameters: Of the answers: ``top_k``, ``threshold``, ``aggregation``.
+            column: For a frame: the input column, or two for pairs; empty: those of the recipe.
+            parameters: ``top_k``, ``threshold``, ``aggregation``.
 
         Returns:
-            The answer of a text, or a list of answers; of a frame a copy with the columns of the answers (``label``
-            and ``score`` of one label) and ``error``, the reason of a row without an answer.
+            The answer to a text, or a list of answers; for a frame a copy with columns for the answers (``label``
+            and ``score``) and ``error``, why a row has no answer.
 
         Raises:
             InputError: An input or a parameter cannot be used.
@@ -110,8 +110,8 @@ class Package:
                 None: the ``split`` of the recipe's data.
             column: The column of the input, or two of a pair; none: those of the recipe.
             label: The column of the gold labels; None: that of the recipe.
-            recipe: Whose task, metrics and data are used; None: the recipe that the package carries.
-            reading: How a file is read: ``format``, ``delimiter``, ``encoding``, ``quoting``.
+            recipe: Its task, metrics and data are used; None: the recipe in the package.
+            reading: Options for a file: ``format``, ``delimiter``, ``encoding``, ``quoting``.
 
         Returns:
             See :func:`hf_trainpipe.package.labelled.evaluate_table`, with ``file``; of a split

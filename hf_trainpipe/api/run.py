@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Recipe
 
+__all__ = ["Run", "clean", "find_runs", "removable"]
+
 DAMAGED = "Bring it back from a copy."
 State = Literal["complete", "interrupted", "failed", "running", "killed"]
 
 
 class Run:
-    """A run's directory, read only. Make one with :meth:`open`; everything is read when it is asked for."""
+    """A run's directory, read only. :meth:`open` makes one; files are read on access."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +45,7 @@ class Run:
             runs = [str(entry.parent) for entry in folder.glob("*/run.json")]
             listed = f" {folder} holds the runs {', '.join(sorted(runs)[:10])}." if runs else ""
             raise DataError(
-                f"{path} is no run: run.json is not in it.{listed}{closest(str(path), runs)}",
+                f"{path} is not a run: it has no run.json.{listed}{closest(str(path), runs)}",
                 fix="Name the folder of a run, such as Run.open('runs/reviews').",
                 file=str(path),
             )
@@ -55,8 +57,8 @@ class Run:
 
     @property
     def state(self) -> State:
-        """``complete``; ``running`` while a process holds it; else how the last attempt ended, ``killed`` where it
-        could not say."""
+        """``complete``; ``running`` while a process has its lock; else how the last attempt ended, ``killed`` if it
+        did not record that."""
         from hf_trainpipe.checkpoint.lock import is_locked
 
         if is_locked(self.path / "run.lock"):
@@ -70,13 +72,13 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Steps of the newest checkpoint; of a complete run those that it took."""
+        """The step of the newest checkpoint; all steps of a complete run."""
         steps = [int(folder.name.removeprefix("step-")) for folder in self.path.glob("checkpoints/step-*")]
         return int(self.result.get("steps") or max(steps, default=0))
 
     @property
     def bytes(self) -> int:
-        """What its files take on the disk."""
+        """Size of its files in bytes."""
         return sum(file.lstat().st_size for file in self.path.rglob("*") if file.is_file() or file.is_symlink())
 
     @cached_property
@@ -99,7 +101,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What the run left, as result.json holds it; empty before its end."""
+        """The content of result.json; empty before the end of the run."""
         path = self.path / "result.json"
         return read_json_object(path, needs={}, fix=DAMAGED) if path.is_file() else {}
 
@@ -171,24 +173,24 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The runs below a folder, or the folder itself; those that were written to last come first."""
+    """The runs in a folder, or the folder itself, newest first."""
     places = [folder] if (folder / "run.json").is_file() else [entry.parent for entry in folder.glob("*/run.json")]
     return [Run(place) for place in sorted(places, key=lambda place: -(place / "run.json").stat().st_mtime)]
 
 
-def spare(run: Run) -> list[Path]:
-    """What a complete run needs neither to serve its package nor to verify it: checkpoints, windows of a stream, traces,
-    copies that were left. Nothing of a run without result.json."""
+def removable(run: Run) -> list[Path]:
+    """Files of a complete run that serving and verifying its package do not need: checkpoints, windows of a stream,
+    traces, leftover copies. None for a run without result.json."""
     if not (run.path / "result.json").is_file():
         return []
-    # latest.json stays: it says that there were checkpoints, so that no such run begins anew by itself.
+    # latest.json stays: it records that there were checkpoints, so that such a run does not start over by itself.
     names = ("checkpoints", "stream", "verify-resume", "rehearsal", "heartbeat", ".tmp-resume")
     found = [run.path / name for name in names] + sorted(run.path.glob("trace-rank*.jsonl"))
     return [path for path in found if path.exists()]
 
 
 def clean(run: Run) -> int:
-    """Remove what :func:`spare` names, holding the run's lock; returns the bytes that are free now.
+    """Remove the files of :func:`removable` under the run's lock; returns the number of bytes freed.
 
     Raises:
         RunLocked: a process is using the run.
@@ -199,7 +201,7 @@ def clean(run: Run) -> int:
     lock.acquire(timeout=0.0)
     try:
         before = run.bytes
-        for path in spare(run):
+        for path in removable(run):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return before - run.bytes
     finally:

@@ -31,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from hf_trainpipe.api.run import clean, find_runs, spare
+    from hf_trainpipe.api.run import clean, find_runs, removable
     from hf_trainpipe.utils.tables import table
 
     folder = Path(arguments.folder)
@@ -45,7 +45,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = [_row(run) for run in runs]
     for run, row in zip(runs, rows, strict=True):
         if arguments.clean:
-            found = spare(run) if row["state"] == "complete" else []
+            found = removable(run) if row["state"] == "complete" else []
             row["spare"] = [path.name for path in found]
             row["spare_bytes"] = sum(_size(path) for path in found)
             row["freed"] = clean(run) if arguments.yes and row["spare"] else 0

@@ -1,12 +1,12 @@
-"""Recipes as JSON and back.
+"""Recipes to JSON and back.
 
-Each part is an object that names its kind: ``{"kind": "HubData", "path": "stanfordnlp/sst2", ...}``.
-A kind is a public name of :mod:`hf_trainpipe`, never an import path, so a recipe given as JSON is
-data: reading it runs no code of its author. Unknown kinds and fields, and values of another type
+Each part is an object with its kind: ``{"kind": "HubData", "path": "stanfordnlp/sst2", ...}``.
+A kind is a public name of :mod:`hf_trainpipe`, never an import path, so reading a recipe from JSON
+runs no code. Unknown kinds and fields, and values of another type
 than the field's, are refused. A class of a recipe file is written as ``"custom:ClassName"`` and
 read back only through ``extra``.
 
-What JSON lacks is tagged in the same way: ``{"kind": "Path", "path": "x"}``,
+Values without a JSON form are tagged in the same way: ``{"kind": "Path", "path": "x"}``,
 ``{"kind": "float", "value": "inf"}``, and ``{"kind": "dict", "items": {...}}`` for a mapping
 that has a key called kind. A list comes back as what the field's type says, else as a tuple.
 A table in memory is described, not stored: columns, rows, fingerprint.
@@ -34,7 +34,7 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON values; ``json.dumps(..., allow_nan=False)`` takes the result.
 
     Raises:
-        RecipeError: a field holds a value that has no JSON form; the message begins with its name.
+        RecipeError: a field has a value without a JSON form; the message begins with its name.
     """
     encoded: dict[str, Any] = _encode(recipe, "")
     return encoded
@@ -61,7 +61,7 @@ def from_json(value: Mapping[str, Any], *, extra: Mapping[str, type] | None = No
 
 
 def with_defaults(value: Any) -> Any:
-    """A recipe as JSON with the fields that its parts have gained since it was written, at their defaults."""
+    """A recipe in JSON with the defaults of fields that were added since it was written."""
     if isinstance(value, list):
         return [with_defaults(item) for item in value]
     if not isinstance(value, Mapping):
@@ -80,7 +80,7 @@ def with_defaults(value: Any) -> Any:
 
 
 def value_from_json(value: Any, hint: Any) -> Any:
-    """A field's value from its JSON form: lists as the tuples, texts as the paths, of its type ``hint``."""
+    """A field's value from JSON: lists become tuples and texts become paths, as the type ``hint`` says."""
     return _decode(value, hint, "", {})
 
 

@@ -1,4 +1,4 @@
-"""Exports of annotation tools whose rows are tasks with what was said about them, as plain rows (docs/spans.md)."""
+"""Convert exports of annotation tools (Label Studio, Prodigy) to plain rows (docs/spans.md)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _VALUES = {"choices": "choices", "number": "number", "rating": "rating"}
 
 
 def flat_rows(rows: Rows, shown: str) -> Rows:
-    """Tasks of Label Studio and Prodigy as rows; any others as they are.
+    """Tasks of Label Studio and Prodigy as rows; other rows unchanged.
 
     Label Studio's full JSON becomes what its JSON-MIN holds: the fields of ``data``, and a column for each control
     tag, named as in the labelling interface; a row for each annotation that was not cancelled, or only for the
-    ground truth where there is one. Of Prodigy's tasks those that were ignored are left out, and with spans or several
-    choices also those that were rejected. What is left out is said.
+    ground truth if there is one. Prodigy's ignored tasks are dropped, and rejected ones too if they have spans or several
+    choices. Dropped tasks are counted in a warning.
 
     Raises:
-        DataError: no task is left.
+        DataError: no task remains.
     """
     if _is_label_studio(rows):
         return _of_label_studio(rows, shown)
@@ -59,17 +59,17 @@ def _is_annotation(value: Any) -> bool:
 
 
 def _annotations(rows: Rows) -> list[Any]:
-    """What was said about each task; older versions call it completions."""
+    """The annotations of each task; older versions call them completions."""
     return rows.columns.get("annotations") or rows.columns.get("completions") or []
 
 
 def _is_label_studio(rows: Rows) -> bool:
-    said = _annotations(rows)
+    annotations = _annotations(rows)
     return (
-        bool(said)
+        bool(annotations)
         and all(isinstance(data, dict) for data in rows.columns.get("data", [None]))
-        and all(value is None or (isinstance(value, list) and all(map(_is_annotation, value))) for value in said)
-        and any(said)
+        and all(value is None or (isinstance(value, list) and all(map(_is_annotation, value))) for value in annotations)
+        and any(annotations)
     )
 
 
@@ -86,19 +86,19 @@ def _chosen(rows: Rows, numbers: list[int], columns: dict[str, list[Any]]) -> Ro
 
 def _of_prodigy(rows: Rows, shown: str) -> Rows:
     answers = rows.columns["answer"]
-    is_whole = "spans" in rows.columns or "accept" in rows.columns  # else a rejected label may be what is learnt
+    is_whole = "spans" in rows.columns or "accept" in rows.columns  # else the task may learn from rejected labels
     kept = [
         number for number, answer in enumerate(answers) if answer == "accept" or (answer == "reject" and not is_whole)
     ]
     if left := len(answers) - len(kept):
         what = "rejected or ignored" if is_whole else "ignored"
-        log.warning("%s: %d of %d tasks were %s and are left out", shown, left, len(answers), what)
+        log.warning("%s: %d of %d tasks were %s and are dropped", shown, left, len(answers), what)
     if not kept:
         raise empty_file(shown, "only tasks whose answer is reject or ignore")
     if not is_whole and (rejected := answers.count("reject")):
         log.warning(
-            "%s: %d of %d tasks were rejected, so that their label is what the text is not: leave them out, or "
-            "learn the column 'answer'",
+            "%s: %d of %d tasks were rejected, so their label is wrong: remove them, or use the "
+            "column 'answer' as the label",
             shown,
             rejected,
             len(answers),
@@ -115,17 +115,17 @@ def _of_label_studio(rows: Rows, shown: str) -> Rows:
     numbers: list[int] = []
     found: list[dict[str, Any]] = []
     kinds: dict[str, str] = {}
-    undone = 0
-    for number, said in enumerate(_annotations(rows)):
-        done = [one for one in said or () if not one.get("was_cancelled")]
+    unannotated = 0
+    for number, task in enumerate(_annotations(rows)):
+        done = [one for one in task or () if not one.get("was_cancelled")]
         done = [one for one in done if one.get("ground_truth")] or done
-        undone += not done
+        unannotated += not done
         for annotation in done:
             results = _results(annotation["result"], kinds)
             numbers.append(number)
             found.append({"id": ids[number], **rows.columns["data"][number], **results})
-    if undone:
-        log.warning("%s: %d of %d tasks have no annotation and are left out", shown, undone, len(ids))
+    if unannotated:
+        log.warning("%s: %d of %d tasks have no annotation and are dropped", shown, unannotated, len(ids))
     if not found:
         raise empty_file(shown, "only tasks without an annotation")
     names = dict.fromkeys(name for row in found for name in row)
@@ -136,8 +136,8 @@ def _of_label_studio(rows: Rows, shown: str) -> Rows:
 
 
 def _results(results: list[Any], kinds: dict[str, str]) -> dict[str, list[Any]]:
-    """What an annotation says under each control tag. Relations and the like are passed over."""
-    said: dict[str, list[Any]] = {}
+    """The values of an annotation by control tag. Relations and the like are skipped."""
+    by_tag: dict[str, list[Any]] = {}
     for result in results:
         value = result.get("value") if isinstance(result, dict) else None
         if not isinstance(value, dict) or not isinstance(result.get("from_name"), str):
@@ -150,8 +150,8 @@ def _results(results: list[Any], kinds: dict[str, str]) -> dict[str, list[Any]]:
         else:
             continue
         kinds[result["from_name"]] = kind
-        said.setdefault(result["from_name"], []).extend(part)
-    return said
+        by_tag.setdefault(result["from_name"], []).extend(part)
+    return by_tag
 
 
 def _column(values: list[Any], kind: str) -> list[Any]:

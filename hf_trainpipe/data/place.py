@@ -1,4 +1,4 @@
-"""Where a row comes from, for messages that lead a person to it."""
+"""The file and line of a row, for error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FILE = "__file__"
-"""Column of datasets made from files: the path as the person wrote it."""
+"""Column of datasets made from files: the path as written in the recipe."""
 LINE = "__line__"
 """Column of datasets made from files: the line, from 1, on which the row starts."""
 
@@ -19,7 +19,7 @@ ROW_FORMATS = (".parquet", ".arrow", ".spacy")
 
 
 class Place(str):
-    """Text for people, which also carries ``file`` and ``line`` where they are known."""
+    """Text for messages, with ``file`` and ``line`` where known."""
 
     __slots__ = ("file", "line")
 
@@ -52,5 +52,5 @@ def place(dataset: Dataset, split: str, row: int) -> Place:
 
 
 def error_at(where: Place, message: str, *, fix: str) -> DataError:
-    """A :class:`DataError` at a place, which it carries as ``file`` and ``line``."""
+    """A :class:`DataError` at a place, with its ``file`` and ``line``."""
     return DataError(f"{where}: {message}", fix=fix, file=where.file, line=where.line)

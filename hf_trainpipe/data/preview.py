@@ -1,4 +1,4 @@
-"""The first rows of a recipe's data, and what can be refused from them before anything large is read or fetched."""
+"""Check the first rows of a recipe's data before anything large is read or downloaded."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
 __all__ = ["Checked", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
 
 WHOLE_BYTES = 8 << 20
-"""Files that are smaller in all are read as training reads them."""
+"""Files of a smaller total size are read completely."""
 HEAD_BYTES = 1 << 20
-"""What is read of a larger file."""
+"""Bytes to read of a larger file."""
 HEAD_FILES = 4
 HEAD_ROWS = 2_000
 UNPACKED = 4
-"""How much larger text is than its compressed file, about."""
+"""Approximate compression ratio of text."""
 
 
 def all_of(splits: Mapping[str, Dataset]) -> Preview:
-    """Splits that are there as a whole."""
+    """A preview of complete splits."""
     return Preview(splits, {name: Size(len(rows), exact=True) for name, rows in splits.items()}, whole=True)
 
 
 class Checked(NamedTuple):
-    """What the first rows gave to say."""
+    """Findings in the first rows."""
 
     warnings: list[str]
-    """As the audit gives them."""
+    """Of the audit."""
     labels: Labels = Labels()
-    """As far as they are known; none of a number."""
+    """As far as they are known; empty for numbers."""
     counts: Mapping[str, int] | None = None
-    """Examples (of tags words) of each label in train, where all rows were looked at."""
+    """Examples (of tags words) of each label in train, if all rows were checked."""
 
 
 def check(recipe: Recipe, preview: Preview) -> Checked:
-    """Refuse what training would refuse, as far as the first rows show it.
+    """Refuse what training would refuse, as far as the first rows show.
 
     Raises:
         TrainpipeError: with file and line where they are known.

@@ -1,4 +1,4 @@
-"""One split from files: which reader, which files, and a table whose rows know their place."""
+"""Read the files of a split into one table with the file and line of each row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 FIRST_ROWS, FIRST_FILES = 1000, 200
-"""Rows of a table and files of a text folder that are enough where only the first ones are asked for."""
+"""Rows of a table and files of a text folder to read for a preview."""
 
 ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -55,10 +55,10 @@ ENDINGS: dict[str, Format] = {
 
 
 def format_of(path: Path, *, shown: str) -> Format:
-    """The format that a path's ending says; a folder is a text folder.
+    """The format of a path, by its suffix; a folder is a text folder.
 
     Raises:
-        DataError: an ending that says nothing.
+        DataError: an unknown suffix.
     """
     if path.is_dir():
         return "folder"
@@ -70,7 +70,7 @@ def format_of(path: Path, *, shown: str) -> Format:
     if ending not in ENDINGS:
         raise wrong_file(
             shown,
-            f"the ending {ending!r} does not tell the format.",
+            f"the suffix {ending!r} is of no known format.",
             fix=f"Set data.format to one of {', '.join(get_args(Format))}.{closest(ending, ENDINGS)}",
         )
     return ENDINGS[ending]
@@ -83,12 +83,12 @@ def read_split(
     options: Callable[[Path, str], ReadOptions],
     first_files: int | None = None,
 ) -> pa.Table:
-    """Read the files of a split, one after the other, into one table.
+    """Read the files of a split in order into one table.
 
     Args:
-        patterns: Paths or globs below ``root``; with None from the working directory, or beside the recipe.
-        options: From a path and its spelling to how it is read.
-        first_files: No more files than this are read; None: all.
+        patterns: Paths or globs below ``root``; None: in the working directory or the recipe file's folder.
+        options: From a path and its name for messages to the options for reading it.
+        first_files: Read at most so many files; None: all.
 
     Returns:
         The columns of the files, and ``__file__`` and ``__line__``.
@@ -116,7 +116,7 @@ def read_split(
 
 
 def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str]]:
-    """Each file of a split with its spelling, globs in sorted order."""
+    """Each file of a split with its name for messages, globs in sorted order."""
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
         root = base_folder(pattern) if base is None else base
@@ -137,7 +137,7 @@ def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str
 
 
 def _spelled(name: str) -> str:
-    """A file's name as text, which names of files need not be."""
+    """A file name as valid Unicode: names on disk may be any bytes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -177,14 +177,16 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
     if table.num_rows == 0:
         raise empty_file(shown, "no rows")
     if repeated := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
-        raise wrong_file(shown, f"the columns {', '.join(map(repr, repeated))} exist twice.", fix="Rename one of them.")
+        raise wrong_file(
+            shown, f"the columns {', '.join(map(repr, repeated))} are repeated.", fix="Rename one of them."
+        )
     table = plain(table, shown)
     table = table.drop_columns([name for name in (FILE, LINE, "__index_level_0__") if name in table.column_names])
     return _with_places(table, Rows(lines=list(range(1, table.num_rows + 1))), shown)
 
 
 def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read ``folder/label/*.txt`` into ``text`` and ``label``: a file is a row. Hidden folders and files are passed over."""
+    """Read ``folder/label/*.txt`` into ``text`` and ``label``, a row for each file. Hidden folders and files are skipped."""
     if not path.is_dir():
         raise wrong_file(shown, "expected a folder of label folders.", fix="Correct the path.")
     rows = Rows(columns={"text": [], "label": []}, files=[])

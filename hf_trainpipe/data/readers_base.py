@@ -1,4 +1,4 @@
-"""What all readers share: options, rows, and bytes to text with the place of what is wrong."""
+"""Shared by all readers: options, rows, and decoding with errors that name the line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Format = Literal[
 ]
 COMPRESSIONS = (".gz", ".zst")
 ROWS: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")
-"""Formats in which a page of HTML is never what was meant."""
+"""Formats for which an HTML page is an error."""
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -37,14 +37,14 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Byte order marks; the longer ones first, since one begins with another."""
+"""Byte order marks; longer ones first, since one is a prefix of another."""
 PROBE = 4096
-"""Bytes that are looked at to tell what is wrong with the encoding."""
+"""Bytes to inspect for a wrong encoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How files of a split are read; the fields are those of ``Files``."""
+    """Options for reading the files of a split; the fields are those of ``Files``."""
 
     format: Format
     delimiter: str | None = None
@@ -56,7 +56,7 @@ class ReadOptions:
     encoding: str = "utf-8"
     max_row_bytes: int = 1_000_000
     most: int | None = None
-    """The file is larger than so many bytes, and its first rows are enough; None: all of it is read."""
+    """Read only so many bytes, for a preview of a larger file; None: read all."""
 
 
 @dataclass
@@ -66,11 +66,11 @@ class Rows:
     columns: dict[str, list[Any]] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
     files: list[str] | None = None
-    """The file of each row, where a path stands for many files."""
+    """The file of each row, if a path contains several files."""
 
 
 def wrong_line(shown: str, line: int, message: str, *, fix: str) -> DataError:
-    """A :class:`DataError` that names file and line and carries both."""
+    """A :class:`DataError` with file and line."""
     return error_at(spell_place(shown, line), message, fix=fix)
 
 
@@ -85,13 +85,13 @@ def empty_file(shown: str, found: str = "an empty file") -> DataError:
 
 
 def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
-    """The content of a file, decompressed if its name ends with ``.gz`` or ``.zst``, or its bytes are of these.
+    """The content of a file, decompressed if its suffix or first bytes are those of gzip or Zstandard.
 
     Args:
-        most: No more bytes than this are read.
+        most: Read at most so many bytes.
 
     Raises:
-        DataError: the file is missing, unreadable, or not what its ending says.
+        DataError: the file is missing, unreadable, or does not match its suffix.
     """
     try:
         with path.open("rb") as stream:
@@ -138,42 +138,42 @@ def _missing(path: Path, shown: str) -> DataError:
 
 
 def _decompressed(stream: Any, shown: str, most: int | None, ending: str) -> bytes:
-    """All of a compressed stream, or its first bytes; an archive that is cut off is refused where its end is read."""
+    """The decompressed content, or its first bytes; a truncated file is refused if its end is read."""
     import zstandard
 
     try:
         return bytes(stream.read() if most is None else stream.read(most))
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        plain = " If it is not compressed, let its name end otherwise." if ending in COMPRESSIONS else ""
+        plain = " If it is not compressed, rename it." if ending in COMPRESSIONS else ""
         raise wrong_file(
             shown,
             f"expected a compressed file, found bytes that do not decompress: {str(error).rstrip('.')}.",
-            fix=f"The file is cut off or not what its ending says. Fetch it again.{plain}",
+            fix=f"The file is truncated or does not match its suffix. Download it again.{plain}",
         ) from None
 
 
 def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: bool = True) -> str:
     """The text of a file, without byte order marks.
 
-    A byte order mark says the encoding, whatever ``options.encoding`` is (https://encoding.spec.whatwg.org/#decode).
-    Where ``options.most`` cuts the file, the text ends with a whole line.
+    A byte order mark overrides ``options.encoding`` (https://encoding.spec.whatwg.org/#decode).
+    With ``options.most`` the text ends with a complete line.
 
     Args:
-        rows_are_lines: Also refuse a line longer than ``options.max_row_bytes``, and take carriage returns for line
-            ends in a file that has no others.
+        rows_are_lines: Also refuse a line longer than ``options.max_row_bytes``, and treat carriage returns as line
+            ends in a file without line feeds.
 
     Raises:
         DataError: bytes that are not text in the encoding, with byte offset and line; a file of another kind.
     """
     data = read_bytes(path, shown=shown, most=options.most)
-    if options.most is not None and data.startswith(ARCHIVES):  # what is in it is told at its end
+    if options.most is not None and data.startswith(ARCHIVES):  # the list of its files is at the end
         data = read_bytes(path, shown=shown)
     kind = kind_of(data, rows=options.format in ROWS and options.header is True)
     if kind is not None:
         raise wrong_file(shown, f"expected {options.format}, found {kind.found}.", fix=kind.fix)
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), options.encoding)
     text = _decode(data, encoding, shown=shown, cut=options.most is not None)
-    if "\ufeff" in text:  # also where a file was put together from several
+    if "\ufeff" in text:  # also inside a file, where several were concatenated
         text = text.lstrip("\ufeff").replace("\n\ufeff", "\n")
     if options.most is not None:
         text = text[: text.rfind("\n") + 1] or text
@@ -187,7 +187,7 @@ def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: b
         count = len(text) - len(text.rstrip("\0"))
         line = text.count("\n") + 1
         raise wrong_line(
-            shown, line, f"the file ends with {count:,} NUL bytes.", fix="Its writing was cut off: make it again."
+            shown, line, f"the file ends with {count:,} NUL bytes.", fix="Writing it was interrupted: make it again."
         )
     if rows_are_lines:
         if "\n" not in text and "\r" in text.rstrip("\r"):
@@ -199,7 +199,7 @@ def read_text(path: Path, *, shown: str, options: ReadOptions, rows_are_lines: b
 
 def _decode(data: bytes, encoding: str, *, shown: str, cut: bool) -> str:
     try:
-        if cut:  # perhaps in the middle of a character
+        if cut:  # possibly in the middle of a character
             return codecs.getincrementaldecoder(encoding)().decode(data)
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -221,7 +221,7 @@ def _decode(data: bytes, encoding: str, *, shown: str, cut: bool) -> str:
 
 
 def _other_encoding(data: bytes, at: int) -> str:
-    """What to do about bytes that are not in the encoding: the setting that reads them, where that can be told."""
+    """A fix for undecodable bytes: the encoding that reads them, if it can be guessed."""
     if wide := _wide(data):
         return f"Every second byte is often 0, as in {wide}: set data.encoding={wide!r}, or save the file as UTF-8."
     if data[at] == 0xED and 0xA0 <= (data[at + 1 : at + 2] or b"\0")[0] <= 0xBF:
@@ -236,7 +236,7 @@ def _other_encoding(data: bytes, at: int) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """Which UTF-16 has its zeros where these bytes have them, None if neither."""
+    """The UTF-16 variant that matches the zero bytes, or None."""
     even, odd = data[0:PROBE:2].count(0), data[1:PROBE:2].count(0)
     if max(even, odd) * 20 < len(data[:PROBE]) or min(even, odd) * 10 > max(even, odd):
         return None

@@ -19,12 +19,12 @@ DEPTH = "the values are nested too deeply"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, none of whose keys repeats: the last one would win without a word."""
+    """A JSON object; a repeated key is an error, since ``json`` silently keeps the last one."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise _RepeatedKey(f"the key {repeated!r} stands twice in an object")
+        raise _RepeatedKey(f"the key {repeated!r} is repeated in an object")
     return made
 
 
@@ -36,7 +36,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_jsonl(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read an object a line. A key that a line lacks is null there.
+    """Read one object per line. Missing keys become null.
 
     Raises:
         DataError: with file and line: a line that does not parse, or is not an object.
@@ -64,7 +64,7 @@ ONE_LIST = "A file that holds one list needs data.format='json', or a name that 
 
 
 def _broken(error: Exception, shown: str, line: int, text: str) -> DataError:
-    """The error of a line that is no JSON."""
+    """The error of a line that is not JSON."""
     if isinstance(error, json.JSONDecodeError):
         message = f"broken JSON: {error.msg} at column {error.colno}."
     else:
@@ -98,7 +98,7 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     ``orient="split"`` its ``data`` are lists, whose names are in ``columns``.
 
     Raises:
-        DataError: with file and line: broken JSON, something else than objects, or an
+        DataError: with file and line: broken JSON, rows that are not objects, or an
             object over the size limit.
     """
     text = read_text(path, shown=shown, options=options, rows_are_lines=False)
@@ -110,7 +110,7 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         objects, lines = _read_objects(scanner, options)
         scanner.end()
     except json.JSONDecodeError as error:
-        if options.most is not None:  # columns, which end with the file
+        if options.most is not None:  # an object of columns needs the whole file
             return read_json(path, shown=shown, options=replace(options, most=None))
         raise wrong_line(
             shown,
@@ -131,7 +131,7 @@ def _as_rows(objects: list[dict[str, Any]], lines: list[int], shown: str) -> Row
 
 
 class _Scanner:
-    """A position in JSON text, so that each object's line is known."""
+    """A position in JSON text, to know the line of each object."""
 
     def __init__(self, text: str, shown: str) -> None:
         self.text = text
@@ -163,7 +163,7 @@ class _Scanner:
         return self._line
 
     def items(self, closing: str) -> Iterator[int]:
-        """The line of each item up to ``closing``; the caller takes the item."""
+        """The line of each item up to ``closing``; the caller reads the item."""
         first = True
         while self.peek() != closing:
             if not first:
@@ -174,7 +174,7 @@ class _Scanner:
         self.take(closing)
 
     def end(self) -> None:
-        """Refuse what comes after the value."""
+        """Refuse anything after the value."""
         if self.peek():
             raise json.JSONDecodeError("Extra data", self.text, self.at)
 
@@ -182,7 +182,7 @@ class _Scanner:
 def _read_objects(
     scanner: _Scanner, options: ReadOptions, *, names: list[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """The objects of a list whose ``[`` is taken; of lists of values, ``names`` are the keys."""
+    """The objects of a list after its ``[``; ``names`` are the keys if the rows are lists."""
     objects: list[dict[str, Any]] = []
     lines: list[int] = []
     try:
@@ -196,14 +196,14 @@ def _read_objects(
             if scanner.at - start > options.max_row_bytes:
                 raise too_long(scanner.shown, line, scanner.at - start, options)
     except json.JSONDecodeError:
-        if options.most is None or not objects:  # else it is cut there
+        if options.most is None or not objects:  # a preview ends in the middle of an object
             raise
         scanner.at = len(scanner.text)
     return objects, lines
 
 
 def _read_values(scanner: _Scanner, options: ReadOptions) -> tuple[list[int], list[Any]]:
-    """The values of a column whose ``[`` is taken, with their lines."""
+    """The values of a column after its ``[``, with their lines."""
     lines, values = [], []
     for line in scanner.items("]"):
         start = scanner.at

@@ -1,4 +1,4 @@
-"""What a file really is, by its first bytes: a download that failed, or another format than its name says."""
+"""Detect what a file is from its first bytes: a failed download, or another format than its name says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """What was found, as words for people, and what to do about it."""
+    """A description of what was found, and the fix."""
 
     found: str
     fix: str
@@ -19,12 +19,12 @@ EXCEL = (
     "data=Frame(train=pandas.read_excel('FILE')) (needs openpyxl)."
 )
 UNPACK = "Unpack it, and name the files in it; single files may be compressed as .gz or .zst."
-FETCH = "Fetch the file itself: the link leads to a page about it, or asks to log in."
+FETCH = "Download the file itself: the link leads to a web page or a login."
 
 MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (
         b"version https://git-lfs.github.com/spec/v1",
-        Kind("a pointer of Git LFS in place of the file", "Fetch the file that it stands for: git lfs pull."),
+        Kind("a Git LFS pointer instead of the file", "Download the file: git lfs pull."),
     ),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Excel workbook (.xls)", EXCEL)),
     (b"PAR1", Kind("a parquet file", "Set data.format='parquet', or let its name end with .parquet.")),
@@ -54,25 +54,25 @@ PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 
 def gzipped(data: bytes) -> bool:
-    """Whether bytes are those of gzip (RFC 1952: two magic bytes, then method 8)."""
+    """Whether the bytes are gzip (RFC 1952: two magic bytes, then method 8)."""
     return data[:3] == b"\x1f\x8b\x08"
 
 
 def zstandard_compressed(data: bytes) -> bool:
-    """Whether bytes begin a frame of Zstandard (RFC 8878)."""
+    """Whether the bytes start a Zstandard frame (RFC 8878)."""
     return data[:4] == b"\x28\xb5\x2f\xfd"
 
 
 def by_ending(ending: str) -> Kind | None:
-    """What an ending means that no reader reads."""
+    """The kind of an unsupported suffix, or None."""
     return ENDINGS.get(ending.lower())
 
 
 def kind_of(data: bytes, *, rows: bool) -> Kind | None:
-    """What the bytes of a file say it is, where that is no text.
+    """The kind of a binary or otherwise unsupported file, by its bytes; None for text.
 
     Args:
-        rows: Whether the file should hold rows (csv, JSON), so that a page of HTML is no text of it either.
+        rows: Whether the file should contain rows (csv, JSON), so that an HTML page is unsupported too.
     """
     for magic, kind in MAGIC:
         if data.startswith(magic):
@@ -91,7 +91,7 @@ def _zip(data: bytes) -> Kind:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError):
-        return Kind("a zip archive that is cut off", "Fetch it again, and unpack it.")
+        return Kind("a truncated zip archive", "Download it again, and unpack it.")
     if any(name.startswith("xl/") for name in names):
         return Kind("an Excel workbook (.xlsx)", EXCEL)
     if "content.xml" in names:

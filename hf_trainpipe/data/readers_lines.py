@@ -13,10 +13,9 @@ DELIMITERS = {"\t": "'\\t'", ";": "';'", ",": "','", "|": "'|'"}
 
 
 def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read a file of delimited fields. Every value stays the text that it is: "NA" and "" too.
+    """Read a file of delimited fields. Every value stays text, "NA" and "" too.
 
-    Of Excel's exports these are read as they are meant: a first line ``sep=;``, columns without a name and without a
-    value, and rows at the end in which every field is empty.
+    Handles Excel's exports: a first line ``sep=;``, empty columns without a name, and empty rows at the end.
 
     Raises:
         DataError: with file and line: a row with another number of fields than the header, an
@@ -30,10 +29,10 @@ def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
             raise wrong_line(
                 shown,
                 1,
-                f"the file says {said[0].strip()!r}, the recipe data.delimiter={options.delimiter!r}.",
+                f"the file has {said[0].strip()!r}, the recipe data.delimiter={options.delimiter!r}.",
                 fix="Leave data.delimiter out, or correct it.",
             )
-        text = "\n" + text[said.end() :]  # so that lines keep their numbers
+        text = "\n" + text[said.end() :]  # keeps the line numbers
     delimiter = said[1] if said else options.delimiter or usual
     if options.quoting == "none":
         lines, records = _split_plainly(text, delimiter)
@@ -65,40 +64,40 @@ def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
 def _check_delimiter(
     lines: list[int], records: list[list[str]], delimiter: str, *, shown: str, options: ReadOptions
 ) -> None:
-    """Refuse a file of one column whose first rows another delimiter cuts into several, alike."""
+    """Refuse a file of one column whose first rows another delimiter splits into equally many fields."""
     named = options.header if isinstance(options.header, tuple) else None
     if len(records[0]) != 1 or options.header is False or (named is not None and len(named) < 2):
         return
-    for other, spelt in DELIMITERS.items():
+    for other, shown_as in DELIMITERS.items():
         first = [name.strip() for name in records[0][0].split(other)]
         rows = [delimiter.join(record) for record in records[1:6]]
         if other == delimiter or len(first) < 2 or not all(len(row.split(other)) >= len(first) for row in rows):
             continue
-        found = f"parted by {spelt}, it has {len(first)}: {', '.join(first[:8])}"
+        found = f"separated by {shown_as}, it has {len(first)}: {', '.join(first[:8])}"
         raise wrong_line(
             shown,
             lines[0],
-            f"expected fields parted by {DELIMITERS.get(delimiter, delimiter)}, found one field; {found:.200}.",
-            fix=f"Set data.delimiter={spelt}. If it is one column, set data.delimiter={DELIMITERS.get(delimiter)}.",
+            f"expected fields separated by {DELIMITERS.get(delimiter, delimiter)}, found one field; {found:.200}.",
+            fix=f"Set data.delimiter={shown_as}. If it is one column, set data.delimiter={DELIMITERS.get(delimiter)}.",
         )
 
 
 def _check_repeated(lines: list[int], records: list[list[str]], names: tuple[str, ...], *, shown: str) -> None:
-    """Refuse the header in the middle of a file: files put together, whose header would become a label."""
+    """Refuse a repeated header (concatenated files), which would become an example."""
     header = list(names)
     if len(header) > 1 and header in records:
         raise wrong_line(
             shown,
             lines[records.index(header)],
             f"the row repeats the header ({', '.join(header)}).",
-            fix="The file was put together from several: remove the line."
+            fix="Several files were concatenated: remove the line."
             if records[0] != header
             else "Leave data.header out: the file names its columns itself.",
         )
 
 
 def _without_empty(names: tuple[str, ...], columns: list[list[str]], *, shown: str, line: int) -> dict[str, list[str]]:
-    """Columns by name, without those that have neither name nor value; one without a name (an index) is kept."""
+    """Columns by name, without empty unnamed ones; a single unnamed column (an index) is kept."""
     kept = [(name, column) for name, column in zip(names, columns, strict=True) if name or any(column)]
     unnamed = [n for n, (name, column) in enumerate(zip(names, columns, strict=True), 1) if not name and any(column)]
     if len(unnamed) > 1:
@@ -112,7 +111,7 @@ def _without_empty(names: tuple[str, ...], columns: list[list[str]], *, shown: s
 
 
 def _split_plainly(text: str, delimiter: str) -> tuple[list[int], list[list[str]]]:
-    """Rows where quotes mean nothing (``csv.QUOTE_NONE``): each line is a row."""
+    """Rows without quoting (``csv.QUOTE_NONE``): each line is a row."""
     numbered = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1)]
     kept = [(number, line) for number, line in numbered if line]
     return [number for number, _ in kept], [line.split(delimiter) for _, line in kept]
@@ -134,7 +133,7 @@ def _split_quoted(text: str, delimiter: str, *, shown: str, options: ReadOptions
                     raise too_long(shown, start, size, options)
             start = reader.line_num + 1
     except csv.Error as error:
-        if options.most is not None and records:  # cut within quotes
+        if options.most is not None and records:  # a preview ends inside quotes
             return lines, records
         hint = " If quotes are part of the text, as in GLUE's tsv files, set quoting='none'."
         fix = f"Look for an unclosed quote.{hint}"
@@ -149,7 +148,7 @@ def _split_quoted(text: str, delimiter: str, *, shown: str, options: ReadOptions
 
 
 def _names(lines: list[int], records: list[list[str]], *, shown: str, options: ReadOptions) -> tuple[str, ...]:
-    """The column names; takes the header row away where there is one."""
+    """The column names; removes the header row, if any, from the records."""
     if isinstance(options.header, tuple):
         return options.header
     if not options.header:

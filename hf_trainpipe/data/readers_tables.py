@@ -1,4 +1,4 @@
-"""Arrow tables from Python values, pandas frames and Arrow's own files, of types that the rest knows."""
+"""Arrow tables from Python values, pandas frames and Arrow files, with types that ``datasets`` supports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
     """
     arrays = {}
     for name, values in columns.items():
-        if name in (FILE, LINE):  # of a data set that was written with its places
+        if name in (FILE, LINE):  # of a data set that was saved with these columns
             continue
         if _half_character(name):
             first = next((row for row, value in enumerate(values) if value is not None), 0)
@@ -47,7 +47,7 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
 
 
 def _half_character(value: object) -> str:
-    """What holds a lone surrogate in a value, and where; ``""`` where nothing does."""
+    """Description of a lone surrogate in a value; ``""`` if there is none."""
     if isinstance(value, str):
         found = re.search("[\ud800-\udfff]", value)
         return (
@@ -63,8 +63,8 @@ def _half_character(value: object) -> str:
 def _half(what: str, where: Place) -> DataError:
     return error_at(
         where,
-        f"{what} is half of an emoji or the like (a lone surrogate), which is no text.",
-        fix="A program cut the text by UTF-16 units. Write it again uncut, or remove that half.",
+        f"{what} contains half of an emoji or the like (a lone surrogate), which is not valid text.",
+        fix="A program truncated the text in the middle of a character. Write it again, or remove that half.",
     )
 
 
@@ -105,20 +105,20 @@ def frame_to_table(frame: pd.DataFrame, split: str) -> pa.Table:
 
 
 def plain(table: pa.Table, shown: str) -> pa.Table:
-    """A table of types that datasets know; a column of a type that no task reads is left out, and that is said."""
+    """A table with types that ``datasets`` supports; other columns are dropped with a warning."""
     import pyarrow.compute as pc
 
     for field in list(table.schema):
         position = table.schema.get_field_index(field.name)
         wanted = _readable(field.type)
         if wanted is None:
-            log.warning("%s: the column %r is left out: nothing reads its type, %s", shown, field.name, field.type)
+            log.warning("%s: column %r is dropped: its type %s is not supported", shown, field.name, field.type)
             table = table.remove_column(position)
         elif wanted != field.type:
             column = table.column(position)
             if pa.types.is_run_end_encoded(field.type):
                 column = pc.run_end_decode(column)
-            # Arrow's cast of list views that were read from a file loses values (pyarrow 26), so values go one by one.
+            # pyarrow 26 loses values when it casts list views from a file, so they are converted one by one.
             is_view = pa.types.is_list_view(field.type)
             column = pa.array(column.to_pylist(), wanted) if is_view else column.cast(wanted)
             table = table.set_column(position, field.name, column)
@@ -126,7 +126,8 @@ def plain(table: pa.Table, shown: str) -> pa.Table:
 
 
 def _readable(kind: pa.DataType) -> pa.DataType | None:
-    """The type that datasets know for the same values; None where there is none."""
+    """The type that ``datasets`` supports for the same values, or None."""
+
     is_type = pa.types
     if is_type.is_string_view(kind):
         return pa.large_string()
@@ -170,7 +171,7 @@ def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error
     if high - 1 == first:
         return error_at(
             place_of(first),
-            f"column {name!r} holds {type(found).__name__} {_short(found)}, which is no text, number, list or mapping.",
+            f"column {name!r} holds {type(found).__name__} {_short(found)}, which is not text, a number, a list or a mapping.",
             fix=f"Write the values of {name!r} as text or numbers, or leave the column out.",
         )
     return error_at(

@@ -17,8 +17,8 @@ CONLLU_WIDTH = 10
 def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     """Read a word a line, a blank line between sentences, into ``words`` and ``tags``.
 
-    Columns are parted by tabs where the first line has one, else by spaces. ``-DOCSTART-`` lines
-    and ``# key = value`` comments are passed over.
+    Columns are separated by tabs if the first line has one, else by spaces. ``-DOCSTART-`` lines
+    and ``# key = value`` comments are skipped.
 
     Raises:
         DataError: with file and line: a line with another number of columns than the first.
@@ -44,7 +44,7 @@ def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
                 shown,
                 number,
                 f"expected {width} columns, found {len(fields)} ({line[:60]!r}).",
-                fix="Correct the line; set delimiter='\\t' or ' ' if the columns are parted otherwise.",
+                fix="Correct the line; set delimiter='\\t' or ' ' if that is what separates the columns.",
             )
         if not words:
             rows.columns["words"].append(words)
@@ -79,10 +79,10 @@ def _first_width(fields: list[str], shown: str, line: int, options: ReadOptions)
 def read_conllu(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     """Read CoNLL-U into ``words``, ``lemmas``, ``upos`` and ``xpos``.
 
-    Multiword ranges and empty nodes are passed over.
+    Multiword ranges and empty nodes are skipped.
 
     Raises:
-        DataError: with file and line: a line that has not ten columns.
+        DataError: with file and line: a line without exactly ten columns.
     """
     text = read_text(path, shown=shown, options=options)
     rows = Rows(columns={name: [] for name in CONLLU_COLUMNS})
@@ -99,7 +99,7 @@ def read_conllu(path: Path, *, shown: str, options: ReadOptions) -> Rows:
             raise wrong_line(
                 shown,
                 number,
-                f"expected {CONLLU_WIDTH} columns parted by tabs, found {len(fields)} ({line[:60]!r}).",
+                f"expected {CONLLU_WIDTH} columns separated by tabs, found {len(fields)} ({line[:60]!r}).",
                 fix="Correct the line; a plain word-and-tag file needs format='conll'.",
             )
         if not fields[0].isdigit():
@@ -128,7 +128,7 @@ def read_spacy(path: Path, *, shown: str, options: ReadOptions) -> Rows:
 
     try:
         docs = list(DocBin().from_bytes(data).get_docs(spacy.blank("xx").vocab))
-    except Exception as error:  # its decoder raises whatever it stumbles over
+    except Exception as error:  # the decoder raises many kinds of errors
         raise wrong_file(
             shown,
             f"expected a spaCy DocBin, found bytes that do not decode: {error}.",

@@ -1,10 +1,10 @@
-"""Which examples a step trains on, as arithmetic: a function of (seed, epoch, data size) alone.
+"""The examples of each step: a function of (seed, epoch, data size) alone.
 
-A keyed permutation of the epoch is cut into global batches; each is cut into shares of similar
-work for the ranks, and a share into micro-batches of similar length under a token budget. Nothing
-is stored, so skipping to a step is arithmetic, and the examples of a step do not depend on the
-number of ranks. The last global batch of an epoch may be smaller: losses are divided by what it
-really holds, so nothing is repeated and nothing dropped.
+A seeded permutation of the epoch is split into global batches, each batch into shares of similar
+length for the ranks, and each share into micro-batches of similar length under a token budget.
+There is no state to restore: the examples of any step can be computed, and they do not depend on
+the number of ranks. The last global batch of an epoch may be smaller. Losses are divided by its
+actual size, so no example is repeated or dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 ORDER_VERSION = 1
-"""Changes whenever the order of examples for a given seed does; part of the resume contract."""
+"""Increased whenever the order for a given seed changes; checked on resume."""
 
 
 @lru_cache(maxsize=2)
@@ -29,7 +29,7 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochSampler:
-    """The order in which examples are visited.
+    """The order of the training examples.
 
     >>> order = EpochSampler(num_examples=5, examples_per_step=2, seed=1)
     >>> order.steps_per_epoch
@@ -59,34 +59,34 @@ class EpochSampler:
         return order[start : start + self.examples_per_step]
 
     def examples_before(self, step: int) -> int:
-        """How many examples all steps before ``step`` have consumed."""
+        """Number of examples in all steps before ``step``."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch * self.num_examples + min(within * self.examples_per_step, self.num_examples)
 
 
 def shares(examples: np.ndarray, lengths: np.ndarray, *, ranks: int) -> list[np.ndarray]:
-    """Cut a global batch into one share a rank: equal in number within one, similar in tokens.
+    """Split a global batch over the ranks: numbers of examples differ by at most one, tokens are similar.
 
     Args:
         examples: int64[n], the global batch.
         lengths: int[num_examples], tokens of every example of the split.
-        ranks: How many shares.
+        ranks: Number of ranks.
 
     Returns:
-        ``ranks`` arrays whose union is ``examples``, each example once. A share may be empty when
-        there are fewer examples than ranks.
+        ``ranks`` arrays whose union is ``examples``, each example once. An array is empty if there
+        are fewer examples than ranks.
     """
     if ranks == 1:
         return [examples]
     longest_first = examples[np.argsort(-lengths[examples], kind="stable")]
-    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    assigned: list[list[int]] = [[] for _ in range(ranks)]
     for start in range(0, len(longest_first), ranks):
         row = [int(example) for example in longest_first[start : start + ranks]]
-        # Back and forth, as teams are picked: the sums stay close.
-        seats = range(ranks) if (start // ranks) % 2 == 0 else range(ranks - 1, -1, -1)
-        for seat, example in zip(seats, row, strict=False):
-            dealt[seat].append(example)
-    return [np.asarray(share, dtype=np.int64) for share in dealt]
+        # In alternating order, so that the sums of tokens stay close.
+        order = range(ranks) if (start // ranks) % 2 == 0 else range(ranks - 1, -1, -1)
+        for rank, example in zip(order, row, strict=False):
+            assigned[rank].append(example)
+    return [np.asarray(share, dtype=np.int64) for share in assigned]
 
 
 def micro_batches(
@@ -97,16 +97,16 @@ def micro_batches(
     max_items: int | None = None,
     cost: int | None,
 ) -> list[np.ndarray]:
-    """Cut ``items`` into micro-batches of similar length, each under a budget.
+    """Split ``items`` into micro-batches of similar length, each within a budget.
 
     Args:
         items: int64[n] feature indices of a rank's share.
         lengths: int[num_features], tokens of every feature of the split.
-        max_tokens: Tokens a micro-batch holds at most, padding included; None: no limit. One
-            feature longer than the budget travels alone.
-        max_items: Features a micro-batch holds at most; None: no limit.
-        cost: What a micro-batch costs beside its tokens, in tokens, where a feature takes the room of the longest of
-            its micro-batch: the sum of both is least. None: a feature takes its own room.
+        max_tokens: Maximum tokens of a micro-batch, padding included; None: no limit. A feature
+            longer than this gets a micro-batch of its own.
+        max_items: Maximum features of a micro-batch; None: no limit.
+        cost: With padding: the fixed cost of a micro-batch, in tokens; the sum of padded tokens and fixed costs is
+            minimized. None: no padding is computed.
 
     Returns:
         Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
@@ -120,17 +120,17 @@ def micro_batches(
 def _cut_by_padding(
     items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None, cost: int
 ) -> list[np.ndarray]:
-    """The cut of the least padded tokens plus ``cost`` a part, by dynamic programming; ``lengths`` [n] fall."""
+    """Minimize padded tokens plus ``cost`` per micro-batch, by dynamic programming; ``lengths`` [n] descend."""
     number = len(items)
-    least = np.zeros(number + 1, dtype=np.int64)  # of the first features, by how many they are
-    begin = np.zeros(number + 1, dtype=np.int64)  # where the last part of them begins
+    least = np.zeros(number + 1, dtype=np.int64)  # cost of the first n features
+    begin = np.zeros(number + 1, dtype=np.int64)  # start of their last micro-batch
     first = 0
     for end in range(1, number + 1):
         while end - first > 1 and (
             (max_items is not None and end - first > max_items)
             or (max_tokens is not None and lengths[first] * (end - first) > max_tokens)
         ):
-            first += 1  # too large a part here is too large a part for all that come later
+            first += 1  # what exceeds the budget here does so for all later ends
         starts = np.arange(first, end)
         totals = least[starts] + lengths[starts] * (end - starts) + cost
         best = int(totals.argmin())
@@ -145,16 +145,16 @@ def _cut_by_padding(
 def _cut_by_sum(
     items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None
 ) -> list[np.ndarray]:
-    """As few parts as the budget allows, of about equally many real tokens."""
+    """As few micro-batches as the budget allows, with about equal numbers of tokens."""
     total = int(lengths.sum())
     fair = total if max_tokens is None else -(-total // max(1, -(-total // max_tokens)))
     result: list[np.ndarray] = []
-    start, held = 0, 0
+    start, tokens = 0, 0
     for position, length in enumerate(lengths.tolist()):
         full = max_items is not None and position - start >= max_items
-        over = max_tokens is not None and held + length > max_tokens
-        if position > start and (full or over or held >= fair):
+        over = max_tokens is not None and tokens + length > max_tokens
+        if position > start and (full or over or tokens >= fair):
             result.append(items[start:position])
-            start, held = position, 0
-        held += length
+            start, tokens = position, 0
+        tokens += length
     return [*result, items[start:]] if start < len(items) else result

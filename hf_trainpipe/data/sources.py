@@ -1,4 +1,4 @@
-"""Where examples come from: files, the Hub, pandas frames. Each gives train, validation and test."""
+"""Data sources: local files, the Hub, pandas frames. Each has train, validation and test."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Data):
-    """What all sources share. The steps run in the order of the fields, and then splits are cut."""
+    """Options of all sources. They are applied in the order of the fields, then fractions are split off."""
 
     rename: Mapping[str, str] = field(default_factory=dict)
     """From the data's column names to the recipe's."""
     join: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """A new text column that replaces others, parted by a space, in the splits that have these."""
+    """A new text column that replaces others, joined by a space, in the splits that have them."""
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """For a column, what each of its values becomes; numbers are matched by their spelling."""
+    """For a column, the new value of each value; numbers are matched as text."""
     drop_missing: tuple[str, ...] = ()
-    """Rows in which one of these columns is null, NaN, blank or an empty list are left out."""
+    """Drop rows in which one of these columns is null, NaN, blank or an empty list."""
     columns: tuple[str, ...] = ()
     """The columns to keep; empty: all."""
     stratify: str | None = None
-    """The column whose values keep their shares where a split is cut by fraction."""
+    """Stratify by this column when a fraction is split off."""
     group: str | None = None
-    """The column whose values stay on one side where a split is cut by fraction."""
+    """Keep rows with the same value of this column together when a fraction is split off."""
     seed: int = 17
-    """Of the cut."""
+    """Seed of the split by fraction."""
 
     def __post_init__(self) -> None:
         if self.stratify is not None and self.group is not None:
             raise RecipeError(
                 f"data.stratify, data.group: expected one, found {self.stratify!r} and {self.group!r}.",
-                fix="A cut is stratified or grouped, not both.",
+                fix="A split by fraction is stratified or grouped, not both.",
             )
         if self.seed < 0:
             raise RecipeError(f"data.seed: expected 0 or more, found {self.seed}.", fix="Choose another seed.")
@@ -61,16 +61,16 @@ class Source(Data):
 
     @abstractmethod
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
-        """Load the splits of ``wanted``, from a split's name to what the recipe says it is."""
+        """Load the splits of ``wanted``: name to the recipe's value."""
 
     def named_splits(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """The splits that the recipe names, with what it says they are; those that are cut from train, with how much."""
+        """The splits that the recipe names, with its values; and the splits taken from train, with their fractions."""
         said = {name: getattr(self, name) for name in SPLITS}
         cut = {name: float(value) for name, value in said.items() if isinstance(value, float | int)}
         return {name: value for name, value in said.items() if value is not None and name not in cut}, cut
 
     def splits(self) -> DatasetDict:
-        """Load, shape and cut.
+        """Load the splits, apply the options, and split fractions off.
 
         Raises:
             DataError: with file and line where they are known.
@@ -79,13 +79,13 @@ class Source(Data):
 
         wanted, fractions = self.named_splits()
         loaded = self.shaped(self._load(wanted))
-        # Test is cut first, so that it stays the same rows when the share of validation changes.
+        # Test first, so that it keeps its rows when the fraction of validation changes.
         order: dict[str, float] = {name: fractions[name] for name in reversed(SPLITS) if name in fractions}
         cut = cut_splits(loaded, order, self)
         return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
 
     def shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
-        """Splits with their columns renamed, joined, translated, dropped and kept."""
+        """Splits after ``rename``, ``join``, ``values``, ``drop_missing`` and ``columns``."""
         return shape(loaded, self)
 
 
@@ -98,30 +98,30 @@ class Files(Source):
     """Local files, plain or ``.gz`` or ``.zst``. Datasets keep the file and line of each row.
 
     A split is a path, a glob, several of them, or a fraction of the training rows.
-    csv, tsv and the like stay text throughout: "NA" is a word, and numbers are read by the task.
+    Values of csv, tsv and the like stay text: "NA" is a word, and the task parses numbers.
     """
 
     train: str | tuple[str, ...]
     """A path, a glob or several of them."""
     validation: str | tuple[str, ...] | float | None = None
-    """The same, or a fraction of the training rows that is cut off; None: there is none."""
+    """The same, or a fraction of the training rows; None: no such split."""
     test: str | tuple[str, ...] | float | None = None
     """As ``validation``."""
     root: str | None = None
-    """The folder that paths start from, also ``package:NAME/folder``; None: the working directory, and for what is not
-    there the recipe file's folder."""
+    """The folder of relative paths, also ``package:NAME/folder``; None: the working directory, then the recipe file's
+    folder."""
     format: Format | None = None
-    """None: what a path's ending says. ``labelled-lines``: "label text" a line; ``folder``: label/*.txt."""
+    """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: label/*.txt."""
     delimiter: str | None = None
-    """Between the fields of csv (None: ','), of tsv (None: tab), and of conll (None: tab or spaces)."""
+    """Delimiter of fields in csv (None: ','), tsv (None: tab) and conll (None: tab or spaces)."""
     quoting: Literal["minimal", "none"] = "minimal"
     """``none``: quotes are text, and each line is a row, as in GLUE's tsv files (``csv.QUOTE_NONE``)."""
     header: bool | tuple[str, ...] = True
-    """Whether the first line names the columns; or the names, where the files have no such line."""
+    """Whether the first line has the column names; or the names, for files without such a line."""
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By split (``train``, ``validation``, ``test``), column names where its files have no header line."""
+    """Column names by split (``train``, ``validation``, ``test``), for files without a header line."""
     extra: Literal["error", "ignore"] = "error"
-    """What to do about more fields than the header names; fewer are always an error."""
+    """Whether more fields than the header has are an error; fewer always are."""
     words_column: int = 0
     """conll: the column of words, from 0; -1 is the last."""
     tags_column: int = -1
@@ -129,10 +129,10 @@ class Files(Source):
     encoding: str = "utf-8"
     """Of text files without a byte order mark, by Python's name: ``cp1252``, ``utf-16-le``."""
     max_row_bytes: int = 1_000_000
-    """A longer row is refused: it is nearly always a missing quote or line break."""
+    """Longer rows are refused: they nearly always miss a quote or line break."""
 
     def __post_init__(self) -> None:
-        for name in (*SPLITS, "root"):  # a pathlib.Path is meant as its text, also in the recipe's JSON
+        for name in (*SPLITS, "root"):  # a pathlib.Path becomes text, also in the recipe's JSON
             if isinstance(found := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(found))
             elif isinstance(found, list | tuple) and any(isinstance(part, os.PathLike) for part in found):
@@ -170,13 +170,13 @@ class Files(Source):
         return "files: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
 
     def folder(self) -> Path | None:
-        """Where relative paths start; None: in the working directory, or beside the recipe."""
+        """The folder of relative paths; None: the working directory or the recipe file's folder."""
         from hf_trainpipe.utils.resources import resolve
 
         return None if self.root is None else resolve(self.root)
 
     def reading(self, split: str, path: Path, shown: str) -> ReadOptions:
-        """How a file of a split is read."""
+        """Options for reading a file of a split."""
         from hf_trainpipe.data.readers import format_of
 
         same = ("delimiter", "quoting", "extra", "words_column", "tags_column", "encoding", "max_row_bytes")
@@ -208,7 +208,7 @@ class Files(Source):
 
 
 def _as_pandas(table: Any) -> Any:
-    """A table of polars or Arrow as a pandas frame of Arrow's types, so that a missing integer makes no floats."""
+    """A polars or Arrow table as a pandas frame with Arrow types, so that integers with nulls stay integers."""
     import pandas
     import pyarrow
 
@@ -224,7 +224,7 @@ class Frame(Source):
     train: pd.DataFrame
     """The training rows."""
     validation: pd.DataFrame | float | None = None
-    """Another frame, or a fraction of the training rows that is cut off; None: there is none."""
+    """Another frame, or a fraction of the training rows; None: no such split."""
     test: pd.DataFrame | float | None = None
     """As ``validation``."""
 
@@ -265,10 +265,10 @@ class Frame(Source):
 
 @dataclass(frozen=True)
 class HubData(Source):
-    """A data set of the Hub, or of its cache when there is no network.
+    """A data set from the Hub, or from the cache without a network.
 
-    The revision is pinned to a commit at first use, and later runs use that commit. To move on,
-    name another revision.
+    The revision is pinned to a commit at first use, and later runs use that commit. For newer data,
+    set another revision.
     """
 
     repo: str
@@ -279,17 +279,17 @@ class HubData(Source):
     revision: str | None = None
     """Branch, tag or commit; None: the default branch."""
     train: str = "train"
-    """The Hub's name of the split; ``train[:1000]`` and ``train[:10%]`` cut it."""
+    """The Hub's name of the split; ``train[:1000]`` and ``train[:10%]`` take a part of it."""
     validation: str | float | None = "validation"
-    """The Hub's name of the split, or a fraction of the training rows that is cut off; None: there is none."""
+    """The Hub's name of the split, or a fraction of the training rows; None: no such split."""
     test: str | float | None = None
     """As ``validation``."""
     streaming: bool = False
-    """Pull rows from the Hub as they are read, without keeping the data set: the training split window by window."""
+    """Stream rows from the Hub instead of downloading the data set: the training split window by window."""
     window: int = 16_384
-    """With ``streaming``, rows of the training split that are held, and shuffled, at a time."""
+    """With ``streaming``, rows of the training split that are loaded and shuffled at a time."""
     take: int | None = None
-    """Rows of each split at most; with ``streaming`` no more are pulled, and there is one window."""
+    """Maximum rows of each split; with ``streaming`` only these are read, as one window."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -304,14 +304,14 @@ class HubData(Source):
             raise RecipeError(f"data.window: expected 1 or more, found {self.window}.", fix="Leave it at 16384.")
         if self.streaming and self.take is None and self.drop_missing:
             raise RecipeError(
-                "data.drop_missing: the rows of a stream are counted before any is left out.",
-                fix="Set data.take to pull so many rows, or publish the data set without those rows.",
+                "data.drop_missing: the rows of a stream are counted before any are dropped.",
+                fix="Set data.take to read so many rows, or publish the data set without those rows.",
             )
         cut = [name for name in ("validation", "test") if isinstance(getattr(self, name), float | int)]
         if self.streaming and self.take is None and (cut or "[" in self.train):
             raise RecipeError(
-                f"data.{cut[0] if cut else 'train'}: a stream cannot be cut before all of it was read.",
-                fix="Name splits of the Hub, or set data.take to pull so many rows and cut those.",
+                f"data.{cut[0] if cut else 'train'}: a stream cannot be split before all of it was read.",
+                fix="Name splits of the Hub, or set data.take to read so many rows and split those.",
             )
 
     def describe(self) -> str:
@@ -319,10 +319,10 @@ class HubData(Source):
         return f"Hub: {self.repo}{config}" + (f"@{self.revision}" if self.revision else "")
 
     def commit(self) -> str:
-        """The commit that this machine uses: the pinned one, else the one of the revision now.
+        """The commit that this machine uses: the pinned one, else the current one of the revision.
 
         Raises:
-            DataError: never used before, and neither network nor cache.
+            DataError: not pinned, and neither network nor cache.
         """
         from hf_trainpipe.data.sources_hub import pinned_commit
 
@@ -339,7 +339,7 @@ class HubData(Source):
         return load_hub(self, wanted, commit=self.commit())
 
     def stream(self) -> TrainStream | None:
-        """The rows of the training split after those of ``splits()``, where they are streamed."""
+        """The rows of the training split after those of ``splits()``, if it is streamed."""
         if not self.streaming or self.take is not None:
             return None
         from hf_trainpipe.data.sources_hub import open_stream

@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 def pinned_commit(repo: str, *, config: str | None, revision: str | None) -> str:
-    """The commit of a revision: itself, the pinned one, what the Hub says, or what the cache holds.
+    """The commit of a revision: itself, the pinned one, the Hub's, or the cached one.
 
     Raises:
         DataError: the Hub knows no such repository or revision, or cannot be reached with nothing cached.
@@ -47,7 +47,7 @@ def _ask_hub(repo: str, *, config: str | None, revision: str | None) -> str:
         refused = unreachable(repo, error, revision=revision)
         if refused.data["reason"] in FINAL:
             raise refused from None
-        # The newest cached commit, where nothing says which one a revision is.
+        # Without an answer of the Hub: the newest cached commit.
         found = None if revision not in (None, "main") else cached_folder(repo, config=config, commit=None)
         if found is None:
             raise refused from None
@@ -57,7 +57,7 @@ def _ask_hub(repo: str, *, config: str | None, revision: str | None) -> str:
 
 
 def unreachable(repo: str, error: Exception, *, revision: str | None = None) -> DataError:
-    """The error of a data set that the Hub did not give and the cache does not hold: the reason by its name."""
+    """The error of a data set that is neither available from the Hub nor cached, with the reason."""
     reason = reason_of(error, repo=repo, revision=revision, kind="data set")
     field = "data.revision" if reason.kind == "no-revision" else "data.repo"
     fix = reason.fix.replace(
@@ -69,7 +69,7 @@ def unreachable(repo: str, error: Exception, *, revision: str | None = None) -> 
 
 
 def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path | None:
-    """Where ``datasets`` keeps the prepared Arrow files: cache/user___name/config/version/commit."""
+    """The folder of prepared Arrow files in the cache of ``datasets``: cache/user___name/config/version/commit."""
     from datasets import config as settings
     from datasets.naming import camelcase_to_snakecase
 
@@ -88,7 +88,7 @@ def cached_folder(repo: str, *, config: str | None, commit: str | None) -> Path 
 
 
 def cached_commit(repo: str, *, config: str | None, revision: str | None) -> str | None:
-    """The commit that training would use without a network, where its rows are in the cache; None: it is not here."""
+    """The commit that training would use without a network, if it is cached, else None."""
     commit = revision if revision and COMMIT.fullmatch(revision) else pinned(f"{repo}@{revision or 'main'}")
     if commit is None and revision not in (None, "main"):
         return None
@@ -100,7 +100,9 @@ def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[s
     """Load splits at a commit.
 
     Args:
-        wanted: From our name of a split to the Hub's, which may be cut: ``train[:1000]``.
+        wanted: Our name of a split to the Hub's, which may be sliced: ``train[:1000]``.
+        streaming: Stream rows over the network instead of downloading the data set.
+        take: Maximum rows of each split.
 
     Raises:
         DataError: not reachable and not cached; no such configuration; no such split.
@@ -162,7 +164,7 @@ def _builder(repo: str, *, config: str | None, commit: str) -> Any:
     if builder.hash != commit:
         raise DataError(
             f"data.repo: expected commit {commit} of {repo!r}, and the Hub cannot be reached; "
-            f"the cache holds {builder.hash}.",
+            f"the cache has {builder.hash}.",
             fix=f"Connect to the network, or set data.revision={builder.hash!r}.",
         )
     return builder
@@ -196,7 +198,7 @@ def _stream(data: HubData, builder: Any, wanted: Mapping[str, str]) -> dict[str,
 
 
 def open_stream(repo: str, split: str, *, config: str | None, commit: str) -> IterableDataset:
-    """A split as a stream, at its first row."""
+    """A split as a stream, from its first row."""
     streams = _builder(repo, config=config, commit=commit).as_streaming_dataset()
     stream: IterableDataset = streams[split]
     return stream

@@ -1,4 +1,4 @@
-"""From the columns that data has to those that a task reads: rename, join, translate, drop, keep."""
+"""Transform the columns of the data: rename, join, replace values, drop rows, select columns."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def _require(option: str, names: Iterable[str], splits: Mapping[str, Dataset]) -
 
 
 def _check_new(option: str, names: Mapping[str, str], dataset: Dataset, split: str) -> None:
-    """Refuse new names (old name to new one) that stay beside a column of the same name, or that repeat."""
+    """Refuse new names (old name to new one) that are repeated or already a column."""
     kept = set(dataset.column_names) - set(names)
     new: dict[str, str] = {}
     for old, name in names.items():
         other = new.setdefault(name, old) if option == "rename" else old
         if name in (FILE, LINE) or not name:
-            raise DataError(f"data.{option}: {name!r} is no name for a column.", fix="Choose another name.")
+            raise DataError(f"data.{option}: {name!r} cannot be the name of a column.", fix="Choose another name.")
         if name in kept or other != old:
             there = f"{other!r} becomes that too" if other != old else "that column exists"
             listed = ", ".join(column for column in dataset.column_names if column not in (FILE, LINE))
-            aside = f", or move the other aside: data.rename={{{name!r}: 'old_{name}'}}" if other == old else ""
+            aside = f", or rename the other: data.rename={{{name!r}: 'old_{name}'}}" if other == old else ""
             raise DataError(
                 f"data.{option}: {old!r} would become {name!r}, and {there} (split {split!r} has {listed}).",
                 fix=f"Choose another name and tell the task{aside}.",
@@ -83,7 +83,7 @@ def _check_new(option: str, names: Mapping[str, str], dataset: Dataset, split: s
 
 
 def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
-    """All new columns from the columns as they were, which then go."""
+    """Add the joined columns and remove their parts."""
     made = {}
     for name, parts in joins.items():
         plain = dataset.select_columns(list(dict.fromkeys(parts))).with_format(None)[:]
@@ -91,10 +91,10 @@ def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
         made[name] = [" ".join(str(cell) for cell in cells if cell) for cells in rows]
     if not made:
         return dataset
-    # Added before the old ones go: a table without columns has no rows either.
+    # Added before the old ones are removed: a table without columns has no rows.
     names = {f"__joined_{position}__": name for position, name in enumerate(made)}
-    for beside, name in names.items():
-        dataset = dataset.add_column(beside, made[name])
+    for temporary, name in names.items():
+        dataset = dataset.add_column(temporary, made[name])
     used = dict.fromkeys(part for parts in joins.values() for part in parts)
     return dataset.remove_columns(list(used)).rename_columns(names)
 
@@ -106,14 +106,14 @@ def _translate(dataset: Dataset, split: str, name: str, table: Mapping[str, str]
         if new is None and cell is not None and cell == cell:
             raise error_at(
                 place(dataset, split, row),
-                f"data.values says nothing about {cell!r} in column {name!r}.",
-                fix=f"Add it to data.values[{name!r}], which knows {', '.join(table)}.{closest(str(cell), table)}",
+                f"data.values has no entry for {cell!r} in column {name!r}.",
+                fix=f"Add it to data.values[{name!r}], which has {', '.join(table)}.{closest(str(cell), table)}",
             )
     return dataset.remove_columns([name]).add_column(name, translated)
 
 
 def _translated(cells: Sequence[Any], table: Mapping[str, str]) -> list[str | None]:
-    """What each value becomes: by its spelling, else as the same label (1.0 as 1, true as True); None: nothing is said."""
+    """The new value of each cell, matched as text, else as the same label (1.0 as 1, true as True); None: no entry."""
     by_key = {key(old): new for old, new in table.items()}
     return [
         None if cell is None or cell != cell else table.get(str(cell), by_key.get(key(str(cell)))) for cell in cells
@@ -121,7 +121,7 @@ def _translated(cells: Sequence[Any], table: Mapping[str, str]) -> list[str | No
 
 
 def translate(cells: pa.ChunkedArray, table: Mapping[str, str]) -> pa.ChunkedArray | pa.Array:
-    """A column in which values become others, and those that the table says nothing about stay."""
+    """A column with its values replaced; values without an entry in the table stay."""
     if not table:
         return cells
     import pyarrow as pa
@@ -129,8 +129,8 @@ def translate(cells: pa.ChunkedArray, table: Mapping[str, str]) -> pa.ChunkedArr
     values = cells.to_pylist()
     new = _translated(values, table)
     is_there = [value is not None and value == value for value in values]
-    said = [str(old) if to is None and there else to for old, to, there in zip(values, new, is_there, strict=True)]
-    return pa.array(said, pa.string())
+    replaced = [str(old) if to is None and there else to for old, to, there in zip(values, new, is_there, strict=True)]
+    return pa.array(replaced, pa.string())
 
 
 def _is_missing(cell: object) -> bool:
@@ -149,6 +149,6 @@ def _drop_missing(dataset: Dataset, split: str, names: list[str]) -> Dataset:
     for name in names:
         missing |= np.fromiter((_is_missing(cell) for cell in plain[name]), dtype=bool, count=len(dataset))
     if missing.any():
-        log.warning("%s: %d rows with a missing %s left out", split, missing.sum(), " or ".join(names))
+        log.warning("%s: dropped %d rows with a missing %s", split, missing.sum(), " or ".join(names))
         dataset = dataset.select(np.flatnonzero(~missing))
     return dataset

@@ -1,7 +1,7 @@
-"""Cutting one data set into train, validation and test: by fraction, stratified or grouped.
+"""Split validation and test rows off the training data: by fraction, stratified or grouped.
 
-A cut is a function of (number of rows, seed, values of the column) alone. Rows get a key from
-SplitMix64 (Steele, Lea, Flood 2014), so a cut does not move when a random generator of a library does.
+The result depends only on the number of rows, the seed and the values of the column. Rows get keys from
+SplitMix64 (Steele, Lea, Flood 2014), so it does not change with a library's random generator.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def cut(
     stratify: Sequence[Any] | None = None,
     group: Sequence[Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose a fraction of the rows.
+    """Choose a fraction of the rows for another split.
 
     Args:
         num_rows: Rows to choose from.
-        fraction: Share of rows that are chosen, in (0, 1).
+        fraction: Fraction of rows to choose, in (0, 1).
         seed: Another seed chooses other rows.
-        stratify: A value for each row; each value keeps its share, to the nearest row.
+        stratify: A value for each row; the fraction is chosen within each value, to the nearest row.
         group: A value for each row; rows of a value stay together.
 
     Returns:
-        Positions that stay and positions that are chosen, both int64 and ascending.
+        Row numbers that stay and row numbers that are chosen, both int64 and ascending.
 
     Raises:
         DataError: one of the parts would be empty.
@@ -73,7 +73,7 @@ def cut(
         kept, found = ("nothing", "all") if chosen.all() else ("all", "no")
         by = " in groups" if group is not None else ""
         raise DataError(
-            f"A cut of {fraction} out of {num_rows} rows{by} takes {found} rows and leaves {kept}.",
+            f"A fraction of {fraction} of {num_rows} rows{by} takes {found} rows and leaves {kept}.",
             fix="Choose another fraction, add rows, or name a split or file of its own.",
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
@@ -88,7 +88,7 @@ def _codes(values: Sequence[Any]) -> np.ndarray:
 
 
 def _choose_stratified(keys: np.ndarray, codes: np.ndarray, fraction: float) -> np.ndarray:
-    """Within each stratum the smallest keys; the remainders go to the largest fractional parts."""
+    """The rows with the smallest keys in each stratum; remaining rows go to the largest fractional parts."""
     chosen = np.zeros(len(codes), dtype=bool)
     exact = np.bincount(codes) * fraction
     quota = np.floor(exact).astype(np.int64)
@@ -102,7 +102,7 @@ def _choose_stratified(keys: np.ndarray, codes: np.ndarray, fraction: float) -> 
 
 
 def _choose_groups(codes: np.ndarray, rows: int, *, seed: int) -> np.ndarray:
-    """Whole groups in a keyed order, each taken where it brings the total nearer to ``rows``."""
+    """Whole groups in pseudo-random order, each taken if it brings the total nearer to ``rows``."""
     sizes = np.bincount(codes)
     taken, total = np.zeros(len(sizes), dtype=bool), 0
     for code in np.argsort(row_keys(len(sizes), seed=seed), kind="stable"):
@@ -113,16 +113,16 @@ def _choose_groups(codes: np.ndarray, rows: int, *, seed: int) -> np.ndarray:
 
 
 def check_column(train: Dataset, column: str | None) -> None:
-    """Refuse a column to stratify or group by that the training data lacks."""
+    """Refuse to stratify or group by a column that the training data does not have."""
     if column is not None and column not in train.column_names:
         raise DataError(
-            f"Expected the column {column!r} to cut by, found {', '.join(train.column_names)}.",
+            f"Expected the column {column!r} to split by, found {', '.join(train.column_names)}.",
             fix=f"Name a column of the training data.{closest(column, train.column_names)}",
         )
 
 
 def cut_splits(splits: Mapping[str, Dataset], fractions: Mapping[str, float], source: Any) -> dict[str, Dataset]:
-    """Cut the splits of ``fractions`` out of ``train``, each a fraction of the rows it had at first.
+    """Split the parts of ``fractions`` off ``train``, each a fraction of its original rows.
 
     Raises:
         DataError: the column of the Source's ``stratify`` or ``group`` is missing.

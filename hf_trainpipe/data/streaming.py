@@ -1,8 +1,8 @@
-"""Training data that is not kept: read window by window, each window as exact as a whole data set.
+"""Streamed training data, read window by window instead of downloaded.
 
-A window is so many rows, one after the other as they are published; inside it the order is the keyed permutation of
-:mod:`~hf_trainpipe.data.sampler`. After the last row comes the first again. Where a window begins is a shard and an
-offset in it, so that an interrupted run goes on without reading what was before.
+A window is a fixed number of consecutive rows, shuffled by the permutation of :mod:`~hf_trainpipe.data.sampler`. After
+the last row comes the first again. A checkpoint holds the shard and offset of its window, so that a resumed run does
+not read earlier rows again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a window begins, as JSON holds it."""
+    """The start of a window, as saved in JSON."""
 
     passes: int
-    """How often all rows were read before."""
+    """Completed passes over all rows."""
     state: dict[str, Any] | None
-    """The stream's own: shard and offset (``datasets.IterableDataset.state_dict``); None: before the first row."""
+    """Shard and offset (``datasets.IterableDataset.state_dict``); None: the first row."""
 
     def to_json(self) -> dict[str, Any]:
         return vars(self).copy()
@@ -42,7 +42,7 @@ class TrainStream:
 
     Args:
         open: Opens the stream at its first row.
-        shape: What is done to the rows of a window (columns renamed, values replaced).
+        shape: Applied to the rows of a window (renames columns, replaces values).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainStream:
         self._shape = shape
 
     def read(self, position: Position, count: int) -> tuple[Dataset, Position]:
-        """The next ``count`` rows, and where those after them begin.
+        """The next ``count`` rows, and the position after them.
 
         Raises:
             DataError: there are no rows at all.
@@ -81,11 +81,11 @@ class TrainStream:
 
 
 class Windows:
-    """The windows of a run, in a folder that all ranks see; the rank that comes first reads one, the others open it.
+    """The windows of a run, in a folder shared by all ranks: the first rank reads a window, the others open it.
 
     Args:
-        folder: Its place; a window that is over is removed.
-        rows: Of a window. Window 0 is the training split as the recipe's data gives it.
+        folder: The shared folder; finished windows are removed.
+        rows: Rows of a window. Window 0 is the training split of the recipe's data.
     """
 
     def __init__(self, stream: TrainStream, folder: Path, *, rows: int) -> None:
@@ -96,27 +96,27 @@ class Windows:
         self.start = BEGINNING
 
     def open(self, number: int) -> tuple[Dataset, Path]:
-        """Rows of a window that comes later than the last one opened, and its folder."""
+        """The rows and folder of a window; windows are opened in order."""
         from datasets import load_from_disk
 
         while True:
-            place, after = self._there(self.number, self.start)
+            place, after = self._ensure_read(self.number, self.start)
             if self.number == number:
                 return load_from_disk(str(place / "rows")), place
             self._remove(self.number - 1)
             self.number, self.start = self.number + 1, after
 
-    def _place(self, number: int) -> Path:
+    def _folder_of(self, number: int) -> Path:
         return self.folder / f"window-{number:06d}"
 
-    def _there(self, number: int, start: Position) -> tuple[Path, Position]:
-        """The folder of a window, read if no rank has done so, and where the next one begins."""
+    def _ensure_read(self, number: int, start: Position) -> tuple[Path, Position]:
+        """The folder of a window, which is read now if no rank has read it, and the start of the next one."""
         from filelock import FileLock
 
-        place = self._place(number)
+        place = self._folder_of(number)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
-            known = _after(place)
+            known = _next_position(place)
             if known is None:
                 rows, after = self.stream.read(start, self.rows)
                 building = place.with_name(f".{place.name}.{os.getpid()}")
@@ -126,27 +126,27 @@ class Windows:
                 written = json.dumps(after.to_json())
                 (building / "next.json").write_text(written)
                 building.rename(place)
-                known = Position(**json.loads(written))  # the same to the rank that read the window and to the others
+                known = Position(**json.loads(written))  # through JSON, as the other ranks read it
         return place, known
 
     def _remove(self, number: int) -> None:
-        shutil.rmtree(self._place(number), ignore_errors=True)
-        self._place(number).with_suffix(".lock").unlink(missing_ok=True)
+        shutil.rmtree(self._folder_of(number), ignore_errors=True)
+        self._folder_of(number).with_suffix(".lock").unlink(missing_ok=True)
 
     def to_json(self) -> dict[str, Any] | None:
-        """Where the window that is open begins; None for window 0."""
+        """The start of the open window; None for window 0."""
         return {"window": self.number, **self.start.to_json()} if self.number else None
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Go to the window of :meth:`to_json`; nothing is read yet."""
+        """Set the window from :meth:`to_json`, without reading it yet."""
         self.number, self.start = 0, BEGINNING
         if state is not None:
             self.number = int(state["window"])
             self.start = Position(int(state["passes"]), state["state"])
 
 
-def _after(place: Path) -> Position | None:
-    """Where the window after that of ``place`` begins; None where it was not read, or its file is damaged."""
+def _next_position(place: Path) -> Position | None:
+    """The start of the window after ``place``; None if that was not read yet or its file is damaged."""
     try:
         return Position(**json.loads((place / "next.json").read_text()))
     except (OSError, TypeError, ValueError):

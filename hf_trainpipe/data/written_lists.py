@@ -1,4 +1,4 @@
-"""Lists that a csv holds as text: Python's, JSON's and numpy's spelling. They are parsed, never executed."""
+"""Parse lists that a csv holds as text, as written by Python, JSON or numpy. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parse_list(text: str) -> list[str]:
     (['a', 'b c'], ['a', 'b'], ['0', '1.0', '0'], [])
 
     Raises:
-        ValueError: the reason why it is no flat list.
+        ValueError: why it is not a flat list.
     """
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
@@ -48,20 +48,20 @@ def parse_list(text: str) -> list[str]:
     if "np." in text:
         text = _SCALAR.sub(r"\1", text)
     if text[0] not in _ENDS or text[-1] != _ENDS[text[0]]:
-        raise ValueError("its brackets do not fit")
+        raise ValueError("its brackets do not match")
     items, has_commas = _items(text[1:-1])
     if has_commas:
         if items and not items[-1]:
-            items.pop()  # a comma behind the last item
+            items.pop()  # a trailing comma
         return [_joined(item) for item in items]
     words = items[0] if items else []
     if len(words) > 1 and not (all(quoted for _, quoted in words) or all(map(_is_plain, words))):
-        raise ValueError("its labels are parted by spaces alone, so that nobody knows where one ends")
+        raise ValueError("its labels are separated by spaces alone, so that their ends are unknown")
     return [_read(*word) for word in words]
 
 
 def _items(body: str) -> tuple[list[list[tuple[str, bool]]], bool]:
-    """What stands between commas, each as words with whether they were quoted, and whether there are commas."""
+    """Items between commas, each as (word, was quoted) pairs, and whether there are commas."""
     items: list[list[tuple[str, bool]]] = [[]]
     at, has_commas = 0, False
     while at < len(body):
@@ -93,7 +93,7 @@ def _joined(words: list[tuple[str, bool]]) -> str:
     if not words:
         raise ValueError("an item is missing between two commas")
     if len(words) > 1 and any(quoted for _, quoted in words):
-        raise ValueError("commas part some items, and spaces others")
+        raise ValueError("some items are separated by commas, others by spaces")
     if len(words) == 1:
         return _read(*words[0])
     return " ".join(word for word, _ in words)

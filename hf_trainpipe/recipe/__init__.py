@@ -1,7 +1,7 @@
-"""A recipe: the frozen choices of a person. What follows from them is in :mod:`hf_trainpipe.plan`.
+"""A recipe: the choices of a person. Their consequences are in :mod:`hf_trainpipe.plan`.
 
 settings    the parts that are plain settings: model, tokens, optimizer, budget, evaluation, Hub
-interfaces  what others may write: data sources and trackers
+interfaces  base classes for data sources and trackers
 source      the file and function of a recipe
 
 Nothing here imports torch: a recipe is validated before anything heavy is loaded.
@@ -43,23 +43,23 @@ class Recipe:
     data: Data
     """Where the examples come from."""
     task: Task
-    """What is learnt, and from which columns."""
+    """What to learn, from which columns."""
     preprocessing: tuple[Preprocessor, ...] = ()
-    """Steps that clean texts before they are tokenized, in this order; they travel in the package."""
+    """Steps applied to texts before tokenization, in this order, in training and in the package."""
     tokens: Tokens = field(default_factory=Tokens)
     """How text becomes tokens."""
     optim: Optim = field(default_factory=Optim)
     """The optimizer and its schedule."""
     budget: Budget = field(default_factory=Budget)
-    """How long to train, and how often to look and to save."""
+    """How long to train, and how often to evaluate and save."""
     evaluation: Evaluation = field(default_factory=Evaluation)
-    """What is scored, and which score chooses the best model."""
+    """Metrics, and the one that selects the best model."""
     trackers: tuple[Tracker, ...] = ()
-    """Who is told the numbers of the run."""
+    """Experiment trackers that receive the run's numbers."""
     hub: Hub | None = None
-    """Where the package is pushed; None: nowhere."""
+    """Where to push the package; None: nowhere."""
     seed: int = 17
-    """Of everything that is drawn: the head, the order of the examples, dropout, the bootstrap."""
+    """Seed of all random numbers: the head, the order of the examples, dropout, the bootstrap."""
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):
@@ -87,7 +87,7 @@ class Recipe:
 
     @property
     def selected_metric(self) -> str:
-        """The metric that chooses the best checkpoint."""
+        """The metric that selects the best checkpoint."""
         return self.evaluation.select or self.task.metrics()[0]
 
     @property

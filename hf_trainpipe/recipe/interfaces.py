@@ -1,4 +1,4 @@
-"""What a recipe is made of that others may write: where the data comes from, and who is told the numbers."""
+"""Base classes for parts of a recipe that users may write: data sources and trackers."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Size(NamedTuple):
         if self.exact:
             return f"{self.rows:,} rows"
         rounded = round(self.rows, 2 - len(str(self.rows)))
-        return f"about {rounded:,} rows, judged by the first ones"
+        return f"about {rounded:,} rows, estimated from the first ones"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a source can show at once."""
+    """The first rows of a data source, without loading it."""
 
     rows: Mapping[str, Dataset] = field(default_factory=dict)
-    """First rows of splits, shaped as training gets them. A split that is cut from train is here only with ``whole``."""
+    """First rows of splits, shaped as training gets them. A split taken from train is included only with ``whole``."""
     sizes: Mapping[str, Size] = field(default_factory=dict)
     """Rows of every split, as far as they are known."""
     whole: bool = False
-    """Whether ``rows`` are all there are."""
+    """Whether ``rows`` are all rows."""
     streamed: bool = False
-    """Whether the sizes are those of a window of a stream."""
+    """Whether the sizes are those of one window of a stream."""
     unchecked: tuple[str, ...] = ()
-    """What could not be looked at, and why; a sentence each."""
+    """What could not be checked, and why, a sentence each."""
 
 
 class Data(ABC):
@@ -55,30 +55,30 @@ class Data(ABC):
         """
 
     def stream(self) -> TrainStream | None:
-        """The training rows after those of :meth:`splits`, where they are too many to be kept; None: there are none."""
+        """The training rows after those of :meth:`splits`, if they are streamed; else None."""
         return None
 
     def preview(self) -> Preview | None:
-        """First rows of the splits, for a look that takes no time; None: :meth:`splits` takes none either."""
+        """First rows of the splits, for a quick check; None: :meth:`splits` is fast enough."""
         return None
 
     @abstractmethod
     def describe(self) -> str:
-        """One line for plans and model cards; touches no network and no file."""
+        """One line for plans and model cards; uses no network and no file."""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker is told about a run when it starts."""
+    """Facts about a run for a tracker, when it starts."""
 
     name: str
     """The recipe's name."""
     uid: str
-    """Stable over resumes; a tracker continues the run that carries it."""
+    """Stays the same over resumes; a tracker continues the run with this id."""
     directory: Path
     """The run's directory."""
     attempt: int
-    """Which start of the run it is, from 1."""
+    """Number of this start of the run, from 1."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The recipe as JSON."""
 
@@ -104,4 +104,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def start(self, run: RunInfo) -> Session:
-        """Connect, or continue the run that carries ``run.uid``."""
+        """Connect, or continue the run with ``run.uid``."""

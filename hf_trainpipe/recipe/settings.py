@@ -1,4 +1,4 @@
-"""The parts of a recipe that are plain settings, each checked when it is made."""
+"""Settings in a recipe, validated when they are created."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Pretrained:
     revision: str | None = None
     """Branch, tag or commit on the Hub; pinned to a commit at first use."""
     tokenizer: str | None = None
-    """Where the tokenizer is, if not beside the model."""
+    """Hub id or folder of the tokenizer; None: the model's."""
     sha256: str | None = None
     """Expected sha256 of ``model.safetensors``; checked before it is loaded."""
     dropout: float | None = None
     """Replaces every dropout probability of the model; None keeps the model's own."""
     trust_remote_code: bool = False
-    """Run code that comes with the model. Recorded in the manifest and the model card."""
+    """Run custom code of the model. Recorded in the manifest and the model card."""
 
     def __post_init__(self) -> None:
-        for name in ("name", "tokenizer"):  # a pathlib.Path is meant as its text
+        for name in ("name", "tokenizer"):  # a pathlib.Path becomes text
             if isinstance(found := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(found))
         if not self.name:
@@ -65,14 +65,14 @@ class Tokens:
     """How text becomes tokens."""
 
     max_length: int | None = 128
-    """Tokens a feature holds at most, special tokens included; None: the model's own maximum."""
+    """Maximum tokens of a feature, special tokens included; None: the model's maximum."""
     overflow: Literal["truncate", "window", "drop", "error"] = "truncate"
-    """What happens to longer texts. ``window`` cuts overlapping windows and merges their answers."""
+    """For longer texts. ``window``: overlapping windows, whose predictions are merged."""
     stride: int = 32
     """Tokens by which neighbouring windows overlap."""
     padding: Literal["auto", "batch"] = "auto"
-    """``auto`` computes no padding at all where the architecture is proven to give the same numbers without;
-    ``batch`` pads each micro-batch to its longest."""
+    """``auto``: no padding is computed for architectures that are tested to give the same numbers without; ``batch``: pad
+    each micro-batch to its longest."""
 
     def __post_init__(self) -> None:
         _check_choice("tokens.overflow", self.overflow, ("truncate", "window", "drop", "error"))
@@ -89,36 +89,36 @@ class Optim:
 
     algorithm: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
     """``adamw_8bit`` keeps its two moments in 8 bits (embeddings in 32; needs ``hf-trainpipe[8bit]``): 2 bytes a parameter
-    in place of 8. ``adafactor`` keeps next to nothing; ``peak_lr`` is then relative to the size of each weight: 1e-3 to
+    instead of 8. ``adafactor`` keeps almost no state; ``peak_lr`` is then relative to the size of each weight: 1e-3 to
     1e-2 is usual, and ``betas`` and ``eps`` are not used."""
     peak_lr: float = 5e-5
     """The learning rate after the warm-up."""
     warmup: float = 0.06
     """A fraction of all steps, in [0, 1)."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the rate falls after the warm-up: along a line, along half a cosine, or not at all."""
+    """The learning rate after the warm-up: linear decay, cosine decay, or constant."""
     weight_decay: float = 0.01
     """Not applied to biases and normalisation weights."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay of its two moving averages."""
+    """AdamW's decay rates of the two moments."""
     eps: float = 1e-8
     """AdamW's term for numerical stability."""
     max_grad_norm: float | None = 1.0
-    """Gradients whose norm is larger are scaled down to it; None: they stay as they are."""
+    """Gradients are clipped to this norm; None: no clipping."""
     layer_decay: float = 1.0
-    """Each layer below the head learns at this times the rate of the one above, in (0, 1]."""
+    """The learning rate of a layer is this times that of the layer above, in (0, 1]."""
     freeze_embeddings: bool = False
-    """Leave the embeddings as they come with the model."""
+    """Do not train the embeddings."""
     freeze_layers: int = 0
-    """How many encoder layers, from the input on, stay as they are."""
+    """Number of encoder layers, from the input, that are not trained."""
     precision: Literal["auto", "fp32", "medium", "bf16", "fp16"] = "auto"
-    """``auto``: bf16 on a GPU that has it; on a CPU what a probe of one second finds faster of fp32 and ``medium``, which
-    keeps everything in fp32 and multiplies matrices in bf16 (as torch's float32_matmul_precision of that name)."""
+    """``auto``: bf16 on a GPU that has it; on a CPU the faster of fp32 and ``medium`` in a one-second benchmark. ``medium``
+    keeps everything in fp32 and multiplies matrices in bf16 (torch's float32_matmul_precision of that name)."""
     compile: bool = False
-    """Compile the encoder's layers with torch.compile before the first step. On a CPU it gained nothing where it was
-    measured; needs a compiler for C++ there, Triton on a GPU."""
+    """Compile the encoder's layers with torch.compile before the first step. On a CPU it gained nothing in our
+    measurements. Needs a C++ compiler on a CPU, Triton on a GPU."""
     checkpoint_layers: bool = False
-    """Keep only the input of each layer and compute the rest again in the backward pass (gradient checkpointing): the same
+    """Gradient checkpointing: keep only the input of each layer and recompute the rest in the backward pass. The same
     gradient, much less memory for activations, about a third more time."""
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class Optim:
         _check_range("optim.warmup", self.warmup, 0.0, 1.0, open_high=True)
         _check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
         if self.compile and self.checkpoint_layers:
-            fix = "Choose one of them: a compiler plans itself what is kept."
+            fix = "Choose one of them: the compiler itself decides what to keep."
             raise refused("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
@@ -139,30 +139,30 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long to train, and how often to look and to save."""
+    """How long to train, and how often to evaluate and save."""
 
     epochs: float = 3.0
     """Passes over the training data; a fraction is fine."""
     max_steps: int | None = None
-    """Optimizer steps at most; the schedule is drawn over the smaller of the two."""
+    """Maximum optimizer steps; the schedule ends at the smaller of the two."""
     examples_per_step: int = 32
     """Examples of one optimizer step over all ranks and micro-batches."""
     micro_batch_tokens: int | None = None
-    """Tokens a micro-batch holds at most, padding included; None: chosen by the plan."""
+    """Maximum tokens of a micro-batch, padding included; None: chosen by the plan."""
     micro_batch_examples: int | None = None
-    """Examples a micro-batch holds at most; None: no limit of its own."""
+    """Maximum examples of a micro-batch; None: no limit."""
     evaluate_every: int | None = None
     """Steps between evaluations; None: once an epoch."""
     save_every: int | None = None
     """Steps between checkpoints; None: at each evaluation."""
     log_every: int = 10
-    """Steps that one logged loss averages over."""
+    """Steps that a logged loss is averaged over."""
     patience: int | None = None
     """Evaluations without improvement before the run stops early; None: never."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, besides the best one."""
     keep_when_done: Literal["last", "all"] = "last"
-    """Of a complete run: its last checkpoint alone, from which ``--extend`` goes on, or all that there are."""
+    """Checkpoints of a complete run to keep: only the last, from which ``--extend`` continues, or all."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -184,10 +184,10 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is scored, and which score chooses the best model."""
+    """Metrics, and the one that selects the best model."""
 
     select: str | None = None
-    """Metric that chooses the best checkpoint; None: the task's first. ``loss`` is one too."""
+    """Metric that selects the best checkpoint; None: the task's first. May be ``loss``."""
     metrics: tuple[str, ...] = ()
     """Further metrics: names of :mod:`hf_trainpipe.metrics`, or ``evaluate:NAME`` from the Hub."""
     confidence: float = 0.95
@@ -212,27 +212,27 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the package is pushed, and what its model card says beyond what the run knows."""
+    """Where to push the package, and further facts for its model card."""
 
     repo: str
     """``user/name``; created where it does not exist."""
     _: KW_ONLY
     private: bool = True
-    """Whether a repository that is made anew can be read by its owner alone."""
+    """Whether a newly created repository is private."""
     when: Literal["end", "best", "every_save"] = "end"
     """``best``: also each new best model while it trains; ``every_save``: each checkpoint. A background process
-    pushes them; where it cannot keep up, the newest only."""
+    pushes them; if it cannot keep up, only the newest."""
     tag: str | None = "auto"
     """Tag of the finished model; ``auto``: ``v1``, ``v2``, ...; None: no tag."""
     checkpoints: bool = False
     """Mirror the newest checkpoint to the branch ``checkpoints``, from which ``train RECIPE --resume-from
     hub:user/name`` continues on another machine."""
     license: str | None = None
-    """Licence of the model, as the Hub spells it: ``apache-2.0``."""
+    """License id of the Hub, such as ``apache-2.0``."""
     language: tuple[str, ...] = ()
     """Languages of the texts, as ISO 639-1 codes."""
     tags: tuple[str, ...] = ()
-    """Words to find the model by."""
+    """Tags on the Hub."""
     limits: tuple[str, ...] = ()
     """Further sentences for the card's section on limits."""
 

@@ -1,4 +1,4 @@
-"""Where a recipe came from: its file, its function, and what was set on the command line."""
+"""Where a recipe came from: its file, its function, and the options on the command line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class RecipeSource:
     function: str | None
     """The function that returned it; None for a JSON file."""
     overrides: tuple[str, ...] = ()
-    """Fields that were set on the command line, as they were typed: ``("--optim.peak-lr", "1e-5")``."""
+    """Options of fields, as typed on the command line: ``("--optim.peak-lr", "1e-5")``."""
 
     @property
     def arguments(self) -> list[str]:
-        """What ``hf-trainpipe train`` takes to train the same recipe again."""
+        """Arguments of ``hf-trainpipe train`` for the same recipe."""
         return [str(self), *self.overrides]
 
     def __str__(self) -> str:

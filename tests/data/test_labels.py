@@ -341,7 +341,7 @@ def test_lists_written_into_cells(tmp_path: Path) -> None:
     assert "mixed" in said
     said = refused(MANY, Files(train=csv_of(tmp_path, ["['a']", "[b c]"])).splits())
     assert "line 3" in said
-    assert "parted by spaces" in said
+    assert "separated by spaces" in said
     said = refused(ONE, Files(train=csv_of(tmp_path, ["['a']", "['b']"])).splits())
     assert "expected one label, found a list written as text" in said
 

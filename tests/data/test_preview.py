@@ -93,7 +93,7 @@ def test_small_data_is_checked_as_training_checks_it(tmp_path: Path) -> None:
     assert "repeat the input" in check(recipe(alone), alone.preview()).warnings[0]
     with pytest.raises(TrainpipeError, match="needs a validation split"):
         check(recipe(alone, select="accuracy"), alone.preview())
-    with pytest.raises(TrainpipeError, match="Expected the column 'who' to cut by"):
+    with pytest.raises(TrainpipeError, match="Expected the column 'who' to split by"):
         Files(train="a.csv", validation=0.5, group="who", root=str(tmp_path)).preview()
 
 

@@ -251,4 +251,4 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_ending_that_says_nothing(tmp_path: Path) -> None:
-    assert "does not tell the format" in refuse(tmp_path, "a.data", "x").message
+    assert "is of no known format" in refuse(tmp_path, "a.data", "x").message

@@ -103,7 +103,7 @@ def test_a_mark_beats_the_setting_and_the_setting_reads_the_rest(tmp_path: Path)
         ("a.csv.gz", gzip.compress(b"", mtime=0), ["an empty file"]),
         ("a.xlsx", "x", ["a workbook", "pandas.read_excel"]),
         ("a.zip", "x", ["an archive", "Unpack"]),
-        ("a.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', ["line 2", "'a' stands twice"]),
+        ("a.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', ["line 2", "'a' is repeated"]),
         ("a.jsonl", '[{"a": 1}]\n', ["line 1", "found a list", "data.format='json'"]),
         ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", ["line 1", "nested too deeply"]),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}\n", ["line 1", "broken JSON"]),
@@ -193,7 +193,7 @@ def test_arrow_types_that_nothing_reads(tmp_path: Path, caplog: pytest.LogCaptur
         writer.write_table(table)
     dataset = Files(train="a.arrow", root=str(tmp_path)).splits()["train"]
     assert plain(dataset) == [{"text": "a", "words": ["a"]}, {"text": "b", "words": ["b"]}]
-    assert "'pairs' is left out" in caplog.text
+    assert "'pairs' is dropped" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_splits_that_differ_are_brought_together(tmp_path: Path) -> None:
         ({"rename": {"sentense": "text"}}, "Did you mean 'sentence'"),
         ({"columns": ("sentnce",)}, "Did you mean 'sentence'"),
         ({"join": {"both": ("sentence", "titel")}}, "no split has the column 'titel'"),
-        ({"values": {"label": {"0": "no"}}}, "train.csv, line 3: data.values says nothing about '1'"),
+        ({"values": {"label": {"0": "no"}}}, "train.csv, line 3: data.values has no entry for '1'"),
     ],
 )
 def test_wrong_columns(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -141,7 +141,7 @@ def test_names_that_exist_already() -> None:
     for options, said in (
         ({"rename": {"a": "b"}}, "data.rename: 'a' would become 'b', and that column exists"),
         ({"rename": {"a": "z", "b": "z"}}, "'a' becomes that too"),
-        ({"rename": {"a": "__line__"}}, "is no name for a column"),
+        ({"rename": {"a": "__line__"}}, "cannot be the name of a column"),
         ({"join": {"c": ("a", "b")}}, "data.join: 'a' would become 'c', and that column exists"),
     ):
         with pytest.raises(DataError) as caught:

@@ -150,7 +150,7 @@ def test_label_studio_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         assert found["mood"] == ["good", "good", "good", "good", None]
         spans = read_column(found, "train", "label")
         assert [plain(row) for row in spans] == [EXPECTED, [], [], [], []]
-        assert "a.json: 1 of 5 tasks have no annotation and are left out" in caplog.text
+        assert "a.json: 1 of 5 tasks have no annotation and are dropped" in caplog.text
         assert found["__line__"][2] > found["__line__"][1] > 1
 
 
@@ -175,7 +175,7 @@ def test_prodigy_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
     with caplog.at_level("WARNING"):
         found = Files(train="a.jsonl", root=str(tmp_path)).splits()["train"]
-    assert "a.jsonl: 2 of 4 tasks were rejected or ignored and are left out" in caplog.text
+    assert "a.jsonl: 2 of 4 tasks were rejected or ignored and are dropped" in caplog.text
     assert read_column(found, "train", "spans") == [EXPECTED, []]
     assert found["__line__"] == [1, 3]
     (tmp_path / "a.jsonl").write_text(json.dumps(tasks[1]) + "\n")
@@ -197,7 +197,7 @@ def test_prodigy_tasks_without_spans(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert read(accept=[["x"], ["y"], []]) == ["accept"]
     assert read(label=["spam", "spam", "spam"]) == ["accept", "reject"]
     assert "1 of 3 tasks were ignored" in caplog.text
-    assert "1 of 3 tasks were rejected, so that their label is what the text is not" in caplog.text
+    assert "1 of 3 tasks were rejected, so their label is wrong" in caplog.text
 
 
 @pytest.mark.parametrize(

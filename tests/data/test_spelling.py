@@ -113,7 +113,7 @@ def test_written_lists(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[a b]", "parted by spaces alone"),
+        ("[a b]", "separated by spaces alone"),
         ("[['a'], ['b']]", "a list or dictionary"),
         ("{'a': 1}", "follows a quoted item"),
         ("['a', ]b]", "a list or dictionary"),

@@ -1,4 +1,4 @@
-"""What stands behind a score, beside scikit-learn and seqeval, and as a person sees it."""
+"""Details of scores: equal to scikit-learn and seqeval, and rendered for the terminal and the card."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_entity_types_as_seqeval_counts_them() -> None:
             assert row[what] == pytest.approx(expected[row["name"]][name])
 
 
-def test_a_word_without_an_answer_is_due_and_not_given() -> None:
+def test_a_word_without_a_prediction_counts_in_the_support() -> None:
     found = breakdown(tags([1, -1, 0], [1, 3, 0], [0, 3]), entities=False)
     rows = {row["name"]: row for row in found["rows"]}
     assert (rows["B-LOC"]["support"], rows["B-LOC"]["predicted"], rows["B-LOC"]["recall"]) == (1, 0, 0.0)
@@ -103,7 +103,7 @@ def test_a_word_without_an_answer_is_due_and_not_given() -> None:
         ),
         (
             Predictions("multi_label", outputs=np.full((3, 2), -9.0), references=np.eye(3, 2), labels=NAMES[:2]),
-            "no example any label",
+            "no label for any example",
         ),
         (Predictions("regression", outputs=np.full(5, 2.5), references=np.arange(5.0)), "nearly the same number for every example"),
         (tags([0, 0, 0, 0], [1, 2, 0, 3], [0, 4]), "predicts no entity"),

@@ -106,7 +106,7 @@ def test_columns_are_chosen_or_refused(reviews: hf_trainpipe.Package, tmp_path: 
     with pytest.raises(DataError, match="expected 'nothing'"):
         reviews.evaluate(path, column="nothing", label="gold")
     path.write_text("review;mood\nx;calm\n")
-    with pytest.raises(DataError, match="expected fields parted by ','") as semicolons:
+    with pytest.raises(DataError, match="expected fields separated by ','") as semicolons:
         reviews.evaluate(path)
     assert "--delimiter ';'" in semicolons.value.fix
     assert "delimiter=';'" in str(semicolons.value)

@@ -233,7 +233,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt"):
         predict_file(tmp_path, tmp_path / "none.txt", "-")
     (tmp_path / "a.docx").write_text("x")
-    with pytest.raises(DataError, match=r"'\.docx' does not tell the format") as unknown:
+    with pytest.raises(DataError, match=r"'\.docx' is of no known format") as unknown:
         predict_file(tmp_path, tmp_path / "a.docx", "-")
     assert "--format" in unknown.value.fix
     (tmp_path / "a.txt").write_text("x")
