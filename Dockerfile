@@ -1,5 +1,5 @@
 # Two images of hf_trainpipe for CPUs: `train` runs a recipe, `serve` serves a package. scripts/container builds and
-# tries both without an engine; with one:
+# tests both without a container engine; with one:
 #
 #   docker build --target train -t hf-trainpipe:train .
 #   docker run --read-only --tmpfs /tmp -v $PWD/work:/work hf-trainpipe:train \
@@ -8,13 +8,13 @@
 #   docker run --read-only --tmpfs /tmp -v $PWD/work/quickstart/package:/package:ro -e HF_TRAINPIPE_TOKEN \
 #       -p 8000:8000 hf-trainpipe:serve
 #
-# The user is 10001: it must be able to write into what is mounted at /work. Nothing else is written but /tmp.
-# Secrets come at run time, by -e. A pip.conf of your own (it may hold one) comes in as a build secret, which enters no
-# layer: --secret id=pip,src=pip.conf
+# The user is 10001 and needs write access to the volume at /work. Nothing is written elsewhere but in /tmp.
+# Pass secrets at run time, by -e. A pip.conf (it may hold a secret) is passed as a build secret, which is in no layer:
+# --secret id=pip,src=pip.conf
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-# Where torch for CPUs comes from; empty: from where everything comes.
+# The index of torch for CPUs; empty: the default index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
@@ -33,7 +33,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
     && /opt/venv/bin/python -m pip uninstall --quiet --yes wheel pip
 
 FROM build AS build-serve
-# What a server needs and no more. A package that uses spaCy: --build-arg ADD="spacy==3.8.18 <its pipeline>".
+# Only what a server needs. For a package that uses spaCy: --build-arg ADD="spacy==3.8.18 <its pipeline>".
 ARG ADD=""
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
     /opt/venv/bin/python -m pip install --quiet --no-compile -c constraints.txt \
