@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Run", "clean", "find_runs", "removable"]
-
 DAMAGED = "Bring it back from a copy."
 State = Literal["complete", "interrupted", "failed", "running", "killed"]
 

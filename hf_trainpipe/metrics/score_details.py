@@ -7,8 +7,6 @@ from typing import Any
 
 from hf_trainpipe.utils.tables import table, terminal_width
 
-__all__ = ["screen", "describe_error"]
-
 ROWS = 12
 """Labels that are shown; the worst, where there are more."""
 MATRIX = 8

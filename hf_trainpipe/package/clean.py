@@ -9,8 +9,6 @@ from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
 
-__all__ = ["create_environment", "refuse_unknown_requirements"]
-
 _SHOWN_LINES = 12
 _PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)
 _KNOWN = frozenset(

@@ -14,8 +14,6 @@ from typing import Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import probe
 
-__all__ = ["FreshProcess", "ask"]
-
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
 _SHOWN_LINES = 12

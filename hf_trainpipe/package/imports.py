@@ -10,8 +10,6 @@ from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
 
-__all__ = ["requirements_of"]
-
 _HOME = "hf_trainpipe"
 
 

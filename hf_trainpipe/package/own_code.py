@@ -13,8 +13,6 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME
 from hf_trainpipe.runtime.safety.files import read_limited
 
-__all__ = ["CONSENT", "changed_code", "has_other_runtime", "import_runtime", "runtime_folder"]
-
 CONSENT = "Read it; if you trust it, allow it with --allow-code (allow_code=True, or TRAINPIPE_ALLOW_CODE=1)."
 _LIMIT = 32 << 20
 

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from hf_trainpipe.utils.secrets import scrub
 
-__all__ = ["FINAL", "Reason", "is_hub_error", "pickled", "reason_of", "status_of"]
-
 FINAL = frozenset({"gated", "no-repository", "no-revision", "token", "forbidden"})
 """The Hub's answer is about the repository itself: a cached copy is no replacement."""
 
