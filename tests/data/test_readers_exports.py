@@ -99,7 +99,7 @@ def test_a_mark_beats_the_setting_and_the_setting_reads_the_rest(tmp_path: Path)
         ("a.csv", pickle.dumps([1]), ["pickle"]),
         ("a.csv", b"PAR1xxxxPAR1", ["a parquet file", "data.format='parquet'"]),
         ("a.csv.gz", gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), ["compressed twice"]),
-        ("a.csv.gz", CSV, ["do not decompress", "let its name end otherwise"]),
+        ("a.csv.gz", CSV, ["do not decompress", "rename it"]),
         ("a.csv.gz", gzip.compress(b"", mtime=0), ["an empty file"]),
         ("a.xlsx", "x", ["a workbook", "pandas.read_excel"]),
         ("a.zip", "x", ["an archive", "Unpack"]),

@@ -118,7 +118,7 @@ def test_written_lists(text: str, expected: list[str]) -> None:
         ("{'a': 1}", "follows a quoted item"),
         ("['a', ]b]", "a list or dictionary"),
         ("['a'b]", "follows a quoted item"),
-        ("['a', 'b' 'c']", "commas part some"),
+        ("['a', 'b' 'c']", "separated by commas, others by spaces"),
         ("[0 0 ... 1]", "shortened"),
         ("['a', None]", "it holds None"),
         ("['a', nan]", "it holds nan"),
