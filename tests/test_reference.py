@@ -41,7 +41,9 @@ def test_every_field_says_what_it_means(part: type) -> None:
 
 
 def test_a_field_that_is_inherited_keeps_its_text() -> None:
-    assert field_texts(hf_trainpipe.HubData)["drop_missing"].startswith("Drop rows in which one of these columns is null")
+    assert field_texts(hf_trainpipe.HubData)["drop_missing"].startswith(
+        "Drop rows in which one of these columns is null"
+    )
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -97,7 +97,7 @@ def test_what_a_stream_cannot_do_is_refused(workshop, hub) -> None:
     for options, said in (
         (["--budget.max-steps", "none"], "nobody knows how long a stream is"),
         (["--tokens.overflow", "drop"], "counted before any is dropped"),
-        (["--data.train", "train[:10]"], "a stream cannot be cut"),
+        (["--data.train", "train[:10]"], "a stream cannot be split"),
     ):
         done = workshop.train("streaming.py", "--run-dir", "stream-refused", *options, **hub)
         assert done.code == 2, done.err
