@@ -35,9 +35,9 @@ def killed_after_best(lab: Lab) -> str:
         done = lab.train(run, DIE_IN=f"hf_trainpipe.training.monitor:Evaluator.evaluate:{number}")
         expect(done.code == -signal.SIGKILL, f"was not killed: {done.code}, {done.last}")
         lab.finish(run)
-        best = [json.loads((lab.folder / name / "best.json").read_text()) for name in (run, lab.whole())]
-        expect(best[0] == best[1], f"best is {best[0]}, of an uninterrupted run {best[1]}")
-    return f"killed after each of two evaluations; same bytes, same best (step {best[0]['step']})"
+        best = [json.loads((lab.folder / name / "result.json").read_text())["best_step"] for name in (run, lab.whole())]
+        expect(best[0] == best[1], f"the best step is {best[0]}, of an uninterrupted run {best[1]}")
+    return f"killed after each of two evaluations; same bytes, same best (step {best[0]})"
 
 
 def killed_twice(lab: Lab) -> str:
