@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_trainpipe.data.place import error_at, spell_place
-from hf_trainpipe.data.readers_kinds import ARCHIVES, gzipped, kind_of, zstandard_compressed
+from hf_trainpipe.data.readers_kinds import ARCHIVES, kind_of
 from hf_trainpipe.errors import DataError, closest
 
 Format = Literal[
@@ -84,6 +85,18 @@ def empty_file(shown: str, found: str = "an empty file") -> DataError:
     return wrong_file(shown, f"expected rows, found {found}.", fix="Check how the file was made, or name another.")
 
 
+def unpacked(stream: Any, ending: str) -> Any:
+    """What decompresses a buffered stream from its start, by its first bytes or its name's ending; None: it is plain."""
+    head = stream.peek(4)[:4]
+    if head[:3] == b"\x1f\x8b\x08" or (ending == ".gz" and head):
+        return gzip.GzipFile(fileobj=stream)
+    if head == b"\x28\xb5\x2f\xfd" or (ending == ".zst" and head):
+        import zstandard
+
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+    return None
+
+
 def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
     """The content of a file, decompressed if its suffix or first bytes are those of gzip or Zstandard.
 
@@ -95,18 +108,12 @@ def read_bytes(path: Path, *, shown: str, most: int | None = None) -> bytes:
     """
     try:
         with path.open("rb") as stream:
-            head = stream.read(4)
-            stream.seek(0)
             ending = path.suffix.lower()
-            if gzipped(head) or (ending == ".gz" and head):
-                data = _decompressed(gzip.GzipFile(fileobj=stream), shown, most, ending)
-            elif zstandard_compressed(head) or (ending == ".zst" and head):
-                import zstandard
-
-                unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-                data = _decompressed(unpacked, shown, most, ending)
-            else:
+            packed = unpacked(stream, ending)
+            if packed is None:
                 data = stream.read(-1 if most is None else most)
+            else:
+                data = _decompressed(packed, shown, most, ending)
     except FileNotFoundError:
         raise _missing(path, shown) from None
     except IsADirectoryError:

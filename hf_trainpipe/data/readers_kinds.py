@@ -53,16 +53,6 @@ ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 
-def gzipped(data: bytes) -> bool:
-    """Whether the bytes are gzip (RFC 1952: two magic bytes, then method 8)."""
-    return data[:3] == b"\x1f\x8b\x08"
-
-
-def zstandard_compressed(data: bytes) -> bool:
-    """Whether the bytes start a Zstandard frame (RFC 8878)."""
-    return data[:4] == b"\x28\xb5\x2f\xfd"
-
-
 def by_ending(ending: str) -> Kind | None:
     """The kind of an unsupported suffix, or None."""
     return ENDINGS.get(ending.lower())

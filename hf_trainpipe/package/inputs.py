@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_args
 
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.readers_base import COMPRESSIONS, Format, wrong_file
+from hf_trainpipe.data.readers_base import Format, unpacked, wrong_file
 from hf_trainpipe.data.readers_kinds import kind_of
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.inputs_lines import read_lines
@@ -69,19 +69,14 @@ def open_input(path: Path | str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise wrong_file(str(path), f"{error.strerror}.", fix="Name a file that can be read.") from None
     with raw:
-        head = raw.peek(4)[:4]
-        packed = ".gz" if head[:2] == b"\x1f\x8b" else ".zst" if head == b"\x28\xb5\x2f\xfd" else path.suffix.lower()
-        if packed not in COMPRESSIONS:
+        packed = unpacked(raw, path.suffix.lower())
+        if packed is None:
             yield raw
             return
         import zstandard
 
         try:
-            if packed == ".gz":
-                with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield unpacked  # type: ignore[misc]
-            else:
-                yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+            yield packed
         except (zlib.error, EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:
             raise wrong_file(
                 str(path),
