@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
-__all__ = ["ASKING_VERBS", "BACKENDS", "consent_argument", "recipe_of", "worker_arguments", "worker_of"]
-
 BACKENDS = ("torch", "onnx", "onnx-int8")
 
 

@@ -14,8 +14,6 @@ from hf_trainpipe.errors import PackageError
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["PACKAGE_VERBS"]
-
 
 def _package_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="RUN|PACKAGE", help="a run's folder; with --onnx a package too")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
-__all__ = ["VERBS"]
-
 
 def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
     from hf_trainpipe.recipe_file import load, override

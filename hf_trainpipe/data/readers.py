@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import pyarrow as pa
 
@@ -27,10 +28,6 @@ from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.utils.resources import base_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 FIRST_ROWS, FIRST_FILES = 1000, 200
 """Rows of a table and files of a text folder to read for a preview."""

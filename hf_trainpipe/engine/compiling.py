@@ -16,8 +16,6 @@ from hf_trainpipe.engine.optimizer import LAYER
 from hf_trainpipe.runtime.model import attention
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
 
-__all__ = ["compile_layers", "run_eagerly", "undo"]
-
 FP32_TOLERANCE = 1e-4
 """Largest relative error of the fp32 gradient against the eager layers: norm of the difference over the norm."""
 TOLERANCE_16_BIT = 0.05

@@ -7,15 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-__all__ = [
-    "Precision",
-    "cores",
-    "num_threads",
-    "set_precision",
-    "set_threads",
-    "restore_torch_settings",
-]
-
 Precision = Literal["fp32", "medium", "bf16", "fp16"]
 
 

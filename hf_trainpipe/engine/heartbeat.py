@@ -23,8 +23,6 @@ from hf_trainpipe.utils.atomic import write_json
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Heartbeat", "collective_timeout", "hung_rank"]
-
 TICK_SECONDS = 1.0
 SHARE = 0.7
 """Of the collective timeout, so that the hung rank is named before the backend fails without a name."""

@@ -10,8 +10,6 @@ from typing import Any, Literal
 from hf_trainpipe.engine.device import Precision, num_threads
 from hf_trainpipe.engine.probe import probe
 
-__all__ = ["Machine", "choose_precision", "this_machine"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:

@@ -14,8 +14,6 @@ import torch
 from hf_trainpipe.engine.device import Precision
 from hf_trainpipe.errors import RecipeError
 
-__all__ = ["Autocast", "Mixed"]
-
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.cpu.sparse_embedding_gradient import EmbeddingGradients
     from hf_trainpipe.recipe import Optim
 
-__all__ = ["Clipping", "build_optimizer", "depth_of", "freeze"]
-
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
 EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|word_embeddings|embed_tokens)\.")
 ENCODER_NORM = re.compile(r"(?:^|\.)(?:final_norm|ln_f|emb_norm)\.")

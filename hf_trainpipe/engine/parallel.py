@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
-__all__ = ["DataParallel", "FullySharded", "parallelize"]
-
 
 def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> SingleProcess:
     """Wrap ``model``, which is on its device with its weights, for training on these ranks. A collective."""

@@ -18,8 +18,6 @@ from hf_trainpipe.engine.device import cores, num_threads
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.cache import cache_root
 
-__all__ = ["ProbeResult", "probe"]
-
 VERSION = 1
 SHAPES = ((768, 384, 1536), (768, 1536, 384))
 """(tokens, in, out) of the products that are timed: the feed-forward layers of MiniLM."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["derive", "seed_everything"]
-
 
 def derive(*key: int) -> int:
     """A 63-bit seed from a tuple of non-negative integers; neighbouring keys give unrelated seeds.

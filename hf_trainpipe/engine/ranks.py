@@ -17,8 +17,6 @@ from hf_trainpipe.errors import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Ranks", "make_accelerator", "num_machines", "single_process_warning"]
-
 
 def make_accelerator() -> Accelerator:
     """An Accelerator for the process group and device that ``accelerate launch`` describes.

@@ -13,8 +13,6 @@ from typing import Any
 from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.errors import RecipeError
 
-__all__ = ["checkpoint_layers"]
-
 
 def checkpoint_layers(model: Any) -> None:
     """Keep only the input of each layer of a transformers model for the backward pass.

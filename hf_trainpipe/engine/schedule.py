@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-__all__ = ["rate_factor"]
-
 
 def rate_factor(update: int, *, total: int, warmup: int, schedule: Literal["linear", "cosine", "constant"]) -> float:
     """The factor on the peak learning rate at update ``update`` (from 0).

@@ -16,17 +16,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Optim
 
-__all__ = [
-    "check",
-    "is_sharded",
-    "is_wanted",
-    "local_rows",
-    "shard_like",
-    "shard",
-    "sync_gradients",
-    "full_tensor",
-]
-
 FSDP_VARIABLE = "ACCELERATE_USE_FSDP"
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
-__all__ = ["SingleProcess"]
-
 
 class SingleProcess:
     """One rank with the whole model and the whole gradient."""

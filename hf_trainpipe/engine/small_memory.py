@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Optim
 
-__all__ = ["PlainClipping", "make_adafactor", "make_adamw_8bit", "state_bytes"]
-
 
 def state_bytes(algorithm: str, *, parameters: int, in_tables: int) -> int:
     """Approximate bytes of an optimizer's state, without row and column factors and scales.

@@ -15,7 +15,9 @@ import contextlib
 import json
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -31,12 +33,6 @@ from hf_trainpipe.hub.repository import enqueue, upload_waiting
 from hf_trainpipe.hub.retry import RetryPolicy
 from hf_trainpipe.sidecar.child import Child, make_parser, run_process
 from hf_trainpipe.utils.backoff import backoff
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-__all__ = ["main"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 600.0
 

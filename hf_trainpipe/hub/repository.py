@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.errors import CheckpointError, PushError, TrainpipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue
@@ -11,11 +12,6 @@ from hf_trainpipe.hub.upload import AUTO_TAG, upload
 from hf_trainpipe.package import layout
 from hf_trainpipe.utils.atomic import read_json_object, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["RECORDED", "enqueue", "push", "retry", "shown", "upload_waiting"]
 
 RECORDED = ("repo", "state", "revision", "commit", "url", "tag", "private", "bytes")
 """What result.json keeps of :func:`shown`."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Pretrained
 
-__all__ = ["load_options", "from_pretrained", "load_config", "local_folder", "pin_model", "text_config"]
-
 HUB_TIMEOUT_S = 5.0
 
 

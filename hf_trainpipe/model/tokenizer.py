@@ -10,8 +10,6 @@ from hf_trainpipe.model.names import from_pretrained, load_config, load_options,
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
 
-__all__ = ["check_tokenizer", "load_tokenizer"]
-
 FEW = 16
 """Minimum number of tokens that are not special. transformers makes up a tokenizer of special tokens alone for a folder
 without one."""

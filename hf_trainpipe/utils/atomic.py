@@ -18,19 +18,6 @@ from typing import Any, NamedTuple
 
 from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
-__all__ = [
-    "Written",
-    "fsync_dir",
-    "fsync_tree",
-    "read_json_object",
-    "require_space",
-    "require_writable",
-    "sha256_file",
-    "write_bytes",
-    "write_json",
-    "write_new",
-]
-
 TEMPORARY = ".tmp-"
 """Prefix of temporary files and folders."""
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from hf_trainpipe.utils.atomic import write_json
 
-__all__ = ["COMMIT", "cache_root", "pin", "pinned"]
-
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A full commit hash; such a revision needs no pin."""
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 
-__all__ = ["postpone_gc", "resume_gc"]
-
 _postponed = False
 
 

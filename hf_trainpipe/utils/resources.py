@@ -20,18 +20,6 @@ from typing import Any
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.utils.atomic import sha256_file
 
-__all__ = [
-    "recipe_folders",
-    "check_sha256",
-    "recorded_folders",
-    "is_local",
-    "search_folders",
-    "use_paths_of_run",
-    "require_weights",
-    "resolve",
-    "base_folder",
-]
-
 log = logging.getLogger(__name__)
 
 PREFIX = "package:"

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-__all__ = ["Table", "facts", "html", "table", "terminal_width"]
+from collections.abc import Iterable, Iterator, Sequence
 
 WIDTH = 80
 _NARROWEST = 6

@@ -10,14 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["command_line", "fitting", "here", "speaking"]
+from typing import Any, Literal
 
 Place = Literal["shell", "python", "notebook"]
 _said: Place | None = None

@@ -15,8 +15,6 @@ import torch
 
 from hf_trainpipe.runtime.model import attention
 
-__all__ = ["FastDropout", "reseed", "restore", "use_fast_dropout", "state"]
-
 _LEVELS = 1 << 16
 
 _bits = np.random.SFC64(0)

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["EmbeddingGradients"]
-
 MIN_ELEMENTS = 1_000_000
 """Elements of a table; smaller ones keep autograd's gradient."""
 
