@@ -1,4 +1,4 @@
-"""``scripts/faults``: choose rows or kills, run them one after the other, print, write."""
+"""``scripts/faults``: run rows of the fault matrix, or random kills; print and write the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rows import ROWS
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 0: all rows pass, or all kills were survived; 1: not; 2: a wrong option."""
+    """Exit 0: all rows pass, or all kills end bit-identical; 1: not; 2: a wrong option."""
     options = parser().parse_args(arguments)
     if options.list:
         print("\n".join(report.listed(row) for row in ROWS))
@@ -33,11 +33,11 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    made.add_argument("--list", action="store_true", help="the rows, without running them")
+    made.add_argument("--list", action="store_true", help="list the rows without running them")
     made.add_argument("--all", action="store_true", help="run every row")
     made.add_argument("--rows", type=numbers, default=frozenset(), metavar="4,15,22-23")
     made.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 at N random instants")
-    made.add_argument("--seed", type=int, default=1, help="of the random instants")
+    made.add_argument("--seed", type=int, default=1, help="seed of the random instants")
     made.add_argument("--json", type=Path, metavar="FILE")
     made.add_argument("--report", action="store_true", help="write docs/results/faults.md, faults-kills.md")
     return made
@@ -55,7 +55,7 @@ def numbers(text: str) -> frozenset[int]:
 
 
 def matrix(lab: Lab, rows: Sequence[Row], options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Run rows; a row that raises has failed, and the next one runs."""
+    """Run rows; a row that raises fails, and the next one runs."""
     outcomes = []
     for row in rows:
         outcome = attempt(lab, row)
@@ -75,7 +75,7 @@ def attempt(lab: Lab, row: Row) -> Outcome:
     started = time.monotonic()
     try:
         passed, seen = True, row.check(lab)
-    except Exception as error:  # whatever went wrong is what was seen
+    except Exception as error:  # any error is the result of the row
         passed, seen = False, f"{type(error).__name__}: {error}"
     return Outcome(row, passed, seen, time.monotonic() - started)
 

@@ -1,8 +1,8 @@
-"""The recipe of the fault runs, copied beside a tiny model; what goes wrong in it comes from the environment.
+"""The recipe of the fault runs, with a tiny model; environment variables inject the faults.
 
-FAULT     nan, spike, oom, sleep: what happens in the micro-batches FROM to TO of a process, on rank ON
-FITS      with oom: elements of a micro-batch that do fit
-PACE      milliseconds that every micro-batch takes longer, to make the instants wide enough to hit
+FAULT     nan, spike, oom or sleep, in the micro-batches FROM to TO of a process, on rank ON
+FITS      with oom: elements of a micro-batch that fit
+PACE      milliseconds added to every micro-batch, to leave time for a kill
 DIE_IN    module:Class.method:N: SIGKILL to this process when the N-th call of the method returns
 """
 
@@ -31,7 +31,7 @@ seen = [0]
 
 @dataclass(frozen=True)
 class Faulty(TextClassification):
-    """Text classification that goes wrong as it is told."""
+    """Text classification with injected faults."""
 
     def loss_sum(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if "input_ids" not in batch or not model.training:  # an evaluation
@@ -48,7 +48,7 @@ class Faulty(TextClassification):
 
 
 def die_in(place: str) -> None:
-    """Wrap a method so that its N-th return is the end of the process."""
+    """Wrap a method so that the process is killed when its N-th call returns."""
     module, name, number = place.split(":")
     owner, method = name.split(".")
     cls = getattr(importlib.import_module(module), owner)

@@ -1,4 +1,4 @@
-"""kill -9 of everything at random instants, the same command again, and the bytes at the end."""
+"""kill -9 of a run at random instants, the same command again, and a comparison of the final bytes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .lab import Lab
 from .process import Ended, Process, Unexpected
 
 PACE = "100"
-"""Milliseconds a step: wide enough to be hit between saves."""
+"""Milliseconds per step, so that kills between saves are likely."""
 KILLS_A_RUN = 10
 INSTANTS = {"any": 5, "save": 3, "resume": 2}
-"""How kills are aimed, and how often: anywhere in the run, inside a save, inside a start."""
+"""Targets of kills with their weights: anywhere in the run, during a save, during a start."""
 SAVE_SECONDS = 0.0015
-"""From the appearance of a save's folder to the kill, at most."""
+"""Maximum delay of a kill after the folder of a save appears."""
 
 
 @dataclass
 class Kill:
-    """One kill: how it was aimed, where it landed, what became of it."""
+    """One kill: its target, where it landed, and the outcome."""
 
     ranks: int
     aimed: str
@@ -42,20 +42,20 @@ class Campaign:
     seconds: float = 0.0
 
     def count(self, outcome: str, *, ranks: int | None = None) -> int:
-        """Kills with an outcome: identical, lost, hand."""
+        """Kills with an outcome: identical, lost, manual."""
         return sum(kill.outcome == outcome and ranks in (None, kill.ranks) for kill in self.kills)
 
     @property
     def line(self) -> str:
-        """The figure."""
+        """A summary."""
         landed = ", ".join(f"{place} {number}" for place, number in Counter(k.landed for k in self.kills).items())
         return (
             f"{len(self.kills)} kills in {self.runs} runs: {self.count('identical')} bit-identical, "
-            f"{self.count('lost')} lost, {self.count('hand')} needing a hand (landed in: {landed})"
+            f"{self.count('lost')} lost, {self.count('hand')} needing manual work (landed in: {landed})"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """As JSON."""
         return {**asdict(self), "line": self.line}
 
 
@@ -67,7 +67,7 @@ def campaign(
     ranks: tuple[int, ...] = (1, 2),
     say: Callable[[str], None] = lambda line: None,
 ) -> Campaign:
-    """Kill until there are ``kills`` of them, in turn on each number of ranks, up to ten a run."""
+    """Kill runs ``kills`` times in all, for each number of ranks, up to ten times a run."""
     started, chance = time.monotonic(), random.Random(seed)
     result = Campaign(seed)
     shares = [kills // len(ranks) + (place < kills % len(ranks)) for place in range(len(ranks))]
@@ -87,7 +87,7 @@ def campaign(
 
 
 class Series:
-    """The kills of one run, until it is allowed to end."""
+    """The kills of one run, and its completion."""
 
     def __init__(self, lab: Lab, *, ranks: int, chance: random.Random) -> None:
         self.lab = lab
@@ -95,26 +95,26 @@ class Series:
         self.chance = chance
         self.name = lab.name(f"killed-{ranks}")
         self.folder = lab.folder / self.name
-        self.reference = lab.whole(ranks, PACE=PACE)
+        self.reference = lab.uninterrupted(ranks, PACE=PACE)
         self.duration = lab.duration(ranks, PACE=PACE)
         self.kills: list[Kill] = []
-        self.family: list[int] = []
-        """The processes to kill, where they were looked up before the instant."""
+        self.processes: list[int] = []
+        """The processes to kill, if looked up in advance."""
 
     def run(self, most: int) -> list[Kill]:
-        """Kill up to ``most`` times, then let it end; judge every kill by what came after it."""
+        """Kill up to ``most`` times, then let the run complete; judge every kill by the attempt after it."""
         while len(self.kills) < most:
             process = self._start()
             aim = self.chance.choices([*INSTANTS], [*INSTANTS.values()])[0]
-            before, self.family = self._newest(), []
+            before, self.processes = self._newest(), []
             getattr(self, f"_wait_{aim}")(process)
             alive = process.running
-            attempt = process.kill_all(self.family)
+            attempt = process.kill_all(self.processes)
             self._judge_resume(attempt, before)
             if not alive:
                 if attempt.code == 0:
-                    break  # it had ended before the kill: compare, and start another
-                self._blame("hand", f"ended by itself with {attempt.code}: {attempt.last}")
+                    break  # it completed before the kill
+                self._blame("manual", f"ended by itself with {attempt.code}: {attempt.last}")
                 continue
             self.kills.append(Kill(self.ranks, aim, self._where(attempt)))
         self._complete()
@@ -128,10 +128,10 @@ class Series:
         try:
             done = self._start().end()
         except Unexpected as error:
-            return self._blame("hand", str(error))
+            return self._blame("manual", str(error))
         self._judge_resume(done, before)
         if done.code != 0:
-            return self._blame("hand", f"ended with {done.code}: {done.last}")
+            return self._blame("manual", f"ended with {done.code}: {done.last}")
         try:
             differing = self.lab.differing(self.name, self.reference)
         except (AssertionError, OSError, ValueError) as error:
@@ -142,21 +142,21 @@ class Series:
         return None
 
     def _blame(self, outcome: str, note: str) -> None:
-        """The kill before this attempt is what it failed of."""
+        """Set the outcome of the last kill, which made this attempt fail."""
         if self.kills and self.kills[-1].outcome == "open":
             self.kills[-1].outcome, self.kills[-1].note = outcome, note
         elif not self.kills:
-            raise Unexpected(f"a run that was not killed yet failed: {note}")
+            raise Unexpected(f"a run failed without a kill: {note}")
         else:
-            raise Unexpected(f"the same command fails again and again: {note}")
+            raise Unexpected(f"the same command failed again: {note}")
 
     def _judge_resume(self, attempt: Ended, before: int) -> None:
-        """A resume that goes on from before the newest checkpoint has lost work."""
-        for line in attempt.said.splitlines():
+        """Work is lost if a resume does not start from the newest checkpoint."""
+        for line in attempt.stderr.splitlines():
             if "continuing after step" in line:
                 step = int(line.split("step")[1].split("(")[0].replace(",", ""))
                 if step < before:
-                    self._blame("lost", f"went on from step {step}, although step {before} had been saved")
+                    self._blame("lost", f"resumed from step {step}, although step {before} was saved")
             if "set aside" in line:
                 self._blame("lost", line)
 
@@ -169,14 +169,14 @@ class Series:
         _wait(process, self.chance.uniform(0.15, 0.45) * self.duration)
 
     def _wait_save(self, process: Process) -> None:
-        """Inside the next save but one at the earliest: who is to be killed is looked up during the one before."""
+        """Wait for the second or third save; the processes to kill are looked up during the first."""
         for number in range(self.chance.randint(2, 3)):
             if number and not self._wait_folder(process, there=False):
                 return
             if not self._wait_folder(process, there=True):
                 return
             if number == 0:
-                self.family = process.family()
+                self.processes = process.process_tree()
         last = time.monotonic() + self.chance.uniform(0, SAVE_SECONDS)
         while time.monotonic() < last:
             pass
@@ -199,11 +199,11 @@ class Series:
     def _where(self, attempt: Ended) -> str:
         if self._saving():
             return "a save"
-        steps = [line for line in attempt.said.splitlines() if line.startswith("step ")]
+        steps = [line for line in attempt.stderr.splitlines() if line.startswith("step ")]
         if self._newest() == 26:
-            return "packaging" if "eval 26/" in attempt.said or "continuing after" in attempt.said else "the start"
+            return "packaging" if "eval 26/" in attempt.stderr or "continuing after" in attempt.stderr else "the start"
         if not steps:
-            return "a resume" if "continuing after" in attempt.said else "the start"
+            return "a resume" if "continuing after" in attempt.stderr else "the start"
         return "training"
 
 

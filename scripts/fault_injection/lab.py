@@ -1,4 +1,4 @@
-"""The folder in which runs are broken: a tiny model, data, the faulty recipe, and runs to compare with."""
+"""A folder for fault runs: a tiny model, data, the faulty recipe, and uninterrupted runs for comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("train.csv", "dev.csv", "faulty.py")
 
 Start = Literal["plain", "verb"]
-"""``plain``: as a person starts it, with accelerate launch for several ranks; ``verb``: hf-trainpipe launch."""
+"""``plain``: python, or accelerate launch for several ranks; ``verb``: hf-trainpipe launch."""
 
 
 def load(path: Path, name: str) -> ModuleType:
@@ -33,18 +33,18 @@ def load(path: Path, name: str) -> ModuleType:
 
 
 class Lab:
-    """Starts commands as the tests' workshop does; keeps what uninterrupted runs ended with."""
+    """Starts commands as the tests' workshop does; keeps the results of uninterrupted runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.shop: Any = load(ROOT / "tests/training/conftest.py", "fault_injection_conftest").Workshop(folder)
+        self.workshop: Any = load(ROOT / "tests/training/conftest.py", "fault_injection_conftest").Workshop(folder)
         shutil.copy(Path(__file__).with_name("faulty.py"), folder)
-        self._whole: dict[tuple[int, str], Ended] = {}
+        self._uninterrupted: dict[tuple[int, str], Ended] = {}
         self._names: set[str] = set()
 
     def name(self, wish: str) -> str:
-        """A run name that is not taken."""
+        """An unused name for a run."""
         number = 1
         while f"{wish}-{number}" in self._names:
             number += 1
@@ -56,8 +56,8 @@ class Lab:
     ) -> Process:
         """Start ``train faulty.py --run-dir RUN``."""
         arguments = ("faulty.py", "--run-dir", run, *options)
-        command: list[str] = self.shop.command(*arguments, ranks=ranks)
-        environment: dict[str, str] = self.shop.environment({**self.shop.ranks(ranks), **more})
+        command: list[str] = self.workshop.command(*arguments, ranks=ranks)
+        environment: dict[str, str] = self.workshop.environment({**self.workshop.ranks(ranks), **more})
         if start == "verb":
             shape = ["--multi_gpu"] if ranks > 1 else ["--cpu"]
             shape += ["--num_processes", str(ranks), "--num_machines", "1", "--mixed_precision", "no"]
@@ -67,33 +67,33 @@ class Lab:
         return Process(command, folder=folder or self.folder, environment=environment)
 
     def train(self, run: str, *options: str, ranks: int = 1, folder: Path | None = None, **more: str) -> Ended:
-        """Run it to its end."""
+        """Run it and wait for its end."""
         return self.start(run, *options, ranks=ranks, folder=folder, **more).end()
 
-    def finish(self, run: str, *, ranks: int = 1, reference: str | None = None, **more: str) -> Ended:
-        """The same command until it is done; the end must be that of an uninterrupted run, byte for byte."""
+    def resume_and_compare(self, run: str, *, ranks: int = 1, reference: str | None = None, **more: str) -> Ended:
+        """Run the same command again; its final files must equal those of an uninterrupted run, byte for byte."""
         done = self.train(run, ranks=ranks, **more)
         expect(done.code == 0, f"the resumed run ended with {done.code}: {done.last}")
-        differing = self.differing(run, reference or self.whole(ranks))
+        differing = self.differing(run, reference or self.uninterrupted(ranks))
         expect(not differing, f"differs from an uninterrupted run: {', '.join(differing)}")
         return done
 
-    def whole(self, ranks: int = 1, **more: str) -> str:
-        """The name of an uninterrupted run, made when first asked for."""
+    def uninterrupted(self, ranks: int = 1, **more: str) -> str:
+        """The name of an uninterrupted run, which is made at first use."""
         key = (ranks, json.dumps(more, sort_keys=True))
         run = f"whole-{ranks}" + "".join(f"-{name}{value}" for name, value in sorted(more.items()))
-        if key not in self._whole:
+        if key not in self._uninterrupted:
             done = self.train(run, ranks=ranks, HF_TRAINPIPE_TRACE="1", **more)
             expect(done.code == 0, f"the uninterrupted run ended with {done.code}: {done.last}")
-            self._whole[key] = done
+            self._uninterrupted[key] = done
         return run
 
     def duration(self, ranks: int = 1, **more: str) -> float:
         """Seconds that the uninterrupted run took."""
-        self.whole(ranks, **more)
-        return self._whole[ranks, json.dumps(more, sort_keys=True)].seconds
+        self.uninterrupted(ranks, **more)
+        return self._uninterrupted[ranks, json.dumps(more, sort_keys=True)].seconds
 
-    # What a run left
+    # Files of a run
 
     def final_files(self, run: str) -> dict[str, Path]:
         """The files whose bytes are compared."""
@@ -102,7 +102,7 @@ class Lab:
         return {"package": self.folder / run / "package/model.safetensors", **files}
 
     def differing(self, run: str, reference: str) -> list[str]:
-        """Which of the final files differ; also the ledger's numbers, where a point may be there once only."""
+        """Names of final files that differ, and ``ledger`` if its numbers differ."""
         ours, theirs = self.final_files(run), self.final_files(reference)
         found = [name for name in ours if ours[name].read_bytes() != theirs[name].read_bytes()]
         if self.numbers(run) != self.numbers(reference):
@@ -110,12 +110,12 @@ class Lab:
         return found
 
     def numbers(self, run: str) -> dict[tuple[str, int], float]:
-        """The ledger less what is a matter of time."""
-        points: dict[tuple[str, int], float] = self.shop.ledger(run)
+        """The ledger without speeds."""
+        points: dict[tuple[str, int], float] = self.workshop.ledger(run)
         return {key: value for key, value in points.items() if key[0] != "train/tokens_per_second"}
 
     def steps(self, run: str) -> list[int]:
-        """Steps of the checkpoints that have a valid name."""
+        """Steps of the checkpoints."""
         folders = (self.folder / run / "checkpoints").glob("step-*")
         return sorted(int(folder.name.removeprefix("step-")) for folder in folders)
 
@@ -124,16 +124,16 @@ class Lab:
         return self.folder / run / "checkpoints" / f"step-{self.steps(run)[-1]:08d}"
 
     def state(self, run: str) -> dict[str, Any]:
-        """What the newest checkpoint remembers of the run."""
+        """The run's state in the newest checkpoint."""
         found: dict[str, Any] = json.loads((self.checkpoint(run) / "state.json").read_text())["run"]
         return found
 
     def rank_pid(self, run: str, rank: int) -> int:
-        """The process of a rank, as its heartbeat names it."""
+        """The process id of a rank, from its heartbeat."""
         return int(json.loads((self.folder / run / "heartbeat" / f"rank-{rank}.json").read_text())["pid"])
 
     def examples(self, run: str) -> dict[int, list[int]]:
-        """Step -> ids of its examples over all ranks; a step that was done twice must have had the same."""
+        """Step to the ids of its examples over all ranks; a repeated step must have the same."""
         parts: dict[tuple[int, int], list[int]] = {}
         for file in sorted((self.folder / run).glob("trace-rank*.jsonl")):
             for line in map(json.loads, file.read_text().splitlines()):
@@ -145,8 +145,8 @@ class Lab:
         return steps
 
     @contextmanager
-    def branch(self, wish: str) -> Iterator[Path]:
-        """A copy of model, data and recipe, to be changed."""
+    def copy_of_inputs(self, wish: str) -> Iterator[Path]:
+        """A copy of model, data and recipe, for changes."""
         place = self.folder / self.name(wish)
         place.mkdir()
         (place / "model").symlink_to(self.folder / "model")

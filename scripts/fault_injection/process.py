@@ -1,4 +1,4 @@
-"""A command that is running: what it says, signals to it, and its whole family killed at once."""
+"""A running command: its output, signals to it, and killing all its processes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pathlib import Path
 
 import psutil
 
-MARK = "FAULTLAB_PROCESS"
-"""Environment variable by which processes are found that outlived their parents."""
+MARK = "FAULT_INJECTION_PROCESS"
+"""Environment variable to find processes that outlived their parents."""
 PATIENCE = 240.0
 
 
 class Unexpected(AssertionError):
-    """What was seen is not what must be."""
+    """The result is not the expected one."""
 
 
 def expect(condition: object, message: str) -> None:
-    """Fail the row unless it holds."""
+    """Fail the row unless the condition holds."""
     if not condition:
         raise Unexpected(message)
 
 
 def until(condition: Callable[[], object], *, seconds: float = PATIENCE, every: float = 0.02) -> None:
-    """Wait for something; fails only when it never comes."""
+    """Wait for a condition; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():
-        expect(time.monotonic() < end, f"waited {seconds:.0f} s in vain")
+        expect(time.monotonic() < end, f"timed out after {seconds:.0f} s")
         time.sleep(every)
 
 
@@ -43,37 +43,37 @@ class Ended:
     """A finished command."""
 
     code: int
-    said: str
+    stderr: str
     seconds: float
 
     @property
     def last(self) -> str:
         """Its error line, or else its last line."""
-        lines = [line for line in self.said.splitlines() if line.strip(" =-")]
+        lines = [line for line in self.stderr.splitlines() if line.strip(" =-")]
         telling = [line for line in lines if re.search(r"error:|^\w*(Error|Exception): |terminate called", line)]
         return (telling or lines or [""])[-1]
 
 
 class Process:
-    """A command in a session of its own; its standard error goes to a file."""
+    """A command in its own session; its stderr goes to a file."""
 
     def __init__(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> None:
         self.mark = uuid.uuid4().hex
-        self.log = folder / f".said-{self.mark}"
+        self.log = folder / f".stderr-{self.mark}"
         self.started = time.monotonic()
-        with self.log.open("wb") as said:
+        with self.log.open("wb") as stderr:
             self.popen = subprocess.Popen(
                 command,
                 cwd=folder,
                 env={**environment, MARK: self.mark},
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=stderr,
                 start_new_session=True,
             )
 
     @property
-    def said(self) -> str:
-        """Standard error so far."""
+    def stderr(self) -> str:
+        """The stderr so far."""
         return self.log.read_text(errors="replace")
 
     @property
@@ -81,52 +81,54 @@ class Process:
         """Whether the command itself has not ended."""
         return self.popen.poll() is None
 
-    def until_said(self, pattern: str) -> None:
-        """Wait for a line; fails where the command ends without it."""
+    def wait_for_output(self, pattern: str) -> None:
+        """Wait for a line on stderr; fail if the command ends without it."""
 
-        def said_or_ended() -> bool:
-            return bool(re.search(pattern, self.said)) or not self.running
+        def found_or_ended() -> bool:
+            return bool(re.search(pattern, self.stderr)) or not self.running
 
-        until(said_or_ended)
-        expect(re.search(pattern, self.said), f"ended with {self.popen.poll()} before {pattern!r}: {self.said[-300:]}")
+        until(found_or_ended)
+        expect(
+            re.search(pattern, self.stderr), f"ended with {self.popen.poll()} before {pattern!r}: {self.stderr[-300:]}"
+        )
 
     def end(self, *, timeout: float = PATIENCE) -> Ended:
-        """Wait for its end; what does not end is killed, and fails the row."""
+        """Wait for its end; after a timeout kill it and fail the row."""
         try:
             code = self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill_all()
-            raise Unexpected(f"still running after {timeout:.0f} s: {self.said[-300:]}") from None
+            raise Unexpected(f"still running after {timeout:.0f} s: {self.stderr[-300:]}") from None
         seconds = time.monotonic() - self.started
-        self.sweep()
-        return Ended(code, self.said, seconds)
+        self.kill_leftovers()
+        return Ended(code, self.stderr, seconds)
 
     def send(self, number: signal.Signals) -> None:
         """A signal to the command's own process."""
         self.popen.send_signal(number)
 
-    def family(self) -> list[int]:
-        """The command's process and all below it."""
+    def process_tree(self) -> list[int]:
+        """The command's process and its descendants."""
         found = [self.popen.pid]
         with contextlib.suppress(psutil.Error):
             found += [child.pid for child in psutil.Process(self.popen.pid).children(recursive=True)]
         return found
 
-    def kill_all(self, family: Sequence[int] = ()) -> Ended:
-        """SIGKILL to the whole family, as close to one instant as can be had.
+    def kill_all(self, processes: Sequence[int] = ()) -> Ended:
+        """SIGKILL to all its processes, as simultaneously as possible.
 
         Args:
-            family: What :meth:`family` gave a moment ago, where there is no time to look.
+            processes: From :meth:`process_tree`, if looked up in advance.
         """
-        for pid in family if self.running and family else self.family():
+        for pid in processes if self.running and processes else self.process_tree():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         code = self.popen.wait()
-        self.sweep()
-        return Ended(code, self.said, time.monotonic() - self.started)
+        self.kill_leftovers()
+        return Ended(code, self.stderr, time.monotonic() - self.started)
 
-    def left(self) -> list[psutil.Process]:
-        """Processes of this command that are still there."""
+    def leftovers(self) -> list[psutil.Process]:
+        """Processes of this command that still exist."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -134,9 +136,9 @@ class Process:
                     found.append(process)
         return found
 
-    def sweep(self) -> None:
-        """Kill what was born between the look and the kill, or outlived its parents."""
-        while left := self.left():
+    def kill_leftovers(self) -> None:
+        """Kill processes that were started during the kill, or outlived their parents."""
+        while left := self.leftovers():
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()

@@ -1,4 +1,4 @@
-"""Results for people and programs: a line a row, JSON, a page in docs/results."""
+"""Results as lines, JSON and pages in docs/results."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ PAGES = ROOT / "docs/results"
 
 
 def line(outcome: Outcome) -> str:
-    """One row on one line."""
+    """An outcome as one line."""
     row, verdict = outcome.row, "PASS" if outcome.passed else "FAIL"
     parts = (f"{row.number:2}", row.fault, row.how, row.expected, outcome.seen, f"{verdict} {outcome.seconds:.0f} s")
     return " | ".join(" ".join(part.split()) for part in parts)
 
 
 def listed(row: Row) -> str:
-    """One row before it ran."""
+    """A row as one line, before it runs."""
     return f"{row.number:2} | {row.fault} | {row.how} | {row.expected}"
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """One row for a file."""
+    """An outcome as JSON."""
     row = outcome.row
     return {
         "row": row.number,
@@ -44,7 +44,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """A file of JSON."""
+    """Write JSON."""
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -74,16 +74,16 @@ def kills_page(result: Campaign, arguments: Sequence[str]) -> Path:
     lines += [f"{result.line}. {result.seconds:.0f} s.", ""]
     lines += ["kill -9 of every process of a run, then the same command. A run is killed up to ten times, then ends;"]
     lines += [
-        "its weights, its last checkpoint and its ledger are compared with those of a run that was left alone.",
+        "its weights, last checkpoint and ledger are compared with those of an uninterrupted run.",
         "",
     ]
     lines += [
-        "| ranks | aimed at | landed in | kills | bit-identical | lost | needing a hand |",
+        "| ranks | aimed at | landed in | kills | bit-identical | lost | needing manual work |",
         "|---|---|---|---|---|---|---|",
     ]
     for key in sorted({(kill.ranks, kill.aimed, kill.landed) for kill in result.kills}):
         those = [kill for kill in result.kills if (kill.ranks, kill.aimed, kill.landed) == key]
-        counts = [sum(kill.outcome == name for kill in those) for name in ("identical", "lost", "hand")]
+        counts = [sum(kill.outcome == name for kill in those) for name in ("identical", "lost", "manual")]
         lines.append(f"| {' | '.join(str(cell) for cell in (*key, len(those), *counts))} |")
     return _write("faults-kills.md", lines)
 

@@ -1,4 +1,4 @@
-"""A row of the matrix, and rows that are tests already."""
+"""A row of the fault matrix, and rows that run tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .lab import ROOT, Lab
 from .process import expect
 
 Check = Callable[[Lab], str]
-"""Injects the fault and returns what was seen; raises where it is not what must be."""
+"""Injects the fault and returns the result; raises if it is not the expected one."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row did."""
+    """The result of a row."""
 
     row: Row
     passed: bool
@@ -39,7 +39,7 @@ class Outcome:
 
 @cache
 def pytest_once(*arguments: str) -> tuple[int, str]:
-    """Run tests by node id; their exit status and summary. Rows that share tests run them once."""
+    """Run tests by node id, once for rows that share them; returns exit status and summary."""
     command = [sys.executable, "-m", "pytest", "--durations=0", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if re.search(r"\d (passed|failed|error|skipped)", line)]
@@ -55,7 +55,7 @@ def run_tests(*arguments: str) -> str:
 
 
 def tests(*arguments: str) -> Check:
-    """A row that tests cover: nodes below tests/, and pytest's options."""
+    """A check by tests: node ids below tests/, and options of pytest."""
     located = tuple(name if name.startswith("-") or "::" not in name else f"tests/{name}" for name in arguments)
 
     def check(lab: Lab) -> str:
@@ -65,7 +65,7 @@ def tests(*arguments: str) -> Check:
 
 
 def both(*checks: Check) -> Check:
-    """Several checks that make one row."""
+    """Several checks as one row."""
 
     def check(lab: Lab) -> str:
         return "; ".join(one(lab) for one in checks)

@@ -1,8 +1,8 @@
-"""The matrix, rows 1 to 34: what is injected, how, and what must happen."""
+"""The fault matrix, rows 1 to 34: the fault, how it is injected, and the expected result."""
 
 from __future__ import annotations
 
-from . import deaths, places, troubles
+from . import environment, signals, training_faults
 from .row import Check, Row, both, tests
 
 KILLS = "checkpoint/test_kills.py"
@@ -27,15 +27,15 @@ SAVES = [
     _row(3, "kill during rotation", f"strace KILL at each unlink, rmdir: {KILLS}", "at least one valid",
          tests(SYSTEM_CALLS, f"{KILLS}::test_a_process_that_ends_twice_is_resumable_as_well")),
     _row(4, "kill -9 at random instants, x20", "SIGKILL to all processes of a run; the same command",
-         "bit-identical end", deaths.random_kills),
+         "bit-identical end", signals.random_kills),
     _row(5, "kill after best and before its save", "SIGKILL when Evaluator.evaluate returns", "best consistent",
-         deaths.killed_after_best),
+         signals.killed_after_best),
     _row(6, "kill twice, also during the resume", "SIGKILL in TrainingLog.log_step, Store.latest, Checkpointing.restore",
-         "idempotent", deaths.killed_twice),
+         "idempotent", signals.killed_twice),
     _row(7, "disk full", f"strace ENOSPC and a full tmpfs: {KILLS}, {STORE}; a tmpfs filled during a real run",
-         "the save is given up, the run goes on",
+         "the save is skipped, the run continues",
          both(tests(REFUSES, "-k=ENOSPC"), tests(f"{STORE}::test_a_full_disk_costs_the_new_checkpoint_only"),
-              places.disk_full)),
+              environment.disk_full)),
     _row(8, "EIO on write, fsync, rename", f"strace EIO: {KILLS}; {STORE}", "loud, an old one valid",
          both(tests(REFUSES, "-k=EIO"),
               tests(f"{STORE}::test_failed_saves_are_told_and_counted_and_the_run_goes_on"))),
@@ -43,7 +43,7 @@ SAVES = [
          "fails at the start",
          both(tests(REFUSES, "-k=EROFS"),
               tests(f"{STORE}::test_a_read_only_directory_is_refused_at_the_start_and_can_be_read"),
-              places.read_only)),
+              environment.read_only)),
 ]  # fmt: skip
 
 DAMAGED = [
@@ -63,28 +63,28 @@ DAMAGED = [
 
 RANKS = [
     _row(15, "SIGTERM at a random step", "to a worker; to hf-trainpipe launch", "exit 75, exact resume",
-         deaths.stopped_by_signal),
+         signals.stopped_by_signal),
     _row(16, "SIGTERM to one of two ranks", "kill -TERM of rank 1's process", "both save the same step",
-         deaths.one_of_two),
-    _row(17, "SIGUSR1", "to hf-trainpipe launch, two ranks", "forwarded, exit 75, exact resume", deaths.user_signal),
+         signals.one_of_two),
+    _row(17, "SIGUSR1", "to hf-trainpipe launch, two ranks", "forwarded, exit 75, exact resume", signals.user_signal),
     _row(18, "signal during a save, twice", "two SIGTERM when a save's folder appears", "one valid save",
-         deaths.signal_in_a_save),
-    _row(19, "a rank killed", "kill -9 of rank 1, of rank 0", "all end in < 10 s", deaths.rank_killed),
+         signals.signal_in_a_save),
+    _row(19, "a rank killed", "kill -9 of rank 1, of rank 0", "all end in < 10 s", signals.rank_killed),
     _row(20, "a rank stopped", "SIGSTOP, HF_TRAINPIPE_TIMEOUT=10", "ends inside the timeout, names the rank",
-         deaths.rank_stopped),
-    _row(21, "a rank slow", "rank 1 sleeps 0.2 s a step", "warned of", troubles.rank_slow),
-    _row(22, "ranks 1 -> 2 -> 1", "SIGTERM, then another number of ranks", "same example sets", troubles.ranks_change),
+         signals.rank_stopped),
+    _row(21, "a rank slow", "rank 1 sleeps 0.2 s a step", "warned of", training_faults.rank_slow),
+    _row(22, "ranks 1 -> 2 -> 1", "SIGTERM, then another number of ranks", "same example sets", training_faults.ranks_change),
     _row(23, "indivisible batch", "15 examples, 1 example a step on two ranks", "same sets, or refused",
-         troubles.indivisible),
+         training_faults.indivisible),
     _row(24, "two processes, one directory, also an orphan", f"a second train; {LOCK}", "the second exits",
-         both(tests(f"{LOCK}::test_an_orphan_is_an_owner_too"), places.two_owners)),
+         both(tests(f"{LOCK}::test_an_orphan_is_an_owner_too"), environment.two_owners)),
 ]  # fmt: skip
 
 NUMBERS = [
-    _row(25, "NaN once, always, on one rank", "the loss of micro-batches x NaN", "skipped; stops", troubles.not_finite),
-    _row(26, "spike x100", "the loss of one step x 100", "warned of", troubles.spike),
+    _row(25, "NaN once, always, on one rank", "the loss of micro-batches x NaN", "skipped; stops", training_faults.not_finite),
+    _row(26, "spike x100", "the loss of one step x 100", "warned of", training_faults.spike),
     _row(27, "out of memory at step 8", "torch.OutOfMemoryError in loss_sum, on one rank, on one of two",
-         "same global batch", troubles.out_of_memory),
+         "same global batch", training_faults.out_of_memory),
 ]  # fmt: skip
 
 OUTSIDE = [
@@ -106,9 +106,9 @@ OUTSIDE = [
                "tracking/test_ledger.py::test_any_torn_end_is_cut_to_whole_lines",
                "tracking/test_follower.py::test_a_resumed_run_sends_nothing_twice")),
     _row(31, "data content, length or order changed", "train.csv of a killed run edited", "refused with the field",
-         places.data_changed),
+         environment.data_changed),
     _row(32, "library or commit changed", "another version's metadata on PYTHONPATH; a new commit", "warned of",
-         places.versions_changed),
+         environment.versions_changed),
     _row(33, "clock jumps, equal mtimes", f"times set by hand: {STORE}", "ordered by step",
          tests(f"{STORE}::test_order_is_by_step_whatever_the_clock_says")),
     _row(34, "run directory moved", f"renamed, copied: {STORE}", "works",

@@ -1,4 +1,4 @@
-"""Rows of disks, owners and changed surroundings: 7, 9, 24, 31 and 32."""
+"""Rows of disks, concurrent processes, changed data and versions: 7, 9, 24, 31 and 32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATE = "hf_trainpipe.training.monitor:TrainingLog.log_step:9"
 
 @contextmanager
 def small_disk(place: Path, *options: str) -> Iterator[None]:
-    """A tmpfs of 2 MB at ``place`` (strace stands in for it in the tests where mounting is not permitted)."""
+    """A tmpfs of 2 MB at ``place``."""
     place.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", ",".join(("size=2m", *options)), "tmpfs", str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -31,21 +31,21 @@ def small_disk(place: Path, *options: str) -> Iterator[None]:
 
 
 def disk_full(lab: Lab) -> str:
-    """Row 7: the disk of the checkpoints is filled after the first save and has room again after a warning."""
+    """Row 7: the disk of checkpoints is filled after the first save, and freed after a warning."""
     run = lab.name("full")
     place = lab.folder / run / "checkpoints"
     with small_disk(place):
         process = lab.start(run, PACE="100")
-        process.until_said(r"step +5/")
+        process.wait_for_output(r"step +5/")
         _fill(place / "filler")
-        process.until_said("could not be saved")
+        process.wait_for_output("could not be saved")
         (place / "filler").unlink()
         done = process.end()
         expect(done.code == 0, f"exit {done.code}: {done.last}")
-        expect("No space left" in done.said, done.last)
-        differing = lab.differing(run, lab.whole())
+        expect("No space left" in done.stderr, done.last)
+        differing = lab.differing(run, lab.uninterrupted())
         expect(not differing, f"differs: {differing}")
-    failed = done.said.count("could not be saved")
+    failed = done.stderr.count("could not be saved")
     return f"full tmpfs in a run: {failed} save given up with a warning, the next ones good, exit 0, same bytes"
 
 
@@ -58,33 +58,33 @@ def _fill(file: Path) -> None:
 
 
 def read_only(lab: Lab) -> str:
-    """Row 9: a real run in a folder on a read-only disk."""
+    """Row 9: a run on a read-only disk."""
     run = lab.name("read-only")
     with small_disk(lab.folder / run, "ro"):
         done = lab.train(run)
     expect(done.code == 2, f"exit {done.code}: {done.last}")
-    expect("Traceback" not in done.said, "a traceback")
+    expect("Traceback" not in done.stderr, "a traceback")
     return f"read-only disk: exit 2 after {done.seconds:.0f} s, '{done.last[:90]}'"
 
 
 def two_owners(lab: Lab) -> str:
-    """Row 24: a second process while the first one runs; then while an orphan of a killed launcher holds it."""
+    """Row 24: a second process while the first one runs, and another after the first one is killed."""
     run = lab.name("owners")
     process = lab.start(run, PACE="400")
-    process.until_said(r"step +1/")
+    process.wait_for_output(r"step +1/")
     second = lab.train(run)
     expect(process.running, "the first one ended too early to tell")
     expect(second.code == 2, f"the second: exit {second.code}: {second.last}")
-    expect(str(process.popen.pid) in second.said, f"the owner is not named: {second.last}")
+    expect(str(process.popen.pid) in second.stderr, f"the owner is not named: {second.last}")
     process.kill_all()
-    third = lab.finish(run)
+    third = lab.resume_and_compare(run)
     return f"the second: exit 2 after {second.seconds:.0f} s, names the owner; after a kill the third goes on ({third.code})"
 
 
 def data_changed(lab: Lab) -> str:
-    """Row 31: a killed run whose training file has another word, one row less, or two rows swapped."""
+    """Row 31: after a kill the training file has a changed word, one row less, or two swapped rows."""
     seen = []
-    with lab.branch("changed") as place:
+    with lab.copy_of_inputs("changed") as place:
         done = lab.train("run", folder=place, DIE_IN=LATE)
         expect(done.code == -signal.SIGKILL, f"was not killed: {done.code}: {done.last}")
         file = place / "train.csv"
@@ -95,11 +95,11 @@ def data_changed(lab: Lab) -> str:
             "order": [rows[1], rows[0], *rows[2:]],
         }
         for name, changed in changes.items():
-            expect(changed != rows, f"{name}: the file is as it was")
+            expect(changed != rows, f"{name}: the file did not change")
             file.write_text(header + "".join(changed))
             done = lab.train("run", folder=place)
             expect(done.code == 2, f"{name}: exit {done.code}: {done.last}")
-            expect("fingerprints.data" in done.said, f"{name}: the field is not named: {done.last}")
+            expect("fingerprints.data" in done.stderr, f"{name}: the field is not named: {done.last}")
             seen.append(name)
         file.write_text(header + "".join(rows))
         done = lab.train("run", folder=place)
@@ -118,8 +118,8 @@ def _git(place: Path, *arguments: str) -> None:
 
 
 def versions_changed(lab: Lab) -> str:
-    """Row 32: between two attempts a library gets another version, and the folder's repository a commit."""
-    with lab.branch("versions") as place:
+    """Row 32: between two attempts a library changes its version, and the repository gets a commit."""
+    with lab.copy_of_inputs("versions") as place:
         _git(place, "init", "--quiet")
         _git(place, "commit", "--quiet", "--allow-empty", "-m", "one")
         done = lab.train("run", folder=place, DIE_IN=LATE)
@@ -128,12 +128,12 @@ def versions_changed(lab: Lab) -> str:
         fake = place / "fake" / "spacy-0.0.1.dist-info"
         fake.mkdir(parents=True)
         (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: spacy\nVersion: 0.0.1\n")
-        path = os.pathsep.join((str(fake.parent), lab.shop.environment({})["PYTHONPATH"]))
+        path = os.pathsep.join((str(fake.parent), lab.workshop.environment({})["PYTHONPATH"]))
         done = lab.train("run", folder=place, PYTHONPATH=path)
         expect(done.code == 0, f"exit {done.code}: {done.last}")
-        warnings = [line for line in done.said.splitlines() if line.startswith("warning:")]
+        warnings = [line for line in done.stderr.splitlines() if line.startswith("warning:")]
         for word in ("spacy", "commit"):
             expect(any(word in line for line in warnings), f"no warning of {word}: {warnings}")
-        expect("continuing after step" in done.said, done.last)
+        expect("continuing after step" in done.stderr, done.last)
         shutil.rmtree(place / ".git")
     return f"exit 0, goes on with {len(warnings)} warnings: a library's version, the commit"

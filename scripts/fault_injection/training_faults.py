@@ -1,4 +1,4 @@
-"""Rows of ranks that lag, of other numbers of ranks, of odd losses, of too little memory: 21 to 23, 25 to 27."""
+"""Rows of slow ranks, changed numbers of ranks, bad losses, and out of memory: 21 to 23, 25 to 27."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLES = 200
 
 
 def _find(pattern: str, done: Ended) -> str:
-    found = re.search(pattern, done.said)
+    found = re.search(pattern, done.stderr)
     expect(found, f"exit {done.code} and no line {pattern!r}: {done.last}")
     assert found is not None
     return found.group()
@@ -26,19 +26,19 @@ def rank_slow(lab: Lab) -> str:
 
 
 def ranks_change(lab: Lab) -> str:
-    """Row 22: stopped on one rank, stopped on two, ended on one."""
+    """Row 22: stopped on one rank, stopped on two, completed on one."""
     run = lab.name("ranks")
     for ranks, step in ((1, 7), (2, 15)):
         process = lab.start(run, ranks=ranks, start="verb", PACE="60", HF_TRAINPIPE_TRACE="1")
-        process.until_said(rf"step +{step}/")
+        process.wait_for_output(rf"step +{step}/")
         process.send(signal.SIGTERM)
         done = process.end(timeout=60)
         expect(done.code == 75, f"{ranks} rank(s): exit {done.code}: {done.last}")
-        # A batch may be traced and then not trained on; the next attempt traces it again.
+        # A batch may be traced without being trained on; the next attempt traces it again.
         _keep_trace(lab, run, ranks, lab.steps(run)[-1])
     done = lab.train(run, HF_TRAINPIPE_TRACE="1")
     expect(done.code == 0, f"exit {done.code}: {done.last}")
-    ours, theirs = lab.examples(run), lab.examples(lab.whole())
+    ours, theirs = lab.examples(run), lab.examples(lab.uninterrupted())
     differing = [step for step in theirs if ours.get(step) != theirs[step]]
     expect(not differing and ours.keys() == theirs.keys(), f"steps with other examples: {differing}")
     half = len(ours) // 2
@@ -109,7 +109,7 @@ def out_of_memory(lab: Lab) -> str:
         done = lab.train(run, ranks=ranks, FAULT="oom", FROM="8", FITS="100", ON=on, HF_TRAINPIPE_TRACE="1")
         expect(done.code == 0, f"{ranks} rank(s): exit {done.code}: {done.last}")
         expect(lab.state(run)["updates"] == 26, f"{lab.state(run)['updates']} updates")
-        expect(lab.examples(run) == lab.examples(lab.whole()), "other examples than without the fault")
+        expect(lab.examples(run) == lab.examples(lab.uninterrupted()), "other examples than without the fault")
         _find("step 8: out of memory", done)
         seen.append(f"{ranks} rank(s): {lab.state(run)['micro_batch_tokens']} tokens a micro-batch at the end")
     return f"{'; '.join(seen)}; exit 0, same examples at every step"
