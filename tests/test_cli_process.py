@@ -1,4 +1,4 @@
-"""The command line as a process of its own: what a person sees, and what is loaded for it."""
+"""The command line in a process of its own: output and imports."""
 
 from __future__ import annotations
 

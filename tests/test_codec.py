@@ -287,7 +287,7 @@ def test_every_default_is_of_its_field_s_type() -> None:
         (Mapping[str, int], "a mapping"),
     ],
 )
-def test_types_are_spelt_for_people(hint: Any, text: str) -> None:
+def test_types_are_described_in_words(hint: Any, text: str) -> None:
     assert spell(hint) == text
 
 

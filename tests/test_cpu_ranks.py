@@ -1,4 +1,4 @@
-"""As many processes on a CPU as were asked for, in every way to ask accelerate's launcher for them."""
+"""accelerate's options for several CPU processes start as many as asked for."""
 
 from __future__ import annotations
 

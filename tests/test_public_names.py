@@ -87,7 +87,7 @@ def test_each_name_resolves(name: str) -> None:
     assert getattr(hf_trainpipe, name).__name__ == name
 
 
-def test_a_misspelt_name_gets_a_suggestion() -> None:
+def test_a_misspelled_name_gets_a_suggestion() -> None:
     with pytest.raises(AttributeError, match="Did you mean 'TextClassification'"):
         _ = hf_trainpipe.TextClasification
 

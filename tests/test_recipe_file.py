@@ -1,4 +1,4 @@
-"""Loading recipes from files: what works, and one screen for each mistake."""
+"""Loading recipes from files, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_main_without_its_guard_does_not_train_while_a_verb_loads_the_file(tmp_p
     assert load(str(path))[0].name == "x"
 
 
-def test_a_misspelt_import_gets_a_suggestion(tmp_path: Path) -> None:
+def test_a_misspelled_import_gets_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Did you mean 'TextClassification'"):
         load(str(write(tmp_path, "from hf_trainpipe import TextClasification\n")))
 

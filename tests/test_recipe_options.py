@@ -1,4 +1,4 @@
-"""Patches of a recipe from the command line."""
+"""Overriding fields of a recipe on the command line."""
 
 from __future__ import annotations
 

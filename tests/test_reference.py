@@ -1,4 +1,4 @@
-"""The page of reference, the help of fields, and the completion of the command line."""
+"""The reference page, the help of fields, and shell completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = [
 ]
 
 
-def test_the_page_is_what_the_source_says() -> None:
+def test_the_reference_page_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/reference.py", "--check"],
         cwd=REPOSITORY,
@@ -36,7 +36,7 @@ def test_the_page_is_what_the_source_says() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
-def test_every_field_says_what_it_means(part: type) -> None:
+def test_every_field_is_documented(part: type) -> None:
     assert [name for name, text in field_texts(part).items() if not text] == []
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a recipe and of a result: short, and only what was chosen."""
+"""Short representations of recipes and results in notebooks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def result() -> Result:
     )
 
 
-def test_a_result_is_short_and_says_what_is_next_in_python(result: Result) -> None:
+def test_a_result_is_short_and_shows_the_next_step_in_python(result: Result) -> None:
     assert repr(result) == "Result('runs/x': validation f1 0.7500, weights of step 800 of 1,200)"
     assert "<td>0.7500</td><td>0.5000</td>" in result._repr_html_()
     assert 'next      hf_trainpipe.load("runs/x/package").predict(["a text"])' in result.summary()

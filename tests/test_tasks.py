@@ -1,4 +1,4 @@
-"""Losses and counts beside plain reference implementations."""
+"""Losses and counts equal plain reference implementations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sides of a benchmark run in processes of their own: on the cores they are given, and never longer than allowed."""
+"""Benchmark processes run on their given cores and are stopped after their time limit."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def compared(found: dict[str, Any], case: str, sides: set[str], ratio: str) -> N
     assert each != 0
 
 
-def test_all_runs_what_it_is_told_and_writes_the_page(start: Callable[..., str], tmp_path: Path) -> None:
+def test_all_runs_the_chosen_benchmarks_and_writes_the_page(start: Callable[..., str], tmp_path: Path) -> None:
     start("run_all.py", "--smoke", "--only", "loop_overhead", "--results", str(tmp_path))
     found = json.loads((tmp_path / "speed-loop.json").read_text())
     compared(found, "tiny", {"bare", "ours", "trainer"}, "overhead, ours / trainer")
@@ -77,7 +77,7 @@ def test_all_runs_what_it_is_told_and_writes_the_page(start: Callable[..., str],
     assert "B1" not in page
 
 
-def test_padding_reads_the_ledger_or_says_that_it_is_missing(start: Callable[..., str], tmp_path: Path) -> None:
+def test_padding_comes_from_the_ledger_or_is_reported_missing(start: Callable[..., str], tmp_path: Path) -> None:
     printed = start("padding.py", "--smoke", "--out", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())
     (ours,), (trainer,) = found["runs"]["bert"]["ours"], found["runs"]["trainer"]["trainer"]
@@ -89,7 +89,7 @@ def test_padding_reads_the_ledger_or_says_that_it_is_missing(start: Callable[...
         assert found["ratios"]["bert"]["median"] >= 1.0
 
 
-def test_without_a_gpu_the_gpu_benchmark_says_so_in_a_line(start: Callable[..., str], tmp_path: Path) -> None:
+def test_the_gpu_benchmark_prints_one_line_without_a_gpu(start: Callable[..., str], tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():

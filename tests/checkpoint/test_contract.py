@@ -1,4 +1,4 @@
-"""What must not change between an interrupted run and its continuation."""
+"""Settings that must not change between an interrupted run and its resume."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_free_fields_change_without_being_asked():
     assert lines(changed("fingerprints/recipe", "other")) == []
 
 
-def test_allow_covers_a_field_and_all_below_it_but_nothing_beside_it():
+def test_allow_change_covers_a_field_and_its_subfields_only():
     new = changed("recipe/optim/peak_lr", 1e-05)
     new["recipe"]["optim"]["peak_lr_2"] = 1
     new["recipe"]["preprocessing"][1]["keep_first"] = 4
@@ -97,7 +97,7 @@ def test_the_refusal_lists_all_fields_and_the_way_out():
     assert error.exit_code == 2
 
 
-def test_a_misspelt_allowance_is_refused_with_a_suggestion():
+def test_an_unknown_allow_change_field_is_refused_with_a_suggestion():
     with pytest.raises(RecipeError, match=r"Did you mean 'optim\.peak_lr'"):
         check_resume(RUN, RUN, allow={"optim.peek_lr"})
 

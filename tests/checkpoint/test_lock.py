@@ -1,4 +1,4 @@
-"""One process a run directory, with real processes."""
+"""One process per run directory, with real processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def end(process: subprocess.Popen) -> None:
     process.communicate()
 
 
-def test_a_second_process_is_told_who_the_owner_is_and_a_kill_frees_the_lock(tmp_path):
+def test_a_second_process_sees_the_lock_owner_and_a_kill_frees_the_lock(tmp_path):
     path = tmp_path / "run.lock"
     holder = start(path)
     try:

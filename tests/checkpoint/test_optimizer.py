@@ -1,4 +1,4 @@
-"""An optimizer taken apart, saved and put back goes on bit for bit."""
+"""An optimizer that is flattened, saved and restored continues bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that several ranks write, one checkpoint: taken in, put together, given up where one of them fails."""
+"""A checkpoint of shards that several ranks write: collected, combined, dropped if one rank fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: round trips, damage, rotation, saving behind. Row numbers are those of the fault matrix."""
+"""The checkpoint store: round trips, damage, rotation, background saves. Row numbers are those of the fault matrix."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_leftovers_of_a_killed_process_are_removed_at_open_but_not_by_readers(tm
 # Rows 33 and 34
 
 
-def test_order_is_by_step_whatever_the_clock_says(tmp_path):
+def test_checkpoints_are_ordered_by_step_not_by_time(tmp_path):
     store = make(tmp_path, steps=[9, 10, 11], keep=2)
     folder = tmp_path / "checkpoints"
     for path in folder.rglob("*"):
@@ -350,7 +350,7 @@ def block(directory: Path, step: int) -> Path:
     return place
 
 
-def test_failed_saves_are_told_and_counted_and_the_run_goes_on(tmp_path, caplog):
+def test_failed_saves_are_reported_and_counted_and_the_run_continues(tmp_path, caplog):
     store = make(tmp_path, steps=[1], on_quarantine=lambda place, reason: None)
     places = [block(tmp_path, step) for step in (2, 3, 4, 5)]
     with pytest.raises(SaveFailed, match="step 2 could not be saved") as caught:
@@ -431,7 +431,7 @@ def test_a_read_only_directory_is_refused_at_the_start_and_can_be_read(small_dis
         ("a", 1, "does not say size and sha256 of a"),
     ],
 )
-def test_a_manifest_that_somebody_wrote_lists_files_of_the_checkpoint(
+def test_a_forged_manifest_may_list_only_files_of_the_checkpoint(
     tmp_path: Path, name: str, facts: object, message: str
 ) -> None:
     make(tmp_path, [1])

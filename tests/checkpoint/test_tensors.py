@@ -1,4 +1,4 @@
-"""Safetensors written by us: bit for bit through our reader and the library's own."""
+"""Safetensors that we write: bit for bit through our reader and the library's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look at all splits before anything is tokenised."""
+"""The audit of all splits before tokenization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rule for what a label is, whatever file, type or spelling it comes in."""
+"""Labels are the same in every file format, type and spelling."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_ids_without_an_order_are_refused() -> None:
         build_targets(ONE, labels, memory(train=[0, 1])["train"], "train")
 
 
-def test_numbers_that_are_read_as_ids_of_a_package_are_told() -> None:
+def test_numbers_read_as_ids_of_a_package_are_reported() -> None:
     labels, dataset = Labels(("bad", "good")), memory(test=[1, 0])["test"]
     told = build_targets(ONE, labels, dataset, "test").report["positions"]
     assert told == "test: the numbers in column 'label' were read as the ids of the labels: 0 bad, 1 good"
@@ -166,7 +166,7 @@ def test_names_and_ids_in_one_column() -> None:
     )
 
 
-def test_large_ids_are_kept_apart_or_refused(tmp_path: Path) -> None:
+def test_large_ids_stay_distinct_or_are_refused(tmp_path: Path) -> None:
     ids = [2**53, 2**53 + 1]
     for train in (ids, [str(value) for value in ids]):
         assert learnt(ONE, memory(train=train)) == (tuple(map(str, ids)), [0, 1])

@@ -1,4 +1,4 @@
-"""The first rows of data refuse what training refuses, and nothing large is read or fetched for them."""
+"""The first rows are enough to refuse what training refuses, without reading or downloading anything large."""
 
 from __future__ import annotations
 

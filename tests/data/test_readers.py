@@ -1,4 +1,4 @@
-"""Each format is read with the line of every row, and what is wrong is named by file and line."""
+"""Every format is read with the line of each row, and errors name file and line."""
 
 from __future__ import annotations
 
@@ -250,5 +250,5 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         Files(train="train.csv", root=str(tmp_path / "nowhere")).splits()
 
 
-def test_an_ending_that_says_nothing(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     assert "is of no known format" in refuse(tmp_path, "a.data", "x").message

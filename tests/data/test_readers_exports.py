@@ -1,4 +1,4 @@
-"""What programs really write: Excel's exports, other encodings, other formats under a name, halves of characters."""
+"""Files as programs export them: Excel, other encodings, wrong suffixes, lone surrogates."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_workbook_a_zip_and_a_folder(tmp_path: Path) -> None:
             Files(train="data", root=str(tmp_path), **options).splits()
 
 
-def test_a_delimiter_that_is_said_is_kept(tmp_path: Path) -> None:
+def test_a_delimiter_in_the_recipe_is_used(tmp_path: Path) -> None:
     one = load(tmp_path, "a.csv", "a;b\n1;2\n", delimiter=",")
     assert plain(one) == [{"a;b": "1;2"}]
     assert "data.delimiter=','" in refused(tmp_path, "a.csv", "sep=;\na;b\n1;2\n", delimiter=",")

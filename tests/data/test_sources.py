@@ -1,4 +1,4 @@
-"""What all sources share: splits, cuts, renamed and joined columns."""
+"""Options of all sources: splits, fractions, renamed and joined columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HubData against a local stand-in for the Hub that the real, unmodified clients talk to."""
+"""HubData with the real clients and a local fake of the Hub."""
 
 from __future__ import annotations
 

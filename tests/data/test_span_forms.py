@@ -1,4 +1,4 @@
-"""Spans as tools write them: every form is read into the same spans, and what is none is told on one screen."""
+"""Spans in the formats of annotation tools: all are read as the same spans, others are refused with an error."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_several_labels_of_one_span_and_ids_of_a_class_label() -> None:
         (7, "found 7"),
     ],
 )
-def test_what_is_no_span_is_told_with_the_forms(cell: Any, said: str) -> None:
+def test_invalid_spans_are_refused_with_the_valid_forms(cell: Any, said: str) -> None:
     with pytest.raises(UnreadableSpans) as caught:
         read_spans(cell)
     assert said in caught.value.message

@@ -1,4 +1,4 @@
-"""Character spans: the same words in training and serving, and each span that is not taken as it is has its name."""
+"""Character spans: the same words in training and serving, and every adjusted span is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a label is called, and lists that are written as text."""
+"""Normalized names of labels, and lists written as text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_no_label() -> None:
         spelt(b"x")
 
 
-def test_names_are_the_datas_own_where_it_says_them_in_one_way() -> None:
+def test_names_keep_their_spelling_if_the_data_has_only_one() -> None:
     assert names_of(["cafe\u0301", "bar"]) == ("bar", "cafe\u0301")
     assert names_of(["cafe\u0301", "café", "bar"]) == ("bar", "café")
     assert names_of(["1.0", "10.0", "9.0"]) == ("1", "9", "10")

@@ -1,4 +1,4 @@
-"""Cuts by fraction: exact sizes, nothing lost, strata and groups kept."""
+"""Splits by fraction: exact sizes, no row lost, strata and groups kept."""
 
 from __future__ import annotations
 

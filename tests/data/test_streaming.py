@@ -1,4 +1,4 @@
-"""Windows of a stream: rows one after the other from any position, whoever reads them, however often it is killed."""
+"""Windows of a stream: consecutive rows from any position, for any rank, after any kill."""
 
 from __future__ import annotations
 

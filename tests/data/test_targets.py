@@ -1,4 +1,4 @@
-"""Labels and targets: what a cell means, and each wrong cell named by its place."""
+"""Labels and targets of cells, and errors that name file and line."""
 
 from __future__ import annotations
 

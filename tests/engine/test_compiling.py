@@ -1,4 +1,4 @@
-"""Compiled layers give the gradient of the padded, plain model, or the plain layers stay and somebody says why."""
+"""Compiled layers give the gradient of the eager, padded model, or the layers stay eager with a reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_gradients_are_those_of_the_padded_model(kind: str) -> None:
         assert largest_difference(gradients(model, batch)[1], gradient) < 1e-5
 
 
-def test_dropout_is_drawn_anew_repeats_with_the_seed_and_evaluations_run_as_written() -> None:
+def test_dropout_changes_by_step_repeats_by_seed_and_evaluations_run_eagerly() -> None:
     torch.manual_seed(3)
     config = AutoConfig.for_model(
         "bert", vocab_size=61, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48,
@@ -100,8 +100,8 @@ def test_a_model_without_layers() -> None:
     assert compiled(torch.nn.Linear(2, 2)) == "no layers were found in it"
 
 
-def test_a_package_that_is_loaded_beside_a_compiled_training_leaves_compilers_outside_of_attention() -> None:
-    """The trial before the first step loads one: attention was then compiled anew at each length of a text."""
+def test_loading_a_package_during_a_compiled_training_does_not_recompile_attention() -> None:
+    """The trial before the first step loads one; attention was then recompiled for each length."""
     model = build("bert")
     assert unpad(model) is None
     assert compiled(model) is None

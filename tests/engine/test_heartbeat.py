@@ -1,4 +1,4 @@
-"""Who is blamed for silence, and who is not."""
+"""Which rank is named as hung."""
 
 from __future__ import annotations
 

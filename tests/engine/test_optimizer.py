@@ -1,4 +1,4 @@
-"""Parameter groups: decay, layer-wise rates, frozen parts."""
+"""Parameter groups: weight decay, layer-wise learning rates, frozen layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is a device to wait for, a step does not wait for it."""
+"""A training step does not synchronise with the device."""
 
 from __future__ import annotations
 

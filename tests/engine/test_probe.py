@@ -1,4 +1,4 @@
-"""The probe is asked once a machine, and what it finds is applied."""
+"""The probe runs once per machine, and its result is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Randomness is derived from its key, so it needs no state."""
+"""Seeds are derived from their key, without state."""
 
 from __future__ import annotations
 

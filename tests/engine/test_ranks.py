@@ -1,4 +1,4 @@
-"""The group that a launcher describes, beside whatever accelerate holds for this process already."""
+"""The process group of a launcher, also with an Accelerator that already exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that are computed again in the backward pass give the gradient of plain ones, dropout included, bit for bit."""
+"""Gradient checkpointing gives the gradient of ordinary layers, dropout included, bit for bit."""
 
 from __future__ import annotations
 

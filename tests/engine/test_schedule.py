@@ -1,4 +1,4 @@
-"""The learning rate, beside transformers' own schedules."""
+"""The learning rate equals transformers' schedules."""
 
 from __future__ import annotations
 

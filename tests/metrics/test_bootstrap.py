@@ -1,4 +1,4 @@
-"""Intervals equal those of a plain loop over drawn examples, and cover what they promise."""
+"""Intervals equal those of a plain bootstrap loop, and have the promised coverage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluate.Metric subclasses: offline, in batches, combined; and metrics that evaluate loads."""
+"""The evaluate.Metric subclasses: offline, in batches, combined; and metrics loaded by evaluate."""
 
 from __future__ import annotations
 

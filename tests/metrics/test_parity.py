@@ -1,4 +1,4 @@
-"""Scores equal those of scikit-learn, SciPy and seqeval on data that Hypothesis makes up."""
+"""Scores equal those of scikit-learn, SciPy and seqeval on data from Hypothesis."""
 
 from __future__ import annotations
 

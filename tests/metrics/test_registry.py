@@ -1,4 +1,4 @@
-"""Names: what exists, what is refused, which way is better. Importing stays light."""
+"""Names of metrics: known, refused, greater or less is better. Importing them is fast."""
 
 from __future__ import annotations
 

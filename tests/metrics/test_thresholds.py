@@ -1,4 +1,4 @@
-"""Thresholds against brute force."""
+"""Thresholds equal those of an exhaustive search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tokenizer and a model that do not fit are refused before data is read; lengths are read off the model."""
+"""A tokenizer that does not match the model is refused before data is read; maximum lengths come from the model."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_head_for_other_labels_is_initialized_from_the_seed(base: Path, tmp_pa
     assert "newly initialized: its labels are a, b, d, these are a, b, c" in said
 
 
-def test_labels_without_names_are_taken_in_order_and_said(base: Path, tmp_path: Path) -> None:
+def test_labels_without_names_are_used_in_order_with_a_message(base: Path, tmp_path: Path) -> None:
     checkpoint(base, tmp_path, None)
     model, said = load(tmp_path, ("a", "b", "c"))
     assert last(model).bias.tolist() == [0.0, 1.0, 2.0]

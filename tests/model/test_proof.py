@@ -1,4 +1,4 @@
-"""What is proven once texts are encoded and weights are there."""
+"""Checks of the model with encoded texts and weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def split(*ids: int) -> SimpleNamespace:
     return SimpleNamespace(encoded=SimpleNamespace(ids=np.array([8, *ids, 9]), example=np.zeros(1)))
 
 
-def test_the_share_of_unknown_tokens_is_told_per_split() -> None:
+def test_the_share_of_unknown_tokens_is_reported_by_split() -> None:
     line, warnings = unknown_lines(TOKENIZER, {"train": split(5, 6, 7, 1), "test": split(5, 6)})
     assert line == "unknown     train 25.00%, test 0.00% of the tokens"
     assert warnings == ["train: 25.0% of the tokens are unknown to the tokenizer ([UNK])"]

@@ -1,4 +1,4 @@
-"""A package in Python, and scored on files, frames and rows with gold labels, of every kind of task."""
+"""A package in Python, scored on labelled files, frames and rows, for every kind of task."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_the_server_runs_the_backend_it_is_told(both: Path, tmp_path: Path) -> N
         assert [row["score"] for row in found] == pytest.approx([row["score"] for row in known], abs=1e-5)
 
 
-def test_the_package_holds_both_and_says_what_the_gates_saw(both: Path) -> None:
+def test_the_package_has_both_models_and_the_figures_of_their_gates(both: Path) -> None:
     package = both / "package"
     manifest = layout.read_manifest(package)
     layout.refuse_changed(package, manifest)

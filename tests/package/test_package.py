@@ -165,7 +165,7 @@ def test_writing_again_replaces_the_package(tmp_path: Path) -> None:
     assert not (package / "stale.txt").exists()
 
 
-def test_code_of_the_recipe_travels_and_runs_only_with_consent(tmp_path: Path) -> None:
+def test_code_of_the_recipe_is_packaged_and_runs_only_with_consent(tmp_path: Path) -> None:
     code = tmp_path / "my_recipe.py"
     code.write_text(
         "from collections.abc import Iterable, Sequence\n"

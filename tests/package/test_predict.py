@@ -191,7 +191,7 @@ def test_a_blank_line_ends_nothing(classifier_run: Path, tmp_path: Path) -> None
     assert not (tmp_path / "none.jsonl").exists()
 
 
-def test_answers_stand_beside_their_rows(classifier_run: Path, tmp_path: Path) -> None:
+def test_answers_are_written_with_their_rows(classifier_run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b'id,text,label\n7,"on, time",x\n8,,y\n'))
     for name in ("out.csv", "out.csv.gz", "out.tsv", "out.parquet"):
         predict_file(classifier_run, tmp_path / "in.csv.gz", tmp_path / name)

@@ -1,4 +1,4 @@
-"""``code/inference.py``, called as SageMaker's containers call it: by file, from another folder, in a fresh process."""
+"""``code/inference.py``, called like a SageMaker container: by file, from another folder, in a fresh process."""
 
 from __future__ import annotations
 

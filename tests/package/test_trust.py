@@ -1,4 +1,4 @@
-"""Packages that somebody changed: each copy is refused on one screen, and nothing that was put into it runs."""
+"""Manipulated packages: each is refused with an error, and none of the injected code runs."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_what_was_forged_with_its_hashes_is_refused(package: Path, tmp_path: Pat
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_nothing_of_a_foreign_package_runs_unless_a_person_agrees(
+def test_no_code_of_a_foreign_package_runs_without_consent(
     package: Path, classifier_run: Path, tmp_path: Path
 ) -> None:
     """Code of everybody's own, hashes corrected: the installed runtime answers, and says what it did not run."""
@@ -288,7 +288,7 @@ def test_nothing_of_a_foreign_package_runs_unless_a_person_agrees(
     assert canary.exists(), "with consent its own handler answers, or fails"
 
 
-def test_the_handler_imports_nothing_that_lies_beside_it(package: Path, tmp_path: Path) -> None:
+def test_the_handler_imports_no_other_file_of_its_folder(package: Path, tmp_path: Path) -> None:
     """As Inference Endpoints imports it: its folder first on sys.path."""
     for name in ("pathlib.py", "hashlib.py", "typing.py", "code/json.py"):
         write(package, name, CANARY.format(str(tmp_path / "canary")))

@@ -1,4 +1,4 @@
-"""The quickstart's text: deterministic, balanced, new in validation and test, and hard for word counts."""
+"""The quickstart's messages: deterministic, balanced, without leaks between splits, and hard for word counts."""
 
 from __future__ import annotations
 

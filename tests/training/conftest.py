@@ -1,4 +1,4 @@
-"""Real runs of real processes on a tiny model: recipes in a folder, launched as a person would."""
+"""Real runs in real processes with a tiny model, started like a user does."""
 
 from __future__ import annotations
 

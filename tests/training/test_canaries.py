@@ -1,4 +1,4 @@
-"""Secrets planted where a run could pick them up are in nothing that it uploads, logs or says."""
+"""Secrets in a run's environment and files are never uploaded, logged or printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe can choose, each choice in a real run on the tiny model."""
+"""Settings of a recipe, each in a real run with the tiny model."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_compiled_layers_in_a_run_that_is_killed_and_resumed(workshop) -> None:
     assert workshop.weights("compiled-killed") == workshop.weights("compiled")
 
 
-def test_a_resumed_run_computes_as_it_began_whatever_the_probe_says_now(workshop) -> None:
+def test_a_resumed_run_keeps_its_threads_and_precision(workshop) -> None:
     cache = workshop.folder / "probed"
     options = ("--optim.precision", "auto")
     shown = workshop.run(sys.executable, "-m", "hf_trainpipe", "show", "recipes.py", *options,

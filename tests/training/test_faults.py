@@ -1,4 +1,4 @@
-"""``scripts/faults``: every row of the matrix is there and says what it runs; a row and a kill, for real."""
+"""``scripts/faults``: all rows of the matrix exist; one row and one kill run for real."""
 
 from __future__ import annotations
 

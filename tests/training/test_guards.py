@@ -1,4 +1,4 @@
-"""What a run survives by itself, and what it says: too little memory, odd losses, ranks that lag or hang."""
+"""Out of memory, bad losses, slow and hung ranks: the run continues or ends with a clear message."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_too_little_memory_halves_the_micro_batch_and_nothing_else(guards) -> No
     assert guards.ledger("oom").keys() == guards.ledger("small").keys()
 
 
-def test_too_little_memory_for_one_example_is_said(guards) -> None:
+def test_out_of_memory_for_a_single_example_is_reported(guards) -> None:
     done = guards.train("guards.py", "--run-dir", "hopeless", FITS="1")
     assert done.code == 2, done.err
     assert "out of memory" in done.err
@@ -147,7 +147,7 @@ def test_one_rank_whose_loss_is_not_finite_stops_the_update_on_both(guards) -> N
     assert state(guards, "nan-pair")["updates"] == 11
 
 
-def test_steps_that_are_looked_at_late_change_nothing(guards) -> None:
+def test_reading_losses_later_changes_nothing(guards) -> None:
     options = ("--budget.log-every", "6", "--budget.micro-batch-tokens", "4096")
     nan = {"FROM": "3", "TO": "3", "DOES": "nan"}
     soon = guards.train("guards.py", "--run-dir", "soon", *options, **nan)

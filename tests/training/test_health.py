@@ -1,4 +1,4 @@
-"""What is called unusual, and what is not."""
+"""Warnings of loss spikes and slow ranks."""
 
 from __future__ import annotations
 

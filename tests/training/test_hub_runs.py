@@ -1,4 +1,4 @@
-"""Whole runs against a stand-in of the Hub: pushes at the end and behind the training, mirrored checkpoints."""
+"""Whole runs with a fake Hub: pushes at the end and in the background, mirrored checkpoints."""
 
 from __future__ import annotations
 

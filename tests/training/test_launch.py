@@ -1,4 +1,4 @@
-"""Signals under a launcher: saved at the same step on all ranks, exit 75, nothing left behind."""
+"""Signals under a launcher: all ranks save at the same step, exit 75, no process is left."""
 
 from __future__ import annotations
 

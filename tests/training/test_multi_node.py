@@ -1,4 +1,4 @@
-"""Two groups of processes that meet at a port, as on two machines; and the Slurm script around such a group."""
+"""Two launchers that rendezvous at a port, like two machines; and the Slurm script around one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers do not depend on how a global batch is computed."""
+"""Results do not depend on how a global batch is split."""
 
 from __future__ import annotations
 

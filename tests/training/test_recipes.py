@@ -1,4 +1,4 @@
-"""Every recipe trains a few real steps, packages and verifies: its own columns, a tiny model, no network."""
+"""Every recipe trains a few real steps, packages and verifies with its own columns, offline."""
 
 from __future__ import annotations
 

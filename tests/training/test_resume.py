@@ -1,4 +1,4 @@
-"""Interrupted runs continue exactly: the same command again, and the same bytes at the end."""
+"""Interrupted runs resume exactly: the same command again gives the same final bytes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_changed_recipe_is_refused_by_field(workshop, whole, option, line) -> 
     assert "Traceback" not in done.err
 
 
-def test_nothing_to_continue_is_said(workshop) -> None:
+def test_resume_must_without_a_checkpoint_is_refused(workshop) -> None:
     done = workshop.train("recipes.py", "--run-dir", "nowhere", "--resume", "must")
     assert done.code == 3, done.err
     assert "none" in done.err

@@ -1,4 +1,4 @@
-"""Whole runs as a person starts them."""
+"""Whole runs from the command line."""
 
 from __future__ import annotations
 

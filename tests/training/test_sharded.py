@@ -1,4 +1,4 @@
-"""FSDP2: weights, gradients and optimizer cut over real ranks; checkpoints in rows that any number of ranks reads."""
+"""FSDP2 on real ranks; sharded checkpoints that resume on any number of ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``show``: what it says of a recipe, and what it refuses before anything heavy is imported."""
+"""``show``: its output, and what it refuses before heavy imports."""
 
 from __future__ import annotations
 

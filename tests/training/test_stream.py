@@ -1,4 +1,4 @@
-"""Training on a stream from a Hub: killed in the middle of a later window, it goes on exactly."""
+"""Training on a stream from the Hub: a kill in a later window, and an exact resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels is tried before the first step: what would fail after training is refused, what works stays."""
+"""The package is tried before the first step: failures come then, not after training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resuming is verified: a copy of a real run is killed, resumed and compared."""
+"""verify-resume: a copy of a real run is killed, resumed and compared."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_what_cannot_be_verified_is_one_screen(
         shutil.move(finished / "elsewhere", finished / gone)
 
 
-def test_a_run_that_cannot_be_repeated_says_so(workshop) -> None:
-    """The losses of this task depend on the number of its process."""
+def test_a_run_that_is_not_reproducible_is_reported(workshop) -> None:
+    """The losses of this task depend on the process id."""
     file = workshop.folder / "fickle.py"
     file.write_text(
         (workshop.folder / "recipes.py").read_text().replace(

@@ -1,4 +1,4 @@
-"""What a person gets wrong: one screen, exit 2, no traceback, and the words that help."""
+"""User errors: exit 2, no traceback, and a helpful message."""
 
 from __future__ import annotations
 

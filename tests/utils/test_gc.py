@@ -1,4 +1,4 @@
-"""Garbage is collected again after the imports, and nobody's own choice is overruled."""
+"""Garbage collection is enabled again after the imports, unless the user disabled it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each failure of the Hub has its own name, from the real client against a stand-in and from errors as they are raised."""
+"""Every failure of the Hub has a name: with the real client and a fake server, and for raised errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ for name, revision, token in json.loads(sys.argv[1]):
 """
 
 
-def test_what_the_hub_answers_is_told_by_its_name(tmp_path: Path) -> None:
+def test_every_answer_of_the_hub_has_a_named_reason(tmp_path: Path) -> None:
     def error(path: str, status: int, **headers: str) -> Fault:
         return Fault("GET", path, status=status, headers={k.replace("_", "-"): v for k, v in headers.items()}, times=9)
 

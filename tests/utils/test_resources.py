@@ -1,4 +1,4 @@
-"""Names of files and folders: resolved, or refused with what is there instead."""
+"""Names of files and folders: resolved, or refused with what exists instead."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_model_folder_without_weights(tmp_path: Path) -> None:
         require_weights(tmp_path / "nowhere")
 
 
-def test_relative_paths_are_found_beside_the_recipe_too(
+def test_relative_paths_are_found_in_the_recipes_folder_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     here, recipe, elsewhere = (tmp_path / name for name in ("here", "recipe", "elsewhere"))

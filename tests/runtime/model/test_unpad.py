@@ -169,8 +169,8 @@ def test_other_architectures_stay_as_they_are(kind: str) -> None:
     assert model.config._attn_implementation == before
 
 
-def test_a_model_whose_numbers_differ_is_given_back() -> None:
-    """One whose layers look at the row as a whole, as nothing among the architectures does."""
+def test_a_model_whose_outputs_differ_is_left_padded() -> None:
+    """Layers that mix the whole row, unlike those of any supported architecture."""
     model = build("bert").eval()
 
     class Mean(torch.nn.Module):
