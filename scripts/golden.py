@@ -1,4 +1,4 @@
-"""What every recipe computes, written down and compared; see scripts/golden.
+"""Record and compare the results of every recipe; see scripts/golden.
 
 A line of the record is one setting: the losses of 20 steps, sha256 of the weights after the last step and of the package's,
 the final scores, sha256 of the recorded logits, and the package's answers to 64 inputs. Everything goes through the command line, so the checkout that
@@ -79,7 +79,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 class Failed(Exception):
-    """A command ended badly; what it said last."""
+    """A command failed; with its last output."""
 
 
 class Bench:
@@ -207,7 +207,7 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """What the last bits of a sum depend on."""
+    """The CPU and libraries, which the last bits of sums depend on."""
     try:
         found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -227,7 +227,7 @@ def sha256(path: Path) -> str:
 
 
 def differences(before: Record, now: Record) -> dict[str, str]:
-    """Part -> ``equal``, or in what way it differs."""
+    """Part to ``equal``, or a description of the difference."""
     found = {part: "equal" if before[part] == now[part] else "differs" for part in PARTS}
     if found["losses"] != "equal":
         gaps = [abs(one - other) for one, other in zip(before["losses"], now["losses"], strict=True)]

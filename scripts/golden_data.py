@@ -1,4 +1,4 @@
-"""Small cuts of the public data sets for scripts/golden: the same file names, fewer rows, and 64 inputs to answer."""
+"""Small samples of the public data sets for scripts/golden: the same file names, fewer rows, and 64 inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Literal
 TRAIN_ROWS = 240
 HELD_OUT_ROWS = 64
 Kind = Literal["lines", "csv", "blocks"]
-"""How a file's text falls into rows: a line each, csv (whose fields hold line breaks), or lines up to a blank one."""
+"""Rows of a file: lines, csv records (which may contain line breaks), or blocks separated by blank lines."""
 
 
 @dataclass(frozen=True)

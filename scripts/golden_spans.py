@@ -1,4 +1,4 @@
-"""Names in noisy text as character spans, cleaned before it is cut into words: a recipe of scripts/golden alone."""
+"""A recipe for scripts/golden: names in noisy text as character spans, with preprocessing."""
 
 from hf_trainpipe import (
     Budget,

@@ -1,13 +1,13 @@
-"""Attacks on a real server, with honest clients beside them: does anybody else notice?
+"""Attacks on a real server, with well-behaved clients at the same time: are these affected?
 
     python scripts/bench/abuse.py [--package P] [--requests 200] [--seed 0] [--at-a-time 16] [--out docs/results]
     python scripts/bench/abuse.py --port N        # a server that runs already, on this machine
 
 Starts `hf-trainpipe serve` with its default limits on a tiny model made by code (or on a package of yours), then makes
-abusive requests of every kind in an order drawn from the seed, all from the address that the honest clients have too.
-Meanwhile four honest clients ask short texts, one after the other, and /health is asked on a new connection every 50 ms.
+abusive requests of every kind in an order drawn from the seed, from the same address as the other clients. Meanwhile
+four clients send short texts, one after the other, and /health is requested on a new connection every 50 ms.
 
-Exit code 1 where a request of others failed, /health took longer than --health-ms, or memory rose by more than
+Exit code 1 if a request of these clients failed, /health took longer than --health-ms, or memory rose by more than
 --memory-mb at its peak or by more than a third of that for good.
 """
 

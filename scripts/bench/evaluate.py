@@ -1,17 +1,17 @@
-"""B7: evaluation with metrics, beside Trainer.evaluate: examples a second, and what it adds to memory.
+"""B7: evaluation with metrics, compared with Trainer.evaluate: examples a second, and added memory.
 
     python scripts/bench/evaluate.py --data-dir ../shared/data
     python scripts/bench/evaluate.py --data-dir ../shared/data --repeats 3 --no-memory      # speed alone
 
 MiniLM on SST-2 dev and test (2,693 sentences; accuracy and macro F1) and on WNUT-17 test (1,287 sentences; entity F1).
-A split is evaluated several times in a process; the last time counts, from the start of the evaluation to its scores.
-For this project that is the time between two lines of the ledger, the last step's and the scores'. Sides: `ours` and
-`ours-fp32` (`--optim.precision fp32`); `trainer` as it comes (batches of 8 in the order of the split); `tuned` (batches
-of 32, grouped by length, a thread a core); `tuned-bf16` (that and `bf16=True`).
+A split is evaluated several times in a process; the last evaluation counts, from its start to its scores. For this
+project that is the time between two lines of the ledger: the last step and the scores. Sides: `ours` and `ours-fp32`
+(`--optim.precision fp32`); `trainer` (defaults: batches of 8 in the order of the split); `tuned` (batches of 32, grouped
+by length, one thread per core); `tuned-bf16` (tuned with `bf16=True`).
 
-Memory: how far the resident memory of the process rises above what it was when the first evaluation began, sampled
-100 times a second from outside; over the split, and over one of the same rows many times as large. What a first
-evaluation imports is in both figures, so their difference is what grows with the split.
+Memory: the rise of the process's resident memory since the start of the first evaluation, sampled 100 times a second
+from outside; for the split, and for a split with the rows repeated. Both figures include imports of the first
+evaluation, so their difference is what grows with the split.
 """
 
 from __future__ import annotations

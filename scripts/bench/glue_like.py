@@ -1,4 +1,4 @@
-"""What users of the Trainer start: a script after transformers' run_glue.py, over files of a workload.
+"""A typical Trainer script, modelled on transformers' run_glue.py, over files of a workload.
 
     python scripts/bench/glue_like.py FOLDER
     accelerate launch scripts/bench/glue_like.py FOLDER

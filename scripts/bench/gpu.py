@@ -1,12 +1,13 @@
-"""B2: real tokens a second of fine-tuning on a GPU: MiniLM and encoders of 110 to 150 M parameters, at bf16.
+"""B2: real tokens a second when fine-tuning on a GPU: MiniLM and encoders of 110 to 150 M parameters, at bf16.
 
     python scripts/bench/gpu.py --data-dir ../shared/data
     python scripts/bench/gpu.py                           # texts made by code, as long as SST-2's sentences
 
-Each side trains 200 optimizer steps of 32 texts in a process of its own, after some that are not counted. The sizes
-are those of MiniLM-L6, BERT-base and ModernBERT-base; the weights of the latter two are random, which costs the same.
-Sides: `ours` (as it comes), `ours-compiled` (`--optim.compile true`; compiling is not in the time), `trainer` (as it
-comes: fp32, random batches), `trainer-bf16` (`bf16=True`), `tuned-bf16` (`bf16=True` and length grouping). Without a GPU it says so and ends; `--smoke` tries it on a CPU with a tiny model.
+Each side trains 200 optimizer steps of 32 texts in its own process, after some warm-up steps. The sizes are those of
+MiniLM-L6, BERT-base and ModernBERT-base; the latter two have random weights, which take the same time. Sides: `ours`
+(defaults), `ours-compiled` (`--optim.compile true`, without the time of compiling), `trainer` (defaults: fp32, random
+batches), `trainer-bf16` (`bf16=True`), `tuned-bf16` (`bf16=True` and length grouping). Without a GPU it prints a line and
+exits; `--smoke` runs on a CPU with a tiny model.
 """
 
 from __future__ import annotations

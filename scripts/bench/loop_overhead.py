@@ -1,10 +1,10 @@
-"""B3: what a training loop adds to a step: its milliseconds beyond a bare forward, backward and optimizer step.
+"""B3: overhead of the training loop: milliseconds a step beyond forward, backward and optimizer step.
 
     python scripts/bench/loop_overhead.py
 
-A tiny model (two layers of 32) and texts of equal length, made by code, so that nothing is padded on either side and
-little is computed. *Bare* is a loop of this benchmark over the same batches, ready as tensors, with fused AdamW and
-nothing else: no clipping, no logging, no data loading. Both sides collate, clip and log as they do by themselves.
+A tiny model (two layers of 32) and synthetic texts of equal length, so that neither side pads and there is little to
+compute. *Bare* is a loop over the same batches as ready tensors with fused AdamW, without clipping, logging or data
+loading. Both sides collate, clip and log as by default.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A package's network by torch, by ONNX Runtime and in int8: forward throughput on one core and on two, and accuracy.
+"""A package's model in torch, in ONNX Runtime and in int8: throughput on one core and on two, and accuracy.
 
     .venv/bin/python scripts/bench/onnx_speed.py --data-dir FOLDER [--package PACKAGE] [--out docs/results]
 
-MiniLM is fine-tuned on SST-2's sentences by recipes/sst2.py:files for one epoch (or --package names what that gave),
-`hf-trainpipe package --onnx --int8` writes the models behind their gates, and one process for each number of threads
-answers the 872 sentences of the dev split (6 to 66 tokens) with each backend in turn, several rounds; the best round
-counts. `pipeline` is a bare transformers.pipeline; `torch bf16` the same network in bfloat16, for comparison.
+MiniLM is fine-tuned on SST-2's sentences by recipes/sst2.py:files for one epoch (or --package names the result),
+`hf-trainpipe package --onnx --int8` writes and checks the models, and one process for each number of threads answers
+the 872 sentences of the dev split (6 to 66 tokens) with each backend in turn, several rounds; the best round counts.
+`pipeline` is a plain transformers.pipeline; `torch bf16` the same model in bfloat16, for comparison.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""B4: tokens computed over real tokens, for several architectures.
+"""B4: computed tokens over real tokens, for several architectures.
 
     python scripts/bench/padding.py --data-dir ../shared/data
 
-Each architecture is a small model with random weights (what is padded does not depend on its size), trained for a few
-steps of 32 SST-2 sentences. This project's figure is the mean of `train/padding` in its ledger; where the ledger has
-no such name, the table says so. The Trainer's figure does not depend on the architecture: it is what its batches hold
-over what their attention masks count, at random and grouped by length.
+Each architecture is a small model with random weights (padding does not depend on its size), trained for a few steps
+of 32 SST-2 sentences. This project's figure is the mean of `train/padding` in its ledger, if it is there. The Trainer's
+figure does not depend on the architecture: tokens of its batches over the sum of their attention masks, with random
+batches and with length grouping.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One training of this project for parity.py, in a process of its own, with what is held apart chosen.
+"""One training of this project for parity.py, in its own process, with the chosen dropout and head.
 
     python scripts/bench/parity_ours.py --dropout torch --head trainer -- train recipes/stsb.py:files --seed 3 ...
 

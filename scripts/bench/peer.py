@@ -1,14 +1,14 @@
-"""The other side: the HF Trainer over a workload of :mod:`workloads`, in a process of its own. Nothing of hf_trainpipe.
+"""The peer: the HF Trainer over a workload of :mod:`workloads`, in its own process, without hf_trainpipe.
 
     python scripts/bench/peer.py train --folder FOLDER --way tuned --steps 50 --warmup 4
     python scripts/bench/peer.py evaluate --folder FOLDER --way tuned
 
 Prints one line of JSON, the last on its standard output. The ways:
 
-- ``trainer``: as it comes: random batches, padded to their longest text; evaluation in batches of 8.
-- ``tuned``: ``train_sampling_strategy="group_by_length"``, a thread a core; evaluation in batches of 32.
+- ``trainer``: defaults: random batches, padded to their longest text; evaluation in batches of 8.
+- ``tuned``: ``train_sampling_strategy="group_by_length"``, one thread per core; evaluation in batches of 32.
 - ``trainer-bf16``, ``tuned-bf16``: those with ``bf16=True``.
-- ``run_glue``: as the script run_glue.py does by itself: all texts padded to the maximum length.
+- ``run_glue``: like run_glue.py: all texts padded to the maximum length.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""B6: from raw texts to train-ready tokens, cold and warm, beside `datasets.map` and the tokenizer alone.
+"""B6: tokenizing raw texts for training, cold and warm, compared with `datasets.map` and the tokenizer alone.
 
     python scripts/bench/preprocess.py --data-dir ../shared/data
 
-The texts of the largest sets, read beforehand; each side in a process of its own, its imports and its reading of files
-not counted. Sides: `bare`, one `encode_batch_fast` of the tokenizer over the same texts (the limit of a cold start);
-`map`, `datasets.map` with the fast tokenizer, batched, as it comes; `map-processes`, that with a process a core;
-`ours`, this project's token cache (`hf_trainpipe.data.encode`); `prepared`, the whole of `hf_trainpipe.data.prepare`
-over rows already read: audit, labels, targets and tokens. *Cold*: nothing is kept from before; *warm*: a second call
-that finds what the first one kept.
+The texts of the largest data sets; each side in its own process, without the time of imports and of reading files.
+Sides: `bare`, one `encode_batch_fast` of the tokenizer (the lower limit of a cold start); `map`, `datasets.map` with the
+fast tokenizer, batched, with defaults; `map-processes`, that with one process per core; `ours`, this project's token
+cache (`hf_trainpipe.data.encode`); `prepared`, all of `hf_trainpipe.data.prepare` after reading: audit, labels, targets
+and tokens. *Cold*: without a cache; *warm*: a second call with the cache of the first.
 """
 
 from __future__ import annotations

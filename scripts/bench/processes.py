@@ -1,4 +1,4 @@
-"""The sides of a benchmark of speed, each in processes of its own: this project's command line, and ``peer.py``."""
+"""Run the sides of a speed benchmark in their own processes: this project's command line, and ``peer.py``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from workloads import ROOT, Workload, read_rows, scratch
 BENCH = Path(__file__).resolve().parent
 TIMEOUT_S, SMOKE_TIMEOUT_S = 20 * 60.0, 4 * 60.0
 INTERRUPTED = 75
-"""Exit code of a training that was stopped; it could go on."""
+"""Exit code of an interrupted training that can be resumed."""
 
 SMOKE = "BENCH_SMOKE"
-"""Set in the environment of a smoke run, which is not to fill a machine: every process computes with one thread."""
+"""Environment variable of smoke runs: every process uses one thread."""
 
 
 def clean_environment(folder: Path, **extra: str) -> dict[str, str]:
-    """This environment without what somebody set for threads, and with a token cache of the benchmark's own."""
+    """This environment without settings of threads and ranks, and with the benchmark's own token cache."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -93,7 +93,7 @@ def run_process(
 
 @contextmanager
 def only_on(cores: Sequence[int] | None) -> Iterator[None]:
-    """Keep this thread to some cores for a moment: a process that it starts meanwhile stays there."""
+    """Pin this thread to some cores in a context; processes started inside stay pinned."""
     before = os.sched_getaffinity(0)
     if cores is not None:
         os.sched_setaffinity(0, cores)

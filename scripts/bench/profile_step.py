@@ -2,8 +2,9 @@
 
     python scripts/bench/profile_step.py --data-dir ../shared/data
 
-torch's profiler over 20 steps of this project's own loop, after five that are not counted; milliseconds a step, summed over
-the operations of a kind on the thread that calls them. What they lack to the whole step is Python. Sides: `medium` and `fp32` (`--optim.precision`).
+torch's profiler over 20 steps of this project's loop, after five warm-up steps; milliseconds a step, summed over the
+operations of a kind on the calling thread. The rest of the step is Python. Sides: `medium` and `fp32`
+(`--optim.precision`).
 """
 
 from __future__ import annotations

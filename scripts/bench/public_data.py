@@ -1,6 +1,6 @@
 """Public data sets, read as they were published, and the pretrained model of the benchmarks.
 
-Nothing here imports hf_trainpipe: the other side of a comparison is to read its data by itself.
+Nothing here imports hf_trainpipe: the peer of a comparison reads its data without it.
 """
 
 from __future__ import annotations

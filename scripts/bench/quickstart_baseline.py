@@ -1,4 +1,4 @@
-"""How far counting words gets on the quickstart's messages: TF-IDF of one and two words, logistic regression.
+"""A baseline for the quickstart's messages: TF-IDF of one and two words, logistic regression.
 
     python scripts/bench/quickstart_baseline.py
 

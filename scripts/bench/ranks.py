@@ -1,14 +1,13 @@
-"""B11: two ranks of one core each against one rank of one core, beside the HF Trainer.
+"""B11: two ranks of one core each against one rank on one core, compared with the HF Trainer.
 
     python scripts/bench/ranks.py --data-dir ../shared/data
 
 MiniLM on SST-2 sentences. Efficiency is real tokens a second of two ranks over twice those of one rank with 32 examples
-a step; each rank computes with one thread, and the one rank is held on one core. The two ranks take *the same step*, 16
-examples each, and *twice the step*, 32 each as the one rank has (what more ranks mean to the Trainer, whose batch size
-is that of a device). *Apart*: two
-one-core trainings at the same time that exchange nothing, over twice one alone: what two cores of this machine can
-give (they share memory, caches and clock), whatever the software. The Trainer runs as it comes and with its texts
-grouped by length, under `accelerate launch`, as this project does.
+a step; each rank has one thread, and the single rank is pinned to one core. Two ranks run *the same step*, 16 examples
+each, and *twice the step*, 32 each like the single rank (as the Trainer does, whose batch size is per device). *Apart*:
+two one-core trainings at the same time without communication, over twice one alone: the limit of two cores of this
+machine, which share memory, caches and clock. The Trainer runs with defaults and with length grouping, under
+`accelerate launch` like this project.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From measurements to a page: options, repeats that are interleaved, ratios, JSON files and their Markdown."""
+"""Options, interleaved repeats, ratios, JSON files and Markdown pages of benchmarks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Runs = dict[str, dict[str, list[Row]]]
 
 
 def make_parser(doc: str | None, *, out: str, repeats: int = 5, data: bool = True) -> argparse.ArgumentParser:
-    """Options that every benchmark of speed takes."""
+    """Common options of speed benchmarks."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -70,10 +70,10 @@ def interleave(
     measure: Callable[[str, str], Row],
     finished: Callable[[Runs], None],
 ) -> Runs:
-    """Every side of every case once, then all of them again: what drifts on a machine drifts for all sides.
+    """Run every side of every case once, then all again, so that drift of the machine affects all sides.
 
     Args:
-        finished: Called after each repeat with what there is, so that nothing is lost where it is interrupted.
+        finished: Called with all results after each repeat, so that an interruption loses nothing.
     """
     runs: Runs = {case: {side: [] for side in sides(case)} for case in cases}
     if options.add and options.out.exists():
@@ -247,7 +247,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions and the kind of machine that a table of numbers needs beside it."""
+    """Versions and kind of machine, for a page of figures."""
     packages = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
     return {
         **{name: version(name) for name in packages},
@@ -257,7 +257,7 @@ def environment() -> dict[str, str]:
 
 
 def cpu_facts() -> str:
-    """What of this processor the speed of matrix products depends on."""
+    """CPU features that affect the speed of matrix products."""
     import torch
 
     flags: set[str] = set()

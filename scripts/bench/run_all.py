@@ -1,10 +1,10 @@
-"""Every benchmark of speed, one after the other, and docs/results/speed.md from their JSON files.
+"""Run all speed benchmarks and write docs/results/speed.md from their JSON files.
 
     scripts/bench/all --data-dir ../shared/data
     scripts/bench/all --data-dir ../shared/data --quick --only step,padding
     scripts/bench/all --report-only
 
-A benchmark that fails is named at the end, and the others run; the page holds what there is.
+If a benchmark fails, the others still run, and it is named at the end; the page has all results that exist.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ WITHOUT_DATA = ("loop_overhead",)
 
 
 def page(results: Path) -> str:
-    """The results that are there, in the order of their numbers."""
+    """The page of all existing results, by number."""
     found = [json.loads((results / name).read_text()) for name in FILES.values() if (results / name).exists()]
     sections = [as_markdown(one) for one in sorted(found, key=lambda one: int(one["benchmark"].removeprefix("B")))]
     intro = (
-        "# Speed\n\nBeside the HF Trainer as it comes and tuned, in one run, interleaved: the median of the repeats and, "
-        "in brackets, the least and the most. Written by `scripts/bench/all` from the JSON files beside this page, which "
-        "hold every repeat. What limits the figures, and what was tried: [speed-limits.md](speed-limits.md).\n"
+        "# Speed\n\nCompared with the HF Trainer, with defaults and tuned, in interleaved runs: the median of the repeats, with "
+        "minimum and maximum in brackets. Written by `scripts/bench/all` from the JSON files in this folder, which have "
+        "every repeat. What limits the figures, and what was tried: [speed-limits.md](speed-limits.md).\n"
     )
     return "\n".join([intro, *sections])
 

@@ -1,12 +1,12 @@
-"""What a checkpoint costs the training: time that a save blocks it, and time that it takes in all, beside the Trainer.
+"""The cost of checkpoints: time that a save blocks training, and total time, compared with the Trainer.
 
     python scripts/bench/save.py [--repeats 5] [--report]
 
 Both sides fine-tune MiniLM (22.7 M parameters, AdamW: 272 MB a checkpoint) on the quickstart's messages, 32 a step,
-and save three times, on the same disk, each in a process of its own, one after the other. *Blocked* is the time in
-which the training thread is in the save. *In all* is what the three saves added to the wall-clock time of the same
-steps, a third of it: writing behind the training takes processor time, too. The Trainer's save ends when the files
-are handed to the system; this project's ends, behind the training, when they are on the disk and were read back.
+and save three times, on the same disk, each in its own process, one after the other. *Blocked* is the time that the
+training thread spends in a save. *In all* is a third of what three saves add to the wall-clock time of the same steps:
+background writing takes CPU time too. The Trainer's save ends when the files are handed to the system; this project's
+ends, in the background, when they are on disk and were read back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIDES = ("trainer", "ours", "trainer-unsaved", "ours-unsaved")
 
 
 def trainer(folder: Path, *, saves: bool) -> dict[str, Any]:
-    """The HF Trainer as it comes."""
+    """The HF Trainer with its defaults."""
     import transformers
 
     from hf_trainpipe.quickstart import SupportMessages

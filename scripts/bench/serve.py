@@ -1,16 +1,16 @@
-"""The server beside a bare FastAPI around transformers.pipeline, and under load and abuse (B10).
+"""The server compared with plain FastAPI around transformers.pipeline, and under load and abuse (B10).
 
     python scripts/bench/serve.py closed open load [--data-dir D] [--package P] [--out docs/results]
 
 Server on core 0, client on core 1, MiniLM with a head of eight labels, one text a request, of mixed lengths: messages
 written by this project (one, two or five of them a text), or with --data-dir the sentences of SST-2's dev split.
 
-closed   1 to 32 clients that ask again as soon as they are answered: requests a second and latencies
+closed   1 to 32 clients that send the next request after each answer: requests a second and latencies
 open     Poisson arrivals at rates up to each side's capacity; requests a second at equal p95 is the figure
 load     this server alone: 50, 80 and 120 % of its capacity, memory over 10,000 requests, abuse, SIGTERM under load
 
-Each part writes its figures into serve.json, and serve.md is written from whatever is there. Run parts one by one
-where the machine is shared: each takes two to three minutes.
+Each part writes its figures into serve.json; serve.md is written from all parts. Run parts one by one on a shared
+machine: each takes two to three minutes.
 """
 
 from __future__ import annotations

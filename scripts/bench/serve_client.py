@@ -1,7 +1,7 @@
-"""A light HTTP client for load: closed loops, Poisson arrivals, and rude ones. Standard library only.
+"""A small HTTP client for load: closed loops, Poisson arrivals, abusive requests. Standard library only.
 
-One connection has one request at a time. Latencies are from the moment a request is due to its whole answer: in an
-open loop a late start counts against the server, not for it.
+One connection has one request at a time. A latency runs from the scheduled time of a request to its complete answer: in
+an open loop a late start counts against the server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The peer of scripts/bench/serve.py: a bare FastAPI around ``transformers.pipeline``.
+"""The peer of scripts/bench/serve.py: plain FastAPI around ``transformers.pipeline``.
 
     python scripts/bench/serve_peer.py PACKAGE PORT plain|tuned
 
-``plain`` is what one writes first: a function in FastAPI's pool of threads. ``tuned`` computes in one thread, so that requests do not fight for them. The package's folder is an ordinary model's for both.
+``plain`` is the obvious way: a function in FastAPI's thread pool. ``tuned`` uses one thread, so that requests do not
+compete for cores. Both load the package's folder as an ordinary model.
 """
 
 import asyncio

@@ -2,13 +2,13 @@
 
     python scripts/bench/startup.py --data-dir ../shared/data
 
-The first step of MiniLM on 6,920 SST-2 sentences, 32 examples, beside `glue_like.py`, a script after transformers'
-run_glue.py over the same files, as its users start it: with `python`, and with `accelerate launch`. *Cold*: no file of
-tokens from an earlier run (`datasets`' cache, this project's token cache); *warm*: they are there. The files of Python,
-of the packages and of the model are in the system's file cache in either case. This project's step ends when its ledger
-has it, the Trainer's in `on_step_end`.
+The first step of MiniLM on 6,920 SST-2 sentences, 32 examples, compared with `glue_like.py`, a script modelled on
+transformers' run_glue.py, over the same files: with `python`, and with `accelerate launch`. *Cold*: without token files
+of an earlier run (`datasets`' cache, this project's token cache); *warm*: with them. Python, the packages and the model
+are in the system's file cache in both cases. This project's step ends when its ledger has it, the Trainer's in
+`on_step_end`.
 
-`--help` is beside `python -c pass` (the floor) and `python -c "import torch"`.
+`--help` is compared with `python -c pass` (the minimum) and `python -c "import torch"`.
 """
 
 from __future__ import annotations

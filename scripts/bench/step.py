@@ -1,18 +1,18 @@
-"""B1: real tokens a second of fine-tuning MiniLM on a CPU, beside the HF Trainer.
+"""B1: real tokens a second when fine-tuning MiniLM on a CPU, compared with the HF Trainer.
 
     python scripts/bench/step.py --data-dir ../shared/data
     python scripts/bench/step.py --data-dir ../shared/data --cases sst2 --sides ours,trainer --repeats 1
     python scripts/bench/step.py --data-dir ../shared/data --add     # five more repeats on top of those there
 
-Each side trains 50 optimizer steps of 32 examples, drawn at random from the whole set, in a process of its own,
-after a few steps that are not counted. 50 steps are one whole round of the Trainer's length grouping. Tokens are
-real ones: padding is not counted, on either side; for this project they are counted from the traced numbers of the
-examples, not from what it says of itself. Sides: `ours` and `ours-fp32` (`--optim.precision fp32`), `ours-compiled`
-(`--optim.compile true`; compiling is not in the time), `trainer` (as it comes), `tuned` (length grouping, a thread a
-core), `tuned-bf16` (that and `bf16=True`), `run_glue` (all texts padded to 128).
+Each side trains 50 optimizer steps of 32 randomly drawn examples in its own process, after a few warm-up steps. 50
+steps are one round of the Trainer's length grouping. Only real tokens are counted, no padding; for this project they
+are computed from the traced example ids, not from its own log. Sides: `ours` and `ours-fp32`
+(`--optim.precision fp32`), `ours-compiled` (`--optim.compile true`, without the time of compiling), `trainer`
+(defaults), `tuned` (length grouping, one thread per core), `tuned-bf16` (tuned with `bf16=True`), `run_glue` (all texts
+padded to 128).
 
-*Of the peak*: matrix products of the real tokens, sum of n (6 P + 12 L h n), P the parameters outside embeddings,
-a second, over the fastest product of the model's own sizes that was measured on this machine in each repeat.
+*Of the peak*: FLOPs of matrix products for the real tokens, sum of n (6 P + 12 L h n) with P parameters outside
+embeddings, per second, relative to the fastest product of the model's sizes measured on this machine in each repeat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Workloads: folders that both sides of a benchmark of speed read.
+"""Workloads: folders that both sides of a speed benchmark read.
 
 Each holds ``train.jsonl`` and ``validation.jsonl``, a ``recipe.py`` for this project, and ``workload.json``, which
-names the model. It is made from public data in ``--data-dir``, or, with ``--smoke``, from texts made by code and a tiny
-model, so that a benchmark can be tried in seconds; the figures of such a trial mean nothing.
+names the model. It is made from public data in ``--data-dir``, or, with ``--smoke``, from synthetic texts and a tiny
+model, so that a benchmark can be tested in seconds; its figures then mean nothing.
 """
 
 from __future__ import annotations

@@ -256,9 +256,7 @@ def test_what_was_forged_with_its_hashes_is_refused(package: Path, tmp_path: Pat
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_no_code_of_a_foreign_package_runs_without_consent(
-    package: Path, classifier_run: Path, tmp_path: Path
-) -> None:
+def test_no_code_of_a_foreign_package_runs_without_consent(package: Path, classifier_run: Path, tmp_path: Path) -> None:
     """Code of everybody's own, hashes corrected: the installed runtime answers, and says what it did not run."""
     canary = tmp_path / "canary"
     evil = CANARY.format(str(canary))

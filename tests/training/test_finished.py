@@ -268,7 +268,9 @@ def test_a_ledger_that_is_no_file_is_one_screen(recipe, runs, tmp_path) -> None:
         execute(recipe, run_dir=run)
 
 
-def test_a_run_of_an_older_version_resumes_and_another_optimizer_starts_with_fresh_state(recipe, runs, tmp_path, capsys) -> None:
+def test_a_run_of_an_older_version_resumes_and_another_optimizer_starts_with_fresh_state(
+    recipe, runs, tmp_path, capsys
+) -> None:
     run = copied(runs, "stopped", tmp_path)
     document = json.loads((run / "run.json").read_text())
     for later in ("algorithm", "checkpoint_layers"):
