@@ -142,14 +142,17 @@ def verify_finished(
         CheckpointError: the run is not finished, its last checkpoint is gone, or this machine cannot repeat it.
         ResumeMismatch: the recipe is not that of the run.
     """
+    if missing := [name for name in ("run.json", "result.json") if not (path / name).is_file()]:
+        raise CheckpointError(
+            f"{path}: expected a finished run, found no {missing[0]}.",
+            fix="Name the folder of a run. One that is not finished is finished by the command that began it; with "
+            "--verify-resume it is verified before packaging.",
+            exit_code=2,
+        )
     with RunFolder(path, is_main=True) as folder:
         identity, result = folder.existing, read_result(path)
-        if identity is None or result is None:
-            raise CheckpointError(
-                f"{path}: expected a finished run, found one without result.json.",
-                fix="Finish it first with the command that began it; with --verify-resume it is verified before packaging.",
-                exit_code=2,
-            )
+        assert identity is not None
+        assert result is not None
         check_finished(identity, {**identity, "recipe": to_json(recipe)})
         last = path / "checkpoints" / folder_name(int(result["steps"]))
         if not (last / MANIFEST).is_file():

@@ -68,6 +68,14 @@ def test_what_cannot_be_verified_is_one_screen(
         shutil.move(finished / "elsewhere", finished / gone)
 
 
+def test_a_package_is_no_run_and_stays_as_it_is(workshop, finished, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(workshop.folder)
+    before = sorted((finished / "package").iterdir())
+    assert cli(["verify-resume", f"{finished.name}/package", "--recipe", "recipes.py"]) == 2
+    assert "expected a finished run, found no run.json" in capsys.readouterr().err
+    assert sorted((finished / "package").iterdir()) == before
+
+
 def test_a_run_that_is_not_reproducible_is_reported(workshop) -> None:
     """The losses of this task depend on the process id."""
     file = workshop.folder / "fickle.py"
