@@ -1,6 +1,6 @@
 """Errors that a person can act on, and the exit codes of the command line.
 
-    TrainpipeError(message, *, fix)      one screen; further keywords are its data
+    TrainpipeError(message, *, fix)      a message and a fix; further keywords are its data
     |- RecipeError                       wrong value, unknown name, file that does not load
     |- DataError                         file and line, missing column or split
     |- MissingExtra (also ImportError)   names the pip extra
@@ -12,9 +12,9 @@
     |  '- PushError
     '- Interrupted                       prints the command that resumes
 
-Exit codes: 0 done; 1 our bug (traceback); 2 the user's mistake (one screen, no traceback);
-3 no valid checkpoint to resume from; 4 training diverged; 5 a push failed, everything else is done;
-6 a package does not reproduce its predictions; 75 interrupted and resumable.
+Exit codes: 0 success; 1 internal error (traceback); 2 user error; 3 no valid checkpoint to resume from;
+4 training diverged; 5 push failed, everything else succeeded; 6 a package does not reproduce its predictions;
+75 interrupted, can be resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from hf_trainpipe.utils.wording import fitting
+from hf_trainpipe.utils.wording import adapt_message
 
 __all__ = [
     "EXIT_FILE",
@@ -48,7 +48,7 @@ EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
 
 
 class TrainpipeError(Exception):
-    """An error shown to a person on one screen.
+    """An error with a message and a fix, shown without a traceback.
 
     Args:
         message: What was expected and what was found, values included.
@@ -67,12 +67,12 @@ class TrainpipeError(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        """Message and fix in the words of the place where they are shown."""
-        return fitting(f"{self.message}\n{self.fix}" if self.fix else self.message)
+        """Message and fix, adapted to where they are shown."""
+        return adapt_message(f"{self.message}\n{self.fix}" if self.fix else self.message)
 
 
 class RecipeError(TrainpipeError):
-    """A recipe holds a wrong value, an unknown name, or does not load."""
+    """A recipe has a wrong value or an unknown name, or does not load."""
 
 
 class DataError(TrainpipeError):
@@ -96,7 +96,7 @@ class ResumeMismatch(CheckpointError):
 
 
 class RunLocked(TrainpipeError):
-    """Another live process owns the run directory."""
+    """Another running process owns the run directory."""
 
 
 class TrainingDiverged(TrainpipeError):
@@ -118,7 +118,7 @@ class PushError(PackageError):
 
 
 class Interrupted(TrainpipeError):
-    """A signal stopped the run after it saved; the same command continues it."""
+    """A signal stopped the run after a save; the same command resumes it."""
 
     exit_code = 75
 
@@ -136,7 +136,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def render(message: str, fix: str) -> str:
-    """The one screen that the command line prints: what was found, then what to do."""
+    """The text that the command line prints: the message, then the fix."""
     lines = [f"error: {message}"]
     if fix:
         lines.append("")

@@ -1,4 +1,4 @@
-"""A plan: what follows from a recipe, its data and the machine. No weights are loaded."""
+"""The plan: steps, micro-batches and memory, from a recipe, its data and the machine, without weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hf_trainpipe.engine.machine import Machine
 from hf_trainpipe.engine.small_memory import state_bytes
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.facts import ModelFacts, model_facts
-from hf_trainpipe.model.fitting import Fitting
 from hf_trainpipe.model.lengths import max_length
+from hf_trainpipe.model.limits import ModelLimits
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ CPU_TOKENS = 512
 CPU_TOKENS_UNPADDED = 2048
 GPU_TOKENS = 16_384
 CPU_COST, GPU_COST = 96, 2048
-"""What a micro-batch that is padded costs beside its tokens, in tokens. On a CPU, with MPNet and DeBERTa of MiniLM's size
-and SST-2's sentences, 96 was the fastest of 20, 32, 64, 96, 400: with 20, which leaves 1.09 tokens for a real one, a
-step took a tenth (fp32) to a half (``medium``) longer. A GPU waits for each launch; its number is a guess."""
+"""Fixed cost of a padded micro-batch, in tokens. On a CPU, with MPNet and DeBERTa of MiniLM's size and SST-2, 96 was the
+fastest of 20, 32, 64, 96, 400: with 20 (1.09 computed per real token) a step took a tenth (fp32) to a half (``medium``)
+longer. The value for GPUs, with their launch latency, is a guess."""
 WEIGHT_BYTES = 8
-"""Bytes of a parameter and its gradient, both in fp32; the optimizer's state comes on top."""
+"""Bytes of a parameter and its gradient, both in fp32, without optimizer state."""
 _WIDTH = 78
-"""Columns of the plan's lines: with their indent in ``show`` they fit a terminal of 80."""
+"""Width of the plan's lines: indented by ``show``, they fit 80 columns."""
 
 
 _OPTIMIZERS = {
@@ -47,11 +47,11 @@ class Plan:
     world_size: int
     examples_per_step: int
     examples_per_rank: int
-    """Examples of a step that one rank computes, at most."""
+    """Maximum examples of a step on one rank."""
     micro_batch_tokens: int
     micro_batch_examples: int | None
     micro_batch_cost: int
-    """What one more micro-batch costs, in tokens, where they are padded."""
+    """Fixed cost of a micro-batch in tokens, if they are padded."""
     steps_per_epoch: int
     total_steps: int
     warmup_steps: int
@@ -64,7 +64,7 @@ class Plan:
     algorithm: str
     """The optimizer."""
     checkpointed: bool
-    """Whether activations inside the layers are computed again in the backward pass."""
+    """Whether gradient checkpointing is on."""
     padding: str | None
     """Why micro-batches are padded to their longest; None: no padding is computed."""
     threads: int
@@ -72,9 +72,9 @@ class Plan:
     architecture: str
     memory_bytes: int
     sharded: bool
-    """Weights, gradients and optimizer state of one rank; activations come on top."""
+    """Weights, gradients and optimizer state of one rank, without activations."""
     flops_per_step: float | None = None
-    """Matrix products of one step over all ranks, forward and backward."""
+    """FLOPs of matrix products of one step over all ranks, forward and backward."""
 
     def evaluates_at(self, step: int) -> bool:
         """Whether an evaluation follows step ``step`` (counted from 1)."""
@@ -93,7 +93,7 @@ class Plan:
         return "<pre>" + escape("\n".join(self.lines())) + "</pre>"
 
     def lines(self) -> list[str]:
-        """The plan for a person, a fact a line; none is longer than 78 characters."""
+        """The plan as text, one fact per line of at most 78 characters."""
         shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
         compiled = ["each layer, before the first step"] if self.compiled else []
         again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
@@ -126,7 +126,7 @@ class Plan:
 
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:
-    """Why the step has to pad, as far as it is known before weights are loaded; None where it need not."""
+    """Why micro-batches are padded, as far as known before weights are loaded; None: they are not."""
     from hf_trainpipe.runtime.model.unpad import ARCHITECTURES
 
     if recipe.tokens.padding == "batch":
@@ -137,10 +137,10 @@ def why_padded(recipe: Recipe, model_type: str) -> str | None:
 
 
 def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> float:
-    """Matrix products of a training step of an encoder: sum of n (6 P + 12 L h n).
+    """FLOPs of matrix products in a training step of an encoder: sum of n (6 P + 12 L h n).
 
-    P are the parameters outside embeddings, L layers, h hidden size, n tokens of an example;
-    the mean stands for each length.
+    P are the parameters outside embeddings, L layers, h hidden size, n tokens of an example,
+    approximated by the mean.
     """
     per_token = 6.0 * facts.encoder_parameters + 12.0 * facts.layers * facts.hidden * mean_tokens
     return examples * mean_tokens * per_token
@@ -149,30 +149,30 @@ def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> floa
 def make_plan(
     recipe: Recipe,
     *,
-    fitting: Fitting,
+    limits: ModelLimits,
     machine: Machine,
     num_examples: int,
     num_labels: int,
     streamed: bool = False,
     mean_tokens: float | None = None,
 ) -> Plan:
-    """Derive a plan; ``show`` and the training both do it here.
+    """Derive a plan, for ``show`` and for training.
 
     Args:
         recipe: Its model's configuration is read.
-        fitting: What the model and its tokenizer allow.
-        machine: How the training computes.
+        limits: Limits of the model with its tokenizer.
+        machine: Ranks, threads and precision.
         num_examples: Usable examples of the training split.
-        num_labels: Of the task; a head of that size is counted.
-        streamed: Whether ``num_examples`` are those of a window of a stream.
-        mean_tokens: Tokens of the mean example, if known.
+        num_labels: Of the task, for the size of the head.
+        streamed: Whether ``num_examples`` is that of one window of a stream.
+        mean_tokens: Mean tokens of an example, if known.
 
     Raises:
         RecipeError: the budget cannot be met on this number of ranks.
     """
     budget, world_size = recipe.budget, machine.ranks
-    facts = model_facts(recipe.model, recipe.task, num_labels=num_labels, limit=fitting.limit)
-    length = max_length(recipe.tokens, fitting.limit)
+    facts = model_facts(recipe.model, recipe.task, num_labels=num_labels, limit=limits.limit)
+    length = max_length(recipe.tokens, limits.limit)
     if budget.examples_per_step < world_size:
         raise RecipeError(
             f"budget.examples_per_step: {budget.examples_per_step} examples cannot be shared among {world_size} ranks.",
@@ -226,12 +226,12 @@ def make_plan(
 def _steps_of_stream(recipe: Recipe) -> int:
     if recipe.tokens.overflow == "drop":
         raise RecipeError(
-            "tokens.overflow: the rows of a stream are counted before any is dropped.",
+            "tokens.overflow: the rows of a stream are counted before any are dropped.",
             fix="Choose 'truncate' or 'window'.",
         )
     if recipe.budget.max_steps is None:
         raise RecipeError(
-            "budget.max_steps: expected a number, since nobody knows how long a stream is; found None.",
+            "budget.max_steps: expected a number, since the length of a stream is unknown; found None.",
             fix="Set budget.max_steps; budget.epochs is not used.",
         )
     return recipe.budget.max_steps

@@ -1,4 +1,4 @@
-"""A tiny model, its tokenizer and texts, made by code: for tests and for trying things without a network."""
+"""A tiny model, its tokenizer and texts, generated: for tests and experiments without a network."""
 
 from __future__ import annotations
 

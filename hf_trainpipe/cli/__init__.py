@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import EXIT_FILE
 from hf_trainpipe.utils.gc import postpone_gc, resume_gc
-from hf_trainpipe.utils.wording import speaking
+from hf_trainpipe.utils.wording import messages_shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
     postpone_gc()
     try:
-        with speaking("shell"):
+        with messages_shown_in("shell"):
             code = _guarded(action)
     finally:
         resume_gc()

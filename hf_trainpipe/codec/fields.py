@@ -108,7 +108,7 @@ def conforms(value: Any, hint: Any) -> bool:
         return True
     try:
         return isinstance(value, hint)
-    except TypeError:  # a Protocol, a TypedDict: not a type that values can be held against
+    except TypeError:  # a Protocol, a TypedDict: isinstance does not work
         return True
 
 

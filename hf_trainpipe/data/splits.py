@@ -74,7 +74,7 @@ def cut(
         by = " in groups" if group is not None else ""
         raise DataError(
             f"A fraction of {fraction} of {num_rows} rows{by} takes {found} rows and leaves {kept}.",
-            fix="Choose another fraction, add rows, or name a split or file of its own.",
+            fix="Choose another fraction, add rows, or name a separate split or file.",
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 

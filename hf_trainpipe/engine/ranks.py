@@ -37,7 +37,7 @@ def make_accelerator() -> Accelerator:
     try:
         accelerator = Accelerator(
             cpu=_is_cpu_group(),
-            mixed_precision=None if taken else "no",  # somebody's own Accelerator may have set one before
+            mixed_precision=None if taken else "no",  # an existing Accelerator may have set one
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(seconds=collective_timeout())),
                 # Buffers of text models are constants: no broadcast in every forward pass.

@@ -1,4 +1,4 @@
-"""Keep a pretrained head whose labels are the task's, with its rows in the task's order; else initialize it anew.
+"""Keep a pretrained head whose labels are the task's, with its rows in the task's order; else re-initialize it.
 
 Tensors with one row per label have no fixed name (``classifier``, ``score``, ``out_proj``). So the model is built
 without weights for one label more: the dimensions that grow are those of labels.

@@ -64,7 +64,7 @@ def _split_front(text: str) -> tuple[str, str]:
 def _sections(body: str) -> list[tuple[str | None, str]]:
     """Generated sections by name, and the text between them under None, in their order.
 
-    A section that has no end, because somebody deleted its mark, ends where the next one begins.
+    A section whose end mark was deleted ends where the next one begins.
     """
     found: list[tuple[str | None, str]] = []
     position, current = 0, None
@@ -80,14 +80,14 @@ def _sections(body: str) -> list[tuple[str | None, str]]:
 
 
 def _handwritten(body: str) -> dict[str, str]:
-    """What people wrote, by the generated section that it stands behind; "" for what stands before all."""
+    """Text by people, by the generated section before it; "" for text before the first section."""
     written: dict[str, str] = {}
-    behind = ""
+    section = ""
     for name, text in _sections(body):
         if name is not None:
-            behind = name
+            section = name
         elif text.strip():
-            written[behind] = "\n\n".join(filter(None, (written.get(behind), text.strip("\n"))))
+            written[section] = "\n\n".join(filter(None, (written.get(section), text.strip("\n"))))
     return written
 
 

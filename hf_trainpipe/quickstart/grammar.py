@@ -1,4 +1,4 @@
-"""How a support message is put together, and how people mistype it.
+"""A grammar of support messages, with typing errors.
 
 Templates are strings: ``{a|b|}`` chooses one alternative (they nest), ``<slot>`` is filled from the words of
 the split (wordings.json, written for this project; any likeness to real customers is chance). Every choice comes from
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What people say when they want one thing, in one split."""
+    """Wordings of one intent in one split."""
 
     cores: Sequence[str]
     """Whole messages."""
@@ -34,7 +34,7 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """Everything that one split may say. Splits share no core, wish, short, side or frame."""
+    """Wordings of one split. Splits share no core, wish, short, side or frame."""
 
     intents: Mapping[str, Intent]
     slots: Mapping[str, Sequence[str]]
@@ -52,7 +52,7 @@ class Wording:
 
 
 def read_wordings() -> dict[str, Wording]:
-    """Split -> what it may say."""
+    """Split to its wordings."""
     text = resources.files(__package__).joinpath("wordings.json").read_text("utf-8")
     return {
         split: Wording(**{**said, "intents": {name: Intent(**parts) for name, parts in said["intents"].items()}})
@@ -147,7 +147,7 @@ _HABITS = (
 
 
 def mistype(text: str, rng: Random) -> str:
-    """The message as this person would type it: most carefully, some in haste.
+    """The message with typing errors: few in most messages, more in some.
 
     One in two keeps the text as it is; others drop capitals, apostrophes or the last full stop,
     abbreviate, or make up to two slips (a swapped, missing, doubled or neighbouring letter).

@@ -1,4 +1,4 @@
-"""Support messages in eight intents, written by a grammar: data for a first run without network."""
+"""Synthetic support messages with eight intents: data for a first run without a network."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class SupportMessages(Data):
     """
 
     train: int = 2496
-    """Messages to train on."""
+    """Number of training messages."""
     validation: int = 504
-    """How many messages to validate on."""
+    """Number of validation messages."""
     test: int = 504
-    """How many messages to test on."""
+    """Number of test messages."""
     seed: int = 7
-    """Of the text itself; the recipe's seed is another."""
+    """Seed of the messages, independent of the recipe's."""
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
@@ -72,7 +72,7 @@ class SupportMessages(Data):
                 )
 
     def messages(self) -> dict[str, list[Message]]:
-        """Split -> its messages. Needs nothing but the standard library."""
+        """Split to its messages. Uses only the standard library."""
         return {
             split: write_messages(wording, count=getattr(self, split), seed=f"{self.seed}/{split}")
             for split, wording in WORDINGS.items()

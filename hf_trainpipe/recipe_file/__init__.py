@@ -1,7 +1,7 @@
-"""From ``recipes/sst2.py:large`` on the command line to a :class:`~hf_trainpipe.recipe.Recipe`.
+"""Load ``recipes/sst2.py:large`` as a :class:`~hf_trainpipe.recipe.Recipe`.
 
 A recipe in a Python file is code, and loading it runs it. A recipe in a JSON file is data: see
-:mod:`hf_trainpipe.codec`. Patches of single values are in :mod:`hf_trainpipe.recipe_file.options`.
+:mod:`hf_trainpipe.codec`. Overrides of single fields are in :mod:`hf_trainpipe.recipe_file.options`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
 def load(spelled: str) -> tuple[Recipe, RecipeSource]:
     """Load ``FILE.py``, ``FILE.py:FUNCTION`` or ``FILE.json``. The function is ``recipe`` by default.
 
-    The file is run as a module of its own; its folder comes last on ``sys.path``, so that it can
-    import its neighbours and cannot hide a library.
+    The file runs as its own module. Its folder is last on ``sys.path``: it can import local modules, but they cannot
+    shadow a library.
 
     Raises:
         RecipeError: the file or function does not exist, does not run, or returns something else.
@@ -59,7 +59,7 @@ def load(spelled: str) -> tuple[Recipe, RecipeSource]:
 
 
 def call(function: Callable[[], object], source: RecipeSource) -> Recipe:
-    """Call a recipe function; what goes wrong in it becomes a RecipeError with file and line."""
+    """Call a recipe function; an error in it becomes a RecipeError with file and line."""
     needed = [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
@@ -84,7 +84,7 @@ def call(function: Callable[[], object], source: RecipeSource) -> Recipe:
 
 
 def source_of(function: Callable[..., object]) -> RecipeSource:
-    """The file in which a function is written."""
+    """The file that defines a function."""
     file = function.__globals__.get("__file__") or function.__code__.co_filename
     return RecipeSource(Path(file).resolve(), function.__name__)
 

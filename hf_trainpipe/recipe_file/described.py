@@ -1,4 +1,4 @@
-"""What each field of a recipe means, from the text below it in the source: for ``--help`` and the page of reference."""
+"""Docstrings of a recipe's fields from the source, for ``--help`` and the reference page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from functools import cache
 
 @cache
 def field_texts(part: type) -> dict[str, str]:
-    """Field -> the text that stands below it in its class, or in the class that it inherits the field from.
-
-    A field without one has the empty text.
+    """Field to the docstring below it, in its class or an inherited one; empty if there is none.
 
     >>> from hf_trainpipe.recipe import Optim
     >>> field_texts(Optim)["weight_decay"]
@@ -43,7 +41,7 @@ def _own_texts(cls: type) -> dict[str, str]:
 
 
 def option_texts(part: object, prefix: str = "--") -> dict[str, str]:
-    """Option -> the text of its field, for all fields of a recipe and of its parts."""
+    """Option to the docstring of its field, for all fields of a recipe and its parts."""
     texts: dict[str, str] = {}
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return texts

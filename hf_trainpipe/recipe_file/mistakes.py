@@ -1,4 +1,4 @@
-"""Mistakes in a recipe file as one screen: the file and line, and the fields or the type that were meant."""
+"""Turn errors in a recipe file into messages with file and line and the expected fields or types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALF = re.compile("[\ud800-\udfff]")
 
 @contextmanager
 def mistakes_in(file: Path) -> Iterator[None]:
-    """What goes wrong while a recipe file runs becomes a TrainpipeError with file and line."""
+    """Turn an error while a recipe file runs into a TrainpipeError with file and line."""
     try:
         yield
     except TrainpipeError as error:
@@ -40,14 +40,14 @@ def mistakes_in(file: Path) -> Iterator[None]:
 
 
 def retold(error: TrainpipeError, place: str) -> TrainpipeError:
-    """The same error with the place in front of it."""
+    """The same error, prefixed with file and line."""
     return type(error)(f"{place}: {error.message}", fix=error.fix, **error.data)
 
 
 def check_values(recipe: Recipe) -> None:
-    """Refuse values of another type than their fields', and texts that are none, in the parts that come with the package.
+    """Refuse values of the wrong type, and invalid text, in parts that are classes of hf_trainpipe.
 
-    A list passes for a tuple and a number of numpy for one of Python, as they do in training.
+    Lists are accepted for tuples, and numpy's numbers for Python's.
     """
     _check_part("", recipe)
 
@@ -74,7 +74,7 @@ def _check_part(where: str, part: Any) -> None:
 
 
 def _wrong_field(part: Any, where: str) -> tuple[str, str] | None:
-    """Message and fix for the first field whose value is of another type; of the package's own classes only."""
+    """Message and fix for the first field of the wrong type, for classes of hf_trainpipe only."""
     if type(part).__module__.partition(".")[0] != PACKAGE:
         return None
     cls: type = type(part)
@@ -93,7 +93,7 @@ def _wrong_field(part: Any, where: str) -> tuple[str, str] | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value with tuples for lists and Python's numbers for numpy's."""
+    """A value with tuples instead of lists and Python's numbers instead of numpy's."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     if isinstance(value, Mapping):
@@ -116,7 +116,7 @@ def _line(error: BaseException, file: Path) -> str:
 
 
 def _explained(error: BaseException) -> tuple[str, str]:
-    """Message and fix for an error that a recipe's line raised: a misspelt keyword, import or name, a wrong type."""
+    """Message and fix for an error that a recipe's line raised: a misspelled keyword, import or name, a wrong type."""
     if isinstance(error, SystemExit):
         return (
             "the recipe file ends the program.",
@@ -161,7 +161,7 @@ def _wrong_arguments(cls: type, said: str) -> tuple[str, str]:
 
 
 def _place_of(cls: type) -> str:
-    """How the recipe calls a part: ``budget``; a class that is no field of it by its own name."""
+    """The field of a part, such as ``budget``; else the name of its class."""
     if issubclass(cls, Recipe):
         return ""
     hints = field_types(Recipe)
@@ -184,7 +184,7 @@ def _frames(error: BaseException) -> Iterator[Any]:
 
 
 def _part_in_traceback(error: BaseException) -> Any:
-    """The part whose ``__post_init__`` the error came from."""
+    """The part whose ``__post_init__`` raised the error."""
     own = (frame.f_locals.get("self") for frame in _frames(error) if frame.f_code.co_name == "__post_init__")
     return next((part for part in own if dataclasses.is_dataclass(part)), None)
 

@@ -1,12 +1,12 @@
-"""Patches of a finished recipe from the command line: ``--optim.peak-lr 1e-5 --task.names a b``.
+"""Override fields of a recipe from the command line: ``--optim.peak-lr 1e-5 --task.names a b``.
 
-The patcher is this project's own. tyro narrows a field to the type of its default and is fast
+Why not tyro: it narrows a field to the type of its default and is fast
 enough (0.1 s to import, 0.1 s to parse), but it resolves the annotation of every field of every
 part, so one type imported for type checkers only (a table in memory) ends in a NameError; it calls
-every part's constructor anew; and its messages are drawn boxes printed before it exits. Here only
-the named fields are touched, and a mistake is a RecipeError like any other.
+every part's constructor again; and it prints boxed messages and exits. Here only the named fields change,
+and a mistake is a RecipeError like any other.
 
-An option is the path of a field, with ``-`` or ``_``; an item of a tuple is named by its position
+An option is the path of a field, with ``-`` or ``_``; an item of a tuple by its index
 (``--preprocessing.0.keep-first 4``). Its values reach up to the next option: ``--x 1``, ``--x=1``,
 ``--names a b``, ``--names a,b`` or JSON (``--names '["a, b", "c"]'``). ``none`` is None, a switch
 needs no value, ``--columns text=review label=stars`` is a mapping.
@@ -34,10 +34,10 @@ _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), 
 
 
 def override(recipe: Recipe, args: Sequence[str], *, verb_options: Iterable[str] = ()) -> Recipe:
-    """The recipe with the fields that ``args`` name replaced; the last value of a field counts.
+    """The recipe with the fields in ``args`` replaced; the last value of a field counts.
 
     Args:
-        recipe: A finished recipe; a field keeps the class of the value it has.
+        recipe: A field keeps the class of its current value.
         args: ``["--optim.peak-lr", "1e-5", ...]``.
         verb_options: Options that are not the recipe's (``--run-dir``), for suggestions.
 
@@ -61,7 +61,7 @@ def override(recipe: Recipe, args: Sequence[str], *, verb_options: Iterable[str]
 
 
 def leaves(part: object, prefix: str = "--") -> Iterator[tuple[str, str, object]]:
-    """Each field that an option can set: the option, its type for people, the value it has now."""
+    """Fields that options can set: the option, its type in words, its current value."""
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return
     hints = field_types(type(part))
@@ -81,7 +81,7 @@ def leaves(part: object, prefix: str = "--") -> Iterator[tuple[str, str, object]
 
 @dataclasses.dataclass(frozen=True)
 class _Known:
-    """What may be suggested."""
+    """Options for suggestions."""
 
     fields: list[str]
     verb_options: tuple[str, ...]
@@ -112,7 +112,7 @@ class _Known:
 
 
 NEAREST = 6
-"""How many options are named where no part of the recipe was."""
+"""Options to list in an error without a known part of the recipe."""
 ELSEWHERE = {
     **dict.fromkeys(("lr", "learning-rate"), "--optim.peak-lr"),
     **dict.fromkeys(("batch-size", "per-device-train-batch-size", "train-batch-size"), "--budget.examples-per-step"),
@@ -136,7 +136,7 @@ ELSEWHERE = {
     "hub-model-id": "--hub.repo",
     "resume-from-checkpoint": "--resume",
 }
-"""What transformers' TrainingArguments and its example scripts call a field, and ours."""
+"""Names of transformers' TrainingArguments and example scripts, to ours."""
 
 
 def _alike(option: str, tail: str, known: str) -> float:
@@ -207,7 +207,7 @@ def _value(current: Any, hint: Any, node: Any, known: _Known) -> Any:
 
 
 def _new(cls: type, tree: dict[str, Any], known: _Known) -> Any:
-    """A part that the recipe leaves out (``--hub.repo me/model``)."""
+    """An optional part that the recipe does not have (``--hub.repo me/model``)."""
     hints = field_types(cls)
     option = _first_option(tree)
     for name in tree:
@@ -246,7 +246,7 @@ def _read(values: list[str], hint: Any, option: str, current: object, known: _Kn
 
 
 def _parse(values: list[str], hint: Any) -> Any:
-    """The values as the first alternative that can read them: narrow types before text."""
+    """Parse the values as the first matching type of a union: narrow types before text."""
     several = len(values) > 1 or values[0][:1] in ("[", "{")
     order = (types.NoneType, bool, int, float, Path, str)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from hf_trainpipe.tracking.working import Working
-from hf_trainpipe.utils.wording import fitting
+from hf_trainpipe.utils.wording import adapt_message
 
 RATES = {"tokens_per_second": "tok/s", "examples_per_second": "ex/s", "steps_per_second": "steps/s"}
 HIDDEN = frozenset({"grad_norm"})
@@ -108,7 +108,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Write a line that stays, above the live one; commands in it are spelled for where it is shown."""
-        text = fitting(text)
+        text = adapt_message(text)
         with self._lock:
             self._say(text)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_trainpipe.metrics.score_details import screen
 from hf_trainpipe.utils.tables import html
-from hf_trainpipe.utils.wording import fitting, here
+from hf_trainpipe.utils.wording import adapt_message, current_place
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,11 +68,11 @@ class Result:
             lines.append(f"pushed    {self.push['repo']}{version}, commit {str(self.push['commit'])[:12]}")
         elif self.push:
             lines.append(f"not pushed to {self.push['repo']}; `hf-trainpipe push {self.run_dir} --retry` tries again")
-        if here() == "shell":
+        if current_place() == "shell":
             lines.append(f"next      hf-trainpipe predict {self.package} --input texts.txt --output answers.csv")
         else:
             lines.append(f'next      hf_trainpipe.load("{self.package}").predict(["a text"])')
-        return fitting("\n".join(lines))
+        return adapt_message("\n".join(lines))
 
     def __repr__(self) -> str:
         split, scores = next(iter(self.scores.items()), ("", {}))

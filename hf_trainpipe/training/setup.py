@@ -21,8 +21,8 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, sin
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
-from hf_trainpipe.model.fitting import Fitting, fit
 from hf_trainpipe.model.lengths import max_length
+from hf_trainpipe.model.limits import ModelLimits, model_limits
 from hf_trainpipe.model.names import pin_model
 from hf_trainpipe.model.proof import unknown_lines
 from hf_trainpipe.model.tokenizer import load_tokenizer
@@ -109,12 +109,12 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
                 tokenizer = load_tokenizer(recipe.model)
                 machine = _agreed_machine(recipe, ranks, recorded=recorded.get("compute"))
             _apply(machine, recipe, ranks)
-            fitting = fit(recipe.model, recipe.task, tokenizer)
+            limits = model_limits(recipe.model, recipe.task, tokenizer)
             with console.working("preparing the data"):
-                data, plan = _prepare(recipe, tokenizer, fitting, machine=machine, say=console.say)
+                data, plan = _prepare(recipe, tokenizer, limits, machine=machine, say=console.say)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             identity = _identity(asked, recipe, data, machine, source=options.source, places=places)
-            warnings = [*fitting.warnings, *data.warnings, *unknown_warnings]
+            warnings = [*limits.warnings, *data.warnings, *unknown_warnings]
             finished = _begin(identity, options, plan, ranks, folder, warnings=warnings, say=console.say)
             if finished is None and ranks.is_main:
                 num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
@@ -173,14 +173,14 @@ def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
 
 
 def _prepare(
-    recipe: Recipe, tokenizer: Any, fitting: Fitting, *, machine: Machine, say: Callable[[str], None]
+    recipe: Recipe, tokenizer: Any, limits: ModelLimits, *, machine: Machine, say: Callable[[str], None]
 ) -> tuple[PreparedData, Plan]:
     """The data of a recipe, encoded, and the plan that follows from it."""
     data = prepare(
         recipe,
         tokenizer=tokenizer,
-        max_length=max_length(recipe.tokens, fitting.limit),
-        vocab_size=fitting.rows,
+        max_length=max_length(recipe.tokens, limits.limit),
+        vocab_size=limits.rows,
         root=cache_root(),
         say=say,
     )
@@ -188,7 +188,7 @@ def _prepare(
     check_selection(recipe.evaluation.select, data.splits)
     plan = make_plan(
         recipe,
-        fitting=fitting,
+        limits=limits,
         machine=machine,
         num_examples=len(data.train.usable),
         num_labels=len(data.labels),

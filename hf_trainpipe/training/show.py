@@ -90,7 +90,7 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
     import torch
 
     from hf_trainpipe.engine.machine import this_machine
-    from hf_trainpipe.model.fitting import fit
+    from hf_trainpipe.model.limits import model_limits
     from hf_trainpipe.model.names import pin_model
     from hf_trainpipe.model.tokenizer import load_tokenizer
     from hf_trainpipe.plan import make_plan
@@ -99,7 +99,7 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     return make_plan(
         recipe,
-        fitting=fit(recipe.model, recipe.task, load_tokenizer(recipe.model)),
+        limits=model_limits(recipe.model, recipe.task, load_tokenizer(recipe.model)),
         machine=this_machine(recipe.optim.precision, ranks=ranks, on_gpu=on_gpu),
         num_examples=num_examples,
         num_labels=num_labels,

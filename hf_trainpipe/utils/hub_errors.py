@@ -139,7 +139,7 @@ def _of_status(error: BaseException, repo: str, revision: str | None, kind: str)
         return Reason("busy", "the Hub had too many requests from here (429)",
                       f"Try again {wait}{'' if has_token else '; with HF_TOKEN set the limit is higher'}.")  # fmt: skip
     if status is not None and status >= 500:
-        return Reason("server", f"the Hub answers with an error of its own ({status})",
+        return Reason("server", f"the Hub has an internal error ({status})",
                       "Try again later; https://status.huggingface.co tells how it is.")  # fmt: skip
     if status is not None and status >= 400:
         return Reason("other", f"the Hub refused the request ({status})", f"Correct the name, {_FILES}")
@@ -157,7 +157,7 @@ def _of_disk(error: BaseException) -> Reason | None:
     is_text = isinstance(error, UnicodeDecodeError) or name in ("JSONDecodeError", "SafetensorError")
     if is_text:
         return Reason("damaged", f"a file of it in the cache is damaged ({name}: {next(_lines(error), ''):.120})",
-                      f"Remove its folder below {_cache()} and run again: it is fetched anew.")  # fmt: skip
+                      f"Remove its folder below {_cache()} and run again: it is downloaded again.")  # fmt: skip
     return None
 
 
@@ -177,7 +177,7 @@ def _of_network(error: BaseException) -> Reason | None:
                       f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}")  # fmt: skip
     if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in said or "SSLError" in name:
         return Reason("tls", f"the Hub's certificate is not trusted here ({next(_lines(error), name):.120})",
-                      "Behind a proxy with a certificate of its own set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
+                      "Behind a proxy with its own certificate set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
     if isinstance(error, TimeoutError) or (module.startswith(_FOREIGN) and "Timeout" in name):
         return Reason(
             "timeout", f"the Hub did not answer in time ({name})", f"Try again, or check the network; {_FILES}"
@@ -208,7 +208,7 @@ def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
     """Errors of transformers and datasets that only their text tells apart."""
     said = str(error)
     if "trust_remote_code" in said:
-        return Reason("code", f"the {kind} runs code of its own ({repo}), which was not run",
+        return Reason("code", f"the {kind} has custom code ({repo}), which was not run",
                       "Read that code; if you trust it, set model.trust_remote_code=True and pin model.revision."
                       if kind == "model" else "Choose a data set without a script, or save it to files and use Files.")  # fmt: skip
     if "does not recognize this architecture" in said or "Unrecognized model" in said:

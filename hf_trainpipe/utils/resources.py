@@ -134,9 +134,9 @@ def resolve(name: str) -> Path:
         return _resolve_in_package(name)
     path = base_folder(name) / Path(name).expanduser()
     if not path.exists():
-        beside = "".join(f", nor in {folder}" for folder in _places.folders if not path.is_absolute())
+        others = "".join(f", nor in {folder}" for folder in _places.folders if not path.is_absolute())
         raise RecipeError(
-            f"{name}: expected a file or folder, found nothing there{beside}.", fix=f"Correct the path.{_near(path)}"
+            f"{name}: expected a file or folder, found nothing there{others}.", fix=f"Correct the path.{_near(path)}"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""Python files of a person (recipes, their trackers), run as modules of their own."""
+"""Run Python files of users (recipes, their trackers) as modules."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from types import ModuleType
 
 LOADED = "_hf_trainpipe_recipe_"
-"""How the name of such a module starts."""
+"""Prefix of the names of these modules."""
 
 
 def run_file(file: Path, *, once: bool = False) -> ModuleType:
-    """Run a file; what it imports may lie beside it. Whatever it raises comes through.
+    """Run a file, which may import modules in its folder. Its errors are not caught.
 
     Args:
-        once: Where it has run already, give that module.
+        once: Return the module if the file has run already.
     """
     name = f"{LOADED}{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     if once and name in sys.modules:
@@ -26,7 +26,7 @@ def run_file(file: Path, *, once: bool = False) -> ModuleType:
         sys.path.append(str(file.parent))
     sys.modules[name] = module  # dataclasses look their module up here while the file runs
     try:
-        # Compiled here, not by an import loader, so that no __pycache__ appears beside recipes.
+        # Compiled here, not by an import loader, so that recipes get no __pycache__.
         exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
     except BaseException:
         del sys.modules[name]

@@ -35,7 +35,7 @@ _NO_VALUES = frozenset(
 _SEVERAL = {"allow-change": ("{", "}"), "column": ("(", ")")}
 
 
-def here() -> Place:
+def current_place() -> Place:
     """Where messages are shown: ``shell`` while a command runs, else ``notebook`` or ``python``."""
     if _said is not None:
         return _said
@@ -44,7 +44,7 @@ def here() -> Place:
 
 
 @contextmanager
-def speaking(place: Place) -> Iterator[None]:
+def messages_shown_in(place: Place) -> Iterator[None]:
     """Set where messages are shown, inside this context."""
     global _said
     before, _said = _said, place
@@ -56,7 +56,7 @@ def speaking(place: Place) -> Iterator[None]:
 
 def command_line() -> str:
     """The command that started this process, as a person would type it; in a notebook the call."""
-    if here() == "notebook":
+    if current_place() == "notebook":
         return "execute(recipe)"
     arguments = sys.argv[1:]
     if Path(sys.argv[0]).name in ("__main__.py", "hf-trainpipe"):
@@ -64,13 +64,13 @@ def command_line() -> str:
     return shlex.join(["python", sys.argv[0], *arguments])
 
 
-def fitting(text: str) -> str:
+def adapt_message(text: str) -> str:
     """A message in the form for the place where it is shown.
 
-    >>> fitting("continue with it: --allow-change seed --allow-change budget.epochs")
+    >>> adapt_message("continue with it: --allow-change seed --allow-change budget.epochs")
     'continue with it: RunOptions(allow_change={"seed", "budget.epochs"})'
     """
-    place = here()
+    place = current_place()
     if place == "shell":
         return text
     mark = "!" if place == "notebook" else ""

@@ -95,8 +95,8 @@ def test_two_ranks_draw_the_same_rows_from_a_stream(workshop, hub) -> None:
 
 def test_what_a_stream_cannot_do_is_refused(workshop, hub) -> None:
     for options, said in (
-        (["--budget.max-steps", "none"], "nobody knows how long a stream is"),
-        (["--tokens.overflow", "drop"], "counted before any is dropped"),
+        (["--budget.max-steps", "none"], "the length of a stream is unknown"),
+        (["--tokens.overflow", "drop"], "counted before any are dropped"),
         (["--data.train", "train[:10]"], "a stream cannot be split"),
     ):
         done = workshop.train("streaming.py", "--run-dir", "stream-refused", *options, **hub)

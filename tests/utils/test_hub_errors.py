@@ -108,7 +108,7 @@ def test_every_answer_of_the_hub_has_a_named_reason(tmp_path: Path) -> None:
         (
             ValueError("Please pass the argument `trust_remote_code=True` to allow custom code"),
             "code",
-            "code of its own",
+            "custom code",
         ),
         (ValueError("model type `new` but Transformers does not recognize this architecture"), "unknown-kind", "new"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from hf_trainpipe.cli import guarded
 from hf_trainpipe.errors import TrainpipeError
-from hf_trainpipe.utils.wording import fitting, here, speaking
+from hf_trainpipe.utils.wording import adapt_message, current_place, messages_shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     ],
 )
 def test_options_become_arguments(shell: str, python: str) -> None:
-    assert fitting(shell) == python
-    with speaking("shell"):
-        assert fitting(shell) == shell
+    assert adapt_message(shell) == python
+    with messages_shown_in("shell"):
+        assert adapt_message(shell) == shell
     error = TrainpipeError("wrong", fix=shell)
     assert str(error) == f"wrong\n{python}"
     assert error.fix == shell
@@ -52,16 +52,16 @@ def test_a_notebook_has_shell_lines_with_a_mark(monkeypatch: pytest.MonkeyPatch)
         pass
 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))  # type: ignore[arg-type]
-    assert here() == "notebook"
-    assert fitting("`hf-trainpipe push x` sends it") == "`!hf-trainpipe push x` sends it"
+    assert current_place() == "notebook"
+    assert adapt_message("`hf-trainpipe push x` sends it") == "`!hf-trainpipe push x` sends it"
 
 
 def test_a_verb_speaks_to_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
     def action() -> int:
-        assert here() == "shell"
+        assert current_place() == "shell"
         raise TrainpipeError("wrong", fix="--run-dir OTHER")
 
     act: Callable[[], int] = action
     assert guarded(act) == 2
     assert capsys.readouterr().err == "error: wrong\n\n  --run-dir OTHER\n"
-    assert here() == "python"
+    assert current_place() == "python"

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from hf_trainpipe import Pretrained, TextClassification
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.fitting import fit
 from hf_trainpipe.model.lengths import look_up, usable_length
+from hf_trainpipe.model.limits import model_limits
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.testing import tiny_model
 
@@ -92,18 +92,18 @@ def test_a_tokenizer_of_another_model_is_refused(bert: Path, tmp_path: Path) -> 
     ).save_pretrained(small)
     model = Pretrained(str(small), tokenizer=str(bert))
     with pytest.raises(RecipeError, match=r"the model's embedding has 60 rows, the tokenizer has ids up to \d+"):
-        fit(model, TASK, load_tokenizer(model))
+        model_limits(model, TASK, load_tokenizer(model))
 
 
 def test_added_tokens_without_a_row(bert: Path) -> None:
     model = Pretrained(str(bert))
     tokenizer = load_tokenizer(model)
     tokenizer.add_tokens(["<one row is free>", "<image>"])
-    (line,) = fit(model, TASK, tokenizer).warnings
+    (line,) = model_limits(model, TASK, tokenizer).warnings
     assert "'<image>'" in line
     tokenizer.add_special_tokens({"pad_token": "<new pad>"})
     with pytest.raises(RecipeError, match="'<"):
-        fit(model, TASK, tokenizer)
+        model_limits(model, TASK, tokenizer)
 
 
 def plain(folder: Path, **tokens: str) -> Pretrained:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.tasks.base import Task
 
-__all__ = ["Fitting", "fit"]
+__all__ = ["ModelLimits", "model_limits"]
 
 
 @dataclass(frozen=True)
-class Fitting:
+class ModelLimits:
     """Limits of a model with its tokenizer."""
 
     limit: int
@@ -27,7 +27,7 @@ class Fitting:
     warnings: tuple[str, ...] = ()
 
 
-def fit(model: Pretrained, task: Task, tokenizer: Any) -> Fitting:
+def model_limits(model: Pretrained, task: Task, tokenizer: Any) -> ModelLimits:
     """Check a model against its tokenizer, without weights.
 
     Raises:
@@ -37,4 +37,4 @@ def fit(model: Pretrained, task: Task, tokenizer: Any) -> Fitting:
     tables = look_up(model, task, config)
     rows = tables.words if tables.words is not None else getattr(text_config(config), "vocab_size", None)
     warnings = check_tokenizer(tokenizer, config, rows=rows)
-    return Fitting(usable_length(config, tokenizer, tables.positions), rows, tuple(warnings))
+    return ModelLimits(usable_length(config, tokenizer, tables.positions), rows, tuple(warnings))
