@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Session as Session
     from hf_trainpipe.recipe import Tokens as Tokens
     from hf_trainpipe.recipe import Tracker as Tracker
+    from hf_trainpipe.runtime.tasks.base import Task as Task
+    from hf_trainpipe.runtime.tasks.classification import TextClassification as TextClassification
+    from hf_trainpipe.runtime.tasks.columns import Column as Column
+    from hf_trainpipe.runtime.tasks.columns import Labels as Labels
+    from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
+    from hf_trainpipe.runtime.tasks.regression import Regression as Regression
+    from hf_trainpipe.runtime.tasks.tagging import TokenClassification as TokenClassification
     from hf_trainpipe.runtime.text.preprocessing import CleanUrls as CleanUrls
     from hf_trainpipe.runtime.text.preprocessing import Lowercase as Lowercase
     from hf_trainpipe.runtime.text.preprocessing import NormalizeSpace as NormalizeSpace
@@ -54,13 +61,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.text.preprocessing import SpacySentences as SpacySentences
     from hf_trainpipe.runtime.text.preprocessing import SpacyTokens as SpacyTokens
     from hf_trainpipe.runtime.text.preprocessing import StripHtml as StripHtml
-    from hf_trainpipe.tasks.base import Column as Column
-    from hf_trainpipe.tasks.base import Labels as Labels
-    from hf_trainpipe.tasks.base import Task as Task
-    from hf_trainpipe.tasks.classification import MultiLabelClassification as MultiLabelClassification
-    from hf_trainpipe.tasks.classification import TextClassification as TextClassification
-    from hf_trainpipe.tasks.regression import Regression as Regression
-    from hf_trainpipe.tasks.tagging import TokenClassification as TokenClassification
     from hf_trainpipe.tracking.neptune import Neptune as Neptune
     from hf_trainpipe.training.execute import execute as execute
     from hf_trainpipe.training.options import RunOptions as RunOptions
@@ -81,10 +81,12 @@ _NAMES_OF = {
     "hf_trainpipe.recipe": "Budget Data Evaluation Hub Optim Pretrained Recipe RunInfo Session Tokens Tracker",
     "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
-    "hf_trainpipe.tasks.base": "Column Labels Task",
-    "hf_trainpipe.tasks.classification": "MultiLabelClassification TextClassification",
-    "hf_trainpipe.tasks.regression": "Regression",
-    "hf_trainpipe.tasks.tagging": "TokenClassification",
+    "hf_trainpipe.runtime.tasks.base": "Task",
+    "hf_trainpipe.runtime.tasks.classification": "TextClassification",
+    "hf_trainpipe.runtime.tasks.columns": "Column Labels",
+    "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
+    "hf_trainpipe.runtime.tasks.regression": "Regression",
+    "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
     "hf_trainpipe.tracking.neptune": "Neptune",
 }
 PUBLIC: dict[str, str] = {name: module for module, names in _NAMES_OF.items() for name in names.split()}

@@ -2,6 +2,7 @@
 
     TrainpipeError(message, *, fix)      a message and a fix; further keywords are its data
     |- RecipeError                       wrong value, unknown name, file that does not load
+    |- InputError (also ValueError)      a value of a request or of a package; with its kinds, of the runtime
     |- DataError                         file and line, missing column or split
     |- MissingExtra (also ImportError)   names the pip extra
     |- CheckpointError
@@ -21,21 +22,34 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, ClassVar
 
+from hf_trainpipe.runtime.errors import (
+    InputError,
+    MissingPipeline,
+    MissingRuntime,
+    RecipeError,
+    SchemaError,
+    TooMuch,
+    TrainpipeError,
+)
 from hf_trainpipe.utils.wording import adapt_message
 
 __all__ = [
     "EXIT_FILE",
     "CheckpointError",
     "DataError",
+    "InputError",
     "Interrupted",
     "MissingExtra",
+    "MissingPipeline",
+    "MissingRuntime",
     "PackageError",
     "PushError",
     "RecipeError",
     "ResumeMismatch",
     "RunLocked",
+    "SchemaError",
+    "TooMuch",
     "TrainingDiverged",
     "TrainpipeError",
     "closest",
@@ -46,33 +60,7 @@ __all__ = [
 EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
 """Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""
 
-
-class TrainpipeError(Exception):
-    """An error with a message and a fix, shown without a traceback.
-
-    Args:
-        message: What was expected and what was found, values included.
-        fix: What to do, as a sentence or a command.
-        data: Further facts, kept as attributes (``error.line``) and in ``error.data``.
-    """
-
-    exit_code: ClassVar[int] = 2
-
-    def __init__(self, message: str, *, fix: str, **data: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
-        self.data = data
-        for name, value in data.items():
-            setattr(self, name, value)
-
-    def __str__(self) -> str:
-        """Message and fix, adapted to where they are shown."""
-        return adapt_message(f"{self.message}\n{self.fix}" if self.fix else self.message)
-
-
-class RecipeError(TrainpipeError):
-    """A recipe has a wrong value or an unknown name, or does not load."""
+TrainpipeError.spell = staticmethod(adapt_message)  # in the words of the place where a message is shown
 
 
 class DataError(TrainpipeError):

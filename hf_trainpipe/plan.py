@@ -44,6 +44,8 @@ class Plan:
     """Derived consequences of a recipe. Units are in the names."""
 
     num_examples: int
+    num_tokens: int | None
+    """Of all training features and streams; None: not known before they are encoded."""
     world_size: int
     examples_per_step: int
     examples_per_rank: int
@@ -99,9 +101,10 @@ class Plan:
         again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
         other = [_OPTIMIZERS[self.algorithm]] if self.algorithm in _OPTIMIZERS else []
         work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
+        tokens = "" if self.num_tokens is None else f", {self.num_tokens:,} tokens"
         rows: list[tuple[str, object]] = [
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
-            ("examples", f"{self.num_examples:,} for training, at most {self.max_length} tokens each"),
+            ("examples", f"{self.num_examples:,} for training{tokens}, at most {self.max_length} tokens each"),
             ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
             (
                 "padding",
@@ -155,6 +158,7 @@ def make_plan(
     num_labels: int,
     streamed: bool = False,
     mean_tokens: float | None = None,
+    num_tokens: int | None = None,
 ) -> Plan:
     """Derive a plan, for ``show`` and for training.
 
@@ -166,6 +170,7 @@ def make_plan(
         num_labels: Of the task, for the size of the head.
         streamed: Whether ``num_examples`` is that of one window of a stream.
         mean_tokens: Mean tokens of an example, if known.
+        num_tokens: Tokens of all examples, if known.
 
     Raises:
         RecipeError: the budget cannot be met on this number of ranks.
@@ -197,6 +202,7 @@ def make_plan(
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
     return Plan(
         num_examples=num_examples,
+        num_tokens=num_tokens,
         world_size=world_size,
         examples_per_step=budget.examples_per_step,
         examples_per_rank=per_rank,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["Package", "load"]
 
@@ -59,7 +59,7 @@ class Package:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names in the order of the model's outputs; none for regression."""
-        return tuple(self.predictor.decoder.labels)
+        return tuple(self.predictor.task.label_names)
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -128,12 +128,10 @@ class Package:
             with Console(0).working(f"scoring {split}") as work:
                 return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work.at)
         from hf_trainpipe.package.labelled import evaluate_table, read_table
-        from hf_trainpipe.package.scoring import check_decoder
 
         table, name = read_table(data, Reading(**reading))
         recorded = self._manifest.get("recipe") or {}
         task = recipe.task if recipe is not None else self._task
-        check_decoder(self.predictor, task, name=str(self.path))
         with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
             found = evaluate_table(
                 self.predictor,
@@ -151,7 +149,7 @@ class Package:
         return {"file": name, **found}
 
     def __repr__(self) -> str:
-        kind = self.predictor.decoder.kind
+        kind = self.predictor.task.schema().answers
         labels = f"{len(self.labels)} labels" if self.labels else "a number"
         where = "onnx" if type(self.predictor.model).__name__ == "OnnxModel" else f"torch on {self.predictor.device}"
         return f"Package({str(self.path)!r}: {kind}, {labels}, {where})"
@@ -166,16 +164,14 @@ class Package:
 
     @property
     def _task(self) -> Task:
-        from hf_trainpipe.package.labelled import task_without_recipe
-        from hf_trainpipe.tasks.base import Task
+        from hf_trainpipe.runtime.tasks.base import Task
 
         try:
             task = value_from_json((self._manifest.get("recipe") or {}).get("task"), Task)
         except RecipeError:  # a class of its recipe file
             task = None
-        if isinstance(task, Task):
-            return task
-        return task_without_recipe(self.predictor, self._known)
+        held = self.predictor.task
+        return task if isinstance(task, Task) and type(task) is type(held) else held
 
     @property
     def _evaluation(self) -> Evaluation:
@@ -188,23 +184,21 @@ class Package:
         return found if isinstance(found, Evaluation) else Evaluation()
 
     def _asked(self, column: tuple[str, ...]) -> tuple[str, ...]:
-        return parse_asked(column, self.predictor.info.inputs)
+        return parse_asked(column, self._known)
 
     def _predict_frame(self, frame: Any, column: tuple[str, ...], parameters: dict[str, Any]) -> Any:
         from hf_trainpipe.package.answers import Answered, Joined, Shape
         from hf_trainpipe.package.predict import answer_rows
         from hf_trainpipe.package.records import Record
 
-        decoder = self.predictor.decoder
-        decoder.check_parameters(parameters)
-        kind = self.predictor.info.inputs
-        chooser = Chooser(kind, self._known, self._asked(column), name="the frame")
+        self.predictor.task.check_parameters(parameters)
+        chooser = Chooser(self._known, self._asked(column), name="the frame")
         rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
         answers = answer_rows(self.predictor, [chooser.input_of(row) for row in rows], parameters)
         items = [
             Answered(number, Record(number, fields=row), answer, error)
             for number, (row, (answer, error)) in enumerate(zip(rows, answers, strict=True), 1)
         ]
-        joined = Joined(Shape(decoder.kind, decoder.options, parameters), items)
+        joined = Joined(Shape(self.predictor.task, parameters), items)
         found = [joined.row(item) for item in items]
         return frame.assign(**{name: [row.get(name) for row in found] for name in (*joined.names, joined.error)})

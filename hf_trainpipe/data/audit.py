@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.columns import column_of
@@ -14,12 +13,9 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["audit", "check_columns", "check_selection"]
-
-DOMINANT = 0.95
-"""Share of the training rows from which one label is worth a warning."""
+__all__ = ["audit", "check_columns", "check_selection", "read_by"]
 
 
 def check_selection(select: str | None, splits: Collection[str]) -> None:
@@ -36,7 +32,7 @@ def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
 
     Returns:
         Warnings, a sentence each: columns that nothing reads, texts that repeat or are in train
-        and in another split, a label that dominates.
+        and in another split.
 
     Raises:
         DataError: no training split, a split without rows, a missing column.
@@ -45,7 +41,7 @@ def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
         raise DataError(
             f"Expected a split 'train', found {', '.join(splits) or 'none'}.", fix="Name one in data.train."
         )
-    columns = [name for column in (*task.inputs(), task.target()) for name in column.columns]
+    columns = read_by(task)
     for split, dataset in splits.items():
         if len(dataset) == 0:
             raise DataError(
@@ -53,7 +49,12 @@ def audit(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
                 fix=f"Check data.{split}, or leave the split out.",
             )
         check_columns(dataset, split, columns)
-    return [*_unread(splits, columns), *_repeated(task, splits), *_dominant(task, splits["train"])]
+    return [*_unread(splits, columns), *_repeated(task, splits)]
+
+
+def read_by(task: Task) -> list[str]:
+    """The columns that a task reads."""
+    return [name for column in task.columns().values() for name in column.columns]
 
 
 def check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
@@ -87,7 +88,7 @@ def _unread(splits: Mapping[str, Dataset], columns: list[str]) -> list[str]:
 def _inputs(task: Task, dataset: Dataset) -> list[Any]:
     """What the model would read of each row, as something that can be compared."""
     columns = []
-    for column in task.inputs():
+    for column in task.inputs.values():
         cells = column_of(dataset, column.name).to_pylist()
         columns.append([tuple(cell) if isinstance(cell, list) else cell for cell in cells])
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
@@ -110,14 +111,3 @@ def _repeated(task: Task, splits: Mapping[str, Dataset]) -> list[str]:
         if shared:
             warnings.append(f"{split}: {shared:,} of {len(rows):,} inputs are in train too ({shared / len(rows):.1%})")
     return warnings
-
-
-def _dominant(task: Task, train: Dataset) -> list[str]:
-    target = task.target()
-    if target.kind != "class":
-        return []
-    counts = Counter(column_of(train, target.name).to_pylist())
-    label, count = counts.most_common(1)[0]
-    if count / len(train) < DOMINANT or len(counts) < 2:
-        return []
-    return [f"train: {count / len(train):.1%} of the rows have the label {label!r}; accuracy says little here"]

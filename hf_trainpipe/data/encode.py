@@ -8,60 +8,53 @@ time out: accelerate issue 2528); a warm start opens files.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.text.preprocessing import Preprocessor, apply, apply_words, steps_to_json
-from hf_trainpipe.runtime.tokens.encoding import Encoded, Overflow, TextEncoder
+from hf_trainpipe.runtime.tasks.registry import is_built_in
+from hf_trainpipe.runtime.text.preprocessing import steps_to_json
+from hf_trainpipe.runtime.tokens.features import Features, Overflow, Ragged, Stream
 
 if TYPE_CHECKING:
-    from hf_trainpipe.recipe import Tokens
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["CACHE_VERSION", "Columns", "content_digest", "encode_cached", "tokenizer_digest"]
+    from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.tokens.encoder import Encoder
 
-CACHE_VERSION = 2
+__all__ = ["CACHE_VERSION", "content_digest", "encode_cached", "tokenizer_digest"]
+
+CACHE_VERSION = 3
 CHUNK = 10_000
-"""Rows preprocessed at a time, so that texts in flight stay bounded."""
+"""Rows hashed at a time."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What is encoded: one column of texts, a pair of them, or a column of word lists."""
-
-    kind: Literal["text", "pair", "words"]
-    first: Sequence[Any]
-    second: Sequence[str] | None = None
-    is_preprocessed: bool = False
-    """Whether the preprocessing was done where the words were cut, and so stands in the content."""
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-
-def content_digest(columns: Columns) -> str:
+def content_digest(inputs: Mapping[str, Sequence[Any]]) -> str:
     """sha256 over the values themselves, so that equal content is equal whatever file it came from."""
-    digest = hashlib.sha256(columns.kind.encode())
-
-    def feed(values: Sequence[Any]) -> None:
+    # Runs of older versions compare with this: they called a text and its pair together a pair.
+    digest = hashlib.sha256(("pair" if [*inputs] == ["text", "text_pair"] else " ".join(inputs)).encode())
+    for number, values in enumerate(inputs.values()):
+        digest.update(b"second" if number else b"")
         for start in range(0, len(values), CHUNK):
-            texts = [value if isinstance(value, str) else "\x1f".join(value) for value in values[start : start + CHUNK]]
+            texts = [_flat(value) for value in values[start : start + CHUNK]]
             digest.update(np.fromiter(map(len, texts), dtype="<u8", count=len(texts)).tobytes())
             digest.update("".join(texts).encode())
-
-    feed(columns.first)
-    if columns.second is not None:
-        digest.update(b"second")
-        feed(columns.second)
     return digest.hexdigest()
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    is_words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return "\x1f".join(value) if is_words else json.dumps(value, sort_keys=True, default=str)
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -73,54 +66,59 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return hashlib.sha256(document[document.index('"added_tokens"') :].encode()).hexdigest()
 
 
-def _build(columns: Columns, *, preprocessing: tuple[Preprocessor, ...], encoder: TextEncoder) -> Encoded:
-    first: list[Any] = []
-    second: list[str] | None = None if columns.second is None else []
-    for start in range(0, len(columns), CHUNK):
-        rows = slice(start, start + CHUNK)
-        if columns.kind == "words":
-            first.extend(apply_words(preprocessing, list(columns.first[rows])))
-        else:
-            first.extend(apply(preprocessing, list(columns.first[rows])))
-        if second is not None and columns.second is not None:
-            second.extend(apply(preprocessing, list(columns.second[rows])))
-    if columns.kind == "words":
-        return encoder.words(first)
-    return encoder.texts(first, second)
+def _task_settings(task: Task) -> Any:
+    """What of a task decides about its features."""
+    name = type(task).__name__
+    if task.encodes_by is not None:
+        return [name, {field: task.fields()[field] for field in task.encodes_by}]
+    if is_built_in(task):
+        return [name, task.to_json()]
+    file = inspect.getsourcefile(type(task))
+    code = Path(file).read_bytes() if file is not None else b""
+    return [name, task.to_json(), hashlib.sha256(code).hexdigest()]
 
 
-def _save(encoded: Encoded, folder: Path) -> None:
-    arrays: dict[str, Any] = {"ids": encoded.ids, "starts": encoded.starts, "example": encoded.example}
-    if encoded.types is not None:
-        arrays["types"] = encoded.types
-    if encoded.words is not None:
-        arrays["words"] = encoded.words
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
+def _save(features: Features, folder: Path) -> None:
+    """The streams, and what examples have; encoding makes no targets."""
+    streams: dict[str, Stream] = {**features.streams, **({} if features.within is None else {"": features.within})}
+    described: dict[str, Any] = {}
+    np.save(folder / "example.npy", features.example)
+    for number, (name, stream) in enumerate(streams.items()):
+        np.save(folder / f"{number}.npy", stream.starts)
+        columns = {}
+        for place, (column, held) in enumerate(stream.columns.items()):
+            np.save(folder / f"{number}-{place}.npy", held.values)
+            columns[column] = {"fill": held.fill, "to_model": held.to_model, "to_loss": held.to_loss}
+        described[name] = {"columns": columns, "mask": stream.mask, "side": stream.side}
     entry = {
         "version": CACHE_VERSION,
-        "arrays": sorted(arrays),
-        "num_examples": encoded.num_examples,
-        "overflow": asdict(encoded.overflow),
+        "streams": described,
+        "num_examples": features.num_examples,
+        "overflow": asdict(features.overflow),
     }
     (folder / "entry.json").write_text(json.dumps(entry))
 
 
-def _open(folder: Path) -> Encoded:
+def _open(folder: Path) -> Features:
     entry = json.loads((folder / "entry.json").read_text())
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in entry["arrays"]}
-    return Encoded(
-        ids=arrays["ids"],
-        types=arrays.get("types"),
-        starts=arrays["starts"],
-        example=arrays["example"],
-        words=arrays.get("words"),
-        num_examples=entry["num_examples"],
-        overflow=Overflow(**entry["overflow"]),
-    )
+
+    def held(name: str) -> np.ndarray:
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+    streams = {}
+    for number, (name, told) in enumerate(entry["streams"].items()):
+        columns = {
+            column: Ragged(held(f"{number}-{place}"), **facts)
+            for place, (column, facts) in enumerate(told["columns"].items())
+        }
+        streams[name] = Stream(held(str(number)), columns, mask=told["mask"], side=told["side"])
+    within = streams.pop("", None)
+    overflow = Overflow(**entry["overflow"])
+    return Features(streams, held("example"), entry["num_examples"], overflow, within=within)
 
 
-def _known(folder: Path) -> Encoded | None:
+def _known(folder: Path) -> Features | None:
     """The entry of a cache; None where there is none, or it is damaged and has to be built anew."""
     try:
         return _open(folder)
@@ -129,46 +127,43 @@ def _known(folder: Path) -> Encoded | None:
 
 
 def encode_cached(
-    columns: Columns,
+    inputs: Mapping[str, Sequence[Any]],
     *,
+    task: Task,
+    encoder: Encoder,
     split: str,
     content: str,
-    preprocessing: tuple[Preprocessor, ...],
-    tokenizer: Any,
-    tokens: Tokens,
-    max_length: int,
     root: Path,
     place: Callable[[int], str],
     say: Callable[[str], None],
     digest: str | None = None,
-) -> Encoded:
-    """Open the cache entry of a split, building it first where it is missing.
+) -> Features:
+    """What a task makes of the inputs of a split: the cache's entry, which is built first where it is missing.
 
     Args:
-        columns: The texts or words.
+        inputs: Columns by role.
         split: Its name, for messages.
-        content: :func:`content_digest` of ``columns``.
-        max_length: Tokens a feature holds at most.
+        content: :func:`content_digest` of ``inputs``.
         root: The cache folder.
         place: Where a row comes from, for errors.
         say: Called with a line when something is built.
-        digest: :func:`tokenizer_digest` of ``tokenizer``, where it is known already.
+        digest: :func:`tokenizer_digest` of the encoder's tokenizer, where it is known already.
 
     Raises:
         DataError: a text is over-long and the policy is ``error``; the message names its place.
     """
     from filelock import FileLock
 
-    if columns.is_preprocessed:
-        preprocessing = ()
+    tokenizer = encoder.tokenizer
     settings = {
         "cache": CACHE_VERSION,
         "content": content,
+        "task": _task_settings(task),
         "tokenizer": digest or tokenizer_digest(tokenizer),
-        "preprocessing": steps_to_json(preprocessing),
-        "max_length": max_length,
-        "overflow": tokens.overflow,
-        "stride": tokens.stride if tokens.overflow == "window" else 0,
+        "preprocessing": steps_to_json(encoder.steps),
+        "max_length": encoder.max_length,
+        "overflow": encoder.overflow,
+        "stride": encoder.stride if encoder.overflow == "window" else 0,
     }
     if tokenizer.backend_tokenizer.encode_special_tokens:  # what its serialisation does not say
         settings["special_tokens"] = "text"
@@ -177,9 +172,8 @@ def encode_cached(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if (known := _known(folder)) is None:
-            encoder = TextEncoder(tokenizer, max_length=max_length, overflow=tokens.overflow, stride=tokens.stride)
             try:
-                encoded = _build(columns, preprocessing=preprocessing, encoder=encoder)
+                features = task.encode(inputs, encoder)
             except InputError as error:
                 position = getattr(error, "position", None)
                 where = place(position) if position is not None else f"split {split!r}"
@@ -188,7 +182,7 @@ def encode_cached(
             shutil.rmtree(building, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
             building.mkdir()
-            _save(encoded, building)
+            _save(features, building)
             building.rename(folder)
-            say(f"encoded {split}: {len(columns):,} examples, {len(encoded.ids):,} tokens")
+            say(f"encoded {split}: {features.num_examples:,} examples, {features.num_tokens:,} tokens")
     return known or _open(folder)

@@ -11,22 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_trainpipe.data.cell_checks import first_true, refuse_missing
 from hf_trainpipe.data.columns import column_of, is_list, is_text
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import FALSE, TRUE, key, spelt
-from hf_trainpipe.data.targets_checks import first_true, refuse_missing
 from hf_trainpipe.data.written_lists import is_written_list, parse_list
+from hf_trainpipe.runtime.tasks.columns import CLASS, CLASSES, TAGS, Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-    from hf_trainpipe.tasks.base import Task
 
-__all__ = ["LabelCells", "read_labels"]
+__all__ = ["LabelCells", "Target", "read_labels"]
 
 OTHER_SEPARATORS = ";|\t"
 _HOT = {"0": 0, "1": 1, FALSE: 0, TRUE: 1}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A column of labels, and how the recipe says that they are written."""
+
+    column: Column
+    said: tuple[str, ...] | None = None
+    """Names that the recipe gives, in the order of their ids."""
+    separator: str = ","
+    form: str | None = None
+    """Of sets: ``names`` or ``vector``; None: as it looks."""
+    scheme: str | None = None
+    """Of tags and spans: how entities are spelt; None: tags stand alone."""
+
+    @property
+    def name(self) -> str:
+        return self.column.name
 
 
 @dataclass(frozen=True)
@@ -97,10 +115,10 @@ class LabelCells:
         return zip(self.values, self.spellings, strict=True)
 
 
-def read_labels(task: Task, dataset: Dataset, split: str) -> LabelCells:
-    """Read the target column of a task over labels (``class``, ``classes`` or ``tags``).
+def read_labels(target: Target, dataset: Dataset, split: str) -> LabelCells:
+    """Read a column of labels: one a row, sets of them, or tags.
 
-    Null cells have no labels; :func:`~hf_trainpipe.data.targets.build_targets` refuses them.
+    Null cells have no labels; :class:`~hf_trainpipe.data.rows.Rows` refuses them.
 
     Raises:
         DataError: with the place: a cell of another form than the task expects or than the cells before it, a value
@@ -108,35 +126,35 @@ def read_labels(task: Task, dataset: Dataset, split: str) -> LabelCells:
     """
     import pyarrow as pa
 
-    target = task.target()
-    if target.parts:
-        return _of_columns(target.name, target.parts, dataset, split)
+    cell = target.column.cell
+    if target.column.parts:
+        return _of_columns(target.name, target.column.parts, dataset, split)
     cells = column_of(dataset, target.name)
     present = np.flatnonzero(~cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
     held = cells.take(present) if len(present) < len(cells) else cells
     row_counts = np.zeros(len(cells), dtype=np.int64)
     where = _Where(dataset, split, target.name, present)
     if is_list(cells.type):
-        if target.kind == "class":
+        if cell is CLASS:
             where.refuse(
                 0,
                 f"expected one label, found {held[0].as_py()!r:.60}.",
                 "For several labels use MultiLabelClassification, for a tag a word TokenClassification.",
             )
         flat, counts = _of_lists(held, where)
-    elif pa.types.is_nested(cells.type) or target.kind == "tags":
+    elif pa.types.is_nested(cells.type) or cell is TAGS:
         if len(held):
             where.refuse(
                 0,
-                f"expected {_EXPECTED[target.kind]}, found {cells.type} ({held[0].as_py()!r:.60}).",
-                _FIXES[target.kind],
+                f"expected {_EXPECTED[cell]}, found {cells.type} ({held[0].as_py()!r:.60}).",
+                _FIXES[cell],
             )
         flat, counts = pa.nulls(0), np.zeros(0, dtype=np.int64)
-    elif target.kind == "classes" and is_text(cells.type):
-        flat, counts = _of_text(held, getattr(task, "separator", ","), task.label_names(), where)
+    elif cell is CLASSES and is_text(cells.type):
+        flat, counts = _of_text(held, target.separator, target.said, where)
     else:
         flat, counts = held, np.ones(len(held), dtype=np.int64)
-        if target.kind == "class" and is_text(cells.type):
+        if cell is CLASS and is_text(cells.type):
             _refuse_lists_as_classes(held, where)
     row_counts[present] = counts
     encoded = (flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat).dictionary_encode()
@@ -151,11 +169,11 @@ def read_labels(task: Task, dataset: Dataset, split: str) -> LabelCells:
     )
 
 
-_EXPECTED = {"class": "one label", "classes": "a list of labels", "tags": "a list of labels, one a word"}
+_EXPECTED = {CLASS: "one label", CLASSES: "a list of labels", TAGS: "a list of labels, one a word"}
 _FIXES = {
-    "class": "For several labels use MultiLabelClassification, for a tag a word TokenClassification.",
-    "classes": "Write the labels as a list, or as text parted by task.separator.",
-    "tags": "Write the labels as a list; a csv file cannot hold one, but jsonl and parquet can.",
+    CLASS: "For several labels use MultiLabelClassification, for a tag a word TokenClassification.",
+    CLASSES: "Write the labels as a list, or as text parted by task.separator.",
+    TAGS: "Write the labels as a list; a csv file cannot hold one, but jsonl and parquet can.",
 }
 
 

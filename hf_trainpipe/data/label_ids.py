@@ -5,6 +5,7 @@ docs/labels.md states the rule. Shapes: N rows, M labels of all rows, C labels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +14,21 @@ from hf_trainpipe.data.columns import names_in_feature
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import FALSE, TRUE, fold, is_integer, key
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.runtime.tasks.columns import TAGS
+from hf_trainpipe.runtime.tasks.tagging import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_trainpipe.data.label_cells import LabelCells
-    from hf_trainpipe.tasks.base import Labels, Task
+    from hf_trainpipe.data.label_cells import LabelCells, Target
+    from hf_trainpipe.runtime.tasks.columns import Labels
 
 __all__ = [
     "IGNORED",
     "UNKNOWN",
     "by_name",
     "explain_unknown",
+    "is_known",
     "label_ids",
     "listed",
     "position_line",
@@ -32,15 +36,13 @@ __all__ = [
     "vectors_without_names",
 ]
 
-IGNORED = -100
-"""The id of a word that is not scored."""
 UNKNOWN = -(2**31)
 """The id of a cell that means no label."""
 _BOOLEANS = {TRUE: "1", FALSE: "0"}
 _SHOWN = 12
 
 
-def label_ids(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray:
+def label_ids(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray:
     """int64[M]: the label that each cell means; of tags :data:`IGNORED` where a word is not scored.
 
     A cell means the name whose key is its own. Where no name is an integer and something gives the names an order
@@ -52,9 +54,9 @@ def label_ids(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray:
     """
     ids_of = {key(name): position for position, name in enumerate(labels.names)}
     feature = names_in_feature(cells.dataset, cells.column)
-    order = _order(task, labels, feature, cells)
+    order = _order(target, labels, feature, cells)
     has_integers = any(map(is_integer, ids_of))
-    is_tags = task.target().kind == "tags"
+    is_tags = target.column.cell is TAGS
     numbered: list[int] = []
     named: list[int] = []
     table = np.full(len(cells.values), UNKNOWN, dtype=np.int64)
@@ -92,9 +94,11 @@ def by_name(of: str, ids_of: Mapping[str, int]) -> int | None:
     return ids_of.get(of)
 
 
-def _order(task: Task, labels: Labels, feature: tuple[str, ...] | None, cells: LabelCells) -> tuple[str, ...] | None:
+def _order(
+    target: Target, labels: Labels, feature: tuple[str, ...] | None, cells: LabelCells
+) -> tuple[str, ...] | None:
     """The names by which integers are positions; None where nothing says an order."""
-    said = task.label_names()
+    said = target.said
     if said is not None and not {key(name) for name in said} & {key(name) for name in labels.names}:
         raise DataError(
             f"task.names are {listed(said)}, and the labels to compare with are {listed(labels.names)}.",
@@ -117,9 +121,9 @@ def _order(task: Task, labels: Labels, feature: tuple[str, ...] | None, cells: L
     return said
 
 
-def position_line(task: Task, labels: Labels, cells: LabelCells) -> str | None:
+def position_line(target: Target, labels: Labels, cells: LabelCells) -> str | None:
     """Says where the integers of a column were read as places in an order that the recipe did not give; else None."""
-    if task.label_names() is not None or names_in_feature(cells.dataset, cells.column) is not None:
+    if target.said is not None or names_in_feature(cells.dataset, cells.column) is not None:
         return None
     integers = [spelling for spelling in cells.spellings if is_integer(key(spelling)) and key(spelling) != str(IGNORED)]
     if not integers or any(is_integer(key(name)) or key(name) in _BOOLEANS for name in labels.names):
@@ -129,7 +133,7 @@ def position_line(task: Task, labels: Labels, cells: LabelCells) -> str | None:
     return f"{cells.split}: the numbers in column {cells.column!r} were read as the ids of the labels: {order}{more}"
 
 
-def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | None:
+def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray | None:
     """uint8[N, C] where the rows are vectors of a 0 or 1 for each label; None where they list labels.
 
     They are vectors where every row holds as many 0s and 1s as there are labels. With two labels ``[0, 1]`` may be
@@ -138,7 +142,7 @@ def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | No
     Raises:
         DataError: vectors of another length than the labels, or rows that may be either.
     """
-    form, hot = getattr(task, "form", None), cells.hot()
+    form, hot = target.form, cells.hot()
     if form is None and labels.are_vectors:
         form = "vector"
     if form == "names":
@@ -167,7 +171,7 @@ def vectors_of(task: Task, labels: Labels, cells: LabelCells) -> np.ndarray | No
             )
     if length != len(labels):
         raise vectors_without_names(cells, length, f"but {len(labels)} labels: {listed(labels.names)}")
-    order = _order(task, labels, names_in_feature(cells.dataset, cells.column), cells)
+    order = _order(target, labels, names_in_feature(cells.dataset, cells.column), cells)
     positions = {key(name): position for position, name in enumerate(order or labels.names)}
     columns = np.array([positions.get(key(name), UNKNOWN) for name in labels.names])
     if (columns == UNKNOWN).any():
@@ -271,3 +275,19 @@ def explain_unknown(value: Any, labels: Labels) -> tuple[str, str]:
         f"unknown label {value!r}; expected one of {names}.",
         f"Correct the label, or add it to task.names.{closest(str(value), labels.names)}{hint}",
     )
+
+
+def is_known(target: Target, labels: Labels, cells: LabelCells, at: int) -> bool:
+    """Whether one of the distinct values of a column is a label, by the rule of training."""
+    alone = replace(
+        cells,
+        values=[cells.values[at]],
+        spellings=[cells.spellings[at]],
+        codes=np.zeros(1, dtype=np.int64),
+        rows=np.array([cells.first_row(at)]),
+    )
+    try:
+        label_ids(target, labels, alone)
+    except DataError:
+        return False
+    return True

@@ -2,57 +2,85 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.data.label_cells import LabelCells, read_labels
+from hf_trainpipe.data.columns import column_of
 from hf_trainpipe.data.spelling import fold, is_integer, key, number
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from datasets import Dataset
 
-    from hf_trainpipe.data.targets import Targets
-    from hf_trainpipe.tasks.base import Labels, Task
+    from hf_trainpipe.data.label_cells import LabelCells
+    from hf_trainpipe.runtime.tasks.columns import Column, Labels
 
-__all__ = ["label_lines", "label_notes"]
+__all__ = ["dominant_line", "label_lines", "label_notes", "number_notes"]
+
+DOMINANT = 0.95
+"""Share of the training rows from which one label is worth a warning."""
 
 MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A"})
 """How programs spell that there is nothing, in files that cannot say it."""
 _SHOWN = 8
 
 
-def label_notes(task: Task, labels: Labels, dataset: Dataset, targets: Targets) -> list[str]:
+def label_notes(
+    column: Column, labels: Labels, counts: Mapping[str, int], cells: LabelCells | None, *, num_rows: int
+) -> list[str]:
     """Warnings about the labels of the training split, a sentence each.
 
     Labels that differ in case or spelling alone, numbers spelt in two ways, labels that look like a missing value or
-    like a number, labels without an example, and class weights whose order nobody gave.
+    like a number, and labels without an example.
+
+    Args:
+        counts: Examples (of tags words) of each label.
+        cells: As they are written; None of character spans.
 
     Raises:
         DataError: no row has a label, or no word a tag but ``O``.
     """
-    if targets.kind == "number":
-        return _of_numbers(task, targets.report)
-    counts: Mapping[str, int] = targets.report.get("counts") or {}
     if not counts:
         return []
-    target = task.target()
-    if not any(count for name, count in counts.items() if target.kind == "classes" or name != "O"):
-        what = "label" if target.kind == "classes" else "tag but 'O'"
+    of_words = column.cell in (TAGS, SPANS)
+    if not any(count for name, count in counts.items() if column.cell is CLASSES or name != "O"):
+        what = "label" if column.cell is CLASSES else "tag but 'O'"
         raise DataError(
-            f"Column {target.name!r}: expected labels to learn, found no {what} in all {len(dataset):,} training rows.",
+            f"Column {column.name!r}: expected labels to learn, found no {what} in all {num_rows:,} training rows.",
             fix="Name the column that holds the labels, or check how the data was made.",
         )
-    notes = _of_types(labels) if target.kind == "spans" else _of_cells(read_labels(task, dataset, "train"))
-    notes += _without_examples(counts, is_tags=target.kind in ("tags", "spans"))
-    weights = getattr(task, "class_weights", None)
-    if isinstance(weights, tuple) and not labels.is_ordered:
-        pairs = ", ".join(
-            f"{name} {weight}" for name, weight in list(zip(labels.names, weights, strict=False))[:_SHOWN]
-        )
-        notes.append(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
-    return notes
+    notes = _of_types(labels) if cells is None else _of_cells(cells)
+    return notes + _without_examples(counts, is_tags=of_words)
+
+
+def dominant_line(dataset: Dataset, column: str) -> str | None:
+    """Says where one label is nearly all there is; else None."""
+    counts = Counter(column_of(dataset, column).to_pylist())
+    label, count = counts.most_common(1)[0]
+    if count / len(dataset) < DOMINANT or len(counts) < 2:
+        return None
+    return f"train: {count / len(dataset):.1%} of the rows have the label {label!r}; accuracy says little here"
+
+
+def number_notes(name: str, numbers: np.ndarray, *, low: float | None, high: float | None) -> list[str]:
+    """Warnings about the numbers of the training split.
+
+    Args:
+        low: Bounds of what is answered.
+    """
+    least, most = float(numbers.min()), float(numbers.max())
+    if least == most:
+        return [f"train: every number in column {name!r} is {least:g}; there is nothing to learn"]
+    if (low is not None and least < low) or (high is not None and most > high):
+        return [
+            f"train: column {name!r} goes from {least:g} to {most:g}, and what the package answers is cut to "
+            f"{'-inf' if low is None else f'{low:g}'} to {'inf' if high is None else f'{high:g}'}: see task.low and task.high"
+        ]
+    return []
 
 
 def _of_types(labels: Labels) -> list[str]:
@@ -64,19 +92,6 @@ def _of_types(labels: Labels) -> list[str]:
         for _, found in sorted(alike.items())
         if len(found) > 1
     ]
-
-
-def _of_numbers(task: Task, report: Mapping[str, float]) -> list[str]:
-    name, low, high = task.target().name, report["low"], report["high"]
-    if low == high:
-        return [f"train: every number in column {name!r} is {low:g}; there is nothing to learn"]
-    least, most = getattr(task, "low", None), getattr(task, "high", None)
-    if (least is not None and low < least) or (most is not None and high > most):
-        return [
-            f"train: column {name!r} goes from {low:g} to {high:g}, and what the package answers is cut to "
-            f"{'-inf' if least is None else f'{least:g}'} to {'inf' if most is None else f'{most:g}'}: see task.low and task.high"
-        ]
-    return []
 
 
 def _of_cells(cells: LabelCells) -> list[str]:

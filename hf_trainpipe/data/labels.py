@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.data.columns import names_in_feature
-from hf_trainpipe.data.label_cells import LabelCells, read_labels
+from hf_trainpipe.data.label_cells import LabelCells, Target, read_labels
 from hf_trainpipe.data.label_ids import IGNORED, by_name, listed, vectors_of, vectors_without_names
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import doubled, is_integer, key, names_of
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.tasks.base import Labels, Task
+from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TAGS, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,8 +22,8 @@ __all__ = ["resolve_labels"]
 PREFIXES = {"BIO": "BI", "IOB1": "BI", "BIOES": "BIES"}
 
 
-def resolve_labels(task: Task, splits: Mapping[str, Dataset]) -> Labels:
-    """The labels of a task: the recipe's names, else the data's ``ClassLabel``, else the values in train.
+def resolve_labels(target: Target, splits: Mapping[str, Dataset]) -> Labels:
+    """The labels of a column: the recipe's names, else the data's ``ClassLabel``, else the values in train.
 
     Values are sorted (integers by number; of tags ``O`` first); tags with a scheme are completed, so
     that each type of entity has all its prefixes.
@@ -32,39 +32,36 @@ def resolve_labels(task: Task, splits: Mapping[str, Dataset]) -> Labels:
         DataError: names that repeat, tags that do not fit the scheme, fewer than two labels, or a
             label in another split that train does not have (with its place).
     """
-    column = task.target()
-    if column.kind == "number":
-        return Labels()
-    scheme: str | None = getattr(task, "scheme", "BIO") if column.kind in ("tags", "spans") else None
-    inner = "label" if column.kind == "spans" else None
-    said = task.label_names() or names_in_feature(splits["train"], column.name, inner=inner)
-    cells = None if column.kind == "spans" else read_labels(task, splits["train"], "train")
-    names = said or (_span_types(splits["train"], column.name) if cells is None else _names_in(task, cells))
+    column, scheme = target.column, target.scheme
+    of_sets, of_spans = column.cell is CLASSES, column.cell is SPANS
+    said = target.said or names_in_feature(splits["train"], column.name, inner="label" if of_spans else None)
+    cells = None if of_spans else read_labels(target, splits["train"], "train")
+    names = said or (_span_types(splits["train"], column.name) if cells is None else _names_in(target, cells))
     if same := doubled(names):
         raise DataError(
             f"task.names repeats {', '.join(' = '.join(map(repr, alike)) if len({*alike}) > 1 else alike[0] for alike in same)}.",
             fix="Give each label a name of its own.",
         )
-    if column.kind == "spans" and "O" not in names:
+    if of_spans and "O" not in names:
         names = _complete(names, scheme or "BIO")
-    elif column.kind == "tags":
+    elif column.cell is TAGS:
         names = _check_tags(names, scheme, is_said=said is not None)
-    if len(names) < (1 if column.kind == "classes" else 2):
+    if len(names) < (1 if of_sets else 2):
         found = f"only {names[0]!r}" if names else "none"
         raise DataError(
-            f"Column {column.name!r}: expected at least {'one label' if column.kind == 'classes' else 'two labels'} "
+            f"Column {column.name!r}: expected at least {'one label' if of_sets else 'two labels'} "
             f"in the training data, found {found}.",
             fix="Name another column, or check how the data was cut.",
         )
-    labels = Labels(names, is_ordered=said is not None)
+    labels = Labels(names, is_ordered=said is not None, said=target.said)
     if cells is None:
         return labels
-    if column.kind == "classes":
-        labels = Labels(names, is_ordered=said is not None, are_vectors=vectors_of(task, labels, cells) is not None)
+    if of_sets:
+        labels.are_vectors = vectors_of(target, labels, cells) is not None
     if said is None:
         for split, dataset in splits.items():
             if split != "train":
-                _check_known(task, labels, read_labels(task, dataset, split))
+                _check_known(target, labels, read_labels(target, dataset, split))
     return labels
 
 
@@ -75,16 +72,16 @@ def _span_types(dataset: Dataset, column: str) -> tuple[str, ...]:
     return tuple(sorted(names_of(labels)))
 
 
-def _names_in(task: Task, cells: LabelCells) -> tuple[str, ...]:
-    kind = task.target().kind
-    if kind == "classes" and getattr(task, "form", None) != "names":
+def _names_in(target: Target, cells: LabelCells) -> tuple[str, ...]:
+    cell = target.column.cell
+    if cell is CLASSES and target.form != "names":
         hot = cells.hot()
         if hot is not None and (hot.shape[1] == 1 or cells.is_surely_hot(hot)):
             raise vectors_without_names(cells, hot.shape[1], "and nothing names them")
     spellings = cells.spellings
-    if kind == "classes":
+    if cell is CLASSES:
         _refuse_probabilities(cells)
-    if kind == "tags":
+    if cell is TAGS:
         spellings = [spelling for spelling in spellings if key(spelling) != str(IGNORED)]
     return names_of(spellings)
 
@@ -141,10 +138,10 @@ def _not_in_scheme(name: str, scheme: str) -> DataError:
     )
 
 
-def _check_known(task: Task, labels: Labels, cells: LabelCells) -> None:
-    """Refuse a label that train does not have. Nulls are left to :func:`build_targets`."""
+def _check_known(target: Target, labels: Labels, cells: LabelCells) -> None:
+    """Refuse a label that train does not have. Nulls are left to whoever reads the split."""
     known = {key(name): position for position, name in enumerate(labels.names)}
-    ignored = str(IGNORED) if task.target().kind == "tags" else None
+    ignored = str(IGNORED) if target.column.cell is TAGS else None
     for at, spelling in enumerate(cells.spellings):
         of = key(spelling)
         if by_name(of, known) is None and of != ignored:

@@ -1,15 +1,14 @@
-"""From a recipe to arrays that are ready to train on: audit, targets, token cache, micro-batches.
+"""From a recipe to arrays that are ready to train on: audit, labels, token cache, targets, micro-batches.
 
-Shapes: N examples, F features (windows of examples), T tokens of all features, B features of a
-micro-batch, L tokens of the longest.
+Shapes: N examples, F features (windows of examples), B features of a micro-batch, L tokens of the longest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.data.audit import audit
-from hf_trainpipe.data.encode import Columns, content_digest, encode_cached, tokenizer_digest
-from hf_trainpipe.data.label_notes import label_notes
-from hf_trainpipe.data.place import place
-from hf_trainpipe.data.spans import check_lost, span_lines
-from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
-from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.runtime.tokens.encoding import Encoded, features_of, pad
-from hf_trainpipe.runtime.tokens.ragged import ranges
-from hf_trainpipe.tasks.base import Labels, Task
-from hf_trainpipe.tasks.tagging import IGNORED
+from hf_trainpipe.data.encode import content_digest, encode_cached, tokenizer_digest
+from hf_trainpipe.data.rows import Rows
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.tasks.base import Requests, Task
+from hf_trainpipe.runtime.tokens.encoder import Encoder
+from hf_trainpipe.runtime.tokens.features import Batch, Features, features_of, pad
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset, DatasetDict
 
     from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.runtime.tasks.columns import Labels
 
-__all__ = ["Prepared", "PreparedData", "check_preprocessing", "prepare"]
+__all__ = ["Prepared", "PreparedData", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -42,88 +38,73 @@ class Prepared:
     """A split as flat arrays, with the targets of its examples."""
 
     name: str
-    encoded: Encoded
-    targets: Targets
+    features: Features
+    rows: Rows
+    """What the features were made of."""
     digest: str
-    """sha256 of texts and targets."""
+    """sha256 of inputs and targets."""
 
     def __len__(self) -> int:
-        return self.encoded.num_examples
+        return self.features.num_examples
 
-    @cached_property
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was found in the targets; see :class:`.rows.Rows`."""
+        return self.rows.report
+
+    @property
     def lengths(self) -> np.ndarray:
-        """int64[F]: tokens of each feature."""
-        return np.diff(self.encoded.starts)
-
-    @cached_property
-    def windows(self) -> np.ndarray:
-        """int64[N]: how many features each example has; 0 where the policy dropped it."""
-        return np.bincount(self.encoded.example, minlength=self.encoded.num_examples)
+        """int64[F]: tokens of each feature, over all streams."""
+        return self.features.lengths
 
     @cached_property
     def example_lengths(self) -> np.ndarray:
         """int64[N]: tokens of all features of each example."""
-        sums = np.bincount(self.encoded.example, weights=self.lengths, minlength=self.encoded.num_examples)
+        sums = np.bincount(self.features.example, weights=self.lengths, minlength=self.features.num_examples)
         return sums.astype(np.int64)
 
     @cached_property
     def usable(self) -> np.ndarray:
         """int64[<= N]: the examples that have features."""
-        return np.flatnonzero(self.windows)
+        return np.flatnonzero(self.features.windows)
 
     def features_of(self, examples: np.ndarray) -> np.ndarray:
         """int64[<= F]: the features of some examples, each once."""
-        return features_of(self.encoded, examples)
+        return features_of(self.features, examples)
 
-    def batch(self, features: np.ndarray, *, pad_id: int) -> dict[str, torch.Tensor]:
-        """The tensors of a micro-batch: the model's inputs [B, L], ``labels`` and ``weights`` [B].
+    def batch(self, features: np.ndarray) -> Batch:
+        """The tensors of a micro-batch: the model's inputs, targets, and ``weights`` [B]."""
+        return pad(self.features, features, with_targets=True)
 
-        ``weights`` is what share of its example a feature stands for, so that an example cut into
-        k windows counts once.
-        """
-        import torch
-
-        batch = pad(self.encoded, features, pad_id)
-        examples = np.asarray(self.encoded.example[features])
-        batch["weights"] = torch.from_numpy((1.0 / self.windows[examples]).astype(np.float32))
-        values = self.targets.values
-        if self.targets.kind == "tags":
-            batch["labels"] = torch.from_numpy(self._tag_labels(features, examples, batch["input_ids"].shape))
-        else:
-            kind = np.int64 if self.targets.kind == "class" else np.float32
-            batch["labels"] = torch.from_numpy(np.asarray(values[examples], dtype=kind))
-        return batch
-
-    def _tag_labels(self, features: np.ndarray, examples: np.ndarray, shape: Any) -> np.ndarray:
-        words, starts, first = self.encoded.words, self.encoded.starts, self.targets.word_starts
-        assert words is not None
-        assert first is not None
-        lengths = self.lengths[features]
-        source = ranges(np.asarray(starts[features]), lengths)
-        rows = np.repeat(np.arange(len(features)), lengths)
-        columns = ranges(np.zeros(len(features), dtype=np.int64), lengths)
-        words_T = np.asarray(words[source])
-        owned = words_T >= 0
-        labels = np.full(tuple(shape), IGNORED, dtype=np.int64)
-        labels[rows[owned], columns[owned]] = self.targets.values[first[examples[rows[owned]]] + words_T[owned]]
-        return labels
-
-    def empty_batch(self, *, pad_id: int) -> dict[str, torch.Tensor]:
+    def empty_batch(self) -> Batch:
         """A micro-batch of weight 0, for a rank without a share of a short global batch."""
-        shortest = np.asarray([int(np.argmin(self.lengths))], dtype=np.int64)
-        batch = self.batch(shortest, pad_id=pad_id)
-        batch["weights"] = batch["weights"] * 0.0
-        if self.targets.kind == "tags":
-            batch["labels"] = batch["labels"] * 0 + IGNORED
-        return batch
+        return self.batch(np.asarray([int(np.argmin(self.lengths))], dtype=np.int64)).weightless()
+
+    def asked(self, task: Task) -> Requests:
+        """The examples as requests, beside what was made of them."""
+        assert self.rows.encoder is not None
+        return Requests(_Inputs(self.rows.dataset, task), self.features, self.rows.encoder)
+
+
+class _Inputs(Sequence[Mapping[str, Any]]):
+    """Rows by role, read when they are asked for."""
+
+    def __init__(self, dataset: Dataset, task: Task) -> None:
+        self._dataset, self._columns = dataset, task.inputs
+
+    def __getitem__(self, row: Any) -> Any:
+        found = self._dataset[int(row)]
+        return {role: found[column.name] for role, column in self._columns.items()}
+
+    def __len__(self) -> int:
+        return len(self._dataset)
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """All splits of a run, with its labels and fingerprints."""
+    """All splits of a run, with its fitted task and fingerprints."""
 
     splits: dict[str, Prepared]
-    labels: Labels
     task: Task
     """The recipe's task with what follows from the training data filled in."""
     fingerprints: dict[str, str]
@@ -134,44 +115,42 @@ class PreparedData:
     """Encodes further rows as the splits were: name, rows, cache folder."""
 
     @property
+    def labels(self) -> Labels:
+        return self.task.label_names
+
+    @property
     def train(self) -> Prepared:
         return self.splits["train"]
+
+    def precomputed(self, split: Prepared, model: Callable[[], torch.nn.Module]) -> Prepared:
+        """A split with what the task asks of the model before its first step, if it asks anything."""
+        if type(self.task).precompute is Task.precompute:
+            return split
+        return replace(split, features=self.task.precompute(model(), split.features))
+
+    def precompute(self, model: Callable[[], torch.nn.Module]) -> None:
+        """The same for all splits, in place."""
+        for name, split in self.splits.items():
+            self.splits[name] = self.precomputed(split, model)
 
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def columns_of(task: Task, dataset: Dataset, targets: Targets) -> Columns:
-    """The input columns of a split; where targets are character spans the preprocessed words of their texts."""
-    inputs = task.inputs()
-    if targets.words is not None:
-        return Columns("words", targets.words, is_preprocessed=True)
-    first = dataset[inputs[0].name][:]
-    if inputs[0].kind == "words":
-        return Columns("words", first)
-    if len(inputs) == 2:
-        return Columns("pair", first, dataset[inputs[1].name][:])
-    return Columns("text", first)
+def _digest_of_targets(features: Features) -> str:
+    """sha256 of what is right, of all examples."""
+    digest = hashlib.sha256()
+    within = {} if features.within is None else features.within.columns
+    targets = [column.values for column in within.values() if column.to_loss]
+    for array in (*features.of_examples.values(), *targets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
-def check_preprocessing(recipe: Recipe) -> None:
-    """Words with tags are preprocessed one by one; texts with character spans whole, by any step."""
-    if recipe.task.target().kind != "tags":
-        return
-    for position, step in enumerate(recipe.preprocessing):
-        if not step.word_safe:
-            raise RecipeError(
-                f"preprocessing[{position}]: {type(step).__name__} changes which words there are, so tags "
-                "would no longer fit them.",
-                fix="For word tags use steps that keep words apart, such as NormalizeUnicode or CleanUrls, "
-                "or give texts with character spans.",
-            )
-
-
-def overflow_line(name: str, encoded: Encoded, policy: str) -> str | None:
+def overflow_line(name: str, features: Features, policy: str) -> str | None:
     """What the over-length policy did to a split, or None where nothing was lost."""
-    report = encoded.overflow
+    report = features.overflow
     if report.dropped == 0 and report.tokens_lost == 0:
         return None
     lost = report.tokens_lost / max(1, report.tokens)
@@ -181,9 +160,9 @@ def overflow_line(name: str, encoded: Encoded, policy: str) -> str | None:
     )
 
 
-def empty_line(name: str, encoded: Encoded) -> str | None:
+def empty_line(name: str, features: Features) -> str | None:
     """How many examples of a split have no token, or None where all have some."""
-    report = encoded.overflow
+    report = features.overflow
     if report.empty == 0:
         return None
     return (
@@ -215,65 +194,76 @@ def prepare(
     Raises:
         DataError: with file and line where they are known.
     """
-    check_preprocessing(recipe)
+    recipe.task.check_preprocessing(recipe.preprocessing)
     loaded: Any = recipe.data.splits() if splits is None else splits
     warnings = list(audit(recipe.task, loaded))
-    labels = resolve_labels(recipe.task, loaded)
-
+    encoder = Encoder(
+        tokenizer,
+        steps=recipe.preprocessing,
+        max_length=max_length,
+        overflow=recipe.tokens.overflow,
+        stride=recipe.tokens.stride,
+    )
+    train = Rows(loaded["train"], "train", encoder=encoder, others=loaded, is_training=True)
+    task = recipe.task.fit(train)
     of_tokenizer = tokenizer_digest(tokenizer)
 
     def prepare_split(name: str, dataset: Dataset, root: Path) -> Prepared:
-        targets = build_targets(recipe.task, labels, dataset, name, steps=recipe.preprocessing)
-        columns = columns_of(recipe.task, dataset, targets)
-        content = content_digest(columns)
+        return prepare_rows(Rows(dataset, name, encoder=encoder), root)
 
-        def where(row: int) -> str:
-            return place(dataset, name, row)
-
+    def prepare_rows(rows: Rows, root: Path) -> Prepared:
+        inputs = rows.inputs(task)
+        task.check(rows)
+        content = content_digest(inputs)
         encoded = encode_cached(
-            columns,
-            split=name,
+            inputs,
+            task=task,
+            encoder=encoder,
+            split=rows.split,
             content=content,
-            preprocessing=recipe.preprocessing,
-            tokenizer=tokenizer,
-            tokens=recipe.tokens,
-            max_length=max_length,
             root=root,
-            place=where,
+            place=rows.place,
             say=say,
             digest=of_tokenizer,
         )
-        if vocab_size is not None and len(encoded.ids) and int(encoded.ids.max()) >= vocab_size:
-            at = int(np.argmax(np.asarray(encoded.ids) >= vocab_size))
-            row = int(encoded.example[np.searchsorted(encoded.starts, at, side="right") - 1])
-            raise DataError(
-                f"{where(row)}: token id {int(encoded.ids[at])} is outside the model's vocabulary of {vocab_size:,}.",
-                fix="The tokenizer does not belong to the model: set model.tokenizer, or resize the model.",
-            )
-        target_digest = hashlib.sha256(np.ascontiguousarray(targets.values).tobytes()).hexdigest()
-        return Prepared(name, encoded, targets, _digest([content, target_digest]))
+        if vocab_size is not None:
+            _check_ids(encoded, rows, vocab_size)
+        features = task.supervise(rows, encoded)
+        return Prepared(rows.split, features, rows, _digest([content, _digest_of_targets(features)]))
 
     prepared: dict[str, Prepared] = {}
     for name, dataset in loaded.items():
-        split = prepared[name] = prepare_split(name, dataset, root)
-        if name == "train":
-            warnings.extend(label_notes(recipe.task, labels, dataset, split.targets))
-        line = overflow_line(name, split.encoded, recipe.tokens.overflow)
+        rows = train if name == "train" else Rows(dataset, name, encoder=encoder)
+        split = prepared[name] = prepare_rows(rows, root)
+        warnings.extend(rows.notes)
+        line = overflow_line(name, split.features, recipe.tokens.overflow)
         if line is not None:
             warnings.append(line)
-        if (line := empty_line(name, split.encoded)) is not None:
+        if (line := empty_line(name, split.features)) is not None:
             warnings.append(line)
-        warnings.extend(span_lines(name, split.targets.report))
-        check_lost(name, split.targets.report, limit=getattr(recipe.task, "lost_spans", 1.0))
+        warnings.extend(rows.warnings())
+        rows.check_lost()
         if len(split.usable) == 0:
             raise DataError(
                 f"split {name!r}: every example is longer than {max_length} tokens and was dropped.",
                 fix="Raise tokens.max_length, or choose tokens.overflow='window' or 'truncate'.",
             )
-    task = recipe.task.fit(labels, prepared["train"].targets.values)
     fingerprints = {
         "data": _digest({name: split.digest for name, split in prepared.items()}),
         "tokenizer": of_tokenizer,
-        "labels": _digest(list(labels.names)),
+        "labels": _digest(list(task.label_names)),
     }
-    return PreparedData(prepared, labels, task, fingerprints, warnings, loaded, prepare_split)
+    return PreparedData(prepared, task, fingerprints, warnings, loaded, prepare_split)
+
+
+def _check_ids(features: Features, rows: Rows, vocab_size: int) -> None:
+    """Refuse token ids that the model has no row for."""
+    for stream in features.streams.values():
+        ids = stream.get("input_ids")
+        if ids is not None and len(ids) and int(ids.max()) >= vocab_size:
+            at = int(np.argmax(np.asarray(ids) >= vocab_size))
+            row = int(features.example[np.searchsorted(stream.starts, at, side="right") - 1])
+            raise DataError(
+                f"{rows.place(row)}: token id {int(ids[at])} is outside the model's vocabulary of {vocab_size:,}.",
+                fix="The tokenizer does not belong to the model: set model.tokenizer, or resize the model.",
+            )

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hf_trainpipe import metrics
-from hf_trainpipe.data.audit import audit, check_columns, check_selection
-from hf_trainpipe.data.label_notes import label_notes
-from hf_trainpipe.data.labels import resolve_labels
-from hf_trainpipe.data.prepare import check_preprocessing
+from hf_trainpipe.data.audit import audit, check_columns, check_selection, read_by
 from hf_trainpipe.data.readers_base import COMPRESSIONS, ReadOptions
-from hf_trainpipe.data.spans import check_lost, span_lines
+from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.splits import check_column
-from hf_trainpipe.data.targets import build_targets
+from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.recipe.interfaces import Preview, Size
-from hf_trainpipe.tasks.base import Labels
+from hf_trainpipe.runtime.tasks.columns import Labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,39 +58,44 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
         TrainpipeError: with file and line where they are known.
     """
     task, chosen = recipe.task, recipe.evaluation
-    metrics.check(chosen.named, task.decoder)
-    check_preprocessing(recipe)
+    metrics.check_for(task, chosen.named)
+    task.check_preprocessing(recipe.preprocessing)
     if "train" in preview.rows:
         check_selection(chosen.select, preview.sizes)
     if not preview.rows:
         return Checked([])
     warnings: list[str] = []
-    columns = [name for column in (*task.inputs(), task.target()) for name in column.columns]
     if preview.whole:
         warnings = audit(task, preview.rows)
     else:
         for split, rows in preview.rows.items():
-            check_columns(rows, split, columns)
+            check_columns(rows, split, read_by(task))
+    is_slow = any(hasattr(step, "pipeline") for step in recipe.preprocessing)  # spaCy takes longer than all the rest
+    encoder = UnreadEncoder(steps=() if is_slow else recipe.preprocessing)
+    others = preview.rows if preview.whole else {}
+    train = Rows(preview.rows["train"], "train", encoder=encoder, others=others, is_training=preview.whole)
     try:
-        labels = resolve_labels(task, preview.rows if preview.whole else {"train": preview.rows["train"]})
+        fitted = task.fit(train)
     except DataError as error:
         if preview.whole or error.data.get("line") is not None:
             raise
         return Checked(warnings)  # such as one label only, in a file that is sorted by them
-    metrics.check(chosen.named, task.decoder, labels=labels.names)
-    known = preview.whole or task.label_names() is not None
+    labels = fitted.label_names
+    metrics.check_for(fitted, chosen.named, is_fitted=True)
+    known = preview.whole or labels.said is not None
     counts = None
-    is_slow = any(hasattr(step, "pipeline") for step in recipe.preprocessing)  # spaCy takes longer than all the rest
-    for split, rows in preview.rows.items():
+    for split, dataset in preview.rows.items():
         if known or split == "train":
-            targets = build_targets(task, labels, rows, split, steps=() if is_slow else recipe.preprocessing)
+            rows = train if split == "train" else Rows(dataset, split, encoder=encoder)
+            inputs = rows.inputs(fitted)
+            fitted.check(rows)
+            fitted.supervise(rows, fitted.encode(inputs, encoder))
             if preview.whole:
-                warnings += span_lines(split, targets.report)
-                check_lost(split, targets.report, limit=getattr(task, "lost_spans", 1.0))
+                warnings += rows.warnings()
+                rows.check_lost()
+                warnings += rows.notes
             if preview.whole and split == "train":
-                warnings += label_notes(task, labels, rows, targets)
-                task.fit(labels, targets.values)
-                counts = targets.report.get("counts")
+                counts = rows.report.get("counts")
     return Checked(warnings, labels if preview.whole or labels.is_ordered else Labels(), counts)
 
 

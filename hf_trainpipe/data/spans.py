@@ -1,33 +1,32 @@
-"""Character spans into tags of the words that the model will read; what becomes of each span is counted by its name."""
+"""Character spans into tags of the words that the model reads; what becomes of each span is counted by its name."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hf_trainpipe.data.cell_checks import refuse_missing
 from hf_trainpipe.data.columns import column_of, names_in_feature
 from hf_trainpipe.data.label_ids import explain_unknown
 from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spelling import key
-from hf_trainpipe.data.targets_checks import refuse_missing
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.tasks.columns import Labels
 from hf_trainpipe.runtime.tasks.tags import spans_to_tags
-from hf_trainpipe.runtime.text.sentences import Sentence, sentences_of
-from hf_trainpipe.runtime.text.words import WordSplitter
-from hf_trainpipe.tasks.base import Labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from datasets import Dataset
 
-    from hf_trainpipe.runtime.text.preprocessor import Preprocessor
+    from hf_trainpipe.runtime.tokens.features import Stream
 
 __all__ = ["FATES", "LOST", "SpanTags", "align", "check_lost", "read_column", "span_lines", "tags_of_spans"]
 
@@ -48,8 +47,10 @@ LOST = ("blank", "removed", "nested", "overlapping", "contradicting", "crowded")
 """The fates of spans that nothing is learnt from."""
 _EXAMPLES = 3
 """Places shown for each fate."""
-_CHUNK = 2_000
-"""Texts preprocessed at a time: an edited text holds two numbers for each of its characters."""
+
+
+Place = tuple[int, int]
+"""First character of a word, and the one after its last, in the text as it was given."""
 
 
 class Fate(NamedTuple):
@@ -63,10 +64,6 @@ class SpanTags:
 
     ids: np.ndarray
     """int32[W]"""
-    word_starts: np.ndarray
-    """int64[N + 1]"""
-    words: list[list[str]]
-    """As the model reads them."""
     report: dict[str, Any] = field(default_factory=dict)
     """``spans``, a count for each of :data:`FATES`, and ``places`` of the first of each."""
 
@@ -97,63 +94,70 @@ def tags_of_spans(
     column: str,
     labels: Labels,
     scheme: str,
-    splitter: WordSplitter,
-    steps: Iterable[Preprocessor] = (),
+    places: Stream,
+    clean: Callable[[str], str] = lambda text: text,
 ) -> SpanTags:
-    """Preprocess and cut the texts as a package does, and give each word the tag of the span that it belongs to.
+    """Give each word the tag of the span that it belongs to.
+
+    Args:
+        places: Of the words of each example, as the features have them: columns ``start`` and ``end``.
+        clean: The preprocessing of a text.
 
     Raises:
         DataError: with the place of a span that cannot be read, has an unknown label, or lies outside its text.
     """
     spans = read_column(dataset, split, column)
-    steps, texts = tuple(steps), column_of(dataset, text).to_pylist()
+    texts = column_of(dataset, text).to_pylist()
     known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
     name_of = {key(name): name for name in known}
     tag_ids = labels.ids
+    starts, ends, first = places["start"].tolist(), places["end"].tolist(), places.starts.tolist()
     ids: list[int] = []
-    words: list[list[str]] = []
     counted: Counter[str] = Counter()
     rows: defaultdict[str, list[int]] = defaultdict(list)
-
-    def learn(row: int, sentence: Sentence) -> None:
+    for row, original in enumerate(texts):
         found = [span._replace(label=name_of.get(key(span.label), span.label)) for span in spans[row]]
-        placed = [_placed(span, sentence.cleaned.original) for span in found]
+        placed = [_placed(span, original) for span in found]
         for span in placed:
-            problem = _wrong(span, sentence.cleaned.original, known)
+            problem = _wrong(span, original, known)
             if problem is not None:
                 raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
-        tags, fates = align(sentence, placed, scheme)
+        words = list(zip(starts[first[row] : first[row + 1]], ends[first[row] : first[row + 1]], strict=True))
+        tags, fates = align(original, words, placed, scheme, clean=clean)
         fates += [Fate("recounted", new) for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
         for fate in fates:
             counted[fate.kind] += 1
             if row not in rows[fate.kind] and len(rows[fate.kind]) < _EXAMPLES:
                 rows[fate.kind].append(row)
         ids.extend(tag_ids[tag] for tag in tags)
-        words.append(sentence.read)
-
-    for first in range(0, len(texts), _CHUNK):
-        sentences = sentences_of(texts[first : first + _CHUNK], steps=steps, splitter=splitter)
-        for row, sentence in enumerate(sentences, first):
-            learn(row, sentence)
     report = {
         "spans": sum(map(len, spans)),
         **{kind: counted[kind] for kind in FATES if counted[kind]},
         "places": {kind: [str(place(dataset, split, row)) for row in rows[kind]] for kind in FATES if rows[kind]},
     }
-    starts = np.cumsum([0, *map(len, words)]).astype(np.int64)
-    return SpanTags(np.asarray(ids, dtype=np.int32), starts, words, report)
+    return SpanTags(np.asarray(ids, dtype=np.int32), report)
 
 
-def align(sentence: Sentence, spans: Sequence[Span], scheme: str = "BIO") -> tuple[list[str], list[Fate]]:
-    """Tags of the words of a sentence from spans of its text as it was given.
+def align(
+    text: str,
+    words: Sequence[Place],
+    spans: Sequence[Span],
+    scheme: str = "BIO",
+    *,
+    clean: Callable[[str], str] = lambda text: text,
+) -> tuple[list[str], list[Fate]]:
+    """Tags of the words of a text from spans of it as it was given.
 
     White space at the ends of a span is cut off. A word belongs to a span if it holds any of what preprocessing
     left of it. Of spans that share a word the longest is kept, of equally long ones the first in the text.
 
+    Args:
+        words: The places of its words.
+        clean: The preprocessing: asked whether it is why a span has no word.
+
     Returns:
         The tags, and what became of each span that was not taken as it is.
     """
-    text = sentence.cleaned.original
     fates: list[Fate] = []
     solid: list[Span] = []
     for span in spans:
@@ -166,23 +170,23 @@ def align(sentence: Sentence, spans: Sequence[Span], scheme: str = "BIO") -> tup
         if (start, end) != (span.start, span.end):
             fates.append(Fate("trimmed", span))
         solid.append(span._replace(start=start, end=end))
-    owners: list[tuple[Span, int, int] | None] = [None] * len(sentence.words)
+    owners: list[tuple[Span, int, int] | None] = [None] * len(words)
     kept: list[tuple[str, int, int]] = []
     for span in sorted(solid, key=lambda span: (span.start - span.end, span.start)):
-        words = sentence.touched(span.start, span.end)
-        if words is None:
-            fates.append(Fate("blank" if sentence.cleaned.text == text else "removed", span))
+        first = bisect_right(words, span.start, key=lambda word: word[1])
+        after = bisect_left(words, span.end, key=lambda word: word[0])
+        if first >= after:
+            fates.append(Fate("blank" if clean(text) == text else "removed", span))
             continue
-        owner = next((owner for owner in owners[slice(*words)] if owner is not None), None)
+        owner = next((owner for owner in owners[first:after] if owner is not None), None)
         if owner is not None:
-            fates.append(Fate(_shared(span, words, owner), span))
+            fates.append(Fate(_shared(span, (first, after), owner), span))
             continue
-        low, high = sentence.place(*words)
-        if low < span.start or high > span.end:
+        if words[first][0] < span.start or words[after - 1][1] > span.end:
             fates.append(Fate("widened", span))
-        owners[slice(*words)] = [(span, *words)] * (words[1] - words[0])
-        kept.append((span.label, *words))
-    return spans_to_tags(kept, len(sentence.words), scheme), fates
+        owners[first:after] = [(span, first, after)] * (after - first)
+        kept.append((span.label, first, after))
+    return spans_to_tags(kept, len(words), scheme), fates
 
 
 def _shared(span: Span, words: tuple[int, int], owner: tuple[Span, int, int]) -> str:

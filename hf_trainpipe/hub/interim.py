@@ -45,8 +45,9 @@ def write_interim(
     _replace_weights(target, checkpoint)
     manifest = json.loads((target / layout.MANIFEST).read_bytes())
     best = checkpoint.state["run"].get("best") or {}
-    if best.get("threshold") is not None:
-        manifest["decoder"]["options"]["threshold"] = best["threshold"]
+    tuned = best.get("tuned") or {}
+    manifest["task"] |= tuned
+    manifest["about"]["options"] |= {name: tuned[name] for name in manifest["about"]["options"] if name in tuned}
     scored = best.get("step") == checkpoint.step
     manifest["scores"] = {"validation": {name: {"value": v} for name, v in best["scores"].items()}} if scored else {}
     told = {**facts, "curve": _until(read_curve(run, select=select), checkpoint.step)}

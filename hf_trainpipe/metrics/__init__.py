@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from hf_trainpipe.metrics.base import Kind, Predictions
 from hf_trainpipe.metrics.breakdown import breakdown
-from hf_trainpipe.metrics.registry import better, check, is_external, known
+from hf_trainpipe.metrics.registry import better, check, check_for, greater_is_better, is_external, known
 from hf_trainpipe.metrics.scoring import intervals, score
 from hf_trainpipe.metrics.thresholds import best_thresholds
 
 __all__ = [
-    "Kind", "Predictions", "best_thresholds", "better", "breakdown", "check", "intervals", "is_external", "known", "score",
+    "Kind", "Predictions", "best_thresholds", "better", "breakdown", "check", "check_for", "greater_is_better", "intervals",
+    "is_external", "known", "score",
 ]  # fmt: skip

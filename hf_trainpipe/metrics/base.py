@@ -9,19 +9,19 @@ metrics (ranks, correlations) take the weights.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Floats", "Interval", "Kind", "Metric", "Predictions", "SumMetric", "WeightMetric", "divide"]
 
-Kind = Literal["single_label", "multi_label", "regression", "tags"]
-"""The decoders of :mod:`hf_trainpipe.runtime.tasks.decoding`."""
+Kind = Literal["single_label", "multi_label", "regression", "tags", "own"]
+"""What predictions are; ``own``: numbers of a task's own metrics alone."""
 Floats = NDArray[np.float64]
 SCHEMES = ("BIO", "IOB1", "BIOES", "BILOU")
 
@@ -59,6 +59,14 @@ class Predictions:
     """tags: int64 [N + 1], where the words of each example begin, and the end."""
     scheme: str = "BIO"
     """How the tags are written. Entities are read the same way from all four (see ``tagging``)."""
+    has_entities: bool = True
+    """tags: whether they mark entities; else each stands alone."""
+    examples: NDArray[np.int64] | None = None
+    """int64 [N]: which examples of the split these are; None: all, in their order."""
+    own: Mapping[str, Floats] = field(default_factory=dict)
+    """Numbers [N] of each metric of the task's own; NaN where an example has none."""
+    judged: Any = None
+    """own: what those metrics were computed from."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -68,7 +76,9 @@ class Predictions:
             outputs = outputs[:, 0]
         object.__setattr__(self, "outputs", outputs)
         object.__setattr__(self, "references", references)
-        dimensions = {"single_label": (1, 2), "multi_label": (2,), "regression": (1,), "tags": (1,)}[self.kind]
+        dimensions = {"single_label": (1, 2), "multi_label": (2,), "regression": (1,), "tags": (1,), "own": (1,)}[
+            self.kind
+        ]
         if outputs.ndim not in dimensions or (outputs.ndim == 1 and self.kind == "single_label" and not self.decided):
             expected = " or ".join({1: "[N]", 2: "[N, C]"}[d] for d in dimensions)
             raise ValueError(f"outputs of {self.kind}: expected {expected}, found {_shape(outputs)}.")
@@ -100,6 +110,26 @@ class Predictions:
         object.__setattr__(self, "word_starts", np.asarray(starts, np.int64))
         if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(self.outputs) or (np.diff(starts) < 0).any():
             raise ValueError(f"word_starts: expected a rise from 0 to the {len(self.outputs)} words of outputs.")
+
+    @classmethod
+    def of_own(cls, own: Mapping[str, Floats], *, examples: NDArray[np.int64], judged: Any = None) -> Predictions:
+        """Predictions that only metrics of the task's own score."""
+        nothing = np.zeros(len(examples))
+        return cls("own", outputs=nothing, references=nothing, examples=examples, own=own, judged=judged)
+
+    def with_own(self, own: Mapping[str, NDArray[Any]]) -> Predictions:
+        """The same with numbers of the task's own metrics."""
+        return replace(self, own={name: np.asarray(column, np.float64) for name, column in own.items()})
+
+    def best_threshold(self) -> float:
+        """multi_label: the probability from which labels are given that makes micro F1 largest."""
+        from hf_trainpipe.metrics.thresholds import best_thresholds
+
+        return float(best_thresholds(self.outputs, self.references, metric="f1_micro"))
+
+    def example(self, position: int) -> int:
+        """Which example of the split stands at a position."""
+        return position if self.examples is None else int(self.examples[position])
 
     def __len__(self) -> int:
         """N, the number of examples."""
@@ -145,6 +175,7 @@ class Predictions:
             threshold=self.threshold,
             word_starts=starts,
             scheme=self.scheme,
+            own={name: column[start:stop] for name, column in self.own.items()},
         )
 
     def answered(self) -> bool:

@@ -25,12 +25,11 @@ CONFUSED = 20
 """Pairs of labels that are listed, those that are confused most often first."""
 
 
-def breakdown(predictions: Predictions, *, entities: bool = True, num_errors: int = 10) -> dict[str, Any]:
+def breakdown(predictions: Predictions, *, num_errors: int = 10) -> dict[str, Any]:
     """The details as JSON.
 
     Args:
         predictions: Of a split, with logits.
-        entities: Count entities rather than tags, for predictions of tags.
         num_errors: Number of worst errors to list.
 
     Returns:
@@ -43,7 +42,8 @@ def breakdown(predictions: Predictions, *, entities: bool = True, num_errors: in
         "single_label": _classes,
         "multi_label": _sets,
         "regression": _numbers,
-        "tags": _entities if entities else _tags,
+        "tags": _entities if predictions.has_entities else _tags,
+        "own": _nothing,
     }[predictions.kind]
     found = find(predictions, num_errors)
     return {
@@ -170,6 +170,10 @@ def _numbers(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     if len(gold) > 1 and predicted.std() < 1e-3 * gold.std():
         warnings.append(f"the model predicts nearly the same number for every example: {predicted.mean():.4g}")
     return {"by": "number", "errors": errors, "warnings": warnings}
+
+
+def _nothing(predictions: Predictions, num_errors: int) -> dict[str, Any]:
+    return {"by": "example", "errors": []}
 
 
 def _words_of(predictions: Predictions) -> list[slice]:

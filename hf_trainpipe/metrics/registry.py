@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import numpy as np
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.metrics import classification, regression, tagging
-from hf_trainpipe.metrics.base import Kind, Metric
+from hf_trainpipe.metrics.base import Floats, Kind, Metric, Predictions, SumMetric, divide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["EXTERNAL", "LOSS", "better", "check", "get", "greater_is_better", "is_external", "known"]
+__all__ = ["EXTERNAL", "LOSS", "better", "check", "check_for", "get", "greater_is_better", "is_external", "known"]
 
 LOSS = "loss"
 """Computed by the evaluation from the task's loss; a recipe may name it, but it is not scored here."""
@@ -32,7 +35,7 @@ def is_external(name: str) -> bool:
 
 
 def known(kind: str) -> tuple[str, ...]:
-    """Names of the metrics for a decoder kind, sorted, without ``loss``.
+    """Names of the metrics for a kind of predictions, sorted, without ``loss``.
 
     Raises:
         ValueError: for an unknown kind.
@@ -42,8 +45,8 @@ def known(kind: str) -> tuple[str, ...]:
     return tuple(sorted(name for of, name in _ALL if of == kind))
 
 
-def check(names: Iterable[str], kind: str, *, labels: Sequence[str] | None = None) -> None:
-    """Refuse metric names that do not exist or do not suit the decoder kind.
+def check(names: Iterable[str], kind: str, *, labels: Sequence[str] | None = None, own: Collection[str] = ()) -> None:
+    """Refuse metric names that do not exist or do not suit the kind of predictions.
 
     ``loss`` and ``evaluate:NAME`` pass. With ``labels`` (names of the tags), entity metrics are refused
     where no entities can be read from the tags.
@@ -51,36 +54,73 @@ def check(names: Iterable[str], kind: str, *, labels: Sequence[str] | None = Non
     Raises:
         RecipeError: with the nearest name; carries ``metric``.
     """
-    choices = known(kind)
+    choices = (*own, *known(kind))
     for name in names:
-        if name == LOSS or is_external(name):
+        if name == LOSS or name in own or (is_external(name) and kind != "own"):
             continue
         if name not in choices:
             others = sorted({of for of, other in _ALL if other == name})
             found = f"metric {name!r} is for {' and '.join(others)}" if others else f"unknown metric {name!r}"
             hint = closest(name, (*choices, LOSS))
             raise RecipeError(
-                f"{found}; expected a metric of {kind}.{hint}",
+                f"{found}; expected a metric of {kind if kind != 'own' else 'this task'}.{hint}",
                 fix=f"Choose from: {', '.join((*choices, LOSS))}; or evaluate:NAME for one from the Hub.",
             )
         if labels is not None and name.startswith("entity_"):
             tagging.check_tags(labels)
 
 
-def get(name: str, kind: str) -> Metric:
+class Scored(Protocol):
+    """What of a task decides about its metrics."""
+
+    @property
+    def judged_as(self) -> str | None: ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+    def metrics(self) -> tuple[Any, ...]: ...
+
+
+def check_for(task: Scored, names: Iterable[str], *, is_fitted: bool = False) -> None:
+    """:func:`check` names for a task, by its labels too once it is fitted."""
+    own = [metric.name for metric in task.metrics() if not isinstance(metric, str)]
+    check(names, task.judged_as or "own", labels=task.label_names if is_fitted else None, own=own)
+
+
+def _own_column(name: str, predictions: Predictions) -> Floats:
+    """[N, 2]: the number of each example, and whether it has one."""
+    column = predictions.own[name]
+    defined = ~np.isnan(column)
+    return np.stack([np.where(defined, column, 0.0), defined], axis=1)
+
+
+def _mean(sums: Floats) -> Floats:
+    return divide(sums[..., 0], sums[..., 1], otherwise=np.nan)
+
+
+def get(name: str, kind: str, *, own: Collection[str] = ()) -> Metric:
     """The metric of that name.
+
+    Args:
+        own: Names of the task's own.
 
     Raises:
         RecipeError: as :func:`check`, and for ``loss`` and ``evaluate:NAME``, which are computed elsewhere.
     """
+    if name in own:
+        return SumMetric(name=name, kind="own", statistics=partial(_own_column, name), finish=_mean)
     check([name], kind)
     if (kind, name) not in _ALL:
         raise RecipeError(f"{name!r} is not computed from sums.", fix="Ask for a metric of known(kind).")
     return _ALL[kind, name]
 
 
-def greater_is_better(name: str) -> bool:
-    """Whether more is better; for ``evaluate:NAME`` judged by the name (``wer``, ``mse``, ... are losses)."""
+def greater_is_better(name: str, task: Scored | None = None) -> bool:
+    """Whether more is better, for a metric of the task's own as it says; for ``evaluate:NAME`` judged by the name (``wer``, ``mse``, ... are losses)."""
+    for metric in task.metrics() if task is not None else ():
+        if not isinstance(metric, str) and metric.name == name:
+            return bool(metric.greater_is_better)
     if name == LOSS:
         return False
     if is_external(name):
@@ -89,7 +129,7 @@ def greater_is_better(name: str) -> bool:
     return all(metric.greater_is_better for (_, other), metric in _ALL.items() if other == name)
 
 
-def better(name: str, new: float, old: float | None) -> bool:
+def better(name: str, new: float, old: float | None, *, task: Scored | None = None) -> bool:
     """Whether ``new`` beats ``old``. NaN beats nothing, and anything else beats None and NaN.
 
     >>> better("accuracy", 0.8, 0.7), better("loss", 0.8, 0.7), better("f1", float("nan"), None)
@@ -99,4 +139,4 @@ def better(name: str, new: float, old: float | None) -> bool:
         return False
     if old is None or math.isnan(old):
         return True
-    return new > old if greater_is_better(name) else new < old
+    return new > old if greater_is_better(name, task) else new < old

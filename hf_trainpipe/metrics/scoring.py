@@ -34,9 +34,8 @@ def score(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
         RecipeError: for a name that :func:`~hf_trainpipe.metrics.registry.check` refuses.
     """
     names = [name for name in dict.fromkeys(names) if name != LOSS]
-    check(names, predictions.kind)
-    own = [name for name in names if not is_external(name)]
-    metrics = [get(name, predictions.kind) for name in own]
+    check(names, predictions.kind, own=predictions.own)
+    metrics = [get(name, predictions.kind, own=predictions.own) for name in names if not is_external(name)]
     if len(predictions) == 0 or not predictions.answered():
         return dict.fromkeys(names, float("nan"))
     computed = dict.fromkeys(names, float("nan"))
@@ -75,7 +74,7 @@ def intervals(
     num_examples = len(predictions)
     drawn = {name: np.full(resamples, np.nan) for name in names}
     if names and num_examples and predictions.answered():
-        compute = _computation(predictions, [get(name, predictions.kind) for name in names])
+        compute = _computation(predictions, [get(name, predictions.kind, own=predictions.own) for name in names])
         for rows, weights in _resamples(num_examples, resamples=resamples, seed=seed):
             for name, scores in compute(weights).items():
                 drawn[name][rows] = scores

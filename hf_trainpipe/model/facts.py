@@ -9,7 +9,7 @@ from hf_trainpipe.model.names import load_config, text_config
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["ModelFacts", "model_facts"]
 

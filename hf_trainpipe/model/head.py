@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hf_trainpipe.recipe import Pretrained
-    from hf_trainpipe.tasks.base import Labels, Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["fit_head", "label_names", "label_order"]
 
@@ -61,7 +61,6 @@ def fit_head(
     loaded: Any,
     model: Pretrained,
     task: Task,
-    labels: Labels,
     *,
     had: tuple[str, ...] | None,
     architectures: Sequence[str],
@@ -76,6 +75,7 @@ def fit_head(
         architectures: Of the pretrained configuration.
         fresh: Parameters that the weights do not contain.
     """
+    labels = task.label_names
     outputs = _label_tensors(loaded, model, task)
     kept = {name: dim for name, dim in outputs.items() if name not in set(fresh)}
     if not kept:

@@ -14,7 +14,7 @@ from hf_trainpipe.model.names import text_config
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained, Tokens
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["Tables", "look_up", "max_length", "usable_length"]
 

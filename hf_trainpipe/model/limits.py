@@ -11,7 +11,7 @@ from hf_trainpipe.model.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["ModelLimits", "model_limits"]
 

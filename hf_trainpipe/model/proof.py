@@ -25,7 +25,7 @@ def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None
     """The share of unknown tokens in each split, as a line of the plan; None if the tokenizer has no unknown token.
 
     Args:
-        splits: Name to a split with ``encoded``.
+        splits: Name to a split with ``features``.
 
     Returns:
         The line, and warnings.
@@ -38,9 +38,10 @@ def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None
         return None, []
     shares = {}
     for name, split in splits.items():
-        ids, features = np.asarray(split.encoded.ids), len(split.encoded.example)
-        around = features * int(tokenizer.num_special_tokens_to_add(False))
-        shares[name] = float((ids == unknown).sum()) / max(1, len(ids) - around)
+        streams = [ids for stream in split.features.streams.values() if (ids := stream.get("input_ids")) is not None]
+        around = split.features.num_features * int(tokenizer.num_special_tokens_to_add(False))
+        total = sum(max(1, len(ids) - around) for ids in streams)
+        shares[name] = sum(float((np.asarray(ids) == unknown).sum()) for ids in streams) / max(1, total)
     if shares.get("train", 0.0) > NEARLY_ALL:
         raise DataError(
             f"split 'train': {min(1.0, shares['train']):.0%} of its tokens are unknown to the tokenizer ({tokenizer.unk_token}).",
@@ -75,10 +76,13 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
         with torch.inference_mode(), exact_products():
             word = pad_id + 1
             ids = torch.full((1, min(length, LONGEST)), word, device=device)
-            logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "logits", None)
+            more = {}
+            if getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "generate"):
+                more = {"decoder_input_ids": ids[:, :1]}
+            logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids), **more), "logits", None)
             if logits is None:
                 return  # a custom task with other outputs
-            if pads_with_a_word:
+            if pads_with_a_word and not more:
                 short = torch.tensor([[word, word, pad_id]], device=device)
                 alone = model(input_ids=short, attention_mask=torch.ones_like(short)).logits
                 padded = torch.nn.functional.pad(short, (0, 3), value=pad_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.recipe import Pretrained
-    from hf_trainpipe.tasks.base import Labels, Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["build_model"]
 
@@ -25,7 +25,7 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "a
             "summary_last_dropout", "activation_dropout")  # fmt: skip
 
 
-def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[[str], None]) -> torch.nn.Module:
+def build_model(model: Pretrained, task: Task, *, say: Callable[[str], None]) -> torch.nn.Module:
     """Load the weights in fp32 with a head for the task; a new head is drawn from torch's generator.
 
     A pretrained head is kept if it has the same label names, and reordered to the task's order; else it is newly
@@ -52,7 +52,7 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
         for name in DROPOUTS:
             if getattr(config, name, None) is not None:
                 setattr(config, name, model.dropout)
-    for name, value in task.model_options(labels).items():
+    for name, value in task.model_options().items():
         setattr(config, name, value)
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # a new head is expected: no warning
@@ -75,7 +75,7 @@ def build_model(model: Pretrained, task: Task, labels: Labels, *, say: Callable[
     _check_missing(loaded, info["missing_keys"], info["unexpected_keys"], name=model.name, say=say)
     _check_finite(loaded, name=model.name)
     fresh = {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}
-    fit_head(loaded, model, task, labels, had=had, architectures=architectures, fresh=fresh, say=say)
+    fit_head(loaded, model, task, had=had, architectures=architectures, fresh=fresh, say=say)
     if getattr(loaded.config, "pad_token_id", None) is None:
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id or 0
     built: torch.nn.Module = loaded

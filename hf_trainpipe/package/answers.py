@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hf_trainpipe.package.records import Record
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["FORMS", "Answered", "Form", "Joined", "Shape", "form_of", "written"]
 
@@ -83,34 +84,17 @@ class Shape:
     """The columns of an answer.
 
     Args:
-        kind: The decoder's kind.
-        options: The decoder's options.
+        task: Of the package.
         parameters: Those of the answers.
     """
 
-    def __init__(self, kind: str, options: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-        self.kind = kind
-        joined = options.get("scheme") is not None and parameters.get("aggregation") != "none"
-        self.with_all = kind == "single_label" and parameters.get("top_k") is not None
-        self.names: tuple[str, ...] = {
-            "single_label": ("label", "score", *(("answers",) if self.with_all else ())),
-            "multi_label": ("labels", "scores"),
-            "regression": ("score",),
-            "tags": ("entities" if joined else "tags",),
-        }.get(kind, ("answer",))
+    def __init__(self, task: Task, parameters: Mapping[str, Any]) -> None:
+        self.task, self.parameters = task, parameters
+        self.names = task.answer_columns(parameters)
 
     def values(self, answer: Any) -> tuple[Any, ...]:
         """The cells of an answer, in the order of :attr:`names`; None throughout where there is none."""
-        if answer is None:
-            return (None,) * len(self.names)
-        if self.kind == "single_label":
-            best = answer[0] if answer else {"label": None, "score": None}
-            return (best["label"], best["score"], *((answer,) if self.with_all else ()))
-        if self.kind == "multi_label":
-            return [item["label"] for item in answer], [item["score"] for item in answer]
-        if self.kind == "regression":
-            return (answer["score"],)
-        return (answer,)
+        return (None,) * len(self.names) if answer is None else self.task.answer_cells(answer, self.parameters)
 
 
 class Joined:

@@ -11,34 +11,12 @@ from typing import Any
 
 from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.package.card_merge import block
-from hf_trainpipe.package.card_tables import cell, curve, is_number, table
+from hf_trainpipe.package.card_tables import curve, is_number, table
 
 __all__ = ["CardFacts", "read_curve", "render"]
 
 _LISTED_LABELS = 100
 _NOTE = "<!-- Text between these marks is rewritten by each push; text outside of them stays. -->"
-_PIPELINES = {"tags": "token-classification"}
-_MODEL_CLASSES = {"tags": "AutoModelForTokenClassification"}
-_TASKS = {
-    "single_label": "gives each text one of {count} labels",
-    "multi_label": "gives each text any number of {count} labels",
-    "regression": "gives each text a number",
-    "tags": "marks words of a text with {count} tags",
-}
-_EXAMPLES: dict[str, tuple[str, str]] = {
-    "text": (
-        '["The parcel arrived on time.", "Nobody answers the phone."]',
-        '"The parcel arrived on time."',
-    ),
-    "pair": (
-        '[{"text": "A man plays a guitar.", "text_pair": "Somebody makes music."}]',
-        '"A man plays a guitar.", "Somebody makes music."',
-    ),
-    "words": (
-        '["Ada Lovelace lived in London.", {"words": ["She", "wrote", "programs", "."]}]',
-        '["Ada", "Lovelace", "lived", "in", "London", "."], is_split_into_words=True',
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +95,7 @@ def read_curve(run: Path, *, select: str) -> dict[str, list[tuple[int, float]]]:
 def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    kind = manifest["decoder"]["kind"]
-    task = _PIPELINES.get(kind, "text-classification")
+    task = manifest["about"]["pipeline"]
     dataset = facts.dataset or _slug(str(manifest["name"]))
     results = [
         EvalResult(
@@ -166,19 +143,35 @@ def _slug(text: str) -> str:
 
 
 def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    decoder = manifest["decoder"]
-    what = _TASKS.get(decoder["kind"], "answers requests").format(count=len(decoder["labels"]))
+    what = manifest["about"]["does"]
     base = f", fine-tuned from `{facts.base_model}`" if facts.base_model else ""
     revision = f" (revision `{facts.base_revision}`)" if facts.base_model and facts.base_revision else ""
-    pair = " It reads pairs of texts." if manifest["inputs"] == "pair" else ""
+    pair = " It reads pairs of texts." if manifest["about"]["reads"] == "pair" else ""
     return f"A text model that {what}{base}{revision}.{pair} Trained and measured with hf-trainpipe."
 
 
 def _usage(manifest: Mapping[str, Any]) -> str:
-    handler_inputs, model_inputs = _EXAMPLES[manifest["inputs"]]
-    model_class = _MODEL_CLASSES.get(manifest["decoder"]["kind"], "AutoModelForSequenceClassification")
+    about = manifest["about"]
+    handler_inputs = json.dumps(about["examples"][:2], ensure_ascii=False)
+    model_class = about.get("model") or "AutoModel"
     max_length = manifest["tokens"].get("max_length")
     limit = f", max_length={max_length}" if max_length else ""
+    first = about["examples"][0]
+    texts = [first] if isinstance(first, str) else list(first.values())
+    model_inputs = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    network = f"""
+Or only the model, without this package's preprocessing:
+
+```python
+from transformers import AutoTokenizer, {model_class}
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = {model_class}.from_pretrained(".")
+encoded = tokenizer({model_inputs}, truncation=True{limit}, return_tensors="pt")
+print(model(**encoded).logits)
+```
+"""
+    network = network if about.get("gives_logits") else ""
     consent = allow = ""
     if manifest.get("code"):
         allow = ", allow_code=True"
@@ -201,31 +194,20 @@ for answer in handler({{"inputs": {handler_inputs}}}):
     print(answer)
 ```
 
-Or only the model, without this package's preprocessing:
-
-```python
-from transformers import AutoTokenizer, {model_class}
-
-tokenizer = AutoTokenizer.from_pretrained(".")
-model = {model_class}.from_pretrained(".")
-encoded = tokenizer({model_inputs}, truncation=True{limit}, return_tensors="pt")
-print(model(**encoded).logits)
-```
-"""
+{network}"""
 
 
 def _labels(manifest: Mapping[str, Any]) -> str:
-    decoder = manifest["decoder"]
-    labels = decoder["labels"]
-    options = decoder.get("options") or {}
+    about = manifest["about"]
+    labels, options = about["labels"], about["options"]
     lines = []
     if labels:
         shown = labels[:_LISTED_LABELS]
         lines.append(table(("id", "label"), enumerate(shown)))
         if len(labels) > len(shown):
             lines.append(f"\nand {len(labels) - len(shown)} more, in `config.json`.")
-    elif decoder["kind"] == "regression":
-        lines.append("None: the answer is a number.")
+    else:
+        lines.append(f"None: it {about['does']}.")
     if options:
         lines.append(f"\nDecoding: {', '.join(f'{name} {_code(value)}' for name, value in options.items())}.")
     return "\n".join(lines)
@@ -296,15 +278,13 @@ def _preprocessing(manifest: Mapping[str, Any]) -> str:
     tokens = manifest["tokens"]
     length = f"at most {tokens['max_length']}" if tokens.get("max_length") else "at most the model's maximum"
     lines.append(f"\nTokens: {length}; longer texts: {tokens.get('overflow', 'truncate')}.")
-    if manifest.get("splitter"):
-        lines.append(f"Plain texts are split into words by `{cell(manifest['splitter'])}`.")
+    lines += manifest["about"].get("notes", ())
     return "\n".join(lines)
 
 
 def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    kind = manifest["decoder"]["kind"]
     lines = ["The scores hold for texts like those of the evaluated splits; measure again on other sources."]
-    if kind != "regression":
+    if manifest["about"]["labels"]:
         lines.append("It knows only the labels above; a text that fits none of them gets one all the same.")
         lines.append("Its scores per answer are outputs of the network and are not calibrated.")
     if manifest["tokens"].get("overflow") == "truncate":

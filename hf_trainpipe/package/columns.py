@@ -17,8 +17,6 @@ from hf_trainpipe.errors import DataError, closest
 
 __all__ = ["Chooser", "Known", "known_columns", "parse_asked", "words_of"]
 
-_ROLES = {"text": ("text",), "pair": ("text", "text_pair"), "words": ("words",)}
-_OTHER_NAMES = {"words": ("words", "text")}
 Row = Mapping[str, Any]
 
 
@@ -26,79 +24,74 @@ Row = Mapping[str, Any]
 class Known:
     """What a package knows about the columns that its model learned from."""
 
-    inputs: tuple[str, ...] = ()
+    forms: tuple[tuple[str, ...], ...] = (("text",),)
+    """Roles of an input, in each of its forms."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Role to the recipe's name."""
     target: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     join: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The recipe's names, in the order of the roles."""
+        return tuple(self.columns.values())
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The form of an input that is asked for unless a file has another."""
+        return next((form for form in self.forms if set(form) == set(self.columns)), self.forms[0])
+
+    @property
+    def is_one(self) -> bool:
+        """Whether each form has one value."""
+        return all(len(form) == 1 for form in self.forms)
+
 
 def known_columns(manifest: Mapping[str, Any]) -> Known:
-    """From ``columns`` of trainpipe.json, or of an older package from its recipe's task; empty where neither tells."""
-    said = manifest.get("columns") or {}
-    recipe = manifest.get("recipe") or {}
-    task, data = recipe.get("task") or {}, recipe.get("data") or {}
-    if not said and isinstance(task, Mapping):
-        said = _of_task(task)
-        if said and isinstance(data, Mapping):
-            said |= {name: data.get(name) or {} for name in ("rename", "join")}
+    """From trainpipe.json, of any version as :func:`.layout.read_manifest` gives it."""
+    about, columns = manifest["about"], manifest.get("columns") or {}
     return Known(
-        inputs=tuple(said.get("inputs") or ()),
-        target=said.get("target"),
-        rename=dict(said.get("rename") or {}),
-        join=dict(said.get("join") or {}),
+        forms=tuple(tuple(form) for form in about["forms"]),
+        columns=dict(about["columns"]),
+        target=about.get("target"),
+        rename=dict(columns.get("rename") or {}),
+        join=dict(columns.get("join") or {}),
     )
 
 
-def _of_task(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of the project's own tasks as a recipe spells them, where a field that is left out has its default."""
-    kind = task.get("kind")
-    text = task.get("text") or "text"
-    pair = [task["text_pair"]] if task.get("text_pair") else []
-    if kind in ("TextClassification", "MultiLabelClassification", "Regression"):
-        name, usual = {
-            "TextClassification": ("label", "label"),
-            "MultiLabelClassification": ("labels", "labels"),
-            "Regression": ("score", "score"),
-        }[kind]
-        return {"inputs": [text, *pair], "target": task.get(name) or usual}
-    if kind == "TokenClassification":
-        if task.get("text"):
-            return {"inputs": [task["text"]], "target": task.get("spans")}
-        return {"inputs": [task.get("words") or "tokens"], "target": task.get("tags") or "tags"}
-    return {}
-
-
-def parse_asked(asked: Sequence[str], kind: str) -> tuple[str, ...]:
+def parse_asked(asked: Sequence[str], known: Known) -> tuple[str, ...]:
     """The columns of ``--column``: ``review``, or ``a b`` for a pair, or ``text=a text_pair=b``.
 
-    Args:
-        kind: What the package answers: ``text``, ``pair`` or ``words``.
-
     Returns:
-        None named: ``()``; else one column, or two of a pair.
+        None named: ``()``; else a column for each role.
 
     Raises:
         DataError: too many or too few, or a role that this package does not have.
     """
     if not asked:
         return ()
-    roles = _ROLES[kind]
+    roles = known.roles
+    anywhere = {"text", "text_pair", "words"} | {role for form in known.forms for role in form}
     named: dict[str, str] = {}
     plain: list[str] = []
     for spelled in asked:
         role, equals, column = spelled.partition("=")
-        if equals and role in ("text", "text_pair", "words"):
-            named["words" if kind == "words" else role] = column
+        if equals and role in anywhere:
+            named[roles[0] if known.is_one and len(known.forms) > 1 else role] = column
         else:
             plain.append(spelled)
     free = [role for role in roles if role not in named]
     named |= dict(zip(free, plain, strict=False))
     if set(named) != set(roles) or len(plain) > len(free) or not all(named.values()):
-        many = "a pair of columns" if kind == "pair" else "one column"
-        example = "--column a --column b" if kind == "pair" else "--column review"
+        is_pair = len(roles) == 2
+        many = "one column" if len(roles) == 1 else "a pair of columns" if is_pair else f"{len(roles)} columns"
+        example = (
+            "--column review" if len(roles) == 1 else " ".join(f"--column {role}" for role in "abcdefgh"[: len(roles)])
+        )
+        answers = "pairs of texts" if roles == ("text", "text_pair") else " and ".join(known.forms[-1])
         raise DataError(
-            f"--column: this package answers {'pairs of texts' if kind == 'pair' else kind} and takes {many}, "
-            f"found {' '.join(asked)!r}.",
+            f"--column: this package answers {answers} and takes {many}, found {' '.join(asked)!r}.",
             fix=f"Write {example}.",
         )
     return tuple(named[role] for role in roles)
@@ -108,14 +101,12 @@ class Chooser:
     """Turns rows into inputs of a package. The first row of a file decides about its columns.
 
     Args:
-        kind: What the package answers: ``text``, ``pair`` or ``words``.
-        known: The recipe's columns.
+        known: The package's roles and the recipe's columns.
         asked: What :func:`parse_asked` gave.
         name: The file, for messages.
     """
 
-    def __init__(self, kind: str, known: Known, asked: tuple[str, ...] = (), *, name: str) -> None:
-        self.kind = kind
+    def __init__(self, known: Known, asked: tuple[str, ...] = (), *, name: str) -> None:
         self.known = known
         self.asked = asked
         self.name = name
@@ -148,7 +139,7 @@ class Chooser:
         return value
 
     def sources(self, fields: Row) -> list[tuple[str, ...]]:
-        """For each input (two of a pair) the columns of the file that it is made of, joined by spaces.
+        """For each role the columns of the file that it is made of, joined by spaces.
 
         Raises:
             DataError: the file has none of the columns.
@@ -159,14 +150,14 @@ class Chooser:
             if absent is not None:
                 raise self._missing(absent, there)
             return [(name,) for name in self.asked]
-        if self.known.inputs and len(self.known.inputs) == len(_ROLES[self.kind]):
+        if self.known.inputs:
             found = [self.source(name, fields) for name in self.known.inputs]
             if all(found):
                 return [source or () for source in found]
-        for names in (_ROLES[self.kind], *((name,) for name in _OTHER_NAMES.get(self.kind, ()))):
-            if all(name in fields for name in names):
-                return [(name,) for name in names]
-        if len(there) == 1 and not self.known.inputs and self.kind != "pair":
+        for roles in reversed(self.known.forms):
+            if all(role in fields for role in roles):
+                return [(role,) for role in roles]
+        if len(there) == 1 and not self.known.inputs and self.known.is_one:
             return [(there[0],)]
         raise self._missing(None, there)
 
@@ -177,9 +168,18 @@ class Chooser:
             return lambda row: row.get("inputs")
         sources = self.sources(fields)
         self.columns = tuple(part for source in sources for part in source)
-        if self.kind == "words" and not self.asked and sources[0][0] in _OTHER_NAMES["words"]:
+        if self._takes_words and not self.asked and sources[0][0] in self._single_roles:
             return self._handler_forms(sources[0][0])
         return self._joined(sources)
+
+    @property
+    def _single_roles(self) -> tuple[str, ...]:
+        """Where each form has one value: their roles."""
+        return tuple(role for form in self.known.forms for role in form) if self.known.is_one else ()
+
+    @property
+    def _takes_words(self) -> bool:
+        return "words" in self._single_roles
 
     def source(self, name: str, fields: Row) -> tuple[str, ...] | None:
         """The columns of the file that the recipe's column comes from: itself, or what was renamed or joined to it."""
@@ -197,16 +197,16 @@ class Chooser:
                 return row.get(names[0])
             return " ".join(str(row[name]) for name in names if row.get(name))
 
-        if self.kind == "pair":
-            first, second = sources
-            return lambda row: {"text": cell(row, first), "text_pair": cell(row, second)}
-        if self.kind == "words":
+        roles = self.known.roles
+        if len(roles) > 1:
+            return lambda row: {role: cell(row, source) for role, source in zip(roles, sources, strict=True)}
+        if self._takes_words:
             return lambda row: words_of(cell(row, sources[0]))
         return lambda row: cell(row, sources[0])
 
     def _handler_forms(self, first: str) -> Callable[[Row], Any]:
         """Rows with words and rows with a text may follow each other; ``first`` counts where a row has both."""
-        order = (first, *(name for name in _OTHER_NAMES["words"] if name != first))
+        order = (first, *(role for role in reversed(self._single_roles) if role != first))
 
         def get(row: Row) -> Any:
             name = next((name for name in order if row.get(name) is not None), first)
@@ -216,9 +216,9 @@ class Chooser:
 
     def _missing(self, name: str | None, there: list[str]) -> DataError:
         listed = ", ".join(map(repr, there[:20])) or "none"
-        wanted = (name,) if name else self.known.inputs or _ROLES[self.kind]
+        wanted = (name,) if name else self.known.inputs or self.known.roles
         hint = next((found for column in wanted if (found := closest(column, there))), "")
-        example = "--column NAME" if self.kind != "pair" else "--column NAME --column NAME"
+        example = " ".join(["--column NAME"] * len(self.known.roles))
         said = "the package learned from" if self.known.inputs and not name else "expected"
         return DataError(
             f"{self.name}: {said} {' and '.join(map(repr, wanted))}, found the columns {listed}.{hint}",

@@ -6,24 +6,21 @@ Rows without an input or a label, and rows whose label the package does not have
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_trainpipe.data.columns import column_of, is_text
-from hf_trainpipe.data.label_cells import LabelCells, read_labels
-from hf_trainpipe.data.label_ids import label_ids, vectors_of
 from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.sources_shape import translate
-from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
 from hf_trainpipe.package.inputs import format_of_input, read_whole
 from hf_trainpipe.package.records import Reading
-from hf_trainpipe.tasks.base import Labels
-from hf_trainpipe.tasks.tagging import TokenClassification
+from hf_trainpipe.runtime.tasks.columns import TEXT, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,18 +30,10 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.recipe import Evaluation
     from hf_trainpipe.runtime.handler.predictor import Predictor
-    from hf_trainpipe.tasks.base import ColumnKind, Task
+    from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.columns import Column
 
-__all__ = ["evaluate_table", "read_table", "task_without_recipe"]
-
-_USUAL: dict[ColumnKind, tuple[str, ...]] = {
-    "class": ("label",),
-    "classes": ("labels",),
-    "number": ("score", "label"),
-    "tags": ("tags", "ner_tags"),
-    "spans": ("spans", "entities"),
-}
-"""Names of label columns that are tried where the recipe's is not in the file."""
+__all__ = ["evaluate_table", "read_table"]
 
 
 @dataclass
@@ -70,23 +59,6 @@ def read_table(source: Any, reading: Reading) -> tuple[pa.Table, str]:
 
         return frame_to_table(pandas.DataFrame(list(source)), "rows"), "the rows"
     return read_whole(source, format_of_input(source, reading), reading), str(source)
-
-
-def task_without_recipe(predictor: Predictor, known: Known) -> Task:
-    """A task that gives such answers, for packages whose recipe has a class of its own or is not known."""
-    from hf_trainpipe.tasks.classification import MultiLabelClassification, TextClassification
-    from hf_trainpipe.tasks.regression import Regression
-
-    decoder = predictor.decoder
-    text, *pair = known.inputs or (("text", "text_pair") if predictor.info.inputs == "pair" else ("text",))
-    second = pair[0] if pair else None
-    if decoder.kind == "single_label":
-        return TextClassification(text, text_pair=second)
-    if decoder.kind == "multi_label":
-        return MultiLabelClassification(text, text_pair=second)
-    if decoder.kind == "regression":
-        return Regression(text, text_pair=second)
-    return TokenClassification(scheme=decoder.options.get("scheme"))
 
 
 def evaluate_table(
@@ -120,37 +92,49 @@ def evaluate_table(
     """
     from datasets import Dataset
 
-    from hf_trainpipe.package.scoring import score_rows
-    from hf_trainpipe.tasks.classification import MultiLabelClassification
+    from hf_trainpipe.package.scoring import score_rows, task_for
 
+    task = task_for(predictor, task, name=name)
     there = {column: None for column in table.column_names if column not in (FILE, LINE)}
-    sources = Chooser(predictor.info.inputs, known, asked, name=name).sources(there)
+    sources = Chooser(known, asked, name=name).sources(there)
     used = [column for source in sources for column in source]
     inputs = [_joined(table, source) for source in sources]
-    if predictor.info.inputs == "words":
+    fitted = task
+    if len(task.schema().inputs) > 1:  # a tagger's: texts, or lists of words
         inputs = [_as_words(inputs[0])]
+        wanted = TEXT if is_text(inputs[0].type) else WORDS
+        fitted = task.over(next(role for form in task.schema().inputs for role, cell in form.items() if cell == wanted))
     free = [column for column in there if column not in used]
-    task = _fitted(task, inputs[0])
-    if label is not None and isinstance(task, MultiLabelClassification):
-        task = replace(task, labels=label, names=task.label_names())
-    if parts := task.target().parts:
-        target = _all_of(parts, free, name=name)
+    is_other_form = _target_of(fitted).cell != _target_of(task).cell
+    if label is not None and _target_of(fitted).parts:
+        fitted = fitted.renamed_target(label)
+    target = _target_of(fitted)
+    if target.parts:
+        found = _all_of(target.parts, free, name=name)
     else:
-        target = _target(task, inputs[0], free, known, label, name=name)
+        found = _target(target, free, known, label, is_other_form=is_other_form, name=name)
     gold = {
         column: translate(table[column], (values or {}).get(old) or (values or {}).get(column) or {})
-        for column, old in ({part: part for part in parts} or {target: task.target().name}).items()
+        for column, old in ({part: part for part in target.parts} or {found: target.name}).items()
     }
-    task = _renamed(task, [source[0] if len(source) == 1 else None for source in sources], target)
-    names = [column.name for column in task.inputs()]
-    columns = {**dict(zip(names, inputs, strict=True)), **dict(zip(task.target().columns, gold.values(), strict=True))}
+    names = {
+        column.name: source[0]
+        for column, source in zip(fitted.inputs.values(), sources, strict=True)
+        if len(source) == 1
+    }
+    task = fitted.renamed({**names, target.name: found})
+    inputs_of = [column.name for column in task.inputs.values()]
+    columns = {
+        **dict(zip(inputs_of, inputs, strict=True)),
+        **dict(zip(_target_of(task).columns, gold.values(), strict=True)),
+    }
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
     import pyarrow as pa
 
     left = _Left()
     dataset = Dataset(pa.table(columns))
-    dataset = _complete(dataset, task, names, left)
-    dataset = _known(dataset, task, Labels(tuple(predictor.decoder.labels)), left, name=name)
+    dataset = _complete(dataset, task, inputs_of, left)
+    dataset = _known(dataset, task, left, name=name)
     if len(dataset) == 0:
         raise DataError(
             f"{name}: none of its {table.num_rows:,} rows can be scored: {_told(left)}.",
@@ -163,7 +147,7 @@ def evaluate_table(
         "rows": table.num_rows,
         "n": result["n"],
         "columns": used,
-        "label": target,
+        "label": found,
         "left_out": dict(left.out),
         "unknown_labels": dict(left.unknown.most_common()),
         "scores": result["scores"],
@@ -197,44 +181,33 @@ def _as_words(cells: Any) -> Any:
     return pa.array([None if cell is None else cell["words"] for cell in read], pa.list_(pa.string()))
 
 
-def _fitted(task: Task, first: Any) -> Task:
-    """The task, of tags in the form that the file has: words with tags, or texts with spans."""
-    if not isinstance(task, TokenClassification):
-        return task
-    if is_text(first.type):
-        return replace(task, text=task.text or "text", spans=task.spans or "spans")
-    return replace(task, text=None, spans=None)
+def _target_of(task: Task) -> Column:
+    """The column of what is right."""
+    target = task.target
+    assert target is not None, f"{type(task).__name__} names no target, so that no file can be scored"
+    return target
 
 
-def _renamed(task: Task, inputs: Sequence[str | None], target: str) -> Task:
-    """The task over the file's own names, so that messages have them; as it was where its fields do not name columns."""
-    olds = [column.name for column in task.inputs()]
-    wanted = [new or old for old, new in zip(olds, inputs, strict=True)]
-    names = {**dict(zip(olds, wanted, strict=True)), task.target().name: target}
-    said = {item.name: getattr(task, item.name) for item in fields(task)}  # type: ignore[arg-type]
-    changed = {name: names[value] for name, value in said.items() if isinstance(value, str) and value in names}
-    renamed = replace(task, **changed)  # type: ignore[type-var]
-    fits = [column.name for column in renamed.inputs()] == wanted and renamed.target().name == target
-    return renamed if fits else task
+def _target(column: Column, free: list[str], known: Known, asked: str | None, *, is_other_form: bool, name: str) -> str:
+    """The column with the gold labels.
 
-
-def _target(task: Task, first: Any, free: list[str], known: Known, asked: str | None, *, name: str) -> str:
-    """The column with the gold labels."""
-    fitted = _fitted(task, first).target()
-    usual = [name for name in (known.target, fitted.name) if name]
+    Args:
+        is_other_form: Whether the recipe's column holds another form than the file's inputs ask for.
+    """
+    usual = [name for name in (known.target, column.name) if name]
     back = {new: old for old, new in known.rename.items()}
     if asked is not None:
         candidates = [asked]
+    elif is_other_form:
+        candidates = list(column.usual)
     else:
-        candidates = [*usual, *(back[column] for column in usual if column in back), *_USUAL[fitted.kind]]
-    if isinstance(task, TokenClassification) and (task.spans is None) != (fitted.kind == "tags") and asked is None:
-        candidates = list(_USUAL[fitted.kind])  # the recipe's column holds the other form
-    found = next((column for column in candidates if column in free), None)
+        candidates = [*usual, *(back[name] for name in usual if name in back), *column.usual]
+    found = next((name for name in candidates if name in free), None)
     if found is not None:
         return found
-    hint = next((said for column in candidates if (said := closest(column, free))), "")
+    hint = next((said for name in candidates if (said := closest(name, free))), "")
     raise DataError(
-        f"{name}: expected {fitted.kind} in the column {candidates[0]!r}, found the columns "
+        f"{name}: expected {column.cell.name} in the column {candidates[0]!r}, found the columns "
         f"{', '.join(map(repr, free)) or 'none'} beside the input.{hint}",
         fix="Name the column that holds what is right: --label NAME.",
     )
@@ -254,11 +227,11 @@ def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
 
 def _complete(dataset: Dataset, task: Task, names: Sequence[str], left: _Left) -> Dataset:
     """The rows that have every input and a label."""
-    target = task.target()
+    target = _target_of(task)
     keep = np.ones(len(dataset), dtype=bool)
     labelled = ((column, "without a label") for column in target.columns)
     for column, what in (*((name, "without an input") for name in names), *labelled):
-        blank = what == "without an input" or target.kind in ("class", "number")
+        blank = what == "without an input" or target.cell.is_blank_missing
         cells = column_of(dataset, column).to_pylist()
         missing = np.fromiter((_is_missing(cell, blank=blank) for cell in cells), dtype=bool, count=len(cells))
         if count := int((missing & keep).sum()):
@@ -273,58 +246,14 @@ def _is_missing(cell: Any, *, blank: bool) -> bool:
     return blank and ((isinstance(cell, str) and not cell.strip()) or cell == [])
 
 
-def _known(dataset: Dataset, task: Task, labels: Labels, left: _Left, *, name: str) -> Dataset:
+def _known(dataset: Dataset, task: Task, left: _Left, *, name: str) -> Dataset:
     """The rows whose labels the package has."""
-    if task.target().kind == "number" or len(dataset) == 0:
+    unknown = task.unknown_labels(Rows(dataset, name)) if len(dataset) else []
+    if not unknown:
         return dataset
-    rows, spelled = _unknown(dataset, task, labels, name=name)
-    if not len(rows):
-        return dataset
-    left.unknown.update(spelled)
-    left.out["with a label that the package does not have"] += len(set(rows))
+    rows = sorted({row for row, _ in unknown})
+    left.unknown.update(spelled for _, spelled in unknown)
+    left.out["with a label that the package does not have"] += len(rows)
     keep = np.ones(len(dataset), dtype=bool)
     keep[rows] = False
     return dataset.select(np.flatnonzero(keep))
-
-
-def _unknown(dataset: Dataset, task: Task, labels: Labels, *, name: str) -> tuple[list[int], list[str]]:
-    """The row of each label that the package does not have, and its spelling."""
-    if task.target().kind == "spans":
-        types = {name.partition("-")[2] for name in labels.names if name != "O"}
-        found = [
-            (row, span.label)
-            for row, cell in enumerate(column_of(dataset, task.target().name).to_pylist())
-            for span in _readable_spans(cell)
-            if span.label not in types
-        ]
-        return [row for row, _ in found], [name for _, name in found]
-    cells = read_labels(task, dataset, name)
-    if task.target().kind == "classes" and vectors_of(task, labels, cells) is not None:
-        return [], []
-    unknown = [at for at in range(len(cells.values)) if not _is_known(task, labels, cells, at)]
-    at = np.flatnonzero(np.isin(cells.codes, unknown))
-    return cells.rows[at].tolist(), [cells.spellings[int(code)] for code in cells.codes[at]]
-
-
-def _is_known(task: Task, labels: Labels, cells: LabelCells, at: int) -> bool:
-    """Whether one of the distinct values of a column is a label, by the rule of training."""
-    alone = replace(
-        cells,
-        values=[cells.values[at]],
-        spellings=[cells.spellings[at]],
-        codes=np.zeros(1, dtype=np.int64),
-        rows=np.array([cells.first_row(at)]),
-    )
-    try:
-        label_ids(task, labels, alone)
-    except DataError:
-        return False
-    return True
-
-
-def _readable_spans(cell: Any) -> list[Span]:
-    """The spans of a cell; none where it cannot be read, which is refused with its place later."""
-    try:
-        return read_spans(cell)
-    except UnreadableSpans:
-        return []

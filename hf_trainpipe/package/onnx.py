@@ -88,7 +88,13 @@ def add(
     try:
         (stage / "onnx").mkdir()
         torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
-        lines = read_recorded(records) if records else _example_lines(torch_side, manifest["inputs"])
+        if not torch_side.task.exportable:
+            raise PackageError(
+                f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",
+                fix="Serve it with torch; the package is as it was.",
+                exit_code=2,
+            )
+        lines = read_recorded(records) if records else _example_lines(torch_side)
         OnnxTokenizer.save(torch_side.tokenizer, stage)
         _export(torch_side, stage / FILES["onnx"])
         backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
@@ -112,9 +118,9 @@ def add(
     return {"package": str(path), "backends": backends, "verified": verified}
 
 
-def _example_lines(predictor: Predictor, kind: str) -> list[dict[str, Any]]:
-    inputs = probe.EXAMPLES[kind]
-    rows = probe.as_lists(predictor.outputs(inputs), len(inputs))
+def _example_lines(predictor: Predictor) -> list[dict[str, Any]]:
+    inputs = list(predictor.examples)
+    rows = predictor.record(inputs)
     return [{"input": item, "output": row} for item, row in zip(inputs, rows, strict=True)]
 
 
@@ -139,7 +145,7 @@ def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
 def _difference(predictor: Predictor, lines: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The largest absolute difference of a logit, and the largest recorded logit."""
     inputs = [line["input"] for line in lines]
-    rows = probe.as_lists(predictor.outputs(inputs), len(inputs))
+    rows = predictor.record(inputs)
     gaps = [probe.difference(row, line["output"]) for row, line in zip(rows, lines, strict=True)]
     return max(gaps), max(probe.largest(line["output"]) for line in lines)
 
@@ -169,12 +175,12 @@ def _gate_int8(
 
     metric = recipe.evaluation.select
     if metric is None or metric == registry.LOSS:
-        metric = recipe.task.metrics()[0]
+        metric = recipe.task.metric_names[0]
     brief = replace(recipe, evaluation=replace(recipe.evaluation, resamples=_RESAMPLES))
     int8_side = _on_onnx(torch_side, stage, "onnx-int8")
     before, after = (score(side, recipe=brief, split="validation") for side in (torch_side, int8_side))
     reference, value = (float(found["scores"][metric]["value"]) for found in (before, after))
-    if metrics.registry.greater_is_better(metric):
+    if metrics.greater_is_better(metric, recipe.task):
         lost = 100.0 * (reference - value)
     else:
         lost = 100.0 * (value - reference) / max(abs(reference), 1e-12)

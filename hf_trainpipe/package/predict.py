@@ -78,17 +78,16 @@ def predict_file(
     chunk = list(islice(records, _CHUNK))  # the first rows are read before the model is loaded
     path = find_package(package)
     manifest = read_manifest(path)
-    kind = str(manifest["inputs"])
-    chooser = Chooser(kind, known_columns(manifest), parse_asked(column, kind), name=str(input))
+    known = known_columns(manifest)
+    chooser = Chooser(known, parse_asked(column, known), name=str(input))
     inputs = _inputs(chooser, chunk)
     console = Console(0)
     with console.working("loading the package"):
         predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
-    decoder = predictor.decoder
-    decoder.check_parameters(params)
+    predictor.task.check_parameters(params)
     done = Predicted(columns=chooser.columns)
     quiet = Console(0, is_main=str(output) != "-")  # what is written there shows by itself that work goes on
-    shape = Shape(decoder.kind, decoder.options, params)
+    shape = Shape(predictor.task, params)
     with quiet.working(f"answering {input}") as work, written(output, shape_of, shape) as write:
         while chunk:
             items = []
@@ -126,7 +125,7 @@ def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, A
     from hf_trainpipe.runtime.errors import InputError
     from hf_trainpipe.runtime.handler.requests import read_inputs
 
-    kind = predictor.info.inputs
+    schema = predictor.task.schema()
     results: list[tuple[Any, str | None]] = [(None, None)] * len(inputs)
     good = []
     for position, value in enumerate(inputs):
@@ -134,7 +133,7 @@ def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, A
             results[position] = (None, reason)
             continue
         try:
-            read_inputs([value], kind)
+            read_inputs([value], schema)
             good.append(position)
         except InputError as error:
             results[position] = (None, _reason(error))
@@ -157,8 +156,8 @@ def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, A
 
 
 def _missing(value: Any) -> str | None:
-    """The reason of a row without a text: blank, null, NaN, or one of a pair."""
-    cells = [value.get("text"), value.get("text_pair")] if isinstance(value, dict) and "text_pair" in value else [value]
+    """The reason of a row without a text: blank, null, NaN, or one of several that is."""
+    cells = list(value.values()) if isinstance(value, dict) and len(value) > 1 else [value]
     for cell in cells:
         if cell is None or cell != cell:
             return "no text (null)"

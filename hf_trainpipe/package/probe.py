@@ -28,10 +28,11 @@ EXAMPLES: dict[str, list[Any]] = {
     "pair": [{"text": "A short text.", "text_pair": "Another one."}],
     "words": ["A short text.", {"words": ["Another", "one", "."]}],
 }
+"""Of packages whose own runtime is of before a task was one file."""
 
 
 def as_lists(outputs: Any, count: int) -> list[Any]:
-    """Outputs of a predictor as JSON, one entry for each of ``count`` inputs; None without output.
+    """Outputs of an older predictor as JSON, one entry for each of ``count`` inputs; None without output.
 
     ``[C]`` numbers for a text, ``[words][C]`` for tags.
     """
@@ -46,11 +47,15 @@ def as_lists(outputs: Any, count: int) -> list[Any]:
 
 
 def difference(left: Any, right: Any) -> float:
-    """The largest absolute difference of two nested lists; infinite where their shapes differ."""
+    """The largest absolute difference of two nested lists; infinite where their shapes, or whole numbers, differ."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return max((difference(left.get(name), right.get(name)) for name in {*left, *right}), default=0.0)
     if isinstance(left, list) and isinstance(right, list):
         if len(left) != len(right):
             return math.inf
         return max((difference(*pair) for pair in zip(left, right, strict=True)), default=0.0)
+    if isinstance(left, int) and isinstance(right, int):
+        return 0.0 if left == right else math.inf
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
         gap = abs(left - right)
         return gap if gap == gap else math.inf
@@ -59,6 +64,8 @@ def difference(left: Any, right: Any) -> float:
 
 def largest(value: Any) -> float:
     """The largest absolute number in nested lists."""
+    if isinstance(value, dict):
+        return largest(list(value.values()))
     if isinstance(value, list):
         return max(map(largest, value), default=0.0)
     return abs(value) if isinstance(value, (int, float)) else 0.0
@@ -105,8 +112,11 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     if request["recorded"]:
         with open(request["recorded"], encoding="utf-8") as stream:
             recorded = [json.loads(line) for line in stream if line.strip()]
-    manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
-    inputs = [line["input"] for line in recorded] or EXAMPLES[manifest["inputs"]]
+    predictor = getattr(handler, "_handler", handler).predictor
+    inputs = [line["input"] for line in recorded]
+    if not inputs:
+        manifest = json.loads((package / "trainpipe.json").read_text(encoding="utf-8"))
+        inputs = list(getattr(predictor, "examples", ())) or EXAMPLES[manifest["inputs"]]
     try:
         answers = handler({"inputs": inputs})
     except ValueError as error:
@@ -117,11 +127,14 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
             "refused": f"The recorded inputs are not for this package: {message}",
             "fix": "Name the recorded.jsonl of the run that the package was trained in, with --recorded.",
         }
-    predictor = getattr(handler, "_handler", handler).predictor
     gaps = [0.0]
     if recorded:
-        outputs = as_lists(predictor.outputs(inputs), len(inputs))
-        gaps = [difference(row, line["output"]) for row, line in zip(outputs, recorded, strict=True)]
+        rows = (
+            predictor.record(inputs)
+            if hasattr(predictor, "record")
+            else as_lists(predictor.outputs(inputs), len(inputs))
+        )
+        gaps = [difference(row, line["output"]) for row, line in zip(rows, recorded, strict=True)]
     largest = max(gaps)
     return {
         "n": len(recorded),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +11,18 @@ import numpy as np
 from hf_trainpipe import metrics
 from hf_trainpipe.errors import DataError, PackageError, closest
 from hf_trainpipe.package.layout import find_package
-from hf_trainpipe.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from datasets import Dataset
 
-    from hf_trainpipe.engine.evaluation import SplitOutputs
     from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
-    from hf_trainpipe.runtime.tasks.decoding import Outputs
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["check_decoder", "evaluate", "raw_inputs", "score", "score_rows"]
+__all__ = ["evaluate", "score", "score_rows", "task_for"]
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +69,7 @@ def score(
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
-    check_decoder(predictor, recipe.task, name=name)
+    task = task_for(predictor, recipe.task, name=name)
     splits = recipe.data.splits()
     if split not in splits:
         raise DataError(
@@ -83,7 +79,7 @@ def score(
     return score_rows(
         predictor,
         splits[split],
-        task=recipe.task,
+        task=task,
         evaluation=recipe.evaluation,
         seed=recipe.seed,
         split=split,
@@ -91,14 +87,20 @@ def score(
     )
 
 
-def check_decoder(predictor: Predictor, task: Task, *, name: str) -> None:
-    """Refuse a task that asks for other answers than the package gives."""
-    if predictor.decoder.kind != task.decoder:
+def task_for(predictor: Predictor, task: Task, *, name: str) -> Task:
+    """A recipe's task with what the package's learned from data.
+
+    Raises:
+        PackageError: the package is of another task.
+    """
+    held = predictor.task
+    if type(held).__name__ not in {cls.__name__ for cls in type(task).__mro__}:
         raise PackageError(
-            f"{name} answers as {predictor.decoder.kind}, the recipe's task as {task.decoder}.",
+            f"{name} answers as {type(held).__name__}, the recipe's task is {type(task).__name__}.",
             fix="Use the recipe that the package was trained with.",
             exit_code=_USERS_MISTAKE,
         )
+    return task.fitted_as(held)
 
 
 def score_rows(
@@ -114,31 +116,35 @@ def score_rows(
     """Score a loaded package on rows that have the task's columns; the result is that of :func:`evaluate`.
 
     Args:
+        task: Fitted, over the names that the rows have.
         split: What errors call the rows.
         progress: Called with the number of rows that are done.
     """
-    from hf_trainpipe.data.spans import span_lines
-    from hf_trainpipe.data.targets import build_targets
-    from hf_trainpipe.engine.evaluation import scorable
-    from hf_trainpipe.tasks.base import Labels
+    from hf_trainpipe.data.rows import Rows
+    from hf_trainpipe.engine.evaluation import judge
+    from hf_trainpipe.runtime.model.outputs import concatenate
+    from hf_trainpipe.runtime.tokens import features as tokens
 
-    decoder = predictor.decoder
-    labels = Labels(tuple(decoder.labels))
-    targets = build_targets(task, labels, dataset, split, steps=predictor.steps, splitter=predictor.splitter)
-    positions = targets.report.get("positions")
-    for line in (*span_lines(split, targets.report), *((positions,) if positions else ())):
+    rows = Rows(dataset, split, encoder=predictor.encoder)
+    columns = rows.inputs(task)
+    task.check(rows)
+    inputs = [task.as_input(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    encoded = [predictor.features(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
+    features = task.supervise(rows, tokens.concatenate(encoded))
+    positions = rows.report.get("positions")
+    for line in (*rows.warnings(), *((positions,) if positions else ())):
         log.warning("%s", line)
-    inputs = raw_inputs(task, dataset)
-    outputs = _outputs(predictor, inputs, progress)
-    predictions = scorable(
-        outputs,
-        SimpleNamespace(targets=targets),  # type: ignore[arg-type]
-        task=task,
-        labels=labels,
-        threshold=(decoder.options or {}).get("threshold"),
-    )
+    there, found = np.flatnonzero(features.windows), []
+    for start in range(0, len(there), _CHUNK):
+        found.append(predictor.predictions(features, examples=there[start : start + _CHUNK]))
+        progress(min(start + _CHUNK, len(inputs)))
+    if not found:
+        raise DataError(
+            f"split {split!r}: every example is longer than the package takes.", fix="Name a split with shorter texts."
+        )
+    predictions = judge(concatenate(found), features, task)
     chosen = evaluation.select
-    names = [*((chosen,) if chosen else ()), *task.metrics(), *evaluation.metrics]
+    names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
     scores: dict[str, dict[str, Any]] = {
         name: asdict(interval)
         for name, interval in metrics.intervals(
@@ -153,56 +159,6 @@ def score_rows(
     for name, value in metrics.score(predictions, external).items():
         scores[name] = {"value": value, "low": None, "high": None, "n": len(predictions)}
     return {"split": split, "n": len(predictions), "scores": _finite(scores)}
-
-
-def raw_inputs(task: Task, dataset: Dataset) -> list[Any]:
-    """The rows of a data set in the forms that a handler takes: what a user sends, before any preprocessing."""
-    from hf_trainpipe.data.columns import column_of
-
-    columns = task.inputs()
-    first, *second = [list(column_of(dataset, column.name).to_pylist()) for column in columns]
-    if columns[0].kind == "words":
-        return [{"words": words} for words in first]
-    if second:
-        return [{"text": text, "text_pair": pair} for text, pair in zip(first, second[0], strict=True)]
-    return first
-
-
-def _outputs(predictor: Predictor, inputs: list[Any], progress: Callable[[int], None]) -> SplitOutputs:
-    from hf_trainpipe.engine.evaluation import SplitOutputs
-
-    examples, values = [], []
-    counts: list[np.ndarray] = []
-    words: list[np.ndarray] = []
-    for start in range(0, len(inputs), _CHUNK):
-        for first, part in _parts(predictor, inputs[start : start + _CHUNK], start):
-            examples.append(part.examples + first)
-            values.append(part.outputs)
-            if part.word_starts is not None and part.words is not None:
-                counts.append(np.diff(part.word_starts))
-                words.append(part.words)
-        progress(min(start + _CHUNK, len(inputs)))
-    if not counts:
-        return SplitOutputs(np.concatenate(examples), np.concatenate(values))
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return SplitOutputs(np.concatenate(examples), np.concatenate(values), starts, np.concatenate(words))
-
-
-def _parts(predictor: Predictor, inputs: list[Any], first: int) -> Iterator[tuple[int, Outputs]]:
-    """Outputs with the number of their first input.
-
-    A predictor refuses inputs that are too long where training dropped them (``overflow="drop"``): they
-    are found by halving and left out here too.
-    """
-    try:
-        yield first, predictor.outputs(inputs)
-    except InputError:
-        if predictor.info.tokens["overflow"] != "drop":
-            raise
-        if len(inputs) > 1:
-            half = len(inputs) // 2
-            yield from _parts(predictor, inputs[:half], first)
-            yield from _parts(predictor, inputs[half:], first + half)
 
 
 def _finite(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
-from hf_trainpipe.package import layout, probe
+from hf_trainpipe.package import layout
 from hf_trainpipe.package.fresh import FreshProcess, ask
 from hf_trainpipe.package.own_code import CONSENT, changed_code, runtime_folder
 from hf_trainpipe.runtime.handler.user_code import has_consent
@@ -25,16 +25,15 @@ _LOOSEST = 10.0
 """No gate lets a logit differ by more."""
 
 
-def record(predictor_outputs: Any, inputs: Sequence[Any], path: Path | str) -> Path:
+def record(rows: Sequence[Any], inputs: Sequence[Any], path: Path | str) -> Path:
     """Write ``{"input", "output"}`` lines for :func:`verify`. They hold texts: keep them in the run.
 
     Args:
-        predictor_outputs: ``Predictor.outputs(inputs)``.
+        rows: ``Predictor.record(inputs)``.
         inputs: Raw inputs, in the handler's forms (text, ``{"text", "text_pair"}``, ``{"words"}``).
         path: Usually ``recorded.jsonl`` in the run's directory.
     """
     path = Path(path)
-    rows = probe.as_lists(predictor_outputs, len(inputs))
     lines = ({"input": given, "output": row} for given, row in zip(inputs, rows, strict=True))
     atomic.write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path

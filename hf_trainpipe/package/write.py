@@ -6,17 +6,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.imports import requirements_of
-from hf_trainpipe.runtime.text.words import BUILT_IN_SPLITTERS
+from hf_trainpipe.runtime.safety.schema import SCHEMA
+from hf_trainpipe.runtime.tasks.about import about
 from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
+
+if TYPE_CHECKING:
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["copy_runtime", "replace_package", "requirements", "versions", "write"]
 
@@ -29,7 +33,8 @@ def write(
     *,
     model: Any,
     tokenizer: Any,
-    task_info: Mapping[str, Any],
+    task: Task,
+    columns: Mapping[str, Any] | None = None,
     preprocessing_json: Sequence[Mapping[str, Any]] = (),
     tokens: Mapping[str, Any],
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
@@ -49,8 +54,8 @@ def write(
     Args:
         model: A transformers model (not wrapped for training), on any device.
         tokenizer: Its fast tokenizer.
-        task_info: ``{"decoder": {"kind", "labels", "options"}, "inputs": "text"|"pair"|"words",
-            "columns": {"inputs", "target", "rename", "join"}, "splitter": str|None}``.
+        task: As it was fitted.
+        columns: ``{"rename", "join"}`` of the recipe's data.
         preprocessing_json: The steps as ``runtime.preprocessing.steps_to_json`` gives them.
         tokens: ``{"max_length", "overflow", "stride"}``.
         scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.
@@ -77,23 +82,22 @@ def write(
     temporary = directory.with_name(f".tmp-{directory.name}-{os.getpid()}")
     temporary.mkdir()
     try:
-        _save_model(temporary, model, tokenizer, labels=tuple(task_info["decoder"]["labels"]))
+        _save_model(temporary, model, tokenizer, labels=tuple(task.label_names))
         model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
         code = _copy_code(temporary, code_file)
-        lines = [*requirements(preprocessing_json, splitter=task_info.get("splitter")), *extra_requirements]
+        lines = [*requirements(preprocessing_json, pipelines=task.pipelines), *extra_requirements]
         named = {_name_of(line) for line in lines}
         lines += [pin for pin in (requirements_of(code_file) if code_file else ()) if _name_of(pin) not in named]
         for folder in (temporary, temporary / "code"):  # SageMaker installs the one next to its entry point
             text = "".join(f"{line}\n" for line in lines)
             (folder / "requirements.txt").write_text(text, encoding="utf-8")
         manifest = {
-            "schema": 1,
+            "schema": SCHEMA,
             "name": name or (recipe_json or {}).get("name") or directory.resolve().parent.name,
-            "decoder": {"options": {}, **task_info["decoder"]},
-            "inputs": task_info["inputs"],
-            "columns": dict(task_info.get("columns") or {}),
-            "splitter": task_info.get("splitter"),
+            "task": task.to_json(),
+            "about": about(task),
+            "columns": dict(columns or {}),
             "preprocessing": [dict(step) for step in preprocessing_json],
             "tokens": dict(tokens),
             "scores": _finite({split: dict(values) for split, values in (scores or {}).items()}),
@@ -120,20 +124,17 @@ def write(
     return directory
 
 
-def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, splitter: Any = None) -> list[str]:
+def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, pipelines: Collection[str] = ()) -> list[str]:
     """Pins of what the package imports, at the installed versions; spaCy only where a step uses it.
 
     Raises:
         PackageError: if a spaCy pipeline is not an installed package.
     """
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _SERVED_WITH]
-    pipelines = {str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline")}
-    kind = splitter.get("kind") if isinstance(splitter, Mapping) else splitter
-    if kind and kind not in BUILT_IN_SPLITTERS:
-        pipelines.add(str(kind))
-    if pipelines:
+    named = {*pipelines, *(str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline"))}
+    if named:
         pins.append(f"spacy=={metadata.version('spacy')}")
-    pins += [_pin_pipeline(name) for name in sorted(pipelines) if not name.startswith("blank:")]
+    pins += [_pin_pipeline(name) for name in sorted(named) if not name.startswith("blank:")]
     return pins
 
 
@@ -176,7 +177,7 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
     if labels and outputs != len(labels):
         raise PackageError(
             f"The model has {outputs} outputs, the task {len(labels)} labels.",
-            fix="Build the model with the task's model_options(labels).",
+            fix="Build the model with the task's model_options().",
         )
     from transformers.utils import logging
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from hf_trainpipe.recipe.interfaces import Data, RunInfo, Session, Tracker
 from hf_trainpipe.recipe.settings import Budget, Evaluation, Hub, Optim, Pretrained, Tokens, refused
+from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.runtime.text.preprocessing import Preprocessor
-from hf_trainpipe.tasks.base import Task
 
 __all__ = [
     "Budget",
@@ -88,12 +88,12 @@ class Recipe:
     @property
     def selected_metric(self) -> str:
         """The metric that selects the best checkpoint."""
-        return self.evaluation.select or self.task.metrics()[0]
+        return self.evaluation.select or self.task.metric_names[0]
 
     @property
     def scored_metrics(self) -> list[str]:
         """All metrics that are scored, the selected one first; without the loss."""
-        names = [self.selected_metric, *self.task.metrics(), *self.evaluation.metrics]
+        names = [self.selected_metric, *self.task.metric_names, *self.evaluation.metrics]
         return [name for name in dict.fromkeys(names) if name != "loss"]
 
     def __repr__(self) -> str:

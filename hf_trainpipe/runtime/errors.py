@@ -1,20 +1,46 @@
-"""Errors of the runtime. They stand alone, since the runtime travels without the rest of the project."""
+"""Errors that a person can act on. The runtime travels without the rest of the project, which adds its own kinds to these.
+
+TrainpipeError(message, *, fix)
+|- RecipeError
+|- InputError (also ValueError)
+|  |- TooMuch
+|  '- SchemaError
+|- MissingPipeline (also ImportError)
+'- MissingRuntime (also ImportError)
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-__all__ = ["InputError", "MissingPipeline", "MissingRuntime", "RuntimeProblem", "SchemaError", "TooMuch"]
+__all__ = [
+    "InputError",
+    "MissingPipeline",
+    "MissingRuntime",
+    "RecipeError",
+    "SchemaError",
+    "TooMuch",
+    "TrainpipeError",
+]
 
 
-class RuntimeProblem(Exception):
-    """An error that a person can act on.
+def _as_it_is(text: str) -> str:
+    return text
+
+
+class TrainpipeError(Exception):
+    """An error with a message and a fix, shown without a traceback.
 
     Args:
         message: What was expected and what was found, values included.
         fix: What to do, as a sentence or a command.
-        data: Further facts, kept as attributes (``error.position``) and in ``error.data``.
+        data: Further facts, kept as attributes (``error.line``) and in ``error.data``.
     """
+
+    exit_code: ClassVar[int] = 2
+    spell: ClassVar[Callable[[str], str]] = staticmethod(_as_it_is)
+    """How text is put into the words of the place where it is shown: a shell, Python, a notebook."""
 
     def __init__(self, message: str, *, fix: str, **data: Any) -> None:
         super().__init__(message)
@@ -25,10 +51,14 @@ class RuntimeProblem(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.fix}" if self.fix else self.message
+        return type(self).spell(f"{self.message}\n{self.fix}" if self.fix else self.message)
 
 
-class InputError(RuntimeProblem, ValueError):
+class RecipeError(TrainpipeError):
+    """A recipe has a wrong value or an unknown name, or does not load."""
+
+
+class InputError(TrainpipeError, ValueError):
     """A value given by a person or a request cannot be used."""
 
 
@@ -47,9 +77,9 @@ class SchemaError(InputError):
     """A package's trainpipe.json, or a file that it names, is not as it must be."""
 
 
-class MissingPipeline(RuntimeProblem, ImportError):
+class MissingPipeline(TrainpipeError, ImportError):
     """A spaCy pipeline, or spaCy itself, is not installed. ``fix`` names the command."""
 
 
-class MissingRuntime(RuntimeProblem, ImportError):
+class MissingRuntime(TrainpipeError, ImportError):
     """ONNX Runtime is not installed. ``fix`` names the command."""

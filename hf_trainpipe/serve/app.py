@@ -66,7 +66,7 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     app.state.server = server
     _add_answers(app, server)
     _add_health(app, server)
-    inference_protocol.add_routes(app, server.info, server.batcher)
+    inference_protocol.add_routes(app, server.info, server.engine.schema, server.batcher)
     page.add_routes(app)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
@@ -86,7 +86,7 @@ def _add_answers(app: FastAPI, server: Server) -> None:
         answers = await server.batcher.ask(inputs, parameters, request.scope.get(CALLER))
         return json_response(answers[0] if is_one else answers)
 
-    described = openapi.of_predict(server.info)
+    described = openapi.of_predict(server.engine.schema)
     for path, name in (("/predict", "predict"), ("/", "predict_root")):
         app.post(path, operation_id=name, tags=["answers"], **described)(predict)
 

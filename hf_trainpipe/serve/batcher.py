@@ -141,7 +141,7 @@ class Batcher:
         self._admission.check_inputs(inputs)
         predictor, caller = self._engine.predictor, caller or Caller()
         try:
-            predictor.decoder.check_parameters(parameters)
+            self._engine.task.check_parameters(parameters)
             job = predictor.open(inputs, **parameters)
         except self._engine.input_error as error:
             raise _unusable(error) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
 from hf_trainpipe.package.own_code import has_other_runtime, import_runtime
 from hf_trainpipe.runtime.safety import schema, trust
+from hf_trainpipe.runtime.tasks.registry import task_from_json
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from hf_trainpipe.runtime.tasks.base import TaskSchema
 
 __all__ = ["Engine", "load"]
 
@@ -27,6 +31,8 @@ class Engine:
     read_body: Any
     """``{"inputs", "parameters"}`` -> inputs as a list, parameters, whether it was one input."""
     input_error: type[Exception]
+    task: Any
+    """As the package was fitted: of the installed runtime, or of its own code."""
     runtime: str
     """``installed``, or ``package`` where the package's own copy runs."""
 
@@ -36,17 +42,24 @@ class Engine:
         found: int | None = getattr(self.predictor, "call_tokens", 48)
         return found
 
+    @cached_property
+    def schema(self) -> TaskSchema:
+        """What the task takes and gives."""
+        found: TaskSchema = self.task.schema()
+        return found
+
     @property
     def info(self) -> dict[str, Any]:
         """What a client may know: name, kind of inputs and of answers, labels, options, parameters, scores."""
-        info, decoder = self.predictor.info, self.predictor.decoder
+        info, told = self.predictor.info, self.schema
         return {
             "name": info.name,
-            "inputs": info.inputs,
-            "answers": decoder.kind,
-            "labels": list(decoder.labels),
-            "options": dict(decoder.options),
-            "parameters": list(decoder.parameters),
+            "inputs": told.reads,
+            "forms": [list(form) for form in told.inputs],
+            "answers": told.answers,
+            "labels": list(self.task.label_names),
+            "options": dict(told.options),
+            "parameters": list(told.parameters),
             "scores": info.scores,
             "max_length": info.tokens["max_length"],
             "overflow": info.tokens["overflow"],
@@ -84,8 +97,10 @@ def load(
             fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code away.",
             exit_code=2,
         )
+    made = predictor.Predictor.load(folder, device=device, allow_code=allow_code, backend=backend)
     return Engine(
-        predictor=predictor.Predictor.load(folder, device=device, allow_code=allow_code, backend=backend),
+        predictor=made,
+        task=made.task if hasattr(made, "task") else task_from_json(schema.read(folder).task),
         read_body=requests.read_body,
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",

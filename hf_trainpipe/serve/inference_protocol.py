@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 
 from hf_trainpipe import __version__
+from hf_trainpipe.runtime.tasks.columns import TEXT
 from hf_trainpipe.serve import openapi
 from hf_trainpipe.serve.callers import CALLER
 from hf_trainpipe.serve.json_bodies import json_response, read_json
@@ -22,6 +23,7 @@ from hf_trainpipe.serve.refusals import Refusal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hf_trainpipe.runtime.tasks.base import TaskSchema
     from hf_trainpipe.serve.batcher import Batcher
 
 __all__ = ["add_routes"]
@@ -29,10 +31,10 @@ __all__ = ["add_routes"]
 _KEYS = {"id", "inputs", "outputs", "parameters"}
 
 
-def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
+def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher: Batcher) -> None:
     """Add the protocol's routes but those of health, which are the server's own."""
-    names = ("text", "text_pair") if info["inputs"] == "pair" else ("text",)
-    gives_best = info["answers"] == "single_label"
+    names = tuple(_texts(task))
+    gives_best = task.best is not None
     outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if gives_best else {})}
 
     @app.get("/v2", tags=["v2"], summary="The server", **openapi.of_v2())
@@ -65,26 +67,31 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], batcher: Batcher) -> None:
         parameters = body.get("parameters")
         if not isinstance(parameters, dict | None):
             raise _wrong("parameters", "an object", parameters)
-        first = texts["text"]
+        first = texts[names[0]]
         batcher.check_inputs(first)
-        if len(names) == 2:
-            second = texts["text_pair"]
-            if len(second) != len(first):
-                raise _wrong("inputs", "as many elements in text_pair as in text", len(second))
-            inputs: list[Any] = [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
-        else:
-            inputs = [{"text": text} for text in first]
+        for other in names[1:]:
+            if len(texts[other]) != len(first):
+                raise _wrong("inputs", f"as many elements in {other} as in {names[0]}", len(texts[other]))
+        columns_of = [texts[role] for role in names]
+        inputs: list[Any] = [dict(zip(names, values, strict=True)) for values in zip(*columns_of, strict=True)]
         answers = await batcher.ask(inputs, parameters or {}, request.scope.get(CALLER))
         columns: dict[str, list[Any]] = {"answers": [to_json(answer).decode() for answer in answers]}
-        if gives_best:
-            columns["label"] = [answer[0]["label"] for answer in answers]
-            columns["score"] = [answer[0]["score"] for answer in answers]
+        if task.best is not None:
+            best = [task.best(answer) for answer in answers]
+            columns["label"], columns["score"] = [label for label, _ in best], [score for _, score in best]
         tensors = [
             {"name": tensor, "datatype": outputs[tensor], "shape": [len(answers)], "data": columns[tensor]}
             for tensor in wanted
         ]
         given_id = {"id": body["id"]} if "id" in body else {}
         return json_response({"model_name": info["name"], **given_id, "outputs": tensors})
+
+
+def _texts(task: TaskSchema) -> list[str]:
+    """The roles of the form that is texts alone: what tensors of BYTES can hold."""
+    return next(
+        (list(form) for form in task.inputs if all(cell == TEXT for cell in form.values())), list(task.inputs[0])
+    )
 
 
 def _same(name: str, info: Mapping[str, Any]) -> None:

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
 
+from hf_trainpipe.runtime.tasks.columns import TEXT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from hf_trainpipe.runtime.tasks.base import TaskSchema
 
 __all__ = ["DESCRIPTION", "METRICS", "TAGS", "of_info", "of_infer", "of_predict", "of_sign", "of_v2"]
 
@@ -38,36 +42,6 @@ def _list(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
-_INPUTS: dict[str, tuple[Schema, Any, Any]] = {
-    "text": (
-        {"anyOf": [_TEXT, _object({"text": _TEXT})]},
-        "The parcel arrived a day early.",
-        ["The parcel arrived a day early.", {"text": "Nobody answers the phone."}],
-    ),
-    "pair": (
-        _object({"text": _TEXT, "text_pair": _TEXT}),
-        {"text": "A man sleeps.", "text_pair": "Nobody is awake."},
-        [{"text": "A man sleeps.", "text_pair": "Nobody is awake."}],
-    ),
-    "words": (
-        {"anyOf": [_TEXT, _object({"text": _TEXT}), _object({"words": _list({"type": "string"}, minItems=1)})]},
-        "Anna left Rome.",
-        ["Anna left Rome.", {"words": ["Anna", "left", "Rome", "."]}],
-    ),
-}
-_PARAMETERS: dict[str, Schema] = {
-    "top_k": {"type": ["integer", "null"], "minimum": 1, "description": "How many labels, the best first."},
-    "threshold": {
-        "type": ["number", "null"],
-        "minimum": 0,
-        "maximum": 1,
-        "description": "Least probability of a label, instead of the package's own.",
-    },
-    "aggregation": {
-        "enum": ["simple", "none", None],
-        "description": "simple: entities; none: an item a word.",
-    },
-}
 _ERROR: Schema = {
     "type": "object",
     "properties": {
@@ -90,21 +64,6 @@ _STATUSES = {
 }
 
 
-def _answer(info: Mapping[str, Any]) -> tuple[Schema, Any]:
-    labels = list(info["labels"]) or ["label"]
-    label: Schema = {"type": "string", "enum": labels}
-    kind = info["answers"]
-    if kind == "regression":
-        return _object({"score": {"type": "number"}}), {"score": 3.5}
-    if kind == "tags":
-        place: Schema = {"type": "integer", "minimum": 0}
-        properties = {"label": {"type": ["string", "null"]}, "text": {"type": "string"}}
-        item = _object({**properties, "start": place, "end": place, "score": _SCORE})
-        name = labels[-1].split("-", 1)[-1]
-        return _list(item), [{"label": name, "text": "Anna", "start": 0, "end": 4, "score": 0.98}]
-    return _list(_object({"label": label, "score": _SCORE})), [{"label": labels[0], "score": 0.98}]
-
-
 def _json(schema: Schema, example: Any = None, **more: Any) -> Schema:
     given = {} if example is None else {"example": example}
     return {"application/json": {"schema": schema, **given, **more}}
@@ -117,21 +76,26 @@ def _responses(schema: Schema, example: Any, *, errors: Sequence[int], what: str
     }
 
 
-def of_predict(info: Mapping[str, Any]) -> dict[str, Any]:
+def of_predict(task: TaskSchema) -> dict[str, Any]:
     """Of ``POST /predict``."""
-    item, one, several = _INPUTS[info["inputs"]]
-    parameters = _object({name: _PARAMETERS[name] for name in info["parameters"]}, required=())
+    forms = [_object({role: dict(cell.schema) for role, cell in form.items()}) for form in task.inputs]
+    alone = [dict(cell.schema) for form in task.inputs for cell in form.values() if len(form) == 1 and cell == TEXT]
+    item = {"anyOf": [*alone, *forms]} if len(alone) + len(forms) > 1 else forms[0]
+    parameters = _object({name: dict(known.schema) for name, known in task.parameters.items()}, required=())
     parameters["type"] = ["object", "null"]
     body = _object({"inputs": {"anyOf": [item, _list(item)]}, "parameters": parameters}, required=("inputs",))
-    first = next(iter(info["parameters"]), None)
-    values = {"top_k": 1, "threshold": 0.5, "aggregation": "simple"}
-    with_parameters = {"inputs": one, **({"parameters": {first: values[first]}} if first else {})}
+    one = task.examples[0]
+    first = next(iter(task.parameters), None)
+    with_parameters = {
+        "inputs": one,
+        **({"parameters": {first: task.parameters[first].example}} if first is not None else {}),
+    }
     examples = {
         "one": {"summary": "One input", "value": {"inputs": one}},
-        "several": {"summary": "Several", "value": {"inputs": several}},
+        "several": {"summary": "Several", "value": {"inputs": list(task.examples)}},
         "parameters": {"summary": "With parameters", "value": with_parameters},
     }
-    answer, example = _answer(info)
+    answer, example = dict(task.answer), task.answer_example
     return {
         "summary": "Answers",
         "description": "One answer for one input, a list for a list, in order.",
@@ -147,8 +111,12 @@ def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "inputs": {"enum": list(_INPUTS)},
-            "answers": {"enum": ["single_label", "multi_label", "regression", "tags"]},
+            "inputs": {"type": "string", "description": "text, pair, words, or what else the task reads."},
+            "forms": {"type": "array", "description": "The fields of an input, in each of its forms."},
+            "answers": {
+                "type": "string",
+                "description": "single_label, multi_label, regression, tags, or the task's own.",
+            },
             "labels": _list({"type": "string"}),
             "options": {"type": "object", "description": "threshold, scheme, low or high, as the package has them."},
             "parameters": _list({"type": "string"}),

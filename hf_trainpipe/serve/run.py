@@ -31,11 +31,6 @@ _STOP = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
-_EXAMPLES: dict[str, list[Any]] = {
-    "text": ["A short text.", "Another one, longer than the first. " * 8],
-    "pair": [{"text": "A short text.", "text_pair": "Another one, longer than the first. " * 8}],
-    "words": ["A short text.", {"words": ["Another", "one", "."] * 8}],
-}
 
 
 def require_extra() -> None:
@@ -130,11 +125,11 @@ def _announce(
     engine: Engine, settings: Settings, name: str, url: str, *, as_json: bool, logger: logging.Logger
 ) -> None:
     """Say on stderr where the server is and what it answers; with ``as_json`` also a line of JSON on stdout."""
-    decoder, limits = engine.predictor.decoder, settings.limits
-    labels = ", ".join(decoder.labels[:6]) + (f" and {len(decoder.labels) - 6} more" if len(decoder.labels) > 6 else "")
+    names, limits, answers = engine.task.label_names, settings.limits, engine.schema.answers
+    labels = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     logger.info("serving %s at %s, demo at %s/demo", name, url, url)
     shown = [
-        ("answers", f"{decoder.kind}{f': {labels}' if labels else ''}"),
+        ("answers", f"{answers}{f': {labels}' if labels else ''}"),
         (
             "a request",
             f"{limits.inputs:,} inputs and {limits.characters:,} characters at most, {limits.deadline_s:g} s",
@@ -143,7 +138,7 @@ def _announce(
     ]
     logger.info("%s", facts(shown))
     if as_json:
-        told = {"name": name, "url": url, "demo": f"{url}/demo", "kind": decoder.kind, "labels": list(decoder.labels)}
+        told = {"name": name, "url": url, "demo": f"{url}/demo", "kind": answers, "labels": list(names)}
         print(json.dumps(told, ensure_ascii=False), flush=True)
 
 
@@ -156,7 +151,7 @@ def _serve(
     from hf_trainpipe.serve.connections import protocol
 
     predictor = engine.predictor
-    predictor.predict(_EXAMPLES[predictor.info.inputs])  # the first call is slow, and shows what is broken
+    predictor.predict(list(engine.schema.examples))  # the first call is slow, and shows what is broken
     gc.collect()
     gc.freeze()  # what is loaded stays: garbage collections skip it while a client waits
     batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,14 @@ import numpy as np
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.data.place import place
 from hf_trainpipe.data.sources import HubData
-from hf_trainpipe.engine.evaluation import SplitOutputs, scorable, tune_threshold
+from hf_trainpipe.engine.evaluation import judge
 from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
-from hf_trainpipe.runtime.tasks.decoding import Outputs
+from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
+from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
-from hf_trainpipe.runtime.text.words import newest
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -30,11 +29,12 @@ from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
+    from hf_trainpipe.runtime.tasks.base import Requests, Task
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
 
-__all__ = ["RECORDED", "code_file", "export", "record_predictions", "write_package"]
+__all__ = ["RECORDED", "code_file", "export", "has_own_code", "record_predictions", "tuned_task", "write_package"]
 
 RECORDED = 64
 """Predictions kept in the run's directory; the package must reproduce them."""
@@ -51,7 +51,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     Raises:
         PackageError: the package does not reproduce the evaluation.
     """
-    outputs: dict[str, SplitOutputs] = {
+    outputs: dict[str, Outputs] = {
         name: _outputs_in_fp32(run, name) for name in ("validation", "test") if name in run.data.splits
     }
     recordable = outputs or {"train": _outputs_in_fp32(run, "train")}
@@ -88,34 +88,32 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     return shared
 
 
-def _outputs_in_fp32(run: Run, split: str) -> SplitOutputs:
+def _outputs_in_fp32(run: Run, split: str) -> Outputs:
     with run.console.working(f"scoring {split} in fp32, {len(run.data.splits[split]):,} examples"):
         return run.predict(split, autocast=False)
 
 
-def _tune_again(run: Run, outputs: Mapping[str, SplitOutputs]) -> None:
-    """Choose the threshold by what the package will answer, in fp32, where the training's own answers were less exact."""
+def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:
+    """Choose what was tuned by what the package will answer, in fp32: the training's own answers may be less exact."""
     best = run.state.best
-    if best is not None and best.threshold is not None and getattr(run.task, "tune_threshold", False):
-        tuned = tune_threshold(outputs["validation"], run.data.splits["validation"])
-        run.state.best = dataclasses.replace(best, threshold=tuned)
+    if best is not None and best.tuned and "validation" in outputs:
+        judged = judge(outputs["validation"], run.data.splits["validation"].features, run.task)
+        run.state.best = dataclasses.replace(best, tuned=run.task.tune(judged).changes_from(run.task))
 
 
-def _threshold(run: Run) -> float | None:
-    if run.task.decoder != "multi_label":
-        return None
+def tuned_task(run: Run) -> Task:
+    """The task with what was chosen on validation for the best model."""
     best = run.state.best
-    tuned = best.threshold if best is not None else None
-    return tuned if tuned is not None else getattr(run.task, "threshold", 0.5)
+    return run.task.changed(best.tuned if best is not None else {})
 
 
-def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dict[str, dict[str, Any]]]:
+def _final_scores(run: Run, outputs: Mapping[str, Outputs]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric on every evaluated split, with its bootstrap interval."""
     evaluation = run.recipe.evaluation
     scores = {}
     for name, split_outputs in outputs.items():
         split = run.data.splits[name]
-        predictions = scorable(split_outputs, split, task=run.task, labels=run.data.labels, threshold=_threshold(run))
+        predictions = judge(split_outputs, split.features, tuned_task(run))
         names = [metric for metric in run.recipe.scored_metrics if not metric.startswith("evaluate:")]
         found = metrics.intervals(
             predictions,
@@ -131,63 +129,30 @@ def _final_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, di
     return scores
 
 
-def _behind_scores(run: Run, outputs: Mapping[str, SplitOutputs]) -> dict[str, dict[str, Any]]:
+def _behind_scores(run: Run, outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
     """Each label, confusions and worst errors of every evaluated split; the errors with their texts and places."""
     report = {}
     for name, split_outputs in outputs.items():
-        split = run.data.splits[name]
-        predictions = scorable(split_outputs, split, task=run.task, labels=run.data.labels, threshold=_threshold(run))
-        found = metrics.breakdown(
-            predictions,
-            entities=getattr(run.task, "scheme", None) is not None,
-            num_errors=run.recipe.evaluation.errors,
-        )
+        split, task = run.data.splits[name], tuned_task(run)
+        predictions = judge(split_outputs, split.features, task)
+        found = metrics.breakdown(predictions, num_errors=run.recipe.evaluation.errors)
+        asked = split.asked(task)
         for error in found["errors"]:
-            position = error.pop("position")
-            # Tags are scored over all examples of the split, all else over those that have features.
-            example = position if run.task.decoder == "tags" else int(split_outputs.examples[position])
-            assert run.data.raw is not None
-            where = place(run.data.raw[name], name, example)
-            error |= {"example": example, "place": str(where), "text": _text_of(run, name, example)}
-            if run.task.decoder == "tags":
-                error |= _in_words(error, _words_of(run, name, example), entities=found["by"] == "entity type")
+            example = predictions.example(error.pop("position"))
+            error |= {
+                "example": example,
+                "place": str(split.rows.place(example)),
+                "text": _text_of(task, asked, example),
+            }
+            error |= task.explain(error, asked, example)
         report[name] = found
     return report
 
 
-def _words_of(run: Run, split: str, example: int) -> Sequence[str]:
-    """The words of an example, as they were tagged."""
-    if (words := run.data.splits[split].targets.words) is not None:
-        return words[example]
-    assert run.data.raw is not None
-    return list(run.data.raw[split][int(example)][run.task.inputs()[0].name])
-
-
-def _in_words(error: Mapping[str, Any], words: Sequence[str], *, entities: bool) -> dict[str, list[str]]:
-    """What was missed and what was found that is none, with its words; of tags that stand alone, each wrong word."""
-    if not entities:
-        given = dict(error["predicted"])
-        return {"wrong": [f"{words[word]!r} {tag} as {given[word]}" for word, tag in error["gold"]]}
-
-    def spelt(kept: list[list[Any]], others: list[list[Any]]) -> list[str]:
-        return [
-            f"{kind} {' '.join(words[first : last + 1])!r}"
-            for kind, first, last in kept
-            if [kind, first, last] not in others
-        ]
-
-    return {
-        "missed": spelt(error["gold"], error["predicted"]),
-        "invented": spelt(error["predicted"], error["gold"]),
-    }
-
-
-def _text_of(run: Run, split: str, example: int) -> str:
-    """An example's text, for a person to read."""
-    found = _raw_input(run, split, example)
-    if isinstance(found, Mapping):
-        return " | ".join(" ".join(part) if isinstance(part, list) else str(part) for part in found.values())
-    return str(found)
+def _text_of(task: Task, asked: Requests, example: int) -> str:
+    """An example's input, for a person to read."""
+    given = asked.inputs[example]
+    return " | ".join(column.cell.spelt(given[role]) for role, column in task.inputs.items())
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -197,31 +162,16 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _raw_input(run: Run, split: str, example: int) -> Any:
-    """An example as a user of the package would send it."""
-    assert run.data.raw is not None
-    row = run.data.raw[split][int(example)]
-    columns = run.task.inputs()
-    if columns[0].kind == "words":
-        return {"words": list(row[columns[0].name])}
-    if len(columns) == 2:
-        return {"text": row[columns[0].name], "text_pair": row[columns[1].name]}
-    return row[columns[0].name]
-
-
-def record_predictions(run: Run, outputs: Mapping[str, SplitOutputs], path: Path) -> None:
-    """Keep inputs and logits of the first examples of an evaluated split (never inside the package)."""
-    split = next(iter(outputs))
-    found = outputs[split]
-    count = min(RECORDED, len(found.examples))
-    inputs = [_raw_input(run, split, int(example)) for example in found.examples[:count]]
+def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path) -> None:
+    """Keep inputs and outputs of the first examples of an evaluated split (never inside the package)."""
+    name = next(iter(outputs))
+    found, task = outputs[name], run.task
+    count = min(RECORDED, len(found))
+    asked = run.data.splits[name].asked(task)
+    inputs = [task.as_input(asked.inputs[int(example)]) for example in found.items[:count]]
     numbers = np.arange(count, dtype=np.int64)
-    if found.word_starts is None or found.words is None:
-        kept = Outputs(numbers, found.logits[:count])
-    else:
-        end = int(found.word_starts[count])
-        kept = Outputs(numbers, found.logits[:end], found.word_starts[: count + 1], found.words[:end])
-    record(kept, inputs, path)
+    kept = found.take(numbers)
+    record(as_lists(Outputs(numbers, kept.arrays, kept.starts), task.recorded, count), inputs, path)
 
 
 def _data_info(run: Run) -> dict[str, Any]:
@@ -231,15 +181,20 @@ def _data_info(run: Run) -> dict[str, Any]:
         "revision": _revision(run.recipe.data),
         "fingerprint": run.data.fingerprints["data"],
         "rows": rows,
-        "overflow": {name: dataclasses.asdict(split.encoded.overflow) for name, split in run.data.splits.items()},
+        "overflow": {name: dataclasses.asdict(split.features.overflow) for name, split in run.data.splits.items()},
     }
 
 
 def code_file(run: Run | Setup) -> Path | None:
-    """The recipe file, if the package needs it: it has classes that preprocess."""
-    own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    """The recipe file, if the package needs it: its classes preprocess, or are the task."""
     source = run.options.source
-    return source.path if own and source is not None else None
+    return source.path if has_own_code(run) and source is not None else None
+
+
+def has_own_code(run: Run | Setup) -> bool:
+    """Whether the package needs a class of the recipe file."""
+    own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    return bool(own) or not is_built_in(travelling(run.task))
 
 
 def write_package(
@@ -253,28 +208,15 @@ def write_package(
     durable: bool = True,
 ) -> tuple[Path, CardFacts]:
     """Write the whole package of a model; returns its folder, and the facts on its card."""
-    task, labels = run.task, run.data.labels
-    options = task.decoder_options(labels)
-    threshold = _threshold(run)
-    if threshold is not None:
-        options["threshold"] = threshold
-    columns = task.inputs()
-    inputs = "words" if task.decoder == "tags" else ("pair" if len(columns) == 2 else "text")
     card = _card_facts(run, seconds=seconds, report=report or {})
     package = write(
         directory,
         model=model,
         tokenizer=run.tokenizer,
-        task_info={
-            "decoder": {"kind": task.decoder, "labels": list(labels.names), "options": options},
-            "inputs": inputs,
-            "columns": {
-                "inputs": [column.name for column in columns],
-                "target": task.target().name,
-                "rename": dict(getattr(run.recipe.data, "rename", {})),
-                "join": {name: list(parts) for name, parts in getattr(run.recipe.data, "join", {}).items()},
-            },
-            "splitter": newest(getattr(task, "splitter", "regex")) if inputs == "words" else None,
+        task=travelling(tuned_task(run)),
+        columns={
+            "rename": dict(getattr(run.recipe.data, "rename", {})),
+            "join": {name: list(parts) for name, parts in getattr(run.recipe.data, "join", {}).items()},
         },
         preprocessing_json=steps_to_json(run.recipe.preprocessing),
         tokens={

@@ -15,6 +15,7 @@ from hf_trainpipe.errors import Interrupted, TrainingDiverged
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.runtime.tokens.features import Batch
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
@@ -131,7 +132,7 @@ def ran_out_of_memory(run: Run, computed: Computed, grad_norm: torch.Tensor) -> 
     return run.ranks.any(computed.out_of_memory)
 
 
-def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]], count: float) -> Computed:
+def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> Computed:
     """Add up the gradient of a step over its micro-batches and, in the last one, over the ranks.
 
     A rank that runs out of memory still joins the all-reduce, with a gradient that is not finite. So all ranks learn of
@@ -153,7 +154,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[dict[str, torch.Tensor]],
                     exchanging = exchanging or (is_last and run.ranks.size > 1)
                     run.backward(loss_sum * scale)
                     loss_total += loss_sum.detach().double()
-                    tokens += int(batch["attention_mask"].sum())
+                    tokens += batch.tokens
                     computed += run.computed_tokens(batch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

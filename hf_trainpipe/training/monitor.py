@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.engine.evaluation import loss_of, scorable, tune_threshold
+from hf_trainpipe.engine.evaluation import judge
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import FINAL, Ledger
@@ -228,26 +228,22 @@ class Evaluator:
         split = run.data.splits["validation"]
         with run.console.working(f"evaluating validation, {len(split):,} examples"):
             outputs = run.predict("validation")
+            loss = run.evaluation_loss("validation", outputs)
         select = run.recipe.selected_metric
         improved = None
         if run.ranks.is_main:
-            threshold = None
-            if run.task.decoder == "multi_label":
-                threshold = getattr(run.task, "threshold", 0.5)
-                if getattr(run.task, "tune_threshold", False):
-                    threshold = tune_threshold(outputs, split)
-            predictions = scorable(outputs, split, task=run.task, labels=run.data.labels, threshold=threshold)
-            scores = {
-                "loss": loss_of(outputs, split, task=run.task),
-                **metrics.score(predictions, run.recipe.scored_metrics),
-            }
-            better = metrics.better(select, scores[select], state.best.value if state.best else None)
-            improved = (better, threshold, scores)
+            predictions = judge(outputs, split.features, run.task)
+            task = run.task.tune(predictions)
+            if task != run.task:
+                predictions = judge(outputs, split.features, task)
+            scores = {"loss": loss, **metrics.score(predictions, run.recipe.scored_metrics)}
+            better = metrics.better(select, scores[select], state.best.value if state.best else None, task=run.task)
+            improved = (better, task.changes_from(run.task), scores)
             self.log.log_scores(scores, best=better)
-        better, threshold, scores = run.ranks.broadcast(improved)
+        better, tuned, scores = run.ranks.broadcast(improved)
         state.evaluated = state.step
         if better:
-            state.best = Best(step=state.step, value=scores[select], scores=scores, threshold=threshold)
+            state.best = Best(step=state.step, value=scores[select], scores=scores, tuned=tuned)
         self.early_stopping.count(improved=better)
         self.log.restart_clock()
         return bool(better)

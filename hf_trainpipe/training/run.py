@@ -10,11 +10,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
-from hf_trainpipe.data.spans import span_lines
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, sharding
 from hf_trainpipe.engine.cpu import dropout
-from hf_trainpipe.engine.evaluation import SplitOutputs, predict_split
+from hf_trainpipe.engine.evaluation import loss_of, loss_sums, predict_split, share_of
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.optimizer import freeze
@@ -25,7 +24,8 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
-from hf_trainpipe.runtime.model.unpad import is_unpadded, known_lengths, unpad
+from hf_trainpipe.runtime.model.inference import known_lengths_of
+from hf_trainpipe.runtime.model.unpad import is_unpadded, unpad
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.gc import resume_gc
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.runtime.model.outputs import Outputs
+    from hf_trainpipe.runtime.tokens.features import Batch
     from hf_trainpipe.training.setup import Setup
 
 __all__ = ["EVALUATION_TOKENS", "Run"]
@@ -81,7 +83,7 @@ class Run:
     def _load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
         seed_everything(self.recipe.seed, *HEAD)
-        self.bare = build_model(self.recipe.model, self.task, self.data.labels, say=self.console.say)
+        self.bare = build_model(self.recipe.model, self.task, say=self.console.say)
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
         prove_forward(
@@ -97,6 +99,7 @@ class Run:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
+        self.data.precompute(self.whole_model)
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
 
@@ -147,7 +150,7 @@ class Run:
 
     # -- what the loop asks for ------------------------------------------------------------
 
-    def micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
+    def micro_batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of a step (counted from 0), the largest first."""
         train = self._train_at(step)
         examples = train.usable[self.order.global_batch(step)]
@@ -161,6 +164,8 @@ class Run:
 
     def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
         """The features of examples, in micro-batches, the largest first."""
+        if not self.task.separable:
+            return [train.features_of(examples)]
         return micro_batches(
             train.features_of(examples),
             train.lengths,
@@ -169,8 +174,8 @@ class Run:
             cost=None if self.unpadded else self.plan.micro_batch_cost,
         )
 
-    def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[dict[str, torch.Tensor]]:
-        return [train.batch(group, pad_id=self.pad_id) for group in self._groups(train, examples)]
+    def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[Batch]:
+        return [train.batch(group) for group in self._groups(train, examples)]
 
     def _train_at(self, step: int) -> Prepared:
         """The rows that a step is drawn from: the training split, or the window of a stream."""
@@ -182,15 +187,15 @@ class Run:
             windows.restore(self.state.stream)
             rows, folder = windows.open(number)
             assert self.data.prepare_split is not None
-            self._train = self.data.prepare_split("train", rows, folder)
-            for line in span_lines(f"train, window {number}", self._train.targets.report):
+            self._train = self.data.precomputed(self.data.prepare_split("train", rows, folder), self.whole_model)
+            for line in self._train.rows.warnings(f"train, window {number}"):
                 self.console.say(f"warning: {line}")
             self.state.stream = windows.to_json()
         return self._train
 
-    def empty_batch(self) -> dict[str, torch.Tensor]:
+    def empty_batch(self) -> Batch:
         """A micro-batch of weight 0, for a rank that has none left: it joins the collectives and changes nothing."""
-        return self._train.empty_batch(pad_id=self.pad_id)
+        return self._train.empty_batch()
 
     @property
     def micro_batch_tokens(self) -> int:
@@ -250,23 +255,20 @@ class Run:
 
         return torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
 
-    def to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the accelerator's device."""
         device = self.accelerator.device
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        return batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
 
-    def loss_sum(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, batch: Batch) -> torch.Tensor:
         """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
         there = self.to_device(batch)
-        if not self.unpadded:
-            return self.task.loss_sum(self.model, there)
-        with known_lengths(there["attention_mask"], batch["attention_mask"].sum(dim=1).numpy()):
-            return self.task.loss_sum(self.model, there)
+        with known_lengths_of(there, self.task if self.unpadded else None):
+            return self.task.loss_sum(self.task.forward(self.model, there.inputs), there)
 
-    def computed_tokens(self, batch: Mapping[str, torch.Tensor]) -> int:
-        """Tokens that the encoder computes of a micro-batch, padding included."""
-        mask = batch["attention_mask"]
-        return int(mask.sum()) if self.unpadded else mask.numel()
+    def computed_tokens(self, batch: Batch) -> int:
+        """Tokens that the model computes of a micro-batch, padding included."""
+        return batch.tokens if self.unpadded else batch.padded_tokens
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of a part of the step's loss."""
@@ -279,7 +281,7 @@ class Run:
 
     # -- evaluation ------------------------------------------------------------------------
 
-    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> SplitOutputs:
+    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> Outputs:
         """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
         model = self.whole_model()
         plain = compiling.run_eagerly() if self.compiled else nullcontext()
@@ -288,8 +290,6 @@ class Run:
                 model,
                 self.data.splits[split],
                 task=self.task,
-                labels=self.data.labels,
-                pad_id=self.pad_id,
                 max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
                 rank=self.ranks.rank,
                 world_size=self.ranks.size,
@@ -297,3 +297,24 @@ class Run:
                 device=self.accelerator.device,
                 examples=examples,
             )
+
+    def evaluation_loss(self, split: str, predictions: Outputs) -> float:
+        """The task's mean loss over a split; all ranks call it."""
+        prepared = self.data.splits[split]
+        found = loss_of(predictions, prepared.features, self.task)
+        if found is not None:
+            return found
+        mine = share_of(prepared, None, rank=self.ranks.rank, world_size=self.ranks.size)
+        model = self.whole_model()
+        plain = compiling.run_eagerly() if self.compiled else nullcontext()
+        with plain, self.mixed.autocast():
+            sums = loss_sums(
+                model,
+                prepared,
+                mine,
+                task=self.task,
+                max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
+                device=self.accelerator.device,
+            )
+        total, count = self.ranks.sums(list(sums))
+        return total / max(count, 1e-12)

@@ -19,6 +19,7 @@ from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
+from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.checkpoint.snapshot import Checkpoint
     from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Task
 
 __all__ = ["Setup", "set_up", "validate"]
 
@@ -77,11 +78,11 @@ class Setup:
         return self.ranks.accelerator
 
 
-def validate(recipe: Recipe, *, labels: tuple[str, ...] | None = None) -> None:
+def validate(recipe: Recipe, *, fitted: Task | None = None) -> None:
     """Refuse wrong metric names before anything is loaded; again, with more to go by, when labels are known."""
     names = recipe.evaluation.named
-    metrics.check(names, recipe.task.decoder, labels=labels)
-    if labels is not None:
+    metrics.check_for(fitted or recipe.task, names, is_fitted=fitted is not None)
+    if fitted is not None:
         for name in filter(metrics.is_external, names):
             load_external(name)  # one that cannot be had is refused now, not after an epoch
 
@@ -165,6 +166,11 @@ def _agreed_machine(recipe: Recipe, ranks: Ranks, *, recorded: Mapping[str, Any]
 
 def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
     """Set threads and precision in this process, and refuse what the device or FSDP2 cannot do."""
+    if not recipe.task.separable and ranks.size > 1:
+        raise RecipeError(
+            f"task: the loss of {type(recipe.task).__name__} looks across the whole global batch, found {ranks.size} ranks.",
+            fix="Train it with one process.",
+        )
     set_threads(machine.threads)
     set_precision(machine.precision)
     Mixed(machine.precision, ranks.accelerator.device).check()
@@ -184,7 +190,7 @@ def _prepare(
         root=cache_root(),
         say=say,
     )
-    validate(recipe, labels=data.labels.names)
+    validate(recipe, fitted=data.task)
     check_selection(recipe.evaluation.select, data.splits)
     plan = make_plan(
         recipe,
@@ -194,6 +200,7 @@ def _prepare(
         num_labels=len(data.labels),
         streamed=recipe.data.stream() is not None,
         mean_tokens=float(data.train.lengths.mean()),
+        num_tokens=data.train.features.num_tokens,
     )
     return data, plan
 
@@ -214,7 +221,7 @@ def _identity(
         "model_revision": recipe.model.revision,
         "compute": machine.to_json(),
         "fingerprints": data.fingerprints,
-        "labels": list(data.labels.names),
+        "labels": list(data.labels),
         "source": None if source is None else {"path": str(source.path), "function": source.function},
         "places": dict(places),
     }

@@ -71,7 +71,7 @@ def look(recipe: Recipe) -> Look:
     from hf_trainpipe import metrics
     from hf_trainpipe.data.preview import all_of, check
 
-    metrics.check(recipe.evaluation.named, recipe.task.decoder)
+    metrics.check_for(recipe.task, recipe.evaluation.named)
     if is_local(recipe.model.name):
         require_weights(resolve(recipe.model.name))
     preview = recipe.data.preview() or all_of(recipe.data.splits())
@@ -79,8 +79,8 @@ def look(recipe: Recipe) -> Look:
     train = preview.sizes.get("train")
     external = [name for name in recipe.evaluation.named if metrics.is_external(name)]
     unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
-    labels = checked.labels.names if preview.whole else checked.labels.names or recipe.task.label_names()
-    num_labels = 2 if labels is None else len(labels)
+    labels = checked.labels or recipe.task.label_names
+    num_labels = len(labels) if labels or preview.whole else 2
     plan = None if train is None else _plan_of(recipe, train.rows, num_labels=num_labels, streamed=preview.streamed)
     return Look(recipe, plan, preview.sizes, checked, unchecked)
 

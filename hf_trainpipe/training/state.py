@@ -17,7 +17,8 @@ class Best:
     step: int
     value: float
     scores: dict[str, float]
-    threshold: float | None = None
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """Fields of the task that were chosen on validation."""
 
 
 @dataclass
@@ -76,7 +77,9 @@ class RunState:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunState:
-        best = data.get("best")
+        best = dict(data["best"]) if data.get("best") else None
+        if best is not None and (threshold := best.pop("threshold", None)) is not None:
+            best["tuned"] = {"threshold": threshold}  # of a version before any field could be tuned
         return cls(
             **{
                 **data,

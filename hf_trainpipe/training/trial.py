@@ -18,13 +18,13 @@ from hf_trainpipe import runtime
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.names import load_config
 from hf_trainpipe.package.fresh import FreshProcess
-from hf_trainpipe.package.probe import as_lists, difference
+from hf_trainpipe.package.probe import difference
 from hf_trainpipe.package.verify import read_recorded, verify
 from hf_trainpipe.package.write import requirements, versions
 from hf_trainpipe.runtime.handler.predictor import Predictor
-from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
-from hf_trainpipe.runtime.text.words import BUILT_IN_SPLITTERS
-from hf_trainpipe.training.export import code_file, record_predictions, write_package
+from hf_trainpipe.runtime.tasks.registry import travelling
+from hf_trainpipe.runtime.text.preprocessing import steps_to_json
+from hf_trainpipe.training.export import code_file, has_own_code, record_predictions, write_package
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
@@ -97,10 +97,8 @@ class Trial:
 def _is_foreign(setup: Setup) -> bool:
     """Whether the package brings code of the recipe's or the model's own, or needs spaCy."""
     steps = [getattr(step, "pipeline", None) for step in setup.recipe.preprocessing]
-    splitter = getattr(setup.task, "splitter", None)
-    uses_spacy = any(steps) or (isinstance(splitter, str) and splitter not in BUILT_IN_SPLITTERS)
-    own = [step for step in setup.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
-    return bool(own) or uses_spacy or setup.recipe.model.trust_remote_code
+    uses_spacy = any(steps) or bool(setup.task.pipelines)
+    return has_own_code(setup) or uses_spacy or setup.recipe.model.trust_remote_code
 
 
 def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
@@ -108,7 +106,7 @@ def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
     lines = read_recorded(recorded)
     inputs = [line["input"] for line in lines]
     try:
-        found = as_lists(Predictor.load(package, device=device).outputs(inputs), len(inputs))
+        found = Predictor.load(package, device=device).record(inputs)
     except PackageError:
         raise
     except Exception as error:  # any error of loading or answering
@@ -131,17 +129,10 @@ def _stamp(setup: Setup) -> str:
     for path in sorted(Path(str(runtime.__file__)).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     digest.update(b"" if code is None else code.read_bytes())
-    inputs = [column.kind for column in setup.task.inputs()]
     travels = [
         load_config(setup.recipe.model).to_dict(),
         setup.task.model_class().__name__,
-        [
-            setup.task.decoder,
-            setup.task.decoder_options(setup.data.labels),
-            inputs,
-            getattr(setup.task, "splitter", None),
-        ],
-        list(setup.data.labels.names),
+        travelling(setup.task).to_json(),
         setup.data.fingerprints["tokenizer"],
         [type(setup.tokenizer).__name__, setup.tokenizer.special_tokens_map],
         steps_to_json(setup.recipe.preprocessing),

@@ -141,8 +141,8 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
         asked = texts[:: ONE_BY_ONE if budget == 1 else IN_BATCHES]
         jobs: dict[str, Callable[[], Any]] = {}
         for name, predictor in ways.items():
-            encoded = predictor._prepare(_examples(asked), predictor._encoder).encoded
-            jobs[name] = lambda p=predictor, e=encoded, b=budget: p._run(e, b)
+            features = predictor.features(asked)
+            jobs[name] = lambda p=predictor, f=features, b=budget: p.predictions(f, batch_tokens=b)
         if budget == 1:
             from transformers import pipeline
 
@@ -161,12 +161,6 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
             name: {"wall": len(asked) / wall, "cpu": len(asked) / cpu} for name, (wall, cpu) in best.items()
         }
     return result
-
-
-def _examples(texts: list[str]) -> list[Any]:
-    from hf_trainpipe.runtime.handler.requests import read_inputs
-
-    return read_inputs(texts, "text")
 
 
 def accuracies(package: Path, data: Path) -> dict[str, float]:

@@ -63,19 +63,19 @@ def mapped(workload: Workload, texts: list[str], caches: Path, processes: int | 
 
 
 def ours(workload: Workload, texts: list[str], caches: Path) -> Any:
-    from hf_trainpipe.data.encode import Columns, content_digest, encode_cached
-    from hf_trainpipe.recipe import Tokens
+    from hf_trainpipe import TextClassification
+    from hf_trainpipe.data.encode import content_digest, encode_cached
+    from hf_trainpipe.runtime.tokens.encoder import Encoder
 
-    tokenizer = load_tokenizer(workload)
+    encoder = Encoder(load_tokenizer(workload), max_length=workload.max_length, overflow="truncate")
 
     def act() -> int:
-        columns = Columns("text", texts)
-        encoded = encode_cached(
-            columns, split="train", content=content_digest(columns), preprocessing=(), tokenizer=tokenizer,
-            tokens=Tokens(max_length=workload.max_length, overflow="truncate"), max_length=workload.max_length,
+        inputs = {"text": texts}
+        features = encode_cached(
+            inputs, task=TextClassification(), encoder=encoder, split="train", content=content_digest(inputs),
             root=caches, place=str, say=lambda _: None,
         )  # fmt: skip
-        return len(encoded.ids)
+        return features.num_tokens
 
     return act
 

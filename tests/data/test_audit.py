@@ -10,8 +10,8 @@ from datasets import Dataset, DatasetDict
 from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.sources import Files
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.tasks.classification import TextClassification
-from hf_trainpipe.tasks.tagging import TokenClassification
+from hf_trainpipe.tasks import TextClassification, TokenClassification
+from tests.data.reading import label_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,5 +72,5 @@ def test_fault_44_overlap_and_duplicates() -> None:
 
 def test_a_label_that_dominates() -> None:
     columns = {"text": [str(row) for row in range(40)], "label": ["ham"] * 39 + ["spam"]}
-    (warning,) = audit(TASK, splits(train=columns))
+    (warning,) = label_notes(TASK, splits(train=columns))
     assert "97.5% of the rows have the label 'ham'" in warning

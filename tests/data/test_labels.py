@@ -20,15 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_trainpipe.data.audit import audit
-from hf_trainpipe.data.label_notes import label_lines, label_notes
-from hf_trainpipe.data.labels import resolve_labels
+from hf_trainpipe.data.label_notes import label_lines
+from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.sources import Files, Frame
-from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.tasks.base import Labels, Task
-from hf_trainpipe.tasks.classification import MultiLabelClassification, TextClassification
-from hf_trainpipe.tasks.regression import Regression
-from hf_trainpipe.tasks.tagging import TokenClassification
+from hf_trainpipe.tasks import (
+    Labels,
+    MultiLabelClassification,
+    Regression,
+    Task,
+    TextClassification,
+    TokenClassification,
+)
+from tests.data.reading import build_targets, label_notes, resolve_labels
 
 ONE = TextClassification()
 MANY = MultiLabelClassification()
@@ -57,8 +61,7 @@ def refused(task: Task, splits: DatasetDict, split: str = "train") -> str:
 
 
 def notes(task: Task, splits: DatasetDict) -> list[str]:
-    labels = resolve_labels(task, splits)
-    return label_notes(task, labels, splits["train"], build_targets(task, labels, splits["train"], "train"))
+    return label_notes(task, splits)
 
 
 def csv_of(folder: Path, cells: list[str], name: str = "train.csv") -> str:
@@ -411,7 +414,7 @@ def test_arrow_s_other_types_of_lists_and_texts() -> None:
 
 def test_class_weights_are_one_a_label() -> None:
     with pytest.raises(RecipeError, match=r"expected 2 numbers, one a label \(no, yes\), found 3"):
-        TextClassification(class_weights=(1.0, 2.0, 3.0)).fit(Labels(("no", "yes")), np.array([0, 1]))
+        TextClassification(class_weights=(1.0, 2.0, 3.0)).fit(Rows(memory(train=["no", "yes"])["train"], "train"))
 
 
 def test_labels_with_their_ids() -> None:

@@ -13,8 +13,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hf_trainpipe import Files, Frame, TokenClassification
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spans import read_column
-from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
 from hf_trainpipe.errors import DataError
+from tests.data.reading import Targets, build_targets, resolve_labels
 
 EXPECTED = [Span(0, 4, "PER"), Span(10, 16, "LOC")]
 TEXT = "anna left berlin"
@@ -63,7 +63,7 @@ def test_every_form_is_read_also_as_text(form: str) -> None:
 def splits(task: TokenClassification, folder: Path, name: str, content: str) -> Targets:
     (folder / name).write_text(content, encoding="utf-8", newline="")
     found = Files(train=name, root=str(folder)).splits()
-    assert plain(read_column(found["train"], "train", task.target().name)[0]) == EXPECTED
+    assert plain(read_column(found["train"], "train", task.spans or "")[0]) == EXPECTED
     labels = resolve_labels(task, found)
     return build_targets(task, labels, found["train"], "train")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
@@ -24,26 +24,21 @@ from hf_trainpipe import (
     SpacyTokens,
     StripHtml,
     TokenClassification,
-    Tokens,
 )
-from hf_trainpipe.data.encode import Columns, encode_cached
-from hf_trainpipe.data.prepare import columns_of, prepare
+from hf_trainpipe.data.prepare import prepare
 from hf_trainpipe.data.preview import all_of, check
 from hf_trainpipe.data.span_forms import Span
 from hf_trainpipe.data.spans import align
-from hf_trainpipe.data.targets import build_targets
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.model.tokenizer import load_tokenizer
-from hf_trainpipe.package.scoring import raw_inputs
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.handler.predictor import Predictor
-from hf_trainpipe.runtime.handler.requests import read_inputs
-from hf_trainpipe.runtime.safety.schema import PackageInfo
-from hf_trainpipe.runtime.text.preprocessing import CleanUrls, Preprocessor, steps_to_json
+from hf_trainpipe.runtime.text.preprocessing import CleanUrls, Preprocessor, apply
 from hf_trainpipe.runtime.text.sentences import sentences_of
 from hf_trainpipe.runtime.text.words import WordSplitter
-from hf_trainpipe.tasks.base import Labels
+from hf_trainpipe.runtime.tokens.encoder import Encoder
+from hf_trainpipe.tasks import Labels
 from hf_trainpipe.testing import tiny_model
+from tests.data.reading import build_targets
 
 TASK = TokenClassification(text="text", spans="spans", names=("A", "B"))
 LABELS = Labels(("O", "B-A", "I-A", "B-B", "I-B"))
@@ -102,72 +97,13 @@ def rows(*marked: tuple[str, list[tuple[int, int, str]]]) -> list[dict[str, Any]
     ]
 
 
-def predictor(tokenizer: Any, steps: tuple[Preprocessor, ...], splitter: str) -> Predictor:
-    info = PackageInfo(
-        name="x",
-        decoder={"kind": "tags", "labels": list(LABELS.names), "options": {"scheme": "BIO"}},
-        inputs="words",
-        splitter=splitter,
-        preprocessing=steps_to_json(steps),
-        tokens={"max_length": 16, "overflow": "window", "stride": 4},
-    )
-    return Predictor(info=info, model=None, tokenizer=tokenizer, steps=steps)
-
-
-def test_training_and_serving_read_the_same_features(model: str, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(Pretrained(model))
-
-    @settings(max_examples=25, deadline=None)
-    @given(
-        marked=st.lists(MARKED, min_size=1, max_size=3),
-        steps=st.lists(st.sampled_from(STEPS), max_size=3).map(tuple),
-        splitter=st.sampled_from(("regex-2", "whitespace", "blank:en")),
-    )
-    def check(marked: list[Any], steps: tuple[Preprocessor, ...], splitter: str) -> None:
-        dataset = Dataset.from_list(rows(*marked, ("x", [(0, 1, "A")])))
-        package = predictor(tokenizer, steps, splitter)
-        targets = build_targets(TASK, LABELS, dataset, "train", steps=steps, splitter=WordSplitter(splitter))
-        learnt = encode_cached(
-            columns_of(TASK, dataset, targets),
-            split="train",
-            content=repr(targets.words),
-            preprocessing=steps,
-            tokenizer=tokenizer,
-            tokens=Tokens(max_length=16, overflow="window", stride=4),
-            max_length=16,
-            root=tmp_path,
-            place=str,
-            say=lambda _: None,
-        )
-        asked = package._prepare(read_inputs(raw_inputs(TASK, dataset), "words"), package._encoder).encoded
-        for name in ("ids", "types", "starts", "example", "words"):
-            assert np.array_equal(getattr(learnt, name), getattr(asked, name)), name
-
-    check()
-
-
-def test_words_that_come_as_words_are_preprocessed_one_by_one_on_both_sides(model: str, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(Pretrained(model))
+def test_words_that_come_as_words_are_preprocessed_one_by_one(model: str) -> None:
     words = [["<b>Anna</b>", "", "&amp;", "a  b", "ﬁ"], ["https://a.b", "<i>"]]
-    package = predictor(tokenizer, STEPS[:5], "regex-2")
-    learnt = encode_cached(
-        Columns("words", words),
-        split="train",
-        content="words",
-        preprocessing=STEPS[:5],
-        tokenizer=tokenizer,
-        tokens=Tokens(max_length=16, overflow="window", stride=4),
-        max_length=16,
-        root=tmp_path,
-        place=str,
-        say=lambda _: None,
-    )
-    inputs = read_inputs([{"words": sentence} for sentence in words], "words")
-    asked = package._prepare(inputs, package._encoder).encoded
-    assert learnt.ids.tolist() == asked.ids.tolist()
-    moving = predictor(tokenizer, (SpacyTokens(),), "regex-2")
+    tokenizer, task = load_tokenizer(Pretrained(model)), TokenClassification()
+    cleaned = Encoder(tokenizer, steps=STEPS[:5], max_length=16).clean_words(words)
+    assert cleaned == [["anna", "", "&", "a b", "fi"], ["[URL]", ""]]
     with pytest.raises(InputError, match="SpacyTokens cannot run on words that come already split"):
-        moving._prepare(inputs, moving._encoder)
+        task.encode({"words": words}, Encoder(tokenizer, steps=(SpacyTokens(),), max_length=16))
 
 
 @settings(max_examples=100, deadline=None)
@@ -176,7 +112,8 @@ def test_spans_lead_back_to_their_characters(marked: Any, steps: list[Preprocess
     text, spans = marked
     for start, end, label in spans:
         (sentence,) = sentences_of([text], steps=steps, splitter=WordSplitter("regex-2"))
-        tags, fates = align(sentence, [Span(start, end, label)])
+        places = [(low, high) for _, low, high in sentence.places]
+        tags, fates = align(text, places, [Span(start, end, label)], clean=lambda text: apply(steps, [text])[0])
         kinds = [fate.kind for fate in fates]
         at = [i for i, tag in enumerate(tags) if tag != "O"]
         assert bool(at) is not any(kind in ("blank", "removed") for kind in kinds)
@@ -279,11 +216,17 @@ def test_steps_that_move_words_need_whole_texts(model: str, tmp_path: Path, form
         with pytest.raises(RecipeError, match="changes which words there are"):
             prepare(recipe, tokenizer=tokenizer, **options)
     else:
-        assert prepare(recipe, tokenizer=tokenizer, **options).train.targets.words == [["do", "n", "'", "t", "go"]]
+        assert prepare(recipe, tokenizer=tokenizer, **options).train.features.within["start"].tolist() == [
+            0,
+            2,
+            3,
+            4,
+            7,
+        ]
 
 
 def test_an_old_cache_is_not_read(model: str, tmp_path: Path) -> None:
-    """Features of one text differ with the preprocessing, although the key has no steps: the words stand in it."""
+    """Features of one text differ with the preprocessing."""
     import pandas as pd
 
     frame = pd.DataFrame(rows(("<b>Anna</b>", [(3, 7, "A")])))
@@ -298,16 +241,18 @@ def test_an_old_cache_is_not_read(model: str, tmp_path: Path) -> None:
             root=tmp_path,
             say=lambda _: None,
         )
-        return data.train.targets.words, data.fingerprints["data"], len(data.train.encoded.ids)
+        within = data.train.features.within
+        assert within is not None
+        return within["start"].tolist(), within["tags"].tolist(), len(data.train.features.input["input_ids"])
 
     raw, stripped = words(), words(StripHtml())
-    assert (raw[0], stripped[0]) == ([["<", "b", ">", "Anna", "<", "/", "b", ">"]], [["Anna"]])
-    assert raw[1] != stripped[1]
+    assert (raw[0], stripped[0]) == ([0, 1, 2, 3, 7, 8, 9, 10], [3])
+    assert (raw[1], stripped[1]) == ([0, 0, 0, 1, 0, 0, 0, 0], [1])
     assert stripped[2] < raw[2]
 
 
 def test_a_package_scores_with_its_own_splitter() -> None:
     dataset = Dataset.from_list(rows(("北京在", [(0, 2, "A")])))
-    new = build_targets(TASK, LABELS, dataset, "train")
-    old = build_targets(TASK, LABELS, dataset, "train", splitter=WordSplitter("regex"))
+    new = build_targets(replace(TASK, splitter="regex-2"), LABELS, dataset, "train")
+    old = build_targets(replace(TASK, splitter="regex"), LABELS, dataset, "train")
     assert (new.words, old.words) == ([["北", "京", "在"]], [["北京在"]])

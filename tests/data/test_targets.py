@@ -12,12 +12,16 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_trainpipe.data.place import place
 from hf_trainpipe.data.sources import Files
-from hf_trainpipe.data.targets import Targets, build_targets, resolve_labels
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.tasks.base import Labels, Task
-from hf_trainpipe.tasks.classification import MultiLabelClassification, TextClassification
-from hf_trainpipe.tasks.regression import Regression
-from hf_trainpipe.tasks.tagging import TokenClassification
+from hf_trainpipe.tasks import (
+    Labels,
+    MultiLabelClassification,
+    Regression,
+    Task,
+    TextClassification,
+    TokenClassification,
+)
+from tests.data.reading import Targets, build_targets, resolve_labels
 
 ONE = TextClassification()
 MANY = MultiLabelClassification()
@@ -142,7 +146,6 @@ def test_spans_become_words_and_tags() -> None:
     assert labels.names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert targets.words == [["Ann", "went", "to", "New", "York", "."], ["Rome"], ["Yorkshire"]]
     assert [labels.names[i] for i in targets.values] == ["B-PER", "O", "O", "B-LOC", "I-LOC", "O", "O", "B-LOC"]
-    assert targets.kind == "tags"
     assert targets.report["spans"] == 3
     assert targets.report["widened"] == 1
 

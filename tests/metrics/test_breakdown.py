@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_entity_types_as_seqeval_counts_them() -> None:
 
 
 def test_a_word_without_a_prediction_counts_in_the_support() -> None:
-    found = breakdown(tags([1, -1, 0], [1, 3, 0], [0, 3]), entities=False)
+    found = breakdown(replace(tags([1, -1, 0], [1, 3, 0], [0, 3]), has_entities=False))
     rows = {row["name"]: row for row in found["rows"]}
     assert (rows["B-LOC"]["support"], rows["B-LOC"]["predicted"], rows["B-LOC"]["recall"]) == (1, 0, 0.0)
     assert found["errors"][0]["predicted"] == [[1, None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from hf_trainpipe import Pretrained, Regression, TextClassification, TokenClassi
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.head import label_names, label_order
 from hf_trainpipe.model.weights import build_model
-from hf_trainpipe.tasks.base import Labels
+from hf_trainpipe.tasks import Labels
 from hf_trainpipe.testing import tiny_model
 
 TEXT = TextClassification("text", label="label")
@@ -48,7 +49,7 @@ def last(model: Any) -> torch.nn.Linear:
 def load(folder: Path, names: tuple[str, ...], task: Any = TEXT) -> tuple[Any, str]:
     said: list[str] = []
     torch.manual_seed(3)
-    model = build_model(Pretrained(str(folder)), task, Labels(names), say=said.append)
+    model = build_model(Pretrained(str(folder)), replace(task, names=Labels(names)) if names else task, say=said.append)
     return model, "\n".join(said)
 
 

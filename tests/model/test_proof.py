@@ -11,12 +11,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.model.proof import prove_forward, unknown_lines
+from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream
 
 TOKENIZER = SimpleNamespace(unk_token_id=1, eos_token_id=None, unk_token="[UNK]", num_special_tokens_to_add=lambda _: 2)
 
 
 def split(*ids: int) -> SimpleNamespace:
-    return SimpleNamespace(encoded=SimpleNamespace(ids=np.array([8, *ids, 9]), example=np.zeros(1)))
+    stream = Stream(np.array([0, len(ids) + 2]), {"input_ids": Ragged(np.array([8, *ids, 9]))})
+    return SimpleNamespace(features=Features({"input": stream}, np.zeros(1, np.int32), 1))
 
 
 def test_the_share_of_unknown_tokens_is_reported_by_split() -> None:

@@ -9,6 +9,7 @@ from hf_trainpipe.package.card import CardFacts
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.verify import record
 from hf_trainpipe.package.write import write
+from hf_trainpipe.runtime.tasks.older import task_of_decoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,11 +112,7 @@ def write_package(
     arguments: dict[str, Any] = {
         "model": tiny_model(labels, tagging=tagging, seed=seed),
         "tokenizer": tiny_tokenizer(),
-        "task_info": {
-            "decoder": decoder,
-            "inputs": "words" if tagging else "text",
-            "splitter": "regex" if tagging else None,
-        },
+        "task": task_of_decoder({"decoder": decoder, "inputs": "words" if tagging else "text"}),
         "preprocessing_json": [] if tagging else [{"kind": "NormalizeSpace"}],
         "tokens": {"max_length": 16, "overflow": "window", "stride": 4},
         "scores": {
@@ -138,7 +135,7 @@ def write_package(
     }  # fmt: skip
     package = write(run / "package", **{**arguments, **changes})
     inputs = inputs or (SENTENCES if tagging else TEXTS)
-    record(Predictor.load(package).outputs(inputs), inputs, run / RECORDED)
+    record(Predictor.load(package).record(inputs), inputs, run / RECORDED)
     return package
 
 

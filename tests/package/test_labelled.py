@@ -17,6 +17,7 @@ from hf_trainpipe.cli import run
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.columns import Known
 from hf_trainpipe.package.labelled import evaluate_table
+from hf_trainpipe.runtime.tasks.older import task_of_decoder
 from hf_trainpipe.tracking.ledger import Ledger
 from tests.package.conftest import TEXTS, tiny_model, write_package
 
@@ -31,11 +32,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> hf_trainpipe.Package:
     """A package that learned ``mood`` from ``review``, which was called ``Review Text`` in its file."""
     package = write_package(
         tmp_path_factory.mktemp("reviews") / "run",
-        task_info={
-            "decoder": {"kind": "single_label", "labels": ["calm", "angry", "sad"], "options": {}},
-            "inputs": "text",
-            "columns": COLUMNS,
-        },
+        task=task_of_decoder(
+            {
+                "decoder": {"kind": "single_label", "labels": ["calm", "angry", "sad"], "options": {}},
+                "inputs": "text",
+                "columns": COLUMNS,
+            }
+        ),
+        columns={name: COLUMNS[name] for name in ("rename", "join")},
     )
     return hf_trainpipe.load(package.parent)
 
@@ -121,7 +125,9 @@ def test_several_labels(tmp_path: Path) -> None:
     package = hf_trainpipe.load(
         write_package(
             tmp_path / "run",
-            task_info={"decoder": {"kind": "multi_label", "labels": labels, "options": {}}, "inputs": "text"},
+            task=task_of_decoder(
+                {"decoder": {"kind": "multi_label", "labels": labels, "options": {}}, "inputs": "text"}
+            ),
         )
     )
     answers = [[item["label"] for item in answer] for answer in package.predict(TEXTS)]
@@ -151,7 +157,7 @@ def test_numbers_of_pairs(tmp_path: Path) -> None:
             tmp_path / "run",
             inputs=[{"text": "ada", "text_pair": "london"}],
             model=tiny_model(()),
-            task_info={"decoder": {"kind": "regression", "labels": [], "options": {}}, "inputs": "pair"},
+            task=task_of_decoder({"decoder": {"kind": "regression", "labels": [], "options": {}}, "inputs": "pair"}),
         )
     )
     pairs = [("ada", "london"), ("she", "wrote programs"), ("nobody", "answers")]

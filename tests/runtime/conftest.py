@@ -22,6 +22,8 @@ from transformers import (
 import hf_trainpipe.runtime
 from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER
 from hf_trainpipe.runtime.safety import files, schema
+from hf_trainpipe.runtime.tasks.about import about
+from hf_trainpipe.runtime.tasks.older import task_of_decoder
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -119,10 +121,12 @@ def make_package(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_model:
         runtime = Path(str(hf_trainpipe.runtime.__file__)).parent
         shutil.copytree(runtime, folder / "trainpipe_runtime", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "handler.py").write_text(ROOT_HANDLER, encoding="utf-8")
+        decoder = {"kind": kind, "labels": list(labels), "options": options or {}}
+        task = task_of_decoder({"decoder": decoder, "inputs": inputs, "splitter": fields.pop("splitter", None)})
         info = schema.PackageInfo(
             name=name,
-            decoder={"kind": kind, "labels": list(labels), "options": options or {}},
-            inputs=inputs,
+            task=task.to_json(),
+            about=about(task),
             tokens=fields.pop("tokens", {"max_length": 32, "overflow": "truncate", "stride": 4}),
             **fields,
         )

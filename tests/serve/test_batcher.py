@@ -68,12 +68,12 @@ class Spoilt:
         return getattr(self._predictor, name)
 
     def encode(self, jobs: Any, **bounds: Any) -> Any:
-        if any("odd words" in example.text for job in jobs for example in job.examples):
+        if any("odd words" in example.values["text"] for job in jobs for example in job.examples):
             raise KeyError("odd words")
         return self._predictor.encode(jobs, **bounds)
 
     def run(self, pieces: Any) -> None:
-        if any("odd text" in job.examples[0].text for job, _ in pieces):
+        if any("odd text" in job.examples[0].values["text"] for job, _ in pieces):
             raise ValueError("odd text")
         self._predictor.run(pieces)
 

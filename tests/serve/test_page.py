@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.tasks.older import task_of_decoder
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE
 from tests.package.conftest import write_package
 from tests.serve.browser import browser, require
@@ -125,11 +126,12 @@ def test_errors_pairs_and_many_labels(tmp_path: Path) -> None:
         tmp_path / "run",
         inputs=[{"text": "ada", "text_pair": "london"}],
         model=tiny_model(labels),
-        task_info={
-            "decoder": {"kind": "multi_label", "labels": list(labels), "options": {"threshold": 0.3}},
-            "inputs": "pair",
-            "splitter": None,
-        },
+        task=task_of_decoder(
+            {
+                "decoder": {"kind": "multi_label", "labels": list(labels), "options": {"threshold": 0.3}},
+                "inputs": "pair",
+            }
+        ),
     )
     with start(package, tmp_path / "log") as server, browser(tmp_path / "profile", width=360) as driver:
         driver.get(f"http://127.0.0.1:{server.port}/demo")

@@ -88,7 +88,7 @@ def reproduces(result) -> bool:
     try:
         with torch.autocast(kind, dtype=torch.bfloat16):
             again = Predictor.load(result.package)
-            found = [one.outputs([line["input"] for line in lines]).outputs for one in (predictor, again)]
+            found = [one.outputs([line["input"] for line in lines])["logits"] for one in (predictor, again)]
             assert torch.is_autocast_enabled(kind)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:

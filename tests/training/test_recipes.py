@@ -17,7 +17,8 @@ from hf_trainpipe import Budget, Data, Pretrained, RunOptions, execute, replace
 from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.handler.predictor import Predictor
-from hf_trainpipe.runtime.tasks.decoding import Outputs
+from hf_trainpipe.runtime.model.outputs import Outputs
+from hf_trainpipe.runtime.tasks.base import Requests
 from hf_trainpipe.testing import PLAIN, tiny_rows, tiny_tagged
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.py"))
@@ -95,10 +96,10 @@ def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
     logits = [np.array(line["output"], dtype=np.float32) for line in recorded]
     numbers = np.arange(len(logits))
     if logits[0].ndim == 1:
-        return Outputs(numbers, np.stack(logits))
+        return Outputs(numbers, {"logits": np.stack(logits)})
     counts = [len(rows) for rows in logits]
-    words = np.concatenate([np.arange(count) for count in counts])
-    return Outputs(numbers, np.concatenate(logits), np.concatenate([[0], np.cumsum(counts)]), words)
+    words, starts = np.concatenate([np.arange(count) for count in counts]), np.concatenate([[0], np.cumsum(counts)])
+    return Outputs(numbers, {"logits": np.concatenate(logits), "words": words}, {"logits": starts, "words": starts})
 
 
 def comparable(answer: Any) -> list[tuple[str, float]]:
@@ -133,8 +134,12 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     assert len(recorded) == min(len(recipe.data.splits()["validation"]), 64)
     handler = runpy.run_path(str(result.package / "handler.py"))["EndpointHandler"](str(result.package))
     answers = handler({"inputs": [line["input"] for line in recorded]})
-    decoder = Predictor.load(result.package).decoder
-    for found, expected in zip(answers, decoder.answers(as_outputs(recorded)), strict=True):
+    loaded = Predictor.load(result.package)
+    inputs = [line["input"] for line in recorded]
+    asked = Requests(
+        [loaded.open([given]).examples[0].values for given in inputs], loaded.features(inputs), loaded.encoder
+    )
+    for found, expected in zip(answers, loaded.task.answers(as_outputs(recorded), asked), strict=True):
         assert [key for key, _ in comparable(found)] == [key for key, _ in comparable(expected)]
         scores = [score for _, score in comparable(expected)]
         assert [score for _, score in comparable(found)] == pytest.approx(scores, abs=1e-5)

@@ -141,6 +141,6 @@ class EndpointHandler:
             InputError: The body, an input or a parameter cannot be used.
         """
         inputs, parameters, is_one = read_body(data)
-        self.predictor.decoder.check_parameters(parameters)
+        self.predictor.task.check_parameters(parameters)
         answers = self.predictor.predict(inputs, **parameters)
         return answers[0] if is_one else answers

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..bounds import Bounds, bounded
 from ..errors import InputError, SchemaError
 from ..model.onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
+from ..model.outputs import Outputs, as_lists
 from ..safety import schema, trust
 from ..safety.weights import INDEX, WEIGHTS
-from ..tasks.decoding import Decoder, Outputs, Tags
-from ..text.preprocessing import Preprocessor, apply, apply_words, steps_from_json
-from ..text.sentences import sentences_of
-from ..text.words import Word, WordSplitter
-from ..tokens.encoding import Encoded, TextEncoder, features_of
-from .jobs import Job, Piece, Prepared, cut, join
-from .requests import Example, read_inputs
-from .user_code import has_consent, load_steps
+from ..tasks.base import Requests, Task
+from ..tasks.registry import task_from_json
+from ..text.preprocessing import Preprocessor, steps_from_json
+from ..tokens.encoder import Encoder
+from ..tokens.features import Features, features_of, join
+from .jobs import Job, Piece, cut
+from .requests import Example, by_role, read_inputs
+from .user_code import has_consent, load_classes
 
 __all__ = ["Predictor"]
 
@@ -34,23 +34,22 @@ class Predictor:
         self,
         *,
         info: schema.PackageInfo,
+        task: Task,
         model: Any,
         tokenizer: Any,
         steps: Sequence[Preprocessor],
         device: Any = "cpu",
     ) -> None:
         self.info = info
-        self.decoder = Decoder.from_json(info.decoder)
+        self.task = task
         self.model = model
         self.tokenizer = tokenizer
         self.device = device
-        self._steps = tuple(steps)
-        self._encoder = self._strict_encoder = TextEncoder(tokenizer, **info.tokens)
+        self._schema = task.schema()
+        self.encoder = self._strict_encoder = Encoder(tokenizer, steps=steps, **info.tokens)
         if info.tokens["overflow"] == "drop":
             # Evaluation leaves long examples out as training did; a request gets an error for one.
-            self._strict_encoder = TextEncoder(tokenizer, **{**info.tokens, "overflow": "error"})
-        self._splitter = WordSplitter(info.splitter or "regex")
-        self._pad_id = int(tokenizer.pad_token_id or 0)
+            self._strict_encoder = self.encoder.but(overflow="error")
 
     @classmethod
     def load(
@@ -80,7 +79,6 @@ class Predictor:
         """
         folder = Path(path).resolve()
         info = schema.read(folder)
-        decoder = Decoder.from_json(info.decoder)
         backend = choose_backend(backend, default=info.backend, there=info.backends)
         if backend == "torch":
             for names in (("config.json",), ("tokenizer.json",), (WEIGHTS, INDEX)):
@@ -90,18 +88,17 @@ class Predictor:
                         fix="Fetch the package again.",
                     )
         seen = trust.check(folder, info, model=FILES.get(backend), allow_code=has_consent(allow_code))
-        registry = load_steps(folder, info.code, allow_code=allow_code) if info.code else {}
-        steps = steps_from_json(info.preprocessing, registry=registry)
+        own_steps, own_tasks = load_classes(folder, info.code, allow_code=allow_code) if info.code else ({}, {})
+        steps = steps_from_json(info.preprocessing, registry=own_steps)
+        task = task_from_json(info.task, registry=own_tasks)
         if backend != "torch":
             model: Any = OnnxModel(folder / FILES[backend], threads=threads)
             tokenizer: Any = OnnxTokenizer.load(folder)
             trust.recheck(folder, seen)
-            return cls(info=info, model=model, tokenizer=tokenizer, steps=steps)
+            return cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps)
         import torch
 
-        model, tokenizer = _from_transformers(
-            folder, decoder, own_code=bool(info.model_code) and has_consent(allow_code)
-        )
+        model, tokenizer = _from_transformers(folder, task, own_code=bool(info.model_code) and has_consent(allow_code))
         trust.recheck(folder, seen)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -111,17 +108,17 @@ class Predictor:
 
         make_forks_safe()
         unpad(model)
-        return cls(info=info, model=model, tokenizer=tokenizer, steps=steps, device=device)
+        return cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device)
 
     @property
     def steps(self) -> tuple[Preprocessor, ...]:
         """The preprocessing of the package."""
-        return self._steps
+        return self.encoder.steps
 
     @property
-    def splitter(self) -> WordSplitter:
-        """How the package cuts texts into words."""
-        return self._splitter
+    def examples(self) -> tuple[Any, ...]:
+        """Inputs that the package takes, made up."""
+        return self._schema.examples
 
     @property
     def call_tokens(self) -> int | None:
@@ -138,20 +135,19 @@ class Predictor:
 
     def with_model(self, model: Any, tokenizer: Any) -> Predictor:
         """The same package with another model and tokenizer, on the CPU."""
-        return Predictor(info=self.info, model=model, tokenizer=tokenizer, steps=self._steps)
+        return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=self.steps)
 
     def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
         """The answer of each input, in order.
 
         Args:
             inputs: Texts; pairs ``(a, b)`` or ``{"text", "text_pair"}``; for tagging, texts or
-                ``{"words": [...]}``.
+                ``{"words": [...]}``; or what else the package's task takes.
             batch_tokens: Tokens of a batch, padding included.
-            parameters: Those of the decoder (``top_k``, ``threshold``, ``aggregation``).
+            parameters: Those of the answers (``top_k``, ``threshold``, ``aggregation``).
 
         Returns:
-            What the package's decoder answers (see :mod:`.decoding`). Places of entities are in the text as
-            it was given, before any preprocessing.
+            What the package's task answers. Places of entities are in the text as it was given, before any preprocessing.
 
         Raises:
             InputError: An input or a parameter cannot be used.
@@ -159,8 +155,8 @@ class Predictor:
         job = self.open(inputs, **parameters)
         if not job.examples:
             return []
-        prepared = self._prepare(job.examples, self._strict_encoder)
-        return self._answers(prepared, self._run(prepared.encoded, batch_tokens), parameters)
+        features = self._encode(job.examples)
+        return self._answers(job.examples, features, self.predictions(features, batch_tokens=batch_tokens), parameters)
 
     def open(self, inputs: Sequence[Any], **parameters: Any) -> Job:
         """Check a request, without tokenising it. With ``encode``, ``run`` and ``answer`` many requests share the
@@ -173,8 +169,8 @@ class Predictor:
         Raises:
             InputError: As :meth:`predict`, but for texts that are too long.
         """
-        self.decoder.check_parameters(parameters)
-        return Job(read_inputs(inputs, self.info.inputs), parameters)
+        self.task.check_parameters(parameters)
+        return Job(read_inputs(inputs, self._schema), parameters)
 
     def encode(self, jobs: Sequence[Job], *, bounds: Bounds | None = None) -> dict[Job, InputError]:
         """Tokenise requests together; returns those that cannot be used, with the reason.
@@ -182,7 +178,7 @@ class Predictor:
         ``bounds`` are those of one request.
         """
         with bounded(bounds):
-            return self._encode(jobs)
+            return self._encode_jobs(jobs)
 
     def encode_part(self, job: Job, *, characters: int, bounds: Bounds | None = None) -> None:
         """Tokenise the next examples of one request, about this many characters of them but at least one example.
@@ -200,106 +196,99 @@ class Predictor:
             last += 1
         try:
             with bounded(bounds):
-                job.add(self._prepare(job.examples[first:last], self._strict_encoder))
+                job.add(self._encode(job.examples[first:last]))
         except InputError as error:
             if first and (position := getattr(error, "position", None)) is not None:  # counted in the part
                 message = error.message.replace(f"Example {position} ", f"Example {position + first} ")
                 raise InputError(message, fix=error.fix, position=position + first) from None
             raise
 
-    def _encode(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
+    def _encode_jobs(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
         refused: dict[Job, InputError] = {}
         waiting = [job for job in jobs if job.examples]
         try:
             if waiting:
-                prepared = self._prepare([example for job in waiting for example in job.examples], self._strict_encoder)
+                prepared = self._encode([example for job in waiting for example in job.examples])
                 for job, part in zip(waiting, cut(prepared, [len(job.examples) for job in waiting]), strict=True):
                     job.set(part)
         except InputError:
             for job in waiting:  # one by one: each error counts positions in its own request
                 try:
-                    job.set(self._prepare(job.examples, self._strict_encoder))
+                    job.set(self._encode(job.examples))
                 except InputError as error:
                     refused[job] = error
         return refused
 
     def run(self, pieces: Sequence[Piece]) -> None:
         """Compute features of encoded requests as one batch, padded to the longest."""
-        encoded = join(pieces)
-        logits = self._forward(encoded, np.arange(len(pieces), dtype=np.int64), 1 << 40)
-        row = 0
+        joined = []
         for job, feature in pieces:
-            rows = job.rows(feature)
-            job.put(feature, logits[row : row + rows])
-            row += rows
+            assert job.prepared is not None, "encode comes first"
+            joined.append((job.prepared, feature))
+        found = self._forward(join(joined), np.arange(len(pieces), dtype=np.int64), 1 << 40)
+        for position, (job, feature) in enumerate(pieces):
+            job.put(found.take(np.array([position])).moved(feature - position))
 
     def answer(self, job: Job) -> list[Any]:
         """What :meth:`predict` answers, once all features of the request are computed."""
         if not job.examples:
             return []
         assert job.prepared is not None, "encode comes first"
-        encoded = job.prepared.encoded
-        features = np.arange(len(encoded.example), dtype=np.int64)
-        return self._answers(job.prepared, self.decoder.merge(job.logits, encoded, features), job.parameters)
+        predictions = self.task.merge(job.outputs, job.prepared)
+        return self._answers(job.examples, job.prepared, predictions, job.parameters)
 
-    def _answers(self, prepared: Prepared, outputs: Outputs, parameters: Mapping[str, Any]) -> list[Any]:
-        assert len(outputs.examples) == prepared.encoded.num_examples, "each example has a feature"
-        if isinstance(self.decoder, Tags):
-            return self.decoder.answers(outputs, words=prepared.words, texts=prepared.texts, **parameters)
-        return self.decoder.answers(outputs, **parameters)
+    def _answers(
+        self, examples: Sequence[Example], features: Features, predictions: Outputs, parameters: Mapping[str, Any]
+    ) -> list[Any]:
+        assert len(predictions) == features.num_examples, "each example has a feature"
+        asked = Requests([example.values for example in examples], features, self.encoder)
+        return self.task.answers(predictions, asked, **parameters)
 
-    def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
-        """The logits of each input, its windows merged. Takes empty texts too.
+    def features(self, inputs: Sequence[Any]) -> Features:
+        """Inputs as evaluation encodes them: long ones as the package's policy says. Takes empty texts too.
 
         Raises:
             InputError: An input cannot be used.
         """
-        examples = read_inputs(inputs, self.info.inputs, allow_empty=True)
-        return self._run(self._prepare(examples, self._encoder).encoded, batch_tokens)
+        examples = read_inputs(inputs, self._schema, allow_empty=True)
+        return self.task.encode(by_role(examples, self._schema), self.encoder)
 
-    def _run(self, encoded: Encoded, batch_tokens: int) -> Outputs:
-        features: npt.NDArray[np.int64] = features_of(encoded, np.arange(encoded.num_examples))
-        return self.decoder.merge(self._forward(encoded, features, batch_tokens), encoded, features)
+    def predictions(self, features: Features, *, batch_tokens: int = 4096, examples: Any = None) -> Outputs:
+        """Outputs of examples, their windows merged.
 
-    def _forward(self, encoded: Encoded, features: npt.NDArray[np.int64], batch_tokens: int) -> npt.NDArray[np.float32]:
-        options: dict[str, Any] = {"level": self.decoder.level, "max_tokens": batch_tokens, "pad_id": self._pad_id}
+        Args:
+            examples: Some of them; None: all.
+        """
+        wanted = np.arange(features.num_examples) if examples is None else examples
+        chosen = features_of(features, wanted)
+        return self.task.merge(self._forward(features, chosen, batch_tokens), features)
+
+    def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
+        """:meth:`predictions` of inputs.
+
+        Raises:
+            InputError: An input cannot be used.
+        """
+        return self.predictions(self.features(inputs), batch_tokens=batch_tokens)
+
+    def record(self, inputs: Sequence[Any]) -> list[Any]:
+        """What the package must reproduce of each input, as JSON; None of one that it does not take."""
+        return as_lists(self.outputs(inputs), self.task.recorded, len(inputs))
+
+    def _forward(self, features: Features, chosen: Any, batch_tokens: int) -> Outputs:
         if isinstance(self.model, OnnxModel):
-            return self.model.forward(encoded, features=features, **options)
+            return self.model.run(features, task=self.task, chosen=chosen, max_tokens=batch_tokens)
         from ..model.exact import exact_products
-        from ..model.inference import forward
+        from ..model.inference import run
 
         with exact_products():  # whatever the process that loaded the package set
-            return forward(self.model, encoded, features=features, device=self.device, **options)
+            return run(self.model, features, task=self.task, chosen=chosen, max_tokens=batch_tokens, device=self.device)
 
-    def _prepare(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
-        if self.info.inputs == "words":
-            return self._prepare_words(examples, encoder)
-        first = apply(self._steps, [example.text or "" for example in examples])
-        if self.info.inputs == "text":
-            return Prepared(encoder.texts(first))
-        second = apply(self._steps, [example.pair or "" for example in examples])
-        return Prepared(encoder.texts(first, second))
-
-    def _prepare_words(self, examples: Sequence[Example], encoder: TextEncoder) -> Prepared:
-        texts = [example.text or "" for example in examples if example.words is None]
-        given = [list(example.words) for example in examples if example.words is not None]
-        sentences = iter(sentences_of(texts, steps=self._steps, splitter=self._splitter))
-        given_new = iter(zip(given, apply_words(self._steps, given) if given else [], strict=True))
-        read: list[list[str]] = []
-        words: list[list[Word]] = []
-        for example in examples:
-            if example.words is None:
-                sentence = next(sentences)
-                read.append(sentence.read)
-                words.append(sentence.places)
-            else:
-                old, new = next(given_new)
-                read.append(new)
-                words.append([(word, i, i + 1) for i, word in enumerate(old)])
-        return Prepared(encoder.words(read), words, [example.text for example in examples])
+    def _encode(self, examples: Sequence[Example]) -> Features:
+        return self.task.encode(by_role(examples, self._schema), self._strict_encoder)
 
 
-def _from_transformers(folder: Path, decoder: Decoder, *, own_code: bool) -> tuple[Any, Any]:
+def _from_transformers(folder: Path, task: Task, *, own_code: bool) -> tuple[Any, Any]:
     """The model, every weight of it from the package, and the tokenizer.
 
     Args:
@@ -309,13 +298,12 @@ def _from_transformers(folder: Path, decoder: Decoder, *, own_code: bool) -> tup
         SchemaError: a weight is missing, has another shape, or is not the model's; or transformers cannot load it.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    auto = AutoModelForTokenClassification if decoder.level == "token" else AutoModelForSequenceClassification
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": own_code}
     try:
         with _quiet():
-            model, found = auto.from_pretrained(
+            model, found = task.model_class().from_pretrained(
                 str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
@@ -337,10 +325,10 @@ def _from_transformers(folder: Path, decoder: Decoder, *, own_code: bool) -> tup
                 f"{folder}: expected every weight of its {type(model).__name__} in its files, found {what}: {shown}.",
                 fix="Do not use it: an answer would be made up. Fetch or write the package again.",
             )
-    outputs = int(model.config.num_labels)
-    if decoder.labels and outputs != len(decoder.labels):
+    outputs, labels = int(model.config.num_labels), task.label_names
+    if labels and outputs != len(labels):
         raise SchemaError(
-            f"{folder}: its model has {outputs} outputs, its trainpipe.json {len(decoder.labels)} labels.",
+            f"{folder}: its model has {outputs} outputs, its trainpipe.json {len(labels)} labels.",
             fix="Fetch or write the package again.",
         )
     return model, tokenizer

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..tasks.base import TaskSchema
+from ..tasks.columns import TEXT, WORDS, Cell, Unfit
 
-__all__ = ["Body", "Example", "read_body", "read_inputs"]
+__all__ = ["Body", "Example", "by_role", "read_body", "read_inputs"]
 
-_EXPECTED = {
-    "text": "a text, or {'text': ...}",
-    "pair": "a pair of texts, or {'text': ..., 'text_pair': ...}",
-    "words": "a text, {'text': ...} or {'words': [...]}",
-}
-_FIX = {
-    "text": 'Give "I like it".',
-    "pair": 'Give {"text": "A man sleeps.", "text_pair": "Nobody is awake."}.',
-    "words": 'Give "Anna left Rome.", or {"words": ["Anna", "left", "Rome", "."]}.',
-}
+Form = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input: a text, a pair, or words."""
+    """One input: its values by role, and how large they are."""
 
-    text: str | None = None
-    pair: str | None = None
-    words: tuple[str, ...] | None = None
-
-    @property
-    def characters(self) -> int:
-        """Of its texts; a word counts for one at least."""
-        return len(self.text or "") + len(self.pair or "") + sum(len(word) or 1 for word in self.words or ())
+    values: Mapping[str, Any]
+    characters: int
 
 
 class Body(NamedTuple):
@@ -77,12 +65,12 @@ def read_body(data: Any) -> Body:
     return Body([inputs], parameters, True)
 
 
-def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) -> list[Example]:
+def read_inputs(inputs: Sequence[Any], schema: TaskSchema, *, allow_empty: bool = False) -> list[Example]:
     """Check inputs of a package.
 
     Args:
         inputs: One item an example.
-        kind: ``text``, ``pair`` or ``words``.
+        schema: What the package's task takes.
         allow_empty: Take texts and sentences without words as they are: data may hold some.
 
     Raises:
@@ -90,69 +78,69 @@ def read_inputs(inputs: Sequence[Any], kind: str, *, allow_empty: bool = False) 
     """
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Sequence):
         raise InputError(
-            f"inputs: expected a list, each item {_EXPECTED[kind]}; found {_show(inputs)}.",
+            f"inputs: expected a list, each item {_expected(schema)}; found {_show(inputs)}.",
             fix="Put it into a list.",
         )
-    return [_read(item, kind, position, allow_empty) for position, item in enumerate(inputs)]
+    return [_read(item, schema, position, allow_empty) for position, item in enumerate(inputs)]
 
 
-def _read(item: Any, kind: str, position: int, allow_empty: bool) -> Example:
-    given = item
-    if isinstance(item, str):
-        item = {"text": item}
-    elif kind == "pair" and isinstance(item, (tuple, list)) and len(item) == 2:
-        item = {"text": item[0], "text_pair": item[1]}
-    if not isinstance(item, Mapping):
-        raise _refused(kind, position, given)
-    keys = set(item)
-    if kind == "pair" and keys == {"text", "text_pair"}:
-        return Example(
-            text=_text(item["text"], kind, position, allow_empty),
-            pair=_text(item["text_pair"], kind, position, allow_empty),
-        )
-    if kind != "pair" and keys == {"text"}:
-        return Example(text=_text(item["text"], kind, position, allow_empty))
-    if kind == "words" and keys == {"words"}:
-        words = item["words"]
-        if (
-            not isinstance(words, (list, tuple))
-            or not (words or allow_empty)
-            or not all(isinstance(w, str) for w in words)
-        ):
-            raise _refused(kind, position, given)
-        return Example(words=tuple(_encodable(word, kind, position) for word in words))
-    raise _refused(kind, position, given)
+def by_role(examples: Sequence[Example], schema: TaskSchema) -> dict[str, list[Any]]:
+    """A column for each role that any of the examples has; None where one has another form."""
+    if not examples:
+        return {role: [] for role in schema.inputs[0]}
+    roles = dict.fromkeys(role for form in schema.inputs for role in form)
+    columns = {role: [example.values.get(role) for example in examples] for role in roles}
+    return {role: values for role, values in columns.items() if any(value is not None for value in values)}
 
 
-def _text(value: Any, kind: str, position: int, allow_empty: bool) -> str:
-    if not isinstance(value, str):
-        raise _refused(kind, position, value)
-    if not value.strip() and not allow_empty:
-        raise InputError(
-            f"inputs[{position}]: expected {_EXPECTED[kind]}, found an empty text.",
-            fix=_FIX[kind],
-            position=position,
-        )
-    return _encodable(value, kind, position)
+def _read(item: Any, schema: TaskSchema, position: int, allow_empty: bool) -> Example:
+    given, forms = item, schema.inputs
+    alone = next((form for form in forms if _is_text_alone(form)), None)
+    if isinstance(item, str) and alone is not None:
+        item = dict.fromkeys(alone, item)
+    elif isinstance(item, (tuple, list)) and (pair := _pair(forms)) is not None and len(item) == len(pair):
+        item = dict(zip(pair, item, strict=True))
+    form = next((form for form in forms if set(form) == set(item)), None) if isinstance(item, Mapping) else None
+    if form is None:
+        raise _refused(schema, position, _show(given))
+    values, characters = {}, 0
+    for role, cell in form.items():
+        try:
+            values[role] = cell.read(item[role], allow_empty=allow_empty)
+        except Unfit as unfit:
+            raise _refused(schema, position, unfit.found or _show(given), fix=unfit.fix) from unfit
+        characters += cell.characters(values[role])
+    return Example(values, characters)
 
 
-def _encodable(value: str, kind: str, position: int) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"inputs[{position}]: expected {_EXPECTED[kind]}, found half a character (a lone surrogate) at "
-            f"position {error.start}.",
-            fix="Decode the text with errors='replace'.",
-            position=position,
-        ) from error
-    return value
+def _is_text_alone(form: Form) -> bool:
+    return tuple(form.values()) == (TEXT,)
 
 
-def _refused(kind: str, position: int, found: Any) -> InputError:
+def _pair(forms: Sequence[Form]) -> Form | None:
+    """The form whose values may also come as a list: that of several texts, where there is no other."""
+    return forms[0] if len(forms) == 1 and len(forms[0]) > 1 else None
+
+
+def _expected(schema: TaskSchema) -> str:
+    """The forms of an input in words: ``a text, {'text': ...} or {'words': [...]}``."""
+    forms = schema.inputs
+    told = ["a text"] if any(map(_is_text_alone, forms)) else []
+    if (pair := _pair(forms)) is not None:
+        told.append("a pair of texts" if len(pair) == 2 else f"a list of {len(pair)} values")
+    for form in forms:
+        spelt = ", ".join(f"{role!r}: {'[...]' if cell == WORDS else '...'}" for role, cell in form.items())
+        told.append(f"{{{spelt}}}")
+    return (
+        f"{told[0]}, or {told[1]}" if len(told) == 2 else " or ".join([", ".join(told[:-1]), told[-1]][len(told) < 2 :])
+    )
+
+
+def _refused(schema: TaskSchema, position: int, found: str, *, fix: str | None = None) -> InputError:
+    shown = ", or ".join(json.dumps(example, ensure_ascii=False) for example in schema.examples[:2])
     return InputError(
-        f"inputs[{position}]: expected {_EXPECTED[kind]}, found {_show(found)}.",
-        fix=_FIX[kind],
+        f"inputs[{position}]: expected {_expected(schema)}, found {found}.",
+        fix=fix or f"Give {shown}.",
         position=position,
     )
 

@@ -1,4 +1,4 @@
-"""Code of a recipe that travels in a package: its own preprocessing steps. Runs only with consent."""
+"""Code of a recipe that travels in a package: its own task and preprocessing steps. Runs only with consent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SchemaError
+from ..tasks.base import Task
 from ..text.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CONSENT_VARIABLE", "has_consent", "load_steps"]
+__all__ = ["CONSENT_VARIABLE", "has_consent", "load_classes"]
 
 CONSENT_VARIABLE = "TRAINPIPE_ALLOW_CODE"
 _HOME = "hf_trainpipe"
@@ -36,8 +37,10 @@ def has_consent(allow_code: bool) -> bool:
     return allow_code or os.environ.get(CONSENT_VARIABLE) == "1"
 
 
-def load_steps(folder: Path, code: Mapping[str, Any], *, allow_code: bool) -> dict[str, type[Preprocessor]]:
-    """The Preprocessor subclasses of a package's code, by name.
+def load_classes(
+    folder: Path, code: Mapping[str, Any], *, allow_code: bool
+) -> tuple[dict[str, type[Preprocessor]], dict[str, type[Task]]]:
+    """The subclasses of Preprocessor and of Task in a package's code, by name.
 
     The file may import from ``hf_trainpipe``; where the project is not installed, this runtime stands in
     for it, and names that it lacks are empty classes.
@@ -60,11 +63,9 @@ def load_steps(folder: Path, code: Mapping[str, Any], *, allow_code: bool) -> di
     name = f"trainpipe_code_{hashlib.sha256(source + _RUNTIME.encode()).hexdigest()[:16]}"
     with _lock:
         module = sys.modules.get(name) or _run(name, path, source)
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Preprocessor) and value.__module__ == name
-    }
+    own = {key: value for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == name}
+    steps = {key: value for key, value in own.items() if issubclass(value, Preprocessor)}
+    return steps, {key: value for key, value in own.items() if issubclass(value, Task)}
 
 
 def _run(name: str, path: Path, source: bytes) -> ModuleType:
@@ -121,9 +122,11 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        from .. import tasks
         from ..text import preprocessing
 
-        return getattr(preprocessing, name, None) or type(name, (_Absent,), {"__module__": self.__name__})
+        known = getattr(tasks, name, None) or getattr(preprocessing, name, None)
+        return known or type(name, (_Absent,), {"__module__": self.__name__})
 
 
 class _Absent:

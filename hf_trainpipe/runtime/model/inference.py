@@ -1,97 +1,181 @@
-"""Logits of a model for many features, fast and in order."""
+"""Outputs of a model for many features, fast and in order.
+
+Legend: F features, B features of a batch, L the longest of them.
+"""
 
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ..tokens.encoding import Encoded, pad, token_budget_batches
+from ..tokens.features import Features, pad, token_budget_batches
 from ..tokens.ragged import ends_of, ranges
-from .memory import give_back
-from .unpad import is_unpadded, known_lengths
+from .outputs import Output, Outputs
 
-__all__ = ["forward", "takes_types", "token_budget_batches"]
+if TYPE_CHECKING:
+    import torch
+
+    from ..tasks.base import Task
+    from ..tokens.features import Batch
+
+__all__ = ["collect", "known_lengths_of", "run", "takes_types"]
+
+Ints = npt.NDArray[np.int64]
 
 _TRIM_EVERY = 4
 """Batches after which freed memory is given back."""
 
 
-def forward(
+def run(
     model: torch.nn.Module,
-    encoded: Encoded,
+    features: Features,
     *,
-    features: npt.NDArray[np.int64],
-    level: Literal["sequence", "token"],
+    task: Task,
+    chosen: Ints,
     max_tokens: int,
-    pad_id: int,
     device: torch.device | str = "cpu",
-) -> npt.NDArray[np.float32]:
-    """Run a classification model over features. The model is in evaluation mode meanwhile.
+) -> Outputs:
+    """What a task predicts for features. The model is in evaluation mode meanwhile.
 
     Args:
-        model: A sequence or token classification model of transformers, bare or wrapped, on ``device``.
-        features: Which features of ``encoded``, in any order.
-        level: ``sequence``: one row a feature; ``token``: one row for each token with a word's number.
+        model: Bare or wrapped, on ``device``.
+        chosen: Which features, in any order; the items of the result.
         max_tokens: Tokens of a batch, padding included.
-
-    Returns:
-        Sequence: [len(features), C]. Token: [K, C]. Rows follow the order of ``features``.
     """
-    features = np.asarray(features, dtype=np.int64)
-    lengths = encoded.starts[features + 1] - encoded.starts[features]
+    import torch
+
+    from .memory import give_back
+    from .unpad import is_unpadded
+
     with_types, unpadded = takes_types(model), is_unpadded(model)
-    rows: list[npt.NDArray[np.int64]] = []
-    logits: list[torch.Tensor] = []
-    if level == "token":
-        assert encoded.words is not None, "token level needs words"
-        is_word = encoded.words >= 0
-        words_until = ends_of(is_word)
-        num_words = words_until[encoded.starts[features + 1]] - words_until[encoded.starts[features]]
-        first_row = ends_of(num_words)[:-1]
     on_cpu = torch.device(device).type == "cpu"
     was_training = model.training
     if was_training:
         model.eval()
+    numbers = iter(range(1, 1 << 60))
+
+    def compute(places: Ints) -> Mapping[str, torch.Tensor]:
+        batch = pad(features, chosen[places])
+        there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+        inputs = there.inputs
+        if not with_types:
+            inputs.pop("token_type_ids", None)
+        with known_lengths_of(there, task if unpadded else None):
+            out = task.predict(model, inputs)
+        if on_cpu and next(numbers) % _TRIM_EVERY == 0:
+            give_back()
+        return {name: out[name] for name in task.outputs}
+
+    def select(tensor: Any, index: Ints) -> Any:
+        return tensor.flatten(0, 1).index_select(0, torch.from_numpy(index).to(tensor.device))
+
+    def joined(parts: list[Any]) -> npt.NDArray[Any]:
+        whole = torch.cat([part.float() if part.is_floating_point() else part for part in parts])
+        array: npt.NDArray[Any] = whole.cpu().numpy()
+        return array
+
     try:
         with torch.inference_mode():
-            for number, chosen in enumerate(token_budget_batches(lengths, max_tokens=max_tokens), 1):
-                batch = pad(encoded, features[chosen], pad_id)
-                if not with_types:
-                    batch.pop("token_type_ids", None)
-                inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                with known_lengths(inputs["attention_mask"], lengths[chosen]) if unpadded else nullcontext():
-                    out = model(**inputs).logits
-                if level == "token":
-                    width = batch["input_ids"].shape[1]
-                    source = ranges(encoded.starts[features[chosen]], lengths[chosen])
-                    target = ranges(np.arange(len(chosen), dtype=np.int64) * width, lengths[chosen])
-                    index = torch.from_numpy(target[is_word[source]])
-                    out = out.flatten(0, 1).index_select(0, index.to(device))
-                    rows.append(ranges(first_row[chosen], num_words[chosen]))
-                else:
-                    rows.append(chosen)
-                logits.append(out.float())
-                if on_cpu and number % _TRIM_EVERY == 0:
-                    give_back()
+            return collect(
+                features,
+                chosen,
+                declared=task.outputs,
+                max_tokens=max_tokens,
+                compute=compute,
+                select=select,
+                joined=joined,
+            )
     finally:
         if was_training:
             model.train()
-    if not logits:
-        return np.zeros((0, int(getattr(getattr(model, "config", None), "num_labels", 0))), dtype=np.float32)
-    values: npt.NDArray[np.float32] = torch.cat(logits).cpu().numpy()
-    result = np.empty_like(values)
-    result[np.concatenate(rows)] = values
-    return result
+
+
+def collect(
+    features: Features,
+    chosen: Ints,
+    *,
+    declared: Mapping[str, Output],
+    max_tokens: int,
+    compute: Callable[[Ints], Mapping[str, Any]],
+    select: Callable[[Any, Ints], Any],
+    joined: Callable[[list[Any]], npt.NDArray[Any]],
+) -> Outputs:
+    """Outputs of features, computed in batches of similar length under a token budget.
+
+    Args:
+        compute: Positions in ``chosen`` to the batch's tensors, of any library.
+        select: Rows of a tensor [B, L, ...] flattened to [B * L, ...].
+        joined: Tensors one after the other, as an array.
+    """
+    chosen = np.asarray(chosen, dtype=np.int64)
+    rows: dict[str, list[Any]] = {name: [] for name in declared}
+    counts: dict[str, list[Ints]] = {name: [] for name in declared}
+    order: list[Ints] = []
+    for places in token_budget_batches(features.lengths[chosen], max_tokens=max_tokens):
+        order.append(places)
+        found = compute(places)
+        for name, output in declared.items():
+            tensor = found[name]
+            if output.rows == "feature":
+                rows[name].append(tensor)
+                continue
+            index, count = _rows_of(output, features, chosen[places], tensor)
+            rows[name].append(select(tensor, index))
+            counts[name].append(count)
+    if not order:
+        return Outputs(chosen, dict.fromkeys(declared, np.zeros((0, 1), dtype=np.float32)), {
+            name: np.zeros(1, dtype=np.int64) for name, output in declared.items() if output.rows != "feature"
+        })  # fmt: skip
+    arrays = {name: joined(parts) for name, parts in rows.items()}
+    starts = {name: ends_of(np.concatenate(found)) for name, found in counts.items() if found}
+    computed = Outputs(np.concatenate(order), arrays, starts)
+    back = np.empty(len(chosen), dtype=np.int64)
+    back[computed.items] = np.arange(len(chosen), dtype=np.int64)
+    ordered = computed.take(back)
+    return Outputs(chosen, ordered.arrays, ordered.starts)
+
+
+def _rows_of(output: Output, features: Features, chosen: Ints, tensor: Any) -> tuple[Ints, Ints]:
+    """Which rows of a tensor [B, L, ...], flattened, belong to features, and how many each has."""
+    width = int(tensor.shape[1])
+    if output.rows == "sequence":
+        real = np.asarray((tensor != output.fill).cpu() if hasattr(tensor, "cpu") else tensor != output.fill)
+        count = np.where(real.any(axis=1), width - np.argmax(real[:, ::-1], axis=1), 0).astype(np.int64)
+        return ranges(np.arange(len(chosen), dtype=np.int64) * width, count), count
+    stream = features.streams[output.stream]
+    begin = np.asarray(stream.starts[chosen])
+    lengths = np.asarray(stream.starts[chosen + 1]) - begin
+    shift = np.zeros_like(lengths) if stream.side == "right" else width - lengths
+    target = ranges(np.arange(len(chosen), dtype=np.int64) * width + shift, lengths)
+    if output.where is None:
+        return target, lengths
+    kept = np.asarray(stream[output.where])[ranges(begin, lengths)] >= 0
+    feature = np.repeat(np.arange(len(chosen)), lengths)
+    return target[kept], np.bincount(feature[kept], minlength=len(chosen)).astype(np.int64)
+
+
+@contextmanager
+def known_lengths_of(batch: Batch, task: Task | None) -> Iterator[None]:
+    """Tell the path without padding the lengths of the batch's streams that the task lets it take; None: of none."""
+    from .unpad import known_lengths
+
+    with ExitStack() as stack:
+        for name in task.unpadded if task is not None else ():
+            if name in batch.masks:
+                stack.enter_context(known_lengths(batch[batch.masks[name]], batch.lengths[name]))
+        yield
 
 
 def takes_types(model: torch.nn.Module) -> bool:
     """Whether a model, bare or wrapped, has a parameter for token types."""
+    import torch
+
     bare = model
     while True:
         inner = getattr(bare, "module", None) or getattr(bare, "_orig_mod", None)

@@ -1,6 +1,6 @@
 """A package's network on ONNX Runtime, and the tokenizer beside it: answers without torch and transformers.
 
-Legend: F features, K tokens that stand for words, C outputs, B features of a batch, L the longest of them.
+Legend: C outputs, B features of a batch, L the longest of them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, MissingRuntime, SchemaError
-from ..tokens.encoding import Encoded, pad_arrays, token_budget_batches
-from ..tokens.ragged import ends_of, ranges
+from ..tokens.features import Features, pad_arrays
+from .inference import collect
+from .outputs import Outputs
+
+if TYPE_CHECKING:
+    from ..tasks.base import Task
 
 __all__ = ["BACKENDS", "FILES", "TOKENIZER", "TOKENIZER_FACTS", "OnnxModel", "OnnxTokenizer", "choose_backend"]
 
@@ -107,45 +111,27 @@ class OnnxModel:
         values: npt.NDArray[np.float32] = logits
         return values
 
-    def forward(
-        self,
-        encoded: Encoded,
-        *,
-        features: npt.NDArray[np.int64],
-        level: Literal["sequence", "token"],
-        max_tokens: int,
-        pad_id: int,
-    ) -> npt.NDArray[np.float32]:
-        """What :func:`.inference.forward` computes: [F, C], or for tokens [K, C], in the order of ``features``.
+    def run(self, features: Features, *, task: Task, chosen: npt.NDArray[np.int64], max_tokens: int) -> Outputs:
+        """What :func:`.inference.run` computes.
 
         A call of the session gets at most 512 tokens a thread, however large ``max_tokens`` is.
         """
-        features = np.asarray(features, dtype=np.int64)
-        lengths = encoded.starts[features + 1] - encoded.starts[features]
-        rows: list[npt.NDArray[np.int64]] = []
-        logits: list[npt.NDArray[np.float32]] = []
-        if level == "token":
-            assert encoded.words is not None, "token level needs words"
-            is_word = encoded.words >= 0
-            words_until = ends_of(is_word)
-            num_words = words_until[encoded.starts[features + 1]] - words_until[encoded.starts[features]]
-            first_row = ends_of(num_words)[:-1]
-        for chosen in token_budget_batches(lengths, max_tokens=min(max_tokens, _CALL_TOKENS * self._threads)):
-            out = self(pad_arrays(encoded, features[chosen], pad_id))
-            if level == "token":
-                source = ranges(encoded.starts[features[chosen]], lengths[chosen])
-                target = ranges(np.arange(len(chosen), dtype=np.int64) * out.shape[1], lengths[chosen])
-                out = out.reshape(-1, out.shape[-1])[target[is_word[source]]]
-                rows.append(ranges(first_row[chosen], num_words[chosen]))
-            else:
-                rows.append(chosen)
-            logits.append(out)
-        if not logits:
-            return np.zeros((0, int(self._session.get_outputs()[0].shape[-1])), dtype=np.float32)
-        values = np.concatenate(logits).astype(np.float32, copy=False)
-        result = np.empty_like(values)
-        result[np.concatenate(rows)] = values
-        return result
+
+        def select(array: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+            return array.reshape(-1, *array.shape[2:])[index]
+
+        def joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+            return np.concatenate(parts).astype(np.float32, copy=False)
+
+        return collect(
+            features,
+            chosen,
+            declared=task.outputs,
+            max_tokens=min(max_tokens, _CALL_TOKENS * self._threads),
+            compute=lambda places: {"logits": self(pad_arrays(features, chosen[places]))},
+            select=select,
+            joined=joined,
+        )
 
 
 def _threads() -> int:

@@ -115,11 +115,12 @@ def known_lengths(mask: torch.Tensor, lengths: Sequence[int] | npt.NDArray[Any])
 
     They hold for that very tensor: a model that is called with another one meanwhile asks for itself.
     """
-    _KNOWN.batch = mask, lengths
+    before = getattr(_KNOWN, "masks", ())
+    _KNOWN.masks = (*before, (mask, lengths))
     try:
         yield
     finally:
-        _KNOWN.batch = None
+        _KNOWN.masks = before
 
 
 def is_unpadded(model: torch.nn.Module) -> bool:
@@ -219,9 +220,10 @@ def _probe(model: Any) -> list[torch.Tensor]:
         with torch.no_grad(), exact_products():
             out = model(input_ids=ids, attention_mask=mask.long())
         result = out[0].float()
+        is_of_tokens = result.dim() == 3 or "start_logits" in out
     finally:
         model.train(was_training)
-    if result.dim() == 3:
+    if is_of_tokens:
         return [result[row, :length] for row, length in enumerate(lengths)]
     return [result]
 
@@ -240,10 +242,8 @@ def _hook(base: Any, first_position: int) -> list[Any]:
         asks = given.get("output_hidden_states") or given.get("output_attentions")
         if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
-        known = getattr(_KNOWN, "batch", None)
-        if known is not None and known[0] is mask:
-            lengths = known[1]
-        else:
+        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is mask), None)
+        if lengths is None:
             lengths = mask.sum(dim=1).tolist()
             if not _is_right_padded(mask, lengths):
                 return args, kwargs

@@ -10,12 +10,13 @@ from typing import Any
 
 from ..errors import SchemaError
 from .files import read_limited
+from .older import translated
 
 __all__ = ["FILE_NAME", "SCHEMA", "PackageInfo", "read", "validate", "write"]
 
 FILE_NAME = "trainpipe.json"
-SCHEMA = 1
-"""The version written and read here."""
+SCHEMA = 2
+"""The version written here. Packages of version 1, which had a decoder in place of a task, are translated when read."""
 _LIMIT = 32 << 20
 
 
@@ -24,15 +25,12 @@ class PackageInfo:
     """The content of ``trainpipe.json``. Every field is JSON as it stands."""
 
     name: str
-    decoder: dict[str, Any]
-    """``{"kind", "labels", "options"}`` of :mod:`.decoding`."""
-    inputs: str
-    """``text``, ``pair`` or ``words``."""
+    task: dict[str, Any]
+    """``{"kind": class, field: value, ...}``: the task as it was fitted, labels included."""
+    about: dict[str, Any]
+    """What clients, the card and file readers know without the task's class; see :func:`.about.about`."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """``{"inputs": [names], "target": name, "rename": {old: new}, "join": {new: [names]}}`` of the recipe's data;
-    empty in packages of older versions."""
-    splitter: str | None = None
-    """How texts become words (:mod:`.words`); None except for ``words``."""
+    """``{"rename": {old: new}, "join": {new: [names]}}`` of the recipe's data."""
     preprocessing: list[dict[str, Any]] = field(default_factory=list)
     tokens: dict[str, Any]
     """``{"max_length", "overflow", "stride"}``."""
@@ -102,6 +100,8 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
     """
     if not isinstance(value, Mapping):
         raise SchemaError(f"{where}: expected an object, found {value!r}.", fix="Write the package again.")
+    if value.get("schema") == 1:
+        value = translated(value, where=where)
     if value.get("schema") != SCHEMA:
         raise SchemaError(
             f"{where}: expected schema {SCHEMA}, found {value.get('schema')!r}.",
@@ -119,11 +119,6 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
                 f"{where}: {name}: expected {expected}, found {_shown(value[name], is_right)}.",
                 fix="Write the package again.",
             )
-    if (value["inputs"] == "words") != (value["decoder"]["kind"] == "tags"):
-        raise SchemaError(
-            f"{where}: inputs {value['inputs']!r} do not go with a decoder {value['decoder']['kind']!r}.",
-            fix="Words are for tags, and texts for the others.",
-        )
     return PackageInfo(**{name: value[name] for name in _FIELDS if name in value})
 
 
@@ -151,15 +146,28 @@ def _is_plain_path(value: Any) -> bool:
     return _is_text(value) and not value.startswith("/") and not set(value.split("/")) & {"", ".", ".."}
 
 
-def _is_decoder(value: Any) -> bool:
+def _is_task(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("kind"))
+
+
+def _is_about(value: Any) -> bool:
+    """As :func:`.about.about` writes it."""
     return (
         isinstance(value, dict)
-        and set(value) == {"kind", "labels", "options"}
-        and _is_text(value["kind"])
-        and isinstance(value["labels"], list)
-        and all(isinstance(label, str) for label in value["labels"])
-        and isinstance(value["options"], dict)
+        and all(_is_text(value.get(name)) for name in ("reads", "answers", "pipeline", "does"))
+        and _is_texts(value.get("labels"))
+        and isinstance(value.get("forms"), list)
+        and all(_is_texts(form) and form for form in value["forms"])
+        and isinstance(value.get("columns"), dict)
+        and all(map(_is_text, [*value["columns"], *value["columns"].values()]))
+        and isinstance(value.get("options"), dict)
+        and isinstance(value.get("examples"), list)
+        and bool(value["examples"])
     )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_tokens(value: Any) -> bool:
@@ -205,16 +213,14 @@ def _is_backends(value: Any) -> bool:
 
 
 def _is_columns(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) - {"inputs", "target", "rename", "join"}:
+    if not isinstance(value, dict) or set(value) - {"rename", "join"}:
         return False
-    names, back, joined = value.get("inputs", []), value.get("rename", {}), value.get("join", {})
+    back, joined = value.get("rename", {}), value.get("join", {})
     return (
-        isinstance(names, list)
-        and isinstance(back, dict)
+        isinstance(back, dict)
         and isinstance(joined, dict)
-        and all(map(_is_text, [*names, *back, *back.values(), *joined]))
+        and all(map(_is_text, [*back, *back.values(), *joined]))
         and all(isinstance(parts, list) and all(map(_is_text, parts)) for parts in joined.values())
-        and (value.get("target") is None or _is_text(value["target"]))
     )
 
 
@@ -224,10 +230,9 @@ def _is_object(value: Any) -> bool:
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("a name", _is_text),
-    "decoder": ("an object with kind, labels and options", _is_decoder),
-    "inputs": ("'text', 'pair' or 'words'", lambda v: v in ("text", "pair", "words")),
-    "columns": ("an object with inputs and target", _is_columns),
-    "splitter": ("the name of a splitter, or null", lambda v: v is None or _is_text(v)),
+    "task": ("an object with a kind", _is_task),
+    "about": ("an object with reads, answers, forms and labels", _is_about),
+    "columns": ("an object with rename and join", _is_columns),
     "preprocessing": (
         "a list of objects with a kind",
         lambda v: isinstance(v, list) and all(isinstance(s, dict) and _is_text(s.get("kind")) for s in v),

@@ -1,1 +1,49 @@
-"""What answers a task has: logits into labels, numbers, tags."""
+"""Tasks: one file each. A new one is a frozen dataclass, in a recipe file too; docs/tasks.md writes one.
+
+base            Task, and what its methods take and give
+columns         columns and what their cells hold
+classification, multi_label, regression, tagging
+registry        tasks by name;  older: what packages of older versions mean
+merging, texts, tags   what several of them need
+"""
+
+from __future__ import annotations
+
+from ..model.outputs import Output, Outputs
+from ..tokens.encoder import Encoder
+from ..tokens.features import Features, Ragged, Stream
+from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .classification import TextClassification
+from .columns import ANYTHING, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
+from .multi_label import MultiLabelClassification
+from .regression import Regression
+from .tagging import TokenClassification
+
+__all__ = [
+    "ANYTHING",
+    "CLASS",
+    "CLASSES",
+    "NUMBER",
+    "SPANS",
+    "TAGS",
+    "TEXT",
+    "WORDS",
+    "Cell",
+    "Column",
+    "Encoder",
+    "Features",
+    "Labels",
+    "Metric",
+    "MultiLabelClassification",
+    "Output",
+    "Outputs",
+    "Parameter",
+    "Ragged",
+    "Regression",
+    "Requests",
+    "Stream",
+    "Task",
+    "TaskSchema",
+    "TextClassification",
+    "TokenClassification",
+]

@@ -1,11 +1,11 @@
-"""Texts and words into flat arrays of token ids, with the same policy for long ones everywhere.
+"""Texts and words into features, with the same policy for long ones everywhere.
 
-Legend: N examples, F features (windows), T tokens of all features, B features of a batch, L longest of them.
+Legend: N examples, F features (windows), T tokens of all features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,23 +15,15 @@ import numpy.typing as npt
 from ..bounds import check_tokens
 from ..errors import InputError
 from .backend import ahead, copy_backend, flatten, unknown_id, word_backend
+from .features import Features, Overflow, Ragged, Stream
 from .ragged import Cut, Part, Template, assemble, cut_pairs, ends_of, own_words, ranges, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    import torch
+    from ..text.edits import Aligned
 
-__all__ = [
-    "Encoded",
-    "Overflow",
-    "OverflowPolicy",
-    "TextEncoder",
-    "features_of",
-    "pad",
-    "pad_arrays",
-    "token_budget_batches",
-]
+__all__ = ["OverflowPolicy", "TextEncoder"]
 
 OverflowPolicy = Literal["truncate", "window", "drop", "error"]
 Ints = npt.NDArray[np.int64]
@@ -40,43 +32,6 @@ _POLICIES = ("truncate", "window", "drop", "error")
 _BATCH = 8192
 """Texts that the tokenizer gets in one call."""
 _UNLIMITED = 1 << 30
-
-
-@dataclass(frozen=True)
-class Overflow:
-    """What became of long examples. Tokens are counted without special tokens."""
-
-    examples: int = 0
-    """All examples."""
-    over_length: int = 0
-    """Examples with more tokens than a feature holds."""
-    dropped: int = 0
-    """Examples left out."""
-    tokens: int = 0
-    """Tokens of all examples before any cut."""
-    tokens_lost: int = 0
-    """Tokens that no feature holds."""
-    empty: int = 0
-    """Examples without any token: nothing was left of them."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Features of examples, flat and without padding; special tokens included."""
-
-    ids: npt.NDArray[np.int32]
-    """[T]"""
-    types: npt.NDArray[np.uint8] | None
-    """[T] token types, or None where all are 0 or the model takes none."""
-    starts: Ints
-    """[F + 1] where each feature starts in ``ids``."""
-    example: npt.NDArray[np.int32]
-    """[F] the example of each feature, ascending."""
-    words: npt.NDArray[np.int32] | None
-    """[T] at the first token of a word, in the one window that answers for it: the word's number inside its
-    example; else -1. None for texts."""
-    num_examples: int
-    overflow: Overflow
 
 
 class _Tokens(NamedTuple):
@@ -134,6 +89,7 @@ class TextEncoder:
         self._takes_types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
         self._single = Template.probe(self._backend, pair=False)
         self._unknown = unknown_id(tokenizer)
+        self._pad_id = int(tokenizer.pad_token_id or 0)
         room = max_length - self._single.num_specials
         if room < 1 or stride < 0 or (overflow == "window" and stride >= room):
             raise InputError(
@@ -142,40 +98,67 @@ class TextEncoder:
             )
         self._room = room
 
-    def texts(self, first: Sequence[str], second: Sequence[str] | None = None) -> Encoded:
+    def texts(self, first: Sequence[str], second: Sequence[str] | None = None) -> Features:
         """Encode texts, or pairs of texts.
 
         Raises:
             InputError: An example is too long and ``overflow`` is ``error``; ``position`` says which.
         """
         if second is None:
-            return self._encode_single(self._tokenize(first), self._room)
+            return self._cut_single(self._tokenize(first), self._room)[0]
         assert len(first) == len(second), (len(first), len(second))
         return self._encode_pairs(self._tokenize(first), self._tokenize(second))
 
-    def words(self, sentences: Sequence[Sequence[str]]) -> Encoded:
+    def aligned(self, columns: Sequence[Sequence[Aligned]]) -> Features:
+        """As :meth:`texts`, of edited texts, or pairs of them, with the columns ``part``, ``start`` and ``end``: the text
+        that each token comes from (-1: special), and its characters in it as it was given."""
+        found = [self._tokenize_aligned(texts) for texts in columns]
+        tokens = [one for one, _ in found]
+        if len(tokens) == 1:
+            features = self._cut_single(tokens[0], self._room, with_source=True)[0]
+        else:
+            features = self._encode_pairs(*tokens, with_source=True)
+        stream = features.input
+        source = np.asarray(stream["source"])
+        is_text = source >= 0
+        part_of = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one.ids) for one in tokens])
+        places = np.concatenate([place for _, place in found])
+        told = {"part": part_of[source], "start": places[source, 0], "end": places[source, 1]}
+        columns_T = {name: column for name, column in stream.columns.items() if name != "source"}
+        for name, values in told.items():
+            columns_T[name] = Ragged(np.where(is_text, values, -1).astype(np.int32), to_model=False)
+        return features.with_stream("input", replace(stream, columns=columns_T))
+
+    def _tokenize_aligned(self, texts: Sequence[Aligned]) -> tuple[_Tokens, npt.NDArray[np.int64]]:
+        """Tokens, and for each of them its characters [T, 2] in the text as it was given."""
+        ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
+        counts: list[Ints] = [np.zeros(0, dtype=np.int64)]
+        places: list[tuple[int, int]] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            encodings = self._backend.encode_batch([text.text for text in batch], add_special_tokens=False)
+            flatten(encodings, ids, counts)
+            for text, encoding in zip(batch, encodings, strict=True):
+                places.extend(text.to_original(*offsets) for offsets in encoding.offsets)
+        tokens = _Tokens(np.concatenate(ids), np.concatenate(counts))
+        return tokens, np.array(places, dtype=np.int64).reshape(-1, 2)
+
+    def words(self, sentences: Sequence[Sequence[str]]) -> Features:
         """Encode sentences given as words. A word without any token gets the unknown token.
 
         Raises:
             InputError: As :meth:`texts`.
         """
         tokens, word_lengths, word_counts = self._tokenize_words(sentences)
-        encoded, cut = self._cut_single(tokens, self._room)
+        features, cut = self._cut_single(tokens, self._room)
+        stream = features.input
         word_place = ends_of(word_lengths)[:-1]
         word, feature = own_words(cut, tokens.counts, word_place, word_lengths)
-        words = np.full(len(encoded.ids), -1, dtype=np.int32)
+        words = np.full(int(stream.starts[-1]), -1, dtype=np.int32)
         prefix = len(self._single.specials[0])
         inside = word_place[word] - tokens.starts[cut.example[feature]] - cut.begin[feature]
-        words[encoded.starts[feature] + prefix + inside] = word - ends_of(word_counts)[cut.example[feature]]
-        return Encoded(
-            encoded.ids,
-            encoded.types,
-            encoded.starts,
-            encoded.example,
-            words,
-            encoded.num_examples,
-            encoded.overflow,
-        )
+        words[stream.starts[feature] + prefix + inside] = word - ends_of(word_counts)[cut.example[feature]]
+        return features.with_stream("input", stream.with_column("words", Ragged(words, fill=-1, to_model=False)))
 
     def _tokenize(self, texts: Sequence[str]) -> _Tokens:
         ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
@@ -217,10 +200,7 @@ class TextEncoder:
         word_ends = ends_of(word_lengths)
         return _Tokens(token_ids, np.diff(word_ends[ends_of(word_counts)])), word_lengths, word_counts
 
-    def _encode_single(self, tokens: _Tokens, room: int) -> Encoded:
-        return self._cut_single(tokens, room)[0]
-
-    def _cut_single(self, tokens: _Tokens, room: int) -> tuple[Encoded, Cut]:
+    def _cut_single(self, tokens: _Tokens, room: int, *, with_source: bool = False) -> tuple[Features, Cut]:
         counts = tokens.counts
         over = counts > room
         self._refuse_over(over, counts, room)
@@ -235,9 +215,9 @@ class TextEncoder:
             cut = Cut(example, begin, kept)
             lost = int(counts.sum() - kept.sum())
         text = Part(tokens.ids, tokens.starts[cut.example] + cut.begin, cut.length, self._single.text_types[0])
-        return self._finish(self._single, [text], cut.example, counts, over, lost), cut
+        return self._finish(self._single, [text], cut.example, counts, over, lost, with_source=with_source), cut
 
-    def _encode_pairs(self, first: _Tokens, second: _Tokens) -> Encoded:
+    def _encode_pairs(self, first: _Tokens, second: _Tokens, *, with_source: bool = False) -> Features:
         template = Template.probe(self._backend, pair=True)
         room = self._max_length - template.num_specials
         if room < 2:
@@ -274,7 +254,7 @@ class TextEncoder:
             Part(first.ids, first.starts[example] + begin_a, kept_a, template.text_types[0]),
             Part(second.ids, second.starts[example] + begin_b, kept_b, template.text_types[1]),
         ]
-        return self._finish(template, parts, example, a + b, over, lost)
+        return self._finish(template, parts, example, a + b, over, lost, with_source=with_source)
 
     def _refuse_over(self, over: npt.NDArray[np.bool_], counts: Ints, room: int) -> None:
         if self._overflow == "error" and over.any():
@@ -294,7 +274,14 @@ class TextEncoder:
         counts: Ints,
         over: npt.NDArray[np.bool_],
         lost: int,
-    ) -> Encoded:
+        *,
+        with_source: bool,
+    ) -> Features:
+        """Lay special tokens and texts out.
+
+        Args:
+            with_source: Also a column ``source``: the place of each token among all tokens of the texts, -1 of special ones.
+        """
         parts: list[Part] = []
         for number, (group, types) in enumerate(zip(template.specials, template.special_types, strict=True)):
             constant = np.array(group, dtype=np.int32)
@@ -309,11 +296,12 @@ class TextEncoder:
             parts.extend(texts[number : number + 1])
         check_tokens(sum(int(part.length.sum()) for part in parts))
         ids, types_T, starts = assemble(parts, has_types=self._takes_types and template.has_types)
-        if not template.num_specials and (nothing := starts[1:] == starts[:-1]).any():
-            places = starts[:-1][nothing]
-            ids = np.insert(ids, places, self._unknown)
-            types_T = None if types_T is None else np.insert(types_T, places, 0)
-            starts = starts + ends_of(nothing)
+        nothing = starts[:-1][starts[1:] == starts[:-1]] if not template.num_specials else starts[:0]
+        if len(nothing):
+            lengths = np.maximum(np.diff(starts), 1)
+            ids = np.insert(ids, nothing, np.int32(self._unknown))
+            types_T = None if types_T is None else np.insert(types_T, nothing, 0)
+            starts = ends_of(lengths)
         overflow = Overflow(
             examples=len(counts),
             over_length=int(over.sum()),
@@ -322,53 +310,24 @@ class TextEncoder:
             tokens_lost=lost,
             empty=int((counts == 0).sum()),
         )
-        return Encoded(ids, types_T, starts, example.astype(np.int32), None, len(counts), overflow)
+        columns = {"input_ids": Ragged(ids, fill=self._pad_id)}
+        if types_T is not None:
+            columns["token_type_ids"] = Ragged(types_T)
+        if with_source:
+            columns["source"] = Ragged(_sources(parts, texts, nothing), fill=-1, to_model=False)
+        stream = Stream(starts, columns, mask="attention_mask")
+        return Features({"input": stream}, example.astype(np.int32), len(counts), overflow)
 
 
-def features_of(encoded: Encoded, examples: Sequence[int] | npt.NDArray[Any]) -> Ints:
-    """Indices of the features of these examples, in the order of ``examples``; int64."""
-    wanted = np.asarray(examples, dtype=np.int64)
-    low = np.searchsorted(encoded.example, wanted, side="left").astype(np.int64)
-    high = np.searchsorted(encoded.example, wanted, side="right").astype(np.int64)
-    return ranges(low, high - low)
-
-
-def token_budget_batches(lengths: npt.NDArray[Any], *, max_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
-
-    A feature longer than that is a batch of its own.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
-
-
-def pad(encoded: Encoded, feature_indices: Sequence[int] | npt.NDArray[Any], pad_id: int) -> dict[str, torch.Tensor]:
-    """A batch of features as tensors; see :func:`pad_arrays`."""
-    import torch
-
-    return {name: torch.from_numpy(array) for name, array in pad_arrays(encoded, feature_indices, pad_id).items()}
-
-
-def pad_arrays(encoded: Encoded, feature_indices: Sequence[int] | npt.NDArray[Any], pad_id: int) -> dict[str, Ints]:
-    """A batch of features, padded on the right to the longest.
-
-    Returns:
-        ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where there are types; int64[B, L].
-    """
-    features = np.asarray(feature_indices, dtype=np.int64)
-    begin = encoded.starts[features]
-    lengths = encoded.starts[features + 1] - begin
-    is_token_BL = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
-    source = ranges(begin, lengths)
-    ids_BL = np.full(is_token_BL.shape, pad_id, dtype=np.int64)
-    ids_BL[is_token_BL] = encoded.ids[source]
-    batch = {"input_ids": ids_BL, "attention_mask": is_token_BL.astype(np.int64)}
-    if encoded.types is not None:
-        types_BL = np.zeros_like(ids_BL)
-        types_BL[is_token_BL] = encoded.types[source]
-        batch["token_type_ids"] = types_BL
-    return batch
+def _sources(parts: Sequence[Part], texts: Sequence[Part], nothing: Ints) -> npt.NDArray[np.int32]:
+    """Where each token of the features stands among all tokens of the texts; -1 of special ones."""
+    first, numbered = 0, []
+    for part in parts:
+        if any(part is text for text in texts):
+            source = np.arange(first, first + len(part.source), dtype=np.int32)
+            first += len(part.source)
+        else:
+            source = np.full(len(part.source), -1, dtype=np.int32)
+        numbered.append(part._replace(source=source))
+    sources, _, _ = assemble(numbered, has_types=False)
+    return np.insert(sources, nothing, -1) if len(nothing) else sources

@@ -45,7 +45,7 @@ def test_a_long_text_is_answered_from_all_its_windows(make_package: MakePackage)
     handler = EndpointHandler(str(folder))
     whole = handler({"inputs": text})
     parts = [" ".join(words[:10]), " ".join(words[4:])]
-    logits = handler.predictor.outputs(parts).outputs.mean(axis=0)
+    logits = handler.predictor.outputs(parts)["logits"].mean(axis=0)
     expected = np.exp(logits) / np.exp(logits).sum()
     assert {item["label"]: item["score"] for item in whole} == pytest.approx(
         {"negative": float(expected[0]), "positive": float(expected[1])}, abs=1e-5

@@ -44,7 +44,7 @@ def test_answers_come_in_the_order_of_the_inputs(make_package: MakePackage, toke
         assert answer[0]["score"] >= answer[1]["score"]
     assert predictor.predict([]) == []
     assert [len(answer) for answer in predictor.predict(texts, top_k=1)] == [1] * 5
-    assert predictor.outputs([*texts, ""]).outputs.shape == (6, 2)
+    assert predictor.outputs([*texts, ""])["logits"].shape == (6, 2)
     assert json.loads(json.dumps(answers)) == answers
 
 
@@ -66,10 +66,10 @@ def test_windows_and_dropped_lengths(make_package: MakePackage) -> None:
     windows = Predictor.load(
         make_package(kind="multi_label", name="w", tokens={"max_length": 12, "overflow": "window", "stride": 3})
     )
-    assert windows.outputs(texts).outputs.shape == (2, 2)
+    assert windows.outputs(texts)["logits"].shape == (2, 2)
     assert len(windows.predict(texts, threshold=0.0)[0]) == 2
     dropping = Predictor.load(make_package(name="d", tokens={"max_length": 12, "overflow": "drop", "stride": 0}))
-    assert dropping.outputs(texts).examples.tolist() == [1]
+    assert dropping.outputs(texts).items.tolist() == [1]
     with pytest.raises(InputError, match="Example 0 has 54 tokens"):
         dropping.predict(texts)
 
@@ -101,7 +101,7 @@ def test_places_are_in_the_text_as_it_was_given(tagger: Path) -> None:
     assert entities
     assert all(text[item["start"] : item["end"]] == item["text"] for item in entities)
     assert all(item["label"] in ("PER", "LOC") and 0 < item["score"] <= 1 for item in entities)
-    assert predictor.outputs([{"words": []}, {"words": ["a"]}]).word_starts is not None
+    assert predictor.outputs([{"words": []}, {"words": ["a"]}]).starts["logits"].tolist() == [0, 0, 1]
 
 
 def test_a_tagged_text_without_words(make_package: MakePackage) -> None:
@@ -267,7 +267,7 @@ def test_code_runs_only_with_consent(make_package: MakePackage, monkeypatch: pyt
         Predictor.load(folder, allow_code=True)
     (folder / "steps.py").write_text(source)
     predictor = Predictor.load(folder, allow_code=True)
-    np.testing.assert_array_equal(predictor.outputs(["the cat"]).outputs, predictor.outputs(["the dog"]).outputs)
+    np.testing.assert_array_equal(predictor.outputs(["the cat"])["logits"], predictor.outputs(["the dog"])["logits"])
     monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
     assert Predictor.load(folder).predict(["the cat"])
 
@@ -298,20 +298,19 @@ def test_the_root_handler_forgets_a_failed_load(make_package: MakePackage) -> No
 def test_schema_round_trip(make_package: MakePackage) -> None:
     folder = make_package(scores={"test": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}})
     info = schema.read(folder)
-    assert info.to_json()["schema"] == 1
+    assert info.to_json()["schema"] == 2
     assert schema.validate(info.to_json()) == info
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "expected schema 1, found 2"),
-        ({"schema": None}, "expected schema 1, found None"),
+        ({"schema": 3}, "expected schema 2, found 3"),
+        ({"schema": None}, "expected schema 2, found None"),
         ({"extra": 1}, "'extra' is not a field"),
         ({"name": ""}, "name: expected a name"),
-        ({"inputs": "image"}, "inputs: expected 'text', 'pair' or 'words'"),
-        ({"inputs": "words"}, "do not go with a decoder 'single_label'"),
-        ({"decoder": {"kind": "single_label"}}, "decoder: expected an object with"),
+        ({"task": {"text": "review"}}, "task: expected an object with a kind"),
+        ({"about": {"reads": "text"}}, "about: expected an object with reads"),
         ({"tokens": {"max_length": 0, "overflow": "truncate", "stride": 0}}, "tokens: expected"),
         ({"preprocessing": [{"form": "NFC"}]}, "preprocessing: expected"),
         ({"files": {"../a": {"size": 1, "sha256": "0" * 64}}}, "files: expected"),

@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.tokens.encoding import Encoded, TextEncoder, features_of, pad
+from hf_trainpipe.runtime.tokens.encoding import TextEncoder
+from hf_trainpipe.runtime.tokens.features import Features, features_of, pad
 
 WORDS = st.sampled_from(["the", "cat", "dog", "xyz", "Rome", "abcdefgh", "", "\u200b", ".", "a" * 30])
 SENTENCES = st.lists(st.lists(WORDS, max_size=25), max_size=4)
 
 
-def rows(encoded: Encoded) -> list[list[int]]:
-    return [encoded.ids[a:b].tolist() for a, b in zip(encoded.starts, encoded.starts[1:], strict=False)]
+def rows(encoded: Features) -> list[list[int]]:
+    return [
+        encoded.input["input_ids"][a:b].tolist()
+        for a, b in zip(encoded.input.starts, encoded.input.starts[1:], strict=False)
+    ]
 
 
 @pytest.fixture(params=["tokenizer", "byte_tokenizer"])
@@ -38,13 +42,15 @@ def test_texts_and_pairs_are_cut_as_transformers_cuts_them(any_tokenizer: Any, s
                 expected = tokenizer(*arguments, truncation=True, max_length=max_length)
                 encoded = encoder.texts(*arguments)
                 assert rows(encoded) == expected["input_ids"]
-                if encoded.types is not None:
-                    assert encoded.types.tolist() == functools.reduce(operator.iadd, expected["token_type_ids"], [])
+                if encoded.input.get("token_type_ids") is not None:
+                    assert encoded.input.get("token_type_ids").tolist() == functools.reduce(
+                        operator.iadd, expected["token_type_ids"], []
+                    )
                 else:
                     assert not any(map(any, expected.get("token_type_ids", [])))
                 full = [len(ids) for ids in tokenizer(*arguments)["input_ids"]]
                 assert encoded.overflow.over_length == sum(size > max_length for size in full)
-                assert encoded.overflow.tokens_lost == sum(full) - len(encoded.ids)
+                assert encoded.overflow.tokens_lost == sum(full) - len(encoded.input["input_ids"])
     finally:
         tokenizer.truncation_side = "right"
 
@@ -111,33 +117,32 @@ def test_each_word_is_answered_for_once(
     chosen = tokenizer if name == "a" else byte_tokenizer
     stride = min(stride, max_length - 3)
     encoded = TextEncoder(chosen, max_length=max_length, overflow="window", stride=stride).words(sentences)
-    assert encoded.words is not None
-    example = np.repeat(encoded.example, np.diff(encoded.starts))
-    found = [(int(e), int(w)) for e, w in zip(example, encoded.words, strict=True) if w >= 0]
+    example = np.repeat(encoded.example, np.diff(encoded.input.starts))
+    found = [(int(e), int(w)) for e, w in zip(example, encoded.input["words"], strict=True) if w >= 0]
     assert sorted(found) == [(i, j) for i, words in enumerate(sentences) for j in range(len(words))]
-    assert np.diff(encoded.starts).max(initial=0) <= max_length
+    assert np.diff(encoded.input.starts).max(initial=0) <= max_length
     assert encoded.num_examples == len(sentences)
     # The token that stands for a word is its first.
     whole = TextEncoder(chosen, max_length=10_000).words(sentences)
-    assert whole.words is not None
-    whole_example = np.repeat(whole.example, np.diff(whole.starts))
-    firsts = {(int(e), int(w)): int(t) for e, w, t in zip(whole_example, whole.words, whole.ids, strict=True)}
-    for e, w, t in zip(example, encoded.words, encoded.ids, strict=True):
+    whole_example = np.repeat(whole.example, np.diff(whole.input.starts))
+    firsts = {
+        (int(e), int(w)): int(t)
+        for e, w, t in zip(whole_example, whole.input["words"], whole.input["input_ids"], strict=True)
+    }
+    for e, w, t in zip(example, encoded.input["words"], encoded.input["input_ids"], strict=True):
         assert w < 0 or firsts[int(e), int(w)] == t
 
 
 def test_a_word_belongs_to_the_window_with_the_most_around_it(tokenizer: Any) -> None:
     encoded = TextEncoder(tokenizer, max_length=8, overflow="window", stride=4).words([list("abcdefgh")])
-    assert encoded.words is not None
     # Windows a-f, c-h: the text's own ends miss nothing, the middle is shared out.
-    assert [w for w in encoded.words[:8].tolist() if w >= 0] == [0, 1, 2, 3]
-    assert [w for w in encoded.words[8:].tolist() if w >= 0] == [4, 5, 6, 7]
+    assert [w for w in encoded.input["words"][:8].tolist() if w >= 0] == [0, 1, 2, 3]
+    assert [w for w in encoded.input["words"][8:].tolist() if w >= 0] == [4, 5, 6, 7]
     # "bad" is whole in the second window only.
     split = TextEncoder(tokenizer, max_length=6, overflow="window", stride=2).words([["a", "b", "c", "xyz", "d", "e"]])
-    assert split.words is not None
-    owner = np.repeat(np.arange(len(split.example)), np.diff(split.starts))[split.words == 3]
-    begin, end = split.starts[owner[0]], split.starts[owner[0] + 1]
-    at = int(np.flatnonzero(split.words == 3)[0])
+    owner = np.repeat(np.arange(len(split.example)), np.diff(split.input.starts))[split.input["words"] == 3]
+    begin, end = split.input.starts[owner[0]], split.input.starts[owner[0] + 1]
+    at = int(np.flatnonzero(split.input["words"] == 3)[0])
     assert begin < at
     assert at + 3 <= end - 1
 
@@ -164,8 +169,7 @@ def test_byte_level_words_keep_the_space_before_them(byte_tokenizer: Any) -> Non
 
 def test_truncated_words_have_no_token(tokenizer: Any) -> None:
     encoded = TextEncoder(tokenizer, max_length=6).words([list("abcdefgh"), ["the"], []])
-    assert encoded.words is not None
-    assert encoded.words.tolist() == [-1, 0, 1, 2, 3, -1, -1, 0, -1, -1, -1]
+    assert encoded.input["words"].tolist() == [-1, 0, 1, 2, 3, -1, -1, 0, -1, -1, -1]
     assert (encoded.overflow.tokens, encoded.overflow.tokens_lost, encoded.overflow.over_length) == (9, 4, 1)
 
 
@@ -184,19 +188,20 @@ def test_drop_and_error(tokenizer: Any) -> None:
 def test_no_examples(tokenizer: Any) -> None:
     encoder = TextEncoder(tokenizer, max_length=6, overflow="window", stride=1)
     for encoded in (encoder.texts([]), encoder.texts([], []), encoder.words([])):
-        assert (len(encoded.ids), encoded.starts.tolist(), encoded.num_examples) == (0, [0], 0)
+        assert (len(encoded.input["input_ids"]), encoded.input.starts.tolist(), encoded.num_examples) == (0, [0], 0)
 
 
 def test_pad(tokenizer: Any) -> None:
     encoded = TextEncoder(tokenizer, max_length=16).texts(["the cat", "dog"], ["a", "b"])
-    batch = pad(encoded, [1, 0], 7)
+    assert (
+        pad(encoded, [1, 0])["input_ids"].tolist()
+        == tokenizer(["dog", "the cat"], ["b", "a"], padding=True)["input_ids"]
+    )
+    batch = pad(encoded, [1, 0])
     expected = tokenizer(["dog", "the cat"], ["b", "a"], padding=True, return_tensors="pt")
     assert batch["attention_mask"].tolist() == expected["attention_mask"].tolist()
     assert batch["token_type_ids"].tolist() == expected["token_type_ids"].tolist()
-    assert batch["input_ids"].tolist() == [
-        [7 if token == tokenizer.pad_token_id else token for token in row] for row in expected["input_ids"].tolist()
-    ]
-    assert "token_type_ids" not in pad(TextEncoder(tokenizer, max_length=16).texts(["a"]), [0], 0)
+    assert "token_type_ids" not in pad(TextEncoder(tokenizer, max_length=16).texts(["a"]), [0])
 
 
 def test_settings_that_leave_no_room_are_refused(tokenizer: Any) -> None:
@@ -235,8 +240,7 @@ def test_what_has_no_token_is_read_the_same_alone_and_beside_others(byte_tokeniz
         assert rows(encoder.texts(["", "cat"], ["", ""])) == [[unknown], rows(encoder.texts(["cat"]))[0]]
         words = encoder.words([[], ["cat"], []])
         assert rows(words)[::2] == [[unknown], [unknown]]
-        assert words.words is not None
-        assert words.words[[0, -1]].tolist() == [-1, -1]
+        assert words.input["words"][[0, -1]].tolist() == [-1, -1]
     finally:
         byte_tokenizer._tokenizer.post_processor = Tokenizer.from_str(whole).post_processor
     assert TextEncoder(byte_tokenizer, max_length=8).texts(["", "cat"]).overflow.empty == 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-    from hf_trainpipe.tasks.base import Column
+    from hf_trainpipe.runtime.tasks.columns import Column
 
 
 def first_true(mask: Any) -> int | None:

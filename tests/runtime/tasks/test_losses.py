@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn import functional
 
 from hf_trainpipe import MultiLabelClassification, Regression, TextClassification, TokenClassification
+from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.tasks.base import Labels
-
-LABELS = Labels(("a", "b", "c"))
 
 
-def answering(logits: torch.Tensor):
-    """A model that gives these logits, whatever it is asked; it must not see the targets."""
-
-    def model(**inputs: torch.Tensor) -> SimpleNamespace:
-        assert set(inputs) == {"input_ids"}
-        return SimpleNamespace(logits=logits)
-
-    return model
+def answering(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"logits": logits}
 
 
 def batch(labels: torch.Tensor, weights: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -72,7 +63,8 @@ def test_balanced_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     values = np.array([0, 0, 0, 1, 2, 2])
-    fitted = TextClassification("text", class_weights="balanced").fit(LABELS, values)
+    rows = Rows(Dataset.from_dict({"label": ["abc"[value] for value in values]}), "train")
+    fitted = TextClassification("text", class_weights="balanced").fit(rows)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=values)
     assert fitted.class_weights == pytest.approx(expected)
 

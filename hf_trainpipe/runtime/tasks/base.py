@@ -1,0 +1,369 @@
+"""What a task is: everything about it in one file, which trains, travels in the package and answers.
+
+A method is called by the training alone (fit, supervise, precompute, loss, metrics, tune), or by both sides. None of them
+imports what a server lacks. Legend: N examples, F features, B features of a batch, L tokens of the longest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..model.outputs import Output, Outputs
+from .columns import Cell, Column, Labels, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
+
+    import torch
+
+    from ..tokens.encoder import Encoder
+    from ..tokens.features import Features
+
+__all__ = ["Metric", "Parameter", "Requests", "Task", "TaskSchema"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a request may set."""
+
+    expected: str
+    """What messages ask for, such as ``a number in [0, 1]``."""
+    is_right: Callable[[Any], bool]
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    """JSON Schema of its values."""
+    example: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSchema:
+    """What a fitted task takes and gives, for requests, OpenAPI, the page at /demo and the card."""
+
+    inputs: tuple[Mapping[str, Cell], ...]
+    """The forms of one input: role to cell. A text alone may also come bare, and two texts as a pair."""
+    examples: tuple[Any, ...]
+    """Inputs as a client may send them, one of each form."""
+    reads: str = "object"
+    """What /info calls the inputs."""
+    answers: str
+    """What /info calls the answers."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """JSON Schema of one answer."""
+    answer_example: Any = None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What of the task a client may want to know, such as its threshold."""
+    best: Callable[[Any], tuple[str, float]] | None = None
+    """The one label of an answer and its score, where an answer has one; the V2 protocol has tensors for them."""
+    pipeline: str = "other"
+    """The Hub's name of the task."""
+    does: str = "answers requests"
+    """What the model does, for the card: ``gives a text one of 3 labels``."""
+    model: str = "AutoModel"
+    """The transformers class that loads it."""
+    notes: tuple[str, ...] = ()
+    """Further sentences for the card."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a task's own: the mean of a number that each example has, resampled for its interval as others are."""
+
+    name: str
+    statistic: Callable[[Any], npt.NDArray[Any]]
+    """What :meth:`Task.judge` gave to numbers [N]; NaN where an example has none."""
+    greater_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What answers are told in: the inputs as they were given, by role, and what was made of them."""
+
+    inputs: Sequence[Mapping[str, Any]]
+    features: Features
+    encoder: Encoder
+
+
+class Task(ABC):
+    """A frozen dataclass whose fields are options of the recipe and of the command line.
+
+    A task in a recipe file needs no registration; its file travels in the package. docs/tasks.md writes one.
+    """
+
+    separable: ClassVar[bool] = True
+    """False: the loss looks across the whole global batch (in-batch negatives), which is then one micro-batch of one rank."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """Fields that ``fit`` and ``tune`` fill in."""
+    unpadded: ClassVar[tuple[str, ...]] = ("input",)
+    """Streams whose padding may be left out of the computation, where the architecture is proven to allow it."""
+    exportable: ClassVar[bool] = False
+    """Whether ONNX Runtime may run the model: one stream in, ``logits`` out, ``predict`` as it is here."""
+    encodes_by: ClassVar[tuple[str, ...] | None] = None
+    """Fields that ``encode`` depends on, beside its inputs; None: all."""
+    outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
+    """What ``predict`` gives."""
+    judged_as: ClassVar[str | None] = None
+    """The built-in kind of predictions that ``judge`` gives, whose metrics may be named: ``single_label``, ``multi_label``,
+    ``regression`` or ``tags``; None: the task has metrics of its own alone."""
+    recorded: ClassVar[tuple[str, ...]] = ("logits",)
+    """Arrays of ``merge`` that the package must reproduce: floats within 1e-5, integers exactly."""
+
+    # -- what rows hold ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def columns(self) -> Mapping[str, Column]:
+        """The columns by role. Roles of inputs are the fields of a request."""
+
+    @property
+    def label_names(self) -> Labels:
+        """Names in the order of the model's outputs; none of a task without labels, or before ``fit``."""
+        return Labels()
+
+    def fit(self, rows: Any) -> Self:
+        """The task with what follows from the training rows filled in: labels, class weights.
+
+        Args:
+            rows: A :class:`~hf_trainpipe.data.rows.Rows` of the training split.
+        """
+        return self
+
+    def check_preprocessing(self, steps: Sequence[Any]) -> None:  # noqa: B027  nothing to refuse
+        """Refuse preprocessing that targets would no longer fit.
+
+        Raises:
+            RecipeError: as said.
+        """
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """spaCy pipelines that ``encode`` needs."""
+        return ()
+
+    # -- features ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
+        """What the model reads: the same call in training and in serving, preprocessing included.
+
+        Args:
+            inputs: A column for each role of an input; None where an example has another form.
+        """
+
+    def check(self, rows: Any) -> None:  # noqa: B027  nothing to refuse
+        """Refuse targets that cannot be read before rows are encoded, which takes long.
+
+        Raises:
+            DataError: as :meth:`supervise`.
+        """
+
+    @abstractmethod
+    def supervise(self, rows: Any, features: Features) -> Features:
+        """Add what only training has: targets for the loss, and what is right for metrics.
+
+        Args:
+            rows: A :class:`~hf_trainpipe.data.rows.Rows`, whose methods read labels by the rule of docs/labels.md.
+
+        Raises:
+            DataError: with the place of the row.
+        """
+
+    def over(self, role: str) -> Self:
+        """The task over another of its forms of input, known by a role: a tagger's rows may have texts or words."""
+        return self
+
+    def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
+        """Rows whose target the task does not know, with what stands there: a labelled file is scored without them."""
+        return []
+
+    def precompute(self, model: torch.nn.Module, features: Features) -> Features:
+        """Add what the model gives before its first step, such as a reference's log-probabilities."""
+        return features
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def model_class(self) -> type[Any]:
+        """The transformers ``AutoModelFor...`` class. Imports transformers when called."""
+
+    def model_options(self) -> dict[str, Any]:
+        """Fields of the model's configuration (``num_labels``, ``id2label``, ...)."""
+        return {}
+
+    def forward(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The outputs that the loss is computed from.
+
+        Args:
+            inputs: The columns that the features mark for the model.
+        """
+        return {"logits": model(**inputs).logits}
+
+    def predict(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The tensors that :attr:`outputs` names, in evaluation and in serving; generation, where a task generates."""
+        return self.forward(model, inputs)
+
+    @abstractmethod
+    def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss summed (not averaged) over what :meth:`count` counts; a scalar.
+
+        Args:
+            batch: The model's inputs, target columns, dense ones, and ``weights`` float32[B].
+        """
+
+    def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """How much the batch weighs: examples, or labelled tokens; a float64 scalar on any device."""
+        return batch["weights"].double().sum()
+
+    # -- from windows to answers ---------------------------------------------------------------------------------------
+
+    def merge(self, outputs: Outputs, features: Features) -> Outputs:
+        """Outputs of examples, from those of their windows: of each array the mean.
+
+        Args:
+            outputs: Of some features, with all windows of their examples.
+        """
+        from .merging import by_example, mean_rows
+
+        return by_example(outputs, features, mean_rows)
+
+    @abstractmethod
+    def judge(self, predictions: Outputs, features: Features) -> Any:
+        """What metrics score, in the order of ``predictions``: fields of :class:`hf_trainpipe.metrics.Predictions` of the
+        kind :attr:`judged_as`, or without one whatever the task's own metrics take."""
+
+    @abstractmethod
+    def metrics(self) -> tuple[str | Metric, ...]:
+        """Scores of each evaluation, by name or the task's own; the first is the default of ``select``."""
+
+    def merged_batch(
+        self, predictions: Outputs, features: Features
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """Merged outputs and a batch of their targets, as arrays, from which ``loss_sum`` gives an evaluation's loss.
+
+        None: merged outputs have none; the loss is that of :meth:`forward` over all features.
+        """
+        return None
+
+    def tune(self, judged: Any) -> Self:
+        """The task with an option chosen on validation, such as a threshold.
+
+        Args:
+            judged: Of a built-in kind the :class:`hf_trainpipe.metrics.Predictions`, else what ``judge`` gave.
+        """
+        return self
+
+    def explain(self, error: Mapping[str, Any], asked: Requests, example: int) -> Mapping[str, Any]:
+        """More about one of the worst errors, for a person.
+
+        Args:
+            error: As the breakdown of a built-in kind has it.
+            example: Its position in ``asked``.
+        """
+        return {}
+
+    @abstractmethod
+    def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
+        """One JSON answer an example, in the order of ``predictions``. The parameters are checked."""
+
+    @abstractmethod
+    def schema(self) -> TaskSchema:
+        """What the fitted task takes and gives."""
+
+    def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the parts of an answer are called as columns of a table."""
+        return ("answer",)
+
+    def answer_cells(self, answer: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+        """An answer as cells of these columns."""
+        return (answer,)
+
+    # -- what follows from the above -----------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> dict[str, Column]:
+        """The columns that a request has too."""
+        return {role: column for role, column in self.columns().items() if not column.is_target}
+
+    @property
+    def target(self) -> Column | None:
+        """The column that a labelled file is looked through for: the first of the targets."""
+        return next((column for column in self.columns().values() if column.is_target), None)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of :meth:`metrics`."""
+        return tuple(metric if isinstance(metric, str) else metric.name for metric in self.metrics())
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Refuse parameters that the answers do not have, and wrong values.
+
+        Raises:
+            InputError: as said.
+        """
+        known = self.schema().parameters if parameters else {}
+        for name, value in parameters.items():
+            if name not in known:
+                raise InputError(
+                    f"parameters: expected {' or '.join(known) or 'none'}, found {repr(name)[:80]}.",
+                    fix="Remove or correct the parameter.",
+                )
+            if not known[name].is_right(value):
+                raise InputError(
+                    f"parameters.{name}: expected {known[name].expected}, found {repr(value)[:80]}.",
+                    fix="Correct the value.",
+                )
+
+    def as_input(self, values: Mapping[str, Any]) -> Any:
+        """Values by role as a client sends them: a text alone stays bare."""
+        form = self.inputs
+        if len(form) == 1 and isinstance(next(iter(form.values())).cell, Text):
+            return next(iter(values.values()))
+        return dict(values)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The task over other names of columns, so that messages have them; as it was where its fields do not name them."""
+        if all(old == new for old, new in names.items()):
+            return self
+        said = self.fields()
+        changed = {name: names[value] for name, value in said.items() if isinstance(value, str) and value in names}
+        renamed: Self = replace(self, **changed)  # type: ignore[type-var]
+        before, after = self.columns(), renamed.columns()
+        fits = all(after[role].name == names.get(column.name, column.name) for role, column in before.items())
+        return renamed if fits else self
+
+    def renamed_target(self, name: str) -> Self:
+        """The task with its labels in one column of a labelled file, in place of a column for each."""
+        return self
+
+    def fitted_as(self, other: Task) -> Self:
+        """This task with what ``other``, of the same class, learned from data."""
+        found = {name: getattr(other, name) for name in self.learned}
+        for name, value in found.items():
+            if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+                found[name] = Labels(value, said=getattr(self, name))
+        return replace(self, **found)  # type: ignore[type-var]
+
+    def changes_from(self, other: Task) -> dict[str, Any]:
+        """The fields in which this task differs from another of its class."""
+        return {name: value for name, value in self.fields().items() if value != getattr(other, name)}
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """With other values of some fields."""
+        return replace(self, **changes) if changes else self  # type: ignore[type-var]
+
+    def fields(self) -> dict[str, Any]:
+        """The options by name."""
+        # A subclass that is no dataclass gets the TypeError of fields().
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"kind": ..., field: value, ...}``, tuples as lists."""
+        values = self.fields()
+        return {
+            "kind": type(self).__name__,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        }

@@ -1,0 +1,214 @@
+"""Any number of labels for a text, or for a pair of texts: a sigmoid a class.
+
+Shapes: N examples, B features of a micro-batch, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ..errors import RecipeError
+from .base import Parameter, Requests, Task, TaskSchema
+from .columns import CLASSES, Column, Labels
+from .merging import by_example, largest_rows, sigmoid
+from .texts import (
+    TOP_K,
+    encode_texts,
+    examples_of,
+    forms_of,
+    is_probability,
+    label_maps,
+    labelled,
+    text_columns,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from ..model.outputs import Outputs
+    from ..tokens.encoder import Encoder
+    from ..tokens.features import Features
+
+__all__ = ["MultiLabelClassification"]
+
+_THRESHOLD = Parameter(
+    "a number in [0, 1], or null",
+    lambda value: value is None or is_probability(value),
+    {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "maximum": 1,
+        "description": "Least probability of a label, instead of the package's own.",
+    },
+    0.5,
+)
+
+
+@dataclass(frozen=True)
+class MultiLabelClassification(Task):
+    """Any number of labels for a text: a sigmoid a class."""
+
+    text: str = "text"
+    """The column with the text."""
+    _: KW_ONLY
+    text_pair: str | None = None
+    """The column with the second text, where pairs are classified."""
+    labels: str | tuple[str, ...] = "labels"
+    """The column of labels; or a column of 0s and 1s for each, whose names are the labels."""
+    names: tuple[str, ...] | None = None
+    """Label names in the order of their ids; None: read from the data."""
+    separator: str = ","
+    """Between the labels of a row, where the column holds text."""
+    form: Literal["names", "vector"] | None = None
+    """What a row is: a list of labels (names or ids), or a vector of a 0 or 1 for each of ``names``; None: as it looks."""
+    threshold: float | tuple[float, ...] = 0.5
+    """Probability from which a label is given; one, or one a label."""
+    tune_threshold: bool = True
+    """Choose the threshold on the validation split at each evaluation; it travels in the package."""
+
+    learned: ClassVar[tuple[str, ...]] = ("names", "threshold")
+    exportable: ClassVar[bool] = True
+    judged_as: ClassVar[str] = "multi_label"
+    encodes_by: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.threshold, tuple)
+        limits = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        if not all(is_probability(limit) for limit in limits) or (several and len(limits) != len(self.names or ())):
+            raise RecipeError(
+                f"task.threshold: expected a number in [0, 1], or one for each of task.names, found {self.threshold}.",
+                fix="Set task.threshold to 0.5, or leave it and keep tune_threshold=True.",
+            )
+        parts = self._target.parts
+        if isinstance(self.labels, tuple) and (
+            not parts or len(set(parts)) < len(parts) or len(self.names or parts) != len(parts)
+        ):
+            raise RecipeError(
+                f"task.labels: expected a column for each label, each once, found {self.labels} and task.names "
+                f"{self.names}.",
+                fix="Name the columns once, and leave task.names out, or give a name for each column.",
+            )
+        if self.form not in ("names", "vector", None):
+            raise RecipeError(
+                f"task.form: expected 'names', 'vector' or None, found {self.form!r}.",
+                fix="Leave it out, or say whether a row lists labels or has a 0 or 1 for each.",
+            )
+
+    @property
+    def _target(self) -> Column:
+        if isinstance(self.labels, str):
+            return Column(self.labels, CLASSES, is_target=True, usual=("labels",))
+        return Column(", ".join(self.labels), CLASSES, is_target=True, parts=self.labels)
+
+    def columns(self) -> dict[str, Column]:
+        return {**text_columns(self.text, self.text_pair), "labels": self._target}
+
+    def fitted_as(self, other: Task) -> MultiLabelClassification:
+        fitted = super().fitted_as(other)
+        said = self.names or self._target.parts or None  # columns of 0s and 1s name their labels
+        return replace(fitted, names=Labels(fitted.names or (), said=said))
+
+    def renamed_target(self, name: str) -> MultiLabelClassification:
+        return replace(self, labels=name)
+
+    @property
+    def label_names(self) -> Labels:
+        return Labels.of(self.names)
+
+    def fit(self, rows: Any) -> MultiLabelClassification:
+        said = self.names or self._target.parts or None
+        return replace(self, names=rows.set_names(self._target, said=said, separator=self.separator, form=self.form))
+
+    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
+        return encode_texts(inputs, encoder)
+
+    def check(self, rows: Any) -> None:
+        rows.label_sets(self._target, self.label_names, separator=self.separator, form=self.form)
+
+    def supervise(self, rows: Any, features: Features) -> Features:
+        hot_NC = rows.label_sets(self._target, self.label_names, separator=self.separator, form=self.form)
+        return features.with_targets(labels=hot_NC[features.example], of_examples={"labels": hot_NC})
+
+    def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
+        return list(rows.unknown_in_sets(self._target, self.label_names, separator=self.separator, form=self.form))
+
+    def model_class(self) -> type[Any]:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
+
+    def model_options(self) -> dict[str, Any]:
+        return {**label_maps(self.label_names), "problem_type": "multi_label_classification"}
+
+    def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Binary cross-entropy: the mean over classes, summed over examples."""
+        from torch.nn import functional
+
+        logits_BC = outputs["logits"].float()
+        losses_BC = functional.binary_cross_entropy_with_logits(
+            logits_BC, batch["labels"].to(logits_BC.dtype), reduction="none"
+        )
+        return (losses_BC.mean(dim=1) * batch["weights"]).sum()
+
+    def merge(self, outputs: Outputs, features: Features) -> Outputs:
+        """The largest logit counts: what one window shows holds for the text."""
+        return by_example(outputs, features, largest_rows)
+
+    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
+        hot_NC = features.of_examples["labels"][predictions.items].astype(np.float32)
+        weights_N = np.ones(len(predictions), dtype=np.float32)
+        return dict(predictions.arrays), {"labels": hot_NC, "weights": weights_N}
+
+    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
+        return {
+            "outputs": predictions["logits"],
+            "references": features.of_examples["labels"][predictions.items],
+            "labels": tuple(self.label_names),
+            "threshold": self.threshold if isinstance(self.threshold, float) else np.asarray(self.threshold),
+        }
+
+    def metrics(self) -> tuple[str, ...]:
+        return ("f1_macro", "f1_micro", "subset_accuracy")
+
+    def tune(self, judged: Any) -> MultiLabelClassification:
+        """The threshold that makes micro F1 largest."""
+        return replace(self, threshold=judged.best_threshold()) if self.tune_threshold else self
+
+    def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
+        """The labels at or above the threshold, best first."""
+        names, top_k, asked_limit = self.label_names, parameters.get("top_k"), parameters.get("threshold")
+        probabilities_NC = sigmoid(predictions["logits"])
+        chosen = self.threshold if asked_limit is None else asked_limit
+        limits_C = np.broadcast_to(np.asarray(chosen, dtype=np.float64), (len(names),))
+        order = np.argsort(-probabilities_NC, axis=1, kind="stable")
+        return [
+            [{"label": names[i], "score": float(row[i])} for i in best if row[i] >= limits_C[i]][:top_k]
+            for row, best in zip(probabilities_NC, order.tolist(), strict=True)
+        ]
+
+    def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("labels", "scores")
+
+    def answer_cells(self, answer: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+        return [item["label"] for item in answer], [item["score"] for item in answer]
+
+    def schema(self) -> TaskSchema:
+        names = self.label_names
+        return TaskSchema(
+            inputs=forms_of(self.text_pair),
+            examples=examples_of(self.text_pair),
+            reads="text" if self.text_pair is None else "pair",
+            answers="multi_label",
+            answer=labelled(names),
+            answer_example=[{"label": (names or ("label",))[0], "score": 0.98}],
+            parameters={"top_k": TOP_K, "threshold": _THRESHOLD},
+            options={"threshold": self.threshold},
+            pipeline="text-classification",
+            model="AutoModelForSequenceClassification",
+            does=f"gives each text any number of {len(names)} labels",
+        )

@@ -1,0 +1,130 @@
+"""A number for a text or for a pair of texts.
+
+Shapes: N examples, B features of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import RecipeError
+from .base import Requests, Task, TaskSchema
+from .columns import NUMBER, Column
+from .texts import encode_texts, examples_of, forms_of, text_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from ..model.outputs import Outputs
+    from ..tokens.encoder import Encoder
+    from ..tokens.features import Features
+
+__all__ = ["Regression"]
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """A number for a text or a pair, learnt by squared error.
+
+    ``low`` and ``high`` bound what the package answers; training sees the targets as they are.
+    """
+
+    text: str = "text"
+    """The column with the text."""
+    _: KW_ONLY
+    text_pair: str | None = None
+    """The column with the second text, where pairs are scored."""
+    score: str = "score"
+    """The column that holds the number."""
+    low: float | None = None
+    """The smallest number that the package answers; None: no bound."""
+    high: float | None = None
+    """The largest number that the package answers; None: no bound."""
+
+    exportable: ClassVar[bool] = True
+    judged_as: ClassVar[str] = "regression"
+    encodes_by: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise RecipeError(
+                f"task.low, task.high: expected low < high, found {self.low} and {self.high}.",
+                fix="Swap them, or leave both out.",
+            )
+
+    def columns(self) -> dict[str, Column]:
+        target = Column(self.score, NUMBER, is_target=True, usual=("score", "label"))
+        return {**text_columns(self.text, self.text_pair), "score": target}
+
+    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
+        return encode_texts(inputs, encoder)
+
+    def check(self, rows: Any) -> None:
+        rows.numbers(self.columns()["score"], low=self.low, high=self.high)
+
+    def supervise(self, rows: Any, features: Features) -> Features:
+        numbers_N = rows.numbers(self.columns()["score"], low=self.low, high=self.high)
+        return features.with_targets(labels=numbers_N[features.example], of_examples={"labels": numbers_N})
+
+    def model_class(self) -> type[Any]:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
+
+    def model_options(self) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        errors_B = outputs["logits"].float()[:, 0] - batch["labels"]
+        total: torch.Tensor = (errors_B.square() * batch["weights"]).sum()
+        return total
+
+    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
+        numbers_N = features.of_examples["labels"][predictions.items]
+        weights_N = np.ones(len(predictions), dtype=np.float32)
+        return dict(predictions.arrays), {"labels": numbers_N, "weights": weights_N}
+
+    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
+        return {
+            "outputs": predictions["logits"],
+            "references": features.of_examples["labels"][predictions.items],
+        }
+
+    def metrics(self) -> tuple[str, ...]:
+        return ("pearson", "spearman", "mse")
+
+    def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
+        """``{"score": 3.2}``."""
+        numbers = predictions["logits"]
+        bounded = numbers if self.low is None and self.high is None else np.clip(numbers, self.low, self.high)
+        return [{"score": float(row[0])} for row in bounded]
+
+    def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("score",)
+
+    def answer_cells(self, answer: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (answer["score"],)
+
+    def schema(self) -> TaskSchema:
+        return TaskSchema(
+            inputs=forms_of(self.text_pair),
+            examples=examples_of(self.text_pair),
+            reads="text" if self.text_pair is None else "pair",
+            answers="regression",
+            answer={
+                "type": "object",
+                "properties": {"score": {"type": "number"}},
+                "required": ["score"],
+                "additionalProperties": False,
+            },
+            answer_example={"score": 3.5},
+            options={"low": self.low, "high": self.high},
+            pipeline="text-classification",
+            model="AutoModelForSequenceClassification",
+            does="gives each text a number",
+        )

@@ -1,0 +1,120 @@
+"""What a task encodes with: preprocessing, tokenizer and the policy for long texts, the same in training and in serving."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..text.preprocessing import apply, apply_aligned, apply_words
+from ..text.sentences import sentences_of
+from .encoding import OverflowPolicy, TextEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..text.edits import Aligned
+    from ..text.preprocessor import Preprocessor
+    from ..text.words import Word, WordSplitter
+    from .features import Features
+
+__all__ = ["Encoder"]
+
+_CHUNK = 10_000
+"""Texts preprocessed at a time, so that what is in flight stays bounded."""
+_CHUNK_ALIGNED = 2_000
+"""The same where an edited text holds two numbers for each of its characters."""
+
+
+class Encoder:
+    """Texts and words into features.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        steps: The preprocessing.
+        max_length: Tokens a feature holds at most; None: the tokenizer's own limit.
+        overflow: What happens to longer examples; see :class:`.encoding.TextEncoder`.
+        stride: Tokens by which neighbouring windows overlap.
+
+    Raises:
+        InputError: Not a fast tokenizer, or the numbers leave no room for text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        steps: Sequence[Preprocessor] = (),
+        max_length: int | None,
+        overflow: OverflowPolicy = "truncate",
+        stride: int = 0,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.steps = tuple(steps)
+        self.max_length, self.overflow, self.stride = max_length, overflow, stride
+        self._tokens = self._text_encoder()
+
+    def _text_encoder(self) -> TextEncoder:
+        return TextEncoder(self.tokenizer, max_length=self.max_length, overflow=self.overflow, stride=self.stride)
+
+    def but(
+        self,
+        *,
+        steps: Sequence[Preprocessor] | None = None,
+        max_length: int | None = None,
+        overflow: OverflowPolicy | None = None,
+    ) -> Encoder:
+        """The same with something changed: a target of a length of its own, without preprocessing."""
+        return type(self)(
+            self.tokenizer,
+            steps=self.steps if steps is None else steps,
+            max_length=max_length or self.max_length,
+            overflow=overflow or self.overflow,
+            stride=self.stride,
+        )
+
+    def texts(
+        self, first: Sequence[str], second: Sequence[str] | None = None, *, with_places: bool = False
+    ) -> Features:
+        """Encode texts, or pairs of texts, as one stream ``input``.
+
+        Args:
+            with_places: Also where each token comes from: columns ``part`` (0 or 1, -1 of special tokens), and ``start``
+                and ``end`` in characters of that text as it was given.
+
+        Raises:
+            InputError: An example is too long and the policy is ``error``; ``position`` says which.
+        """
+        if not with_places:
+            return self._tokens.texts(self.clean(first), None if second is None else self.clean(second))
+        texts = [first] if second is None else [first, second]
+        return self._tokens.aligned([self._aligned(column) for column in texts])
+
+    def words(self, sentences: Sequence[Sequence[str]]) -> Features:
+        """Encode words that are preprocessed already. Column ``words``: at the first token of a word, in the one window
+        that answers for it, the word's number inside its example; else -1."""
+        return self._tokens.words(sentences)
+
+    def clean(self, texts: Sequence[str]) -> list[str]:
+        """Texts after preprocessing."""
+        return [text for chunk in _chunks(texts, _CHUNK) for text in apply(self.steps, list(chunk))]
+
+    def clean_words(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        """Sentences given as words, each word preprocessed by itself.
+
+        Raises:
+            InputError: A step changes which words there are.
+        """
+        return [words for chunk in _chunks(sentences, _CHUNK) for words in apply_words(self.steps, list(chunk))]
+
+    def words_of(self, texts: Sequence[str], splitter: WordSplitter) -> Iterator[list[Word]]:
+        """The words of each text, preprocessed and cut, with their places in the text as it was given."""
+        for chunk in _chunks(texts, _CHUNK_ALIGNED):
+            for sentence in sentences_of(chunk, steps=self.steps, splitter=splitter):
+                yield sentence.places
+
+    def _aligned(self, texts: Sequence[str]) -> list[Aligned]:
+        return [text for chunk in _chunks(texts, _CHUNK_ALIGNED) for text in apply_aligned(self.steps, chunk)]
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,349 @@
+"""Features: what a model reads, as flat arrays, in training and in serving.
+
+Legend: N examples, F features (one an example, or several windows), T tokens of all features in one stream, B features
+of a batch, L the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .ragged import ends_of, ranges
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Batch",
+    "Features",
+    "Overflow",
+    "Ragged",
+    "Stream",
+    "concatenate",
+    "features_of",
+    "join",
+    "pad",
+    "pad_arrays",
+    "token_budget_batches",
+]
+
+Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """What became of long examples. Tokens are counted without special tokens."""
+
+    examples: int = 0
+    """All examples."""
+    over_length: int = 0
+    """Examples with more tokens than a feature holds."""
+    dropped: int = 0
+    """Examples left out."""
+    tokens: int = 0
+    """Tokens of all examples before any cut."""
+    tokens_lost: int = 0
+    """Tokens that no feature holds."""
+    empty: int = 0
+    """Examples without any token: nothing was left of them."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A column of a stream: a value a token."""
+
+    values: Array
+    """[T]"""
+    fill: int = 0
+    """What padding holds."""
+    to_model: bool = True
+    """Whether the model is called with it."""
+    to_loss: bool = False
+    """Whether it is a target: then ``fill`` stands for what is not scored."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Columns over one array of offsets: the tokens of a text, of a source, of a query."""
+
+    starts: Ints
+    """[F + 1] where each feature starts; of columns of examples [N + 1]."""
+    columns: Mapping[str, Ragged]
+    """By the name that a batch has for it."""
+    mask: str | None = None
+    """The name of the mask of real tokens that a batch gets; None: none."""
+    side: Literal["right", "left"] = "right"
+    """Where padding goes."""
+
+    def __getitem__(self, name: str) -> Array:
+        """The values of a column."""
+        return self.columns[name].values
+
+    def get(self, name: str) -> Array | None:
+        return self.columns[name].values if name in self.columns else None
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[F] tokens of each feature."""
+        return np.diff(self.starts)
+
+    def with_column(self, name: str, column: Ragged) -> Stream:
+        return replace(self, columns={**self.columns, name: column})
+
+    def part(self, low: int, high: int) -> Stream:
+        """Of the features from ``low`` to before ``high``."""
+        begin, end = int(self.starts[low]), int(self.starts[high])
+        cut = {name: replace(column, values=column.values[begin:end]) for name, column in self.columns.items()}
+        return replace(self, starts=self.starts[low : high + 1] - begin, columns=cut)
+
+    def take(self, items: Ints) -> Stream:
+        """Of some features, in this order."""
+        lengths = self.starts[items + 1] - self.starts[items]
+        source = ranges(np.asarray(self.starts[items]), lengths)
+        taken = {name: replace(column, values=column.values[source]) for name, column in self.columns.items()}
+        return replace(self, starts=ends_of(lengths), columns=taken)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of examples, flat and without padding; special tokens included."""
+
+    streams: Mapping[str, Stream]
+    """What the model reads: ``input``, or ``source`` and ``target``, or others."""
+    example: npt.NDArray[np.int32]
+    """[F] the example of each feature, ascending."""
+    num_examples: int
+    overflow: Overflow = Overflow()
+    dense: Mapping[str, Array] = field(default_factory=dict)
+    """One row a feature: targets, which the loss sees and the model does not."""
+    of_examples: Mapping[str, Array] = field(default_factory=dict)
+    """One row an example: what is right, as metrics take it."""
+    within: Stream | None = None
+    """Columns of examples with any number of rows each, such as the places of their words; for answers and metrics."""
+
+    @property
+    def input(self) -> Stream:
+        """The stream of a model that reads one text, or a pair as one."""
+        return self.streams["input"]
+
+    @property
+    def num_features(self) -> int:
+        return len(self.example)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[F] tokens of each feature, over all streams."""
+        total = np.zeros(self.num_features, dtype=np.int64)
+        for stream in self.streams.values():
+            total = total + stream.lengths
+        return total
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(int(stream.starts[-1]) for stream in self.streams.values())
+
+    @cached_property
+    def windows(self) -> Ints:
+        """[N] how many features each example has; 0 where it was dropped."""
+        return np.bincount(self.example, minlength=self.num_examples)
+
+    def with_stream(self, name: str, stream: Stream) -> Features:
+        return replace(self, streams={**self.streams, name: stream})
+
+    def with_targets(self, *, of_examples: Mapping[str, Array] | None = None, **dense: Array) -> Features:
+        """With columns of a row a feature for the loss, and of a row an example for metrics."""
+        return replace(self, dense={**self.dense, **dense}, of_examples={**self.of_examples, **(of_examples or {})})
+
+    def part(self, first: int, count: int) -> Features:
+        """The features of ``count`` examples from ``first`` on, as if there were no others."""
+        low, high = (int(place) for place in np.searchsorted(self.example, [first, first + count]))
+        return replace(
+            self,
+            streams={name: stream.part(low, high) for name, stream in self.streams.items()},
+            example=self.example[low:high] - np.int32(first),
+            num_examples=count,
+            dense={name: rows[low:high] for name, rows in self.dense.items()},
+            of_examples={name: rows[first : first + count] for name, rows in self.of_examples.items()},
+            within=None if self.within is None else self.within.part(first, first + count),
+        )
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Features of several groups of examples as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    first = ends_of(np.array([part.num_examples for part in parts]))
+    overflows = [part.overflow for part in parts]
+    names = Overflow.__dataclass_fields__
+    return Features(
+        streams={name: _joined([part.streams[name] for part in parts]) for name in parts[0].streams},
+        example=np.concatenate([part.example + np.int32(first[place]) for place, part in enumerate(parts)]),
+        num_examples=int(first[-1]),
+        overflow=Overflow(**{name: sum(getattr(one, name) for one in overflows) for name in names}),
+        dense={name: np.concatenate([part.dense[name] for part in parts]) for name in parts[0].dense},
+        of_examples={name: np.concatenate([part.of_examples[name] for part in parts]) for name in parts[0].of_examples},
+        within=None if parts[0].within is None else _joined([part.within for part in parts if part.within is not None]),
+    )
+
+
+def _joined(streams: Sequence[Stream]) -> Stream:
+    """Streams one after the other; a column that some lack (types that are all 0) holds its fill there."""
+    known = {name: column for stream in streams for name, column in stream.columns.items()}
+    columns = {}
+    for name, column in known.items():
+        empty = [np.full(int(one.starts[-1]), column.fill, column.values.dtype) for one in streams]
+        found = [one.columns[name].values if name in one.columns else empty[at] for at, one in enumerate(streams)]
+        columns[name] = replace(column, values=np.concatenate(found))
+    lengths = np.concatenate([one.lengths for one in streams])
+    return replace(streams[0], starts=ends_of(lengths), columns=columns)
+
+
+def join(pieces: Sequence[tuple[Features, int]]) -> Features:
+    """Single features of several groups as one group, in their order; each counts as an example."""
+    return replace(
+        concatenate([_one(features, feature) for features, feature in pieces]),
+        example=np.arange(len(pieces), dtype=np.int32),
+        num_examples=len(pieces),
+        within=None,
+    )
+
+
+def _one(features: Features, feature: int) -> Features:
+    return Features(
+        streams={name: stream.part(feature, feature + 1) for name, stream in features.streams.items()},
+        example=np.zeros(1, dtype=np.int32),
+        num_examples=1,
+    )
+
+
+def features_of(features: Features, examples: Sequence[int] | Array) -> Ints:
+    """int64: the features of these examples, in the order of ``examples``."""
+    wanted = np.asarray(examples, dtype=np.int64)
+    low = np.searchsorted(features.example, wanted, side="left").astype(np.int64)
+    high = np.searchsorted(features.example, wanted, side="right").astype(np.int64)
+    return ranges(low, high - low)
+
+
+def token_budget_batches(lengths: Array, *, max_tokens: int) -> Iterator[Ints]:
+    """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
+
+    A feature longer than that is a batch of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+class Batch(dict[str, "torch.Tensor"]):
+    """The tensors of some features by name, which knows how long each of them is.
+
+    Args:
+        lengths: [B] tokens of each feature, by stream.
+        masks: The name of each stream's mask, where it has one.
+        for_model: What the model is called with.
+        targets: Target columns with a value a token, and what stands there for "not scored".
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        *,
+        lengths: Mapping[str, Ints],
+        masks: Mapping[str, str],
+        for_model: frozenset[str],
+        targets: Mapping[str, int],
+    ) -> None:
+        super().__init__(tensors)
+        self.lengths, self.masks, self.for_model, self.targets = lengths, masks, for_model, targets
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What the model is called with."""
+        return {name: tensor for name, tensor in self.items() if name in self.for_model}
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens of all streams."""
+        return sum(int(lengths.sum()) for lengths in self.lengths.values())
+
+    @property
+    def padded_tokens(self) -> int:
+        """The same with padding to the longest."""
+        return sum(len(lengths) * int(lengths.max(initial=0)) for lengths in self.lengths.values())
+
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Batch:
+        """The same features with other tensors: on a device, or of weight 0."""
+        return Batch(tensors, lengths=self.lengths, masks=self.masks, for_model=self.for_model, targets=self.targets)
+
+    def weightless(self) -> Batch:
+        """The same features, of which nothing is scored."""
+        empty = {name: tensor * 0 + self.targets.get(name, 0) for name, tensor in self.items() if name in self.targets}
+        return self.with_tensors({**self, **empty, "weights": self["weights"] * 0.0})
+
+
+def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool = False) -> Batch:
+    """A batch of features; see :func:`pad_arrays`.
+
+    Args:
+        with_targets: Whether it holds what the loss sees: target columns, the dense ones, and ``weights``, the share of
+            its example that a feature stands for, so that an example cut into k windows counts once.
+    """
+    import torch
+
+    features_B = np.asarray(chosen, dtype=np.int64)
+    arrays = pad_arrays(features, features_B, with_targets=with_targets)
+    lengths = {
+        name: stream.starts[features_B + 1] - stream.starts[features_B] for name, stream in features.streams.items()
+    }
+    for_model: set[str] = set()
+    targets: dict[str, int] = {}
+    for stream in features.streams.values():
+        for_model |= {name for name, column in stream.columns.items() if column.to_model} | {stream.mask or ""}
+        targets |= {name: column.fill for name, column in stream.columns.items() if column.to_loss}
+    if with_targets:
+        examples = np.asarray(features.example[features_B])
+        arrays["weights"] = (1.0 / features.windows[examples]).astype(np.float32)
+        for name, rows in features.dense.items():
+            arrays[name] = np.asarray(rows[features_B])
+    return Batch(
+        {name: torch.from_numpy(array) for name, array in arrays.items()},
+        lengths=lengths,
+        masks={name: stream.mask for name, stream in features.streams.items() if stream.mask is not None},
+        for_model=frozenset(for_model),
+        targets=targets,
+    )
+
+
+def pad_arrays(features: Features, chosen: Array, *, with_targets: bool = False) -> dict[str, Array]:
+    """Columns of some features, each stream padded to its longest.
+
+    Returns:
+        The columns that the model is called with (with targets those of the loss too), and the masks; int64[B, L].
+    """
+    batch: dict[str, Array] = {}
+    features_B = np.asarray(chosen, dtype=np.int64)
+    for stream in features.streams.values():
+        begin = stream.starts[features_B]
+        lengths = stream.starts[features_B + 1] - begin
+        places = np.arange(int(lengths.max(initial=0)))[None, :]
+        width = places.shape[1]
+        is_token_BL = places < lengths[:, None] if stream.side == "right" else places >= width - lengths[:, None]
+        source = ranges(np.asarray(begin), lengths)
+        for name, column in stream.columns.items():
+            if column.to_model or (with_targets and column.to_loss):
+                padded_BL = np.full(is_token_BL.shape, column.fill, dtype=np.int64)
+                padded_BL[is_token_BL] = column.values[source]
+                batch[name] = padded_BL
+        if stream.mask is not None:
+            batch[stream.mask] = is_token_BL.astype(np.int64)
+    return batch

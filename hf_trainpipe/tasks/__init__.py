@@ -1,1 +1,0 @@
-"""Tasks: one file each. A new one is a frozen dataclass, in a recipe file too."""

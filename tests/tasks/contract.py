@@ -1,0 +1,252 @@
+"""What every task promises, asked of one task after the other: built-in ones and those of a recipe file alike.
+
+A run is trained, killed, resumed and packaged as a person's is, on models that are made by code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import hf_trainpipe as h
+from hf_trainpipe import RunOptions, execute
+from hf_trainpipe.data.rows import Rows
+from hf_trainpipe.recipe_file import load
+from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
+from hf_trainpipe.serve import engine as engines
+from hf_trainpipe.serve.app import make_app
+from hf_trainpipe.serve.settings import Settings
+from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
+from hf_trainpipe.training.signals import PlannedStop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hf_trainpipe.recipe.source import RecipeSource
+    from hf_trainpipe.runtime.tokens.features import Features
+
+__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "predict_is_evaluate", "resumes_after_a_kill", "serves",
+           "train", "write_inputs"]  # fmt: skip
+
+TASKS = ("classification", "multi_label", "regression", "tags", "spans_of_words", "spans", "rewriting")
+"""The last two are those of tests/tasks/foreign.py."""
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, with the recipe that it came from."""
+
+    recipe: h.Recipe
+    result: h.training.result.Result  # type: ignore[name-defined]
+    folder: Path
+    source: RecipeSource | None
+
+
+def write_inputs(folder: Path) -> None:
+    """Models and data of all tasks."""
+    import torch
+    from transformers import BertTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    tiny_model(folder / "bert")
+    tokenizer = BertTokenizerFast.from_pretrained(folder / "bert")
+    ids = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": tokenizer.sep_token_id}
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = T5ForConditionalGeneration(T5Config(vocab_size=max(tokenizer.get_vocab().values()) + 1, **sizes, **ids))
+    model.save_pretrained(folder / "t5")
+    tokenizer.save_pretrained(folder / "t5")
+    texts = [row["text"] for row in tiny_rows(24, seed=1)]
+    moods = ["kind" if row["label"] == "positive" else "mean" for row in tiny_rows(24, seed=1)]
+    rows: dict[str, list[dict[str, Any]]] = {
+        "classification": [{"text": text, "label": mood} for text, mood in zip(texts, moods, strict=True)],
+        "multi_label": [
+            {"text": text, "labels": sorted({mood, "long" if len(text) > 60 else "short"})}
+            for text, mood in zip(texts, moods, strict=True)
+        ],
+        "regression": [
+            {"text": text, "text_pair": mood, "score": len(text) / 50} for text, mood in zip(texts, moods, strict=True)
+        ],
+        "tags": list(tiny_tagged(24, seed=2)),
+        "spans_of_words": [_with_spans(row) for row in tiny_tagged(24, seed=3)],
+        "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
+        "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
+    }
+    for name, found in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+def _with_spans(row: dict[str, Any]) -> dict[str, Any]:
+    """Words as a text with marks, and character spans."""
+    text, spans = "", []
+    for word, tag in zip(row["tokens"], row["tags"], strict=True):
+        text += " " if text else ""
+        if tag != "O":
+            spans.append({"start": len(text) + 3, "end": len(text) + 3 + len(word), "label": tag[2:]})
+            text += f"<b>{word}</b>"
+        else:
+            text += word
+    return {"text": f"{text} https://x.org/a", "entities": spans}
+
+
+def _with_answer(row: dict[str, Any]) -> dict[str, Any]:
+    context, at = " ".join(row["tokens"]), next(place for place, tag in enumerate(row["tags"]) if tag != "O")
+    start = len(" ".join(row["tokens"][:at])) + (at > 0)
+    return {"question": "who ?", "context": context, "answer": {"start": start, "text": row["tokens"][at]}}
+
+
+def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeSource | None]:
+    """The recipe of a task, over the files of :func:`write_inputs`."""
+    own: dict[str, Any] = {
+        "classification": (h.TextClassification(class_weights="balanced"), (h.NormalizeSpace(),)),
+        "multi_label": (h.MultiLabelClassification(), (h.StripHtml(),)),
+        "regression": (h.Regression(text_pair="text_pair", low=0.0), ()),
+        "tags": (h.TokenClassification(), (h.NormalizeUnicode(),)),
+        "spans_of_words": (h.TokenClassification(text="text", spans="entities"), (h.StripHtml(), h.CleanUrls())),
+    }
+    if name not in own:
+        recipe, source = load(f"{foreign}:{name}")
+        model = folder / recipe.model.name
+        return replace(recipe, model=h.Pretrained(str(model)), data=_files(name, folder)), source
+    task, steps = own[name]
+    recipe = h.Recipe(
+        name=name,
+        model=h.Pretrained(str(folder / "bert")),
+        data=_files(name, folder),
+        task=task,
+        preprocessing=steps,
+        tokens=h.Tokens(max_length=16, overflow="window", stride=4),
+        optim=h.Optim(peak_lr=1e-2, precision="fp32"),
+        budget=h.Budget(max_steps=STEPS, examples_per_step=8, log_every=1, save_every=2),
+        evaluation=h.Evaluation(resamples=20),
+    )
+    return recipe, None
+
+
+def _files(name: str, folder: Path) -> h.Files:
+    return h.Files(train=f"{name}.jsonl", validation=f"{name}.jsonl", root=str(folder))
+
+
+def train(name: str, inputs: Path, folder: Path, foreign: Path) -> Trained:
+    """Train, evaluate, package and verify in a fresh process."""
+    recipe, source = recipe_of(name, inputs, foreign)
+    result = execute(recipe, run_dir=folder, options=RunOptions(source=source))
+    assert result.verified["passed"]
+    assert result.verified["n"] == 24
+    return Trained(recipe, result, folder, source)
+
+
+class _Killed(BaseException):
+    """What SIGKILL is to a test: nothing of the process lives on."""
+
+
+def resumes_after_a_kill(trained: Trained, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies behind its checkpoint ends at the same weights and losses."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_trainpipe.training.signals.os.kill", die)
+        options = RunOptions(source=trained.source, planned_stop=PlannedStop(kill_after=3))
+        with pytest.raises(_Killed):
+            execute(trained.recipe, run_dir=folder, options=options)
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_trainpipe.training.execute.export", die)
+        with pytest.raises(_Killed):
+            execute(trained.recipe, run_dir=folder, options=RunOptions(source=trained.source, resume="must"))
+    assert _weights(folder) == _weights(trained.folder)
+    assert _losses(folder) == _losses(trained.folder)
+
+
+def _weights(run: Path) -> str:
+    [path] = run.glob(f"checkpoints/step-*{STEPS}/model.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _losses(run: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    return {line["step"]: line["value"] for line in lines if line.get("name") == "train/loss"}
+
+
+def features_are_those_of_serving(trained: Trained) -> None:
+    """What training encoded is what the package makes of the same inputs as a client sends them."""
+    from hf_trainpipe.data.prepare import prepare
+
+    package = h.load(trained.folder).predictor
+    data = prepare(
+        trained.recipe,
+        tokenizer=package.tokenizer,
+        max_length=16,
+        vocab_size=None,
+        root=trained.folder / "cache",
+        say=lambda _: None,
+    )
+    rows = Rows(data.train.rows.dataset, "train").inputs(data.task)
+    values = [dict(zip(rows, cells, strict=True)) for cells in zip(*rows.values(), strict=True)]
+    assert_same_features(data.train.features, package.features([data.task.as_input(one) for one in values]))
+
+
+def assert_same_features(learnt: Features, asked: Features) -> None:
+    """Whatever serving has, training has too, bit for bit."""
+    assert np.array_equal(learnt.example, asked.example)
+    streams = {**asked.streams, **({} if asked.within is None else {"within": asked.within})}
+    for name, stream in streams.items():
+        other = learnt.within if name == "within" else learnt.streams[name]
+        assert other is not None
+        assert np.array_equal(other.starts, stream.starts), name
+        for column in stream.columns:
+            assert np.array_equal(other[column], stream[column]), column
+
+
+def serves(trained: Trained) -> None:
+    """The examples of the schema are answered by the server as by ``predict``, and described."""
+    package = h.load(trained.folder, allow_code=True)
+    engine = engines.load(trained.folder / "package", allow_code=True)
+    middleware, server = make_app(engine, Settings(), batch_tokens=64)
+    examples = list(package.predictor.examples)
+
+    async def ask() -> Any:
+        server.batcher.start()
+        try:
+            return await server.batcher.ask(examples, {})
+        finally:
+            await asyncio.to_thread(server.batcher.close)
+
+    answers = asyncio.run(ask())
+    assert [_rounded(answer) for answer in answers] == [_rounded(answer) for answer in package.predict(examples)]
+    described = middleware._app.openapi()["paths"]["/predict"]["post"]["requestBody"]  # type: ignore[attr-defined]
+    shown = next(iter(described["content"].values()))["examples"]
+    assert shown["several"]["value"]["inputs"] == json.loads(json.dumps(examples))
+    assert EndpointHandler(str(trained.folder / "package"), allow_code=True)({"inputs": examples[0]}) is not None
+
+
+def _rounded(answer: Any) -> Any:
+    """Answers of batches of other sizes, which differ in the last bits."""
+    if isinstance(answer, list):
+        return [_rounded(item) for item in answer]
+    if isinstance(answer, dict):
+        return {name: _rounded(value) for name, value in answer.items()}
+    return pytest.approx(answer, abs=1e-4) if isinstance(answer, float) else answer
+
+
+def predict_is_evaluate(trained: Trained) -> None:
+    """The package scores the file as the run did, and answers every row of it."""
+    package = h.load(trained.folder, allow_code=True)
+    found = package.evaluate(recipe=trained.recipe)["scores"]
+    for name, score in trained.result.scores["validation"].items():
+        assert found[name]["value"] == pytest.approx(score["value"], abs=1e-5, nan_ok=True), name
+    column = trained.recipe.task.columns()
+    lines = [json.loads(line) for line in (trained.folder / "recorded.jsonl").read_text().splitlines()]
+    assert len(package.predict([line["input"] for line in lines])) == 24
+    by_file = package.evaluate(str(trained.recipe.data.root) + f"/{trained.recipe.name}.jsonl", recipe=trained.recipe)
+    assert by_file["n"] == 24, column
+    for name, score in found.items():
+        assert by_file["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-5, nan_ok=True), name

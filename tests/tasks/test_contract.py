@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.tasks import contract
+
+FOREIGN = Path(__file__).parent / "foreign.py"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    contract.write_inputs(folder)
+    shutil.copy(FOREIGN, folder / "foreign.py")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_cache(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
+    monkeypatch.setenv("HF_TRAINPIPE_THREADS", "1")
+    monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
+
+
+@pytest.mark.parametrize("name", contract.TASKS)
+def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py")
+    contract.features_are_those_of_serving(trained)
+    contract.serves(trained)
+    contract.predict_is_evaluate(trained)
+    contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["spans", "rewriting"])
+def test_a_task_of_a_recipe_file_needs_consent(
+    name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hf_trainpipe
+    from hf_trainpipe.runtime.errors import SchemaError
+
+    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py")
+    monkeypatch.delenv("TRAINPIPE_ALLOW_CODE")
+    with pytest.raises(SchemaError, match="carries code of its recipe"):
+        hf_trainpipe.load(trained.folder)
