@@ -122,21 +122,21 @@ def spell(hint: Any) -> str:
         Path: "a path",
     }
     names |= {type(None): "none", None: "none"}
-    spelt = []
+    described = []
     for member in members(hint):
         origin, args = get_origin(member), get_args(member)
         if member in names:
-            spelt.append(names[member])
+            described.append(names[member])
         elif origin is Literal:
             listed = ", ".join(repr(arg) for arg in args)
-            spelt.append(f"one of {listed}" if len(args) > 1 else listed)
+            described.append(f"one of {listed}" if len(args) > 1 else listed)
         elif is_mapping(member):
-            spelt.append("a mapping")
+            described.append("a mapping")
         elif origin is tuple and args and args[-1] is not Ellipsis:
-            spelt.append(f"{len(args)} values ({', '.join(spell(arg) for arg in args)})")
+            described.append(f"{len(args)} values ({', '.join(spell(arg) for arg in args)})")
         elif origin is not None and args:
-            spelt.append(f"a list ({spell(args[0])} each)")
+            described.append(f"a list ({spell(args[0])} each)")
         else:
             name = getattr(member, "__name__", str(member))
-            spelt.append(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
-    return " or ".join(spelt)
+            described.append(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
+    return " or ".join(described)

@@ -119,7 +119,7 @@ def _open(folder: Path) -> Features:
 
 
 def _known(folder: Path) -> Features | None:
-    """The entry of a cache; None where there is none, or it is damaged and has to be built anew."""
+    """The entry of a cache; None if there is none or it is damaged."""
     try:
         return _open(folder)
     except (EOFError, KeyError, OSError, TypeError, ValueError):

@@ -81,7 +81,7 @@ class Prepared:
         return self.batch(np.asarray([int(np.argmin(self.lengths))], dtype=np.int64)).weightless()
 
     def asked(self, task: Task) -> Requests:
-        """The examples as requests, beside what was made of them."""
+        """The raw inputs of examples, with their features."""
         assert self.rows.encoder is not None
         return Requests(_Inputs(self.rows.dataset, task), self.features, self.rows.encoder)
 

@@ -164,10 +164,10 @@ class Files(Source):
 
     def describe(self) -> str:
         said = ((name, getattr(self, name)) for name in SPLITS)
-        spelt = {
+        shown = {
             name: value if isinstance(value, float) else "+".join(as_patterns(value)) for name, value in said if value
         }
-        return "files: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+        return "files: " + ", ".join(f"{name}={value}" for name, value in shown.items())
 
     def folder(self) -> Path | None:
         """The folder of relative paths; None: the working directory or the recipe file's folder."""
@@ -243,12 +243,12 @@ class Frame(Source):
 
     def describe(self) -> str:
         said = ((name, getattr(self, name)) for name in SPLITS)
-        spelt = {
+        shown = {
             name: value if isinstance(value, float) else f"{len(value)} rows"
             for name, value in said
             if value is not None
         }
-        return "frames: " + ", ".join(f"{name}={value}" for name, value in spelt.items())
+        return "frames: " + ", ".join(f"{name}={value}" for name, value in shown.items())
 
     def preview(self) -> Preview:
         from hf_trainpipe.data.preview import preview_frame

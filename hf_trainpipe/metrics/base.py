@@ -122,7 +122,7 @@ class Predictions:
         return replace(self, own={name: np.asarray(column, np.float64) for name, column in own.items()})
 
     def best_threshold(self) -> float:
-        """multi_label: the probability from which labels are given that makes micro F1 largest."""
+        """multi_label: the decision threshold with the highest micro F1."""
         from hf_trainpipe.metrics.thresholds import best_thresholds
 
         return float(best_thresholds(self.outputs, self.references, metric="f1_micro"))

@@ -197,7 +197,7 @@ def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     wrong = (predictions.references != predictions.outputs) & scored
     amounts = np.array([wrong[each].sum() for each in words], dtype=np.float64)
 
-    def spelt(position: int) -> dict[str, Any]:
+    def entry(position: int) -> dict[str, Any]:
         inside = np.flatnonzero(wrong[words[position]])
         return {
             "position": position,
@@ -212,7 +212,7 @@ def _tags(predictions: Predictions, num_errors: int) -> dict[str, Any]:
         "by": "tag",
         "rows": _rows(names, table.reshape(-1)),
         **_confusion(names, gold[answered], predicted[answered]),
-        "errors": [spelt(position) for position in _worst(amounts, amounts > 0, num_errors)],
+        "errors": [entry(position) for position in _worst(amounts, amounts > 0, num_errors)],
         "warnings": warnings,
     }
 
@@ -229,15 +229,15 @@ def _entities(predictions: Predictions, num_errors: int) -> dict[str, Any]:
     mistakes = amounts[:, 1] + amounts[:, 2] - 2 * amounts[:, 0]
     names, words = list(predictions.labels), _words_of(predictions)
 
-    def spelt(ids: np.ndarray) -> list[list[Any]]:
+    def entry(ids: np.ndarray) -> list[list[Any]]:
         found = tagging.entities([names[tag] if tag >= 0 else "O" for tag in ids])
         return [[kind, first, last] for kind, first, last in found]
 
     errors = [
         {
             "position": position,
-            "gold": spelt(predictions.references[words[position]]),
-            "predicted": spelt(predictions.outputs[words[position]]),
+            "gold": entry(predictions.references[words[position]]),
+            "predicted": entry(predictions.outputs[words[position]]),
         }
         for position in _worst(mistakes, mistakes > 0, num_errors)
     ]

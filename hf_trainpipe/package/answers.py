@@ -1,4 +1,4 @@
-"""Answers beside the rows that they answer, as jsonl, csv, tsv, parquet, a table, or as the handler gives them.
+"""Write rows with their answers, as jsonl, csv, tsv, parquet, a table, or in the handler's format.
 
 A row of the joined forms is the input's columns, then the answer's: ``label`` and ``score`` of one label, ``labels``
 and ``scores`` of several, ``score`` of a number, ``entities`` or ``tags`` of words; ``error`` says why a row has no
@@ -42,7 +42,7 @@ _PACKED = (".gz", ".zst")
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A row and what came of it: an answer, or the reason why there is none."""
+    """A row with its answer, or the reason why it has none."""
 
     row: int
     """From 1."""
@@ -52,7 +52,7 @@ class Answered:
 
 
 def form_of(output: Path | str, said: str | None = None) -> Form:
-    """The form that was said, or that of the output's ending; of ``-`` a table on a terminal, else plain answers.
+    """The given form, or that of the output's suffix; for ``-`` a table on a terminal, else plain answers.
 
     Raises:
         DataError: another form or ending.
@@ -73,8 +73,8 @@ def form_of(output: Path | str, said: str | None = None) -> Form:
     ending = (path.with_suffix("") if path.suffix in _PACKED else path).suffix.lower()
     if ending not in _ENDINGS:
         raise DataError(
-            f"{output}: the ending {ending!r} does not tell the form of the answers.",
-            fix=f"End the name with one of {', '.join(_ENDINGS)}, or name the form: --output-format csv.",
+            f"{output}: the suffix {ending!r} is of no known format.",
+            fix=f"End the name with one of {', '.join(_ENDINGS)}, or set the format: --output-format csv.",
             file=str(output),
         )
     return _ENDINGS[ending]
@@ -93,12 +93,12 @@ class Shape:
         self.names = task.answer_columns(parameters)
 
     def values(self, answer: Any) -> tuple[Any, ...]:
-        """The cells of an answer, in the order of :attr:`names`; None throughout where there is none."""
+        """The cells of an answer, in the order of :attr:`names`; all None without an answer."""
         return (None,) * len(self.names) if answer is None else self.task.answer_cells(answer, self.parameters)
 
 
 class Joined:
-    """Rows beside answers. The first rows decide what the answer's columns are called.
+    """Rows joined with answers. The first rows decide the names of the answer's columns.
 
     Args:
         shape: The columns of an answer.
@@ -116,13 +116,13 @@ class Joined:
         self.head = [*(("row",) if self.numbered else ()), *self.inputs, *self.names, self.error]
 
     def row(self, item: Answered) -> dict[str, Any]:
-        """All columns of a row, the error last and only where there is one."""
-        given = _cells(item)
+        """All columns of a row; the error, if any, is last."""
+        cells = _cells(item)
         answers = dict(zip(self.names, self.shape.values(item.answer), strict=True))
         if item.error is not None:
             answers[self.error] = item.error
-        given = {f"input_{name}" if name in answers else name: cell for name, cell in given.items()}
-        return {**({"row": item.row} if self.numbered else {}), **given, **answers}
+        cells = {f"input_{name}" if name in answers else name: cell for name, cell in cells.items()}
+        return {**({"row": item.row} if self.numbered else {}), **cells, **answers}
 
     def flat(self, item: Answered) -> list[Any]:
         """The cells of a row, in the order of :attr:`head`."""
@@ -143,7 +143,7 @@ def _cells(item: Answered) -> Mapping[str, Any]:
 
 @contextmanager
 def written(output: Path | str, form: Form, shape: Shape) -> Iterator[Any]:
-    """A function that takes lists of :class:`Answered` and writes them; the file appears once it is whole.
+    """A function that takes lists of :class:`Answered` and writes them; the file appears when it is complete.
 
     Raises:
         DataError: the file cannot be written.
@@ -256,7 +256,7 @@ def _json(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
         text.encode()
-    except UnicodeEncodeError:  # half a character that a JSON line spelt as an escape
+    except UnicodeEncodeError:  # a lone surrogate, written as an escape in a JSON line
         text = json.dumps(value, default=str)
     return text
 

@@ -1,4 +1,4 @@
-"""Which columns of a file hold what a package answers.
+"""The input columns of a file to predict.
 
 In this order: those that were named (``--column``); those that the recipe read in training, also under the names that
 they had before ``data.rename`` and ``data.join``; the names of the handler's own inputs (``text`` with ``text_pair``
@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Known:
-    """What a package knows about the columns that its model learned from."""
+    """The columns that a package was trained on."""
 
     forms: tuple[tuple[str, ...], ...] = (("text",),)
     """Roles of an input, in each of its forms."""
@@ -115,7 +115,7 @@ class Chooser:
         self._get: Callable[[Row], Any] | None = None
 
     def input_of(self, fields: Row) -> Any:
-        """What the package is asked about a row; None stands for a cell that is missing.
+        """The input of a row; None for a missing cell.
 
         Raises:
             DataError: the first row has none of the columns.
@@ -125,7 +125,7 @@ class Chooser:
         return self._get(fields)
 
     def line(self, value: Any) -> Any:
-        """What the package is asked about a line of text, which has no columns.
+        """The input of a line of text, which has no columns.
 
         Raises:
             DataError: a column was asked for.
@@ -228,7 +228,7 @@ class Chooser:
 
 
 def words_of(cell: Any) -> Any:
-    """Words as a list; a list that a csv cell spells (JSON's or Python's way) is read, other text stays text."""
+    """Words as a list, also from a csv cell with a JSON or Python list; other text stays text."""
     if isinstance(cell, str) and cell[:1] == "[" and is_written_list(cell):
         try:
             return {"words": parse_list(cell)}

@@ -1,4 +1,4 @@
-"""The rows of a file that is to be answered: every format that training reads, most of them as a stream."""
+"""Rows of a file to predict: every format that training reads, most of them as a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEAD = 1 << 16
 
 
 def format_of_input(path: Path | str, reading: Reading) -> Format:
-    """The format said, or that of the file's ending; standard input is lines of text.
+    """The given format, or that of the file's suffix; standard input is lines of text.
 
     Raises:
         DataError: neither tells.
@@ -81,7 +81,7 @@ def open_input(path: Path | str) -> Iterator[IO[bytes]]:
             raise wrong_file(
                 str(path),
                 f"expected a compressed file, found bytes that do not decompress: {error}.",
-                fix="The file is cut off or not what its ending says. Fetch it again, or rename it.",
+                fix="The file is truncated or does not match its suffix. Download it again, or rename it.",
             ) from None
 
 
@@ -108,7 +108,7 @@ def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[R
 
 
 def _refuse_other_kinds(stream: Any, kind: str, *, name: str) -> None:
-    """Refuse what is no text of rows: a workbook, a page, an archive, parquet under another name."""
+    """Refuse files that are not rows of text: a workbook, an HTML page, an archive, parquet with another suffix."""
     peek = getattr(stream, "peek", None)
     found = kind_of(peek(_HEAD)[:_HEAD], rows=kind != "txt") if peek is not None else None
     if found is not None:

@@ -201,7 +201,7 @@ def _header(row: list[str], delimiter: str, *, name: str, number: int) -> list[s
             raise wrong_line(
                 name,
                 number,
-                f"one column {head[0]!r}, which looks like several that {other!r} parts.",
+                f"one column {head[0]!r}, which looks like several separated by {other!r}.",
                 fix=f"Name the delimiter: --delimiter {other!r}.",
             )
     repeated = sorted({cell for cell in head if cell and head.count(cell) > 1})

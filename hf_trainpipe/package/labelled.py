@@ -1,6 +1,6 @@
-"""A file with gold labels, read as training reads its data, and scored by a package.
+"""Score a package on a file with gold labels, which is read as in training.
 
-Rows without an input or a label, and rows whose label the package does not have, are left out of the scores and told.
+Rows without an input or a label, or with an unknown label, are not scored; they are counted in the result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["evaluate_table", "read_table"]
 
 @dataclass
 class _Left:
-    """What is left out of the scores."""
+    """Rows that are not scored."""
 
     out: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -138,7 +138,7 @@ def evaluate_table(
     if len(dataset) == 0:
         raise DataError(
             f"{name}: none of its {table.num_rows:,} rows can be scored: {_told(left)}.",
-            fix="Check the columns: --column NAME holds the text, --label NAME what is right.",
+            fix="Check the columns: --column NAME is the text, --label NAME the gold label.",
         )
     result = score_rows(predictor, dataset, task=task, evaluation=evaluation, seed=seed, split=name, progress=progress)
     if longer := len(dataset) - result["n"]:
@@ -170,7 +170,7 @@ def _joined(table: pa.Table, source: Sequence[str]) -> Any:
 
 
 def _as_words(cells: Any) -> Any:
-    """Lists of words, also those that a csv spells; a column of texts as it is."""
+    """Lists of words, also written as text in a csv; a column of texts stays as it is."""
     import pyarrow as pa
 
     if not is_text(cells.type):
@@ -182,9 +182,9 @@ def _as_words(cells: Any) -> Any:
 
 
 def _target_of(task: Task) -> Column:
-    """The column of what is right."""
+    """The target column."""
     target = task.target
-    assert target is not None, f"{type(task).__name__} names no target, so that no file can be scored"
+    assert target is not None, f"{type(task).__name__} has no target column, so no file can be scored"
     return target
 
 
@@ -209,7 +209,7 @@ def _target(column: Column, free: list[str], known: Known, asked: str | None, *,
     raise DataError(
         f"{name}: expected {column.cell.name} in the column {candidates[0]!r}, found the columns "
         f"{', '.join(map(repr, free)) or 'none'} beside the input.{hint}",
-        fix="Name the column that holds what is right: --label NAME.",
+        fix="Name the column of gold labels: --label NAME.",
     )
 
 
@@ -226,7 +226,7 @@ def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
 
 
 def _complete(dataset: Dataset, task: Task, names: Sequence[str], left: _Left) -> Dataset:
-    """The rows that have every input and a label."""
+    """Rows with all inputs and a label."""
     target = _target_of(task)
     keep = np.ones(len(dataset), dtype=bool)
     labelled = ((column, "without a label") for column in target.columns)
@@ -247,7 +247,7 @@ def _is_missing(cell: Any, *, blank: bool) -> bool:
 
 
 def _known(dataset: Dataset, task: Task, left: _Left, *, name: str) -> Dataset:
-    """The rows whose labels the package has."""
+    """Rows with labels that the package knows."""
     unknown = task.unknown_labels(Rows(dataset, name)) if len(dataset) else []
     if not unknown:
         return dataset

@@ -1,4 +1,4 @@
-"""Predict a file: an answer beside each of its rows, in order, in bounded memory."""
+"""Predict a file: rows with their answers, in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _SHOWN = 5
 
 @dataclass
 class Predicted:
-    """What became of a file."""
+    """Counts of a predicted file."""
 
     rows: int = 0
     columns: tuple[str, ...] = ()
-    """The columns that were answered; none of a file of lines."""
+    """The input columns; empty for a file of lines."""
     unanswered: Counter[str] = field(default_factory=Counter)
-    """How many rows have no answer, by reason."""
+    """Number of rows without an answer, by reason."""
     places: list[str] = field(default_factory=list)
-    """The first of them."""
+    """The first of these rows."""
 
 
 def predict_file(
@@ -121,7 +121,7 @@ def _inputs(chooser: Chooser, records: Sequence[Record]) -> list[Any]:
 
 
 def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, Any]) -> list[tuple[Any, str | None]]:
-    """The answer of each input with None, or None with the reason why there is no answer."""
+    """For each input (answer, None), or (None, reason) if there is no answer."""
     from hf_trainpipe.runtime.errors import InputError
     from hf_trainpipe.runtime.handler.requests import read_inputs
 
@@ -167,6 +167,6 @@ def _missing(value: Any) -> str | None:
 
 
 def _reason(error: Any) -> str:
-    """The message of a refusal without the number of the input, which the row has."""
+    """The message of an error without the number of the input, since the row has it."""
     _, colon, rest = str(error.message).partition("]: ")
     return (rest if colon else str(error.message)).rstrip(".")

@@ -68,7 +68,7 @@ def score(
     name: str = "The package",
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Score a loaded package; see :func:`evaluate`. ``name`` is what errors call it."""
+    """Score a loaded package; see :func:`evaluate`. ``name`` is for error messages."""
     task = task_for(predictor, recipe.task, name=name)
     splits = recipe.data.splits()
     if split not in splits:
@@ -140,7 +140,8 @@ def score_rows(
         progress(min(start + _CHUNK, len(inputs)))
     if not found:
         raise DataError(
-            f"split {split!r}: every example is longer than the package takes.", fix="Name a split with shorter texts."
+            f"split {split!r}: every example exceeds the package's maximum length.",
+            fix="Name a split with shorter texts.",
         )
     predictions = judge(concatenate(found), features, task)
     chosen = evaluation.select

@@ -1,4 +1,4 @@
-"""Verify a package: its files are whole, and a fresh process reproduces recorded answers with it."""
+"""Verify a package: file hashes match, and a fresh process reproduces the recorded logits."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["find_recorded", "read_recorded", "record", "verify", "verify_clean"]
 
 _LOOSEST = 10.0
-"""No gate lets a logit differ by more."""
+"""The largest tolerance that a gate may allow."""
 
 
 def record(rows: Sequence[Any], inputs: Sequence[Any], path: Path | str) -> Path:
-    """Write ``{"input", "output"}`` lines for :func:`verify`. They hold texts: keep them in the run.
+    """Write ``{"input", "output"}`` lines for :func:`verify`. They contain texts: keep them in the run.
 
     Args:
         rows: ``Predictor.record(inputs)``.
@@ -52,7 +52,7 @@ def verify(
     timeout_s: float = 600.0,
     fresh: FreshProcess | None = None,
 ) -> dict[str, Any]:
-    """Check the files of ``package`` (or of a run's), and load it in a process that knows nothing else.
+    """Check the files of ``package`` (or of a run's), and load it in a fresh, isolated process.
 
     That process is isolated (``python -I``), starts in another directory, sees no PYTHONPATH, no tokens and
     no network. Its logits must equal the recorded ones. Each ONNX model in the package gets a process of its own, and the
@@ -62,7 +62,7 @@ def verify(
     own ``handler.py`` answers, as it will be served.
 
     Args:
-        recorded: Lines of :func:`record`; None: those of the run that the package lies in.
+        recorded: Lines of :func:`record`; None: those of the run that contains the package.
         tolerance: Largest allowed absolute difference of a logit of the torch model.
         python: An interpreter of another environment; None: this one.
         onnx_python: An interpreter for the ONNX models; None: ``python``.
@@ -70,13 +70,13 @@ def verify(
         allow_code: Whether code in the package may run: its handler and runtime, and the recipe's.
         needs_records: Whether a package without recorded predictions, which then only has to load and to answer a made-up
             input, is an error. It never counts as passed.
-        fresh: The fresh process, begun before; None: it begins now.
+        fresh: A process started earlier; None: start one.
 
     Returns:
         ``{"passed", "loaded", "n", "max_abs_diff", "tolerance", "python", "runtime", "not_run", "time"}``, with ``backends``
-        (the same figures of each ONNX model) where there are some. ``runtime`` says whose answered, ``package`` or
-        ``installed``; ``not_run`` names code in the package that this version did not write and that did not run. It is kept
-        in trainpipe.json under ``verified``, and told in the card.
+        (the same figures of each ONNX model) where there are some. ``runtime`` is the one that was used, ``package`` or
+        ``installed``; ``not_run`` lists code in the package that differs from this version's and did not run. The result is
+        stored in trainpipe.json under ``verified``, and shown in the card.
 
     Raises:
         PackageError: exit code 6, with the figures, if anything differs; 2 without consent to the recipe's code, and where
@@ -150,7 +150,7 @@ def verify(
 def verify_clean(
     package: Path | str, *, recorded: Path | str | None = None, folder: Path | str | None = None, **options: Any
 ) -> dict[str, Any]:
-    """As :func:`verify`, in new virtual environments that hold only what the package's requirements.txt names.
+    """As :func:`verify`, in new virtual environments with only the package's requirements.txt.
 
     A package with ONNX models gets a second one for them, of ``onnx/requirements.txt``: without torch.
 
@@ -200,7 +200,7 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
         ) from error
     if not lines:
         raise PackageError(
-            f"{path} holds no recorded predictions, so that nothing could be compared.",
+            f"{path} has no recorded predictions, so nothing could be compared.",
             fix="Name a run's recorded.jsonl: --recorded RUN/recorded.jsonl",
             exit_code=2,
         )
@@ -208,7 +208,7 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
 
 
 def _tolerance(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
-    """What a backend's gate allowed; a foreign trainpipe.json may say anything."""
+    """The tolerance of a backend's gate, checked, since trainpipe.json may be forged."""
     value = facts.get("tolerance")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LOOSEST:
         return float(value)
@@ -219,7 +219,7 @@ def _tolerance(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
 
 
 def _keep(path: Path, manifest: dict[str, Any]) -> None:
-    """Put the result into trainpipe.json, where that can be written."""
+    """Write the result to trainpipe.json, if it is writable."""
     if _is_ours(path / layout.MANIFEST):
         layout.write_json(path / layout.MANIFEST, manifest)
 
@@ -230,7 +230,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _tell(path: Path, manifest: dict[str, Any], result: dict[str, Any]) -> None:
-    """Put the result into the card, and the card's new hash into the manifest."""
+    """Write the result to the card, and the card's new hash to the manifest."""
     readme = path / "README.md"
     if not result["n"] or not readme.is_file() or not _is_ours(readme):
         return
@@ -253,7 +253,7 @@ def _tell(path: Path, manifest: dict[str, Any], result: dict[str, Any]) -> None:
 
 
 def find_recorded(package: Path, recorded: Path | str | None = None) -> Path | None:
-    """The recorded predictions named, or else those of the run that the package lies in.
+    """The given file of recorded predictions, or else that of the run that contains the package.
 
     Raises:
         PackageError: the named file does not exist.
@@ -262,8 +262,8 @@ def find_recorded(package: Path, recorded: Path | str | None = None) -> Path | N
         if not Path(recorded).is_file():
             raise PackageError(f"{recorded} does not exist.", fix="Name a file of recorded predictions.", exit_code=2)
         return Path(recorded).resolve()
-    beside = package.parent / layout.RECORDED
-    return beside if beside.is_file() else None
+    in_run = package.parent / layout.RECORDED
+    return in_run if in_run.is_file() else None
 
 
 def _judge(
@@ -277,8 +277,8 @@ def _judge(
 ) -> None:
     if answer["foreign"]:
         raise PackageError(
-            f"{path} loads hf_trainpipe, which is not there where it will be served.",
-            fix="Let the recipe file that travels in the package import it only for what the runtime has.",
+            f"{path} imports hf_trainpipe, which is not installed where it will be served.",
+            fix="In the recipe file, import from it only what the runtime contains.",
         )
     if answer["answers"] != answer["inputs"] or (expected is not None and answer["n"] != expected):
         raise PackageError(

@@ -50,7 +50,7 @@ def clean(directory: Path) -> None:
 
 
 def battered(directory: Path) -> None:
-    """As :func:`clean`, and the third was saved but is damaged; killed processes left rubbish."""
+    """As :func:`clean`, with a damaged third checkpoint and leftovers of killed processes."""
     clean(directory)
     Store(directory, run_uid=saver.RUN, keep=9).save(saver.snapshot(3))
     folder = directory / "checkpoints"

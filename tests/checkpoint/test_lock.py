@@ -66,7 +66,7 @@ def test_a_second_process_sees_the_lock_owner_and_a_kill_frees_the_lock(tmp_path
 
 
 def test_an_orphan_is_an_owner_too(tmp_path):
-    """The launcher is gone, its worker lives on and still trains."""
+    """The launcher is dead, its worker still trains."""
     path = tmp_path / "run.lock"
     launcher = subprocess.Popen(
         [

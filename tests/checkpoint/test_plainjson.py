@@ -20,7 +20,7 @@ values = st.recursive(
 
 
 def typed(value):
-    """Equality that tells 1 from 1.0 and True, and a list from a tuple."""
+    """Equality that distinguishes 1, 1.0 and True, and lists from tuples."""
     if isinstance(value, (list, tuple)):
         return (type(value), [typed(item) for item in value])
     if isinstance(value, dict):

@@ -19,7 +19,7 @@ STATE = {"run": {"step": 7}}
 
 
 def cut(tensor: torch.Tensor, ranks: int) -> list[torch.Tensor]:
-    """As FSDP2 cuts: torch.chunk along the first dimension, nothing for the ranks that are left over."""
+    """Shard like FSDP2: torch.chunk along the first dimension, nothing for the remaining ranks."""
     pieces = list(tensor.chunk(ranks))
     return pieces + [tensor[:0]] * (ranks - len(pieces))
 

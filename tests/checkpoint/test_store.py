@@ -326,7 +326,7 @@ def test_a_snapshot_is_independent_of_what_trains_on(tmp_path):
 
 
 def test_one_save_in_flight_and_the_next_one_waits(tmp_path):
-    """The first save is held inside its tidying by a pipe that is opened only once the second was asked for."""
+    """The first save blocks in its cleanup on a pipe that is opened after the second save is requested."""
     store = make(tmp_path, steps=[])
     pipe = tmp_path / "latest.json"
     os.mkfifo(pipe)

@@ -30,7 +30,7 @@ def load(folder: Path, name: str, content: str | bytes, **options: Any) -> Datas
 
 
 def refused(folder: Path, name: str, content: str | bytes, **options: Any) -> str:
-    """The message and the fix; nothing is said twice."""
+    """The message and the fix."""
     with pytest.raises(DataError) as caught:
         load(folder, name, content, **options)
     said = str(caught.value)

@@ -13,7 +13,7 @@ from hf_trainpipe.errors import RecipeError
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """A process in which nobody has made an Accelerator."""
+    """A process without an Accelerator."""
     for kind in (AcceleratorState, GradientState, PartialState):
         monkeypatch.setattr(kind, "_shared_state", type(kind._shared_state)())
 

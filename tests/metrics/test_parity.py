@@ -188,7 +188,7 @@ SCHEMES = {"BIO": "BI", "IOB1": "BI", "BIOES": "BIES"}
 
 @st.composite
 def tagged(draw):
-    """Label names, scheme, predicted and due tag ids, starts of the examples. Any tags, valid or not."""
+    """Label names, scheme, predicted and gold tag ids, starts of the examples. Any tags, valid or not."""
     scheme = draw(st.sampled_from(sorted(SCHEMES)))
     labels = ["O", *(f"{prefix}-{kind}" for prefix, kind in itertools.product(SCHEMES[scheme], TYPES))]
     labels = draw(st.permutations(labels))

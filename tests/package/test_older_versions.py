@@ -79,7 +79,7 @@ def test_a_package_answers_as_it_did(older: Path, facts: dict[str, Any], kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_package_answers_by_its_own_runtime(older: Path, facts: dict[str, Any], kind: str) -> None:
-    """As it is served where nothing else is installed, and with --allow-code."""
+    """With its own runtime, as served, and with --allow-code."""
     case = facts["cases"][kind]
     folder = older / kind / "package"
     handler = runpy.run_path(str(folder / "handler.py"))["EndpointHandler"](str(folder))

@@ -221,7 +221,7 @@ def test_answers_are_written_with_their_rows(classifier_run: Path, tmp_path: Pat
     table = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["id"] for row in table] == ["7", "8"]
     assert table[0]["predicted_score"] == pytest.approx(float(rows[0]["predicted_score"]))
-    with pytest.raises(DataError, match="does not tell the form"):
+    with pytest.raises(DataError, match="is of no known format"):
         predict_file(classifier_run, tmp_path / "in.csv.gz", tmp_path / "out.xlsx")
 
 

@@ -131,7 +131,7 @@ def test_what_is_not_as_it_was_written_is_refused(package: Path, name: str) -> N
 
 
 def tensors(folder: Path, **changes: np.ndarray | None) -> None:
-    """Other weights: None takes a tensor away."""
+    """Replace weights; None removes a tensor."""
     held = load_file(folder / WEIGHTS)
     for name, value in changes.items():
         held.pop(name.replace("__", "."), None)
@@ -257,7 +257,7 @@ def test_what_was_forged_with_its_hashes_is_refused(package: Path, tmp_path: Pat
 
 
 def test_no_code_of_a_foreign_package_runs_without_consent(package: Path, classifier_run: Path, tmp_path: Path) -> None:
-    """Code of everybody's own, hashes corrected: the installed runtime answers, and says what it did not run."""
+    """Foreign code with matching hashes: the installed runtime answers, and lists what it did not run."""
     canary = tmp_path / "canary"
     evil = CANARY.format(str(canary))
     for name in (
@@ -321,7 +321,7 @@ def test_every_verb_that_opens_a_package_asks_for_consent_in_the_same_words() ->
 def test_recorded_predictions_that_prove_nothing_are_refused(package: Path, tmp_path: Path) -> None:
     recorded = tmp_path / "recorded.jsonl"
     for content, message in (
-        ("\n\n", "holds no recorded predictions"),
+        ("\n\n", "has no recorded predictions"),
         ("{}\n", r"line 1: no recorded prediction: expected an object with input and output"),
         ('{"input": "a", "output": [1]}\n[\n', r"line 2: no recorded prediction"),
         ("[" * 100_000, r"line 1: no recorded prediction"),

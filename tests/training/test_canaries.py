@@ -37,7 +37,7 @@ KEY = "{OPEN}"
 
 
 def clean():
-    """Trackers, checkpoints and the best model on their way while it trains."""
+    """Trackers, mirrored checkpoints and pushes of the best model during training."""
     data = Files(train="canary.csv", validation="dev.csv")
     hub = Hub("user/tiny", when="best", checkpoints=True)
     return replace(recipe(), name="clean", data=data, trackers=(Neptune(project="team/tiny"),), hub=hub)

@@ -46,7 +46,7 @@ def recipe(workshop, tmp_path, monkeypatch) -> Recipe:
 
 
 def test_patience_ends_the_run_and_the_best_step_is_packaged(recipe, tmp_path) -> None:
-    """A rate so small that no prediction changes: the first evaluation stays the best one."""
+    """A learning rate so small that no prediction changes: the first evaluation stays the best."""
     still = replace(
         recipe,
         optim=Optim(peak_lr=1e-12, warmup=0.0),
@@ -168,7 +168,7 @@ def test_a_head_for_other_labels_is_newly_initialized_and_other_weights_must_fit
 
 
 def test_compiled_layers_in_a_run_that_is_killed_and_resumed(workshop) -> None:
-    """With a compiler of C++ the run is compiled, without one it says so; either way the resumed run ends the same."""
+    """With a C++ compiler the run is compiled, without one it warns; in both cases the resumed run ends the same."""
     options = ("--optim.compile", "true")
     done = workshop.train("recipes.py", "--run-dir", "compiled", *options)
     assert done.code == 0, done.err

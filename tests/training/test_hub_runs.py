@@ -73,7 +73,7 @@ def queue(run: Path) -> list[dict]:
 
 
 def is_idle(run: Path) -> bool:
-    """Whether the process that pushes behind the training has ended: it removes what it works with last."""
+    """Whether the background push has ended: it removes its working files last."""
     folder = run / "outbox"
     return (folder / "background-push.lock").exists() and not (folder / "held").exists()
 

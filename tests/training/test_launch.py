@@ -18,7 +18,7 @@ LONG = ["--budget.epochs", "400", "--budget.save-every", "5000", "--budget.evalu
 
 
 def until(condition, *, seconds: float = 120.0) -> None:
-    """Wait for something that a busy machine does late; fails only when it never comes."""
+    """Wait for a condition; fails only after a long timeout."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"

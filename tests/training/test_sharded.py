@@ -26,7 +26,7 @@ def sharded(workshop):
 
 @pytest.fixture(scope="module")
 def alone(workshop):
-    """The same on one rank, where nothing is cut."""
+    """The same on one rank, without sharding."""
     done = workshop.train(*EXACT, "--run-dir", "not-sharded")
     assert done.code == 0, done.err
     return done

@@ -151,7 +151,7 @@ def test_what_would_not_travel_is_refused_before_the_first_step(folder: Path) ->
 def test_a_tokenizer_that_comes_back_otherwise_is_refused_before_the_first_step(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing foreign travels, so the package is loaded in this process."""
+    """The package has no foreign code, so it is loaded in this process."""
     model = tiny_model(folder / "model")
     data, task = Files(train="train.csv"), TextClassification("text", label="label")
     recipe = Recipe(name="tiny", model=Pretrained(str(model)), data=data, task=task, tokens=Tokens(max_length=32))

@@ -23,7 +23,7 @@ def set_in_general() -> None:
 
 
 def set_one_switch() -> None:
-    """The newer way, after which torch refuses to tell the general precision."""
+    """The newer API, after which torch refuses to return the general precision."""
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
 
 
