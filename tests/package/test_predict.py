@@ -75,7 +75,7 @@ def test_jsonl_and_delimited_rows() -> None:
         (b'{"text": "a"}\n{"id": ' + b"9" * 5000 + b"}\n", "jsonl", "f, line 2: not JSON"),
         (b"[1]\n", "jsonl", "f, line 1: expected an object or a string"),
         (b"a,b\n1,2\n3\n", "csv", "f, line 3: expected 2 columns (a, b), found 1"),
-        (b"id;review\n1;good, or not\n", "csv", "one column 'id;review', which looks like several that ';' parts"),
+        (b"id;review\n1;good, or not\n", "csv", "one column 'id;review', which looks like several separated by ';'"),
         (b"a,a\n1,2\n", "csv", "the header repeats 'a'"),
         (b'a\n"open\n', "csv", "f, line 2: unexpected end of data"),
         (b"x" * (17 << 20), "txt", "f, line 1: the line is longer"),
