@@ -18,8 +18,6 @@ from hf_trainpipe.utils.tables import facts
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Plan", "make_plan"]
-
 CPU_TOKENS = 512
 CPU_TOKENS_UNPADDED = 2048
 GPU_TOKENS = 16_384

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["Package", "load"]
-
 
 def load(
     path: Path | str, *, device: str | None = None, allow_code: bool = False, backend: str | None = None

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["audit", "check_columns", "check_selection", "read_by"]
-
 
 def check_selection(select: str | None, splits: Collection[str]) -> None:
     """Refuse a metric that chooses the best model where no split is there to compute it on."""

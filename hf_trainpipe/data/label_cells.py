@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-__all__ = ["LabelCells", "Target", "read_labels"]
-
 OTHER_SEPARATORS = ";|\t"
 _HOT = {"0": 0, "1": 1, FALSE: 0, TRUE: 1}
 

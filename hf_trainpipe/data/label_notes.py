@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.label_cells import LabelCells
     from hf_trainpipe.runtime.tasks.columns import Column, Labels
 
-__all__ = ["dominant_line", "label_lines", "label_notes", "number_notes"]
-
 DOMINANT = 0.95
 """Share of the training rows from which one label is worth a warning."""
 

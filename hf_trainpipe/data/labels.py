@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-__all__ = ["resolve_labels"]
-
 PREFIXES = {"BIO": "BI", "IOB1": "BI", "BIOES": "BIES"}
 
 

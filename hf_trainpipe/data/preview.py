@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.sources import Files, Frame, HubData, Source
     from hf_trainpipe.recipe import Recipe
 
-__all__ = ["Checked", "all_of", "check", "preview_files", "preview_frame", "preview_hub"]
-
 WHOLE_BYTES = 8 << 20
 """Files of a smaller total size are read completely."""
 HEAD_BYTES = 1 << 20

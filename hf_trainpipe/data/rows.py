@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tokens.encoder import Encoder
     from hf_trainpipe.runtime.tokens.features import Stream
 
-__all__ = ["Rows"]
-
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE
 )

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.runtime.tokens.features import Stream
 
-__all__ = ["FATES", "LOST", "SpanTags", "align", "check_lost", "read_column", "span_lines", "tags_of_spans"]
-
 FATES: Mapping[str, str] = {
     "recounted": "count in bytes or in UTF-16 units, as their own text shows, and were converted to characters",
     "trimmed": "begin or end with white space, which was cut off",

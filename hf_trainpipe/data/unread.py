@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.text.edits import Aligned
     from hf_trainpipe.runtime.text.preprocessor import Preprocessor
 
-__all__ = ["UnreadEncoder"]
-
 
 class UnreadEncoder(Encoder):
     """Features in which a text is one token, and each word one: no tokenizer is loaded.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Features
 
-__all__ = ["judge", "loss_of", "loss_sums", "predict_split"]
-
 
 def predict_split(
     model: torch.nn.Module,

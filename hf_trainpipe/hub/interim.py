@@ -21,8 +21,6 @@ from hf_trainpipe.package.verify import verify
 if TYPE_CHECKING:
     from hf_trainpipe.checkpoint.snapshot import Checkpoint
 
-__all__ = ["write_interim"]
-
 _WEIGHTS = "model.safetensors"
 
 

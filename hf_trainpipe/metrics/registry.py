@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.metrics import classification, regression, tagging
 from hf_trainpipe.metrics.base import Floats, Kind, Metric, Predictions, SumMetric, divide
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-__all__ = ["EXTERNAL", "LOSS", "better", "check", "check_for", "get", "greater_is_better", "is_external", "known"]
 
 LOSS = "loss"
 """Computed by the evaluation from the task's loss; a recipe may name it, but it is not scored here."""

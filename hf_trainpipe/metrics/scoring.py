@@ -6,19 +6,14 @@ each example was drawn; all metrics see the same resamples. Sums of resamples ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_trainpipe.metrics import external
 from hf_trainpipe.metrics.base import Floats, Interval, Metric, Predictions, SumMetric, WeightMetric
 from hf_trainpipe.metrics.registry import LOSS, check, get, is_external
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-__all__ = ["intervals", "score"]
 
 _CELLS = 1 << 22
 """Numbers that one table of weights or statistics holds at most (32 MiB of float64)."""

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["ModelFacts", "model_facts"]
-
 
 @dataclass(frozen=True)
 class ModelFacts:

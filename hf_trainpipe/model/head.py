@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["fit_head", "label_names", "label_order"]
-
 _UNNAMED = re.compile(r"LABEL_\d+")
 _SHOWN = 6
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained, Tokens
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["Tables", "look_up", "max_length", "usable_length"]
-
 LENGTHS = (3, 7, 301)
 """Lengths of the texts. The last one (or the configured limit, if less) exceeds the buckets of relative positions,
 whose indices grow too at first."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["ModelLimits", "model_limits"]
-
 
 @dataclass(frozen=True)
 class ModelLimits:

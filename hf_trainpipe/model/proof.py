@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["prove_forward", "unknown_lines"]
-
 MANY, NEARLY_ALL = 0.05, 0.9
 LONGEST = 1024
 """Maximum tokens of the text that is tried: more would take seconds."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["build_model"]
-
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
             "classifier_dropout", "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
             "summary_last_dropout", "activation_dropout")  # fmt: skip

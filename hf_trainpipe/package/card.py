@@ -13,8 +13,6 @@ from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import curve, is_number, table
 
-__all__ = ["CardFacts", "read_curve", "render"]
-
 _LISTED_LABELS = 100
 _NOTE = "<!-- Text between these marks is rewritten by each push; text outside of them stays. -->"
 

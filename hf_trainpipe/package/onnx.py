@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
-__all__ = ["ABSOLUTE", "POINTS", "RELATIVE", "add"]
-
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 """An fp32 logit may differ by the larger of ``ABSOLUTE`` and ``RELATIVE`` times the largest recorded one."""
 POINTS = 0.5

@@ -22,8 +22,6 @@ from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["copy_runtime", "replace_package", "requirements", "versions", "write"]
-
 _SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
 _HOME = re.compile(r"(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")
 

@@ -14,16 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-__all__ = [
-    "InputError",
-    "MissingPipeline",
-    "MissingRuntime",
-    "RecipeError",
-    "SchemaError",
-    "TooMuch",
-    "TrainpipeError",
-]
-
 
 def _as_it_is(text: str) -> str:
     return text

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.serve.engine import Engine
     from hf_trainpipe.serve.settings import Settings
 
-__all__ = ["Server", "make_app"]
-
 
 @dataclass
 class Server:

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.serve.metrics import Metrics
     from hf_trainpipe.serve.settings import Limits
 
-__all__ = ["Batcher", "describe"]
-
 _Item = TypeVar("_Item")
 _log = logging.getLogger("hf_trainpipe.serve")
 _WINDOW = 64

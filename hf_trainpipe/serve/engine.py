@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.runtime.tasks.base import TaskSchema
 
-__all__ = ["Engine", "load"]
-
 
 @dataclass(frozen=True)
 class Engine:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import TaskSchema
     from hf_trainpipe.serve.batcher import Batcher
 
-__all__ = ["add_routes"]
-
 _KEYS = {"id", "inputs", "outputs", "parameters"}
 
 

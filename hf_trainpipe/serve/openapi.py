@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.runtime.tasks.base import TaskSchema
 
-__all__ = ["DESCRIPTION", "METRICS", "TAGS", "of_info", "of_infer", "of_predict", "of_sign", "of_v2"]
-
 Schema = dict[str, Any]
 
 DESCRIPTION = "Answers of a package of hf-trainpipe. Every response has X-Request-ID; a request may bring its own."
@@ -28,9 +26,6 @@ METRICS: dict[str, Any] = {
     "response_class": Response,
     "responses": {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
 }
-
-_TEXT: Schema = {"type": "string", "minLength": 1}
-_SCORE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 
 def _object(properties: Schema, *, required: Sequence[str] | None = None) -> Schema:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.serve.engine import Engine
 
-__all__ = ["from_environment", "require_extra", "serve"]
-
 _STOP = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
 
-__all__ = ["RECORDED", "code_file", "export", "has_own_code", "record_predictions", "tuned_task", "write_package"]
-
 RECORDED = 64
 """Predictions kept in the run's directory; the package must reproduce them."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
-__all__ = ["MAX_SKIPPED", "StepReport", "train"]
-
 T = TypeVar("T")
 
 MAX_SKIPPED = 5

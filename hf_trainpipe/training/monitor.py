@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.loop import StepReport
     from hf_trainpipe.training.run import Run
 
-__all__ = ["EarlyStopping", "Evaluator", "TrainingLog"]
-
 
 class TrainingLog:
     """Writes losses, rates, speed and scores to the ledger and the console; the trackers' process reads the ledger."""

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tokens.features import Batch
     from hf_trainpipe.training.setup import Setup
 
-__all__ = ["EVALUATION_TOKENS", "Run"]
-
 EVALUATION_TOKENS = 4096
 """Tokens a batch of an evaluation holds at most, padding included."""
 

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["Setup", "set_up", "validate"]
-
 CHECKPOINT_BYTES = 12
 """Bytes of a checkpoint a parameter: the weight and AdamW's two moments, in fp32."""
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe.interfaces import Size
 
-__all__ = ["Look", "look"]
-
 
 @dataclass(frozen=True)
 class Look:

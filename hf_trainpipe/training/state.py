@@ -7,8 +7,6 @@ from typing import Any
 
 from hf_trainpipe.training.health import LossSpikeDetector
 
-__all__ = ["Best", "LogWindow", "RunState"]
-
 
 @dataclass
 class Best:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
 
-__all__ = ["Trial"]
-
 TRIED = 8
 """Examples of the training split that the package answers."""
 IMPORTS = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")

@@ -14,8 +14,6 @@ from typing import Any
 from .predictor import Predictor
 from .requests import read_body
 
-__all__ = ["ROOT_HANDLER", "SAGEMAKER_ENTRY", "EndpointHandler"]
-
 ROOT_HANDLER = '''"""Handler of this package, by the contract of Hugging Face Inference Endpoints.
 
     from handler import EndpointHandler

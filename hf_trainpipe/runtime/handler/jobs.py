@@ -14,8 +14,6 @@ from ..tokens import features as tokens
 from ..tokens.features import Features
 from .requests import Example
 
-__all__ = ["Job", "Piece", "cut"]
-
 
 @dataclass(eq=False)
 class Job:

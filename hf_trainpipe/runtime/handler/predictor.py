@@ -24,8 +24,6 @@ from .jobs import Job, Piece, cut
 from .requests import Example, by_role, read_inputs
 from .user_code import has_consent, load_classes
 
-__all__ = ["Predictor"]
-
 
 class Predictor:
     """Answers by the model of a package. Make one with :meth:`load`."""

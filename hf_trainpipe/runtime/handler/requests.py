@@ -12,8 +12,6 @@ from ..errors import InputError
 from ..tasks.base import TaskSchema
 from ..tasks.columns import TEXT, WORDS, Cell, Unfit
 
-__all__ = ["Body", "Example", "by_role", "read_body", "read_inputs"]
-
 Form = Mapping[str, Cell]
 
 

@@ -12,19 +12,15 @@ import importlib.util
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import SchemaError
 from ..tasks.base import Task
 from ..text.preprocessor import Preprocessor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["CONSENT_VARIABLE", "has_consent", "load_classes"]
 
 CONSENT_VARIABLE = "TRAINPIPE_ALLOW_CODE"
 _HOME = "hf_trainpipe"

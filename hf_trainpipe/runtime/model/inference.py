@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..tasks.base import Task
     from ..tokens.features import Batch
 
-__all__ = ["collect", "known_lengths_of", "run", "takes_types"]
-
 Ints = npt.NDArray[np.int64]
 
 _TRIM_EVERY = 4

@@ -22,8 +22,6 @@ from .outputs import Outputs
 if TYPE_CHECKING:
     from ..tasks.base import Task
 
-__all__ = ["BACKENDS", "FILES", "TOKENIZER", "TOKENIZER_FACTS", "OnnxModel", "OnnxTokenizer", "choose_backend"]
-
 BACKENDS = ("torch", "onnx", "onnx-int8")
 """What may run a package's network; the first is in every package."""
 FILES = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_int8.onnx"}

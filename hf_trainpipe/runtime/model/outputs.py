@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from ..tokens.ragged import ends_of, ranges
 
-__all__ = ["Output", "Outputs", "as_lists", "concatenate"]
-
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 

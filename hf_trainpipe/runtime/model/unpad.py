@@ -26,8 +26,6 @@ from ..tokens.ragged import ends_of, ranges
 from .exact import exact_products
 from .forking import apart
 
-__all__ = ["ARCHITECTURES", "IMPLEMENTATION", "Layout", "is_unpadded", "known_lengths", "padded", "prove", "unpad"]
-
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
 

@@ -9,8 +9,6 @@ from ..errors import RecipeError, SchemaError
 from ..tasks.about import about
 from ..tasks.older import has_known_columns, task_of_decoder
 
-__all__ = ["translated"]
-
 _KINDS = ("single_label", "multi_label", "regression", "tags")
 _OPTIONS = {"single_label": (), "multi_label": ("threshold",), "regression": ("low", "high"), "tags": ("scheme",)}
 _GONE = ("decoder", "inputs", "splitter")

@@ -12,8 +12,6 @@ from ..errors import SchemaError
 from .files import read_limited
 from .older import translated
 
-__all__ = ["FILE_NAME", "SCHEMA", "PackageInfo", "read", "validate", "write"]
-
 FILE_NAME = "trainpipe.json"
 SCHEMA = 2
 """The version written here. Packages of version 1, which had a decoder in place of a task, are translated when read."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .base import Task
 
-__all__ = ["about"]
-
 
 def about(task: Task) -> dict[str, Any]:
     """Of a fitted task, as JSON.

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
-__all__ = ["TextClassification"]
-
 
 @dataclass(frozen=True)
 class TextClassification(Task):

@@ -6,21 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = [
-    "ANYTHING",
-    "CLASS",
-    "CLASSES",
-    "NUMBER",
-    "SPANS",
-    "TAGS",
-    "TEXT",
-    "WORDS",
-    "Cell",
-    "Column",
-    "Labels",
-    "Unfit",
-]
-
 
 class Unfit(ValueError):
     """A value that a cell cannot hold.

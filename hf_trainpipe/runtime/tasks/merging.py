@@ -16,8 +16,6 @@ from ..model.outputs import Outputs
 if TYPE_CHECKING:
     from ..tokens.features import Features
 
-__all__ = ["by_example", "largest_rows", "mean_rows", "sigmoid", "softmax"]
-
 Floats = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 Pool = Callable[[npt.NDArray[Any], npt.NDArray[np.int64], int], npt.NDArray[Any]]

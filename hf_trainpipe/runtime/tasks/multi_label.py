@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
-__all__ = ["MultiLabelClassification"]
-
 _THRESHOLD = Parameter(
     "a number in [0, 1], or null",
     lambda value: value is None or is_probability(value),

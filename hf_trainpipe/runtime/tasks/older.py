@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from .base import Task
 
-__all__ = ["has_known_columns", "task_of_decoder"]
-
 
 def task_of_decoder(manifest: Mapping[str, Any]) -> Task:
     """The task that gives the answers of a package of schema 1.

@@ -14,8 +14,6 @@ from .multi_label import MultiLabelClassification
 from .regression import Regression
 from .tagging import TokenClassification
 
-__all__ = ["BUILT_IN", "is_built_in", "task_from_json", "travelling"]
-
 BUILT_IN: Mapping[str, type[Task]] = {
     task.__name__: task for task in (TextClassification, MultiLabelClassification, Regression, TokenClassification)
 }

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
-__all__ = ["Regression"]
-
 
 @dataclass(frozen=True)
 class Regression(Task):

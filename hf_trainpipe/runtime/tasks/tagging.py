@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
-__all__ = ["IGNORED", "TokenClassification"]
-
 IGNORED = -100
 """The label of tokens that are not scored: sub-words after the first, special tokens, padding."""
 

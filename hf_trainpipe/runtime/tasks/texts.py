@@ -14,18 +14,6 @@ if TYPE_CHECKING:
     from ..tokens.features import Features
     from .columns import Cell, Labels
 
-__all__ = [
-    "SCORE",
-    "TOP_K",
-    "encode_texts",
-    "examples_of",
-    "forms_of",
-    "is_probability",
-    "label_maps",
-    "labelled",
-    "text_columns",
-]
-
 SCORE: Mapping[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
 """JSON Schema of a probability."""
 TOP_K = Parameter(

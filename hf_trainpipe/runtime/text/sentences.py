@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,19 +33,6 @@ class Sentence:
         """The words with their places in the text as it was given."""
         return [(word, *self.cleaned.to_original(start, end)) for word, start, end in self.words]
 
-    def touched(self, start: int, end: int) -> tuple[int, int] | None:
-        """The words that hold what preprocessing left of the characters ``[start, end)`` of the text as it was given.
-
-        Returns:
-            The first word and the one after the last; None where nothing is left, or no word holds it.
-        """
-        left = self.cleaned.from_original(start, end)
-        if left is None:
-            return None
-        first = bisect_right(self.words, left[0], key=lambda word: word[2])
-        after = bisect_left(self.words, left[1], key=lambda word: word[1])
-        return (first, after) if first < after else None
-
     def place(self, first: int, after: int) -> tuple[int, int]:
         """The characters of the text as it was given that the words ``[first, after)`` came from."""
         return self.cleaned.to_original(self.words[first][1], self.words[after - 1][2])
@@ -57,8 +43,8 @@ def sentences_of(texts: Sequence[str], *, steps: Iterable[Preprocessor] = (), sp
 
     >>> from .preprocessing import StripHtml
     >>> one, = sentences_of(["<b>Anna</b>'s"], steps=(StripHtml(),), splitter=WordSplitter("whitespace"))
-    >>> one.read, one.places, one.touched(3, 7)
-    (["Anna's"], [("Anna's", 3, 13)], (0, 1))
+    >>> one.read, one.places
+    (["Anna's"], [("Anna's", 3, 13)])
     """
     cleaned = apply_aligned(steps, texts)
     cut = splitter([item.text for item in cleaned])

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..text.words import Word, WordSplitter
     from .features import Features
 
-__all__ = ["Encoder"]
-
 _CHUNK = 10_000
 """Texts preprocessed at a time, so that what is in flight stays bounded."""
 _CHUNK_ALIGNED = 2_000

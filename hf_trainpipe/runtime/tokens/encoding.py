@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..text.edits import Aligned
 
-__all__ = ["OverflowPolicy", "TextEncoder"]
-
 OverflowPolicy = Literal["truncate", "window", "drop", "error"]
 Ints = npt.NDArray[np.int64]
 

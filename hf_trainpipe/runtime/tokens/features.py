@@ -19,20 +19,6 @@ from .ragged import ends_of, ranges
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "Batch",
-    "Features",
-    "Overflow",
-    "Ragged",
-    "Stream",
-    "concatenate",
-    "features_of",
-    "join",
-    "pad",
-    "pad_arrays",
-    "token_budget_batches",
-]
-
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
