@@ -18,6 +18,7 @@ import hf_trainpipe as h
 from hf_trainpipe import RunOptions, execute
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.recipe_file import load
+from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.serve import engine as engines
 from hf_trainpipe.serve.app import make_app
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe.source import RecipeSource
     from hf_trainpipe.runtime.tokens.features import Features
 
-__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "predict_is_evaluate", "resumes_after_a_kill", "serves",
+__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "own_code_needs_consent", "predict_is_evaluate", "resumes_after_a_kill", "serves",
            "train", "write_inputs"]  # fmt: skip
 
 TASKS = ("classification", "multi_label", "regression", "tags", "spans_of_words", "spans", "rewriting")
@@ -176,6 +177,17 @@ def _losses(run: Path) -> dict[int, float]:
     return {line["step"]: line["value"] for line in lines if line.get("name") == "train/loss"}
 
 
+def own_code_needs_consent(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of a recipe file runs in a package when somebody agrees, and no built-in one brings code."""
+    with monkeypatch.context() as patch:
+        patch.delenv("TRAINPIPE_ALLOW_CODE")
+        if trained.source is None:
+            assert h.load(trained.folder).predictor.info.code is None
+            return
+        with pytest.raises(SchemaError, match="carries code of its recipe"):
+            h.load(trained.folder)
+
+
 def features_are_those_of_serving(trained: Trained) -> None:
     """What training encoded is what the package makes of the same inputs as a client sends them."""
     from hf_trainpipe.data.prepare import prepare
@@ -243,10 +255,9 @@ def predict_is_evaluate(trained: Trained) -> None:
     found = package.evaluate(recipe=trained.recipe)["scores"]
     for name, score in trained.result.scores["validation"].items():
         assert found[name]["value"] == pytest.approx(score["value"], abs=1e-5, nan_ok=True), name
-    column = trained.recipe.task.columns()
     lines = [json.loads(line) for line in (trained.folder / "recorded.jsonl").read_text().splitlines()]
-    assert len(package.predict([line["input"] for line in lines])) == 24
+    assert len(package.predict([line["input"] for line in lines])) == len(lines) == 24
     by_file = package.evaluate(str(trained.recipe.data.root) + f"/{trained.recipe.name}.jsonl", recipe=trained.recipe)
-    assert by_file["n"] == 24, column
+    assert by_file["n"] == 24
     for name, score in found.items():
         assert by_file["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-5, nan_ok=True), name

@@ -32,16 +32,4 @@ def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monk
     contract.serves(trained)
     contract.predict_is_evaluate(trained)
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
-
-
-@pytest.mark.parametrize("name", ["spans", "rewriting"])
-def test_a_task_of_a_recipe_file_needs_consent(
-    name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import hf_trainpipe
-    from hf_trainpipe.runtime.errors import SchemaError
-
-    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py")
-    monkeypatch.delenv("TRAINPIPE_ALLOW_CODE")
-    with pytest.raises(SchemaError, match="carries code of its recipe"):
-        hf_trainpipe.load(trained.folder)
+    contract.own_code_needs_consent(trained, monkeypatch)

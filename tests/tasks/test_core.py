@@ -1,0 +1,83 @@
+"""What the core does for tasks that ask for more than one pass over their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_trainpipe import TextClassification
+from hf_trainpipe.data.prepare import Prepared, PreparedData
+from hf_trainpipe.data.rows import Rows
+from hf_trainpipe.data.unread import UnreadEncoder
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.tasks import Regression, Task
+from hf_trainpipe.runtime.tasks.registry import travelling
+from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.setup import _apply
+
+
+@dataclass(frozen=True)
+class Referenced(TextClassification):
+    """Compares with what the model gave before its first step."""
+
+    def precompute(self, model: Any, features: Any) -> Any:
+        return features.with_targets(reference=np.full(features.num_features, model))
+
+
+@dataclass(frozen=True)
+class Contrasted(TextClassification):
+    """Every example of a batch is compared with all others."""
+
+    separable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Rewritten(TextClassification):
+    """Answers otherwise than the task that it comes from."""
+
+    def answers(self, predictions: Any, asked: Any, **parameters: Any) -> list[Any]:
+        return ["always the same"]
+
+
+def prepared(task: Task) -> Prepared:
+    rows = Rows(
+        Dataset.from_dict({"text": ["a", "b", "c"], "label": ["x", "y", "x"]}), "train", encoder=UnreadEncoder()
+    )
+    task = task.fit(rows)
+    features = task.supervise(rows, task.encode(rows.inputs(task), UnreadEncoder()))
+    return Prepared("train", features, rows, "")
+
+
+def test_a_model_is_asked_before_its_first_step() -> None:
+    asked = PreparedData({"train": prepared(Referenced())}, Referenced(), {})
+    asked.precompute(lambda: 2.5)  # type: ignore[arg-type, return-value]
+    assert asked.train.batch(np.array([0, 2]))["reference"].tolist() == [2.5, 2.5]
+    plain = PreparedData({"train": prepared(TextClassification())}, TextClassification(), {})
+    plain.precompute(lambda: pytest.fail("nobody asked"))
+    assert set(plain.train.batch(np.array([0]))) == {"input_ids", "attention_mask", "labels", "weights"}
+
+
+def test_a_loss_over_the_whole_batch_is_one_micro_batch_of_one_process() -> None:
+    recipe: Any = SimpleNamespace(task=Contrasted())
+    with pytest.raises(RecipeError, match="looks across the whole global batch, found 2 ranks"):
+        _apply(None, recipe, SimpleNamespace(size=2))  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(
+        task=Contrasted(), micro_batch_tokens=1, unpadded=True, plan=SimpleNamespace(micro_batch_examples=1)
+    )
+    split = prepared(Contrasted())
+    assert [group.tolist() for group in Run._groups(run, split, np.arange(3))] == [[0, 1, 2]]
+    run.task = TextClassification()
+    assert len(Run._groups(run, split, np.arange(3))) == 3
+
+
+def test_what_changes_the_training_alone_travels_as_a_built_in_task() -> None:
+    assert type(travelling(Referenced(names=("x", "y")))) is TextClassification
+    assert travelling(Referenced(names=("x", "y"))).label_names == ("x", "y")
+    own = Rewritten()
+    assert travelling(own) is own
+    assert travelling(Regression(low=1.0)) == Regression(low=1.0)
