@@ -5,7 +5,6 @@ Shapes: N rows, C labels, W words of all rows.
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from hf_trainpipe.data.label_cells import LabelCells, Target, read_labels
 from hf_trainpipe.data.label_ids import IGNORED, is_known, label_ids, position_line, vectors_of
 from hf_trainpipe.data.label_notes import dominant_line, label_notes, number_notes
 from hf_trainpipe.data.labels import resolve_labels
+from hf_trainpipe.data.numbers import read_numbers
 from hf_trainpipe.data.place import Place, error_at, place
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spans import check_lost, span_lines, tags_of_spans
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tokens.encoder import Encoder
     from hf_trainpipe.runtime.tokens.features import Stream
 
-_NUMBER = re.compile(
-    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE
-)
 _CHECKS: dict[Any, Callable[[Dataset, str, Column], Any]] = {TEXT: check_text, WORDS: check_words}
 """What is looked at in an input column, by what its cells hold."""
 
@@ -272,42 +269,10 @@ class Rows:
         return self._once("numbers", column, lambda: self._numbers(column.name, low, high))
 
     def _numbers(self, name: str, low: float | None, high: float | None) -> np.ndarray:
-        import pyarrow as pa
-
-        cells = self._cells(name)
-        refuse_missing(cells, self.dataset, self.split, name, "number")
-        if pa.types.is_nested(cells.type) or pa.types.is_boolean(cells.type):
-            raise self.refuse(
-                0,
-                f"column {name!r}: expected a number, found {cells[0].as_py()!r:.60}.",
-                fix="Name a column of numbers.",
-            )
-        if pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
-            values = cells.to_numpy(zero_copy_only=False).astype(np.float64)
-        else:
-            values = self._parsed(cells, name)
-        with np.errstate(over="ignore"):
-            numbers: np.ndarray = values.astype(np.float32)
-        refuse_first(
-            ~np.isfinite(numbers),
-            self.dataset,
-            self.split,
-            lambda row: f"column {name!r}: expected a finite number, found {cells[row].as_py()}.",
-            "Correct the number, or remove the row.",
-        )
+        numbers = read_numbers(self.dataset, self.split, name)
         if self._is_training:
             self._notes += number_notes(name, numbers, low=low, high=high)
         return numbers
-
-    def _parsed(self, cells: pa.Array, name: str) -> np.ndarray:
-        values = np.empty(len(cells), dtype=np.float64)
-        for row, value in enumerate(cells.to_pylist()):
-            text = str(value).strip()
-            if _NUMBER.fullmatch(text) is None:
-                found = f"found {text!r:.60}" if text else "found an empty cell"
-                raise self.refuse(row, f"column {name!r}: expected a number, {found}.", fix=_fix_of_number(text, name))
-            values[row] = float(text)
-        return values
 
     # -- what a labelled file holds that a package does not know --------------------------------------------------------
 
@@ -386,14 +351,6 @@ class Rows:
 def _counts(ids: np.ndarray, labels: Labels) -> dict[str, int]:
     counted = np.bincount(ids[ids >= 0], minlength=len(labels))
     return {name: int(count) for name, count in zip(labels, counted, strict=True)}
-
-
-def _fix_of_number(text: str, name: str) -> str:
-    if not text or text.lower() in ("na", "n/a", "#n/a", "none", "null", "-", "<na>"):
-        return f"Remove the row; or leave such cells empty, and drop their rows: data.drop_missing=({name!r},)."
-    if text.endswith("%"):
-        return "Write all numbers without the sign: 0.5, or 50."
-    return "Write numbers as 1234.5: a point before the decimals, and nothing between thousands."
 
 
 def _readable_spans(cell: Any) -> list[Span]:
