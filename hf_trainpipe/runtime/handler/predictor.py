@@ -225,7 +225,7 @@ class Predictor:
             joined.append((job.prepared, feature))
         found = self._forward(join(joined), np.arange(len(pieces), dtype=np.int64), 1 << 40)
         for position, (job, feature) in enumerate(pieces):
-            job.put(found.take(np.array([position])).moved(feature - position))
+            job.put(found.one(position, item=feature))
 
     def answer(self, job: Job) -> list[Any]:
         """What :meth:`predict` answers, once all features of the request are computed."""

@@ -193,20 +193,19 @@ def _joined(streams: Sequence[Stream]) -> Stream:
 
 def join(pieces: Sequence[tuple[Features, int]]) -> Features:
     """Single features of several groups as one group, in their order; each counts as an example."""
-    return replace(
-        concatenate([_one(features, feature) for features, feature in pieces]),
-        example=np.arange(len(pieces), dtype=np.int32),
-        num_examples=len(pieces),
-        within=None,
-    )
-
-
-def _one(features: Features, feature: int) -> Features:
-    return Features(
-        streams={name: stream.part(feature, feature + 1) for name, stream in features.streams.items()},
-        example=np.zeros(1, dtype=np.int32),
-        num_examples=1,
-    )
+    streams = {}
+    for name, first in pieces[0][0].streams.items():
+        held = [(features.streams[name], feature) for features, feature in pieces]
+        places = [slice(int(stream.starts[feature]), int(stream.starts[feature + 1])) for stream, feature in held]
+        columns = {
+            column: replace(
+                known, values=np.concatenate([one[column][at] for (one, _), at in zip(held, places, strict=True)])
+            )
+            for column, known in first.columns.items()
+        }
+        starts = ends_of(np.array([at.stop - at.start for at in places], dtype=np.int64))
+        streams[name] = replace(first, starts=starts, columns=columns)
+    return Features(streams, np.arange(len(pieces), dtype=np.int32), len(pieces))
 
 
 def features_of(features: Features, examples: Sequence[int] | Array) -> Ints:
