@@ -37,11 +37,11 @@ def use_trainers_head(sorted_names: list[str]) -> None:
         if key[1:] == run.HEAD:
             transformers.set_seed(key[0])
 
-    def build(model: Any, task: Any, labels: Any, **options: Any) -> Any:
-        built = build_model(model, task, labels, **options)
-        if labels.names:
-            assert sorted(labels.names) == sorted_names, (labels.names, sorted_names)
-            order = torch.tensor([sorted_names.index(name) for name in labels.names])
+    def build(model: Any, task: Any, **options: Any) -> Any:
+        built = build_model(model, task, **options)
+        if names := task.label_names:
+            assert sorted(names) == sorted_names, (names, sorted_names)
+            order = torch.tensor([sorted_names.index(name) for name in names])
             with torch.no_grad():
                 for parameter in built.classifier.parameters():
                     parameter.copy_(parameter[order].clone())
