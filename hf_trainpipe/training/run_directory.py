@@ -145,7 +145,11 @@ class RunFolder:
                 f"{self.path}: expected a run to continue ({asked}), found none.",
                 fix="Check --run-dir, or leave the option out to start one.",
             )
-        left = [name for name in ("checkpoints", "result.json") if (self.path / name).exists()]
+        checkpoints = self.path / "checkpoints"
+        # It may be an empty disk, mounted there.
+        is_empty = checkpoints.is_dir() and {entry.name for entry in checkpoints.iterdir()} <= {"lost+found"}
+        left = ["checkpoints"] if checkpoints.exists() and not is_empty else []
+        left += ["result.json"] if (self.path / "result.json").exists() else []
         if left:
             raise CheckpointError(
                 f"{self.path}: expected a run.json that says which run this is, found {' and '.join(left)} without it.",

@@ -175,6 +175,12 @@ def test_checkpoints_without_a_run_json_are_not_taken_for_a_new_run(recipe, runs
         execute(recipe, run_dir=run)
 
 
+def test_a_run_starts_where_an_empty_disk_is_mounted_for_its_checkpoints(recipe, tmp_path) -> None:
+    (tmp_path / "run/checkpoints/lost+found").mkdir(parents=True)
+    execute(with_budget(recipe, max_steps=1), run_dir=tmp_path / "run")
+    assert (tmp_path / "run/result.json").is_file()
+
+
 def signed_anew(checkpoint: Path, **changes) -> None:
     """Give a checkpoint that was tampered with a manifest that agrees with it."""
     facts = manifests.read(checkpoint, run_uid=None)
