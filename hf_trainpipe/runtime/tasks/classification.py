@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import RecipeError
-from .base import Requests, Task, TaskSchema
+from .base import Requests, TaskSchema
 from .columns import CLASS, Column, Labels
 from .merging import softmax
-from .texts import TOP_K, encode_texts, examples_of, forms_of, label_maps, labelled, text_columns
+from .texts import TOP_K, TextTask, label_maps, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import torch
 
     from ..model.outputs import Outputs
-    from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
 
 @dataclass(frozen=True)
-class TextClassification(Task):
+class TextClassification(TextTask):
     """One label for a text, or for a pair of texts.
 
     >>> TextClassification("sentence", names=("negative", "positive")).target
@@ -51,9 +50,7 @@ class TextClassification(Task):
     """Above 0: the focal loss (Lin et al. 2017, arXiv 1708.02002), which dwells on hard examples."""
 
     learned: ClassVar[tuple[str, ...]] = ("names",)
-    exportable: ClassVar[bool] = True
     judged_as: ClassVar[str] = "single_label"
-    encodes_by: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -75,7 +72,7 @@ class TextClassification(Task):
 
     def columns(self) -> dict[str, Column]:
         target = Column(self.label, CLASS, is_target=True, usual=("label",))
-        return {**text_columns(self.text, self.text_pair), "label": target}
+        return {**self.text_columns(), "label": target}
 
     @property
     def label_names(self) -> Labels:
@@ -106,9 +103,6 @@ class TextClassification(Task):
             weights = tuple(float(weight) for weight in balanced)
         return replace(self, names=labels, class_weights=weights)
 
-    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-        return encode_texts(inputs, encoder)
-
     def check(self, rows: Any) -> None:
         rows.class_ids(self.columns()["label"], self.label_names)
 
@@ -118,11 +112,6 @@ class TextClassification(Task):
 
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
         return list(rows.unknown_classes(self.columns()["label"], self.label_names))
-
-    def model_class(self) -> type[Any]:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "single_label_classification"}
@@ -149,15 +138,9 @@ class TextClassification(Task):
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self._weights(batch).double().sum()
 
-    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
-        labels_N = features.of_examples["labels"][predictions.items]
-        weights_N = np.ones(len(predictions), dtype=np.float32)
-        return dict(predictions.arrays), {"labels": labels_N, "weights": weights_N}
-
     def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
         return {
-            "outputs": predictions["logits"],
-            "references": features.of_examples["labels"][predictions.items],
+            **super().judge(predictions, features),
             "labels": tuple(self.label_names),
         }
 
@@ -184,15 +167,11 @@ class TextClassification(Task):
     def schema(self) -> TaskSchema:
         names = self.label_names
         return TaskSchema(
-            inputs=forms_of(self.text_pair),
-            examples=examples_of(self.text_pair),
-            reads="text" if self.text_pair is None else "pair",
+            **self.text_schema(),
             answers="single_label",
             answer=labelled(names),
             answer_example=[{"label": (names or ("label",))[0], "score": 0.98}],
             parameters={"top_k": TOP_K},
             best=lambda answer: (answer[0]["label"], answer[0]["score"]),
-            pipeline="text-classification",
-            model="AutoModelForSequenceClassification",
             does=f"gives each text one of {len(names)} labels",
         )

@@ -14,24 +14,14 @@ from ..errors import RecipeError
 from .base import Parameter, Requests, Task, TaskSchema
 from .columns import CLASSES, Column, Labels
 from .merging import by_example, largest_rows, sigmoid
-from .texts import (
-    TOP_K,
-    encode_texts,
-    examples_of,
-    forms_of,
-    is_probability,
-    label_maps,
-    labelled,
-    text_columns,
-)
+from .texts import TOP_K, TextTask, is_probability, label_maps, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import torch
 
     from ..model.outputs import Outputs
-    from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
 _THRESHOLD = Parameter(
@@ -48,7 +38,7 @@ _THRESHOLD = Parameter(
 
 
 @dataclass(frozen=True)
-class MultiLabelClassification(Task):
+class MultiLabelClassification(TextTask):
     """Any number of labels for a text: a sigmoid a class."""
 
     text: str = "text"
@@ -70,9 +60,7 @@ class MultiLabelClassification(Task):
     """Choose the threshold on the validation split at each evaluation; it travels in the package."""
 
     learned: ClassVar[tuple[str, ...]] = ("names", "threshold")
-    exportable: ClassVar[bool] = True
     judged_as: ClassVar[str] = "multi_label"
-    encodes_by: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         several = isinstance(self.threshold, tuple)
@@ -104,7 +92,7 @@ class MultiLabelClassification(Task):
         return Column(", ".join(self.labels), CLASSES, is_target=True, parts=self.labels)
 
     def columns(self) -> dict[str, Column]:
-        return {**text_columns(self.text, self.text_pair), "labels": self._target}
+        return {**self.text_columns(), "labels": self._target}
 
     def fitted_as(self, other: Task) -> MultiLabelClassification:
         fitted = super().fitted_as(other)
@@ -122,9 +110,6 @@ class MultiLabelClassification(Task):
         said = self.names or self._target.parts or None
         return replace(self, names=rows.set_names(self._target, said=said, separator=self.separator, form=self.form))
 
-    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-        return encode_texts(inputs, encoder)
-
     def check(self, rows: Any) -> None:
         rows.label_sets(self._target, self.label_names, separator=self.separator, form=self.form)
 
@@ -134,11 +119,6 @@ class MultiLabelClassification(Task):
 
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
         return list(rows.unknown_in_sets(self._target, self.label_names, separator=self.separator, form=self.form))
-
-    def model_class(self) -> type[Any]:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "multi_label_classification"}
@@ -157,15 +137,9 @@ class MultiLabelClassification(Task):
         """The largest logit counts: what one window shows holds for the text."""
         return by_example(outputs, features, largest_rows)
 
-    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
-        hot_NC = features.of_examples["labels"][predictions.items].astype(np.float32)
-        weights_N = np.ones(len(predictions), dtype=np.float32)
-        return dict(predictions.arrays), {"labels": hot_NC, "weights": weights_N}
-
     def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
         return {
-            "outputs": predictions["logits"],
-            "references": features.of_examples["labels"][predictions.items],
+            **super().judge(predictions, features),
             "labels": tuple(self.label_names),
             "threshold": self.threshold if isinstance(self.threshold, float) else np.asarray(self.threshold),
         }
@@ -198,15 +172,11 @@ class MultiLabelClassification(Task):
     def schema(self) -> TaskSchema:
         names = self.label_names
         return TaskSchema(
-            inputs=forms_of(self.text_pair),
-            examples=examples_of(self.text_pair),
-            reads="text" if self.text_pair is None else "pair",
+            **self.text_schema(),
             answers="multi_label",
             answer=labelled(names),
             answer_example=[{"label": (names or ("label",))[0], "score": 0.98}],
             parameters={"top_k": TOP_K, "threshold": _THRESHOLD},
             options={"threshold": self.threshold},
-            pipeline="text-classification",
-            model="AutoModelForSequenceClassification",
             does=f"gives each text any number of {len(names)} labels",
         )

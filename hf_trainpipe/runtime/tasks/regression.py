@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import RecipeError
-from .base import Requests, Task, TaskSchema
+from .base import Requests, TaskSchema
 from .columns import NUMBER, Column
-from .texts import encode_texts, examples_of, forms_of, text_columns
+from .texts import TextTask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import torch
 
     from ..model.outputs import Outputs
-    from ..tokens.encoder import Encoder
     from ..tokens.features import Features
 
 
 @dataclass(frozen=True)
-class Regression(Task):
+class Regression(TextTask):
     """A number for a text or a pair, learnt by squared error.
 
     ``low`` and ``high`` bound what the package answers; training sees the targets as they are.
@@ -44,9 +43,7 @@ class Regression(Task):
     high: float | None = None
     """The largest number that the package answers; None: no bound."""
 
-    exportable: ClassVar[bool] = True
     judged_as: ClassVar[str] = "regression"
-    encodes_by: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.low is not None and self.high is not None and self.low >= self.high:
@@ -57,10 +54,7 @@ class Regression(Task):
 
     def columns(self) -> dict[str, Column]:
         target = Column(self.score, NUMBER, is_target=True, usual=("score", "label"))
-        return {**text_columns(self.text, self.text_pair), "score": target}
-
-    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-        return encode_texts(inputs, encoder)
+        return {**self.text_columns(), "score": target}
 
     def check(self, rows: Any) -> None:
         rows.numbers(self.columns()["score"], low=self.low, high=self.high)
@@ -69,11 +63,6 @@ class Regression(Task):
         numbers_N = rows.numbers(self.columns()["score"], low=self.low, high=self.high)
         return features.with_targets(labels=numbers_N[features.example], of_examples={"labels": numbers_N})
 
-    def model_class(self) -> type[Any]:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
-
     def model_options(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
@@ -81,17 +70,6 @@ class Regression(Task):
         errors_B = outputs["logits"].float()[:, 0] - batch["labels"]
         total: torch.Tensor = (errors_B.square() * batch["weights"]).sum()
         return total
-
-    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
-        numbers_N = features.of_examples["labels"][predictions.items]
-        weights_N = np.ones(len(predictions), dtype=np.float32)
-        return dict(predictions.arrays), {"labels": numbers_N, "weights": weights_N}
-
-    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
-        return {
-            "outputs": predictions["logits"],
-            "references": features.of_examples["labels"][predictions.items],
-        }
 
     def metrics(self) -> tuple[str, ...]:
         return ("pearson", "spearman", "mse")
@@ -110,9 +88,7 @@ class Regression(Task):
 
     def schema(self) -> TaskSchema:
         return TaskSchema(
-            inputs=forms_of(self.text_pair),
-            examples=examples_of(self.text_pair),
-            reads="text" if self.text_pair is None else "pair",
+            **self.text_schema(),
             answers="regression",
             answer={
                 "type": "object",
@@ -122,7 +98,5 @@ class Regression(Task):
             },
             answer_example={"score": 3.5},
             options={"low": self.low, "high": self.high},
-            pipeline="text-classification",
-            model="AutoModelForSequenceClassification",
             does="gives each text a number",
         )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import Parameter
+import numpy as np
+
+from .base import Parameter, Task
 from .columns import TEXT, Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..model.outputs import Outputs
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
-    from .columns import Cell, Labels
+    from .columns import Labels
 
 SCORE: Mapping[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
 """JSON Schema of a probability."""
@@ -24,26 +27,51 @@ TOP_K = Parameter(
 )
 
 
-def text_columns(text: str, text_pair: str | None) -> dict[str, Column]:
-    """The input columns of a task over a text or a pair of texts."""
-    return {"text": Column(text, TEXT), **({} if text_pair is None else {"text_pair": Column(text_pair, TEXT)})}
+class TextTask(Task):
+    """A task over a text or a pair of texts, with one row of logits each; ``labels`` are its targets, one a row too."""
 
+    text: str
+    text_pair: str | None
 
-def forms_of(text_pair: str | None) -> tuple[Mapping[str, Cell], ...]:
-    """The one form of their requests."""
-    return ({"text": TEXT} if text_pair is None else {"text": TEXT, "text_pair": TEXT},)
+    exportable: ClassVar[bool] = True
+    encodes_by: ClassVar[tuple[str, ...]] = ()
 
+    def text_columns(self) -> dict[str, Column]:
+        """The columns of its inputs."""
+        pair = {} if self.text_pair is None else {"text_pair": Column(self.text_pair, TEXT)}
+        return {"text": Column(self.text, TEXT), **pair}
 
-def examples_of(text_pair: str | None) -> tuple[Any, ...]:
-    """Inputs as a client may send them."""
-    if text_pair is None:
-        return ("The parcel arrived a day early.", {"text": "Nobody answers the phone."})
-    return ({"text": "A man sleeps.", "text_pair": "Nobody is awake."},)
+    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
+        return encoder.texts(inputs["text"], inputs.get("text_pair"))
 
+    def model_class(self) -> type[Any]:
+        from transformers import AutoModelForSequenceClassification
 
-def encode_texts(inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-    """Texts, or pairs of them, as one stream."""
-    return encoder.texts(inputs["text"], inputs.get("text_pair"))
+        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
+
+    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
+        labels_N = features.of_examples["labels"][predictions.items]
+        weights_N = np.ones(len(predictions), dtype=np.float32)
+        return dict(predictions.arrays), {"labels": labels_N, "weights": weights_N}
+
+    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
+        return {
+            "outputs": predictions["logits"],
+            "references": features.of_examples["labels"][predictions.items],
+        }
+
+    def text_schema(self) -> dict[str, Any]:
+        """What of its schema follows from its inputs and its model."""
+        examples: tuple[Any, ...] = ("The parcel arrived a day early.", {"text": "Nobody answers the phone."})
+        if self.text_pair is not None:
+            examples = ({"text": "A man sleeps.", "text_pair": "Nobody is awake."},)
+        return {
+            "inputs": ({"text": TEXT} if self.text_pair is None else {"text": TEXT, "text_pair": TEXT},),
+            "examples": examples,
+            "reads": "text" if self.text_pair is None else "pair",
+            "pipeline": "text-classification",
+            "model": "AutoModelForSequenceClassification",
+        }
 
 
 def label_maps(labels: Labels) -> dict[str, Any]:
