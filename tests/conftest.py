@@ -10,11 +10,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests import warm
+
+if TYPE_CHECKING:
+    from tests.hub.hub_server import Hub
 
 ROOT = Path(__file__).parent
 LONG = (
@@ -62,3 +66,12 @@ def real_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setattr(warm, "_places", {})
         yield
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A stand-in for the Hub on a local port."""
+    from tests.hub.hub_server import serve
+
+    with serve() as running:
+        yield running

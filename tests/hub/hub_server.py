@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -170,6 +171,16 @@ class Hub:
             ("GET", rf"/{name}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", self.resolve),
         ]
         self.routes = [(method, re.compile(path), call) for method, path, call in routes]
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What points a process at it, with its token and a cache of its own."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
+        }
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self.lock:

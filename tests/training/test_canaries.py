@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.utils.secrets import scrub
-from tests.hub.hub_server import TOKEN, Hub, serve
+from tests.hub.hub_server import TOKEN, Hub
 
 AWS_ID, AWS_KEY = "AKIACANARYCANARY0001", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYCANARYKEY1"
 NEPTUNE = base64.b64encode(json.dumps({"api_address": "http://127.0.0.1:9/canary"}).encode()).decode()
@@ -50,12 +49,6 @@ def talkative():
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
 def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
     (workshop.folder / "canary_recipes.py").write_text(RECIPES)
     with (workshop.folder / "train.csv").open(newline="") as stream:
@@ -66,11 +59,7 @@ def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
         writer.writerows({**row, "text": f"{row['text']} {IN_DATA}"} for row in rows)
     return {
         **ENVIRONMENT,
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_TOKEN": TOKEN,
+        **hub.environment(tmp_path / "hf"),
         "NEPTUNE_RETRIES_TIMEOUT": "1",
     }
 

@@ -6,13 +6,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.package.layout import list_files
-from tests.hub.hub_server import TOKEN, Fault, Hub, serve
+from tests.hub.hub_server import Fault, Hub
 
 RECIPES = """
 from hf_trainpipe import Hub, replace
@@ -38,21 +38,9 @@ def mirrored():
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
 def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
     (workshop.folder / "hub_recipes.py").write_text(RECIPES)
-    return {
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_TOKEN": TOKEN,
-    }
+    return hub.environment(tmp_path / "hf")
 
 
 def remote(hub: Hub, branch: str = "main") -> dict[str, bytes]:
