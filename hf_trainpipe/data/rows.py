@@ -144,11 +144,7 @@ class Rows:
         return self._labels(Target(column, said, separator, form))
 
     def tag_names(self, column: Column, *, said: tuple[str, ...] | None, scheme: str | None) -> Labels:
-        """As :meth:`class_names`, of a column with a tag a word; types of entities have all their prefixes."""
-        return self._labels(Target(column, said, scheme=scheme))
-
-    def span_tag_names(self, column: Column, *, said: tuple[str, ...] | None, scheme: str | None) -> Labels:
-        """The tags of the types of a column of character spans."""
+        """As :meth:`class_names`, of a tag a word or of character spans; types of entities have all their prefixes."""
         return self._labels(Target(column, said, scheme=scheme))
 
     def class_ids(self, column: Column, labels: Labels) -> np.ndarray:
@@ -277,7 +273,7 @@ class Rows:
     # -- what a labelled file holds that a package does not know --------------------------------------------------------
 
     def unknown_classes(self, column: Column, labels: Labels) -> list[tuple[int, str]]:
-        """The row of each label that is not among ``labels``, and its spelling."""
+        """The row of each label, or tag of a word, that is not among ``labels``, and its spelling."""
         return self._unknown(Target(column, labels.said), labels)
 
     def unknown_in_sets(
@@ -285,10 +281,6 @@ class Rows:
     ) -> list[tuple[int, str]]:
         """As :meth:`unknown_classes`, of a column with any number of labels a row."""
         return self._unknown(Target(column, labels.said, separator, form), labels)
-
-    def unknown_tags(self, column: Column, labels: Labels) -> list[tuple[int, str]]:
-        """As :meth:`unknown_classes`, of a column with a tag a word."""
-        return self._unknown(Target(column, labels.said), labels)
 
     def unknown_types(self, column: Column, labels: Labels) -> list[tuple[int, str]]:
         """As :meth:`unknown_classes`, of a column of character spans."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
@@ -279,16 +279,26 @@ class Run:
 
     # -- evaluation ------------------------------------------------------------------------
 
-    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> Outputs:
-        """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
+    @contextmanager
+    def _evaluation(self, *, autocast: bool) -> Iterator[torch.nn.Module]:
+        """The whole model, not compiled, in the precision of the steps or in fp32."""
         model = self.whole_model()
         plain = compiling.run_eagerly() if self.compiled else nullcontext()
         with plain, self.mixed.autocast() if autocast else exact_products():
+            yield model
+
+    @property
+    def _evaluation_tokens(self) -> int:
+        return max(EVALUATION_TOKENS, self.plan.max_length)
+
+    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> Outputs:
+        """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
+        with self._evaluation(autocast=autocast) as model:
             return predict_split(
                 model,
                 self.data.splits[split],
                 task=self.task,
-                max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
+                max_tokens=self._evaluation_tokens,
                 rank=self.ranks.rank,
                 world_size=self.ranks.size,
                 gather=self.ranks.gather,
@@ -303,15 +313,13 @@ class Run:
         if found is not None:
             return found
         mine = share_of(prepared, None, rank=self.ranks.rank, world_size=self.ranks.size)
-        model = self.whole_model()
-        plain = compiling.run_eagerly() if self.compiled else nullcontext()
-        with plain, self.mixed.autocast():
+        with self._evaluation(autocast=True) as model:
             sums = loss_sums(
                 model,
                 prepared,
                 mine,
                 task=self.task,
-                max_tokens=max(EVALUATION_TOKENS, self.plan.max_length),
+                max_tokens=self._evaluation_tokens,
                 device=self.accelerator.device,
             )
         total, count = self.ranks.sums(list(sums))

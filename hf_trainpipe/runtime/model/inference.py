@@ -6,6 +6,7 @@ Legend: F features, B features of a batch, L the longest of them.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -56,7 +57,7 @@ def run(
     was_training = model.training
     if was_training:
         model.eval()
-    numbers = iter(range(1, 1 << 60))
+    numbers = itertools.count(1)
 
     def compute(places: Ints) -> Mapping[str, torch.Tensor]:
         batch = pad(features, chosen[places])

@@ -133,9 +133,8 @@ class TokenClassification(Task):
                 )
 
     def fit(self, rows: Any) -> TokenClassification:
-        target = self.target
-        read = rows.tag_names if self.spans is None else rows.span_tag_names
-        return replace(self, names=read(target, said=self.names, scheme=self.scheme), splitter=newest(self.splitter))
+        names = rows.tag_names(self.target, said=self.names, scheme=self.scheme)
+        return replace(self, names=names, splitter=newest(self.splitter))
 
     @property
     def pipelines(self) -> tuple[str, ...]:
@@ -202,7 +201,7 @@ class TokenClassification(Task):
         )
 
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
-        find = rows.unknown_tags if self.spans is None else rows.unknown_types
+        find = rows.unknown_classes if self.spans is None else rows.unknown_types
         return list(find(self.target, self.label_names))
 
     # -- the model -----------------------------------------------------------------------------------------------------
