@@ -58,8 +58,10 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     if run.ranks.is_main:
         with run.console.working("computing the scores and their intervals"):
             _tune_again(run, outputs)
-            scores = _final_scores(run, outputs)
-            report = _behind_scores(run, outputs)
+            task = tuned_task(run)
+            judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
+            scores = _final_scores(run, judged)
+            report = _behind_scores(run, judged)
         recorded = run.folder.path / "recorded.jsonl"
         record_predictions(run, recordable, recorded)
         seconds = time.time() - run.setup.started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
@@ -105,13 +107,11 @@ def tuned_task(run: Run) -> Task:
     return run.task.changed(best.tuned if best is not None else {})
 
 
-def _final_scores(run: Run, outputs: Mapping[str, Outputs]) -> dict[str, dict[str, dict[str, Any]]]:
+def _final_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric on every evaluated split, with its bootstrap interval."""
     evaluation = run.recipe.evaluation
     scores = {}
-    for name, split_outputs in outputs.items():
-        split = run.data.splits[name]
-        predictions = judge(split_outputs, split.features, tuned_task(run))
+    for name, predictions in judged.items():
         names = [metric for metric in run.recipe.scored_metrics if not metric.startswith("evaluate:")]
         found = metrics.intervals(
             predictions,
@@ -123,16 +123,16 @@ def _final_scores(run: Run, outputs: Mapping[str, Outputs]) -> dict[str, dict[st
         scores[name] = {metric: _finite(dataclasses.asdict(interval)) for metric, interval in found.items()}
         external = [metric for metric in run.recipe.scored_metrics if metric.startswith("evaluate:")]
         for metric, value in metrics.score(predictions, external).items():
-            scores[name][metric] = _finite({"value": value, "n": len(split)})
+            scores[name][metric] = _finite({"value": value, "n": len(run.data.splits[name])})
     return scores
 
 
-def _behind_scores(run: Run, outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
+def _behind_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[str, dict[str, Any]]:
     """Each label, confusions and worst errors of every evaluated split; the errors with their texts and places."""
     report = {}
-    for name, split_outputs in outputs.items():
-        split, task = run.data.splits[name], tuned_task(run)
-        predictions = judge(split_outputs, split.features, task)
+    task = tuned_task(run)
+    for name, predictions in judged.items():
+        split = run.data.splits[name]
         found = metrics.breakdown(predictions, num_errors=run.recipe.evaluation.errors)
         asked = split.asked(task)
         for error in found["errors"]:
