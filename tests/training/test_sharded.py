@@ -70,9 +70,16 @@ def test_killed_and_resumed_it_ends_bit_identical(workshop, sharded) -> None:
 
 
 def test_rows_of_two_ranks_are_read_by_one_and_by_three(workshop, alone) -> None:
-    done = workshop.train(*EXACT, "--run-dir", "moving", ranks=2, KILL_AT="8", **FSDP)
-    assert done.code != 0
-    done = workshop.train(*EXACT, "--run-dir", "moving", ranks=3, KILL_AT="7", **FSDP)
+    def killed_after(step: int, count: str, ranks: int):
+        """Killed in the micro-batch ``count``, when the checkpoint of ``step`` is complete."""
+        checkpoint = workshop.folder / f"moving/checkpoints/step-{step:08d}"
+        waits = {"KILL_AT": count, "WAIT_AT": count, "WAIT_FOR": str(checkpoint)}
+        done = workshop.train(*EXACT, "--run-dir", "moving", ranks=ranks, **waits, **FSDP)
+        assert done.code != 0
+        return done
+
+    killed_after(5, "8", ranks=2)
+    done = killed_after(10, "7", ranks=3)
     assert "continuing after step 5" in done.err, done.err
     assert (workshop.last_checkpoint("moving") / "model-00003-of-00003.safetensors").exists()
     done = workshop.train(*EXACT, "--run-dir", "moving")
