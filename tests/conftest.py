@@ -60,6 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(os.path.relpath(item.path, ROOT), len(order)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU: scripts/gpu")
+
+
 @pytest.fixture
 def real_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In this test every process begins as a person's does."""

@@ -27,6 +27,8 @@ class Mixed:
 
     def __init__(self, precision: Precision = "fp32", device: torch.device | str = "cpu") -> None:
         self._dtype = _TYPES.get(precision)
+        self.dtype = self._dtype or torch.float32
+        """What layers compute in."""
         self._kind = torch.device(device).type
         self.scaler: Any = torch.amp.GradScaler(self._kind) if precision == "fp16" else None
         """Of fp16, whose small gradients would underflow; None: the loss is not scaled."""

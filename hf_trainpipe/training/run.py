@@ -25,7 +25,7 @@ from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
-from hf_trainpipe.runtime.model.unpad import is_unpadded, unpad
+from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.gc import resume_gc
 
@@ -106,6 +106,9 @@ class Run:
         if self.plan.padding is None and (reason := unpad(self.bare)) is not None:
             self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
         self.unpadded = is_unpadded(self.bare)
+        if self.unpadded and self.accelerator.device.type == "cuda":
+            with self.mixed.autocast():
+                self.console.say(f"attention   {', '.join(gpu_kernels(self.bare, self.mixed.dtype))}")
         if self.accelerator.device.type == "cpu":
             dropout.use_fast_dropout(self.bare)
 

@@ -11,7 +11,7 @@ from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.recipe import Optim
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_step_does_not_wait_for_the_device() -> None:
     ranks = Ranks(make_accelerator())
     device = ranks.accelerator.device

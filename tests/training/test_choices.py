@@ -97,7 +97,7 @@ def reproduces(result) -> bool:
     return all(np.allclose(logits, expected, atol=1e-5, rtol=0) for logits in found)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_a_run_on_a_gpu_is_scored_and_packaged_in_fp32(recipe, tmp_path, precision) -> None:
     result = execute(replace(recipe, optim=Optim(precision=precision, peak_lr=1e-3)), run_dir=tmp_path / "run")

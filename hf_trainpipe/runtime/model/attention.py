@@ -1,7 +1,7 @@
 """Attention over flat tokens: every feature looks at itself alone.
 
-On a GPU by kernels for sequences of varying length (flash-attn where it is installed, else torch's own); on a CPU by
-groups of features of one length, which are dense blocks without padding.
+On a GPU by kernels for sequences of varying length (:mod:`.kernels`); on a CPU by groups of features of one length,
+which are dense blocks without padding.
 
 Legend: T tokens of a batch, h heads, d size of a head, n tokens of a feature, b features of n tokens.
 """
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from ..tokens.ragged import ranges
 from .exact import exact_products
+from .kernels import Call, attend_on_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,49 +81,16 @@ def attend(
         )
         return out, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [T, h, d]
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        return _varlen(flat, layout, scale, dropout, sliding_window)[None], None
-    if not query.is_cuda:
-        flat = [tensor.float() for tensor in flat]
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # [T, h, d]
+    if query.is_cuda:
+        return attend_on_gpu(Call(query, key, value, layout, scale, dropout, sliding_window))[None], None
+    flat = [tensor.float() for tensor in (query, key, value)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat):
         out_T: torch.Tensor = _Grouped.apply(*flat, layout, scale, dropout, sliding_window)  # type: ignore[no-untyped-call]
     else:
         with exact_products():  # for blocks this small, converting the operands to bf16 costs more than it saves
             out_T = _by_views(flat, layout, scale, dropout, sliding_window)
     return out_T[None].to(value.dtype), None
-
-
-def _varlen(flat: list[torch.Tensor], layout: Layout, scale: float, dropout: float, window: int | None) -> torch.Tensor:
-    """Kernels for flat tokens; [T, h, d]."""
-    starts, longest = layout.starts, max(layout.lengths)
-    sides = (-1, -1) if window is None else (window - 1, window - 1)
-    query, key, value = (tensor.contiguous() for tensor in flat)
-    try:
-        from flash_attn import flash_attn_varlen_func
-    except ImportError:
-        flash_attn_varlen_func = None
-    if flash_attn_varlen_func is not None:
-        found: torch.Tensor = flash_attn_varlen_func(
-            query, key, value, starts, starts, longest, longest,
-            dropout_p=dropout, softmax_scale=scale, window_size=sides,
-        )  # fmt: skip
-        return found
-    if dropout == 0.0:
-        from torch.nn.attention.varlen import varlen_attn
-
-        out = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scale, window_size=sides)
-        assert isinstance(out, torch.Tensor)
-        return out
-    if window is not None and longest >= window:
-        return _by_views([query, key, value], layout, scale, dropout, window)
-    q, k, v = (
-        torch.nested.nested_tensor_from_jagged(
-            tensor, starts.long(), min_seqlen=min(layout.lengths), max_seqlen=longest
-        ).transpose(1, 2)
-        for tensor in (query, key, value)
-    )
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale).transpose(1, 2).values()
 
 
 def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:

@@ -202,27 +202,48 @@ def _base(model: torch.nn.Module) -> Any:
     return getattr(inner, getattr(inner, "base_model_prefix", "") or "", inner)
 
 
-def _probe(model: Any) -> list[torch.Tensor]:
-    """Outputs for three short features of different lengths, in evaluation mode, padding left out."""
-    parameter = next(model.parameters())
-    lengths, width = (3, 9, 6), 9
-    ids = torch.arange(len(lengths) * width, device=parameter.device).view(len(lengths), width)
+def gpu_kernels(model: Any, dtype: torch.dtype) -> list[str]:
+    """The attention kernels that a training step of an unpadded model runs on its GPU in a type, by trying a small batch."""
+    from .kernels import chosen
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.train()
+    try:
+        with torch.random.fork_rng([device]), torch.no_grad():
+            model(**_small_batch(model))
+    finally:
+        model.train(was_training)
+    return chosen(dtype)
+
+
+_SMALL = (3, 9, 6)
+"""Tokens of the features of :func:`_small_batch`."""
+
+
+def _small_batch(model: Any) -> dict[str, torch.Tensor]:
+    device, width = next(model.parameters()).device, max(_SMALL)
+    ids = torch.arange(len(_SMALL) * width, device=device).view(len(_SMALL), width)
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     pad = int(getattr(model.config, "pad_token_id", None) or 0)
     ids = (ids * 7 + 5) % max(1, vocabulary - pad - 1) + pad + 1 if vocabulary > pad + 1 else ids % max(1, pad)
-    mask = torch.arange(width, device=parameter.device)[None] < torch.tensor(lengths, device=parameter.device)[:, None]
-    ids = torch.where(mask, ids, pad)
+    mask = torch.arange(width, device=device)[None] < torch.tensor(_SMALL, device=device)[:, None]
+    return {"input_ids": torch.where(mask, ids, pad), "attention_mask": mask.long()}
+
+
+def _probe(model: Any) -> list[torch.Tensor]:
+    """Outputs for three short features of different lengths, in evaluation mode, padding left out."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad(), exact_products():
-            out = model(input_ids=ids, attention_mask=mask.long())
+            out = model(**_small_batch(model))
         result = out[0].float()
         is_of_tokens = result.dim() == 3 or "start_logits" in out
     finally:
         model.train(was_training)
     if is_of_tokens:
-        return [result[row, :length] for row, length in enumerate(lengths)]
+        return [result[row, :length] for row, length in enumerate(_SMALL)]
     return [result]
 
 
