@@ -27,7 +27,6 @@ CHAPTERS = {
     "Trackers": ("Neptune",),
     "Options of a run, in Python": ("RunOptions",),
 }  # fmt: skip
-HELP = {"json": "print one line of JSON, for programs", "package": "the folder of a package, or of a run"}
 HEAD = """# Reference
 
 Every field of a recipe, and every option of a verb. Made from the source by `scripts/reference`. A field of the recipe
@@ -73,11 +72,9 @@ def default(field: dataclasses.Field[Any]) -> str:
 
 def verb(name: str) -> str:
     """One verb: what it does, how it is typed, a row an option."""
-    parser = argparse.ArgumentParser(prog=f"hf-trainpipe {name}")
-    VERBS[name].arguments(parser)
     rows = [
-        f"| `{cell(', '.join(action.option_strings) or str(action.metavar or action.dest))}` | {cell(prose(action.help or HELP.get(action.dest, '')))} |"
-        for action in parser._actions
+        f"| `{cell(', '.join(action.option_strings) or str(action.metavar or action.dest))}` | {cell(prose(action.help or ''))} |"
+        for action in VERBS[name].parser()._actions
         if action.help is not argparse.SUPPRESS and action.dest != "help"
     ]
     usage = f"```\nhf-trainpipe {name} {VERBS[name].usage}\n```\n"

@@ -22,8 +22,8 @@ def script(shell: str, verbs: Mapping[str, Verb]) -> str:
     subparsers = root.add_subparsers()
     for name, verb in verbs.items():
         parser = subparsers.add_parser(name, description=_plain(verb.summary), help=_plain(verb.summary))
-        if not verb.raw:
-            verb.arguments(parser)
+        for argument in verb.arguments if not verb.raw else ():
+            argument.add_to(parser)
         if verb.takes_fields:
             for option, text in _fields().items():
                 parser.add_argument(option, help=text)

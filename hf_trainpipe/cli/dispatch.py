@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from hf_trainpipe import __version__
-from hf_trainpipe.cli.parser import Parser, UsageError, Verb, split_fields
+from hf_trainpipe.cli.parser import UsageError, split_fields
 from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.errors import closest
 from hf_trainpipe.utils.gc import resume_gc
@@ -18,11 +18,24 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
 
+_HELP = """\
+usage: hf-trainpipe VERB ...   or   accelerate launch -m hf_trainpipe train ...
+
+Fine-tune a Hugging Face text model from one recipe, measure it, package it, serve it.
+
+{verbs}
+
+VERB --help explains a verb; train RECIPE --help lists the fields of a recipe.
+Exit codes: 0 done, 1 a bug in hf-trainpipe, 2 wrong input, 3 no valid checkpoint,
+4 diverged, 5 a push failed, 6 a package does not reproduce its predictions,
+75 interrupted and resumable."""
+
 
 def dispatch(argv: Sequence[str]) -> int:
     """Find the verb and run it; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_help())
+        width = max(map(len, VERBS))
+        print(_HELP.format(verbs="\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())))
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"hf-trainpipe {__version__}")
@@ -50,62 +63,31 @@ def _run_verb(name: str, argv: Sequence[str], load: Callable[[str], tuple[Recipe
     verb = VERBS[name]
     if name != "train":  # training resumes it by itself, once everything is loaded
         resume_gc()
-    parser = Parser(
-        prog=f"hf-trainpipe {name}",
-        usage=f"hf-trainpipe {name} {verb.usage}",
-        description=verb.summary,
-        allow_abbrev=False,
-    )
-    verb.arguments(parser)
     if verb.raw and argv and argv[0] not in ("-h", "--help"):
-        return verb.act(argparse.Namespace(command=list(argv)))
-    if not verb.takes_fields:
-        return _act(verb, parser, argv)
-    own, fields = split_fields(argv, {option for action in parser._actions for option in action.option_strings})
-    parser.set_defaults(fields=fields, load=load, own_options=tuple(parser._option_string_actions))
-    if {"-h", "--help"} & set(own) and own[0] not in ("-h", "--help"):
-        parser.epilog = _field_help(own[0], load)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    return _act(verb, parser, own)
-
-
-def _act(verb: Verb, parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+        return verb(argparse.Namespace(command=list(argv)))
+    parser = verb.parser()
+    if verb.takes_fields:
+        own_options = tuple(parser._option_string_actions)
+        argv, fields = split_fields(argv, set(own_options))
+        parser.set_defaults(fields=fields, load=load, own_options=own_options)
+        if {"-h", "--help"} & set(argv) and argv[0] not in ("-h", "--help"):
+            parser.epilog = _field_help(argv[0], load)
+            parser.formatter_class = argparse.RawDescriptionHelpFormatter
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:  # after --help
         return int(stop.code or 0)
-    return verb.act(arguments)
-
-
-def _help() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: hf-trainpipe VERB ...   or   accelerate launch -m hf_trainpipe train ...",
-            "",
-            "Fine-tune a Hugging Face text model from one recipe, measure it, package it, serve it.",
-            "",
-            *lines,
-            "",
-            "VERB --help explains a verb; train RECIPE --help lists the fields of a recipe.",
-            "Exit codes: 0 done, 1 a bug in hf-trainpipe, 2 wrong input, 3 no valid checkpoint,",
-            "4 diverged, 5 a push failed, 6 a package does not reproduce its predictions,",
-            "75 interrupted and resumable.",
-        ]
-    )
+    return verb(arguments)
 
 
 def _field_help(spelled: str, load: Callable[[str], tuple[Recipe, RecipeSource]] | None) -> str:
     from hf_trainpipe.recipe_file import leaves
     from hf_trainpipe.recipe_file import load as load_file
-    from hf_trainpipe.recipe_file.described import option_texts
 
     recipe, source = (load or load_file)(spelled)
-    texts = option_texts(recipe)
     lines = [f"fields of {source}:"]
-    for option, kind, value in leaves(recipe):
-        lines.append(f"  {option}  ({kind}; now {value!r})")
-        about = textwrap.wrap(texts.get(option, "").replace("``", ""), 90)
+    for leaf in leaves(recipe):
+        lines.append(f"  {leaf.option}  ({leaf.kind}; now {leaf.value!r})")
+        about = textwrap.wrap(leaf.text.replace("``", ""), 90)
         lines += [f"      {line}" for line in about]
     return "\n".join(lines)

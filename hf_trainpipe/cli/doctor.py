@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from hf_trainpipe import __version__
+from hf_trainpipe.utils.atomic import free_bytes
 
 _PACKAGES = (
     "torch",
@@ -39,9 +41,11 @@ def examine() -> dict[str, Any]:
         "spacy_pipelines": _spacy_pipelines(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         **_torch(),
-        "free_gib": {str(folder): _free_gib(folder) for folder in (Path.cwd(), _hub_cache())},
-        "hub_cache": str(_hub_cache()),
-        "hub_offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+        "free_gib": {
+            str(folder): round(free_bytes(folder) / 2**30, 1) for folder in (Path.cwd(), Path(constants.HF_HUB_CACHE))
+        },
+        "hub_cache": constants.HF_HUB_CACHE,
+        "hub_offline": constants.HF_HUB_OFFLINE,
         # Whether a secret is set, never the secret.
         "hub_token_in_environment": "HF_TOKEN" in os.environ,
         "neptune_token_in_environment": "NEPTUNE_API_TOKEN" in os.environ,
@@ -75,14 +79,3 @@ def _torch() -> dict[str, Any]:
     if torch.backends.mps.is_available():
         devices.append("mps")
     return facts | {"torch_threads": torch.get_num_threads(), "devices": [*devices, "cpu"]}
-
-
-def _hub_cache() -> Path:
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-
-
-def _free_gib(folder: Path) -> float:
-    while not folder.exists():
-        folder = folder.parent
-    return round(shutil.disk_usage(folder).free / 2**30, 1)

@@ -1,21 +1,19 @@
-"""A verb of the command line: parsing its arguments, printing its result."""
+"""A verb of the command line: its arguments, and what is printed of its result."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hf_trainpipe.errors import TrainpipeError, closest
-from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from hf_trainpipe.tracking.working import Working
 
 
@@ -35,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         verb = self.prog.removeprefix("hf-trainpipe ")
-        options = [option for action in self._actions for option in action.option_strings]
+        options = list(self._option_string_actions)
         unknown = [given.partition("=")[0] for given in self.given if given.startswith("--")]
         wrong = next((given for given in unknown if given not in options and given != "--"), "")
         if wrong and "unrecognized" not in message:  # --ouput, where --output is missed
@@ -44,18 +42,91 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{verb}: {message}.{hint}", fix=f"{self.format_usage().strip()}\nMore: {self.prog} --help")
 
 
-@dataclass(frozen=True)
+USUAL = {
+    "RECIPE": "FILE.py, FILE.py:FUNCTION or FILE.json",
+    "PACKAGE": "the folder of a package, or of a run",
+    "RUN|PACKAGE": "the folder of a run, or of a package",
+    "--recipe R": "needed where the recipe file has classes of its own",
+    "--allow-code": "run code that the package brings; read it first",
+    "--json": "print one line of JSON, for programs",
+}
+"""Arguments that several verbs have, and their line of help."""
+
+
+class Argument:
+    """An argument of a verb.
+
+    Args:
+        spelled: As the usage spells it: ``RECIPE`` is needed and ``[FILE]`` is not; ``--json`` is a switch,
+            ``--run-dir D`` takes a value, ``--resume auto|never`` one of these, ``--column NAME ...`` may be repeated.
+        about: Its line of help; empty: the usual one.
+        further: What argparse takes further.
+    """
+
+    def __init__(self, spelled: str, about: str = "", **further: Any) -> None:
+        name, _, value = spelled.strip("[]").partition(" ")
+        settings: dict[str, Any] = {"help": about or USUAL[spelled]}
+        if not name.startswith("-"):
+            name, value = further.pop("dest", name.lower()), name
+            settings["nargs"] = "?" if spelled.startswith("[") else None
+        if not value:
+            settings["action"] = "store_true"
+        elif value.islower():
+            settings["choices"] = value.split("|")
+        else:
+            settings["metavar"] = value.removesuffix(" ...")
+        if value.endswith(" ..."):
+            settings |= {"action": "append", "default": []}
+        self.name, self.settings = name, settings | further
+        self.usage = f"[{spelled}]" if spelled.startswith("-") and not further.get("required") else spelled
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Let a parser take it."""
+        parser.add_argument(self.name, **self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verb:
     """A verb: its line in the help, its arguments, and what it does with them."""
 
+    name: str
     summary: str
-    usage: str
-    arguments: Callable[[argparse.ArgumentParser], None]
+    arguments: tuple[Argument, ...]
     act: Callable[[argparse.Namespace], int]
     takes_fields: bool = False
     """Whether options that are not its own are fields of the recipe."""
-    raw: bool = False
-    """Whether everything after the verb is passed on as it is, in ``command``."""
+    raw: str = ""
+    """The usage, where everything after the verb is passed on as it is, in ``command``."""
+
+    def __call__(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+        return self.act(arguments)
+
+    @property
+    def usage(self) -> str:
+        """What follows the verb's name."""
+        shown = [given.usage for given in self.arguments if given.settings["help"] != argparse.SUPPRESS]
+        parts = [*shown, "[--FIELD VALUE ...]"] if self.takes_fields else shown
+        whole = [part.replace(" ", "\0") for part in parts]
+        filled = textwrap.fill(" ".join(whole), 100, subsequent_indent=" " * 7, break_on_hyphens=False)
+        return self.raw or filled.replace("\0", " ")
+
+    def parser(self) -> Parser:
+        """What reads its arguments."""
+        prog = f"hf-trainpipe {self.name}"
+        parser = Parser(prog=prog, usage=f"{prog} {self.usage}", description=self.summary, allow_abbrev=False)
+        for given in self.arguments:
+            given.add_to(parser)
+        return parser
+
+
+def verb(
+    name: str, summary: str, *arguments: Argument | str, **further: Any
+) -> Callable[[Callable[[argparse.Namespace], int]], Verb]:
+    """Make a verb of the function that follows: a usual argument by its spelling alone; ``further`` are fields of
+    :class:`Verb`."""
+    made = tuple(Argument(given) if isinstance(given, str) else given for given in arguments)
+    return lambda act: Verb(name=name, summary=summary, arguments=made, act=act, **further)
 
 
 def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str], list[str]]:
@@ -63,12 +134,12 @@ def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str],
     own: list[str] = []
     fields: list[str] = []
     target = own
-    for argument in argv:
-        if argument.partition("=")[0] in own_options:
+    for given in argv:
+        if given.partition("=")[0] in own_options:
             target = own
-        elif argument.startswith("--") and argument != "--":
+        elif given.startswith("--") and given != "--":
             target = fields
-        target.append(argument)
+        target.append(given)
     return own, fields
 
 
@@ -93,25 +164,6 @@ def busy(what: str) -> Working:
     return Console(0, is_main_process()).working(what)
 
 
-def print_result(
-    result: Mapping[str, Any], *, as_json: bool, show: Callable[[Mapping[str, Any]], str] | None = None
-) -> None:
-    """Print what a verb found: one line of JSON for programs; for the user the text of ``show``, or a line a fact."""
-    if as_json:
-        print(json.dumps(result, ensure_ascii=False, default=str))
-    elif show is not None:
-        print(show(result))
-    else:
-        print(facts((name, _spelled(value)) for name, value in result.items()))
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_spelled(item)}" for name, item in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_spelled, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "none" if value is None else str(value)
+def print_result(result: Any, arguments: argparse.Namespace, show: Callable[[Any], str]) -> None:
+    """Print what a verb found: with ``--json`` one line of JSON for programs, else the text of ``show``."""
+    print(json.dumps(result, ensure_ascii=False, default=str) if arguments.json else show(result))

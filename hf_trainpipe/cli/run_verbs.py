@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import recipe_of
-from hf_trainpipe.cli.parser import UsageError, Verb, existing, print_result
-from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, verb
+from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
 if TYPE_CHECKING:
     import argparse
@@ -17,20 +17,15 @@ if TYPE_CHECKING:
     from hf_trainpipe.api.run import Run
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", nargs="?", default="runs", metavar="FOLDER", help="a folder of runs, or one run; runs"
-    )
-    parser.add_argument(
-        "--clean",
-        action="store_true",
-        help="name what complete runs need neither to serve nor to verify; with --yes remove it",
-    )
-    parser.add_argument("--yes", action="store_true", help="with --clean: remove it")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON, for programs")
-
-
-def _runs(arguments: argparse.Namespace) -> int:
+@verb(
+    "runs",
+    "list runs with their state, score and size; free the space of those that are complete",
+    Argument("[FOLDER]", "a folder of runs, or one run; runs", default="runs"),
+    Argument("--clean", "name what complete runs need neither to serve nor to verify; with --yes remove it"),
+    Argument("--yes", "with --clean: remove it"),
+    "--json",
+)
+def runs(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.api.run import clean, find_runs, removable
     from hf_trainpipe.utils.tables import table
 
@@ -41,9 +36,9 @@ def _runs(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{folder}: there is no such folder.", fix="Name the folder that runs are in, or train a recipe first."
         )
-    runs = find_runs(folder)
-    rows: list[dict[str, Any]] = [_row(run) for run in runs]
-    for run, row in zip(runs, rows, strict=True):
+    listed = find_runs(folder)
+    rows: list[dict[str, Any]] = [_row(run) for run in listed]
+    for run, row in zip(listed, rows, strict=True):
         if arguments.clean:
             found = removable(run) if row["state"] == "complete" else []
             row["spare"] = [path.name for path in found]
@@ -65,19 +60,18 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 def _row(run: Run) -> dict[str, Any]:
     """One run, as JSON; a damaged file of it is told in its state."""
-    from hf_trainpipe.errors import TrainpipeError
-
+    row: dict[str, Any] = {
+        "run": str(run.path), "state": "damaged", "step": 0, "split": None, "metric": None, "score": None, "bytes": run.bytes
+    }  # fmt: skip
     try:
         result = run.result
         scores = result.get("scores") or {}
         split = "validation" if "validation" in scores else next(iter(scores), None)
         select = result.get("select")
         score = (scores.get(split) or {}).get(select) if split is not None else None
-        return {"run": str(run.path), "state": run.state, "step": run.step, "split": split, "metric": select,
-                "score": score, "bytes": run.bytes}  # fmt: skip
+        return row | {"state": run.state, "step": run.step, "split": split, "metric": select, "score": score}
     except TrainpipeError as error:
-        return {"run": str(run.path), "state": "damaged", "step": 0, "split": None, "metric": None, "score": None,
-                "bytes": run.bytes, "error": error.message}  # fmt: skip
+        return row | {"error": error.message}
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -109,13 +103,15 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f}"
 
 
-def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--recipe", metavar="R", help="needed where the recipe file has classes of its own")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON, for programs")
-
-
-def _verify_resume(arguments: argparse.Namespace) -> int:
+@verb(
+    "verify-resume",
+    "kill a copy of a finished run, resume it and compare the last checkpoints bit for bit",
+    Argument("RUN", "the folder of a finished run"),
+    "--recipe R",
+    "--json",
+    takes_fields=True,
+)
+def verify_resume(arguments: argparse.Namespace) -> int:
     path = existing(arguments.run, "run")
     if arguments.fields and not arguments.recipe:
         raise UsageError(
@@ -135,22 +131,5 @@ def _verify_resume(arguments: argparse.Namespace) -> int:
     console = Console(0)
     with console.working("verifying that the run resumes"):
         proof = verify_finished(path, recipe, source=source, say=console.say)
-    print_result(proof, as_json=arguments.json, show=describe)
+    print_result(proof, arguments, describe)
     return 0 if proof["identical"] else CheckpointError.exit_code
-
-
-RUN_VERBS: dict[str, Verb] = {
-    "verify-resume": Verb(
-        "kill a copy of a finished run, resume it and compare the last checkpoints bit for bit",
-        "RUN [--recipe R [--FIELD VALUE ...]] [--json]",
-        _verify_arguments,
-        _verify_resume,
-        takes_fields=True,
-    ),
-    "runs": Verb(
-        "list runs with their state, score and size; free the space of those that are complete",
-        "[FOLDER] [--clean [--yes]] [--json]",
-        _arguments,
-        _runs,
-    ),
-}

@@ -120,9 +120,8 @@ def show_machine(found: Found) -> str:
         ("NEPTUNE_API_TOKEN set", yes[found["neptune_token_in_environment"]]),
         ("spaCy pipelines", ", ".join(f"{n} {v}" for n, v in found["spacy_pipelines"].items()) or "none"),
     ]
-    known = {"devices", "cpus", "torch_threads", "free_gib", "hub_cache", "hub_offline", "hf_trainpipe", "python"}
-    known |= {"system", "hub_token_in_environment", "neptune_token_in_environment", "spacy_pipelines", "versions"}
-    rows += [(name, value) for name, value in found.items() if name not in known and value is not None]
+    if found["omp_num_threads"] is not None:
+        rows.append(("omp_num_threads", found["omp_num_threads"]))
     versions = [[name, version or "not installed"] for name, version in found["versions"].items()]
     return f"{facts(rows)}\n\n{table(['package', 'version'], versions)}"
 

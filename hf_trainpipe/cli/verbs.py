@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import ASKING_VERBS
-from hf_trainpipe.cli.package_verbs import PACKAGE_VERBS
-from hf_trainpipe.cli.parser import UsageError, Verb, busy, existing, is_main_process, print_result
-from hf_trainpipe.cli.run_verbs import RUN_VERBS
+from hf_trainpipe.cli.asking_verbs import evaluate, predict
+from hf_trainpipe.cli.completion import SHELLS
+from hf_trainpipe.cli.package_verbs import package, push, serve, verify
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, verb
+from hf_trainpipe.cli.run_verbs import runs, verify_resume
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
 
@@ -28,43 +28,31 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
     return recipe, replace(source, overrides=tuple(arguments.fields))
 
 
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or FILE.json")
-    parser.add_argument("--run-dir", metavar="D", type=Path, help="folder of the run; runs/NAME by default")
-    parser.add_argument(
-        "--resume",
-        choices=("auto", "never", "must"),
+@verb(
+    "train",
+    "train, evaluate and package; the same command continues an interrupted run",
+    "RECIPE",
+    Argument("--run-dir D", "folder of the run; runs/NAME by default", type=Path),
+    Argument(
+        "--resume auto|never|must",
+        "auto continues an interrupted run or starts one; must fails where there is none",
         default="auto",
-        help="auto continues an interrupted run or starts one; must fails where there is none",
-    )
-    parser.add_argument(
-        "--resume-from",
-        metavar="hub:USER/NAME",
-        help="take run and checkpoints from the Hub, where the run's folder is empty; @COMMIT names an earlier state",
-    )
-    parser.add_argument(
-        "--allow-change",
-        metavar="FIELD",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="fields a resume may change",
-    )
-    parser.add_argument(
-        "--extend",
-        action="store_true",
-        help="train the run that is there longer, to a larger budget: --extend --budget.epochs 5",
-    )
-    parser.add_argument(
+    ),
+    Argument(
+        "--resume-from hub:USER/NAME",
+        "take run and checkpoints from the Hub, where the run's folder is empty; @COMMIT names an earlier state",
+    ),
+    Argument("--allow-change FIELD ...", "fields a resume may change", nargs="+", action="extend"),
+    Argument("--extend", "train the run that is there longer, to a larger budget: --extend --budget.epochs 5"),
+    Argument(
         "--verify-resume",
-        action="store_true",
-        help="before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
-    )
-    parser.add_argument("--planned-stop", metavar="kill:STEP|stop:STEP", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print the result as one line of JSON, last")
-
-
-def _train(arguments: argparse.Namespace) -> int:
+        "before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
+    ),
+    Argument("--planned-stop kill:STEP|stop:STEP", argparse.SUPPRESS),
+    Argument("--json", "print the result as one line of JSON, last"),
+    takes_fields=True,
+)
+def train(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
@@ -94,109 +82,76 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     result = execute(recipe, run_dir=arguments.run_dir, options=options)
     if is_main_process():
-        print(json.dumps(result.to_json(), ensure_ascii=False) if arguments.json else result.summary())
+        print_result(result.to_json(), arguments, lambda _: result.summary())
     if result.push.get("state") == "failed":
         raise PushError(f"The run is complete, its push is not: {result.push['error']}", fix=result.push["fix"])
     return 0
 
 
-def _launch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("command", metavar="...", help="what accelerate launch takes: its options, then the command")
-
-
-def _launch(arguments: argparse.Namespace) -> int:
+@verb(
+    "launch",
+    "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed",
+    Argument("COMMAND", "what accelerate launch takes: its options, then the command"),
+    raw="[ACCELERATE OPTIONS] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
+)
+def launch(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.cli.launch import launch
 
     return launch(arguments.command)
 
 
-def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or FILE.json")
-    parser.add_argument("--json", action="store_true")
-
-
-def _show(arguments: argparse.Namespace) -> int:
+@verb("show", "print a recipe and what follows from it; loads no weights", "RECIPE", "--json", takes_fields=True)
+def show(arguments: argparse.Namespace) -> int:
     recipe, source = _recipe(arguments)
     from hf_trainpipe.training.show import look
     from hf_trainpipe.utils.resources import search_folders
 
     with search_folders(source.path.parent):
         found = look(recipe)
-    if arguments.json:
-        print_result(found.to_json(), as_json=True)
-    else:
-        print(found)
+    print_result(found.to_json() if arguments.json else None, arguments, lambda _: str(found))
     return 0
 
 
-def _track_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("sync",), help="sync: send what a tracker has not received yet")
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--json", action="store_true")
-
-
-def _track(arguments: argparse.Namespace) -> int:
+@verb(
+    "track",
+    "track sync RUN: bring trackers up to date",
+    Argument("sync", "send what a tracker has not received yet", dest="action"),
+    Argument("RUN", "a run's folder"),
+    "--json",
+)
+def track(arguments: argparse.Namespace) -> int:
     run = existing(arguments.run, "run")
     from hf_trainpipe.tracking.follower import sync
 
     report = sync(run)
-    print_result({"complete": report.complete, **asdict(report)}, as_json=arguments.json, show=show_sync)
-    return 0 if report.complete else PushError.exit_code
+    print_result(report, arguments, show_sync)
+    return 0 if report["complete"] else PushError.exit_code
 
 
-def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true")
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from hf_trainpipe.cli.doctor import examine
-
-    print_result(examine(), as_json=arguments.json, show=show_machine)
-    return 0
-
-
-def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    from hf_trainpipe.cli.completion import SHELLS
-
-    parser.add_argument("shell", choices=SHELLS, help='for: eval "$(hf-trainpipe completion bash)" in ~/.bashrc')
-
-
-def _completion(arguments: argparse.Namespace) -> int:
+@verb(
+    "completion",
+    "what a shell reads to complete this command",
+    Argument("|".join(SHELLS), 'for: eval "$(hf-trainpipe completion bash)" in ~/.bashrc', dest="shell"),
+)
+def completion(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.cli.completion import script
 
     print(script(arguments.shell, VERBS))
     return 0
 
 
-_FIELDS = "[--FIELD VALUE ...]"
-VERBS: dict[str, Verb] = {
-    "train": Verb(
-        "train, evaluate and package; the same command continues an interrupted run",
-        f"RECIPE [--run-dir D] [--resume auto|never|must] [--resume-from hub:USER/NAME] [--allow-change FIELD ...] [--extend] [--verify-resume] [--json] {_FIELDS}",
-        _train_arguments,
-        _train,
-        takes_fields=True,
-    ),
-    "launch": Verb(
-        "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed",
-        "[ACCELERATE OPTIONS] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
-        _launch_arguments,
-        _launch,
-        raw=True,
-    ),
-    "show": Verb(
-        "print a recipe and what follows from it; loads no weights",
-        f"RECIPE [--json] {_FIELDS}",
-        _show_arguments,
-        _show,
-        takes_fields=True,
-    ),
-    **ASKING_VERBS,
-    **PACKAGE_VERBS,
-    "track": Verb("track sync RUN: bring trackers up to date", "sync RUN [--json]", _track_arguments, _track),
-    **RUN_VERBS,
-    "completion": Verb(
-        "what a shell reads to complete this command", "bash|zsh|fish", _completion_arguments, _completion
-    ),
-    "doctor": Verb("versions, threads, devices, free space", "[--json]", _doctor_arguments, _doctor),
-}
+@verb("doctor", "versions, threads, devices, free space", "--json")
+def doctor(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.cli.doctor import examine
+
+    print_result(examine(), arguments, show_machine)
+    return 0
+
+
+VERBS = {
+    listed.name: listed
+    for listed in (
+        train, launch, show, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, completion,
+        doctor,
+    )
+}  # fmt: skip

@@ -130,16 +130,21 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def free_bytes(directory: Path) -> int:
+    """Free space where ``directory`` is, or will be."""
+    existing = directory.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
 def require_space(directory: Path, num_bytes: int) -> None:
     """Refuse to start if fewer than ``num_bytes`` are free. ``directory`` need not exist yet.
 
     Raises:
         TrainpipeError: with the bytes needed and free.
     """
-    existing = directory.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(directory)
     if free < num_bytes:
         raise TrainpipeError(
             f"{directory} needs {num_bytes / 1e9:.2f} GB for checkpoints, but {free / 1e9:.2f} GB are free.",

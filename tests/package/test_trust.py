@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from hf_trainpipe.cli.parser import Parser
 from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import clean, layout
@@ -312,9 +311,7 @@ def test_the_handler_imports_no_other_file_of_its_folder(package: Path, tmp_path
 
 def test_every_verb_that_opens_a_package_asks_for_consent_in_the_same_words() -> None:
     for name in ("evaluate", "predict", "package", "verify", "serve"):
-        parser = Parser(prog=name)
-        VERBS[name].arguments(parser)
-        assert "--allow-code" in parser.format_help()
+        assert "--allow-code" in VERBS[name].parser().format_help()
         assert "--allow-code" in VERBS[name].usage
 
 
