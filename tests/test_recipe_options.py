@@ -226,7 +226,7 @@ def test_a_field_whose_type_cannot_be_resolved_takes_text_or_refuses_nothing_els
 
 
 def test_leaves_lists_every_option_once_and_each_can_be_given() -> None:
-    listed = [option for option, _, _ in leaves(BASE)]
+    listed = [leaf.option for leaf in leaves(BASE)]
     assert len(listed) == len(set(listed))
     assert {"--seed", "--optim.peak-lr", "--data.repo", "--trackers.0.inner.depth", "--hub"} <= set(listed)
     assert "--optim" not in listed

@@ -38,16 +38,3 @@ def _own_texts(cls: type) -> dict[str, str]:
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
                 texts[line.target.id] = " ".join(text.value.split())
     return texts
-
-
-def option_texts(part: object, prefix: str = "--") -> dict[str, str]:
-    """Option to the docstring of its field, for all fields of a recipe and its parts."""
-    texts: dict[str, str] = {}
-    if not dataclasses.is_dataclass(part) or isinstance(part, type):
-        return texts
-    for name, text in field_texts(type(part)).items():
-        value, option = getattr(part, name), prefix + name.replace("_", "-")
-        texts[option] = text
-        for position, item in enumerate(value) if isinstance(value, tuple) else [("", value)]:
-            texts |= option_texts(item, f"{option}.{position}." if position != "" else f"{option}.")
-    return texts

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,12 +108,9 @@ def _shown(file: Path) -> str:
 
 def _line(error: BaseException, file: Path) -> str:
     """``, line 12``: the innermost line of the recipe file that the error passed through."""
-    line, frame = None, error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename in (str(file), str(file.resolve())):
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    return f", line {line}" if line else ""
+    names = (str(file), str(file.resolve()))
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename in names]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def _explained(error: BaseException) -> tuple[str, str]:
@@ -176,11 +174,8 @@ def _package() -> dict[str, Any]:
     return vars(importlib.import_module(PACKAGE))
 
 
-def _frames(error: BaseException) -> Iterator[Any]:
-    frame = error.__traceback__
-    while frame is not None:
-        yield frame.tb_frame
-        frame = frame.tb_next
+def _frames(error: BaseException) -> list[Any]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
 
 
 def _part_in_traceback(error: BaseException) -> Any:

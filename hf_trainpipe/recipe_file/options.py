@@ -20,11 +20,12 @@ import json
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from hf_trainpipe.codec import value_from_json
 from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, members, needed, spell
 from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.recipe_file.described import field_texts
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -44,7 +45,7 @@ def override(recipe: Recipe, args: Sequence[str], *, verb_options: Iterable[str]
     Raises:
         RecipeError: an unknown option, a value of another type, or one that the part refuses.
     """
-    known = [option for option, _, _ in leaves(recipe)]
+    known = [leaf.option for leaf in leaves(recipe)]
     tree: dict[str, Any] = {}
     for option, values in _options(args):
         *parents, last = option.removeprefix("--").replace("-", "_").split(".")
@@ -56,27 +57,41 @@ def override(recipe: Recipe, args: Sequence[str], *, verb_options: Iterable[str]
         if isinstance(node.get(last), dict):
             raise _both(option)
         node[last] = (option, values)
-    patched: Recipe = _patch(recipe, tree, _Known(known, tuple(verb_options)))
+    patched: Recipe = _patched(type(recipe), recipe, tree, _Known(known, tuple(verb_options)))
     return patched
 
 
-def leaves(part: object, prefix: str = "--") -> Iterator[tuple[str, str, object]]:
-    """Fields that options can set: the option, its type in words, its current value."""
+class Leaf(NamedTuple):
+    """A field that an option can set."""
+
+    option: str
+    value: object
+    part: type
+    field: str
+
+    @property
+    def kind(self) -> str:
+        """Its type in words."""
+        return spell(field_types(self.part)[self.field])
+
+    @property
+    def text(self) -> str:
+        """Its docstring."""
+        return field_texts(self.part)[self.field]
+
+
+def leaves(part: object, prefix: str = "--") -> Iterator[Leaf]:
+    """Fields that options can set."""
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return
-    hints = field_types(type(part))
     for field in dataclasses.fields(part):
         value, option = getattr(part, field.name), prefix + field.name.replace("_", "-")
-        nested = list(enumerate(value)) if isinstance(value, tuple) else [("", value)]
-        inner = [
-            leaf
-            for position, item in nested
-            for leaf in leaves(item, f"{option}.{position}." if position != "" else f"{option}.")
-        ]
-        if inner:
-            yield from inner
+        items = {f"{option}.{n}.": item for n, item in enumerate(value)} if isinstance(value, tuple) else {}
+        nested = [leaf for inside, item in (items or {f"{option}.": value}).items() for leaf in leaves(item, inside)]
+        if nested:
+            yield from nested
         elif field.init and not dataclasses.is_dataclass(value):
-            yield option, spell(hints[field.name]), value
+            yield Leaf(option, value, type(part), field.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,24 +106,25 @@ class _Known:
         everything = [*self.fields, *self.verb_options]
         tail = option.removeprefix("--").rpartition(".")[2]
         by_tail = {known.rpartition(".")[2]: known for known in reversed(self.fields) if "." in known}
-        meant = ELSEWHERE.get(tail)
-        hint = f" Did you mean {by_tail[tail]!r}?" if tail in by_tail else ""
-        if not hint and meant in everything:
-            hint = f" Did you mean {meant!r}?"
-        if not hint and "." not in option:
-            hint = closest(option, [known for known in everything if "." not in known])
-            near = difflib.get_close_matches(tail, by_tail, n=1, cutoff=0.75)
-            if not hint and near:  # a name without its part: --peek-lr
-                hint = f" Did you mean {by_tail[near[0]]!r}?"
-        hint = hint or closest(option, everything)
-        nearest = hint.removeprefix(" Did you mean '").removesuffix("'?")
-        groups = [name.partition(".")[0] + "." for name in (option, nearest)]
+        meant = by_tail.get(tail) or ELSEWHERE.get(tail, "")
+        if meant not in everything:
+            meant = ""
+        if not meant and "." not in option:
+            near = _nearest(tail, by_tail, cutoff=0.75)  # a name without its part: --peek-lr
+            meant = _nearest(option, [known for known in everything if "." not in known]) or by_tail.get(near, "")
+        meant = meant or _nearest(option, everything)
+        groups = [name.partition(".")[0] + "." for name in (option, meant)]
         same = [[known for known in self.fields if known.startswith(group)] for group in groups]
-        same.append([nearest] if nearest in self.verb_options else [])
+        same.append([meant] if meant in self.verb_options else [])
         listed = next(filter(None, same), None)
         what = "Options" if listed else "The nearest options"
         listed = listed or sorted(everything, key=lambda known: -_alike(option, tail, known))[:NEAREST]
+        hint = f" Did you mean {meant!r}?" if meant else ""
         return RecipeError(f"{option}: the recipe has no such option.{hint}", fix=f"{what}: {', '.join(listed)}")
+
+
+def _nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
 
 
 NEAREST = 6
@@ -148,28 +164,28 @@ def _both(option: str) -> RecipeError:
     return RecipeError(f"{option}: given both as a whole and field by field.", fix="Give one of the two.")
 
 
-def _options(args: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    option, values = "", list[str]()
+def _options(args: Sequence[str]) -> list[tuple[str, list[str]]]:
+    found: list[tuple[str, list[str]]] = []
     for arg in args:
         if arg == "--":
             continue
         if arg.startswith("--"):
-            if option:
-                yield option, values
             option, equals, value = arg.partition("=")
-            values = [value] if equals else []
-        elif option:
-            values.append(arg)
+            found.append((option, [value] if equals else []))
+        elif found:
+            found[-1][1].append(arg)
         else:
             raise RecipeError(f"unexpected argument {arg!r}: expected an option.", fix="Write --field value.")
-    if option:
-        yield option, values
+    return found
 
 
-def _patch(part: Any, tree: dict[str, Any], known: _Known) -> Any:
-    cls: type = type(part)
+def _patched(cls: type, part: Any, tree: dict[str, Any], known: _Known) -> Any:
+    """A part with the fields of ``tree`` replaced; where there is none (``part`` is None), a new one of them."""
+    if not tree:
+        return part
     hints = field_types(cls)
-    names = [field.name for field in dataclasses.fields(part) if field.init]
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    option = _first_option(tree)
     changes = {}
     for name, node in tree.items():
         negated = name.removeprefix("no_")
@@ -177,20 +193,30 @@ def _patch(part: Any, tree: dict[str, Any], known: _Known) -> Any:
             name, node = negated, (node[0], node[1] or ["false"])
         if name not in names:
             raise known.refuse(_first_option(node))
-        changes[name] = _value(getattr(part, name), hints[name], node, known)
-    return built(lambda: dataclasses.replace(part, **changes), _first_option(tree) if tree else "")
+        changes[name] = _value(getattr(part, name, None), hints[name], node, known)
+    if part is not None:
+        return built(lambda: dataclasses.replace(part, **changes), option)
+    for name in needed(cls):
+        if name not in changes:
+            missing = f"{option.rpartition('.')[0]}.{name.replace('_', '-')}"
+            raise RecipeError(
+                f"{option}: the recipe has no {cls.__name__} yet, and a new one needs {missing}.",
+                fix=f"Add {missing} VALUE.",
+            )
+    return built(lambda: cls(**changes), option)
 
 
 def _value(current: Any, hint: Any, node: Any, known: _Known) -> Any:
+    """What a field gets: the value of its option, a list with items changed, or a part with fields changed."""
     if isinstance(node, tuple):
         option, values = node
-        if current == () and [value.lower() for value in values] in [[none] for none in _NONE]:
-            return None if types.NoneType in members(hint) else ()
-        if isinstance(current, tuple) and any(map(dataclasses.is_dataclass, current)):
-            if [value.lower() for value in values] in [[none] for none in _NONE]:
-                return ()
+        is_none = [value.lower() for value in values] in [[word] for word in _NONE]
+        has_parts = any(map(dataclasses.is_dataclass, current if isinstance(current, tuple) else [current]))
+        if is_none and isinstance(current, tuple) and (has_parts or not current):
+            return None if not current and types.NoneType in members(hint) else ()
+        if has_parts and not is_none:
             raise known.refuse(option)
-        return _read(values, hint, option, current, known)
+        return _read(values, hint, option, current)
     if isinstance(current, tuple):
         items = list(current)
         for position, child in node.items():
@@ -199,30 +225,13 @@ def _value(current: Any, hint: Any, node: Any, known: _Known) -> Any:
             items[int(position)] = _value(items[int(position)], type(items[int(position)]), child, known)
         return tuple(items)
     if dataclasses.is_dataclass(current) and not isinstance(current, type):
-        return _patch(current, node, known)
+        return _patched(type(current), current, node, known)
     parts = [m for m in members(hint) if isinstance(m, type) and dataclasses.is_dataclass(m)]
-    if current is None and len(parts) == 1:
-        return _new(parts[0], node, known)
+    if current is None and len(parts) == 1:  # an optional part that the recipe does not have: --hub.repo me/model
+        group = _first_option(node).rpartition(".")[0]
+        options = [f"{group}.{name.replace('_', '-')}" for name in field_types(parts[0])]
+        return _patched(parts[0], None, node, _Known(options, known.verb_options))
     raise known.refuse(_first_option(node))
-
-
-def _new(cls: type, tree: dict[str, Any], known: _Known) -> Any:
-    """An optional part that the recipe does not have (``--hub.repo me/model``)."""
-    hints = field_types(cls)
-    option = _first_option(tree)
-    for name in tree:
-        if name not in hints:
-            group = option.rpartition(".")[0]
-            raise _Known([f"{group}.{n.replace('_', '-')}" for n in hints], known.verb_options).refuse(option)
-    chosen = {name: _value(None, hints[name], node, known) for name, node in tree.items()}
-    for name in needed(cls):
-        if name not in chosen:
-            missing = f"{option.rpartition('.')[0]}.{name.replace('_', '-')}"
-            raise RecipeError(
-                f"{option}: the recipe has no {cls.__name__} yet, and a new one needs {missing}.",
-                fix=f"Add {missing} VALUE.",
-            )
-    return built(lambda: cls(**chosen), option)
 
 
 def _first_option(node: Any) -> str:
@@ -231,9 +240,7 @@ def _first_option(node: Any) -> str:
     return str(node[0])
 
 
-def _read(values: list[str], hint: Any, option: str, current: object, known: _Known) -> Any:
-    if dataclasses.is_dataclass(current) and [v.lower() for v in values] not in [[none] for none in _NONE]:
-        raise known.refuse(option)
+def _read(values: list[str], hint: Any, option: str, current: object) -> Any:
     if not values and bool in members(hint):
         return True
     value = _parse(values, hint if hint is not Any else type(current) | str) if values else _UNREADABLE
