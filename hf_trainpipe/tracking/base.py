@@ -15,7 +15,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import RunInfo, Session, Tracker
@@ -72,12 +72,12 @@ def describe(tracker: Tracker) -> dict[str, Any]:
         RecipeError: where the class is not a dataclass, or cannot be found again in a file.
     """
     kind = type(tracker)
-    if not hasattr(kind, "__dataclass_fields__"):
+    if not dataclasses.is_dataclass(tracker):
         raise RecipeError(
             f"trackers: expected a frozen dataclass, found {kind.__name__}.",
             fix=f"Decorate {kind.__name__} with @dataclass(frozen=True).",
         )
-    spec: dict[str, Any] = {"kind": kind.__qualname__, "settings": _settings(tracker)}
+    spec: dict[str, Any] = {"kind": kind.__qualname__, "settings": dataclasses.asdict(cast(Any, tracker))}
     if KINDS.get(kind.__name__) == f"{kind.__module__}:{kind.__qualname__}":
         return spec
     try:
@@ -147,7 +147,3 @@ def read_spec(directory: Path) -> tuple[RunInfo, list[dict[str, Any]]]:
             f"{path}: expected the description of a run's trackers, found {error!r}.",
             fix="Train the run once more (it continues where it was): the file is written again.",
         ) from error
-
-
-def _settings(tracker: Any) -> dict[str, Any]:
-    return dataclasses.asdict(tracker)

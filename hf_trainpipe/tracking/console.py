@@ -1,7 +1,7 @@
 """Progress on the console: one live line on a terminal, plain lines elsewhere.
 
 step 120/651  epoch 0.55  loss 0.4312  lr 4.2e-05  1,530 tok/s  left 3:12
-eval 120/651  epoch 0.55  accuracy 0.8612  loss 0.3911  best
+eval 120/651  accuracy 0.8612  loss 0.3911  best
 """
 
 from __future__ import annotations
@@ -71,17 +71,11 @@ class Console:
         """Show the numbers of a logging interval; names may carry their ``train/`` prefix."""
         self._resume()
         self._values = dict(values)
-        line = self._format("step", values, step=step, epoch=epoch)
-        if self._live:
-            self._draw(line)
-        else:
-            self._write(line + "\n")
+        self._show(self._format("step", values, step=step, epoch=epoch))
 
-    def evaluation(
-        self, values: Mapping[str, float], *, step: int, best: bool = False, epoch: float | None = None
-    ) -> None:
+    def evaluation(self, values: Mapping[str, float], *, step: int, best: bool = False) -> None:
         """Show the scores of an evaluation on a line that stays."""
-        line = self._format("eval", values, step=step, epoch=epoch)
+        line = self._format("eval", values, step=step, epoch=None)
         self.say(f"{line}  best" if best else line)
 
     def pause(self) -> None:
@@ -89,10 +83,10 @@ class Console:
         if self._paused_at is None:
             self._paused_at = self._clock()
 
-    def working(self, what: str, *, total: int | None = None, unit: str = "rows") -> Working:
+    def working(self, what: str, *, total: int | None = None) -> Working:
         """Show progress for as long as the block lasts: on the live line, or a line every few seconds."""
         show = self._show if self._stream is not None else None
-        return Working(what, show, total=total, unit=unit, clear=self._clear if self._live else None)
+        return Working(what, show, total=total, clear=self._clear if self._live else None)
 
     def _clear(self) -> None:
         with self._lock:
@@ -110,13 +104,7 @@ class Console:
         """Write a line that stays, above the live one; commands in it are spelled for where it is shown."""
         text = adapt_message(text)
         with self._lock:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        if self._live and self._line:
-            self._write(f"\r\x1b[2K{text}\n{self._line}")
-        else:
-            self._write(text + "\n")
+            self._write(f"\r\x1b[2K{text}\n{self._line}" if self._live and self._line else text + "\n")
 
     def close(self) -> None:
         """End the live line. Closing twice is fine."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import threading
 import time
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.tracking.base import ConfirmingSession, artifacts_file, load_spec, tracking_folder
@@ -16,7 +17,7 @@ from hf_trainpipe.utils.backoff import backoff
 from hf_trainpipe.utils.secrets import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from hf_trainpipe.recipe import RunInfo, Session
@@ -128,7 +129,7 @@ class Feeder:
         session = load_spec(self._spec).start(self.run)
         self._session = session
         self.destination = session.destination if isinstance(session, ConfirmingSession) else "default"
-        is_new = not self._state.knows(self.destination)
+        is_new = self.destination not in self._state.destinations
         sent = self._sent()
         if isinstance(session, ConfirmingSession):
             if is_new and session.notice:
@@ -151,13 +152,13 @@ class Feeder:
         confirms = isinstance(session, ConfirmingSession)
         num_fresh = 0
         try:
-            for group in _by_step(points):
-                fresh = [p for p in group if p.name not in steps or p.step > steps[p.name]]
+            for step, group in groupby(points, key=attrgetter("step")):
+                fresh = {p.name: p for p in group if p.name not in steps or step > steps[p.name]}
                 if not fresh:
                     continue
-                step = fresh[0].step
-                session.log({p.name: p.value for p in fresh}, step=step, time=fresh[0].time)
-                steps.update({p.name: step for p in fresh})
+                first = next(iter(fresh.values()))
+                session.log({name: p.value for name, p in fresh.items()}, step=step, time=first.time)
+                steps.update(dict.fromkeys(fresh, step))
                 num_fresh += len(fresh)
                 if not confirms:
                     sent.steps = dict(steps)
@@ -198,10 +199,7 @@ class Feeder:
         if self.error is None:
             self._say(f"{self.kind}: {text}. The run goes on; the ledger keeps everything, and sending is tried again.")
         self.error = text
-        session, self._session = self._session, None
-        if session is not None:
-            with contextlib.suppress(Exception):
-                session.finish()
+        self.close()
 
 
 def brief(error: BaseException) -> str:
@@ -212,18 +210,6 @@ def brief(error: BaseException) -> str:
     kind = type(error).__name__
     first = next((line for line in lines if not line.startswith(kind)), "")
     return (f"{kind}: {first}" if first else kind)[:200].rstrip(". ")
-
-
-def _by_step(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Neighbouring points of one step that do not repeat a name."""
-    group: list[Point] = []
-    for point in points:
-        if group and (point.step != group[0].step or any(point.name == p.name for p in group)):
-            yield group
-            group = []
-        group.append(point)
-    if group:
-        yield group
 
 
 def stored_path(path: Path, directory: Path) -> str:

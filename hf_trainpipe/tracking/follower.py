@@ -9,9 +9,8 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.sidecar.parent import Sidecar
@@ -87,32 +86,7 @@ class Follower(Sidecar):
         return code == 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrackerReport:
-    """What :func:`sync` did for one tracker."""
-
-    kind: str
-    destination: str | None
-    address: str | None
-    num_sent: int
-    num_left: int
-    error: str | None
-
-
-@dataclass(frozen=True)
-class SyncReport:
-    """What :func:`sync` did."""
-
-    trackers: tuple[TrackerReport, ...]
-    messages: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every tracker holds the whole ledger."""
-        return all(tracker.error is None and tracker.num_left == 0 for tracker in self.trackers)
-
-
-def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> SyncReport:
+def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict[str, Any]:
     """Send what a run's trackers have not got yet, in the foreground. Runs trackers' code.
 
     A tracker that was offline and now finds a server gets the whole run; a server that holds part of
@@ -122,6 +96,10 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
         directory: The run's directory.
         tries: How often to try to reach a tracker.
         wait_s: Seconds to wait for another process that is sending this run.
+
+    Returns:
+        ``complete`` (every tracker holds the whole ledger); ``trackers``, of each kind, destination, address, num_sent,
+        num_left and error; ``messages``, lines for the user.
 
     Raises:
         RecipeError: where the directory holds no run with trackers.
@@ -135,7 +113,7 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
     run, specs = read_spec(directory)
     messages: list[str] = []
     details: list[str] = []
-    reports: list[TrackerReport] = []
+    reports: list[dict[str, Any]] = []
     try:
         with lock_of(directory).acquire(timeout=wait_s), contextlib.chdir(directory):
             for position, spec in enumerate(specs):
@@ -146,19 +124,12 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> Sync
                     if feeder.send_new():
                         break
                 feeder.close()
-                reports.append(
-                    TrackerReport(
-                        kind=feeder.kind,
-                        destination=feeder.destination,
-                        address=feeder.address,
-                        num_sent=feeder.num_sent,
-                        num_left=feeder.num_left(),
-                        error=feeder.error,
-                    )
-                )
+                told = {name: getattr(feeder, name) for name in ("kind", "destination", "address", "num_sent", "error")}
+                reports.append({**told, "num_left": feeder.num_left()})
     except Timeout as error:
         raise TrainpipeError(
             f"{directory}: another process is still sending this run to its trackers.",
             fix="Wait until the run has ended, then run the command again.",
         ) from error
-    return SyncReport(tuple(reports), tuple(messages))
+    complete = all(report["error"] is None and report["num_left"] == 0 for report in reports)
+    return {"complete": complete, "trackers": reports, "messages": messages}

@@ -9,12 +9,13 @@ the Unix epoch. JSON (RFC 8259) has no NaN or infinity: those values are the str
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import time as clock
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -39,34 +40,20 @@ class Point:
 
     def to_line(self) -> bytes:
         """One line of valid JSON, its newline included."""
-        value = self.value if math.isfinite(self.value) else _spell(self.value)
-        row = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "name": self.name,
-            "value": value,
-            "attempt": self.attempt,
-            "time": self.time,
-        }
-        return json.dumps(row, allow_nan=False).encode() + b"\n"
+        value = self.value if math.isfinite(self.value) else json.dumps(self.value)
+        return json.dumps({**asdict(self), "value": value}, allow_nan=False).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self | None:
         """Read one line; None where it is not a whole, well-formed point."""
-        row = parse_object(line)
-        if row is None:
-            return None
+        row = parse_object(line) or {}
         try:
-            return cls(
-                step=int(row["step"]),
-                epoch=float(row["epoch"]),
-                name=str(row["name"]),
-                value=float(row["value"]),
-                attempt=int(row["attempt"]),
-                time=float(row["time"]),
-            )
+            return cls(**{name: kind(row[name]) for name, kind in _KINDS.items()})
         except (KeyError, TypeError, ValueError):
             return None
+
+
+_KINDS: dict[str, type] = {"step": int, "epoch": float, "name": str, "value": float, "attempt": int, "time": float}
 
 
 class Ledger:
@@ -144,10 +131,8 @@ class Ledger:
         for point in points:
             self._last_step[point.name] = point.step
         self._pending += b"".join(point.to_line() for point in points)
-        try:
+        with contextlib.suppress(OSError):  # kept in memory; the flush of the next checkpoint reports it
             self._write()
-        except OSError:
-            return  # kept in memory; the flush of the next checkpoint reports it
 
     @property
     def offset(self) -> int:
@@ -281,9 +266,3 @@ def _up_to(lines: bytes, last_step: int) -> int:
             seen[point.name] = point.step
         end += len(line)
     return end
-
-
-def _spell(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"

@@ -48,10 +48,6 @@ class StateFile:
         except (OSError, KeyError, TypeError, ValueError):
             pass
 
-    def knows(self, destination: str) -> bool:
-        """Whether anything was recorded for a destination."""
-        return destination in self.destinations
-
     def sent(self, destination: str) -> Sent:
         """The record of a destination, to be changed and then saved."""
         return self.destinations.setdefault(destination, Sent())

@@ -19,8 +19,7 @@ class Working:
     Args:
         what: The work, such as ``verifying the package``.
         show: Takes a line; None: nothing is shown, as on all ranks but the first.
-        total: How much there is to do, where it is counted.
-        unit: What is counted.
+        total: How many rows there are, where they are counted.
         every: Seconds between two lines.
         clear: Called at the end, if anything was shown.
     """
@@ -31,11 +30,10 @@ class Working:
         show: Callable[[str], None] | None,
         *,
         total: int | None = None,
-        unit: str = "rows",
         every: float = EVERY_SECONDS,
         clear: Callable[[], None] | None = None,
     ) -> None:
-        self.what, self.total, self.unit = what, total, unit
+        self.what, self.total = what, total
         self._show, self._every, self._clear = show, every, clear
         self._shown = False
         self._done: int | None = None
@@ -44,7 +42,7 @@ class Working:
         self._started = 0.0
 
     def at(self, done: int) -> None:
-        """Record how much is done."""
+        """Record how many rows are done."""
         self._done = done
 
     def line(self) -> str:
@@ -52,7 +50,7 @@ class Working:
         count = ""
         if self._done is not None:
             of = f" of {self.total:,}" if self.total else ""
-            count = f": {self._done:,}{of} {self.unit}"
+            count = f": {self._done:,}{of} rows"
         return f"{self.what}{count}, {time.monotonic() - self._started:,.0f} s"
 
     def __enter__(self) -> Self:

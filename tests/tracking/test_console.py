@@ -92,10 +92,10 @@ def test_long_times_and_odd_numbers() -> None:
     console.start(0)
     clock.now += 250
     console.step({"loss": float("nan"), "examples_per_second": 12.34, "lr": 0.0}, step=1, epoch=0.0)
-    console.evaluation({"loss": 123456.0}, step=1, epoch=1.0)
+    console.evaluation({"loss": 123456.0}, step=1)
     assert stream.getvalue().splitlines() == [
         "step    1/1000  epoch 0.00  loss nan  lr 0  12.3 ex/s  left 2d 21:22:30",
-        "eval    1/1000  epoch 1.00  loss 1.2e+05",
+        "eval    1/1000  loss 1.2e+05",
     ]
 
 

@@ -43,11 +43,7 @@ def log(place: Place, steps: range, *, attempt: int = 1, truncate_to: int | None
 
 def sync(place: Place) -> dict[str, Any]:
     """``sync`` in a process of its own, as the command line runs it."""
-    code = (
-        "import dataclasses, json, sys; from hf_trainpipe.tracking.follower import sync; r = sync(sys.argv[1]);"
-        "print(json.dumps({'complete': r.complete, 'messages': r.messages,"
-        "'trackers': [dataclasses.asdict(t) for t in r.trackers]}))"
-    )
+    code = "import json, sys; from hf_trainpipe.tracking.follower import sync; print(json.dumps(sync(sys.argv[1])))"
     done = subprocess.run(
         [sys.executable, "-c", code, str(place.run)], capture_output=True, text=True, check=True, timeout=120
     )
