@@ -67,15 +67,13 @@ def with_defaults(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     filled = {name: with_defaults(item) for name, item in value.items()}
-    kind = value.get("kind")
-    cls = getattr(importlib.import_module("hf_trainpipe"), kind) if kind in _public() else None
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
-        for field in dataclasses.fields(cls):
-            if field.init and field.name not in filled:
-                if field.default is not dataclasses.MISSING:
-                    filled[field.name] = _encode(field.default, field.name)
-                elif field.default_factory is not dataclasses.MISSING:
-                    filled[field.name] = _encode(field.default_factory(), field.name)
+    cls = _part_class(value.get("kind"))
+    for field in dataclasses.fields(cls) if cls is not None else ():
+        if field.init and field.name not in filled:
+            if field.default is not dataclasses.MISSING:
+                filled[field.name] = _encode(field.default, field.name)
+            elif field.default_factory is not dataclasses.MISSING:
+                filled[field.name] = _encode(field.default_factory(), field.name)
     return filled
 
 
@@ -131,15 +129,19 @@ def _describe_table(table: Any) -> dict[str, Any]:
 
 
 def _kind(cls: type) -> str:
-    name = cls.__name__
-    public = name in _public() and getattr(importlib.import_module("hf_trainpipe"), name) is cls
-    return name if public else f"custom:{name}"
+    return cls.__name__ if _part_class(cls.__name__) is cls else f"custom:{cls.__name__}"
 
 
 def _public() -> list[str]:
     # Looked up at run time: a static import of the package root would tie this module to all others.
     names: dict[str, str] = importlib.import_module("hf_trainpipe").PUBLIC
     return [name for name in names if name[0].isupper()]
+
+
+def _part_class(kind: Any) -> Any:
+    """The public dataclass of that name; None: there is none."""
+    found = getattr(importlib.import_module("hf_trainpipe"), kind) if kind in _public() else None
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
 
 
 def _class_of(kind: str, where: str, extra: Mapping[str, type]) -> type:
@@ -152,10 +154,8 @@ def _class_of(kind: str, where: str, extra: Mapping[str, type]) -> type:
                 fix="Load the recipe from its Python file.",
             )
         return extra[name]
-    if kind in _public():
-        found = getattr(importlib.import_module("hf_trainpipe"), kind)
-        if isinstance(found, type) and dataclasses.is_dataclass(found):
-            return found
+    if found := _part_class(kind):
+        return found
     raise RecipeError(
         f"{place}no part of a recipe is called {kind!r}.{closest(kind, _public())}",
         fix='Use the name of a class of hf_trainpipe as "kind".',

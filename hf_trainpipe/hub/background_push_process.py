@@ -30,7 +30,7 @@ from hf_trainpipe.hub.interim import write_interim
 from hf_trainpipe.hub.mirror import enqueue_checkpoint
 from hf_trainpipe.hub.push_queue import OUTBOX, Entry, PushQueue, link_or_copy
 from hf_trainpipe.hub.repository import enqueue, upload_waiting
-from hf_trainpipe.hub.retry import RetryPolicy
+from hf_trainpipe.hub.retry import USUAL
 from hf_trainpipe.sidecar.child import Child, make_parser, run_process
 from hf_trainpipe.utils.backoff import backoff
 
@@ -59,7 +59,7 @@ class _Pusher:
             self._enqueue()
         if not last and time.monotonic() < self.not_before:
             return
-        done, failed = upload_waiting(self.queue, policy=RetryPolicy())
+        done, failed = upload_waiting(self.queue, policy=USUAL)
         for entry in done:
             what = "the checkpoint" if entry.kind == "checkpoint" else "the model"
             self.say(f"pushed {what} of step {entry.step} to {entry.repo} ({str(entry.commit)[:12]})")

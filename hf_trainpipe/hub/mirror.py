@@ -22,7 +22,7 @@ from hf_trainpipe.checkpoint.manifest import MANIFEST, Broken, folder_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint
 from hf_trainpipe.errors import CheckpointError, PushError, RecipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
-from hf_trainpipe.hub.retry import RetryPolicy, limit_silence
+from hf_trainpipe.hub.retry import USUAL, limit_silence
 from hf_trainpipe.hub.upload import differences, list_commit
 from hf_trainpipe.utils.atomic import fsync_tree, read_json_object, write_bytes, write_json
 from hf_trainpipe.utils.secrets import refuse_secrets
@@ -179,9 +179,9 @@ def _download(
         return snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=work)
 
     try:
-        commit, tree = RetryPolicy().run("read the checkpoints", find, repo=repo, retry="the same command")
+        commit, tree = USUAL.run("read the checkpoints", find, repo=repo, retry="the same command")
         say(f"{repo}: downloading the checkpoints of commit {commit[:12]}")
-        RetryPolicy().run("download the checkpoints", download, repo=repo, retry="the same command")
+        USUAL.run("download the checkpoints", download, repo=repo, retry="the same command")
     except PushError as error:
         raise CheckpointError(
             f"--resume-from {spelled}: {error.message}", fix="Run the same command again once it can be reached."

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_trainpipe.errors import CheckpointError, PushError, TrainpipeError
 from hf_trainpipe.hub.push_queue import Entry, PushQueue
-from hf_trainpipe.hub.retry import RetryPolicy
+from hf_trainpipe.hub.retry import USUAL, RetryPolicy
 from hf_trainpipe.hub.upload import AUTO_TAG, upload
 from hf_trainpipe.package import layout
 from hf_trainpipe.utils.atomic import read_json_object, write_json
@@ -26,9 +26,7 @@ def push(
     tag: str | None = AUTO_TAG,
     pull_request: bool = False,
     message: str | None = None,
-    queue: PushQueue | None = None,
-    attempts: int = 4,
-    wait_s: float = 1.0,
+    policy: RetryPolicy = USUAL,
 ) -> dict[str, Any]:
     """Queue ``package`` (or the package of a run) and upload it to ``repo``, whole and checked.
 
@@ -43,9 +41,7 @@ def push(
         tag: Tag to set on the commit once its files are verified; "auto": ``v1``, ``v2``, ...; None: no tag.
         pull_request: Open a pull request with the files instead, for somebody to merge.
         message: The commit's first line.
-        queue: Where it waits; None: the queue of the package's run, or one beside the package.
-        attempts: How often a step is tried when the Hub is busy or the connection breaks.
-        wait_s: Seconds before the second try, doubled each time; a ``Retry-After`` header replaces it.
+        policy: How often a step is tried when the Hub is busy or the connection breaks.
 
     Returns:
         See :func:`shown`, and ``left_out``: files beside the package that no package holds.
@@ -65,10 +61,10 @@ def push(
         pull_request=pull_request,
         message=message or f"Package {layout.read_manifest(path)['name']}",
     )
-    queue = queue or PushQueue.of(package)
+    queue = PushQueue.of(package)
     with queue.lock():
         entry, left_out = enqueue(path, asked, queue)
-        entry = upload(queue, entry, policy=RetryPolicy(attempts=attempts, wait_s=wait_s))
+        entry = upload(queue, entry, policy=policy)
     return {**shown(entry), "left_out": left_out}
 
 
@@ -85,7 +81,7 @@ def enqueue(package: Path, asked: Entry, queue: PushQueue) -> tuple[Entry, list[
     return queue.add(asked, {name: package / name for name in names}), left_out
 
 
-def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[dict[str, Any]]:
+def retry(path: Path | str, *, policy: RetryPolicy = USUAL) -> list[dict[str, Any]]:
     """Continue every push of a run, or of a package, that is not done.
 
     Returns:
@@ -95,7 +91,7 @@ def retry(path: Path | str, *, attempts: int = 4, wait_s: float = 1.0) -> list[d
         PushError: the first that failed again, after all were tried.
     """
     queue = PushQueue.of(path)
-    done, failed = upload_waiting(queue, policy=RetryPolicy(attempts=attempts, wait_s=wait_s))
+    done, failed = upload_waiting(queue, policy=policy)
     if failed:
         raise failed[0]
     pushed = [shown(entry) for entry in done]

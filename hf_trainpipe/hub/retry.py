@@ -66,6 +66,9 @@ class RetryPolicy:
             number += 1
 
 
+USUAL = RetryPolicy()
+
+
 def limit_silence() -> None:
     """Set a timeout for every request of the Hub's client, which has none by itself.
 

@@ -79,7 +79,8 @@ def expand(template: str, rng: Random, slots: Mapping[str, Sequence[str]]) -> st
     return template
 
 
-_KINDS = {"plain": 42, "ask": 17, "contrast": 12, "dismissal": 8, "double": 14, "short": 7}
+_KINDS = {"plain": 42, "asks": 17, "contrasts": 12, "dismissals": 8, "doubles": 14, "short": 7}
+"""How often each kind of message is written: most are named after the frames that they are put into."""
 
 
 def compose(intent: str, wording: Wording, rng: Random) -> str:
@@ -89,13 +90,7 @@ def compose(intent: str, wording: Wording, rng: Random) -> str:
     kind = rng.choices(list(_KINDS), weights=list(_KINDS.values()))[0]
     if kind == "short":
         return expand(rng.choice(own.shorts), rng, wording.slots)
-    frames = {
-        "plain": ("<core>",),
-        "ask": wording.asks,
-        "contrast": wording.contrasts,
-        "dismissal": wording.dismissals,
-        "double": wording.doubles,
-    }[kind]
+    frames = ("<core>",) if kind == "plain" else getattr(wording, kind)
     slots = {
         **wording.slots,
         "item": (rng.choice(wording.slots["item"]),),  # a message is about one thing

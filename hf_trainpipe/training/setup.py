@@ -34,7 +34,7 @@ from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.utils.atomic import require_space
 from hf_trainpipe.utils.cache import cache_root
-from hf_trainpipe.utils.resources import recipe_folders, recorded_folders, search_folders
+from hf_trainpipe.utils.resources import folders_of_run
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
         if options.resume_from is not None:
             _fetch_run(options.resume_from, folder, say=console.say)
         recorded = (folder.existing if options.resume != "never" else None) or {}
-        with search_folders(*recipe_folders(options.source, recorded), recorded=recorded_folders(recorded)) as places:
+        with folders_of_run(recorded, options.source) as places:
             asked = to_json(recipe)  # as it was before the model was pinned
             with console.working("looking at the model and the machine"):
                 revision = recorded.get("model_revision") or recipe.model.revision

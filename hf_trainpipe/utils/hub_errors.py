@@ -105,8 +105,8 @@ def _of_status(error: BaseException, repo: str, revision: str | None, kind: str)
     page = f"https://huggingface.co/{'datasets/' if kind == 'data set' else ''}{repo}"
     if isinstance(error, errors.GatedRepoError):
         then = f"wait until {token} may read it" if has_token else "set HF_TOKEN to a token that may read it"
-        return Reason("gated", f"the {kind} is gated, and {token}, has no access ({status or 403})"
-                      if not has_token else f"the {kind} is gated, and {token} has no access ({status or 403})",
+        who = token if has_token else f"{token},"
+        return Reason("gated", f"the {kind} is gated, and {who} has no access ({status or 403})",
                       f"Accept its terms on {page}, and {then}.")  # fmt: skip
     if isinstance(error, errors.RevisionNotFoundError):
         return Reason(
@@ -154,8 +154,7 @@ def _of_disk(error: BaseException) -> Reason | None:
         return Reason("access", f"the cache cannot be written ({error.filename or _cache()})",
                       "Set HF_HOME to a folder that you may write.")  # fmt: skip
     name = type(error).__name__
-    is_text = isinstance(error, UnicodeDecodeError) or name in ("JSONDecodeError", "SafetensorError")
-    if is_text:
+    if isinstance(error, UnicodeDecodeError) or name in ("JSONDecodeError", "SafetensorError"):
         return Reason("damaged", f"a file of it in the cache is damaged ({name}: {next(_lines(error), ''):.120})",
                       f"Remove its folder below {_cache()} and run again: it is downloaded again.")  # fmt: skip
     return None
@@ -167,14 +166,22 @@ def _cache() -> str:
     return str(constants.HF_HUB_CACHE)
 
 
+_OFFLINE = Reason("offline", "HF_HUB_OFFLINE is set and the cache does not hold it",
+                  f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}")  # fmt: skip
+
+
+def _unreachable(why: str) -> Reason:
+    said = f"the Hub cannot be reached{why} and the cache does not hold it"
+    return Reason("network", said, f"Connect to the network; {_FILES}")
+
+
 def _of_network(error: BaseException) -> Reason | None:
     """No answer came."""
     import ssl
 
     module, name, said = type(error).__module__.split(".")[0], type(error).__name__, str(error)
     if name == "OfflineModeIsEnabled":
-        return Reason("offline", "HF_HUB_OFFLINE is set and the cache does not hold it",
-                      f"Unset HF_HUB_OFFLINE once, on a network, to fill the cache; {_FILES}")  # fmt: skip
+        return _OFFLINE
     if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in said or "SSLError" in name:
         return Reason("tls", f"the Hub's certificate is not trusted here ({next(_lines(error), name):.120})",
                       "Behind a proxy with its own certificate set SSL_CERT_FILE to it; check the clock too.")  # fmt: skip
@@ -187,8 +194,7 @@ def _of_network(error: BaseException) -> Reason | None:
         and any(word in name for word in ("Connect", "Network", "Read", "Write", "Protocol", "Proxy"))
     )
     if connects:
-        return Reason("network", f"the Hub cannot be reached ({name}) and the cache does not hold it",
-                      f"Connect to the network; {_FILES}")  # fmt: skip
+        return _unreachable(f" ({name})")
     return None
 
 
@@ -218,9 +224,7 @@ def _of_text(error: BaseException, repo: str, kind: str) -> Reason | None:
         return pickled(repo)
     if isinstance(error, OSError) and type(error).__name__ == "LocalEntryNotFoundError":
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        why = "HF_HUB_OFFLINE is set and " if offline else "the Hub cannot be reached and "
-        return Reason("offline" if offline else "network", f"{why}the cache does not hold it",
-                      f"{'Unset HF_HUB_OFFLINE once, on a network, to fill the cache' if offline else 'Connect to the network'}; {_FILES}")  # fmt: skip
+        return _OFFLINE if offline else _unreachable("")
     if "is not a local folder and is not a valid model identifier" in said:
         return Reason("no-repository", f"the Hub knows no {kind} of that name", "Correct the name (user/name).")
     return None

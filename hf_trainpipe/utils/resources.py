@@ -10,7 +10,7 @@ import filecmp
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.util import find_spec
@@ -64,31 +64,27 @@ def search_folders(*folders: Path, recorded: Mapping[str, str] | None = None) ->
         _places = before
 
 
-def recipe_folders(source: Any, run: Mapping[str, Any] | None) -> list[Path]:
-    """The folder of the recipe file, from ``source`` or else from run.json; empty if neither names it."""
-    if source is not None:
-        return [source.path.parent]
-    recorded = (run or {}).get("source")
-    file = recorded.get("path") if isinstance(recorded, dict) else None
-    return [Path(file).parent] if isinstance(file, str) else []
+def folders_of_run(run: Any, source: Any) -> AbstractContextManager[dict[str, str]]:
+    """Search the folder of the recipe file, and where an earlier attempt found the recipe's relative paths.
+
+    Args:
+        run: What run.json holds, where there is one.
+        source: Where the recipe came from; None: as the run recorded it.
+    """
+    held = run if isinstance(run, dict) else {}
+    recorded, places = held.get("source"), held.get("places")
+    file = source.path if source is not None else recorded.get("path") if isinstance(recorded, dict) else None
+    folders = [Path(file).parent] if isinstance(file, str | Path) else []
+    return search_folders(*folders, recorded=places if isinstance(places, dict) else {})
 
 
-def recorded_folders(run: Mapping[str, Any] | None) -> dict[str, str]:
-    """The folders where an earlier attempt found its recipe's relative paths, by name."""
-    places = (run or {}).get("places")
-    return {str(name): str(folder) for name, folder in places.items()} if isinstance(places, dict) else {}
-
-
-@contextmanager
-def use_paths_of_run(path: Path, source: Any = None) -> Iterator[None]:
+def use_paths_of_run(path: Path, source: Any) -> AbstractContextManager[dict[str, str]]:
     """Look up relative paths where a run found them; ``path`` is the run or its package."""
     files = (folder / "run.json" for folder in (path, path.resolve().parent))
     run: Any = None
     with suppress(ValueError, StopIteration):  # callers that need run.json report a damaged one
         run = json.loads(next(file for file in files if file.is_file()).read_bytes())
-    run = run if isinstance(run, dict) else None
-    with search_folders(*recipe_folders(source, run), recorded=recorded_folders(run)):
-        yield
+    return folders_of_run(run, source)
 
 
 def base_folder(name: str) -> Path:

@@ -24,12 +24,14 @@ from huggingface_hub.utils import _http
 _http.http_backoff.__kwdefaults__["base_wait_time"] = 0.01  # the client's own retries: as many, but quick
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.hub.repository import push, retry
+from hf_trainpipe.hub.retry import RetryPolicy
+policy = RetryPolicy(wait_s=0.01)
 options = json.loads(sys.argv[3])
 try:
     if sys.argv[2] == "--retry":
-        print(json.dumps({"ok": retry(sys.argv[1], wait_s=0.01)}))
+        print(json.dumps({"ok": retry(sys.argv[1], policy=policy)}))
     else:
-        print(json.dumps({"ok": push(sys.argv[1], sys.argv[2], wait_s=0.01, **options)}))
+        print(json.dumps({"ok": push(sys.argv[1], sys.argv[2], policy=policy, **options)}))
 except TrainpipeError as error:
     print(json.dumps({"error": error.message, "fix": error.fix, "exit": error.exit_code}))
 """
