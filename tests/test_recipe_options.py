@@ -194,6 +194,7 @@ def test_the_class_of_the_recipe_counts() -> None:
         ("--seed three", "--seed: expected a whole number, found 'three'."),
         ("--seed 3.5", "--seed: expected a whole number, found '3.5'."),
         ("--seed", "--seed: expected a whole number, found no value."),
+        ("--task.names", "found no value"),
         ("--seed 1 2", "--seed: expected a whole number, found '1 2'."),
         ("--optim.peak-lr fast", "--optim.peak-lr: expected a number, found 'fast'."),
         ("--optim.schedule linaer", "found 'linaer'. Did you mean 'linear'?"),

@@ -14,6 +14,7 @@ needs no value, ``--columns text=review label=stars`` is a mapping.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -30,8 +31,11 @@ from hf_trainpipe.recipe_file.described import field_texts
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
-_UNREADABLE = object()
-_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
+_NONE = ("none", "null")
+_WORDS: dict[Any, dict[str, Any]] = {
+    types.NoneType: dict.fromkeys(_NONE),
+    bool: dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 
 def override(recipe: Recipe, args: Sequence[str], *, verb_options: Iterable[str] = ()) -> Recipe:
@@ -243,9 +247,8 @@ def _first_option(node: Any) -> str:
 def _read(values: list[str], hint: Any, option: str, current: object) -> Any:
     if not values and bool in members(hint):
         return True
-    value = _parse(values, hint if hint is not Any else type(current) | str) if values else _UNREADABLE
-    if value is not _UNREADABLE:
-        return value
+    with contextlib.suppress(ValueError, KeyError):
+        return _parse(values, hint if hint is not Any else type(current) | str)
     choices = [arg for m in members(hint) if get_origin(m) is Literal for arg in get_args(m)]
     found = f"found {' '.join(values)!r}" if values else "found no value"
     near = closest(values[0], map(str, choices)) if values else ""
@@ -253,7 +256,13 @@ def _read(values: list[str], hint: Any, option: str, current: object) -> Any:
 
 
 def _parse(values: list[str], hint: Any) -> Any:
-    """Parse the values as the first matching type of a union: narrow types before text."""
+    """The values as the first type of a union that takes them: narrow types before text.
+
+    Raises:
+        ValueError, KeyError: none takes them.
+    """
+    if not values:
+        raise ValueError(values)
     several = len(values) > 1 or values[0][:1] in ("[", "{")
     order = (types.NoneType, bool, int, float, Path, str)
 
@@ -265,65 +274,34 @@ def _parse(values: list[str], hint: Any) -> Any:
         return 6 if (member is str) != several else 7  # one value is a text rather than a list of one
 
     for member in sorted(members(hint), key=rank):
-        value = _one(values, member)
-        if value is not _UNREADABLE:
-            return value
-    return _UNREADABLE
+        with contextlib.suppress(ValueError, KeyError):
+            return _one(values, member)
+    raise ValueError(values)
 
 
 def _one(values: list[str], hint: Any) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if is_mapping(hint):
-        return _mapping(values, hint)
-    if (origin or hint) in (tuple, list, frozenset, set, Sequence):
-        return _items(values, hint)
-    if len(values) != 1:
-        return _UNREADABLE
+    container, args = get_origin(hint) or hint, get_args(hint)
+    one = values[0] if len(values) == 1 else ""
+    if is_mapping(hint) or container in (tuple, list, frozenset, set, Sequence):
+        if values[0].startswith("{" if is_mapping(hint) else "["):
+            value = value_from_json(json.loads(" ".join(values)), hint)
+            if not conforms(value, hint):
+                raise ValueError(values)
+            return value
+        items = one.split(",") if one else values
+        if is_mapping(hint):
+            pairs = items if all("=" in item for item in items) else values  # else the commas belong to the value
+            split = [pair.split("=", 1) for pair in pairs]
+            return {key: _parse([item], args[1]) for key, item in split}
+        fixed = container is tuple and args and args[-1] is not Ellipsis
+        hints = args if fixed else [args[0] if args else str] * len(items)
+        read = [_parse([item], item_hint) for item, item_hint in zip(items, hints, strict=True)]
+        return (tuple if container is Sequence else container)(read)
     (text,) = values
-    if hint is types.NoneType:
-        return None if text.lower() in _NONE else _UNREADABLE
-    if hint is bool:
-        return True if text.lower() in _TRUE else False if text.lower() in _FALSE else _UNREADABLE
-    if origin is Literal:
-        return next((arg for arg in args if str(arg) == text), _UNREADABLE)
-    if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            return _UNREADABLE
-    return hint(text) if hint in (str, Path) else _UNREADABLE
-
-
-def _items(values: list[str], hint: Any) -> Any:
-    if values[0].startswith("["):
-        return _from_json(values, hint)
-    origin, args = get_origin(hint), get_args(hint)
-    items = values[0].split(",") if len(values) == 1 else values
-    fixed = origin is tuple and args and args[-1] is not Ellipsis
-    if fixed and len(args) != len(items):
-        return _UNREADABLE
-    hints = args if fixed else [args[0] if args else str] * len(items)
-    read = [_parse([item], item_hint) for item, item_hint in zip(items, hints, strict=True)]
-    if _UNREADABLE in read:
-        return _UNREADABLE
-    container = origin or hint
-    return (tuple if container is Sequence else container)(read)
-
-
-def _mapping(values: list[str], hint: Any) -> Any:
-    if values[0].startswith("{"):
-        return _from_json(values, hint)
-    pairs = values[0].split(",") if len(values) == 1 else values
-    if not all("=" in pair for pair in pairs):
-        pairs = values  # the commas belong to the value
-    item_hint = get_args(hint)[1]
-    made = {key: _parse([item], item_hint) for key, _, item in (pair.partition("=") for pair in pairs)}
-    return made if all("=" in p for p in pairs) and _UNREADABLE not in made.values() else _UNREADABLE
-
-
-def _from_json(values: list[str], hint: Any) -> Any:
-    try:
-        value = value_from_json(json.loads(" ".join(values)), hint)
-    except ValueError:
-        return _UNREADABLE
-    return value if conforms(value, hint) else _UNREADABLE
+    if container is Literal:
+        return {str(arg): arg for arg in args}[text]
+    if hint in _WORDS:
+        return _WORDS[hint][text.lower()]
+    if hint in (int, float, str, Path):
+        return hint(text)
+    raise ValueError(values)
