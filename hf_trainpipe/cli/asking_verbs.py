@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_evaluation
 from hf_trainpipe.errors import RecipeError
 
@@ -35,12 +35,12 @@ WORKER = (
 
 def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What :data:`WORKER` gave."""
-    return {name: getattr(arguments, name) for name in ("device", "allow_code", "backend")}
+    return taken(arguments, "device", "allow_code", "backend")
 
 
 def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
     delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
-    return {name: getattr(arguments, name) for name in ("format", "encoding", "quoting")} | {"delimiter": delimiter}
+    return {"delimiter": delimiter, **taken(arguments, "format", "encoding", "quoting")}
 
 
 @verb(
@@ -74,9 +74,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     package = load(path, **worker_of(arguments))
     if arguments.file is not None:
-        result = package.evaluate(
-            arguments.file, column=arguments.column, label=arguments.label, recipe=recipe, **_reading(arguments)
-        )
+        chosen = {**taken(arguments, "column", "label"), **_reading(arguments)}
+        result = package.evaluate(arguments.file, recipe=recipe, **chosen)
     else:
         with use_paths_of_run(path, source):
             result = package.evaluate(split=arguments.split or "validation", recipe=recipe)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import WORKER, recipe_of, worker_of
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
 
@@ -33,21 +33,19 @@ def package(arguments: argparse.Namespace) -> int:
     is_run = (path / "run.json").is_file()
     result: dict[str, object] = {"package": str(path)}
     recipe = source = None
-    if is_run or not arguments.onnx:
-        from hf_trainpipe.training.execute import repackage
-
-        recipe, source = recipe_of(path, arguments.recipe)
-        if arguments.onnx:
-            from hf_trainpipe.package.onnx_export import require
-
-            require()  # before the long part
-        result = {"package": str(repackage(path, recipe=recipe, source=source))}
-    elif arguments.int8:
+    if is_run or arguments.int8 or not arguments.onnx:
         recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:
         from hf_trainpipe.package.onnx import add
+        from hf_trainpipe.package.onnx_export import require
         from hf_trainpipe.utils.resources import use_paths_of_run
 
+        require()  # before the long part
+    if is_run or not arguments.onnx:
+        from hf_trainpipe.training.execute import repackage
+
+        result = {"package": str(repackage(path, recipe=recipe, source=source))}
+    if arguments.onnx:
         with busy("writing ONNX models and comparing their answers"), use_paths_of_run(path, source):
             result = add(
                 str(result["package"]),
@@ -76,12 +74,12 @@ def verify(arguments: argparse.Namespace) -> int:
         raise UsageError("--environment goes with --clean.", fix="Write --clean --environment FOLDER.")
     from hf_trainpipe.package.verify import verify, verify_clean
 
-    consent = {"allow_code": arguments.allow_code}
+    chosen = taken(arguments, "recorded", "allow_code")
     with busy(f"verifying {package} in a fresh process"):
         if arguments.clean:
-            result = verify_clean(package, recorded=arguments.recorded, folder=arguments.environment, **consent)
+            result = verify_clean(package, folder=arguments.environment, **chosen)
         else:
-            result = verify(package, recorded=arguments.recorded, **consent)
+            result = verify(package, **chosen)
     if other := result["not_run"]:
         named = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         print(
@@ -117,13 +115,10 @@ def serve(arguments: argparse.Namespace) -> int:
 
     require_extra()
     package = existing(arguments.package, "package")
-    given = {field.name: getattr(arguments, field.name, None) for field in fields(Limits)}
+    limits = taken(arguments, *(field.name for field in fields(Limits) if field.name in arguments))
     settings = from_environment(
-        host=arguments.host,
-        port=arguments.port,
-        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
-        batch_tokens=arguments.batch_tokens,
-        access_log=arguments.access_log,
+        limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+        **taken(arguments, "host", "port", "batch_tokens", "access_log"),
     )
     return serve(package, settings, as_json=arguments.json, **worker_of(arguments))
 
@@ -157,10 +152,8 @@ def push(arguments: argparse.Namespace) -> int:
         path,
         arguments.repo,
         private=not arguments.public,
-        revision=arguments.revision,
         tag=None if arguments.tag == "none" else arguments.tag,
-        pull_request=arguments.pull_request,
-        message=arguments.message,
+        **taken(arguments, "revision", "pull_request", "message"),
     )
     print_result(result, arguments, show_pushed)
     return 0

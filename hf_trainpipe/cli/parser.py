@@ -129,6 +129,11 @@ def verb(
     return lambda act: Verb(name=name, summary=summary, arguments=made, act=act, **further)
 
 
+def taken(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Arguments that a worker takes under the same names."""
+    return {name: getattr(arguments, name) for name in names}
+
+
 def split_fields(argv: Sequence[str], own_options: set[str]) -> tuple[list[str], list[str]]:
     """The verb's own arguments, and the recipe's; values follow the option before them."""
     own: list[str] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.cli.asking_verbs import evaluate, predict
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
 from hf_trainpipe.cli.run_verbs import runs, verify_resume
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
@@ -73,11 +73,8 @@ def train(arguments: argparse.Namespace) -> int:
         )
     options = RunOptions(
         source=source,
-        resume=arguments.resume,
         allow_change=frozenset(arguments.allow_change),
-        resume_from=arguments.resume_from,
-        extend=arguments.extend,
-        verify_resume=arguments.verify_resume,
+        **taken(arguments, "resume", "resume_from", "extend", "verify_resume"),
         planned_stop=PlannedStop.parse(arguments.planned_stop) if arguments.planned_stop else None,
     )
     result = execute(recipe, run_dir=arguments.run_dir, options=options)

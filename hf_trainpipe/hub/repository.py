@@ -132,19 +132,12 @@ def _record_result(queue: PushQueue, done: list[dict[str, Any]]) -> None:
 
 def shown(entry: Entry) -> dict[str, Any]:
     """What became of a push: repo, revision, commit, url, files, bytes, removed, private, tag, state, tries, step."""
-    return {
-        "repo": entry.repo,
+    same = ("repo", "state", "commit", "url", "tag", "private", "tries", "step")
+    return {name: getattr(entry, name) for name in same} | {
         "revision": entry.branch,
-        "state": entry.state,
-        "commit": entry.commit,
-        "url": entry.url,
-        "tag": entry.tag,
-        "private": entry.private,
         "files": list(entry.files),
         "bytes": sum(file.size for file in entry.files.values()),
         "removed": list(entry.removed),
-        "tries": entry.tries,
-        "step": entry.step,
     }
 
 

@@ -84,12 +84,8 @@ class SupportMessages(Data):
         features = Features({"text": Value("string"), "intent": ClassLabel(names=list(INTENTS))})
         return DatasetDict(
             {
-                split: Dataset.from_dict(
-                    {
-                        "text": [text for text, _ in rows],
-                        "intent": [INTENTS.index(intent) for _, intent in rows],
-                    },
-                    features=features,
+                split: Dataset.from_list(
+                    [{"text": text, "intent": INTENTS.index(intent)} for text, intent in rows], features=features
                 )
                 for split, rows in self.messages().items()
             }

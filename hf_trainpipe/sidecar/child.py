@@ -42,7 +42,6 @@ class Child:
         self.request = b""
         """The word that the trainer wrote; empty if it closed the pipe, or wrote nothing yet."""
         self._parent = parent
-        self._listens = True
         self._ended_at: float | None = None
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
@@ -63,14 +62,10 @@ class Child:
     def wait(self, seconds: float) -> bool:
         """Wait at most so many seconds for the end; whether it has come."""
         if not self.ending.is_set():
-            if self._listens:
-                ready, _, _ = select.select([0], [], [], seconds)
-                if ready:
-                    self.request = os.read(0, 4096)  # a request, or the closed pipe: both mean the end
-                    self._listens = False
-                    self.ending.set()
-            else:
-                self.ending.wait(seconds)
+            ready, _, _ = select.select([0], [], [], seconds)
+            if ready:
+                self.request = os.read(0, 4096)  # a request, or the closed pipe: both mean the end
+                self.ending.set()
             if os.getppid() != self._parent:
                 self.ending.set()
         if self.ending.is_set() and self._ended_at is None:

@@ -144,15 +144,14 @@ class Ledger:
         self._write()
         return self._size
 
-    def flush(self, *, fsync: bool = False) -> None:
-        """Write pending lines; with ``fsync``, return once they are on the device.
+    def flush(self) -> None:
+        """Write pending lines, and return once they are on the device.
 
         Raises:
             OSError: where the file cannot be written.
         """
         self._write()
-        if fsync:
-            os.fsync(self._file)
+        os.fsync(self._file)
 
     def close(self) -> None:
         """Write pending lines, and close. Closing twice is fine."""

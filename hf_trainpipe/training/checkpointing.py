@@ -134,7 +134,7 @@ class Checkpointing:
             )
             self.rows.save_async(state.step, model=model, optimizer=optimizer)
         if self.saved_step != state.step and ledger is not None:
-            ledger.flush(fsync=True)
+            ledger.flush()
             tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
             scaler = run.mixed.scaler
             snapshot = Snapshot(
