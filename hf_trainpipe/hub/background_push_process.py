@@ -25,10 +25,9 @@ from hf_trainpipe.checkpoint import manifest as manifests
 from hf_trainpipe.checkpoint.manifest import Broken, folder_name
 from hf_trainpipe.checkpoint.snapshot import Checkpoint
 from hf_trainpipe.errors import TrainpipeError
-from hf_trainpipe.hub.background_push import SPEC
 from hf_trainpipe.hub.interim import write_interim
 from hf_trainpipe.hub.mirror import enqueue_checkpoint
-from hf_trainpipe.hub.push_queue import OUTBOX, Entry, PushQueue, link_or_copy
+from hf_trainpipe.hub.push_queue import BACKGROUND, OUTBOX, Entry, PushQueue, link_or_copy
 from hf_trainpipe.hub.repository import enqueue, upload_waiting
 from hf_trainpipe.hub.retry import USUAL
 from hf_trainpipe.sidecar.child import Child, make_parser, run_process
@@ -155,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     held = FileLock(queue / "background-push.lock")
     if not child.acquire(held):
         return 0
-    pusher = _Pusher(options.run, json.loads((queue / SPEC).read_bytes()), say=child.say)
+    pusher = _Pusher(options.run, json.loads((queue / BACKGROUND).read_bytes()), say=child.say)
     while not child.wait(options.poll):
         if (options.run / "run.json").exists():
             pusher.push_new()

@@ -25,6 +25,8 @@ from hf_trainpipe.errors import PushError
 from hf_trainpipe.utils.atomic import fsync_tree, write_json
 
 OUTBOX = "outbox"
+BACKGROUND = "background-push.json"
+"""In the queue's folder: what the process is to do that pushes while the run trains. It holds no secret."""
 State = Literal["queued", "published", "done", "superseded"]
 """queued: nothing is visible; published: the branch holds it, verified; done: tagged; superseded: a newer push took
 its place. Earlier versions also wrote "staged" (uploaded to a branch of its own), which is read as queued."""

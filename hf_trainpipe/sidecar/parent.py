@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -21,16 +21,13 @@ class Sidecar:
         self._messages: list[str] = []
         self._unread = b""
 
-    def _start(
-        self, module: str, arguments: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def start(self, module: str, arguments: Sequence[str], *, log: Path) -> None:
         """Start the process.
 
         Args:
             module: ``python -m`` this.
             arguments: After them comes ``--parent`` and this process's id.
             log: Where its standard error is appended.
-            environ: Beside this process's.
 
         Raises:
             OSError: it cannot be started.
@@ -43,7 +40,7 @@ class Sidecar:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environ or {})},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C in the trainer's terminal is not for this process
             )
         assert self._process.stdout is not None
@@ -66,7 +63,7 @@ class Sidecar:
         found, self._messages = self._messages, []
         return found
 
-    def _end(self, word: str | None = None, *, timeout: float = 0.0, kill: bool = False) -> int | None:
+    def end(self, word: str | None = None, *, timeout: float = 0.0, kill: bool = False) -> int | None:
         """Ask for the end, and read no more from it.
 
         Args:

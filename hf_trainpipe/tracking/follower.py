@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.sidecar.parent import Sidecar
@@ -27,13 +26,9 @@ if TYPE_CHECKING:
 class Follower(Sidecar):
     """A process that sends a run's ledger to its trackers. Without trackers, nothing is started."""
 
-    def __init__(self, run: RunInfo) -> None:
-        """Use :meth:`start`."""
-        super().__init__()
-        self.run = run
-
-    @classmethod
-    def start(cls, run: RunInfo, trackers: Sequence[Tracker], *, poll_s: float = 1.0, linger_s: float = 30.0) -> Self:
+    def __init__(
+        self, run: RunInfo, trackers: Sequence[Tracker], *, poll_s: float = 1.0, linger_s: float = 30.0
+    ) -> None:
         """Start to follow ``run.directory/ledger.jsonl``; main process only.
 
         A process that cannot be started is a message, not an error.
@@ -47,28 +42,24 @@ class Follower(Sidecar):
         Raises:
             RecipeError: where a tracker cannot be described in a file.
         """
-        follower = cls(run)
+        super().__init__()
+        self.run = run
         if not trackers:
-            return follower
+            return
         write_spec(run, trackers)
         arguments = [str(run.directory.resolve()), "--poll", str(poll_s), "--linger", str(linger_s)]
-        log = tracking_folder(run.directory) / "follower.log"
         try:
-            follower._start("hf_trainpipe.tracking.process", arguments, log=log)
+            self.start("hf_trainpipe.tracking.process", arguments, log=tracking_folder(run.directory) / "follower.log")
         except OSError as error:
-            follower._messages.append(f"trackers: not started ({error}). `track sync` sends the run later.")
-        return follower
+            self._messages.append(f"trackers: not started ({error}). `track sync` sends the run later.")
 
     def artifact(self, path: str | Path) -> None:
         """Ask for a file's upload. It is read when its turn comes; a missing one is skipped."""
         row = {"path": stored_path(Path(path), self.run.directory), "time": time.time()}
         with contextlib.suppress(OSError):
             tracking_folder(self.run.directory)
-            descriptor = os.open(artifacts_file(self.run.directory), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, json.dumps(row).encode() + b"\n")
-            finally:
-                os.close(descriptor)
+            with artifacts_file(self.run.directory).open("ab") as stream:
+                stream.write(json.dumps(row).encode() + b"\n")
 
     def finish(self, timeout: float = 5.0) -> bool:
         """Ask for the end, and wait for at most ``timeout`` seconds.
@@ -77,7 +68,7 @@ class Follower(Sidecar):
             Whether everything was sent. If not, the process runs on for its ``linger_s``
             seconds, and ``track sync`` sends what is left after that.
         """
-        code = self._end("finish", timeout=timeout)
+        code = self.end("finish", timeout=timeout)
         if code != 0:
             state = "still being sent" if code is None else "not all sent"
             self._messages.append(

@@ -63,19 +63,9 @@ class Ledger:
     again at the next call. Only :meth:`flush` and :attr:`offset`, which a checkpoint relies on, raise.
     """
 
-    def __init__(self, path: Path, *, attempt: int) -> None:
-        """Use :meth:`open`."""
-        self.path = path
-        self.attempt = attempt
-        self._last_step = {point.name: point.step for point in read(path)}
-        self._pending = b""
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._size = os.fstat(self._file).st_size
-
-    @classmethod
-    def open(
-        cls, path: str | Path, *, attempt: int, truncate_to: int | None = None, last_step: int | None = None
-    ) -> Self:
+    def __init__(
+        self, path: str | Path, *, attempt: int, truncate_to: int | None = None, last_step: int | None = None
+    ) -> None:
         """Open a ledger for appending, and remove the lines that the run will repeat.
 
         Args:
@@ -91,7 +81,9 @@ class Ledger:
         Raises:
             CheckpointError: the place is no file, or cannot be read or written.
         """
-        path = Path(path)
+        self.path = path = Path(path)
+        self.attempt = attempt
+        self._pending = b""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -101,7 +93,9 @@ class Ledger:
                     keep = _up_to(content[:keep], last_step)
                 if keep < len(content):
                     write_bytes(path, content[:keep])
-            return cls(path, attempt=attempt)
+            self._last_step = {point.name: point.step for point in read(path)}
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._size = os.fstat(self._file).st_size
         except OSError as error:
             raise CheckpointError(
                 f"{path}: expected a file of the run's numbers, one a line; found that it cannot be used "

@@ -21,7 +21,7 @@ from hf_trainpipe.training.health import straggler
 from hf_trainpipe.training.state import Best
 
 if TYPE_CHECKING:
-    from hf_trainpipe.hub.background_push import BackgroundPush
+    from hf_trainpipe.sidecar.parent import Sidecar
     from hf_trainpipe.training.loop import StepReport
     from hf_trainpipe.training.run import Run
 
@@ -35,7 +35,7 @@ class TrainingLog:
         self.console = run.console
         self.ledger: Ledger | None = None
         self.follower: Follower | None = None
-        self.sidecars: list[Follower | BackgroundPush] = []
+        self.sidecars: list[Sidecar] = []
         """Processes beside the training, whose messages are shown on its console."""
         self._pending: list[StepReport] = []
         """Steps whose loss and gradient norm are still on the device."""
@@ -52,7 +52,7 @@ class TrainingLog:
         place = self.folder.path / "ledger.jsonl"
         if offset > (place.stat().st_size if place.is_file() else 0):
             self.console.say(f"warning: {place} is shorter than the checkpoint says; numbers of this run are lost")
-        self.ledger = Ledger.open(place, attempt=self.folder.attempt, truncate_to=offset, last_step=run.state.step)
+        self.ledger = Ledger(place, attempt=self.folder.attempt, truncate_to=offset, last_step=run.state.step)
         info = RunInfo(
             name=run.recipe.name,
             uid=self.folder.uid,
@@ -60,7 +60,7 @@ class TrainingLog:
             attempt=self.folder.attempt,
             recipe=to_json(run.recipe),
         )
-        self.follower = Follower.start(info, run.recipe.trackers)
+        self.follower = Follower(info, run.recipe.trackers)
         self.sidecars.append(self.follower)
         self._show_messages()
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hf_trainpipe.errors import PackageError, TrainpipeError
-from hf_trainpipe.hub.background_push import BackgroundPush
-from hf_trainpipe.hub.push_queue import OUTBOX
+from hf_trainpipe.hub.push_queue import BACKGROUND, OUTBOX
 from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
+from hf_trainpipe.sidecar.parent import Sidecar
 from hf_trainpipe.training.export import write_package
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 
 if TYPE_CHECKING:
     from hf_trainpipe.package.card import CardFacts
+    from hf_trainpipe.recipe import Hub
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.result import Result
     from hf_trainpipe.training.run import Run
@@ -33,7 +34,7 @@ class BackgroundPushes:
     def __init__(self, run: Run, log: TrainingLog) -> None:
         self.run = run
         self.log = log
-        self._process: BackgroundPush | None = None
+        self._process: Sidecar | None = None
 
     def __enter__(self) -> Self:
         run, hub = self.run, self.run.recipe.hub
@@ -43,10 +44,31 @@ class BackgroundPushes:
             if run.ranks.is_main:
                 facts = self._template(model) if model is not None else None
                 if facts is not None or hub.checkpoints:
-                    select = run.recipe.selected_metric
-                    self._process = BackgroundPush(run.folder.path, hub, select=select, facts=facts)
-                    self.log.sidecars.append(self._process)
+                    self._start(hub, facts)
         return self
+
+    def _start(self, hub: Hub, facts: CardFacts | None) -> None:
+        """Start the process; without facts there is no template, so only checkpoints are mirrored."""
+        outbox = self.run.folder.path / OUTBOX
+        spec = {
+            "repo": hub.repo,
+            "private": hub.private,
+            "when": hub.when if facts is not None else "end",
+            "checkpoints": hub.checkpoints,
+            "select": self.run.recipe.selected_metric,
+            "facts": asdict(facts) if facts is not None else {},
+        }
+        process = Sidecar()
+        try:
+            outbox.mkdir(exist_ok=True)
+            write_json(outbox / BACKGROUND, spec)
+            run = str(self.run.folder.path.resolve())
+            process.start("hf_trainpipe.hub.background_push_process", [run], log=outbox / "background-push.log")
+        except OSError as error:
+            self.run.console.say(f"warning: nothing is pushed while it trains ({error})")
+            return
+        self._process = process
+        self.log.sidecars.append(process)
 
     def _template(self, model: Any) -> CardFacts | None:
         """Write the package that those of checkpoints are made from; None, and a warning, if that fails."""
@@ -66,9 +88,9 @@ class BackgroundPushes:
         if self._process is None:
             return
         if error is not None:
-            self._process.leave()
+            self._process.end()  # it pushes the newest checkpoint and ends
             return
-        self._process.stop()
+        self._process.end("stop", timeout=20.0, kill=True)  # the queue keeps what is not pushed by then
         shutil.rmtree(self.run.folder.path / OUTBOX / "template", ignore_errors=True)
 
 

@@ -22,26 +22,26 @@ TEMPORARY = ".tmp-"
 """Prefix of temporary files and folders."""
 
 
-def fsync_dir(directory: Path) -> None:
-    """Make the names inside ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def fsync_dir(directory: Path) -> None:
+    """Make the names inside ``directory`` durable."""
+    _fsync(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+
 def fsync_tree(root: Path) -> None:
     """Make every regular file and folder below ``root`` durable, ``root`` itself last."""
     for folder, _, names in os.walk(root, topdown=False):
         for name in names:
-            path = os.path.join(folder, name)
-            if not os.path.islink(path):
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            path = Path(folder, name)
+            if not path.is_symlink():
+                _fsync(path, os.O_RDONLY)
         fsync_dir(Path(folder))
 
 

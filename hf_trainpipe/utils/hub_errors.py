@@ -28,17 +28,8 @@ class Reason(NamedTuple):
     fix: str
 
 
-_FOREIGN = (
-    "httpx",
-    "httpcore",
-    "requests",
-    "urllib3",
-    "huggingface_hub",
-    "transformers",
-    "datasets",
-    "fsspec",
-    "aiohttp",
-)
+_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "aiohttp")
+_FOREIGN = (*_NETWORK, "huggingface_hub", "transformers", "datasets", "fsspec")
 _FILES = "or name a folder made by save_pretrained."
 
 
@@ -190,7 +181,7 @@ def _of_network(error: BaseException) -> Reason | None:
             "timeout", f"the Hub did not answer in time ({name})", f"Try again, or check the network; {_FILES}"
         )
     connects = isinstance(error, ConnectionError) or (
-        module.startswith(("httpx", "httpcore", "requests", "urllib3", "aiohttp"))
+        module.startswith(_NETWORK)
         and any(word in name for word in ("Connect", "Network", "Read", "Write", "Protocol", "Proxy"))
     )
     if connects:

@@ -205,7 +205,7 @@ def test_a_run_opened_in_python(tmp_path: Path) -> None:
         ("validation/f1", 20, float("nan")),
         ("final/f1", 20, 1.0),
     ]
-    with closing(Ledger.open(folder / "ledger.jsonl", attempt=1)) as book:
+    with closing(Ledger(folder / "ledger.jsonl", attempt=1)) as book:
         for name, step, value in points:
             book.log({name: value}, step=step, epoch=step / 10)
     (folder / "attempts").mkdir()

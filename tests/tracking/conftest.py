@@ -78,7 +78,7 @@ class Place:
         return RunInfo("sst2", "b2d6a1c0-0000-4000-8000-000000000001", self.run, attempt, recipe)
 
     def ledger(self, attempt: int = 1, truncate_to: int | None = None) -> closing[Ledger]:
-        return closing(Ledger.open(self.run / "ledger.jsonl", attempt=attempt, truncate_to=truncate_to))
+        return closing(Ledger(self.run / "ledger.jsonl", attempt=attempt, truncate_to=truncate_to))
 
     def points(self) -> dict[str, list[tuple[int, float]]]:
         """The ledger: metric -> [(step, value)]."""

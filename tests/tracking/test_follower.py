@@ -37,7 +37,7 @@ def log(place: Place, steps: range, *, attempt: int = 1, truncate_to: int | None
 
 
 def test_every_point_arrives_once_and_by_step(place: Place) -> None:
-    running = Follower.start(place.info(), [place.tracker("Writes", str(place.root / "sink"))], poll_s=0.05)
+    running = Follower(place.info(), [place.tracker("Writes", str(place.root / "sink"))], poll_s=0.05)
     log(place, range(20))
     assert finished(running) == []
     assert place.logged("sink") == place.points()
@@ -48,13 +48,13 @@ def test_every_point_arrives_once_and_by_step(place: Place) -> None:
 
 def test_a_resumed_run_sends_nothing_twice(place: Place) -> None:
     tracker = place.tracker("Writes", str(place.root / "sink"))
-    running = Follower.start(place.info(), [tracker], poll_s=0.05)
+    running = Follower(place.info(), [tracker], poll_s=0.05)
     offset = log(place, range(12))
     log(place, range(12, 17))
     until(lambda: len(place.logged("sink").get("train/lr", [])) == 17)
     log(place, range(12, 14), attempt=2, truncate_to=offset)  # while the old process still follows
     finished(running)
-    running = Follower.start(place.info(attempt=2), [tracker], poll_s=0.05)
+    running = Follower(place.info(attempt=2), [tracker], poll_s=0.05)
     log(place, range(14, 30), attempt=2)
     finished(running)
     assert place.logged("sink") == place.points()
@@ -67,7 +67,7 @@ def test_broken_trackers_touch_neither_the_run_nor_each_other(place: Place) -> N
         place.tracker("Writes", str(place.root / "late"), 5),
         place.tracker("Writes", str(place.root / "sink")),
     ]
-    running = Follower.start(place.info(), trackers, poll_s=0.05, linger_s=1.0)
+    running = Follower(place.info(), trackers, poll_s=0.05, linger_s=1.0)
     log(place, range(10))
     until(lambda: place.logged("sink") == place.points())
     messages: list[str] = []
@@ -108,7 +108,7 @@ def test_files_are_uploaded_once_a_version(place: Place) -> None:
     for text in ("first", "first", "second!"):
         if report.read_text() != text:
             report.write_text(text)
-        running = Follower.start(place.info(), [tracker], poll_s=0.05)
+        running = Follower(place.info(), [tracker], poll_s=0.05)
         running.artifact(report)
         running.artifact(outside)
         running.artifact(place.run / "absent.html")
@@ -132,8 +132,8 @@ from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import Ledger
 from recipe import Writes
 run = RunInfo("sst2", "uid", Path({str(place.run)!r}), 1)
-ledger = Ledger.open(run.directory / "ledger.jsonl", attempt=1)
-running = Follower.start(run, [Writes({str(place.root / "sink")!r})], poll_s=0.05)
+ledger = Ledger(run.directory / "ledger.jsonl", attempt=1)
+running = Follower(run, [Writes({str(place.root / "sink")!r})], poll_s=0.05)
 if os.fork() == 0:  # a worker that outlives the trainer holds its pipes open
     time.sleep(15)
     os._exit(0)
@@ -169,7 +169,7 @@ def is_running(pid: int) -> bool:
 
 def test_no_file_holds_a_secret(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_TOKEN", "hunter2-hunter2")
-    running = Follower.start(place.info(), [place.tracker("Writes", str(place.root / "sink"))], poll_s=0.05)
+    running = Follower(place.info(), [place.tracker("Writes", str(place.root / "sink"))], poll_s=0.05)
     log(place, range(2))
     finished(running)
     texts = [path.read_text() for path in place.run.rglob("*") if path.is_file()]
@@ -178,7 +178,7 @@ def test_no_file_holds_a_secret(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_trackers_nothing_is_started(place: Place) -> None:
-    running = Follower.start(place.info(), [])
+    running = Follower(place.info(), [])
     running.artifact(place.run / "report.html")
     assert running.pid is None
     assert running.messages() == []
@@ -188,7 +188,7 @@ def test_without_trackers_nothing_is_started(place: Place) -> None:
 
 
 def test_a_process_that_dies_is_one_message(place: Place) -> None:
-    running = Follower.start(place.info(), [place.tracker("Sleeps")])
+    running = Follower(place.info(), [place.tracker("Sleeps")])
     assert running.pid is not None
     os.kill(running.pid, signal.SIGKILL)
     log(place, range(3))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fill(path: Path, steps: range, *, attempt: int = 1, truncate_to: int | None = None) -> int:
-    with closing(Ledger.open(path, attempt=attempt, truncate_to=truncate_to)) as ledger:
+    with closing(Ledger(path, attempt=attempt, truncate_to=truncate_to)) as ledger:
         for step in steps:
             ledger.log({"train/loss": 1 / (step + 1), "train/lr": step / 7}, step=step, epoch=step / 10)
         return ledger.offset
@@ -25,7 +25,7 @@ def fill(path: Path, steps: range, *, attempt: int = 1, truncate_to: int | None 
 
 def test_a_line_holds_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with closing(Ledger.open(path, attempt=2)) as ledger:
+    with closing(Ledger(path, attempt=2)) as ledger:
         ledger.log({"train/loss": 0.5}, step=3, epoch=0.25)
         ledger.flush()
         assert ledger.offset == path.stat().st_size
@@ -45,7 +45,7 @@ def test_series_reads_back_exactly(tmp_path: Path) -> None:
 
 def test_values_that_json_lacks(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with closing(Ledger.open(path, attempt=1)) as ledger:
+    with closing(Ledger(path, attempt=1)) as ledger:
         ledger.log({"a": math.nan, "b": math.inf, "c": -math.inf}, step=1, epoch=0.1)
     rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     assert [row["value"] for row in rows] == ["NaN", "Infinity", "-Infinity"]
@@ -57,7 +57,7 @@ def test_values_that_json_lacks(tmp_path: Path) -> None:
 def test_one_point_for_a_name_and_step(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     fill(path, range(5))
-    with closing(Ledger.open(path, attempt=2)) as ledger:
+    with closing(Ledger(path, attempt=2)) as ledger:
         with pytest.raises(ValueError, match=r"train/loss: expected a step after 4, found step 4"):
             ledger.log({"validation/loss": 1.0, "train/loss": 1.0}, step=4, epoch=0.4)
         ledger.log({"validation/loss": 1.0}, step=4, epoch=0.4)
@@ -88,7 +88,7 @@ def test_any_torn_end_is_cut_to_whole_lines(tmp_path: Path) -> None:
     for length in (0, 1, second - 1, second, second + 1, second + 40, len(content) - 1, len(content)):
         for garbage in (b"", b"\0" * 9, b"{}\n"):
             path.write_bytes(content[:length] + garbage)
-            Ledger.open(path, attempt=2).close()
+            Ledger(path, attempt=2).close()
             assert path.read_bytes() == content[: content.rfind(b"\n", 0, length) + 1]
     assert os.listdir(tmp_path) == ["ledger.jsonl"]
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_reported_by_flush_alone(tmp_path: Path) -> None:
     offset = fill(path, range(2))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    ledger = Ledger.open(path, attempt=1)
+    ledger = Ledger(path, attempt=1)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (offset + 30, limits[1]))
         ledger.log({"train/loss": 1.0}, step=2, epoch=0.2)

@@ -92,7 +92,7 @@ def no_secrets(place: Place, server: NeptuneServer) -> bool:
 
 
 def test_offline_first_then_a_server(place: Place, request: pytest.FixtureRequest) -> None:
-    running = Follower.start(place.info(**RECIPE), [Neptune(tags=("a",))], poll_s=0.05)
+    running = Follower(place.info(**RECIPE), [Neptune(tags=("a",))], poll_s=0.05)
     log(place, range(25))
     with place.ledger() as ledger:
         ledger.log({"train/grad_norm": float("inf")}, step=25, epoch=2.0)
@@ -123,7 +123,7 @@ def test_offline_first_then_a_server(place: Place, request: pytest.FixtureReques
 
 def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server: NeptuneServer) -> None:
     tracker = Neptune()
-    running = Follower.start(place.info(**RECIPE), [tracker], poll_s=0.05, linger_s=2.0)
+    running = Follower(place.info(**RECIPE), [tracker], poll_s=0.05, linger_s=2.0)
     offset = log(place, range(10))
     until(lambda: bool(server.runs) and server.metrics() == place.points())
     assert running.messages() == []
@@ -142,7 +142,7 @@ def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server:
     assert server.metrics() == place.points()
 
     (place.run / "report.html").write_text("<p>done</p>")
-    running = Follower.start(place.info(attempt=2, **RECIPE), [tracker], poll_s=0.05)
+    running = Follower(place.info(attempt=2, **RECIPE), [tracker], poll_s=0.05)
     log(place, range(10, 30), attempt=2, truncate_to=offset)
     running.artifact(place.run / "report.html")
     assert finished(running) == []
@@ -156,7 +156,7 @@ def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server:
 
 def test_an_answer_that_is_lost_repeats_no_point(place: Place, server: NeptuneServer) -> None:
     server.lose_answers = 2
-    running = Follower.start(place.info(), [Neptune()], poll_s=0.05)
+    running = Follower(place.info(), [Neptune()], poll_s=0.05)
     log(place, range(12))
     messages = finished(running)
     assert "connected again" in messages[-1]
