@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin
 
-from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, join, members, needed, spell
+from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, item_types, join, members, needed, spell
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Recipe
 
@@ -233,14 +233,8 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
 def _decode_list(value: list[Any] | tuple[Any, ...], hint: Any, where: str, extra: Mapping[str, type]) -> Any:
     containers = [m for m in members(hint) if (get_origin(m) or m) in (tuple, list, frozenset, set)]
     container = containers[0] if containers else tuple
-    args = get_args(container)
-    if not args:
-        hints = [Any] * len(value)
-    elif (get_origin(container) is tuple and args[-1] is not Ellipsis) and len(args) == len(value):
-        hints = list(args)
-    else:
-        hints = [args[0]] * len(value)
-    items = [_decode(item, h, f"{where}[{i}]", extra) for i, (item, h) in enumerate(zip(value, hints, strict=True))]
+    hints = [*item_types(container, len(value)), *[Any] * len(value)]  # conforms() refuses one too many
+    items = [_decode(item, h, f"{where}[{i}]", extra) for i, (item, h) in enumerate(zip(value, hints, strict=False))]
     make = get_origin(container) or container
     return make(items)
 

@@ -68,6 +68,14 @@ def members(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
+def item_types(hint: Any, count: int) -> list[Any]:
+    """The types of so many items of a list; of ``tuple[A, B]`` its own, however many there are."""
+    args = get_args(hint)
+    if get_origin(hint) is tuple and args and args[-1] is not Ellipsis:
+        return list(args)
+    return [args[0] if args else Any] * count
+
+
 def is_mapping(hint: Any) -> bool:
     """Whether a type is ``dict[K, V]``, ``Mapping[K, V]`` or alike."""
     origin = get_origin(hint)
@@ -82,11 +90,8 @@ def conforms(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(value == arg and type(value) is type(arg) for arg in args)
     if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if args and args[-1] is Ellipsis:
-            return all(conforms(item, args[0]) for item in value)
-        return len(value) == len(args) and all(map(conforms, value, args))
+        kinds = item_types(hint, len(value)) if isinstance(value, tuple) else None
+        return kinds is not None and len(kinds) == len(value) and all(map(conforms, value, kinds))
     if is_mapping(hint):
         return isinstance(value, Mapping) and all(
             conforms(key, args[0]) and conforms(item, args[1]) for key, item in value.items()

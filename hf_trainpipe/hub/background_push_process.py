@@ -11,11 +11,10 @@ are masked in both. It writes only into outbox/.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ class _Pusher:
 
     def push_new(self, *, last: bool = False) -> None:
         """Queue what is new, and upload what waits; ``last``: without a pause after failures."""
-        with self._warning():
-            self._enqueue()
+        self._try(self._enqueue)
         if not last and time.monotonic() < self.not_before:
             return
         done, failed = upload_waiting(self.queue, policy=USUAL)
@@ -74,10 +72,9 @@ class _Pusher:
             self._said.add(error.message)
             self.say(f"warning: a background push failed, the run goes on: {error.message}")
 
-    @contextlib.contextmanager
-    def _warning(self) -> Iterator[None]:
+    def _try(self, step: Callable[..., None], *given: Any) -> None:
         try:
-            yield
+            step(*given)
         except TrainpipeError as error:
             self._warn(error)
 
@@ -90,19 +87,16 @@ class _Pusher:
             return  # rotated away meanwhile: there is a newer one
         self.seen = max(held)
         if self.spec["checkpoints"]:
-            with self._warning():
-                self._enqueue_checkpoints(held)
+            self._try(self._enqueue_checkpoints, held)
         best = held[self.seen].manifest["best_step"]
         step = {"best": best, "every_save": self.seen}.get(self.spec["when"])
         if step is not None and step != self.best:
             self.best = step
-            with self._warning():
-                self._enqueue_package(held[step])
+            self._try(self._enqueue_package, held[step])
 
     def _enqueue_checkpoints(self, held: dict[int, Checkpoint]) -> None:
-        repo, private, work = self.spec["repo"], self.spec["private"], self.queue.path / "mirror"
         with self.queue.lock():
-            enqueue_checkpoint(self.run, held, self.queue, repo=repo, private=private, work=work)
+            enqueue_checkpoint(self.run, held, self.queue, repo=self.spec["repo"], private=self.spec["private"])
 
     def _enqueue_package(self, checkpoint: Checkpoint) -> None:
         package = write_interim(

@@ -38,19 +38,19 @@ _SOURCE = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@(\S+))?")
 
 
 def enqueue_checkpoint(
-    run: Path, checkpoints: Mapping[int, Checkpoint], queue: PushQueue, *, repo: str, private: bool, work: Path
+    run: Path, checkpoints: Mapping[int, Checkpoint], queue: PushQueue, *, repo: str, private: bool
 ) -> Entry:
     """Queue the newest checkpoint, and the best one.
 
     Args:
         run: The run's directory.
         checkpoints: By step, verified: the newest one, and the best one.
-        work: A folder for the files that are made here; replaced.
 
     Raises:
         PushError: a file holds a secret, or the queue cannot be written.
     """
     newest = checkpoints[max(checkpoints)].manifest
+    work = queue.path / "mirror"  # for the files that are made here; replaced
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:

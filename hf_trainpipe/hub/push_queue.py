@@ -147,17 +147,14 @@ class PushQueue:
         from filelock import FileLock, Timeout
 
         self._make()
-        held = FileLock(self.path / "lock")
         try:
-            held.acquire(timeout=timeout)
+            held = FileLock(self.path / "lock").acquire(timeout=timeout)
         except Timeout:
             raise PushError(
                 f"Another process is pushing from {self.path}.", fix=f"Wait until it ends, then:\n{self.retry_command}"
             ) from None
-        try:
+        with held:
             yield
-        finally:
-            held.release()
 
     @property
     def retry_command(self) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from hf_trainpipe.codec import value_from_json
-from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, members, needed, spell
+from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, item_types, members, needed, spell
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe_file.described import field_texts
 
@@ -293,8 +293,7 @@ def _one(values: list[str], hint: Any) -> Any:
             pairs = items if all("=" in item for item in items) else values  # else the commas belong to the value
             split = [pair.split("=", 1) for pair in pairs]
             return {key: _parse([item], args[1]) for key, item in split}
-        fixed = container is tuple and args and args[-1] is not Ellipsis
-        hints = args if fixed else [args[0] if args else str] * len(items)
+        hints = item_types(hint if args else list[str], len(items))
         read = [_parse([item], item_hint) for item, item_hint in zip(items, hints, strict=True)]
         return (tuple if container is Sequence else container)(read)
     (text,) = values

@@ -18,7 +18,6 @@ from hf_trainpipe.utils.secrets import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from hf_trainpipe.recipe import RunInfo, Session
 
@@ -61,6 +60,8 @@ class Feeder:
         self._ledger = Tail(run.directory / "ledger.jsonl")
         self._artifacts = Tail(artifacts_file(run.directory))
         self._session: Session | None = None
+        self._sent = Sent()
+        """What the destination holds, once there is one."""
 
     def follow(self, ending: threading.Event, *, poll_s: float) -> None:
         """Send what comes until ``ending`` is set and everything has arrived. Retries without limit."""
@@ -68,28 +69,26 @@ class Feeder:
         while True:
             is_last = ending.is_set()  # read first, so that points logged before the end are not missed
             if self.send_new():
-                num_failures = 0
+                num_failures, wait = 0, poll_s
                 if is_last:
                     break
-                ending.wait(poll_s)
             else:
                 num_failures += 1
                 wait = backoff(num_failures, first_s=FIRST_WAIT_SECONDS, longest_s=LONGEST_WAIT_SECONDS)
-                if ending.is_set():
-                    time.sleep(min(wait, LONGEST_WAIT_AT_THE_END_SECONDS))
-                else:
-                    ending.wait(wait)
+            if num_failures and ending.is_set():
+                time.sleep(min(wait, LONGEST_WAIT_AT_THE_END_SECONDS))
+            else:
+                ending.wait(wait)
         self.close()
         self.done.set()
 
     def send_new(self) -> bool:
         """Send what is new. False: the tracker failed; the next call connects again."""
         try:
-            if self._session is None:
-                self._connect()
+            session = self._session or self._connect()
             while lines := self._ledger.read():
-                self._send([point for line in lines if (point := Point.from_line(line)) is not None])
-            self._upload()
+                self._send(session, [point for line in lines if (point := Point.from_line(line)) is not None])
+            self._upload(session)
         except Exception as error:  # any tracker, any failure: the others and the run go on
             self._fail(error)
             return False
@@ -111,26 +110,20 @@ class Feeder:
 
     def num_left(self) -> int:
         """Finite points of the ledger that this tracker has not got."""
-        sent = self._sent() if self.destination is not None else Sent()
-        return sum(
-            math.isfinite(point.value) and not sent.has(point.name, point.step) for point in read(self._ledger.path)
-        )
+        points = [point for point in read(self._ledger.path) if math.isfinite(point.value)]
+        return sum(not self._sent.has(point.name, point.step) for point in points)
 
     @property
     def address(self) -> str | None:
         """Address of the run, for the user."""
-        return self._sent().address if self.destination is not None else None
+        return self._sent.address
 
-    def _sent(self) -> Sent:
-        assert self.destination is not None
-        return self._state.sent(self.destination)
-
-    def _connect(self) -> None:
+    def _connect(self) -> Session:
         session = load_spec(self._spec).start(self.run)
         self._session = session
         self.destination = session.destination if isinstance(session, ConfirmingSession) else "default"
         is_new = self.destination not in self._state.destinations
-        sent = self._sent()
+        self._sent = sent = self._state.sent(self.destination)
         if isinstance(session, ConfirmingSession):
             if is_new and session.notice:
                 self._say(f"{self.kind}: {session.notice}")
@@ -140,14 +133,11 @@ class Feeder:
             if held is not None:
                 sent.steps = dict(held)  # what the server says, not our own record
         self._state.save()
-        self._ledger.rewind()
-        self._artifacts.rewind()
         self._log(f"{self.kind}: connected to {self.destination} {sent.address or ''}")
+        return session
 
-    def _send(self, points: Sequence[Point]) -> None:
-        session = self._session
-        assert session is not None
-        sent = self._sent()
+    def _send(self, session: Session, points: Sequence[Point]) -> None:
+        sent = self._sent
         steps = dict(sent.steps)
         confirms = isinstance(session, ConfirmingSession)
         num_fresh = 0
@@ -170,10 +160,8 @@ class Feeder:
             if num_fresh:
                 self._state.save()
 
-    def _upload(self) -> None:
-        session = self._session
-        assert session is not None
-        sent = self._sent()
+    def _upload(self, session: Session) -> None:
+        sent = self._sent
         while lines := self._artifacts.read():
             for line in lines:
                 row = parse_object(line)
@@ -210,9 +198,3 @@ def brief(error: BaseException) -> str:
     kind = type(error).__name__
     first = next((line for line in lines if not line.startswith(kind)), "")
     return (f"{kind}: {first}" if first else kind)[:200].rstrip(". ")
-
-
-def stored_path(path: Path, directory: Path) -> str:
-    """A path as an artifact list holds it: relative where it lies inside the run's directory."""
-    path, directory = path.resolve(), directory.resolve()
-    return path.relative_to(directory).as_posix() if path.is_relative_to(directory) else str(path)

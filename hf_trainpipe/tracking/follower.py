@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.sidecar.parent import Sidecar
 from hf_trainpipe.tracking.base import artifacts_file, read_spec, tracking_folder, write_spec
-from hf_trainpipe.tracking.feeder import Feeder, stored_path
+from hf_trainpipe.tracking.feeder import Feeder
 from hf_trainpipe.utils.backoff import backoff
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class Follower(Sidecar):
 
     def artifact(self, path: str | Path) -> None:
         """Ask for a file's upload. It is read when its turn comes; a missing one is skipped."""
-        row = {"path": stored_path(Path(path), self.run.directory), "time": time.time()}
+        path, directory = Path(path).resolve(), self.run.directory.resolve()
+        stored = path.relative_to(directory).as_posix() if path.is_relative_to(directory) else str(path)
+        row = {"path": stored, "time": time.time()}
         with contextlib.suppress(OSError):
             tracking_folder(self.run.directory)
             with artifacts_file(self.run.directory).open("ab") as stream:
@@ -103,12 +105,11 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict
     directory = Path(directory).resolve()
     run, specs = read_spec(directory)
     messages: list[str] = []
-    details: list[str] = []
     reports: list[dict[str, Any]] = []
     try:
         with lock_of(directory).acquire(timeout=wait_s), contextlib.chdir(directory):
             for position, spec in enumerate(specs):
-                feeder = Feeder(run, spec, position=position, say=messages.append, log=details.append)
+                feeder = Feeder(run, spec, position=position, say=messages.append, log=lambda _: None)
                 for attempt in range(tries):
                     if attempt:
                         time.sleep(backoff(attempt, first_s=2.0, longest_s=10.0))
