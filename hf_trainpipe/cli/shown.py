@@ -92,15 +92,10 @@ def show_pushed(found: Found) -> str:
 
 def show_sync(found: Found) -> str:
     """What each tracker was sent."""
-    rows = [
-        [
-            str(tracker["kind"]),
-            f"{tracker['num_sent']:,}",
-            f"{tracker['num_left']:,}",
-            str(tracker["error"] or tracker["address"] or tracker["destination"] or ""),
-        ]
-        for tracker in found["trackers"]
-    ]
+    rows = []
+    for tracker in found["trackers"]:
+        where = tracker["error"] or tracker["address"] or tracker["destination"] or ""
+        rows.append([tracker["kind"], f"{tracker['num_sent']:,}", f"{tracker['num_left']:,}", where])
     verdict = "complete" if found["complete"] else "not complete: the same command sends the rest later"
     shown = [table(["tracker", "sent", "left", "where"], rows)] if rows else []
     return "\n".join([*found["messages"], *shown, verdict])

@@ -54,7 +54,7 @@ def from_json(value: Mapping[str, Any], *, extra: Mapping[str, type] | None = No
     recipe = _decode(value, Recipe, "", extra or {})
     if not isinstance(recipe, Recipe):
         raise RecipeError(
-            f'expected a recipe, {{"kind": "Recipe", ...}}, found {_short(value)}.',
+            f'expected a recipe, {{"kind": "Recipe", ...}}, found {value!r:.80}.',
             fix='Write the recipe as one JSON object with "kind": "Recipe".',
         )
     return recipe
@@ -90,7 +90,8 @@ def _encode(value: Any, where: str) -> Any:
     if isinstance(value, PurePath):
         return {"kind": "Path", "path": str(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        encoded = {"kind": _kind(type(value))}
+        name = type(value).__name__
+        encoded = {"kind": name if _part_class(name) is type(value) else f"custom:{name}"}
         for field in dataclasses.fields(value):
             if field.name == "kind":
                 raise RecipeError(
@@ -126,10 +127,6 @@ def _describe_table(table: Any) -> dict[str, Any]:
     digest = hashlib.sha256("\0".join(columns).encode())
     digest.update(content.encode("utf-8", "surrogatepass"))
     return {"kind": "DataFrame", "columns": columns, "rows": len(table), "fingerprint": digest.hexdigest()}
-
-
-def _kind(cls: type) -> str:
-    return cls.__name__ if _part_class(cls.__name__) is cls else f"custom:{cls.__name__}"
 
 
 def _public() -> list[str]:
@@ -195,7 +192,7 @@ def _decode_tag(value: Mapping[str, Any], where: str, extra: Mapping[str, type])
                 fix="Load the recipe from its Python file, or write the table to a file and use Files.",
             )
     raise RecipeError(
-        f"{where}: found a malformed {value['kind']}: {_short(value)}.",
+        f"{where}: found a malformed {value['kind']}: {value!r:.80}.",
         fix='Write {"kind": "Path", "path": "..."}, {"kind": "float", "value": "inf"} or '
         '{"kind": "dict", "items": {...}}.',
     )
@@ -218,7 +215,7 @@ def _decode_part(value: Mapping[str, Any], kind: Any, where: str, extra: Mapping
         chosen[name] = _decode(item, hints[name], place, extra)
         if not conforms(chosen[name], hints[name]):
             raise RecipeError(
-                f"{place}: expected {spell(hints[name])}, found {_short(item)}.",
+                f"{place}: expected {spell(hints[name])}, found {item!r:.80}.",
                 fix=f"Give {place} a value of that type.",
             )
     for name in needed(cls):
@@ -237,8 +234,3 @@ def _decode_list(value: list[Any] | tuple[Any, ...], hint: Any, where: str, extr
     items = [_decode(item, h, f"{where}[{i}]", extra) for i, (item, h) in enumerate(zip(value, hints, strict=False))]
     make = get_origin(container) or container
     return make(items)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -108,29 +108,23 @@ class _Known:
     def refuse(self, option: str) -> RecipeError:
         option = option.replace("_", "-")
         everything = [*self.fields, *self.verb_options]
-        tail = option.removeprefix("--").rpartition(".")[2]
-        by_tail = {known.rpartition(".")[2]: known for known in reversed(self.fields) if "." in known}
-        meant = by_tail.get(tail) or ELSEWHERE.get(tail, "")
+        ranked = sorted(everything, key=lambda known: -_alike(option, known))
+        likeness = _alike(option, ranked[0])
+        meant = ELSEWHERE.get(_name(option), "") if likeness < 1 else ""
         if meant not in everything:
-            meant = ""
-        if not meant and "." not in option:
-            near = _nearest(tail, by_tail, cutoff=0.75)  # a name without its part: --peek-lr
-            meant = _nearest(option, [known for known in everything if "." not in known]) or by_tail.get(near, "")
-        meant = meant or _nearest(option, everything)
+            meant = ranked[0] if likeness >= ALIKE else ""
         groups = [name.partition(".")[0] + "." for name in (option, meant)]
         same = [[known for known in self.fields if known.startswith(group)] for group in groups]
         same.append([meant] if meant in self.verb_options else [])
         listed = next(filter(None, same), None)
         what = "Options" if listed else "The nearest options"
-        listed = listed or sorted(everything, key=lambda known: -_alike(option, tail, known))[:NEAREST]
+        listed = listed or ranked[:NEAREST]
         hint = f" Did you mean {meant!r}?" if meant else ""
         return RecipeError(f"{option}: the recipe has no such option.{hint}", fix=f"{what}: {', '.join(listed)}")
 
 
-def _nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
-
-
+ALIKE = 0.7
+"""How much of an option has to agree with another, for it to be what was meant."""
 NEAREST = 6
 """Options to list in an error without a known part of the recipe."""
 ELSEWHERE = {
@@ -159,9 +153,13 @@ ELSEWHERE = {
 """Names of transformers' TrainingArguments and example scripts, to ours."""
 
 
-def _alike(option: str, tail: str, known: str) -> float:
-    name = known.removeprefix("--").rpartition(".")[2]
-    return max(difflib.SequenceMatcher(None, option, known).ratio(), difflib.SequenceMatcher(None, tail, name).ratio())
+def _name(option: str) -> str:
+    return option.removeprefix("--").rpartition(".")[2]
+
+
+def _alike(option: str, known: str) -> float:
+    pairs = ((option, known), (_name(option), _name(known)))
+    return max(difflib.SequenceMatcher(None, one, other).ratio() for one, other in pairs)
 
 
 def _both(option: str) -> RecipeError:

@@ -31,6 +31,7 @@ OFFLINE_NOTICE = (
     "offline, because NEPTUNE_API_TOKEN is not set. Neptune's hosted service ended on 5 March 2026; "
     "with the token of a server of your own, `hf-trainpipe track sync RUN` sends this run to it."
 )
+NOT_SENT = ("git_ref", "capture_stdout", "capture_stderr", "capture_hardware_metrics", "capture_traceback")
 STOP_SECONDS = 3
 
 
@@ -96,11 +97,7 @@ class Neptune(Tracker):
             name=self.name or run.name,
             tags=list(self.tags),
             source_files=[],
-            git_ref=False,
-            capture_stdout=False,
-            capture_stderr=False,
-            capture_hardware_metrics=False,
-            capture_traceback=False,
+            **dict.fromkeys(NOT_SENT, False),
         )
         try:
             return _NeptuneSession(connected, run, mode=mode, is_implied=self.mode == "auto")
