@@ -151,7 +151,8 @@ def _class_of(kind: str, where: str, extra: Mapping[str, type]) -> type:
                 fix="Load the recipe from its Python file.",
             )
         return extra[name]
-    if found := _part_class(kind):
+    found: type | None = _part_class(kind)
+    if found is not None:
         return found
     raise RecipeError(
         f"{place}no part of a recipe is called {kind!r}.{closest(kind, _public())}",

@@ -72,7 +72,7 @@ def describe(tracker: Tracker) -> dict[str, Any]:
         RecipeError: where the class is not a dataclass, or cannot be found again in a file.
     """
     kind = type(tracker)
-    if not dataclasses.is_dataclass(tracker):
+    if not hasattr(kind, "__dataclass_fields__"):
         raise RecipeError(
             f"trackers: expected a frozen dataclass, found {kind.__name__}.",
             fix=f"Decorate {kind.__name__} with @dataclass(frozen=True).",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.tracking.base import ConfirmingSession, artifacts_file, load_spec, tracking_folder
 from hf_trainpipe.tracking.ledger import Point, Tail, parse_object, read
-from hf_trainpipe.tracking.state import Sent, StateFile
+from hf_trainpipe.tracking.state import Sent, read_sent, write_sent
 from hf_trainpipe.utils.backoff import backoff
 from hf_trainpipe.utils.secrets import scrub
 
@@ -56,7 +56,8 @@ class Feeder:
         self._spec = spec
         self._say = say
         self._log = log
-        self._state = StateFile(tracking_folder(run.directory) / f"{self.kind}-{position}.json", kind=self.kind)
+        self._state = tracking_folder(run.directory) / f"{self.kind}-{position}.json"
+        self._destinations = read_sent(self._state)
         self._ledger = Tail(run.directory / "ledger.jsonl")
         self._artifacts = Tail(artifacts_file(run.directory))
         self._session: Session | None = None
@@ -122,8 +123,8 @@ class Feeder:
         session = load_spec(self._spec).start(self.run)
         self._session = session
         self.destination = session.destination if isinstance(session, ConfirmingSession) else "default"
-        is_new = self.destination not in self._state.destinations
-        self._sent = sent = self._state.sent(self.destination)
+        is_new = self.destination not in self._destinations
+        self._sent = sent = self._destinations.setdefault(self.destination, Sent())
         if isinstance(session, ConfirmingSession):
             if is_new and session.notice:
                 self._say(f"{self.kind}: {session.notice}")
@@ -132,9 +133,12 @@ class Feeder:
             held = session.last_steps(sorted(names))
             if held is not None:
                 sent.steps = dict(held)  # what the server says, not our own record
-        self._state.save()
+        self._save()
         self._log(f"{self.kind}: connected to {self.destination} {sent.address or ''}")
         return session
+
+    def _save(self) -> None:
+        write_sent(self._state, self._destinations, kind=self.kind)
 
     def _send(self, session: Session, points: Sequence[Point]) -> None:
         sent = self._sent
@@ -158,7 +162,7 @@ class Feeder:
             self.num_sent += num_fresh
         finally:
             if num_fresh:
-                self._state.save()
+                self._save()
 
     def _upload(self, session: Session) -> None:
         sent = self._sent
@@ -179,7 +183,7 @@ class Feeder:
                     if isinstance(session, ConfirmingSession):
                         session.flush()
                     sent.artifacts[row["path"]] = version
-                    self._state.save()
+                    self._save()
 
     def _fail(self, error: Exception) -> None:
         text = brief(error)

@@ -55,8 +55,8 @@ class Follower(Sidecar):
 
     def artifact(self, path: str | Path) -> None:
         """Ask for a file's upload. It is read when its turn comes; a missing one is skipped."""
-        path, directory = Path(path).resolve(), self.run.directory.resolve()
-        stored = path.relative_to(directory).as_posix() if path.is_relative_to(directory) else str(path)
+        file, directory = Path(path).resolve(), self.run.directory.resolve()
+        stored = file.relative_to(directory).as_posix() if file.is_relative_to(directory) else str(file)
         row = {"path": stored, "time": time.time()}
         with contextlib.suppress(OSError):
             tracking_folder(self.run.directory)

@@ -86,14 +86,11 @@ class Ledger:
         self._pending = b""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                content = path.read_bytes()
-                keep = _whole_lines(content if truncate_to is None else content[: max(0, truncate_to)])
-                if last_step is not None:
-                    keep = _up_to(content[:keep], last_step)
-                if keep < len(content):
-                    write_bytes(path, content[:keep])
-            self._last_step = {point.name: point.step for point in read(path)}
+            content = path.read_bytes() if path.exists() else b""
+            size = len(content) if truncate_to is None else max(0, truncate_to)
+            keep, self._last_step = _kept(content[:size], last_step)
+            if keep < len(content):
+                write_bytes(path, content[:keep])
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._size = os.fstat(self._file).st_size
         except OSError as error:
@@ -234,28 +231,21 @@ def parse_object(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _whole_lines(content: bytes) -> int:
-    """Bytes up to the end of the last line that is a point."""
-    end = len(content)
-    while end > 0:
-        end = content.rfind(b"\n", 0, end) + 1
-        start = content.rfind(b"\n", 0, end - 1) + 1 if end else 0
-        if end and Point.from_line(content[start:end]) is not None:
-            return end
-        end = start
-    return 0
+def _kept(lines: bytes, last_step: int | None) -> tuple[int, dict[str, int]]:
+    """Bytes up to the end of the last point to keep, and the last step of each name up to there.
 
-
-def _up_to(lines: bytes, last_step: int) -> int:
-    """Bytes before the first point that comes after the last checkpoint: of a step after ``last_step``, one that repeats
-    an earlier one, or a final score."""
+    With a ``last_step``, nothing is kept from the first point on that comes after that checkpoint: of a later step, one
+    that repeats an earlier one, or a final score.
+    """
     seen: dict[str, int] = {}
-    end = 0
+    end = kept = 0
     for line in lines.splitlines(keepends=True):
-        point = Point.from_line(line)
-        if point is not None:
-            if point.step > last_step or point.step <= seen.get(point.name, -1) or point.name.startswith(FINAL):
-                return end
-            seen[point.name] = point.step
         end += len(line)
-    return end
+        point = Point.from_line(line)
+        if point is None:
+            continue
+        repeats = point.step <= seen.get(point.name, -1)
+        if last_step is not None and (point.step > last_step or repeats or point.name.startswith(FINAL)):
+            break
+        seen[point.name], kept = point.step, end
+    return kept, seen

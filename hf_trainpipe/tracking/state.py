@@ -31,32 +31,19 @@ class Sent:
 
     def has(self, name: str, step: int) -> bool:
         """Whether this point was sent."""
-        last = self.steps.get(name)
-        return last is not None and step <= last
+        return step <= self.steps.get(name, -1)
 
 
-class StateFile:
-    """The file of one tracker; an unreadable one counts as empty."""
+def read_sent(path: Path) -> dict[str, Sent]:
+    """What each destination holds; an unreadable file counts as empty."""
+    try:
+        rows: Mapping[str, Any] = json.loads(path.read_bytes())["destinations"]
+        return {name: Sent(**row) for name, row in rows.items()}
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
 
-    def __init__(self, path: Path, *, kind: str) -> None:
-        self.path = path
-        self.kind = kind
-        self.destinations: dict[str, Sent] = {}
-        try:
-            rows: Mapping[str, Any] = json.loads(path.read_bytes())["destinations"]
-            self.destinations = {name: Sent(**row) for name, row in rows.items()}
-        except (OSError, KeyError, TypeError, ValueError):
-            pass
 
-    def sent(self, destination: str) -> Sent:
-        """The record of a destination, to be changed and then saved."""
-        return self.destinations.setdefault(destination, Sent())
-
-    def save(self) -> None:
-        """Replace the file; a reader finds the old one or the new one."""
-        content = {
-            "schema": 1,
-            "kind": self.kind,
-            "destinations": {name: asdict(sent) for name, sent in self.destinations.items()},
-        }
-        write_json(self.path, content, durable=False)
+def write_sent(path: Path, destinations: Mapping[str, Sent], *, kind: str) -> None:
+    """Replace the file; a reader finds the old one or the new one."""
+    rows = {name: asdict(sent) for name, sent in destinations.items()}
+    write_json(path, {"schema": 1, "kind": kind, "destinations": rows}, durable=False)
