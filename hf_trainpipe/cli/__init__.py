@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import EXIT_FILE
+from hf_trainpipe.errors import EXIT_FILE, render
 from hf_trainpipe.utils.gc import postpone_gc, resume_gc
+from hf_trainpipe.utils.secrets import scrub
 from hf_trainpipe.utils.wording import messages_shown_in
 
 if TYPE_CHECKING:
@@ -92,14 +94,8 @@ def _guarded(action: Callable[[], int]) -> int:
         message, fix = getattr(error, "message", None), getattr(error, "fix", None)
         if isinstance(message, str) and isinstance(fix, str):
             # A TrainpipeError, or an error of the runtime that travels in packages.
-            from hf_trainpipe.errors import render
-
             _say(render(message, fix))
             return int(getattr(error, "exit_code", 2))
-        import traceback
-
-        from hf_trainpipe.utils.secrets import scrub
-
         print(scrub(traceback.format_exc()), file=sys.stderr)
         print(
             "This is a bug in hf-trainpipe, not in your input. Please report it with the lines above "

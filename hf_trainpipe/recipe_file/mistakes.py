@@ -121,15 +121,17 @@ def _explained(error: BaseException) -> tuple[str, str]:
             "Put what is to run only as a program under: if __name__ == '__main__'.",
         )
     text = str(error)
+    # By name, as in the codec: a static import of the package root would tie this module to all others.
+    package = importlib.import_module(PACKAGE)
     if found := re.match(r"(?:\w+\.)*?(\w+)\.__init__\(\) (.*)", text):
-        cls = _package().get(found[1]) or _class_in_traceback(error, found[1])
+        cls = vars(package).get(found[1]) or _class_in_traceback(error, found[1])
         if isinstance(cls, type) and dataclasses.is_dataclass(cls):
             return _wrong_arguments(cls, found[2])
     if found := re.match(r"cannot import name '(\w+)' from 'hf_trainpipe'", text):
-        hint = closest(found[1], importlib.import_module(PACKAGE).__all__)
+        hint = closest(found[1], package.__all__)
         return f"{type(error).__name__}: {text.partition(' (')[0]}.{hint}", "Correct the recipe."
     if isinstance(error, NameError) and error.name and not isinstance(error, UnboundLocalError):
-        hint = closest(error.name, importlib.import_module(PACKAGE).__all__)
+        hint = closest(error.name, package.__all__)
         return f"NameError: the name {error.name!r} is not defined.{hint}", "Correct the name, or import it."
     if isinstance(error, TypeError | ValueError | AttributeError):
         part = _part_in_traceback(error)
@@ -167,11 +169,6 @@ def _place_of(cls: type) -> str:
         name for name, hint in hints.items() if isinstance(hint, type) and hint is not str and issubclass(cls, hint)
     )
     return next(names, cls.__name__)
-
-
-def _package() -> dict[str, Any]:
-    # By name, as in the codec: a static import of the package root would tie this module to all others.
-    return vars(importlib.import_module(PACKAGE))
 
 
 def _frames(error: BaseException) -> list[Any]:

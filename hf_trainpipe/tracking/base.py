@@ -14,6 +14,7 @@ import json
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +23,8 @@ from hf_trainpipe.recipe import RunInfo, Session, Tracker
 from hf_trainpipe.utils.atomic import write_bytes
 from hf_trainpipe.utils.user_file import run_file
 
-KINDS: dict[str, str] = {
-    "Neptune": "hf_trainpipe.tracking.neptune:Neptune",
-}
-"""Built-in trackers: kind -> ``module:class``, imported where it is used."""
+KINDS = {"Neptune": "hf_trainpipe.tracking.neptune"}
+"""Built-in trackers: kind -> its module, imported where it is used."""
 
 
 _loading = threading.Lock()
@@ -78,7 +77,7 @@ def describe(tracker: Tracker) -> dict[str, Any]:
             fix=f"Decorate {kind.__name__} with @dataclass(frozen=True).",
         )
     spec: dict[str, Any] = {"kind": kind.__qualname__, "settings": dataclasses.asdict(cast(Any, tracker))}
-    if KINDS.get(kind.__name__) == f"{kind.__module__}:{kind.__qualname__}":
+    if KINDS.get(kind.__qualname__) == kind.__module__:
         return spec
     try:
         spec["file"] = str(Path(inspect.getfile(kind)).resolve(strict=True))
@@ -99,19 +98,16 @@ def load_spec(spec: Mapping[str, Any]) -> Tracker:
     kind = str(spec["kind"])
     if "file" in spec:
         with _loading:  # each tracker has a thread, and they may share a recipe file
-            found: Any = run_file(Path(spec["file"]), once=True)
-        for part in kind.split("."):
-            found = getattr(found, part)
+            module = run_file(Path(spec["file"]), once=True)
     elif kind in KINDS:
-        module, _, name = KINDS[kind].partition(":")
-        found = getattr(importlib.import_module(module), name)
+        module = importlib.import_module(KINDS[kind])
     else:
         raise RecipeError(
             f"trackers: expected one of {', '.join(sorted(KINDS))}, found {kind!r}.",
             fix=f"Choose one of them.{closest(kind, KINDS)}",
         )
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in spec["settings"].items()}
-    tracker: Tracker = found(**settings)
+    tracker: Tracker = attrgetter(kind)(module)(**settings)
     return tracker
 
 

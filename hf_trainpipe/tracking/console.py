@@ -48,7 +48,6 @@ class Console:
         self._clock = clock
         self._first_step = 0
         self._started: float | None = None
-        self._paused = 0.0
         self._paused_at: float | None = None
         self._drawn_at = -math.inf
         self._line = ""
@@ -59,7 +58,6 @@ class Console:
         """Begin to count; ``step`` is above 0 where a run continues."""
         self._first_step = step
         self._started = self._clock()
-        self._paused = 0.0
 
     def tick(self, *, step: int, epoch: float) -> None:
         """An optimizer step is done. Redraws the live line, ten times a second at most."""
@@ -117,13 +115,13 @@ class Console:
         done = step - self._first_step
         if self._started is None or done <= 0:
             return None
-        spent = self._clock() - self._started - self._paused
+        spent = self._clock() - self._started
         return max(spent, 0.0) / done * max(self.total_steps - step, 0)
 
     def _resume(self) -> None:
-        if self._paused_at is not None:
-            self._paused += self._clock() - self._paused_at
-            self._paused_at = None
+        if self._paused_at is not None and self._started is not None:
+            self._started += self._clock() - self._paused_at  # as if it had begun so much later
+        self._paused_at = None
 
     def _format(self, kind: str, values: Mapping[str, float], *, step: int, epoch: float | None) -> str:
         width = len(str(self.total_steps))
