@@ -171,11 +171,6 @@ def _slip(text: str, rng: Random) -> str:
     at = rng.randrange(word.start() + 1, word.end() - 1)  # first and last letters are rarely wrong
     letter = text[at]
     slip = rng.choice(("swap", "drop", "double", "neighbour"))
-    if slip == "swap":
-        return text[:at] + text[at + 1] + letter + text[at + 2 :]
-    if slip == "drop":
-        return text[:at] + text[at + 1 :]
-    if slip == "double":
-        return text[:at] + letter + text[at:]
-    near = _NEIGHBOURS.get(letter.lower(), letter)
-    return text[:at] + rng.choice(near) + text[at + 1 :]
+    slips = {"swap": text[at + 1] + letter, "drop": "", "double": letter + letter}
+    written = slips[slip] if slip in slips else rng.choice(_NEIGHBOURS.get(letter.lower(), letter))
+    return text[:at] + written + text[at + (2 if slip == "swap" else 1) :]
