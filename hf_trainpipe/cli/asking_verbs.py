@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
@@ -81,6 +82,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
             result = package.evaluate(split=arguments.split or "validation", recipe=recipe)
     print_result(result, arguments, show_evaluation)
     return 0
+
+
+def named_recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
+    """The recipe that the arguments name, with the fields that they set."""
+    from hf_trainpipe.recipe_file import load, override
+
+    recipe, source = (arguments.load or load)(arguments.recipe)
+    recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
+    return recipe, replace(source, overrides=tuple(arguments.fields))
 
 
 def recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | None]:

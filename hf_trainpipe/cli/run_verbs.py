@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cli.asking_verbs import recipe_of
+from hf_trainpipe.cli.asking_verbs import named_recipe, recipe_of
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, verb
 from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
@@ -119,12 +118,7 @@ def verify_resume(arguments: argparse.Namespace) -> int:
             fix="Leave it out: the run recorded its recipe. Or name the file, with the fields that were set in training: "
             "--recipe FILE.py --FIELD VALUE",
         )
-    recipe, source = recipe_of(path, arguments.recipe)
-    if source is not None:
-        from hf_trainpipe.recipe_file import override
-
-        recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
-        source = replace(source, overrides=tuple(arguments.fields))
+    recipe, source = named_recipe(arguments) if arguments.recipe else recipe_of(path, None)
     from hf_trainpipe.tracking.console import Console
     from hf_trainpipe.training.verify_resume import describe, verify_finished
 

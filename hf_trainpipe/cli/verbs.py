@@ -5,27 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import evaluate, predict
+from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
 from hf_trainpipe.cli.run_verbs import runs, verify_resume
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
-
-if TYPE_CHECKING:
-    from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.recipe_file import RecipeSource
-
-
-def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
-    from hf_trainpipe.recipe_file import load, override
-
-    recipe, source = (arguments.load or load)(arguments.recipe)
-    recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
-    return recipe, replace(source, overrides=tuple(arguments.fields))
 
 
 @verb(
@@ -53,7 +40,7 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
     takes_fields=True,
 )
 def train(arguments: argparse.Namespace) -> int:
-    recipe, source = _recipe(arguments)
+    recipe, source = named_recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
         from hf_trainpipe.training.options import RunOptions
@@ -99,7 +86,7 @@ def launch(arguments: argparse.Namespace) -> int:
 
 @verb("show", "print a recipe and what follows from it; loads no weights", "RECIPE", "--json", takes_fields=True)
 def show(arguments: argparse.Namespace) -> int:
-    recipe, source = _recipe(arguments)
+    recipe, source = named_recipe(arguments)
     from hf_trainpipe.training.show import look
     from hf_trainpipe.utils.resources import search_folders
 
