@@ -13,12 +13,13 @@ request go to its own branch (``refs/pr/N``) in the same way, for somebody to me
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.hub.push_queue import describe_file
@@ -28,12 +29,11 @@ from hf_trainpipe.package.card_merge import merge
 from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from hf_trainpipe.hub.push_queue import Entry, File, PushQueue
     from hf_trainpipe.hub.retry import RetryPolicy
 
-_T = TypeVar("_T")
 AUTO_TAG = "auto"
 _CARD = "README.md"
 _REWRITTEN = (_CARD, layout.MANIFEST)
@@ -48,9 +48,9 @@ def upload(queue: PushQueue, entry: Entry, *, policy: RetryPolicy) -> Entry:
     Raises:
         PushError: refused, or the Hub stayed unreachable; the entry says why and stays open.
     """
-    work = _Upload(queue, queue.update(entry, tries=entry.tries + 1), policy)
+    work = _Upload(queue, queue.update(entry, tries=entry.tries + 1))
     try:
-        return work.run()
+        return work.run(policy)
     except PushError as error:
         queue.update(work.entry, error=error.message)
         raise
@@ -63,13 +63,12 @@ def list_commit(api: Any, repo: str, commit: str) -> dict[str, Any]:
 
 
 class _Upload:
-    def __init__(self, queue: PushQueue, entry: Entry, policy: RetryPolicy) -> None:
+    def __init__(self, queue: PushQueue, entry: Entry) -> None:
         self.queue = queue
         self.entry = entry
-        self.policy = policy
         self._trees: dict[str, dict[str, Any]] = {}
 
-    def run(self) -> Entry:
+    def run(self, policy: RetryPolicy) -> Entry:
         from huggingface_hub import HfApi, constants
 
         entry, retry = self.entry, self.queue.retry_command
@@ -77,14 +76,15 @@ class _Upload:
             raise PushError("HF_HUB_OFFLINE is set: nothing can be pushed.", fix=f"Unset it, then:\n{retry}")
         limit_silence()
         self.api = HfApi()
+        attempt = functools.partial(policy.run, repo=entry.repo, retry=retry)
         if entry.state != "published":
             self._check_files()
-            self._attempt("create the repository", self._create_repository)
+            attempt("create the repository", self._create_repository)
             if entry.pull_request:
-                self._attempt("open the pull request", self._open_pull_request)
+                attempt("open the pull request", self._open_pull_request)
             else:
-                self._attempt("upload", self._publish)
-        self._attempt("set the tag", self._tag)
+                attempt("upload", self._publish)
+        attempt("set the tag", self._tag)
         self._remove_staging()
         return self.queue.close(self.entry, "done")
 
@@ -211,9 +211,6 @@ class _Upload:
         return [name for name in others if layout.is_package_file(name)]
 
     # -- this side -------------------------------------------------------------------------
-
-    def _attempt(self, what: str, call: Callable[[], _T]) -> _T:
-        return self.policy.run(what, call, repo=self.entry.repo, retry=self.queue.retry_command)
 
     def _record(self, **changes: Any) -> None:
         self.entry = self.queue.update(self.entry, **changes)
