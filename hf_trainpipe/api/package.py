@@ -124,7 +124,7 @@ class Package:
 
             chosen = recipe or from_json(self._manifest.get("recipe") or {})
             with Console(0).working(f"scoring {split}") as work:
-                return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work.at)
+                return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
         from hf_trainpipe.package.labelled import evaluate_table, read_table
 
         table, name = read_table(data, Reading(**reading))
@@ -142,7 +142,7 @@ class Package:
                 label=label,
                 values=(recorded.get("data") or {}).get("values"),
                 seed=recipe.seed if recipe is not None else int(recorded.get("seed") or 0),
-                progress=work.at,
+                progress=work,
             )
         return {"file": name, **found}
 

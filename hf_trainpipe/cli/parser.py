@@ -7,14 +7,12 @@ import json
 import os
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from hf_trainpipe.errors import TrainpipeError, closest
-
-if TYPE_CHECKING:
-    from hf_trainpipe.tracking.working import Working
 
 
 class UsageError(TrainpipeError):
@@ -162,7 +160,7 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def busy(what: str) -> Working:
+def busy(what: str) -> AbstractContextManager[object]:
     """Show progress on standard error for as long as a block lasts; rank 0 only."""
     from hf_trainpipe.tracking.console import Console
 

@@ -99,7 +99,7 @@ def predict_file(
                     if len(done.places) < _SHOWN:
                         done.places.append(str(spell_place(str(input), record.line)))
             write(items)
-            work.at(done.rows)
+            work(done.rows)
             chunk = list(islice(records, _CHUNK))
             inputs = _inputs(chooser, chunk)
         if done.rows and done.unanswered.total() == done.rows:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import threading
 
+import pytest
+
+from hf_trainpipe.tracking import console as console_module
 from hf_trainpipe.tracking.console import Console
 
 VALUES = {
@@ -99,10 +103,8 @@ def test_long_times_and_odd_numbers() -> None:
     ]
 
 
-def test_long_work_shows_that_it_goes_on() -> None:
-    import io
-    import threading
-
+def test_long_work_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "EVERY_SECONDS", 0.01)
     seen = threading.Event()
 
     class Stream(io.StringIO):
@@ -112,19 +114,14 @@ def test_long_work_shows_that_it_goes_on() -> None:
             return count
 
     plain = Stream()
-    work = Console(0, stream=plain, live=False).working("scoring validation", total=4000)
-    work._every = 0.01
-    with work:
-        work.at(1200)
+    with Console(0, stream=plain, live=False).working("scoring validation", total=4000) as done:
+        done(1200)
         assert seen.wait(20)
     assert plain.getvalue().splitlines()[0] == "scoring validation: 1,200 of 4,000 rows, 0 s"
     live = Stream()
     seen.clear()
-    work = Console(0, stream=live, live=True).working("verifying")
-    work._every = 0.01
-    with work:
+    with Console(0, stream=live, live=True).working("verifying"):
         assert seen.wait(20)
     assert live.getvalue().endswith("\r\x1b[2K")
-    quiet = Console(0, is_main=False).working("nothing")
-    with quiet:
-        assert quiet._thread is None
+    with Console(0, is_main=False).working("nothing"):
+        assert "working" not in [thread.name for thread in threading.enumerate()]
