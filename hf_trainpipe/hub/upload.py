@@ -13,7 +13,6 @@ request go to its own branch (``refs/pr/N``) in the same way, for somebody to me
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import re
@@ -29,7 +28,7 @@ from hf_trainpipe.package.card_merge import merge
 from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hf_trainpipe.hub.push_queue import Entry, File, PushQueue
     from hf_trainpipe.hub.retry import RetryPolicy
@@ -76,7 +75,10 @@ class _Upload:
             raise PushError("HF_HUB_OFFLINE is set: nothing can be pushed.", fix=f"Unset it, then:\n{retry}")
         limit_silence()
         self.api = HfApi()
-        attempt = functools.partial(policy.run, repo=entry.repo, retry=retry)
+
+        def attempt(what: str, step: Callable[[], None]) -> None:
+            policy.run(what, step, repo=entry.repo, retry=retry)
+
         if entry.state != "published":
             self._check_files()
             attempt("create the repository", self._create_repository)
