@@ -33,19 +33,21 @@ def package(arguments: argparse.Namespace) -> int:
     is_run = (path / "run.json").is_file()
     result: dict[str, object] = {"package": str(path)}
     recipe = source = None
-    if is_run or arguments.int8 or not arguments.onnx:
-        recipe, source = recipe_of(path, arguments.recipe)
-    if arguments.onnx:
-        from hf_trainpipe.package.onnx import add
-        from hf_trainpipe.package.onnx_export import require
-        from hf_trainpipe.utils.resources import use_paths_of_run
-
-        require()  # before the long part
     if is_run or not arguments.onnx:
         from hf_trainpipe.training.execute import repackage
 
+        recipe, source = recipe_of(path, arguments.recipe)
+        if arguments.onnx:
+            from hf_trainpipe.package.onnx_export import require
+
+            require()  # before the long part
         result = {"package": str(repackage(path, recipe=recipe, source=source))}
+    elif arguments.int8:
+        recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:
+        from hf_trainpipe.package.onnx import add
+        from hf_trainpipe.utils.resources import use_paths_of_run
+
         with busy("writing ONNX models and comparing their answers"), use_paths_of_run(path, source):
             result = add(
                 str(result["package"]),
