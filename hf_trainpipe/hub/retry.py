@@ -19,6 +19,7 @@ from hf_trainpipe.utils.secrets import scrub
 
 _T = TypeVar("_T")
 _TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_ERRORS = frozenset({"TransportError", "TimeoutException", "NetworkError", "RemoteProtocolError"})
 _LONGEST_WAIT_S = 60.0
 _SILENCE_S = 120.0
 
@@ -111,10 +112,11 @@ def status_of(error: BaseException) -> tuple[int | None, float | None]:
 
 
 def _is_connection(error: BaseException) -> bool:
-    from httpx import TransportError
-
-    kinds = (ConnectionError, TimeoutError, json.JSONDecodeError, TransportError)
-    return any(isinstance(link, kinds) for link in chain(error))
+    return any(
+        isinstance(link, (ConnectionError, TimeoutError, json.JSONDecodeError))
+        or not _TRANSIENT_ERRORS.isdisjoint(kind.__name__ for kind in type(link).__mro__)
+        for link in chain(error)
+    )
 
 
 def _explain(what: str, error: BaseException, status: int | None, *, repo: str, retry: str, tries: int) -> PushError:
