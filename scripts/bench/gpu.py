@@ -1,50 +1,107 @@
-"""B2: real tokens a second when fine-tuning on a GPU: MiniLM and encoders of 110 to 150 M parameters, at bf16.
+"""B2: real tokens a second when fine-tuning on a GPU.
 
     python scripts/bench/gpu.py --data-dir ../shared/data
-    python scripts/bench/gpu.py                           # texts made by code, as long as SST-2's sentences
+    python scripts/bench/gpu.py --cases bert-base-long --sides ours,tuned-bf16 --minutes 4    # texts made by code
 
-Each side trains 200 optimizer steps of 32 texts in its own process, after some warm-up steps. The sizes are those of
-MiniLM-L6, BERT-base and ModernBERT-base; the latter two have random weights, which take the same time. Sides: `ours`
-(defaults), `ours-compiled` (`--optim.compile true`, without the time of compiling), `trainer` (defaults: fp32, random
-batches), `trainer-bf16` (`bf16=True`), `tuned-bf16` (`bf16=True` and length grouping). Without a GPU it prints a line and
-exits; `--smoke` runs on a CPU with a tiny model.
+Cases: BERT-base, MiniLM-L6 and ModernBERT-base, with random weights, which take the same time, over `short` texts (SST-2
+sentences, or texts as long made by code, 32 a step) and `long` ones (documents of 8 to 512 tokens, 250 in the mean, 64
+a step). Each side trains the same number of optimizer steps in a process of its own, after some warm-up steps. Sides: `ours`
+(defaults), `trainer` (the Trainer as it comes: fp32, random batches), `tuned-bf16` (`bf16=True` and length grouping) and
+`tuned-bf16-compiled` (that with `torch_compile=True`). TFLOP/s are those of the real tokens: 6 for each weight of the layers
+and token, and 12 for each pair of tokens, layer and hidden unit; beside them what a product of two 8192 x 8192 matrices in bf16
+reaches on the same card. Without a GPU it prints a line and exits; `--smoke` runs on a CPU with a tiny model.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from processes import train_side
-from public_data import Row, model_folder
+from public_data import WORKLOADS, Row, model_folder
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
-from workloads import make_workload, random_model, scratch, text_lengths, write_workload
+from workloads import Workload, make_workload, random_model, scratch, text_lengths, write_workload
 
-SPECIAL = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102}
-SIZES: dict[str, dict[str, Any]] = {
-    "minilm": {},
-    "bert-base": {"pad_token_id": 0},
-    "modernbert-base": SPECIAL,
+SIZES: dict[str, tuple[str, dict[str, int]]] = {
+    "bert-base": ("bert", {}),
+    "minilm": (
+        "bert",
+        {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    ),
+    "modernbert-base": ("modernbert", {}),
 }
-SIDES = ("ours", "ours-compiled", "trainer", "trainer-bf16", "tuned-bf16")
+"""The kind of model, and what of its sizes differs from a base model's."""
+CASES = tuple(f"{size}-{texts}" for size in SIZES for texts in ("short", "long"))
+SIDES = ("ours", "trainer", "tuned-bf16", "tuned-bf16-compiled")
+LONG_ROWS = 16_000
+LONG_TOKENS = 512
+VOCABULARY = 30_522
+"""Rows of the embeddings, whatever the tokenizer knows."""
 
 
-def made_texts(count: int) -> list[Row]:
-    """Texts of 3 to 45 common words, 20 in the mean, as SST-2's sentences have."""
+def made_texts(count: int, *, long: bool = False) -> list[Row]:
+    """Texts of 3 to 45 common words, 20 in the mean, as SST-2's sentences have; long: of 6 to 510, evenly."""
     from hf_trainpipe.testing import BAD, GOOD, PLAIN
 
     generator = random.Random(5)
     rows = []
     for _ in range(count):
         label = generator.choice(("negative", "positive"))
-        words = min(45, max(3, round(generator.gauss(20, 9))))
+        words = generator.randint(6, LONG_TOKENS - 2) if long else min(45, max(3, round(generator.gauss(20, 9))))
         kinds = [*PLAIN, *(GOOD if label == "positive" else BAD)]
         rows.append({"text": " ".join(generator.choices(kinds, k=words)), "label": label})
     return rows
+
+
+def workload_of(case: str, options: Any, folder: Path) -> Workload:
+    from hf_trainpipe.testing import tiny_model
+
+    size, _, texts = case.rpartition("-")
+    if options.smoke:
+        return make_workload("sst2", options, folder, score_rows=64)
+    long, made = texts == "long", options.data_dir is None
+    words = tiny_model(folder / "words") if made else model_folder()
+    kind, sizes = SIZES[size]
+    model = random_model(kind, folder / "model", str(words), vocab_size=VOCABULARY, longest=LONG_TOKENS, **sizes)
+    if made or long:
+        rows = made_texts(LONG_ROWS if long else 7000, long=long)
+    else:
+        rows = WORKLOADS["sst2"](options.data_dir)[0]
+    return write_workload(
+        "sst2", folder, model=model, train=rows[64:], validation=rows[:64], smoke=False,
+        steps_larger=2 if long else 1, max_length=LONG_TOKENS if long else 128,
+    )  # fmt: skip
+
+
+def flops_of(workload: Workload, lengths: list[int]) -> float:
+    """Floating-point operations of a training over texts of these lengths, without embeddings and heads."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(workload.model)
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    inner = 3 if config.model_type == "modernbert" else 2  # a gated layer has a matrix more
+    weights = layers * (4 * hidden * hidden + inner * hidden * config.intermediate_size)
+    return float(6 * weights * sum(lengths) + 12 * layers * hidden * sum(n * n for n in lengths))
+
+
+def product_speed() -> float:
+    """FLOP/s of products of two random 8192 x 8192 matrices in bf16."""
+    import torch
+
+    one, other = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        one @ other
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(20):
+        one @ other
+    torch.cuda.synchronize()
+    return 20 * 2 * 8192**3 / (time.perf_counter() - started)
 
 
 def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
@@ -55,19 +112,26 @@ def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
         assert len(examples) <= 1, f"the sides saw different numbers of examples: {examples}"
         rows = []
         for side, found in sides.items():
+            if not found:
+                continue
             ratios[f"{case}: ours / {side}"] = against = ratio(sides, "ours", side, "tokens_per_second")
             speed = spread([one["tokens_per_second"] for one in found]).text(",.0f")
-            rows.append((side, speed, against.text() if against else "-"))
+            flops = spread([one["flops"] / one["seconds"] / 1e12 for one in found]).text(".3g")
+            rows.append((side, speed, flops, against.text() if against else "-"))
         caption = f"{case}: {''.join(f'{n:,}' for n in examples)} examples, each side"
-        tables.append(Table(caption, ("side", "real tokens/s", "ours / it"), rows))
+        if rows:
+            tables.append(Table(caption, ("side", "real tokens/s", "TFLOP/s", "ours / it"), rows))
     return ratios, tables
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser(__doc__, out="speed-gpu.json")
-    parser.add_argument("--cases", default=",".join(SIZES), help=f"among {', '.join(SIZES)}")
+    parser = make_parser(__doc__, out="speed-gpu.json", repeats=3)
+    parser.add_argument("--cases", default=",".join(CASES), help=f"among {', '.join(CASES)}")
     parser.add_argument("--sides", default=",".join(SIDES), help=f"among {', '.join(SIDES)}")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=200, help="of short texts; of long ones a quarter")
+    parser.add_argument(
+        "--minutes", type=float, help="begin no case or repeat that would likely end later; default: all"
+    )
     options = parser.parse_args(argv)
     import torch
 
@@ -76,39 +140,34 @@ def main(argv: list[str] | None = None) -> None:
         return
     made = options.data_dir is None
     options = parse(parser, [*(argv if argv is not None else sys.argv[1:]), *(["--data-dir", "."] if made else [])])
-    cases = names_of(options.cases, list(SIZES), parser)[: 1 if options.quick or options.smoke else None]
+    options.data_dir = None if made else options.data_dir
+    cases = names_of(options.cases, CASES, parser)[: 1 if options.quick or options.smoke else None]
     chosen = names_of(options.sides, SIDES, parser)
-    steps = 6 if options.smoke else options.steps
+    end = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    device = "CPU (smoke)" if options.smoke else torch.cuda.get_device_name()
+    reached = (
+        ""
+        if options.smoke
+        else f" A product of two 8192 x 8192 matrices in bf16: {product_speed() / 1e12:,.0f} TFLOP/s."
+    )
     with scratch() as place:
-        workloads = {}
-        for case in cases:
-            model = None
-            if not options.smoke and case != "minilm":
-                model = random_model(
-                    case.removesuffix("-base"), place / f"{case}-model", str(model_folder()), **SIZES[case]
-                )
-            if made and not options.smoke:
-                rows = made_texts(7000)
-                workloads[case] = write_workload(
-                    "sst2", place / case, model=model or str(model_folder()), train=rows[64:], validation=rows[:64],
-                    smoke=False,
-                )  # fmt: skip
-            else:
-                workloads[case] = make_workload("sst2", options, place / case, model=model, score_rows=64)
-        lengths = {case: text_lengths(workload) for case, workload in workloads.items()}
+        workloads: dict[str, tuple[Workload, list[int]]] = {}
 
         def measure(case: str, side: str) -> Row:
+            if case not in workloads:
+                workload = workload_of(case, options, place / case)
+                workloads[case] = workload, text_lengths(workload)
+            workload, lengths = workloads[case]
             warmup, device = (4, "cpu") if options.smoke else (20, "auto")
-            found = train_side(side, workloads[case], lengths[case], steps=steps, warmup=warmup, device=device)
-            found.pop("lengths")
-            return found
+            steps = 6 if options.smoke else options.steps // (4 if case.endswith("-long") else 1)
+            found = train_side(side, workload, lengths, steps=steps, warmup=warmup, device=device)
+            return {**found, "flops": flops_of(workload, found.pop("lengths"))}
 
-        device = "CPU (smoke)" if options.smoke else torch.cuda.get_device_name()
         compare(
             options, cases, lambda case: chosen, measure, summary,
             benchmark="B2", title="a training step on a GPU", doc=__doc__,
-            settings={"steps": steps, "device": device, "texts": "made by code" if made else "SST-2 sentences"},
-            notes=[f"Device: {device}."],
+            settings={"steps": options.steps, "device": device, "texts": "made by code" if made else "SST-2 sentences"},
+            notes=[f"Device: {device}.{reached}"], until=end,
         )  # fmt: skip
 
 

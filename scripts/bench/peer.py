@@ -7,7 +7,7 @@ Prints one line of JSON, the last on its standard output. The ways:
 
 - ``trainer``: defaults: random batches, padded to their longest text; evaluation in batches of 8.
 - ``tuned``: ``train_sampling_strategy="group_by_length"``, one thread per core; evaluation in batches of 32.
-- ``trainer-bf16``, ``tuned-bf16``: those with ``bf16=True``.
+- ``trainer-bf16``, ``tuned-bf16``: those with ``bf16=True``; ``tuned-bf16-compiled``: with ``torch_compile=True`` too.
 - ``run_glue``: like run_glue.py: all texts padded to the maximum length.
 """
 
@@ -29,7 +29,7 @@ from processes import SMOKE
 from public_data import Row
 from workloads import Workload, open_workload, read_rows
 
-WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "run_glue")
+WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "tuned-bf16-compiled", "run_glue")
 
 
 def encode(workload: Workload, tokenizer: Any, rows: list[Row], names: list[str], *, pad: bool) -> Any:
@@ -102,8 +102,8 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
         collator = transformers.DataCollatorForTokenClassification(tokenizer)
     if way.startswith("tuned"):
         arguments |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 32}
-    if way.endswith("-bf16"):
-        arguments["bf16"] = True
+    options = way.split("-")[1:]
+    arguments |= {"bf16": "bf16" in options, "torch_compile": "compiled" in options}
 
     class Counting(transformers.Trainer):  # type: ignore[misc]
         lengths: list[int] = []  # noqa: RUF012  of this one class, made for one process

@@ -69,29 +69,36 @@ def interleave(
     options: argparse.Namespace,
     measure: Callable[[str, str], Row],
     finished: Callable[[Runs], None],
+    until: float = float("inf"),
 ) -> Runs:
     """Run every side of every case once, then all again, so that drift of the machine affects all sides.
 
     Args:
-        finished: Called with all results after each repeat, so that an interruption loses nothing.
+        finished: Called with all results after each case, so that an interruption loses nothing.
+        until: By :func:`time.monotonic`; no case begins that would likely end later.
     """
     runs: Runs = {case: {side: [] for side in sides(case)} for case in cases}
     if options.add and options.out.exists():
         for case, found in json.loads(options.out.read_text(encoding="utf-8"))["runs"].items():
             for side, rows in found.items():
                 runs.setdefault(case, {}).setdefault(side, []).extend(rows)
+    took: dict[str, float] = {}
     for repeat in range(options.repeats):
         for case in cases:
+            began = time.monotonic()
+            if began + took.get(case, max(took.values(), default=0.0)) > until:
+                print(
+                    f"repeat {repeat + 1} of {options.repeats}: no time is left for {case}", file=sys.stderr, flush=True
+                )
+                continue
             for side in sides(case):
                 started = time.monotonic()
                 runs[case][side].append(measure(case, side))
-                took = time.monotonic() - started
-                print(
-                    f"repeat {repeat + 1} of {options.repeats}: {case} {side} in {took:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        finished(runs)
+                seconds = time.monotonic() - started
+                said = f"repeat {repeat + 1} of {options.repeats}: {case} {side} in {seconds:.0f} s"
+                print(said, file=sys.stderr, flush=True)
+            took[case] = time.monotonic() - began
+            finished(runs)
     return runs
 
 
@@ -107,6 +114,7 @@ def compare(
     doc: str | None,
     settings: Row,
     notes: Sequence[str] = (),
+    until: float = float("inf"),
 ) -> None:
     """Measure every side of every case, keep the result, and print its page: the end of each benchmark's ``main``.
 
@@ -114,6 +122,7 @@ def compare(
         sides: Case -> its sides.
         measure: Case and side -> what one repeat measured.
         summary: What was measured -> ratios and tables.
+        until: As of :func:`interleave`.
     """
 
     def finished(runs: Runs) -> None:
@@ -125,7 +134,7 @@ def compare(
         )  # fmt: skip
 
     page = ""
-    interleave(cases, sides, options, measure, finished)
+    interleave(cases, sides, options, measure, finished, until)
     print(page)
 
 

@@ -116,6 +116,7 @@ def write_workload(
     validation: Sequence[Row],
     smoke: bool,
     steps_larger: int = 1,
+    max_length: int = MAX_LENGTH,
 ) -> Workload:
     """Write a workload of these rows. ``smoke``: of short texts, few a step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def write_workload(
         "model": model,
         "tagged": name in TAGGED,
         "examples_per_step": steps_larger * (SMOKE_EXAMPLES_PER_STEP if smoke else EXAMPLES_PER_STEP),
-        "max_length": SMOKE_MAX_LENGTH if smoke else MAX_LENGTH,
+        "max_length": SMOKE_MAX_LENGTH if smoke else max_length,
     }
     classes = 'TokenClassification("tokens", tags="tags")', 'TextClassification("text", label="label")'
     task = classes[0] if about["tagged"] else classes[1]
@@ -148,14 +149,24 @@ def smoke_model(folder: Path) -> str:
     return str(tiny_model(folder))
 
 
-def random_model(kind: str, folder: Path, tokenizer: str, **sizes: Any) -> str:
-    """Write a model of an architecture with random weights, beside a tokenizer of BERT's kind."""
+def random_model(kind: str, folder: Path, tokenizer: str, *, longest: int | None = None, **fields: Any) -> str:
+    """Write a model of an architecture with random weights, beside a tokenizer of BERT's kind.
+
+    Args:
+        longest: Tokens of a text at most; None: as the tokenizer has it.
+        fields: Of the configuration.
+    """
     import torch
     import transformers
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer)
+    words.model_max_length = longest or words.model_max_length
     rows = max(words.get_vocab().values()) + 1  # ids may have gaps
-    config = transformers.AutoConfig.for_model(kind, vocab_size=rows, **sizes)
+    special = {"pad": words.pad_token_id, "cls": words.cls_token_id, "sep": words.sep_token_id}
+    ids = {f"{name}_token_id": number for name, number in special.items()}
+    if kind == "modernbert":
+        ids |= {"bos_token_id": words.cls_token_id, "eos_token_id": words.sep_token_id}
+    config = transformers.AutoConfig.for_model(kind, **{"vocab_size": rows, **ids, **fields})
     torch.manual_seed(7)
     transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)

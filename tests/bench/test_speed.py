@@ -37,7 +37,12 @@ TRIALS = {
         {"bare", "map", "ours"},
         "sst2-phrases: ours / bare, cold",
     ),
-    "gpu.py": (["--sides", "ours,tuned-bf16"], "minilm", {"ours", "tuned-bf16"}, "minilm: ours / tuned-bf16"),
+    "gpu.py": (
+        ["--sides", "ours,tuned-bf16"],
+        "bert-base-short",
+        {"ours", "tuned-bf16"},
+        "bert-base-short: ours / tuned-bf16",
+    ),
     "profile_step.py": ([], "sst2", {"medium", "fp32"}, "medium: AdamW and the norm / the step"),
     "startup.py": ([], "warm", {"ours", "run_glue"}, "warm: run_glue / ours"),
     "ranks.py": (["--sides", "ours,trainer"], "sst2", {"ours-2", "trainer-2"}, "trainer: efficiency, the same step"),

@@ -49,7 +49,7 @@ def loss_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
     logits = model(**batch).logits
     if logits.dim() == 3:
         logits = logits * batch["attention_mask"][..., None]
-    weights = torch.linspace(-1.0, 1.0, logits.numel()).view(logits.shape)
+    weights = torch.linspace(-1.0, 1.0, logits.numel(), device=logits.device).view(logits.shape)
     return (logits.tanh() * weights).sum()
 
 
@@ -78,6 +78,22 @@ def test_gradients_are_those_of_the_padded_model(kind: str, head: str) -> None:
     found_loss, found = gradients(model, batch)
     assert found_loss == pytest.approx(loss, rel=1e-5)
     assert largest_difference(found, expected) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_gradients_on_a_gpu_are_those_of_the_padded_model_in_fp32(kind: str) -> None:
+    batch = batch_of([5, 17, 17, 3, 30, 9, 5, 1], types=kind in ("bert", "electra"))
+    batch = {name: tensor.cuda() for name, tensor in batch.items()}
+    _, expected = gradients(build(kind).cuda(), batch)
+    flat = build(kind).cuda()
+    assert unpad.unpad(flat) is None
+    assert largest_difference(gradients(flat, batch)[1], expected) < 1e-4
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cuda", dtype=dtype):
+            found = gradients(flat, batch)[1]
+            assert unpad.gpu_kernels(flat, dtype)
+        assert largest_difference(found, expected) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
