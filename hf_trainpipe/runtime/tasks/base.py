@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..kinds import to_json
 from ..model.outputs import Output, Outputs
 from .columns import Cell, Column, Labels, Text
 
@@ -93,6 +94,8 @@ class Task(ABC):
     A task in a recipe file needs no registration; its file travels in the package. docs/tasks.md writes one.
     """
 
+    names: tuple[str, ...] | None = None
+    """Of a task with labels a field: their names in the order of their ids; None: read from the data."""
     separable: ClassVar[bool] = True
     """False: the loss looks across the whole global batch (in-batch negatives), which is then one micro-batch of one rank."""
     learned: ClassVar[tuple[str, ...]] = ()
@@ -120,7 +123,7 @@ class Task(ABC):
     @property
     def label_names(self) -> Labels:
         """Names in the order of the model's outputs; none of a task without labels, or before ``fit``."""
-        return Labels()
+        return Labels.of(self.names)
 
     def fit(self, rows: Any) -> Self:
         """The task with what follows from the training rows filled in: labels, class weights.
@@ -184,9 +187,12 @@ class Task(ABC):
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def model_class(self) -> type[Any]:
-        """The transformers ``AutoModelFor...`` class. Imports transformers when called."""
+        """The transformers ``AutoModelFor...`` class that the schema names. Imports transformers when called."""
+        import transformers
+
+        found: type[Any] = getattr(transformers, self.schema().model)
+        return found
 
     def model_options(self) -> dict[str, Any]:
         """Fields of the model's configuration (``num_labels``, ``id2label``, ...)."""
@@ -360,8 +366,4 @@ class Task(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """``{"kind": ..., field: value, ...}``, tuples as lists."""
-        values = self.fields()
-        return {
-            "kind": type(self).__name__,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
-        }
+        return to_json(self)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 from ..errors import RecipeError, SchemaError
+from ..kinds import from_json
 from .base import Task
 from .classification import TextClassification
 from .multi_label import MultiLabelClassification
@@ -66,30 +66,12 @@ def task_from_json(value: Mapping[str, Any], *, registry: Mapping[str, type[Task
     Raises:
         SchemaError: The kind or a field is not known, a field is missing, or a value is not allowed.
     """
-    known = {**BUILT_IN, **(registry or {})}
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in known:
-        near = difflib.get_close_matches(str(kind), known, n=1)
-        raise SchemaError(
-            f"task: expected a known task, found kind {kind!r}. Known: {', '.join(sorted(known))}.",
-            fix=f"Did you mean {near[0]!r}?" if near else "A task of a recipe needs that recipe's code.",
-        )
-    cls: Any = known[kind]
-    values = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name != "kind"}
-    allowed = {item.name: item for item in fields(cls) if item.init}
-    unknown = sorted(set(values) - set(allowed))
-    missing = [
-        name
-        for name, item in allowed.items()
-        if name not in values and item.default is MISSING and item.default_factory is MISSING
-    ]
-    if unknown or missing:
-        wrong = f"it has no field {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
-        raise SchemaError(f"task: {kind} takes {sorted(allowed)}; {wrong}.", fix=f"Correct the fields of {kind}.")
     try:
-        task = cls(**values)
+        task = from_json(value, {**BUILT_IN, **(registry or {})}, where="task", what="task")
         task.columns()
         task.schema()
+    except SchemaError:
+        raise
     except (RecipeError, TypeError, ValueError, KeyError) as error:
         raise SchemaError(
             f"task: {getattr(error, 'message', error)}", fix="Fetch or write the package again."

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from itertools import chain
 from typing import Any
 
 from ..bounds import check_characters
 from ..errors import InputError
+from ..kinds import from_json
 from .edits import Aligned, Edit, apply_edits
 from .preprocessing_spacy import SpacyLemmas, SpacyMaskEntities, SpacySentences, SpacyTokens
 from .preprocessing_text import CleanUrls, Lowercase, NormalizeSpace, NormalizeUnicode, StripHtml
@@ -95,12 +95,9 @@ def apply_words(steps: Iterable[Preprocessor], words: Sequence[Sequence[str]]) -
             )
     if not steps:
         return [list(sentence) for sentence in words]
-    ids: dict[str, int] = {}
-    for sentence in words:
-        for word in sentence:
-            ids.setdefault(word, len(ids))
-    new = apply(steps, list(ids))
-    return [[new[ids[word]] for word in sentence] for sentence in words]
+    distinct = list(dict.fromkeys(chain.from_iterable(words)))
+    new = dict(zip(distinct, apply(steps, distinct), strict=True))
+    return [[new[word] for word in sentence] for sentence in words]
 
 
 def steps_to_json(steps: Iterable[Preprocessor]) -> list[dict[str, Any]]:
@@ -121,33 +118,4 @@ def steps_from_json(
         InputError: A kind or a field is not known, or a field is missing.
     """
     known = {**BUILT_IN, **(registry or {})}
-    return tuple(_step_from_json(item, position, known) for position, item in enumerate(items))
-
-
-def _step_from_json(item: Any, position: int, known: Mapping[str, type[Preprocessor]]) -> Preprocessor:
-    where = f"preprocessing[{position}]"
-    kind = item.get("kind") if isinstance(item, Mapping) else None
-    if not isinstance(kind, str):
-        raise InputError(
-            f"{where}: expected an object with a 'kind', found {item!r}.",
-            fix='Write it as {"kind": "NormalizeSpace"}.',
-        )
-    if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
-        raise InputError(
-            f"{where}: expected a known step, found kind {kind!r}. Known: {', '.join(sorted(known))}.",
-            fix=f"Did you mean {near[0]!r}?" if near else "A step of a recipe needs that recipe's code.",
-        )
-    step: Any = known[kind]
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in item.items() if key != "kind"}
-    names = {field.name for field in fields(step) if field.init}
-    needed = {f.name for f in fields(step) if f.init and f.default is MISSING and f.default_factory is MISSING}
-    if (unknown := sorted(set(values) - names)) or (missing := sorted(needed - set(values))):
-        raise InputError(
-            f"{where}: {kind} takes {sorted(names)}; "
-            + (f"it has no field {unknown[0]!r}." if unknown else f"{missing[0]!r} is missing."),
-            fix=f"Correct the fields of {kind}.",
-        )
-    result = step(**values)
-    assert isinstance(result, Preprocessor)
-    return result
+    return tuple(from_json(item, known, where=f"preprocessing[{at}]", what="step") for at, item in enumerate(items))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Any, ClassVar
 
+from ..kinds import to_json
 from .edits import Edit, apply_edits
 
 
@@ -49,9 +49,4 @@ class Preprocessor(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """``{"kind": ..., field: value, ...}``, tuples as lists."""
-        # A subclass that is no dataclass gets the TypeError of fields().
-        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
-        return {
-            "kind": self.kind,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
-        }
+        return to_json(self)
