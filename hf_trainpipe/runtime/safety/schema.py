@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import SchemaError
+from .checks import Check, fields, is_count, is_object, is_string, is_text, list_of, map_of, one_of, or_null, wrong
 from .files import read_limited
 from .older import translated
 
@@ -113,139 +114,72 @@ def validate(value: Any, *, where: str = FILE_NAME) -> PackageInfo:
         if name not in value:
             raise SchemaError(f"{where}: the field {name!r} is missing.", fix="Write the package again.")
         if not is_right(value[name]):
-            raise SchemaError(
-                f"{where}: {name}: expected {expected}, found {_shown(value[name], is_right)}.",
-                fix="Write the package again.",
-            )
+            raise wrong(where, name, expected, _part(value[name], is_right))
     return PackageInfo(**{name: value[name] for name in _FIELDS if name in value})
 
 
-def _shown(value: Any, is_right: Callable[[Any], bool]) -> str:
-    """The part of a value that is wrong, where it is one entry of many; cut to a line."""
-    if isinstance(value, dict):
-        value = next(({key: item} for key, item in value.items() if not is_right({key: item})), value)
-    text = repr(value)
-    return text if len(text) <= 200 else text[:200] + "..."
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+def _part(value: Any, is_right: Check) -> Any:
+    """The part of a value that is wrong, where it is one entry of many."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return next(({key: item} for key, item in entries if not is_right({key: item})), value)
 
 
 def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+    return is_string(value) and len(value) == 64 and not set(value) - set("0123456789abcdef")
 
 
 def _is_plain_path(value: Any) -> bool:
-    return _is_text(value) and not value.startswith("/") and not set(value.split("/")) & {"", ".", ".."}
-
-
-def _is_task(value: Any) -> bool:
-    return isinstance(value, dict) and _is_text(value.get("kind"))
-
-
-def _is_about(value: Any) -> bool:
-    """As :func:`.about.about` writes it."""
-    return (
-        isinstance(value, dict)
-        and all(_is_text(value.get(name)) for name in ("reads", "answers", "pipeline", "does"))
-        and _is_texts(value.get("labels"))
-        and isinstance(value.get("forms"), list)
-        and all(_is_texts(form) and form for form in value["forms"])
-        and isinstance(value.get("columns"), dict)
-        and all(map(_is_text, [*value["columns"], *value["columns"].values()]))
-        and isinstance(value.get("options"), dict)
-        and isinstance(value.get("examples"), list)
-        and bool(value["examples"])
-    )
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_tokens(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"max_length", "overflow", "stride"}
-        and (value["max_length"] is None or (_is_count(value["max_length"]) and value["max_length"] > 0))
-        and value["overflow"] in ("truncate", "window", "drop", "error")
-        and _is_count(value["stride"])
-    )
-
-
-def _is_scores(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(metrics, dict) and all(isinstance(s, dict) and "value" in s for s in metrics.values())
-        for metrics in value.values()
-    )
-
-
-def _is_files(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _is_plain_path(name)
-        and isinstance(item, dict)
-        and set(item) == {"size", "sha256"}
-        and _is_count(item["size"])
-        and _is_hash(item["sha256"])
-        for name, item in value.items()
-    )
-
-
-def _is_code(value: Any) -> bool:
-    if value is None:
-        return True
-    is_object = isinstance(value, dict) and set(value) == {"file", "sha256"}
-    return is_object and _is_plain_path(value["file"]) and _is_hash(value["sha256"])
-
-
-def _is_backends(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        name in ("onnx", "onnx-int8") and isinstance(item, dict) and _is_plain_path(item.get("file"))
-        for name, item in value.items()
-    )
+    return is_text(value) and not value.startswith("/") and not set(value.split("/")) & {"", ".", ".."}
 
 
 def _is_columns(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) - {"rename", "join"}:
         return False
-    back, joined = value.get("rename", {}), value.get("join", {})
-    return (
-        isinstance(back, dict)
-        and isinstance(joined, dict)
-        and all(map(_is_text, [*back, *back.values(), *joined]))
-        and all(isinstance(parts, list) and all(map(_is_text, parts)) for parts in joined.values())
-    )
+    renamed, joined = map_of(is_text, name=is_text), map_of(list_of(is_text), name=is_text)
+    return renamed(value.get("rename", {})) and joined(value.get("join", {}))
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": ("a name", _is_text),
-    "task": ("an object with a kind", _is_task),
-    "about": ("an object with reads, answers, forms and labels", _is_about),
+_ABOUT = fields(
+    {
+        **dict.fromkeys(("reads", "answers", "pipeline", "does"), is_text),
+        "labels": list_of(is_string),
+        "forms": list_of(list_of(is_string, least=1)),
+        "columns": map_of(is_text, name=is_text),
+        "options": is_object,
+        "examples": list_of(lambda _: True, least=1),
+    }
+)
+"""As :func:`.about.about` writes it."""
+_TOKENS = fields(
+    {
+        "max_length": or_null(lambda value: is_count(value) and value > 0),
+        "overflow": one_of("truncate", "window", "drop", "error"),
+        "stride": is_count,
+    },
+    are_all=True,
+)
+_FILE = fields({"size": is_count, "sha256": _is_hash}, are_all=True)
+_CODE = fields({"file": _is_plain_path, "sha256": _is_hash}, are_all=True)
+_KIND = fields({"kind": is_text})
+_SCORES = map_of(map_of(fields({"value": lambda _: True})))
+_BACKENDS = map_of(fields({"file": _is_plain_path}), name=one_of("onnx", "onnx-int8"))
+_FIELDS: dict[str, tuple[str, Check]] = {
+    "name": ("a name", is_text),
+    "task": ("an object with a kind", _KIND),
+    "about": ("an object with reads, answers, forms and labels", _ABOUT),
     "columns": ("an object with rename and join", _is_columns),
-    "preprocessing": (
-        "a list of objects with a kind",
-        lambda v: isinstance(v, list) and all(isinstance(s, dict) and _is_text(s.get("kind")) for s in v),
-    ),
-    "tokens": ("an object with max_length, overflow and stride", _is_tokens),
-    "scores": ("split -> metric -> object with a value", _is_scores),
-    "recipe": ("an object", _is_object),
-    "data": ("an object", _is_object),
-    "versions": ("an object", _is_object),
-    "files": ("relative path -> size and sha256", _is_files),
-    "code": ("null, or a relative file and its sha256", _is_code),
-    "model_code": ("a list of relative files", lambda v: isinstance(v, list) and all(map(_is_plain_path, v))),
-    "verified": ("null or an object", lambda v: v is None or isinstance(v, dict)),
-    "resumed": ("null or an object", lambda v: v is None or isinstance(v, dict)),
-    "backend": ("'torch', 'onnx' or 'onnx-int8'", lambda v: v in ("torch", "onnx", "onnx-int8")),
-    "backends": ("backend -> object with a file", _is_backends),
+    "preprocessing": ("a list of objects with a kind", list_of(_KIND)),
+    "tokens": ("an object with max_length, overflow and stride", _TOKENS),
+    "scores": ("split -> metric -> object with a value", _SCORES),
+    "recipe": ("an object", is_object),
+    "data": ("an object", is_object),
+    "versions": ("an object", is_object),
+    "files": ("relative path -> size and sha256", map_of(_FILE, name=_is_plain_path)),
+    "code": ("null, or a relative file and its sha256", or_null(_CODE)),
+    "model_code": ("a list of relative files", list_of(_is_plain_path)),
+    "verified": ("null or an object", or_null(is_object)),
+    "resumed": ("null or an object", or_null(is_object)),
+    "backend": ("'torch', 'onnx' or 'onnx-int8'", one_of("torch", "onnx", "onnx-int8")),
+    "backends": ("backend -> object with a file", _BACKENDS),
 }
 _OPTIONAL = {"columns", "resumed", "backend", "backends", "model_code"}
