@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Floats", "Interval", "Kind", "Metric", "Predictions", "SumMetric", "WeightMetric", "divide"]
-
 Kind = Literal["single_label", "multi_label", "regression", "tags", "own"]
 """What predictions are; ``own``: numbers of a task's own metrics alone."""
 Floats = NDArray[np.float64]
@@ -167,14 +165,13 @@ class Predictions:
                 slice(int(starts[start]), int(starts[stop])),
                 starts[start : stop + 1] - starts[start],
             )
-        return Predictions(
-            self.kind,
+        return replace(
+            self,
             outputs=self.outputs[rows],
             references=self.references[rows],
             labels=self.labels or tuple(str(label) for label in range(self.num_labels)),
-            threshold=self.threshold,
             word_starts=starts,
-            scheme=self.scheme,
+            examples=None,
             own={name: column[start:stop] for name, column in self.own.items()},
         )
 
@@ -228,6 +225,25 @@ class Interval:
     """Examples scored."""
     resamples: int
     """Resamples in which the score was defined."""
+
+
+def sum_metrics(
+    kind: Kind,
+    statistics: Callable[[Predictions], Floats],
+    finishes: Mapping[str, Callable[[Floats], Floats]],
+    *,
+    greater_is_better: bool = True,
+) -> list[SumMetric]:
+    """Metrics that share their statistics, by name."""
+    return [
+        SumMetric(name=name, kind=kind, greater_is_better=greater_is_better, statistics=statistics, finish=finish)
+        for name, finish in finishes.items()
+    ]
+
+
+def ratio(over: int, under: int) -> Callable[[Floats], Floats]:
+    """The finish of a metric: one column of its sums by another; NaN where that is 0."""
+    return lambda sums: divide(sums[..., over], sums[..., under], otherwise=np.nan)
 
 
 def divide(numerator: Floats, denominator: Floats, *, otherwise: float) -> Floats:

@@ -17,8 +17,6 @@ from hf_trainpipe.metrics.classification import class_counts, set_counts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["breakdown"]
-
 LARGEST_MATRIX = 200
 """Labels up to which the confusion matrix is kept; above, only the pairs that are confused most."""
 CONFUSED = 20
@@ -60,12 +58,7 @@ def breakdown(predictions: Predictions, *, num_errors: int = 10) -> dict[str, An
 def _rows(names: Sequence[str], sums: Floats) -> list[dict[str, Any]]:
     """A row for each label from sums [3 C] of true positives, predicted and support."""
     true_positives, predicted, support = sums.reshape(3, -1)
-    rates = {
-        rate: counts.averaged(rate, "micro")(
-            np.stack([true_positives, predicted, support], axis=-1).reshape(len(true_positives), -1)
-        )
-        for rate in counts.RATES
-    }
+    rates = {rate: counts.rate_of(rate, true_positives, predicted, support) for rate in counts.RATES}
     return [
         {
             "name": name,

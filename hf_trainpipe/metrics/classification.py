@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_trainpipe.metrics import counts, ranking
-from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
+from hf_trainpipe.metrics.base import Floats, Metric, Predictions, WeightMetric, divide, ratio, sum_metrics
 
 
 def class_counts(predictions: Predictions) -> Floats:
@@ -48,10 +48,6 @@ def _set_scores(predictions: Predictions) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _mean_column(column: int) -> Callable[[Floats], Floats]:
-    return lambda sums: divide(sums[..., column], sums[..., -1], otherwise=np.nan)
-
-
 def _logits(predictions: Predictions) -> Floats:
     if predictions.decided:
         raise ValueError("roc_auc and average_precision need logits [N, C], found decisions (whole numbers).")
@@ -88,35 +84,27 @@ def _rank_sets(score: Ranking) -> Callable[[Predictions, Floats], Floats]:
     return weighted
 
 
-def _metrics() -> tuple[Metric, ...]:
-    found: list[Metric] = [
-        SumMetric(name="accuracy", kind="single_label", statistics=class_counts, finish=counts.accuracy),
-        SumMetric(name="mcc", kind="single_label", statistics=class_counts, finish=counts.matthews),
-        SumMetric(name="subset_accuracy", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
-        SumMetric(name="exact_match", kind="multi_label", statistics=_set_scores, finish=_mean_column(3)),
-        SumMetric(
-            name="hamming_loss",
-            kind="multi_label",
-            greater_is_better=False,
-            statistics=_set_scores,
-            finish=_mean_column(4),
-        ),
-    ]
-    for column, rate in enumerate(counts.RATES):
-        finish = counts.averaged(rate, "auto")
-        found.append(SumMetric(name=rate, kind="single_label", statistics=class_counts, finish=finish))
-        finish = _mean_column(column)
-        found.append(SumMetric(name=f"{rate}_samples", kind="multi_label", statistics=_set_scores, finish=finish))
-        for average in counts.AVERAGES:
-            name, finish = f"{rate}_{average}", counts.averaged(rate, average)
-            found.append(SumMetric(name=name, kind="single_label", statistics=class_counts, finish=finish))
-            found.append(SumMetric(name=name, kind="multi_label", statistics=set_counts, finish=finish))
-    scores: dict[str, Ranking] = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
-    for name, score in scores.items():
-        found.append(WeightMetric(name=name, kind="single_label", weighted=_rank_classes(score)))
-        found.append(WeightMetric(name=name, kind="multi_label", weighted=_rank_sets(score)))
-    return tuple(found)
-
-
-METRICS = _metrics()
+_AVERAGED = {
+    f"{rate}_{average}": counts.averaged(rate, average) for rate in counts.RATES for average in counts.AVERAGES
+}
+_OF_CLASSES = {
+    "accuracy": counts.accuracy,
+    "mcc": counts.matthews,
+    **{rate: counts.averaged(rate, "auto") for rate in counts.RATES},
+    **_AVERAGED,
+}
+_OF_SETS = {
+    "subset_accuracy": ratio(3, -1),
+    "exact_match": ratio(3, -1),
+    **{f"{rate}_samples": ratio(column, -1) for column, rate in enumerate(counts.RATES)},
+}
+_RANKINGS: dict[str, Ranking] = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
+METRICS: tuple[Metric, ...] = (
+    *sum_metrics("single_label", class_counts, _OF_CLASSES),
+    *sum_metrics("multi_label", set_counts, _AVERAGED),
+    *sum_metrics("multi_label", _set_scores, _OF_SETS),
+    *sum_metrics("multi_label", _set_scores, {"hamming_loss": ratio(4, -1)}, greater_is_better=False),
+    *(WeightMetric(name=name, kind="single_label", weighted=_rank_classes(score)) for name, score in _RANKINGS.items()),
+    *(WeightMetric(name=name, kind="multi_label", weighted=_rank_sets(score)) for name, score in _RANKINGS.items()),
+)
 """``precision``, ``recall`` and ``f1`` without a suffix: the last label's for two labels, else macro."""

@@ -25,7 +25,8 @@ def _split(sums: Floats) -> tuple[Floats, Floats, Floats]:
     return counts[..., 0, :], counts[..., 1, :], counts[..., 2, :]
 
 
-def _rate(rate: Rate, true_positives: Floats, predicted: Floats, support: Floats) -> Floats:
+def rate_of(rate: Rate, true_positives: Floats, predicted: Floats, support: Floats) -> Floats:
+    """Of each label; 0 where it is undefined."""
     if rate == "f1":
         return divide(2 * true_positives, predicted + support, otherwise=0.0)
     return divide(true_positives, predicted if rate == "precision" else support, otherwise=0.0)
@@ -40,11 +41,13 @@ def averaged(rate: Rate, average: Average) -> Callable[[Floats], Floats]:
     def finish(sums: Floats) -> Floats:
         true_positives, predicted, support = _split(sums)
         if average == "micro":
-            return _rate(rate, true_positives.sum(-1), predicted.sum(-1), support.sum(-1))
+            return rate_of(rate, true_positives.sum(-1), predicted.sum(-1), support.sum(-1))
         if average == "binary" or (average == "auto" and true_positives.shape[-1] == 2):
-            return _rate(rate, true_positives[..., -1], predicted[..., -1], support[..., -1])
+            return rate_of(rate, true_positives[..., -1], predicted[..., -1], support[..., -1])
         weight = support if average == "weighted" else ((predicted + support) > 0).astype(np.float64)
-        return divide((_rate(rate, true_positives, predicted, support) * weight).sum(-1), weight.sum(-1), otherwise=0.0)
+        return divide(
+            (rate_of(rate, true_positives, predicted, support) * weight).sum(-1), weight.sum(-1), otherwise=0.0
+        )
 
     return finish
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.metrics import classification, regression, tagging
-from hf_trainpipe.metrics.base import Floats, Kind, Metric, Predictions, SumMetric, divide
+from hf_trainpipe.metrics.base import Floats, Kind, Metric, Predictions, SumMetric, ratio
 
 LOSS = "loss"
 """Computed by the evaluation from the task's loss; a recipe may name it, but it is not scored here."""
@@ -91,10 +91,6 @@ def _own_column(name: str, predictions: Predictions) -> Floats:
     return np.stack([np.where(defined, column, 0.0), defined], axis=1)
 
 
-def _mean(sums: Floats) -> Floats:
-    return divide(sums[..., 0], sums[..., 1], otherwise=np.nan)
-
-
 def get(name: str, kind: str, *, own: Collection[str] = ()) -> Metric:
     """The metric of that name.
 
@@ -105,7 +101,7 @@ def get(name: str, kind: str, *, own: Collection[str] = ()) -> Metric:
         RecipeError: as :func:`check`, and for ``loss`` and ``evaluate:NAME``, which are computed elsewhere.
     """
     if name in own:
-        return SumMetric(name=name, kind="own", statistics=partial(_own_column, name), finish=_mean)
+        return SumMetric(name=name, kind="own", statistics=partial(_own_column, name), finish=ratio(0, 1))
     check([name], kind)
     if (kind, name) not in _ALL:
         raise RecipeError(f"{name!r} is not computed from sums.", fix="Ask for a metric of known(kind).")

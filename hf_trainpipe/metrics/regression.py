@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from hf_trainpipe.metrics import ranking
-from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, WeightMetric, divide
+from hf_trainpipe.metrics.base import Floats, Metric, Predictions, WeightMetric, divide, ratio, sum_metrics
 
 
 def _errors(predictions: Predictions) -> Floats:
     """[N, 3]: squared error, absolute error, 1."""
     error = predictions.outputs.astype(np.float64) - predictions.references.astype(np.float64)
     return np.stack([error * error, np.abs(error), np.ones_like(error)], axis=1)
-
-
-def _mse(sums: Floats) -> Floats:
-    return divide(sums[..., 0], sums[..., 2], otherwise=np.nan)
-
-
-def _rmse(sums: Floats) -> Floats:
-    return np.sqrt(_mse(sums))
-
-
-def _mae(sums: Floats) -> Floats:
-    return divide(sums[..., 1], sums[..., 2], otherwise=np.nan)
 
 
 def _pearson(predictions: Predictions, weights: Floats) -> Floats:
@@ -52,15 +38,15 @@ def _r2(predictions: Predictions, weights: Floats) -> Floats:
     return 1.0 - divide(weights @ (error * error), spread, otherwise=np.nan)
 
 
-def _sum(name: str, finish: Callable[[Floats], Floats]) -> SumMetric:
-    return SumMetric(name=name, kind="regression", greater_is_better=False, statistics=_errors, finish=finish)
-
-
+_MSE = ratio(0, 2)
 METRICS: tuple[Metric, ...] = (
     WeightMetric(name="pearson", kind="regression", weighted=_pearson),
     WeightMetric(name="spearman", kind="regression", weighted=_spearman),
-    _sum("mse", _mse),
-    _sum("rmse", _rmse),
-    _sum("mae", _mae),
     WeightMetric(name="r2", kind="regression", weighted=_r2),
+    *sum_metrics(
+        "regression",
+        _errors,
+        {"mse": _MSE, "rmse": lambda sums: np.sqrt(_MSE(sums)), "mae": ratio(1, 2)},
+        greater_is_better=False,
+    ),
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics import counts
-from hf_trainpipe.metrics.base import Floats, Metric, Predictions, SumMetric, divide
+from hf_trainpipe.metrics.base import Floats, Metric, Predictions, ratio, sum_metrics
 
 _OUTSIDE, _BEGIN, _INSIDE, _END, _SINGLE = range(5)
 _PREFIXES = {"O": _OUTSIDE, "B": _BEGIN, "I": _INSIDE, "E": _END, "S": _SINGLE, "L": _END, "U": _SINGLE}
@@ -132,35 +132,14 @@ def _word_counts(predictions: Predictions) -> Floats:
     return np.stack([right, words, scored & (right == words), scored], axis=1).astype(np.float64)
 
 
-def _tag_accuracy(sums: Floats) -> Floats:
-    return divide(sums[..., 0], sums[..., 1], otherwise=np.nan)
-
-
-def _exact_match(sums: Floats) -> Floats:
-    return divide(sums[..., 2], sums[..., 3], otherwise=np.nan)
-
-
+_AVERAGES: dict[str, counts.Average] = {"": "micro", "_macro": "macro", "_weighted": "weighted"}
+_OF_ENTITIES = {
+    f"entity_{rate}{suffix}": counts.averaged(rate, average)
+    for rate in counts.RATES
+    for suffix, average in _AVERAGES.items()
+}
 METRICS: tuple[Metric, ...] = (
-    *(
-        SumMetric(
-            name=f"entity_{rate}",
-            kind="tags",
-            statistics=entity_counts,
-            finish=counts.averaged(rate, "micro"),
-        )
-        for rate in counts.RATES
-    ),
-    *(
-        SumMetric(
-            name=f"entity_{rate}_{average}",
-            kind="tags",
-            statistics=entity_counts,
-            finish=counts.averaged(rate, average),
-        )
-        for rate in counts.RATES
-        for average in ("macro", "weighted")
-    ),
-    SumMetric(name="tag_accuracy", kind="tags", statistics=_word_counts, finish=_tag_accuracy),
-    SumMetric(name="exact_match", kind="tags", statistics=_word_counts, finish=_exact_match),
+    *sum_metrics("tags", entity_counts, _OF_ENTITIES),
+    *sum_metrics("tags", _word_counts, {"tag_accuracy": ratio(0, 1), "exact_match": ratio(2, 3)}),
 )
 """``entity_precision``, ``entity_recall`` and ``entity_f1`` are micro averages over entities."""
