@@ -54,7 +54,7 @@ class SpacyTokens(Preprocessor):
 
     def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
         for doc, text in zip(pipe(load_pipeline(self.pipeline, "tokens"), texts), texts, strict=True):
-            yield _spaced(text, [(token.idx, token.idx + len(token), None) for token in _solid(doc)])
+            yield _spaced(text, doc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,7 @@ class SpacyLemmas(Preprocessor):
 
     def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
         for doc, text in zip(pipe(load_pipeline(self.pipeline, "lemmas"), texts), texts, strict=True):
-            tokens = [(t.idx, t.idx + len(t), t.lemma_ or None) for t in _solid(doc)]
-            yield _spaced(text, tokens)
+            yield _spaced(text, doc, as_lemmas=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,21 +120,19 @@ class SpacyMaskEntities(Preprocessor):
             )
 
 
-def _solid(doc: Any) -> list[Any]:
-    """The tokens that are not white space."""
-    return [token for token in doc if not token.is_space]
-
-
-def _spaced(text: str, tokens: Sequence[tuple[int, int, str | None]]) -> list[Edit]:
-    """Edits that leave one space between tokens, and put a new form (None: the old one) in their place."""
+def _spaced(text: str, doc: Any, *, as_lemmas: bool = False) -> list[Edit]:
+    """Edits that leave one space between tokens, or between their base forms."""
     found: list[Edit] = []
     position = 0
-    for start, end, new in tokens:
+    for token in doc:
+        if token.is_space:
+            continue
+        start, end = token.idx, token.idx + len(token)
         gap = " " if position else ""
         if text[position:start] != gap:
             found.append(Edit(position, start, gap))
-        if new is not None and new != text[start:end]:
-            found.append(Edit(start, end, new))
+        if as_lemmas and token.lemma_ not in ("", text[start:end]):
+            found.append(Edit(start, end, token.lemma_))
         position = end
     if position < len(text):
         found.append(Edit(position, len(text), ""))

@@ -6,7 +6,7 @@ import html
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Literal
@@ -42,6 +42,11 @@ _INLINE_TAGS = frozenset(
 _URL = re.compile(r"(?:\b(?:https?|ftp)://|\bwww\.)[^\s<>\"]*[^\s<>\"'`.,;:!?)\]}»”’…]", re.IGNORECASE)
 
 
+def _replaced(pattern: re.Pattern[str], text: str, new: Callable[[re.Match[str]], str]) -> list[Edit]:
+    """Edits that put ``new`` of each match in its place, where it differs."""
+    return [Edit(*match.span(), put) for match in pattern.finditer(text) if (put := new(match)) != match[0]]
+
+
 @dataclass(frozen=True)
 class NormalizeSpace(Preprocessor):
     """Runs of white space become one space; both ends are trimmed; zero-width characters go."""
@@ -50,17 +55,15 @@ class NormalizeSpace(Preprocessor):
 
     def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
         for text in texts:
-            found: list[Edit] = []
-            for match in _BLANKS.finditer(text):
-                start, end = match.span()
-                inside = start > 0 and end < len(text)
-                new = " " if inside and match[0].strip("\u200b\u2060\ufeff") else ""
-                if match[0] != new:
-                    found.append(Edit(start, end, new))
-            yield found
+            yield _replaced(_BLANKS, text, _space_of)
 
     def transform(self, texts: Sequence[str]) -> list[str]:
         return [" ".join((_ZERO_WIDTH.sub("", t) if not t.isascii() else t).split()) for t in texts]
+
+
+def _space_of(match: re.Match[str]) -> str:
+    is_inside = match.start() > 0 and match.end() < len(match.string)
+    return " " if is_inside and match[0].strip("\u200b\u2060\ufeff") else ""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,7 @@ class StripHtml(Preprocessor):
 
     def edits(self, texts: Sequence[str]) -> Iterator[list[Edit]]:
         for text in texts:
-            found: list[Edit] = []
-            if "<" in text or "&" in text:
-                for match in _HTML.finditer(text):
-                    new = _html_text(match)
-                    if new != match[0]:
-                        found.append(Edit(match.start(), match.end(), new))
-            yield found
+            yield _replaced(_HTML, text, _html_text) if "<" in text or "&" in text else []
 
     def transform(self, texts: Sequence[str]) -> list[str]:
         return [_HTML.sub(_html_text, text) if "<" in text or "&" in text else text for text in texts]

@@ -18,11 +18,21 @@ Done = TypeVar("Done")
 Ints = npt.NDArray[np.int64]
 
 
-def flatten(encodings: Sequence[Any], ids: list[npt.NDArray[np.int32]], counts: list[Ints]) -> None:
-    lists = [encoding.ids for encoding in encodings]
-    count = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-    counts.append(count)
-    ids.append(np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(count.sum())))
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """At most ``size`` items at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def tokens_of(batches: Iterable[Sequence[Any]]) -> tuple[npt.NDArray[np.int32], Ints]:
+    """The token ids of all encodings, one after the other, and how many each has."""
+    ids, counts = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]
+    for encodings in batches:
+        lists = [encoding.ids for encoding in encodings]
+        count = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+        counts.append(count)
+        ids.append(np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(count.sum())))
+    return np.concatenate(ids), np.concatenate(counts)
 
 
 def copy_backend(tokenizer: Any) -> Any:
@@ -75,20 +85,13 @@ def unknown_id(tokenizer: Any) -> int:
 
 def ahead(work: Callable[[Given], Done], items: Iterable[Given]) -> Iterator[Done]:
     """The results of ``work``, in order; while one is used, a thread is at the next (the backend lets go of Python)."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-    rest = iter(items)
-    first = next(rest, None)
-    if first is None:
-        return
-    second = next(rest, None)
-    if second is None:
-        yield work(first)
-        return
+    coming: Future[Done] | None = None
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = [pool.submit(work, first), pool.submit(work, second)]
-        while coming:
-            done = coming.pop(0).result()
-            if (item := next(rest, None)) is not None:
-                coming.append(pool.submit(work, item))
-            yield done
+        for item in items:
+            ready, coming = coming, pool.submit(work, item)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()

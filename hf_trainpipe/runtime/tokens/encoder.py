@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..text.preprocessing import apply, apply_aligned, apply_words
-from ..text.sentences import sentences_of
+from .backend import chunks
 from .encoding import OverflowPolicy, TextEncoder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Encoder:
 
     def clean(self, texts: Sequence[str]) -> list[str]:
         """Texts after preprocessing."""
-        return [text for chunk in _chunks(texts, _CHUNK) for text in apply(self.steps, list(chunk))]
+        return [text for chunk in chunks(texts, _CHUNK) for text in apply(self.steps, list(chunk))]
 
     def clean_words(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Sentences given as words, each word preprocessed by itself.
@@ -101,18 +101,16 @@ class Encoder:
         Raises:
             InputError: A step changes which words there are.
         """
-        return [words for chunk in _chunks(sentences, _CHUNK) for words in apply_words(self.steps, list(chunk))]
+        return [words for chunk in chunks(sentences, _CHUNK) for words in apply_words(self.steps, list(chunk))]
 
     def words_of(self, texts: Sequence[str], splitter: WordSplitter) -> Iterator[list[Word]]:
-        """The words of each text, preprocessed and cut, with their places in the text as it was given."""
-        for chunk in _chunks(texts, _CHUNK_ALIGNED):
-            for sentence in sentences_of(chunk, steps=self.steps, splitter=splitter):
-                yield sentence.places
+        """The words of each text, preprocessed and then cut, with their places in the text as it was given: one way for
+        training, evaluation, packages and servers."""
+        for chunk in chunks(texts, _CHUNK_ALIGNED):
+            cleaned = apply_aligned(self.steps, chunk)
+            cut = splitter([text.text for text in cleaned])
+            for text, words in zip(cleaned, cut, strict=True):
+                yield [(word, *text.to_original(start, end)) for word, start, end in words]
 
     def _aligned(self, texts: Sequence[str]) -> list[Aligned]:
-        return [text for chunk in _chunks(texts, _CHUNK_ALIGNED) for text in apply_aligned(self.steps, chunk)]
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+        return [text for chunk in chunks(texts, _CHUNK_ALIGNED) for text in apply_aligned(self.steps, chunk)]

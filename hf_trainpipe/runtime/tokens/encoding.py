@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from ..bounds import check_tokens
 from ..errors import InputError
-from .backend import ahead, copy_backend, flatten, unknown_id, word_backend
+from .backend import ahead, chunks, copy_backend, tokens_of, unknown_id, word_backend
 from .features import Features, Overflow, Ragged, Stream
 from .ragged import Cut, Part, Template, assemble, cut_pairs, ends_of, own_words, ranges, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..text.edits import Aligned
 
@@ -129,16 +129,16 @@ class TextEncoder:
 
     def _tokenize_aligned(self, texts: Sequence[Aligned]) -> tuple[_Tokens, npt.NDArray[np.int64]]:
         """Tokens, and for each of them its characters [T, 2] in the text as it was given."""
-        ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
-        counts: list[Ints] = [np.zeros(0, dtype=np.int64)]
         places: list[tuple[int, int]] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = texts[start : start + _BATCH]
-            encodings = self._backend.encode_batch([text.text for text in batch], add_special_tokens=False)
-            flatten(encodings, ids, counts)
-            for text, encoding in zip(batch, encodings, strict=True):
-                places.extend(text.to_original(*offsets) for offsets in encoding.offsets)
-        tokens = _Tokens(np.concatenate(ids), np.concatenate(counts))
+
+        def encoded() -> Iterator[Any]:
+            for batch in chunks(texts, _BATCH):
+                encodings = self._backend.encode_batch([text.text for text in batch], add_special_tokens=False)
+                for text, encoding in zip(batch, encodings, strict=True):
+                    places.extend(text.to_original(*offsets) for offsets in encoding.offsets)
+                yield encodings
+
+        tokens = _Tokens(*tokens_of(encoded()))
         return tokens, np.array(places, dtype=np.int64).reshape(-1, 2)
 
     def words(self, sentences: Sequence[Sequence[str]]) -> Features:
@@ -159,12 +159,9 @@ class TextEncoder:
         return features.with_stream("input", stream.with_column("words", Ragged(words, fill=-1, to_model=False)))
 
     def _tokenize(self, texts: Sequence[str]) -> _Tokens:
-        ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
-        counts: list[Ints] = [np.zeros(0, dtype=np.int64)]
-        batches = (list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH))
-        for encodings in ahead(self._encode, batches):
-            flatten(encodings, ids, counts)
-        return _Tokens(np.concatenate(ids), np.concatenate(counts))
+        batches = map(list, chunks(texts, _BATCH))
+        encoded = map(self._encode, batches) if len(texts) <= _BATCH else ahead(self._encode, batches)
+        return _Tokens(*tokens_of(encoded))
 
     def _encode(self, batch: list[str]) -> Any:
         return self._backend.encode_batch_fast(batch, add_special_tokens=False)
@@ -181,14 +178,10 @@ class TextEncoder:
         occurrences = np.fromiter(
             (numbers.setdefault(word, len(numbers)) for word in flat), dtype=np.int64, count=total
         )
-        distinct = list(numbers)
-        ids: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
-        counts: list[Ints] = [np.zeros(0, dtype=np.int64)]
-        for start in range(0, len(distinct), _BATCH):
-            batch = [[word] for word in distinct[start : start + _BATCH]]
-            encodings = self._word_backend.encode_batch_fast(batch, is_pretokenized=True, add_special_tokens=False)
-            flatten(encodings, ids, counts)
-        known, lengths = np.concatenate(ids), np.concatenate(counts)
+        known, lengths = tokens_of(
+            self._word_backend.encode_batch_fast(batch, is_pretokenized=True, add_special_tokens=False)
+            for batch in chunks([[word] for word in numbers], _BATCH)
+        )
         begins = ends_of(lengths)[:-1]
         known = np.append(known, np.int32(self._unknown))  # the place of words without tokens
         begins = np.where(lengths == 0, len(known) - 1, begins)

@@ -91,7 +91,7 @@ class Stream:
 
     def take(self, items: Ints) -> Stream:
         """Of some features, in this order."""
-        lengths = self.starts[items + 1] - self.starts[items]
+        lengths = self.lengths[items]
         source = ranges(np.asarray(self.starts[items]), lengths)
         taken = {name: replace(column, values=column.values[source]) for name, column in self.columns.items()}
         return replace(self, starts=ends_of(lengths), columns=taken)
@@ -287,9 +287,7 @@ def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool
 
     features_B = np.asarray(chosen, dtype=np.int64)
     arrays = pad_arrays(features, features_B, with_targets=with_targets)
-    lengths = {
-        name: stream.starts[features_B + 1] - stream.starts[features_B] for name, stream in features.streams.items()
-    }
+    lengths = {name: stream.lengths[features_B] for name, stream in features.streams.items()}
     for_model: set[str] = set()
     targets: dict[str, int] = {}
     for stream in features.streams.values():
@@ -318,12 +316,11 @@ def pad_arrays(features: Features, chosen: Array, *, with_targets: bool = False)
     batch: dict[str, Array] = {}
     features_B = np.asarray(chosen, dtype=np.int64)
     for stream in features.streams.values():
-        begin = stream.starts[features_B]
-        lengths = stream.starts[features_B + 1] - begin
+        lengths = stream.lengths[features_B]
         places = np.arange(int(lengths.max(initial=0)))[None, :]
         width = places.shape[1]
         is_token_BL = places < lengths[:, None] if stream.side == "right" else places >= width - lengths[:, None]
-        source = ranges(np.asarray(begin), lengths)
+        source = ranges(np.asarray(stream.starts[features_B]), lengths)
         for name, column in stream.columns.items():
             if column.to_model or (with_targets and column.to_loss):
                 padded_BL = np.full(is_token_BL.shape, column.fill, dtype=np.int64)
