@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.encoder import Encoder
 
-__all__ = ["CACHE_VERSION", "content_digest", "encode_cached", "tokenizer_digest"]
-
 CACHE_VERSION = 3
 CHUNK = 10_000
 """Rows hashed at a time."""

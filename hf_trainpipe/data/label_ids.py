@@ -5,13 +5,10 @@ docs/labels.md states the rule. Shapes: N rows, M labels of all rows, C labels.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hf_trainpipe.data.columns import names_in_feature
-from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.spelling import FALSE, TRUE, fold, is_integer, key
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.runtime.tasks.columns import TAGS
@@ -20,29 +17,26 @@ from hf_trainpipe.runtime.tasks.tagging import IGNORED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_trainpipe.data.label_cells import LabelCells, Target
+    from hf_trainpipe.data.label_cells import LabelCells
     from hf_trainpipe.runtime.tasks.columns import Labels
-
-__all__ = [
-    "IGNORED",
-    "UNKNOWN",
-    "by_name",
-    "explain_unknown",
-    "is_known",
-    "label_ids",
-    "listed",
-    "position_line",
-    "vectors_of",
-    "vectors_without_names",
-]
 
 UNKNOWN = -(2**31)
 """The id of a cell that means no label."""
 _BOOLEANS = {TRUE: "1", FALSE: "0"}
-_SHOWN = 12
 
 
-def label_ids(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray:
+class Meanings(NamedTuple):
+    """What the distinct values of a column mean."""
+
+    ids: np.ndarray
+    """int64[values]: the label; of tags :data:`IGNORED` where a word is not scored; :data:`UNKNOWN`."""
+    named: list[int]
+    """Those that are names."""
+    numbered: list[int]
+    """Those that are positions."""
+
+
+def label_ids(labels: Labels, cells: LabelCells) -> np.ndarray:
     """int64[M]: the label that each cell means; of tags :data:`IGNORED` where a word is not scored.
 
     A cell means the name whose key is its own. Where no name is an integer and something gives the names an order
@@ -52,39 +46,52 @@ def label_ids(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray:
         DataError: a cell that means none, with its place; names and positions in one column; a ``ClassLabel``
             whose names do not fit the labels.
     """
+    table, named, numbered = meanings(labels, cells)
+    if named and numbered:
+        earlier, later = sorted((named[0], numbered[0]))
+        raise cells.error(
+            later,
+            f"names and ids are mixed: {cells.values[later]!r} here, {cells.values[earlier]!r} in "
+            f"{cells.place(earlier)}.",
+            fix="Write all labels as names, or all as ids.",
+        )
+    if len(unknown := np.flatnonzero(table == UNKNOWN)):
+        message, fix = explain_unknown(cells.values[unknown[0]], labels)
+        raise cells.error(unknown[0], message, fix=fix)
+    ids: np.ndarray = table[cells.codes]
+    return ids
+
+
+def meanings(labels: Labels, cells: LabelCells) -> Meanings:
+    """What :func:`label_ids` goes by.
+
+    Raises:
+        DataError: a ``ClassLabel`` whose names do not fit the labels.
+    """
     ids_of = {key(name): position for position, name in enumerate(labels.names)}
-    feature = names_in_feature(cells.dataset, cells.column)
-    order = _order(target, labels, feature, cells)
+    feature, order = cells.feature, _order(labels, cells)
     has_integers = any(map(is_integer, ids_of))
-    is_tags = target.column.cell is TAGS
-    numbered: list[int] = []
-    named: list[int] = []
-    table = np.full(len(cells.values), UNKNOWN, dtype=np.int64)
-    for at, (value, spelling) in enumerate(zip(cells.values, cells.spellings, strict=True)):
-        of = key(spelling)
-        if is_tags and of == str(IGNORED):
-            table[at] = IGNORED
+    found = Meanings(np.full(len(cells.values), UNKNOWN, dtype=np.int64), [], [])
+    for at, (value, of) in enumerate(zip(cells.values, cells.keys, strict=True)):
+        if cells.column.cell is TAGS and of == str(IGNORED):
+            found.ids[at] = IGNORED
             continue
         is_id = feature is not None and not isinstance(value, str)
-        if not is_id and (found := by_name(of, ids_of)) is not None:
-            table[at] = found
-            named.append(at)
+        if not is_id and (meant := _by_name(of, ids_of)) is not None:
+            found.ids[at] = meant
+            found.named.append(at)
             continue
         of = _BOOLEANS.get(of, of) if len(labels) == 2 else of
         if order is None or not is_integer(of) or (has_integers and not is_id):
             continue
         position = int(of) if len(of) < 10 else -1
         if 0 <= position < len(order):
-            table[at] = ids_of.get(key(order[position]), UNKNOWN)
-            numbered.append(at)
-    if named and numbered:
-        _refuse_mixed(cells, named, numbered)
-    _refuse_unknown(cells, labels, table)
-    ids: np.ndarray = table[cells.codes]
-    return ids
+            found.ids[at] = ids_of.get(key(order[position]), UNKNOWN)
+            found.numbered.append(at)
+    return found
 
 
-def by_name(of: str, ids_of: Mapping[str, int]) -> int | None:
+def _by_name(of: str, ids_of: Mapping[str, int]) -> int | None:
     if of not in ids_of and len(ids_of) == 2:
         # False is 0 and True is 1 in every library that writes files.
         if of in _BOOLEANS and set(ids_of) == {"0", "1"}:
@@ -94,46 +101,42 @@ def by_name(of: str, ids_of: Mapping[str, int]) -> int | None:
     return ids_of.get(of)
 
 
-def _order(
-    target: Target, labels: Labels, feature: tuple[str, ...] | None, cells: LabelCells
-) -> tuple[str, ...] | None:
+def _order(labels: Labels, cells: LabelCells) -> tuple[str, ...] | None:
     """The names by which integers are positions; None where nothing says an order."""
-    said = target.said
-    if said is not None and not {key(name) for name in said} & {key(name) for name in labels.names}:
+    said, feature, known = labels.said, cells.feature, {key(name) for name in labels.names}
+    if said is not None and not {key(name) for name in said} & known:
         raise DataError(
             f"task.names are {listed(said)}, and the labels to compare with are {listed(labels.names)}.",
             fix="Use the recipe that the labels came from, or correct task.names.",
         )
-    names = said or (labels.names if labels.is_ordered else None)
     if feature is None:
-        return names
-    known = {key(name) for name in labels.names}
+        return said or (labels.names if labels.is_ordered else None)
     if any(key(name) in known for name in feature):
         return feature
-    where = place(cells.dataset, cells.split, 0)
     alike = {fold(name) for name in feature} & {fold(name) for name in labels.names}
     if said is None or len(feature) != len(said) or alike:
-        raise error_at(
-            where,
-            f"column {cells.column!r}: its ids stand for {listed(feature)}, the labels are {listed(labels.names)}.",
+        raise cells.raw.error(
+            0,
+            f"its ids stand for {listed(feature)}, the labels are {listed(labels.names)}.",
             fix="Give task.names the names of the data in its spelling, or leave it out.",
         )
     return said
 
 
-def position_line(target: Target, labels: Labels, cells: LabelCells) -> str | None:
+def position_line(labels: Labels, cells: LabelCells) -> str | None:
     """Says where the integers of a column were read as places in an order that the recipe did not give; else None."""
-    if target.said is not None or names_in_feature(cells.dataset, cells.column) is not None:
+    column, split = cells.column.name, cells.raw.split
+    if labels.said is not None or cells.feature is not None:
         return None
-    integers = [spelling for spelling in cells.spellings if is_integer(key(spelling)) and key(spelling) != str(IGNORED)]
-    if not integers or any(is_integer(key(name)) or key(name) in _BOOLEANS for name in labels.names):
+    if not any(is_integer(of) and of != str(IGNORED) for of in cells.keys):
         return None
-    order = ", ".join(f"{position} {name}" for position, name in enumerate(labels.names[:_SHOWN]))
-    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return f"{cells.split}: the numbers in column {cells.column!r} were read as the ids of the labels: {order}{more}"
+    if any(is_integer(key(name)) or key(name) in _BOOLEANS for name in labels.names):
+        return None
+    order = listed([f"{position} {name}" for position, name in enumerate(labels.names)])
+    return f"{split}: the numbers in column {column!r} were read as the ids of the labels: {order}"
 
 
-def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray | None:
+def vectors_of(labels: Labels, cells: LabelCells) -> np.ndarray | None:
     """uint8[N, C] where the rows are vectors of a 0 or 1 for each label; None where they list labels.
 
     They are vectors where every row holds as many 0s and 1s as there are labels. With two labels ``[0, 1]`` may be
@@ -142,7 +145,7 @@ def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray 
     Raises:
         DataError: vectors of another length than the labels, or rows that may be either.
     """
-    form, hot = target.form, cells.hot()
+    form, hot = cells.column.form, cells.hot()
     if form is None and labels.are_vectors:
         form = "vector"
     if form == "names":
@@ -151,11 +154,12 @@ def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray 
         _refuse_ragged(cells, len(labels))
         return None
     if hot is None or (form == "vector" and hot.shape[1] != len(labels)):
-        at = _first_wrong(cells, len(labels))
-        raise error_at(
-            place(cells.dataset, cells.split, at),
-            f"column {cells.column!r}: expected {len(labels)} numbers 0 or 1, one a label, found "
-            f"{cells.row(at)!r:.60}.",
+        wrong = cells.counts != len(labels)
+        wrong[cells.rows[cells.bits[cells.codes] < 0]] = True
+        at = int(np.argmax(wrong))
+        raise cells.raw.error(
+            at,
+            f"expected {len(labels)} numbers 0 or 1, one a label, found {cells.row(at)!r:.60}.",
             fix="Correct the row, or set task.form='names' if rows list labels.",
         )
     length = hot.shape[1]
@@ -163,21 +167,21 @@ def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray 
         if length != len(labels) or labels.are_vectors is False:
             return None
         if labels.are_vectors is None and not (length == 1 and hot.any()):
-            raise error_at(
-                place(cells.dataset, cells.split, 0),
-                f"column {cells.column!r}: with {length} label(s), rows such as "
-                f"{cells.row(0)!r:.60} may list ids or be vectors of a 0 or 1 a label.",
+            raise cells.raw.error(
+                0,
+                f"with {length} label(s), rows such as {cells.row(0)!r:.60} may list ids or be vectors of a 0 or 1 a "
+                "label.",
                 fix="Set task.form to 'vector' or 'names'.",
             )
     if length != len(labels):
         raise vectors_without_names(cells, length, f"but {len(labels)} labels: {listed(labels.names)}")
-    order = _order(target, labels, names_in_feature(cells.dataset, cells.column), cells)
+    order = _order(labels, cells)
     positions = {key(name): position for position, name in enumerate(order or labels.names)}
     columns = np.array([positions.get(key(name), UNKNOWN) for name in labels.names])
     if (columns == UNKNOWN).any():
-        raise error_at(
-            place(cells.dataset, cells.split, 0),
-            f"column {cells.column!r}: its vectors stand for {listed(order or ())}, the labels are {listed(labels.names)}.",
+        raise cells.raw.error(
+            0,
+            f"its vectors stand for {listed(order or ())}, the labels are {listed(labels.names)}.",
             fix="Give task.names the names of the data, in the order of the vectors.",
         )
     return np.ascontiguousarray(hot[:, columns])
@@ -185,70 +189,42 @@ def vectors_of(target: Target, labels: Labels, cells: LabelCells) -> np.ndarray 
 
 def _refuse_ragged(cells: LabelCells, length: int) -> None:
     """Refuse rows of 0s and 1s that repeat one of them, as lists of ids do not, but are not equally long."""
-    if not cells.spellings or not {key(spelling) for spelling in cells.spellings} <= {"0", "1", TRUE, FALSE}:
+    if not len(cells.bits) or (cells.bits < 0).any():
         return
-    ones = np.bincount(cells.rows, weights=np.isin(cells.codes, cells.ones()), minlength=len(cells.counts))
+    ones = np.bincount(cells.rows, weights=cells.bits[cells.codes], minlength=len(cells.counts))
     wrong = (ones > 1) | (cells.counts - ones > 1)
     if not wrong.any():
         return
     row = int(np.argmax(wrong & (cells.counts != length)))
-    raise error_at(
-        place(cells.dataset, cells.split, row),
-        f"column {cells.column!r}: {cells.row(row)!r:.60} looks like a vector of a "
-        f"0 or 1 a label, but there are {length} labels and the rows differ in length.",
+    raise cells.raw.error(
+        row,
+        f"{cells.row(row)!r:.60} looks like a vector of a 0 or 1 a label, but there are {length} labels and the rows "
+        "differ in length.",
         fix="Give every row a 0 or 1 for each of task.names; if the numbers are ids, set task.form='names'.",
     )
 
 
-def _first_wrong(cells: LabelCells, length: int) -> int:
-    wrong = cells.counts != length
-    for position, spelling in enumerate(cells.spellings):
-        if key(spelling) not in ("0", "1", TRUE, FALSE):
-            wrong[cells.rows[cells.codes == position]] = True
-    return int(np.argmax(wrong))
-
-
 def vectors_without_names(cells: LabelCells, length: int, found: str) -> DataError:
     """The error of vectors that do not fit the names, or have none."""
+    name = cells.column.name
     if length == 1:
-        return error_at(
-            place(cells.dataset, cells.split, 0),
-            f"column {cells.column!r} holds a 0 or 1 a row, {found}.",
-            fix=f"For the label {cells.column!r} alone set task.labels=({cells.column!r},); for two classes use "
+        return cells.raw.error(
+            0,
+            f"its rows hold a 0 or 1 each, {found}.",
+            fix=f"For the label {name!r} alone set task.labels=({name!r},); for two classes use "
             "TextClassification; for more labels name a column for each: task.labels=('a', 'b').",
         )
-    return error_at(
-        place(cells.dataset, cells.split, 0),
-        f"column {cells.column!r} holds vectors of {length} numbers 0 or 1, {found}.",
+    return cells.raw.error(
+        0,
+        f"its rows are vectors of {length} numbers 0 or 1, {found}.",
         fix=f"Set task.names to the {length} names, in the order of the vectors (MultiLabelBinarizer.classes_); "
         "if the numbers are ids, set task.form='names'.",
     )
 
 
-def _refuse_mixed(cells: LabelCells, named: list[int], numbered: list[int]) -> None:
-    firsts = (min(named, key=cells.first_row), min(numbered, key=cells.first_row))
-    earlier, later = sorted(firsts, key=cells.first_row)
-    raise error_at(
-        place(cells.dataset, cells.split, cells.first_row(later)),
-        f"column {cells.column!r} mixes names and ids: {cells.values[later]!r} here, "
-        f"{cells.values[earlier]!r} in {cells.place(earlier)}.",
-        fix="Write all labels as names, or all as ids.",
-    )
-
-
-def _refuse_unknown(cells: LabelCells, labels: Labels, table: np.ndarray) -> None:
-    unknown = np.flatnonzero(table == UNKNOWN)
-    if not len(unknown):
-        return
-    at = min((int(position) for position in unknown), key=cells.first_row)
-    message, fix = explain_unknown(cells.values[at], labels)
-    raise error_at(
-        place(cells.dataset, cells.split, cells.first_row(at)), f"column {cells.column!r}: {message}", fix=fix
-    )
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """The first names of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def explain_unknown(value: Any, labels: Labels) -> tuple[str, str]:
@@ -275,19 +251,3 @@ def explain_unknown(value: Any, labels: Labels) -> tuple[str, str]:
         f"unknown label {value!r}; expected one of {names}.",
         f"Correct the label, or add it to task.names.{closest(str(value), labels.names)}{hint}",
     )
-
-
-def is_known(target: Target, labels: Labels, cells: LabelCells, at: int) -> bool:
-    """Whether one of the distinct values of a column is a label, by the rule of training."""
-    alone = replace(
-        cells,
-        values=[cells.values[at]],
-        spellings=[cells.spellings[at]],
-        codes=np.zeros(1, dtype=np.int64),
-        rows=np.array([cells.first_row(at)]),
-    )
-    try:
-        label_ids(target, labels, alone)
-    except DataError:
-        return False
-    return True

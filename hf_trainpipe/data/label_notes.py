@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.data.columns import column_of
-from hf_trainpipe.data.spelling import fold, is_integer, key, number
+from hf_trainpipe.data.label_ids import listed
+from hf_trainpipe.data.spelling import entity_types, fold, grouped, is_integer, key, number
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
-    from datasets import Dataset
+    import pyarrow as pa
 
     from hf_trainpipe.data.label_cells import LabelCells
     from hf_trainpipe.runtime.tasks.columns import Column, Labels
@@ -55,13 +55,13 @@ def label_notes(
     return notes + _without_examples(counts, is_tags=of_words)
 
 
-def dominant_line(dataset: Dataset, column: str) -> str | None:
+def dominant_line(cells: pa.Array) -> str | None:
     """Says where one label is nearly all there is; else None."""
-    counts = Counter(column_of(dataset, column).to_pylist())
+    counts = Counter(cells.to_pylist())
     label, count = counts.most_common(1)[0]
-    if count / len(dataset) < DOMINANT or len(counts) < 2:
+    if count / len(cells) < DOMINANT or len(counts) < 2:
         return None
-    return f"train: {count / len(dataset):.1%} of the rows have the label {label!r}; accuracy says little here"
+    return f"train: {count / len(cells):.1%} of the rows have the label {label!r}; accuracy says little here"
 
 
 def number_notes(name: str, numbers: np.ndarray, *, low: float | None, high: float | None) -> list[str]:
@@ -82,11 +82,9 @@ def number_notes(name: str, numbers: np.ndarray, *, low: float | None, high: flo
 
 
 def _of_types(labels: Labels) -> list[str]:
-    alike: dict[str, set[str]] = {}
-    for kind in {name.partition("-")[2] for name in labels.names if name != "O"}:
-        alike.setdefault(fold(kind), set()).add(kind)
+    alike = grouped(entity_types(labels), fold)
     return [
-        f"train: the types {' and '.join(map(repr, sorted(found)))} of spans differ in case or spelling alone"
+        f"train: the types {' and '.join(map(repr, found))} of spans differ in case or spelling alone"
         for _, found in sorted(alike.items())
         if len(found) > 1
     ]
@@ -94,18 +92,13 @@ def _of_types(labels: Labels) -> list[str]:
 
 def _of_cells(cells: LabelCells) -> list[str]:
     notes = []
-    spellings: dict[str, dict[str, int]] = {}
-    for at, spelling in enumerate(cells.spellings):
-        spellings.setdefault(key(spelling), {}).setdefault(spelling, at)
+    spellings = grouped(dict.fromkeys(cells.spellings), key)
     for of, found in spellings.items():
         if number(of) is not None and len(found) > 1:
-            notes.append(f"train: {_placed(cells, found)} are read as one label, {of!r}")
-    alike: dict[str, dict[str, int]] = {}
-    for of, found in spellings.items():
-        alike.setdefault(fold(of), {})[of] = min(found.values(), key=cells.first_row)
-    doubtful = [found for found in alike.values() if len(found) > 1]
+            notes.append(f"train: {_placed(cells, found, cells.spellings)} are read as one label, {of!r}")
+    doubtful = [found for found in grouped(spellings, fold).values() if len(found) > 1]
     notes += [
-        f"train: the labels {_placed(cells, found)} differ in case or spelling alone and are {len(found)} classes; "
+        f"train: the labels {_placed(cells, found, cells.keys)} differ in case or spelling alone and are {len(found)} classes; "
         "make them one with data.values, or in the data"
         for found in doubtful[:_SHOWN]
     ]
@@ -114,19 +107,19 @@ def _of_cells(cells: LabelCells) -> list[str]:
     for of, found in spellings.items():
         if of in MISSING:
             notes.append(
-                f"train: {_placed(cells, found)} is learnt as a label; if it means that there is none, remove it"
+                f"train: {_placed(cells, found, cells.spellings)} is learnt as a label; if it means that there is none, remove it"
             )
     if any((value := number(of)) is not None and not is_integer(of) and value % 1 for of in spellings):
-        notes.append(f"train: labels of column {cells.column!r} are numbers; to learn a number use Regression")
+        notes.append(f"train: labels of column {cells.column.name!r} are numbers; to learn a number use Regression")
     elif len(spellings) > 20 and 2 * len(spellings) > len(cells.rows):
         notes.append(
-            f"train: column {cells.column!r} has {len(spellings):,} labels for {len(cells.rows):,} examples: is it the label?"
+            f"train: column {cells.column.name!r} has {len(spellings):,} labels for {len(cells.rows):,} examples: is it the label?"
         )
     return notes
 
 
-def _placed(cells: LabelCells, found: Mapping[str, int]) -> str:
-    return " and ".join(f"{spelling!r} ({cells.place(at)})" for spelling, at in list(found.items())[:3])
+def _placed(cells: LabelCells, found: Sequence[str], among: Sequence[str]) -> str:
+    return " and ".join(f"{name!r} ({cells.place(among.index(name))})" for name in found[:3])
 
 
 def _without_examples(counts: Mapping[str, int], *, is_tags: bool) -> list[str]:
@@ -138,8 +131,8 @@ def _without_examples(counts: Mapping[str, int], *, is_tags: bool) -> list[str]:
         absent = [name for name in absent if name not in there and name != "O"]
     if not absent:
         return []
-    listed = ", ".join(absent[:_SHOWN]) + (f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else "")
-    return [f"train: no example of {len(absent)} of {len(counts)} labels ({listed}): they cannot be learnt"]
+    told = f"{len(absent)} of {len(counts)} labels ({listed(absent, _SHOWN)})"
+    return [f"train: no example of {told}: they cannot be learnt"]
 
 
 def label_lines(labels: Labels, counts: Mapping[str, int] | None = None, *, most: int = 20) -> list[str]:

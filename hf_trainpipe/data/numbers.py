@@ -10,22 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_trainpipe.data.cell_checks import refuse_first, refuse_missing
-from hf_trainpipe.data.columns import column_of
-from hf_trainpipe.data.place import error_at, place
-
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from datasets import Dataset
-
-__all__ = ["read_numbers"]
+    from hf_trainpipe.data.cells import Cells
 
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE
 )
 
 
-def read_numbers(dataset: Dataset, split: str, name: str) -> np.ndarray:
+def read_numbers(cells: Cells) -> np.ndarray:
     """float32[N]: the number of each row.
 
     Raises:
@@ -33,39 +26,32 @@ def read_numbers(dataset: Dataset, split: str, name: str) -> np.ndarray:
     """
     import pyarrow as pa
 
-    cells = column_of(dataset, name)
-    refuse_missing(cells, dataset, split, name, "number")
-    if pa.types.is_nested(cells.type) or pa.types.is_boolean(cells.type):
-        raise error_at(
-            place(dataset, split, 0),
-            f"column {name!r}: expected a number, found {cells[0].as_py()!r:.60}.",
-            fix="Name a column of numbers.",
-        )
-    if pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
-        values = cells.to_numpy(zero_copy_only=False).astype(np.float64)
+    cells.refuse_missing("a number")
+    held = cells.array
+    if pa.types.is_nested(held.type) or pa.types.is_boolean(held.type):
+        raise cells.error(0, f"expected a number, found {held[0].as_py()!r:.60}.", fix="Name a column of numbers.")
+    if pa.types.is_floating(held.type) or pa.types.is_integer(held.type):
+        values = held.to_numpy(zero_copy_only=False).astype(np.float64)
     else:
-        values = _parse(cells, dataset, split, name)
+        values = _parse(cells)
     with np.errstate(over="ignore"):
         numbers: np.ndarray = values.astype(np.float32)
-    refuse_first(
+    cells.refuse_first(
         ~np.isfinite(numbers),
-        dataset,
-        split,
-        lambda row: f"column {name!r}: expected a finite number, found {cells[row].as_py()}.",
-        "Correct the number, or remove the row.",
+        lambda at: f"expected a finite number, found {held[at].as_py()}.",
+        fix="Correct the number, or remove the row.",
     )
     return numbers
 
 
-def _parse(cells: pa.Array, dataset: Dataset, split: str, name: str) -> np.ndarray:
-    values = np.empty(len(cells), dtype=np.float64)
-    for row, value in enumerate(cells.to_pylist()):
+def _parse(cells: Cells) -> np.ndarray:
+    values = np.empty(len(cells.array), dtype=np.float64)
+    for at, value in enumerate(cells.array.to_pylist()):
         text = str(value).strip()
         if _NUMBER.fullmatch(text) is None:
-            found = f"found {text!r:.60}" if text else "found an empty cell"
-            fix = _fix_of_number(text, name)
-            raise error_at(place(dataset, split, row), f"column {name!r}: expected a number, {found}.", fix=fix)
-        values[row] = float(text)
+            found = repr(text)[:60] if text else "an empty cell"
+            raise cells.error(at, f"expected a number, found {found}.", fix=_fix_of_number(text, cells.name))
+        values[at] = float(text)
     return values
 
 

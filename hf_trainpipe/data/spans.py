@@ -6,17 +6,14 @@ import math
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.cell_checks import refuse_missing
-from hf_trainpipe.data.columns import column_of, names_in_feature
+from hf_trainpipe.data.columns import names_in_feature
 from hf_trainpipe.data.label_ids import explain_unknown
-from hf_trainpipe.data.place import error_at, place
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
-from hf_trainpipe.data.spelling import key
+from hf_trainpipe.data.spelling import entity_types, key
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.columns import Labels
 from hf_trainpipe.runtime.tasks.tags import spans_to_tags
@@ -24,8 +21,7 @@ from hf_trainpipe.runtime.tasks.tags import spans_to_tags
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from datasets import Dataset
-
+    from hf_trainpipe.data.cells import Cells
     from hf_trainpipe.runtime.tokens.features import Stream
 
 FATES: Mapping[str, str] = {
@@ -51,62 +47,46 @@ Place = tuple[int, int]
 """First character of a word, and the one after its last, in the text as it was given."""
 
 
-class Fate(NamedTuple):
-    kind: str
-    span: Span
-
-
-@dataclass
-class SpanTags:
-    """Spans of a split as tags of words."""
-
-    ids: np.ndarray
-    """int32[W]"""
-    report: dict[str, Any] = field(default_factory=dict)
-    """``spans``, a count for each of :data:`FATES`, and ``places`` of the first of each."""
-
-
-def read_column(dataset: Dataset, split: str, column: str) -> list[list[Span]]:
+def read_column(cells: Cells) -> list[list[Span]]:
     """The spans of each row, in any of the forms of :mod:`~hf_trainpipe.data.span_forms`.
 
     Raises:
         DataError: with the place of a cell that is missing or cannot be read.
     """
-    cells = column_of(dataset, column)
-    refuse_missing(cells, dataset, split, column, "list of spans (an empty list means none)")
-    names = names_in_feature(dataset, column, inner="label")
+    cells.refuse_missing("a list of spans (an empty list means none)")
+    names = names_in_feature(cells.dataset, cells.name, inner="label")
     found = []
-    for row, cell in enumerate(cells.to_pylist()):
+    for row, cell in enumerate(cells.array.to_pylist()):
         try:
             found.append(read_spans(cell, names=names))
         except UnreadableSpans as error:
-            raise error_at(place(dataset, split, row), f"column {column!r}: {error.message}", fix=error.fix) from None
+            raise cells.error(row, error.message, fix=error.fix) from None
     return found
 
 
 def tags_of_spans(
-    dataset: Dataset,
-    split: str,
-    *,
-    text: str,
-    column: str,
+    cells: Cells,
+    texts: Sequence[str],
     labels: Labels,
+    *,
     scheme: str,
     places: Stream,
-    clean: Callable[[str], str] = lambda text: text,
-) -> SpanTags:
+    clean: Callable[[str], str],
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Give each word the tag of the span that it belongs to.
 
     Args:
         places: Of the words of each example, as the features have them: columns ``start`` and ``end``.
         clean: The preprocessing of a text.
 
+    Returns:
+        int32[W], and a report: ``spans``, a count for each of :data:`FATES`, and ``places`` of the first of each.
+
     Raises:
         DataError: with the place of a span that cannot be read, has an unknown label, or lies outside its text.
     """
-    spans = read_column(dataset, split, column)
-    texts = column_of(dataset, text).to_pylist()
-    known = sorted({name.partition("-")[2] for name in labels.names if name != "O"})
+    spans = read_column(cells)
+    known = entity_types(labels)
     name_of = {key(name): name for name in known}
     tag_ids = labels.ids
     starts, ends, first = places["start"].tolist(), places["end"].tolist(), places.starts.tolist()
@@ -117,23 +97,22 @@ def tags_of_spans(
         found = [span._replace(label=name_of.get(key(span.label), span.label)) for span in spans[row]]
         placed = [_placed(span, original) for span in found]
         for span in placed:
-            problem = _wrong(span, original, known)
-            if problem is not None:
-                raise error_at(place(dataset, split, row), f"column {column!r}: {problem[0]}", fix=problem[1])
+            if (problem := _wrong(span, original, known)) is not None:
+                message, fix = problem
+                raise cells.error(row, message, fix=fix)
         words = list(zip(starts[first[row] : first[row + 1]], ends[first[row] : first[row + 1]], strict=True))
         tags, fates = align(original, words, placed, scheme, clean=clean)
-        fates += [Fate("recounted", new) for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
-        for fate in fates:
-            counted[fate.kind] += 1
-            if row not in rows[fate.kind] and len(rows[fate.kind]) < _EXAMPLES:
-                rows[fate.kind].append(row)
+        fates += ["recounted" for old, new in zip(found, placed, strict=True) if old[:2] != new[:2]]
+        counted.update(fates)
+        for fate in {*fates}:
+            rows[fate].append(row)
         ids.extend(tag_ids[tag] for tag in tags)
     report = {
         "spans": sum(map(len, spans)),
         **{kind: counted[kind] for kind in FATES if counted[kind]},
-        "places": {kind: [str(place(dataset, split, row)) for row in rows[kind]] for kind in FATES if rows[kind]},
+        "places": {kind: [str(cells.place(row)) for row in rows[kind][:_EXAMPLES]] for kind in FATES if rows[kind]},
     }
-    return SpanTags(np.asarray(ids, dtype=np.int32), report)
+    return np.asarray(ids, dtype=np.int32), report
 
 
 def align(
@@ -143,7 +122,7 @@ def align(
     scheme: str = "BIO",
     *,
     clean: Callable[[str], str] = lambda text: text,
-) -> tuple[list[str], list[Fate]]:
+) -> tuple[list[str], list[str]]:
     """Tags of the words of a text from spans of it as it was given.
 
     White space at the ends of a span is cut off. A word belongs to a span if it holds any of what preprocessing
@@ -154,19 +133,19 @@ def align(
         clean: The preprocessing: asked whether it is why a span has no word.
 
     Returns:
-        The tags, and what became of each span that was not taken as it is.
+        The tags, and one of :data:`FATES` for each span that was not taken as it is.
     """
-    fates: list[Fate] = []
+    fates: list[str] = []
     solid: list[Span] = []
     for span in spans:
         inside = text[span.start : span.end]
         start = span.start + len(inside) - len(inside.lstrip())
         end = start + len(inside.strip())
         if start >= end:
-            fates.append(Fate("blank", span))
+            fates.append("blank")
             continue
         if (start, end) != (span.start, span.end):
-            fates.append(Fate("trimmed", span))
+            fates.append("trimmed")
         solid.append(span._replace(start=start, end=end))
     owners: list[tuple[Span, int, int] | None] = [None] * len(words)
     kept: list[tuple[str, int, int]] = []
@@ -174,14 +153,14 @@ def align(
         first = bisect_right(words, span.start, key=lambda word: word[1])
         after = bisect_left(words, span.end, key=lambda word: word[0])
         if first >= after:
-            fates.append(Fate("blank" if clean(text) == text else "removed", span))
+            fates.append("blank" if clean(text) == text else "removed")
             continue
         owner = next((owner for owner in owners[first:after] if owner is not None), None)
         if owner is not None:
-            fates.append(Fate(_shared(span, (first, after), owner), span))
+            fates.append(_shared(span, (first, after), owner))
             continue
         if words[first][0] < span.start or words[after - 1][1] > span.end:
-            fates.append(Fate("widened", span))
+            fates.append("widened")
         owners[first:after] = [(span, first, after)] * (after - first)
         kept.append((span.label, first, after))
     return spans_to_tags(kept, len(words), scheme), fates
@@ -237,10 +216,14 @@ def _wrong(span: Span, text: str, known: list[str]) -> tuple[str, str] | None:
 def span_lines(split: str, report: Mapping[str, Any]) -> list[str]:
     """What became of the spans of a split, a sentence for each fate."""
     return [
-        f"{split}: {report[kind]:,} of {report['spans']:,} character spans {told} (first: {'; '.join(places)})"
-        for kind, told in FATES.items()
-        if report.get(kind) and (places := report["places"][kind])
+        f"{split}: {report[kind]:,} of {report['spans']:,} character spans {_told(kind, report)}"
+        for kind in FATES
+        if report.get(kind)
     ]
+
+
+def _told(kind: str, report: Mapping[str, Any]) -> str:
+    return f"{FATES[kind]} (first: {'; '.join(report['places'][kind])})"
 
 
 def check_lost(split: str, report: Mapping[str, Any], *, limit: float) -> None:
@@ -252,16 +235,12 @@ def check_lost(split: str, report: Mapping[str, Any], *, limit: float) -> None:
     Raises:
         DataError: with the count and the first places of each fate.
     """
-    lost = {kind: report[kind] for kind in LOST if report.get(kind)}
-    total = report.get("spans", 0)
-    count = sum(lost.values())
-    if count <= limit * total:
-        return
-    told = "\n".join(
-        f"  {number:,} {FATES[kind]} (first: {'; '.join(report['places'][kind])})" for kind, number in lost.items()
-    )
-    raise DataError(
-        f"split {split!r}: {count:,} of {total:,} character spans would be lost, more than {limit:.0%}:\n{told}",
-        fix="Correct the spans, keep one level of nested ones, "
-        f"or allow it: task.lost_spans={math.ceil(20 * count / total) / 20:g}.",
-    )
+    lost = [kind for kind in LOST if report.get(kind)]
+    total, count = report.get("spans", 0), sum(report[kind] for kind in lost)
+    if count > limit * total:
+        told = "\n".join(f"  {report[kind]:,} {_told(kind, report)}" for kind in lost)
+        raise DataError(
+            f"split {split!r}: {count:,} of {total:,} character spans would be lost, more than {limit:.0%}:\n{told}",
+            fix="Correct the spans, keep one level of nested ones, "
+            f"or allow it: task.lost_spans={math.ceil(20 * count / total) / 20:g}.",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -82,12 +82,10 @@ def names_of(spellings: Iterable[str]) -> tuple[str, ...]:
     A name is what the data says where it says it in one way, and the key of its spellings where it says it in several,
     or where all labels are integers.
     """
-    spellings_of: dict[str, set[str]] = {}
-    for spelling in spellings:
-        spellings_of.setdefault(key(spelling), set()).add(spelling)
+    spellings_of = grouped({*spellings}, key)
     if all(map(is_integer, spellings_of)):
         return tuple(sorted(spellings_of, key=Decimal))
-    names = (min(found) if len(found) == 1 else of for of, found in spellings_of.items())
+    names = (found[0] if len(found) == 1 else of for of, found in spellings_of.items())
     return tuple(sorted(names, key=tag_order))
 
 
@@ -97,9 +95,19 @@ def tag_order(name: str) -> tuple[bool, str, str, str]:
     return (name != "O", kind, prefix, name) if dash and prefix in "BIESLU" else (name != "O", name, "", name)
 
 
-def doubled(names: Sequence[str]) -> list[list[str]]:
-    """Names of a recipe that mean the same label."""
+def grouped(names: Iterable[str], by: Callable[[str], str]) -> dict[str, list[str]]:
+    """Names by what they have in common, in the order in which they come."""
     found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(key(name), []).append(name)
-    return [same for same in found.values() if len(same) > 1]
+        found.setdefault(by(name), []).append(name)
+    return found
+
+
+def doubled(names: Iterable[str]) -> list[list[str]]:
+    """Names of a recipe that mean the same label."""
+    return [same for same in grouped(names, key).values() if len(same) > 1]
+
+
+def entity_types(tags: Iterable[str]) -> list[str]:
+    """The types of entities that tags with a prefix name, sorted."""
+    return sorted({tag.partition("-")[2] for tag in tags if tag != "O"})

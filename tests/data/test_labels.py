@@ -146,7 +146,7 @@ def test_unicode_forms_and_spaces_are_one_label() -> None:
 def test_ids_without_an_order_are_refused() -> None:
     for other in ([0, 1], ["0", "1"], [True, False]):
         said = refused(ONE, memory(train=["bad", "good"], validation=other))
-        assert "row 0 of split 'validation': the label" in said
+        assert "row 0 of split 'validation': column 'label': the label" in said
         assert "is not in the training data, which has bad, good" in said
     labels = Labels(("bad", "good"), is_ordered=False)
     with pytest.raises(DataError, match="nothing says in which order the labels bad, good are"):
@@ -163,7 +163,7 @@ def test_numbers_read_as_ids_of_a_package_are_reported() -> None:
 
 def test_names_and_ids_in_one_column() -> None:
     said = refused(TextClassification(names=("bad", "good")), memory(train=["good", "bad", "1"]))
-    assert "row 2 of split 'train': column 'label' mixes names and ids: '1' here, 'good' in row 0" in said
+    assert "row 2 of split 'train': column 'label': names and ids are mixed: '1' here, 'good' in row 0" in said
     assert "expected one of 1, 2, other" in refused(
         TextClassification(names=("1", "2", "other")), memory(train=["1", "0"])
     )
@@ -239,7 +239,7 @@ def test_vectors_of_a_0_or_1_a_label(cells: list[Any], tmp_path: Path) -> None:
 def test_vectors_need_as_many_names() -> None:
     for task in (MANY, MultiLabelClassification(names=("a", "b"))):
         said = refused(task, memory(train=HOT))
-        assert "row 0 of split 'train': column 'labels' holds vectors of 4 numbers 0 or 1" in said
+        assert "row 0 of split 'train': column 'labels': its rows are vectors of 4 numbers 0 or 1" in said
         assert "Set task.names to the 4 names" in said
     said = refused(NAMED, memory(train=[*HOT[:3], [0, 1, 1]]))
     assert "row 3 of split 'train': column 'labels': [0, 1, 1] looks like a vector" in said
@@ -285,7 +285,7 @@ def test_columns_of_labels_that_do_not_fit() -> None:
     said = refused(task, DatasetDict({"train": Dataset.from_dict(columns)}))
     assert "row 1 of split 'train': column 'toxic': expected 0 or 1, found -1" in said
     columns["toxic"] = [0, None]
-    assert "row 1 of split 'train': column 'toxic' holds no 0 or 1" in refused(
+    assert "row 1 of split 'train': column 'toxic': expected 0 or 1, found nothing" in refused(
         task, DatasetDict({"train": Dataset.from_dict(columns)})
     )
     with pytest.raises(DataError, match="has no column 'obscene'"):
@@ -434,13 +434,13 @@ def test_tags_are_read_by_the_same_rule() -> None:
     named = TokenClassification("words", names=("O", "B-X", "I-X"))
     assert learnt(named, words(["O ", "B-X"]))[1] == [0, 1]
     assert learnt(named, words([0.0, 1.0, -100.0]))[1] == [0, 1, -100]
-    assert "mixes names and ids" in refused(named, words(["O", "1"]))
+    assert "names and ids are mixed" in refused(named, words(["O", "1"]))
     assert "Expected the tag 'O' among B-X, I-X" in refused(
         TokenClassification("words", names=("B-X", "I-X")), words([0, 1])
     )
     assert "'B-per'" in refused(TokenClassification("words"), words(["O", "b-per"]))
     assert "task.scheme='BIOES'" in refused(TokenClassification("words"), words(["O", "U-X"]))
-    assert "holds a null label" in refused(named, words(["O", None]))
+    assert "expected labels, found a null" in refused(named, words(["O", None]))
     (note,) = notes(TokenClassification("words"), words(["O", "B-PER", "B-Per"]))
     assert "differ in case" in note
     inside = Features({"words": List(Value("string")), "tags": List(ClassLabel(names=["I-X", "B-X", "O"]))})
@@ -464,7 +464,9 @@ def test_the_order_of_labels_does_not_depend_on_the_process(tmp_path: Path) -> N
 
 def test_missing_labels_are_refused_by_line(tmp_path: Path) -> None:
     for cells in (["a", None, "b"], [1.0, math.nan, 2.0]):
-        assert "row 1 of split 'train': column 'label' holds no label" in refused(ONE, memory(train=cells))
+        assert "row 1 of split 'train': column 'label': expected a label, found nothing" in refused(
+            ONE, memory(train=cells)
+        )
     assert "train.csv, line 3: column 'label': the label is empty" in refused(
         ONE, Files(train=csv_of(tmp_path, ["a", " \u00a0", "b"])).splits()
     )

@@ -11,6 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hf_trainpipe import Files, Frame, TokenClassification
+from hf_trainpipe.data.cells import Cells
 from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spans import read_column
 from hf_trainpipe.errors import DataError
@@ -63,7 +64,7 @@ def test_every_form_is_read_also_as_text(form: str) -> None:
 def splits(task: TokenClassification, folder: Path, name: str, content: str) -> Targets:
     (folder / name).write_text(content, encoding="utf-8", newline="")
     found = Files(train=name, root=str(folder)).splits()
-    assert plain(read_column(found["train"], "train", task.spans or "")[0]) == EXPECTED
+    assert plain(read_column(Cells(found["train"], "train", task.spans or ""))[0]) == EXPECTED
     labels = resolve_labels(task, found)
     return build_targets(task, labels, found["train"], "train")
 
@@ -91,7 +92,7 @@ def test_several_labels_of_one_span_and_ids_of_a_class_label() -> None:
     features = Features({"text": Value("string"), "spans": List(kind)})
     rows = [{"text": TEXT, "spans": [{"start": 0, "end": 4, "label": 1}]}]
     dataset = Dataset.from_list(rows, features=features)
-    assert read_column(dataset, "train", "spans") == [[Span(0, 4, "PER")]]
+    assert read_column(Cells(dataset, "train", "spans")) == [[Span(0, 4, "PER")]]
     assert read_spans([]) == read_spans("[]") == []
 
 
@@ -148,7 +149,7 @@ def test_label_studio_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
             found = Files(train="a.json", root=str(tmp_path)).splits()["train"]
         assert found["text"] == [TEXT, "nobody", "two", "both", "both"]
         assert found["mood"] == ["good", "good", "good", "good", None]
-        spans = read_column(found, "train", "label")
+        spans = read_column(Cells(found, "train", "label"))
         assert [plain(row) for row in spans] == [EXPECTED, [], [], [], []]
         assert "a.json: 1 of 5 tasks have no annotation and are dropped" in caplog.text
         assert found["__line__"][2] > found["__line__"][1] > 1
@@ -176,7 +177,7 @@ def test_prodigy_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level("WARNING"):
         found = Files(train="a.jsonl", root=str(tmp_path)).splits()["train"]
     assert "a.jsonl: 2 of 4 tasks were rejected or ignored and are dropped" in caplog.text
-    assert read_column(found, "train", "spans") == [EXPECTED, []]
+    assert read_column(Cells(found, "train", "spans")) == [EXPECTED, []]
     assert found["__line__"] == [1, 3]
     (tmp_path / "a.jsonl").write_text(json.dumps(tasks[1]) + "\n")
     with pytest.raises(DataError, match="only tasks whose answer is reject or ignore"):

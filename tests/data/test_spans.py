@@ -29,11 +29,11 @@ from hf_trainpipe.data.prepare import prepare
 from hf_trainpipe.data.preview import all_of, check
 from hf_trainpipe.data.span_forms import Span
 from hf_trainpipe.data.spans import align
+from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.runtime.errors import InputError
-from hf_trainpipe.runtime.text.preprocessing import CleanUrls, Preprocessor, apply
-from hf_trainpipe.runtime.text.sentences import sentences_of
+from hf_trainpipe.runtime.text.preprocessing import CleanUrls, Preprocessor, apply, apply_aligned
 from hf_trainpipe.runtime.text.words import WordSplitter
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.tasks import Labels
@@ -111,20 +111,19 @@ def test_words_that_come_as_words_are_preprocessed_one_by_one(model: str) -> Non
 def test_spans_lead_back_to_their_characters(marked: Any, steps: list[Preprocessor]) -> None:
     text, spans = marked
     for start, end, label in spans:
-        (sentence,) = sentences_of([text], steps=steps, splitter=WordSplitter("regex-2"))
-        places = [(low, high) for _, low, high in sentence.places]
-        tags, fates = align(text, places, [Span(start, end, label)], clean=lambda text: apply(steps, [text])[0])
-        kinds = [fate.kind for fate in fates]
+        encoder, (cleaned,) = UnreadEncoder(steps=steps), apply_aligned(steps, [text])
+        places = [(low, high) for _, low, high in next(encoder.words_of([text], WordSplitter("regex-2")))]
+        tags, kinds = align(text, places, [Span(start, end, label)], clean=lambda text: apply(steps, [text])[0])
         at = [i for i, tag in enumerate(tags) if tag != "O"]
         assert bool(at) is not any(kind in ("blank", "removed") for kind in kinds)
         if not at:
             continue
-        low, high = sentence.place(at[0], at[-1] + 1)
-        held, left = sentence.cleaned.from_original(low, high), sentence.cleaned.from_original(start, end)
+        low, high = places[at[0]][0], places[at[-1]][1]
+        held, left = cleaned.from_original(low, high), cleaned.from_original(start, end)
         assert held is not None
         assert left is not None
         assert "widened" in kinds or (start <= low <= high <= end)
-        outside = sentence.cleaned.text[left[0] : max(held[0], left[0])] + sentence.cleaned.text[held[1] : left[1]]
+        outside = cleaned.text[left[0] : max(held[0], left[0])] + cleaned.text[held[1] : left[1]]
         assert not outside.strip(" \r\n\u200b\ufeff\u200d"), "nothing that makes a word was lost"
         assert at == list(range(at[0], at[-1] + 1))
 

@@ -154,10 +154,12 @@ def test_fault_35_missing_text(tmp_path: Path) -> None:
     rows = texts(*["a", "b"] * 10)
     rows[16]["text"] = None
     error = refuse(ONE, from_lines(tmp_path, rows))
-    assert error.message.startswith("train.jsonl, line 17: column 'text' holds no text")
+    assert error.message.startswith("train.jsonl, line 17: column 'text': expected text, found nothing")
     assert (error.data["file"], error.data["line"]) == ("train.jsonl", 17)
     rows[16]["text"] = "  "
-    assert "line 17: column 'text' holds an empty text" in refuse(ONE, from_lines(tmp_path, rows)).message
+    assert (
+        "line 17: column 'text': expected text, found an empty one" in refuse(ONE, from_lines(tmp_path, rows)).message
+    )
     pair = TextClassification(text_pair="other")
     two = [{**row, "text": "x", "other": None if n == 3 else "y"} for n, row in enumerate(rows)]
     assert "line 4: column 'other'" in refuse(pair, from_lines(tmp_path, two)).message
@@ -188,14 +190,17 @@ def test_fault_36_mixed_labels_in_a_list(tmp_path: Path) -> None:
 def test_fault_37_nan_labels(tmp_path: Path) -> None:
     splits = from_lines(tmp_path, texts(1.0, 0.0, float("nan")))
     error = refuse(ONE, splits)
-    assert error.message.startswith("train.jsonl, line 3: column 'label' holds no label")
+    assert error.message.startswith("train.jsonl, line 3: column 'label': expected a label, found nothing")
     assert error.data["line"] == 3
     assert "line 2" in refuse(ONE, from_lines(tmp_path, texts("a", None, "b"))).message
     assert (
         "line 2: column 'label': the label is empty" in refuse(ONE, from_lines(tmp_path, texts("a", "", "b"))).message
     )
     number = Regression(score="label")
-    assert "line 2: column 'label' holds no number" in refuse(number, from_lines(tmp_path, texts(1.0, None))).message
+    assert (
+        "line 2: column 'label': expected a number, found nothing"
+        in refuse(number, from_lines(tmp_path, texts(1.0, None))).message
+    )
     for value in (float("inf"), "inf", "nan", "1e60"):
         values = (1.0, value) if isinstance(value, float) else ("1", value)
         assert (
@@ -212,7 +217,9 @@ def test_fault_37_nan_labels(tmp_path: Path) -> None:
 def test_fault_45_label_that_train_does_not_have(tmp_path: Path) -> None:
     splits = from_lines(tmp_path, texts("good", "bad"), texts("good", "bda"))
     error = refuse(ONE, splits)
-    assert error.message.startswith("validation.jsonl, line 2: the label 'bda' is not in the training data")
+    assert error.message.startswith(
+        "validation.jsonl, line 2: column 'label': the label 'bda' is not in the training data"
+    )
     assert (error.data["file"], error.data["line"]) == ("validation.jsonl", 2)
     assert "Did you mean 'bad'?" in error.fix
     many = MultiLabelClassification(labels="label")
@@ -277,7 +284,7 @@ def test_fault_49_every_label_ignored(tmp_path: Path) -> None:
 def test_tags_that_do_not_fit(tmp_path: Path) -> None:
     rows = [{"words": ["a"], "tags": ["O"]}, {"words": ["a", "b"], "tags": ["B-X"]}]
     error = refuse(TAGS, from_lines(tmp_path, rows))
-    assert error.message.startswith("train.jsonl, line 2: expected a tag for each of 2 'words', found 1 'tags'")
+    assert error.message.startswith("train.jsonl, line 2: column 'tags': expected a tag for each of 2 'words', found 1")
     rows = [{"words": ["a", "b"], "tags": ["NOUN", "VERB"]}]
     assert "task.scheme to None" in refuse(TAGS, from_lines(tmp_path, rows)).fix
     rows = [{"words": ["a", "b"], "tags": ["S-X", "O"]}]

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RecipeError
 from .base import Requests, TaskSchema
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..model.outputs import Outputs
-    from ..tokens.features import Features
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ class TextClassification(TextTask):
                 f"task.focal_gamma: expected 0 or more, found {self.focal_gamma}.",
                 fix="Set task.focal_gamma to 0 for the usual loss, or to 2.0 for the focal loss.",
             )
-        if isinstance(self.class_weights, tuple) and self.names and len(self.class_weights) != len(self.names):
+        if self.names:
+            self._check_weights(self.names)
+
+    def _check_weights(self, names: tuple[str, ...]) -> None:
+        if isinstance(self.class_weights, tuple) and len(self.class_weights) != len(names):
             raise RecipeError(
-                f"task.class_weights: expected {len(self.names)} numbers, one a label, "
+                f"task.class_weights: expected {len(names)} numbers, one a label ({', '.join(names[:12])}), "
                 f"found {len(self.class_weights)}.",
-                fix="Give a weight for each name, or 'balanced'.",
+                fix="Give a weight for each label, in this order, or 'balanced'.",
             )
 
     def columns(self) -> dict[str, Column]:
         target = Column(self.label, CLASS, is_target=True, usual=("label",))
         return {**self.text_columns(), "label": target}
-
-    @property
-    def label_names(self) -> Labels:
-        return Labels.of(self.names)
 
     def fit(self, rows: Any) -> TextClassification:
         """Read the labels; replace ``balanced`` by N / (C * count of the class), as scikit-learn defines it.
@@ -84,34 +84,22 @@ class TextClassification(TextTask):
         Raises:
             RecipeError: weights that are not one a label.
         """
-        column = self.columns()["label"]
-        labels: Labels = rows.class_names(column, said=self.names)
+        labels: Labels = rows.labels(self.target, said=self.names)
+        self._check_weights(labels)
         weights = self.class_weights
-        if isinstance(weights, tuple) and len(weights) != len(labels):
-            raise RecipeError(
-                f"task.class_weights: expected {len(labels)} numbers, one a label ({', '.join(labels[:12])}), "
-                f"found {len(weights)}.",
-                fix="Give a weight for each label, in this order, or 'balanced'.",
-            )
         if isinstance(weights, tuple) and not labels.is_ordered:
             pairs = ", ".join(f"{name} {weight}" for name, weight in list(zip(labels, weights, strict=False))[:8])
             rows.note(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
         if weights == "balanced":
-            ids = rows.class_ids(column, labels)
+            ids = rows.class_ids(self.target, labels)
             counts = np.bincount(ids, minlength=len(labels))
             balanced = len(ids) / (len(labels) * np.maximum(counts, 1))
             weights = tuple(float(weight) for weight in balanced)
         return replace(self, names=labels, class_weights=weights)
 
-    def check(self, rows: Any) -> None:
-        rows.class_ids(self.columns()["label"], self.label_names)
-
-    def supervise(self, rows: Any, features: Features) -> Features:
-        ids_N = rows.class_ids(self.columns()["label"], self.label_names)
-        return features.with_targets(labels=ids_N[features.example], of_examples={"labels": ids_N})
-
-    def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
-        return list(rows.unknown_classes(self.columns()["label"], self.label_names))
+    def targets(self, rows: Any) -> npt.NDArray[Any]:
+        ids_N: npt.NDArray[Any] = rows.class_ids(self.target, self.label_names)
+        return ids_N
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "single_label_classification"}
@@ -138,12 +126,6 @@ class TextClassification(TextTask):
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self._weights(batch).double().sum()
 
-    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
-        return {
-            **super().judge(predictions, features),
-            "labels": tuple(self.label_names),
-        }
-
     def metrics(self) -> tuple[str, ...]:
         return ("accuracy", "f1_macro", "mcc")
 
@@ -169,8 +151,7 @@ class TextClassification(TextTask):
         return TaskSchema(
             **self.text_schema(),
             answers="single_label",
-            answer=labelled(names),
-            answer_example=[{"label": (names or ("label",))[0], "score": 0.98}],
+            **labelled(names),
             parameters={"top_k": TOP_K},
             best=lambda answer: (answer[0]["label"], answer[0]["score"]),
             does=f"gives each text one of {len(names)} labels",

@@ -128,6 +128,10 @@ class Column:
     """Whether it holds what is to be learnt: a request does not have it."""
     parts: tuple[str, ...] = field(default=(), repr=False)
     """Where each label has a column of its own: these columns, of 0s and 1s."""
+    separator: str = field(default=",", repr=False)
+    """Of several labels a row, where they are text: what stands between them."""
+    form: str | None = field(default=None, repr=False)
+    """Of several labels a row: ``names`` or ``vector``; None: as it looks."""
     usual: tuple[str, ...] = field(default=(), repr=False)
     """Of a target: names that are tried in a labelled file without the recipe's."""
 

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RecipeError
 from .base import Parameter, Requests, Task, TaskSchema
@@ -88,7 +89,8 @@ class MultiLabelClassification(TextTask):
     @property
     def _target(self) -> Column:
         if isinstance(self.labels, str):
-            return Column(self.labels, CLASSES, is_target=True, usual=("labels",))
+            column = Column(self.labels, CLASSES, is_target=True, usual=("labels",))
+            return replace(column, separator=self.separator, form=self.form)
         return Column(", ".join(self.labels), CLASSES, is_target=True, parts=self.labels)
 
     def columns(self) -> dict[str, Column]:
@@ -102,23 +104,13 @@ class MultiLabelClassification(TextTask):
     def renamed_target(self, name: str) -> MultiLabelClassification:
         return replace(self, labels=name)
 
-    @property
-    def label_names(self) -> Labels:
-        return Labels.of(self.names)
-
     def fit(self, rows: Any) -> MultiLabelClassification:
         said = self.names or self._target.parts or None
-        return replace(self, names=rows.set_names(self._target, said=said, separator=self.separator, form=self.form))
+        return replace(self, names=rows.labels(self._target, said=said))
 
-    def check(self, rows: Any) -> None:
-        rows.label_sets(self._target, self.label_names, separator=self.separator, form=self.form)
-
-    def supervise(self, rows: Any, features: Features) -> Features:
-        hot_NC = rows.label_sets(self._target, self.label_names, separator=self.separator, form=self.form)
-        return features.with_targets(labels=hot_NC[features.example], of_examples={"labels": hot_NC})
-
-    def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
-        return list(rows.unknown_in_sets(self._target, self.label_names, separator=self.separator, form=self.form))
+    def targets(self, rows: Any) -> npt.NDArray[Any]:
+        hot_NC: npt.NDArray[Any] = rows.label_sets(self._target, self.label_names)
+        return hot_NC
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "multi_label_classification"}
@@ -140,7 +132,6 @@ class MultiLabelClassification(TextTask):
     def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
         return {
             **super().judge(predictions, features),
-            "labels": tuple(self.label_names),
             "threshold": self.threshold if isinstance(self.threshold, float) else np.asarray(self.threshold),
         }
 
@@ -174,8 +165,7 @@ class MultiLabelClassification(TextTask):
         return TaskSchema(
             **self.text_schema(),
             answers="multi_label",
-            answer=labelled(names),
-            answer_example=[{"label": (names or ("label",))[0], "score": 0.98}],
+            **labelled(names),
             parameters={"top_k": TOP_K, "threshold": _THRESHOLD},
             options={"threshold": self.threshold},
             does=f"gives each text any number of {len(names)} labels",

@@ -21,10 +21,10 @@ def task_of_decoder(manifest: Mapping[str, Any]) -> Task:
     Args:
         manifest: Its fields, checked.
     """
-    decoder = manifest["decoder"]
+    decoder, recipe = manifest["decoder"], _task_of_recipe(manifest)
     options: Mapping[str, Any] = decoder.get("options") or {}
     names = tuple(decoder.get("labels") or ()) or None
-    recorded = dict((manifest.get("columns") or {}) or _of_recipe(manifest))
+    recorded = manifest.get("columns") or _columns(recipe)
     text, *pair = recorded.get("inputs") or (("text", "text_pair") if manifest["inputs"] == "pair" else ("text",))
     second = pair[0] if pair else "text_pair" if manifest["inputs"] == "pair" else None
     target = recorded.get("target")
@@ -32,11 +32,12 @@ def task_of_decoder(manifest: Mapping[str, Any]) -> Task:
     if kind == "single_label":
         return TextClassification(text, text_pair=second, names=names, **_named(label=target))
     if kind == "multi_label":
-        threshold = options.get("threshold", 0.5)
+        threshold, parts = options.get("threshold", 0.5), recipe.get("labels")
         limits = tuple(threshold) if isinstance(threshold, list) else threshold
-        parts = _parts(manifest, target)
+        labels = tuple(parts) if isinstance(parts, list) else target  # columns of 0s and 1s, where the recipe has them
+        written = {name: recipe[name] for name in ("separator", "form") if isinstance(recipe.get(name), str)}
         return MultiLabelClassification(
-            text, text_pair=second, names=names, threshold=limits, **_named(labels=parts), **_written(manifest)
+            text, text_pair=second, names=names, threshold=limits, **_named(labels=labels), **written
         )
     if kind == "regression":
         low, high = options.get("low"), options.get("high")
@@ -47,7 +48,6 @@ def task_of_decoder(manifest: Mapping[str, Any]) -> Task:
         "scheme": "BIOES" if scheme == "BILOU" else scheme,  # read alike
         "splitter": manifest.get("splitter") or "regex",
     }
-    recipe = (manifest.get("recipe") or {}).get("task") or {}
     if recipe.get("text") and recipe.get("spans"):
         return TokenClassification(text=recorded.get("inputs", [recipe["text"]])[0], spans=target or "spans", **told)
     words = (recorded.get("inputs") or ("tokens",))[0]
@@ -56,28 +56,19 @@ def task_of_decoder(manifest: Mapping[str, Any]) -> Task:
 
 def has_known_columns(manifest: Mapping[str, Any]) -> bool:
     """Whether the recipe that such a package carries tells which columns it read."""
-    return bool(_of_recipe(manifest))
+    return bool(_columns(_task_of_recipe(manifest)))
 
 
 def _named(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _parts(manifest: Mapping[str, Any], target: Any) -> Any:
-    """Columns of 0s and 1s, where the recipe has them, else the one column."""
-    labels = ((manifest.get("recipe") or {}).get("task") or {}).get("labels")
-    return tuple(labels) if isinstance(labels, list) else target
+def _task_of_recipe(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (manifest.get("recipe") or {}).get("task") or {}
 
 
-def _written(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """How the recipe says that labels are written."""
-    task = (manifest.get("recipe") or {}).get("task") or {}
-    return {name: task[name] for name in ("separator", "form") if isinstance(task.get(name), str)}
-
-
-def _of_recipe(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(task: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as the recipe spells them, where a field that is left out has its default."""
-    task = (manifest.get("recipe") or {}).get("task") or {}
     usual = {"TextClassification": "label", "MultiLabelClassification": "labels", "Regression": "score"}
     kind = task.get("kind")
     if kind in usual:

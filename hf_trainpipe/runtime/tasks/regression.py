@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RecipeError
 from .base import Requests, TaskSchema
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..model.outputs import Outputs
-    from ..tokens.features import Features
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,9 @@ class Regression(TextTask):
         target = Column(self.score, NUMBER, is_target=True, usual=("score", "label"))
         return {**self.text_columns(), "score": target}
 
-    def check(self, rows: Any) -> None:
-        rows.numbers(self.columns()["score"], low=self.low, high=self.high)
-
-    def supervise(self, rows: Any, features: Features) -> Features:
-        numbers_N = rows.numbers(self.columns()["score"], low=self.low, high=self.high)
-        return features.with_targets(labels=numbers_N[features.example], of_examples={"labels": numbers_N})
+    def targets(self, rows: Any) -> npt.NDArray[Any]:
+        numbers_N: npt.NDArray[Any] = rows.numbers(self.target, low=self.low, high=self.high)
+        return numbers_N
 
     def model_options(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}

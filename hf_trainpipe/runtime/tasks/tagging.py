@@ -19,7 +19,7 @@ from ..text.words import BUILT_IN_SPLITTERS, WordSplitter, newest
 from ..tokens.features import Ragged, Stream
 from ..tokens.ragged import ends_of, ranges
 from .base import Parameter, Requests, Task, TaskSchema
-from .columns import SPANS, TAGS, TEXT, WORDS, Column, Labels
+from .columns import SPANS, TAGS, TEXT, WORDS, Column
 from .merging import softmax
 from .tags import tags_to_spans
 from .texts import SCORE, label_maps
@@ -116,10 +116,6 @@ class TokenClassification(Task):
             return replace(self, text=self.text or "text", spans=self.spans or "spans")
         return replace(self, text=None, spans=None)
 
-    @property
-    def label_names(self) -> Labels:
-        return Labels.of(self.names)
-
     def check_preprocessing(self, steps: Sequence[Any]) -> None:
         """Words with tags are preprocessed one by one; texts with character spans whole, by any step."""
         for position, step in enumerate(steps if self.spans is None else ()):
@@ -133,7 +129,7 @@ class TokenClassification(Task):
                 )
 
     def fit(self, rows: Any) -> TokenClassification:
-        names = rows.tag_names(self.target, said=self.names, scheme=self.scheme)
+        names = rows.labels(self.target, said=self.names, scheme=self.scheme)
         return replace(self, names=names, splitter=newest(self.splitter))
 
     @property
@@ -201,15 +197,9 @@ class TokenClassification(Task):
         )
 
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
-        find = rows.unknown_classes if self.spans is None else rows.unknown_types
-        return list(find(self.target, self.label_names))
+        return list(rows.unknown(self.target, self.label_names))
 
     # -- the model -----------------------------------------------------------------------------------------------------
-
-    def model_class(self) -> type[Any]:
-        from transformers import AutoModelForTokenClassification
-
-        return AutoModelForTokenClassification  # type: ignore[no-any-return]
 
     def model_options(self) -> dict[str, Any]:
         return label_maps(self.label_names)
@@ -234,11 +224,10 @@ class TokenClassification(Task):
             ``logits`` [W, C] and ``words`` int32[W], the number of each row's word inside its example; words that were cut
             off have no row.
         """
-        chosen, stream = outputs.items, features.input
-        lengths = stream.starts[chosen + 1] - stream.starts[chosen]
-        words = np.asarray(stream["words"])[ranges(np.asarray(stream.starts[chosen]), lengths)]
-        example = np.repeat(features.example[chosen], lengths)[words >= 0]
-        words, logits = words[words >= 0], outputs["logits"]
+        chosen, logits = outputs.items, outputs["logits"]
+        taken = features.input.take(chosen)
+        example, words = np.repeat(features.example[chosen], taken.lengths), taken["words"]
+        example, words = example[words >= 0], words[words >= 0]
         assert len(words) == len(logits), (len(words), len(logits))
         order = np.lexsort((words, example))
         examples = np.unique(features.example[chosen]).astype(np.int64)

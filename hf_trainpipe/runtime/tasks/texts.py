@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from .base import Parameter, Task
 from .columns import TEXT, Column
@@ -28,7 +30,7 @@ TOP_K = Parameter(
 
 
 class TextTask(Task):
-    """A task over a text or a pair of texts, with one row of logits each; ``labels`` are its targets, one a row too."""
+    """A task over a text or a pair of texts, with one row of logits each, and one row of targets, ``labels``."""
 
     text: str
     text_pair: str | None
@@ -44,10 +46,23 @@ class TextTask(Task):
     def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
         return encoder.texts(inputs["text"], inputs.get("text_pair"))
 
-    def model_class(self) -> type[Any]:
-        from transformers import AutoModelForSequenceClassification
+    @abstractmethod
+    def targets(self, rows: Any) -> npt.NDArray[Any]:
+        """[N] or [N, C]: what is right.
 
-        return AutoModelForSequenceClassification  # type: ignore[no-any-return]
+        Raises:
+            DataError: as :meth:`supervise`.
+        """
+
+    def check(self, rows: Any) -> None:
+        self.targets(rows)
+
+    def supervise(self, rows: Any, features: Features) -> Features:
+        targets_N = self.targets(rows)
+        return features.with_targets(labels=targets_N[features.example], of_examples={"labels": targets_N})
+
+    def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
+        return list(rows.unknown(self.target, self.label_names)) if self.label_names else []
 
     def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
         labels_N = features.of_examples["labels"][predictions.items]
@@ -58,6 +73,7 @@ class TextTask(Task):
         return {
             "outputs": predictions["logits"],
             "references": features.of_examples["labels"][predictions.items],
+            "labels": tuple(self.label_names),
         }
 
     def text_schema(self) -> dict[str, Any]:
@@ -84,12 +100,14 @@ def is_probability(value: Any) -> bool:
 
 
 def labelled(labels: Labels) -> dict[str, Any]:
-    """JSON Schema of a list of labels with their scores."""
-    label = {"type": "string", "enum": list(labels) or ["label"]}
+    """What of a schema follows from answers that are a list of labels with their scores."""
+    names = list(labels) or ["label"]
+    label = {"type": "string", "enum": names}
     item = {
         "type": "object",
         "properties": {"label": label, "score": SCORE},
         "required": ["label", "score"],
         "additionalProperties": False,
     }
-    return {"type": "array", "items": item}
+    example = [{"label": names[0], "score": 0.98}]
+    return {"answer": {"type": "array", "items": item}, "answer_example": example}
