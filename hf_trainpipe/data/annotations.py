@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 _ANSWERS = ("accept", "reject", "ignore")
 _HASHES = ("_task_hash", "_input_hash")
-_VALUES = {"choices": "choices", "number": "number", "rating": "rating"}
-"""Types of Label Studio's results other than spans, and the key of their value."""
+_VALUES = ("choices", "number", "rating")
+"""Types of Label Studio's results other than spans, and the keys of their values."""
 
 
 def flat_rows(rows: Rows, shown: str) -> Rows:
@@ -145,8 +145,8 @@ def _results(results: list[Any], kinds: dict[str, str]) -> dict[str, list[Any]]:
         kind = str(result.get("type"))
         if kind == "labels":
             part = [value]
-        elif kind in _VALUES and value.get(_VALUES[kind]) is not None:
-            part = value[_VALUES[kind]] if kind == "choices" else [value[_VALUES[kind]]]
+        elif kind in _VALUES and value.get(kind) is not None:
+            part = value[kind] if kind == "choices" else [value[kind]]
         else:
             continue
         kinds[result["from_name"]] = kind

@@ -79,14 +79,10 @@ def shares(examples: np.ndarray, lengths: np.ndarray, *, ranks: int) -> list[np.
     if ranks == 1:
         return [examples]
     longest_first = examples[np.argsort(-lengths[examples], kind="stable")]
-    assigned: list[list[int]] = [[] for _ in range(ranks)]
-    for start in range(0, len(longest_first), ranks):
-        row = [int(example) for example in longest_first[start : start + ranks]]
-        # In alternating order, so that the sums of tokens stay close.
-        order = range(ranks) if (start // ranks) % 2 == 0 else range(ranks - 1, -1, -1)
-        for rank, example in zip(order, row, strict=False):
-            assigned[rank].append(example)
-    return [np.asarray(share, dtype=np.int64) for share in assigned]
+    turn, rank = np.divmod(np.arange(len(examples)), ranks)
+    # In alternating order, so that the sums of tokens stay close.
+    rank = np.where(turn % 2 == 0, rank, ranks - 1 - rank)
+    return [longest_first[rank == one] for one in range(ranks)]
 
 
 def micro_batches(

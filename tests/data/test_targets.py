@@ -224,7 +224,7 @@ def test_fault_45_label_that_train_does_not_have(tmp_path: Path) -> None:
     assert "Did you mean 'bad'?" in error.fix
     many = MultiLabelClassification(labels="label")
     splits = from_lines(tmp_path, texts(["a"], ["b"]), texts(["a"], [], ["a", "c"]))
-    assert "validation.jsonl, line 3: the label 'c'" in refuse(many, splits).message
+    assert "validation.jsonl, line 3: column 'label': the label 'c'" in refuse(many, splits).message
     rows = [{"words": ["a", "b"], "tags": ["O", "B-X"]}]
     splits = from_lines(tmp_path, rows, [*rows, {"words": ["a"], "tags": ["B-Y"]}])
     assert "validation.jsonl, line 2: the label 'B-Y'" in refuse(TAGS, splits).message

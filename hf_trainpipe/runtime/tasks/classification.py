@@ -98,8 +98,7 @@ class TextClassification(TextTask):
         return replace(self, names=labels, class_weights=weights)
 
     def targets(self, rows: Any) -> npt.NDArray[Any]:
-        ids_N: npt.NDArray[Any] = rows.class_ids(self.target, self.label_names)
-        return ids_N
+        return np.asarray(rows.class_ids(self.target, self.label_names))
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "single_label_classification"}

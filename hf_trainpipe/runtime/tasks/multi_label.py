@@ -109,8 +109,7 @@ class MultiLabelClassification(TextTask):
         return replace(self, names=rows.labels(self._target, said=said))
 
     def targets(self, rows: Any) -> npt.NDArray[Any]:
-        hot_NC: npt.NDArray[Any] = rows.label_sets(self._target, self.label_names)
-        return hot_NC
+        return np.asarray(rows.label_sets(self._target, self.label_names))
 
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "multi_label_classification"}

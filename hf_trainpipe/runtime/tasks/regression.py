@@ -57,8 +57,7 @@ class Regression(TextTask):
         return {**self.text_columns(), "score": target}
 
     def targets(self, rows: Any) -> npt.NDArray[Any]:
-        numbers_N: npt.NDArray[Any] = rows.numbers(self.target, low=self.low, high=self.high)
-        return numbers_N
+        return np.asarray(rows.numbers(self.target, low=self.low, high=self.high))
 
     def model_options(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}

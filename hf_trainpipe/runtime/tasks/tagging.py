@@ -226,7 +226,7 @@ class TokenClassification(Task):
         """
         chosen, logits = outputs.items, outputs["logits"]
         taken = features.input.take(chosen)
-        example, words = np.repeat(features.example[chosen], taken.lengths), taken["words"]
+        example, words = np.repeat(features.example[chosen], taken.lengths), np.asarray(taken["words"])
         example, words = example[words >= 0], words[words >= 0]
         assert len(words) == len(logits), (len(words), len(logits))
         order = np.lexsort((words, example))
