@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import RecipeError
 from .base import Requests, TaskSchema
 from .columns import NUMBER, Column
-from .texts import TextTask
+from .texts import TextTask, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,12 +86,7 @@ class Regression(TextTask):
         return TaskSchema(
             **self.text_schema(),
             answers="regression",
-            answer={
-                "type": "object",
-                "properties": {"score": {"type": "number"}},
-                "required": ["score"],
-                "additionalProperties": False,
-            },
+            answer=record({"score": {"type": "number"}}),
             answer_example={"score": 3.5},
             options={"low": self.low, "high": self.high},
             does="gives each text a number",

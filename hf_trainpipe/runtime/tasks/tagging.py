@@ -22,7 +22,7 @@ from .base import Parameter, Requests, Task, TaskSchema
 from .columns import SPANS, TAGS, TEXT, WORDS, Column
 from .merging import softmax
 from .tags import tags_to_spans
-from .texts import SCORE, label_maps
+from .texts import SCORE, label_maps, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -324,14 +324,8 @@ class TokenClassification(Task):
 
     def schema(self) -> TaskSchema:
         place = {"type": "integer", "minimum": 0}
-        properties = {
-            "label": {"type": ["string", "null"]},
-            "text": {"type": "string"},
-            "start": place,
-            "end": place,
-            "score": SCORE,
-        }
-        item = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+        label, text = {"type": ["string", "null"]}, {"type": "string"}
+        item = record({"label": label, "text": text, "start": place, "end": place, "score": SCORE})
         name = (self.label_names or ("label",))[-1].split("-", 1)[-1]
         return TaskSchema(
             inputs=({"text": TEXT}, {"words": WORDS}),

@@ -99,15 +99,19 @@ def is_probability(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value <= 1.0
 
 
+def record(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of an object with just these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def labelled(labels: Labels) -> dict[str, Any]:
     """What of a schema follows from answers that are a list of labels with their scores."""
     names = list(labels) or ["label"]
-    label = {"type": "string", "enum": names}
-    item = {
-        "type": "object",
-        "properties": {"label": label, "score": SCORE},
-        "required": ["label", "score"],
-        "additionalProperties": False,
-    }
+    item = record({"label": {"type": "string", "enum": names}, "score": SCORE})
     example = [{"label": names[0], "score": 0.98}]
     return {"answer": {"type": "array", "items": item}, "answer_example": example}

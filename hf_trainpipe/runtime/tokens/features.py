@@ -86,15 +86,16 @@ class Stream:
     def part(self, low: int, high: int) -> Stream:
         """Of the features from ``low`` to before ``high``."""
         begin, end = int(self.starts[low]), int(self.starts[high])
-        cut = {name: replace(column, values=column.values[begin:end]) for name, column in self.columns.items()}
-        return replace(self, starts=self.starts[low : high + 1] - begin, columns=cut)
+        return self._with(self.starts[low : high + 1] - begin, slice(begin, end))
 
     def take(self, items: Ints) -> Stream:
         """Of some features, in this order."""
         lengths = self.lengths[items]
-        source = ranges(np.asarray(self.starts[items]), lengths)
-        taken = {name: replace(column, values=column.values[source]) for name, column in self.columns.items()}
-        return replace(self, starts=ends_of(lengths), columns=taken)
+        return self._with(ends_of(lengths), ranges(np.asarray(self.starts[items]), lengths))
+
+    def _with(self, starts: Ints, tokens: slice | Ints) -> Stream:
+        held = {name: replace(column, values=column.values[tokens]) for name, column in self.columns.items()}
+        return replace(self, starts=starts, columns=held)
 
 
 @dataclass(frozen=True)
