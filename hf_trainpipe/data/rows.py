@@ -45,7 +45,7 @@ def _once(read: Read[Options]) -> Read[Options]:
     """A method that reads a column when it is first asked for it."""
 
     @wraps(read)
-    def known(self: Rows, column: Column, *args: Options.args, **options: Options.kwargs) -> np.ndarray:
+    def known(self: Rows, column: Column, /, *args: Options.args, **options: Options.kwargs) -> np.ndarray:
         of = (read.__name__, column)
         if of not in self._read:
             self._read[of] = read(self, column, *args, **options)

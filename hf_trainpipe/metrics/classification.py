@@ -87,7 +87,7 @@ def _rank_sets(score: Ranking) -> Callable[[Predictions, Floats], Floats]:
 _AVERAGED = {
     f"{rate}_{average}": counts.averaged(rate, average) for rate in counts.RATES for average in counts.AVERAGES
 }
-_OF_CLASSES = {
+_OF_CLASSES: dict[str, Callable[[Floats], Floats]] = {
     "accuracy": counts.accuracy,
     "mcc": counts.matthews,
     **{rate: counts.averaged(rate, "auto") for rate in counts.RATES},
