@@ -227,7 +227,7 @@ def test_fault_45_label_that_train_does_not_have(tmp_path: Path) -> None:
     assert "validation.jsonl, line 3: column 'label': the label 'c'" in refuse(many, splits).message
     rows = [{"words": ["a", "b"], "tags": ["O", "B-X"]}]
     splits = from_lines(tmp_path, rows, [*rows, {"words": ["a"], "tags": ["B-Y"]}])
-    assert "validation.jsonl, line 2: the label 'B-Y'" in refuse(TAGS, splits).message
+    assert "validation.jsonl, line 2: column 'tags': the label 'B-Y'" in refuse(TAGS, splits).message
     spans = [{"text": "Ann", "spans": [{"start": 0, "end": 3, "label": "PER"}]}]
     other = [{"text": "Ann", "spans": [{"start": 0, "end": 3, "label": "PRE"}]}]
     splits = from_lines(tmp_path, spans, other)
