@@ -53,7 +53,8 @@ class Admission:
         """
         if len(inputs) > self._limits.inputs:
             raise too_much("inputs", f"{self._limits.inputs}", len(inputs), "Send several requests.")
-        words = sum(len(item["words"]) for item in inputs if isinstance(item, dict) and _has_words(item))
+        found = [item.get("words") for item in inputs if isinstance(item, dict)]
+        words = sum(len(one) for one in found if isinstance(one, list | tuple))
         if words > self._limits.tokens:  # each has a token at least
             raise too_much("tokens", f"{self._limits.tokens} tokens", words)
 
@@ -106,7 +107,3 @@ class Admission:
 def too_much(reason: str, most: str, found: int, fix: str = "Send shorter texts, or several requests.") -> Refusal:
     """The refusal of a request that is too large: 413."""
     return Refusal(413, reason, f"inputs: expected at most {most}, found {found}.", fix)
-
-
-def _has_words(item: dict[str, Any]) -> bool:
-    return isinstance(item.get("words"), list | tuple)

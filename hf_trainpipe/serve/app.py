@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -13,7 +13,7 @@ from hf_trainpipe import __version__
 from hf_trainpipe.serve import inference_protocol, openapi, page
 from hf_trainpipe.serve.batcher import Batcher
 from hf_trainpipe.serve.callers import CALLER
-from hf_trainpipe.serve.json_bodies import JSON, json_response, read_json
+from hf_trainpipe.serve.json_bodies import json_response, read_json
 from hf_trainpipe.serve.metrics import CONTENT_TYPE, Metrics
 from hf_trainpipe.serve.middleware import REQUEST_ID, Middleware
 from hf_trainpipe.serve.refusals import Refusal, internal
@@ -32,7 +32,6 @@ class Server:
     engine: Engine
     batcher: Batcher
     metrics: Metrics
-    info: dict[str, Any] = field(default_factory=dict)
     most_values: int = 100_000
     """JSON values that a large body may have; each becomes one token at least."""
     is_draining: bool = False
@@ -44,7 +43,7 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     metrics = Metrics()
     batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
     most_values = settings.limits.tokens + 8 * settings.limits.inputs
-    server = Server(engine, batcher, metrics, engine.info, most_values)
+    server = Server(engine, batcher, metrics, most_values)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -53,18 +52,19 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
         batcher.close()
 
     app = FastAPI(
-        title=f"{server.info['name']}",
+        title=engine.info["name"],
         version=__version__,
         description=openapi.DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        default_response_class=Response,
         lifespan=lifespan,
         openapi_tags=openapi.TAGS,
     )
     app.state.server = server
     _add_answers(app, server)
     _add_health(app, server)
-    inference_protocol.add_routes(app, server.info, server.engine.schema, server.batcher)
+    inference_protocol.add_routes(app, engine.info, engine.schema, batcher)
     page.add_routes(app)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
@@ -88,9 +88,9 @@ def _add_answers(app: FastAPI, server: Server) -> None:
     for path, name in (("/predict", "predict"), ("/", "predict_root")):
         app.post(path, operation_id=name, tags=["answers"], **described)(predict)
 
-    @app.get("/info", tags=["answers"], summary="What the package answers", **openapi.of_info(server.info))
+    @app.get("/info", tags=["answers"], summary="What the package answers", **openapi.of_info(server.engine.info))
     async def info() -> Response:
-        return json_response({**server.info, "runtime": server.engine.runtime})
+        return json_response({**server.engine.info, "runtime": server.engine.runtime})
 
 
 def _add_health(app: FastAPI, server: Server) -> None:
@@ -117,8 +117,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     server: Server = request.app.state.server
     server.metrics.refused(error.reason)
-    body = error.body(request.scope[REQUEST_ID])
-    return Response(body, error.status, headers=error.headers, media_type=JSON)
+    return error.response(request.scope[REQUEST_ID])
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -90,7 +90,7 @@ class Batcher:
         self._batch_tokens = batch_tokens
         self._call_tokens = engine.call_tokens
         self._metrics = metrics
-        self._admission = Admission(limits)
+        self.admission = Admission(limits)
         self._bounds = Bounds(characters=limits.characters, tokens=limits.tokens)
         self._takes_bounds = hasattr(engine.predictor, "encode_part")  # a package's own runtime may be older
         self._shares = Shares()
@@ -116,15 +116,6 @@ class Batcher:
         """Whether the model's thread runs."""
         return self._thread.is_alive()
 
-    @property
-    def waiting(self) -> int:
-        """Inputs that are admitted and not answered."""
-        return self._admission.waiting
-
-    def check_inputs(self, inputs: Sequence[Any]) -> None:
-        """Refuse more inputs than a request may have, before anything is made of them."""
-        self._admission.check_inputs(inputs)
-
     async def ask(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], caller: Caller | None = None
     ) -> list[Any]:
@@ -136,7 +127,7 @@ class Batcher:
         Raises:
             Refusal: 413, 422, 429, 499 or 503.
         """
-        self._admission.check_inputs(inputs)
+        self.admission.check_inputs(inputs)
         predictor, caller = self._engine.predictor, caller or Caller()
         try:
             self._engine.task.check_parameters(parameters)
@@ -144,14 +135,14 @@ class Batcher:
         except self._engine.input_error as error:
             raise _unusable(error) from None
         characters = job.characters
-        self._admission.check_characters(characters)
+        self.admission.check_characters(characters)
         if not inputs:
             return []
-        with self._admission.admit(caller.client, len(inputs), characters):
-            is_large = self._admission.is_large(len(inputs), characters)
+        with self.admission.admit(caller.client, len(inputs), characters):
+            is_large = self.admission.is_large(len(inputs), characters)
             future = asyncio.get_running_loop().create_future()
             ticket = _Ticket(job, future, caller.client, is_large, characters)
-            self._metrics.waiting.set(self.waiting)
+            self._metrics.waiting.set(self.admission.waiting)
             caller.on_disconnect(future.cancel)
             try:
                 with self._wake:
@@ -161,7 +152,7 @@ class Batcher:
             finally:
                 ticket.is_abandoned = True
                 caller.on_disconnect(None)
-                self._metrics.waiting.set(self.waiting - len(inputs))
+                self._metrics.waiting.set(self.admission.waiting - len(inputs))
 
     async def _answer_of(self, future: asyncio.Future[list[Any]]) -> list[Any]:
         seconds = self._limits.deadline_s
@@ -307,9 +298,7 @@ class Batcher:
             give_back()
 
     def _answer(self, done: list[_Ticket]) -> None:
-        answers = [(ticket.future, self._engine.predictor.answer(ticket.job)) for ticket in done]
-        if answers:
-            _on_loop(answers[0][0], _resolve, answers)
+        _tell([(ticket.future, self._engine.predictor.answer(ticket.job)) for ticket in done])
 
     def _isolated(
         self, items: list[_Item], action: Callable[[list[_Item]], None], ticket_of: Callable[[_Item], _Ticket]
@@ -359,15 +348,19 @@ def _fail(tickets: Sequence[_Ticket], refusal: Refusal) -> None:
     for ticket in tickets:
         ticket.features.clear()
         ticket.is_abandoned = True
-    if tickets:
-        _on_loop(tickets[0].future, _resolve, [(ticket.future, refusal) for ticket in tickets])
+    _tell([(ticket.future, refusal) for ticket in tickets])
 
 
-def _on_loop(future: asyncio.Future[Any], action: Any, *arguments: Any) -> None:
-    future.get_loop().call_soon_threadsafe(action, *arguments)
+_Results = list[tuple[asyncio.Future[list[Any]], list[Any] | Refusal]]
 
 
-def _resolve(results: Sequence[tuple[asyncio.Future[list[Any]], list[Any] | Refusal]]) -> None:
+def _tell(results: _Results) -> None:
+    """Resolve futures on their event loop, from the model's thread."""
+    if results:
+        results[0][0].get_loop().call_soon_threadsafe(_resolve, results)
+
+
+def _resolve(results: _Results) -> None:
     for future, result in results:
         if future.done():
             continue

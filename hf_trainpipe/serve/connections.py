@@ -7,9 +7,8 @@ two requests. Here each piece is counted before it is parsed, and each state of 
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -32,6 +31,9 @@ _FLUSH_S = 5.0
 """Seconds for a client to read the rest of its answer once its connection is closed."""
 
 
+State = Literal["sending", "answered", "idle"]
+
+
 class ConnectionPool:
     """The open connections. Where one more is too many, one that waits for its client is closed.
 
@@ -41,50 +43,33 @@ class ConnectionPool:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._all: dict[Any, None] = {}
-        self._sending: dict[Any, None] = {}
-        self._idle: dict[Any, None] = {}
+        self._states: dict[Any, State] = {}
+        """In the order in which they came to their state."""
 
     def enter(self, new: Any) -> bool:
         """Accept a connection; False where all others are being answered."""
-        if len(self._all) >= self._most:
-            victim = self._longest(self._sending) or self._longest(self._idle)
+        if len(self._states) >= self._most:
+            victim = self._longest("sending") or self._longest("idle")
             if victim is None:
                 return False
             self.leave(victim)
             victim.drop()
-        self._all[new] = self._sending[new] = None
+        self._states[new] = "sending"
         return True
 
-    def _longest(self, connections: Iterable[Any]) -> Any | None:
-        held: dict[str, int] = {}
-        for one in self._all:
-            held[one.caller.client] = held.get(one.caller.client, 0) + 1
-        return max(connections, key=lambda one: held[one.caller.client], default=None)  # the first of those alike
+    def _longest(self, state: State) -> Any | None:
+        held = Counter(one.caller.client for one in self._states)
+        alike = (one for one, found in self._states.items() if found == state)
+        return max(alike, key=lambda one: held[one.caller.client], default=None)  # the first of those alike
 
-    def sends(self, one: Any) -> None:
-        self._idle.pop(one, None)
-        if one in self._all:
-            self._sending[one] = None
-
-    def is_answered(self, one: Any) -> None:
-        self._sending.pop(one, None)
-
-    def rests(self, one: Any) -> None:
-        self._sending.pop(one, None)
-        if one in self._all:
-            self._idle[one] = None
+    def becomes(self, one: Any, state: State) -> None:
+        """Change the state of a connection that is in the pool."""
+        if self._states.get(one, state) != state:
+            del self._states[one]
+            self._states[one] = state
 
     def leave(self, one: Any) -> None:
-        for place in (self._all, self._sending, self._idle):
-            place.pop(one, None)
-
-
-@dataclass(frozen=True)
-class _Wrong(Exception):
-    """A request that is refused before it was read."""
-
-    refusal: Refusal
+        self._states.pop(one, None)
 
 
 def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpToolsProtocol]:
@@ -133,29 +118,29 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
                 try:
                     self.parser.feed_data(piece)
                     if self._unread > limits.header_bytes:
-                        raise _Wrong(_too_large(f"{limits.header_bytes} bytes", is_head=self._is_in_head))
+                        raise _too_large(f"{limits.header_bytes} bytes", is_head=self._is_in_head)
                 except httptools.HttpParserUpgrade:
                     self.cycle.keep_alive = False  # it is answered; what follows in another protocol is not read
                 except httptools.HttpParserCallbackError as error:
                     cause = error.__context__
-                    self._refuse(cause.refusal if isinstance(cause, _Wrong) else _invalid())
+                    self._refuse(cause if isinstance(cause, Refusal) else _invalid())
                 except httptools.HttpParserError:
                     self._refuse(_invalid())
-                except _Wrong as wrong:
-                    self._refuse(wrong.refusal)
+                except Refusal as refusal:
+                    self._refuse(refusal)
 
         def on_message_begin(self) -> None:
             self._unset_keepalive_if_required()
             self._is_receiving = self._is_in_head = True
             self._num_headers = self._num_parts = self._body_bytes = 0
-            pool.sends(self)
+            pool.becomes(self, "sending")
             self._within(limits.body_s)
             super().on_message_begin()
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self._num_headers += 1
             if self._num_headers > limits.headers:
-                raise _Wrong(_too_large(f"{limits.headers} headers", is_head=self._is_in_head))
+                raise _too_large(f"{limits.headers} headers", is_head=self._is_in_head)
             if self._is_in_head:  # trailers are ignored
                 super().on_header(name, value)
 
@@ -167,20 +152,20 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             scope[CALLER] = self.caller
             super().on_headers_complete()
             if len(self.pipeline) > _PIPELINED:
-                raise _Wrong(Refusal(429, "pipeline", "Too many requests at a time.", "Wait for answers."))
+                raise Refusal(429, "pipeline", "Too many requests at a time.", "Wait for answers.")
 
         def on_body(self, body: bytes) -> None:
             self._unread = 0
             self._num_parts += 1
             self._body_bytes += len(body)
             if self._num_parts > _PARTS and self._body_bytes < _PART_BYTES * self._num_parts:
-                raise _Wrong(_too_large("parts of some size", is_head=False))
+                raise _too_large("parts of some size", is_head=False)
             super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._is_receiving = False
             self._unread = 0
-            pool.is_answered(self)
+            pool.becomes(self, "answered")
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
@@ -189,7 +174,7 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             if has_rest or self.transport.is_closing():
                 self.drop()  # answered before the body was read
             elif not self._is_receiving and not self.pipeline:
-                pool.rests(self)
+                pool.becomes(self, "idle")
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -236,10 +221,8 @@ def protocol(limits: Limits, *, refused: Callable[[str], None]) -> type[HttpTool
             refused(refusal.reason)
             if self.cycle is None or self.cycle.response_complete:
                 content = refusal.body("-")
-                head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(
-                    content
-                )
-                self.transport.write(STATUS_LINE[refusal.status] + head + content)
+                head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+                self.transport.write(STATUS_LINE[refusal.status] + head % len(content) + content)
             self.drop()
 
     return Bounded

@@ -33,6 +33,8 @@ class Engine:
     """As the package was fitted: of the installed runtime, or of its own code."""
     runtime: str
     """``installed``, or ``package`` where the package's own copy runs."""
+    differs: bool = False
+    """Whether the runtime inside the package is another than the installed one."""
 
     @property
     def call_tokens(self) -> int | None:
@@ -46,7 +48,7 @@ class Engine:
         found: TaskSchema = self.task.schema()
         return found
 
-    @property
+    @cached_property
     def info(self) -> dict[str, Any]:
         """What a client may know: name, kind of inputs and of answers, labels, options, parameters, scores."""
         info, told = self.predictor.info, self.schema
@@ -102,9 +104,5 @@ def load(
         read_body=requests.read_body,
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",
+        differs=own,
     )
-
-
-def runtime_differs(package: Path | str) -> bool:
-    """Whether the runtime inside a package is another than the installed one."""
-    return has_other_runtime(find_package(package).resolve())

@@ -35,11 +35,11 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher:
     gives_best = task.best is not None
     outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if gives_best else {})}
 
-    @app.get("/v2", tags=["v2"], summary="The server", **openapi.of_v2())
+    @app.get("/v2", tags=["v2"], summary="The server", **openapi.V2)
     async def v2_server() -> Response:
         return json_response({"name": "hf-trainpipe", "version": __version__, "extensions": []})
 
-    @app.get("/v2/models/{name}", tags=["v2"], summary="The model", **openapi.of_v2())
+    @app.get("/v2/models/{name}", tags=["v2"], summary="The model", **openapi.V2)
     async def v2_model(name: str) -> Response:
         _same(name, info)
         return json_response(
@@ -51,7 +51,7 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher:
             }
         )
 
-    @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Whether it takes requests", **openapi.of_v2())
+    @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Whether it takes requests", **openapi.V2)
     async def v2_model_ready(name: str) -> Response:
         _same(name, info)
         return json_response({"name": info["name"], "ready": batcher.is_alive})
@@ -66,7 +66,7 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher:
         if not isinstance(parameters, dict | None):
             raise _wrong("parameters", "an object", parameters)
         first = texts[names[0]]
-        batcher.check_inputs(first)
+        batcher.admission.check_inputs(first)
         for other in names[1:]:
             if len(texts[other]) != len(first):
                 raise _wrong("inputs", f"as many elements in {other} as in {names[0]}", len(texts[other]))

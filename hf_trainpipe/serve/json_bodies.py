@@ -12,9 +12,6 @@ from pydantic_core import from_json, to_json
 from hf_trainpipe.serve.middleware import BODY, LARGE
 from hf_trainpipe.serve.refusals import Refusal
 
-JSON = "application/json"
-
-
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ONE = asyncio.Semaphore(1)
 
@@ -61,4 +58,4 @@ def _read(request: Request) -> Any:
 
 def json_response(content: Any) -> Response:
     """A response with ``content`` as JSON."""
-    return Response(to_json(content), media_type=JSON)
+    return Response(to_json(content), media_type="application/json")

@@ -9,22 +9,21 @@ import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect, Request
 
 from hf_trainpipe.serve.batcher import describe
 from hf_trainpipe.serve.refusals import Refusal, internal
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from hf_trainpipe.serve.metrics import Metrics
     from hf_trainpipe.serve.settings import Settings
-
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LARGE = 64 << 10
 """Bytes beyond which a body is large: all large bodies together are limited by ``limits.bodies_bytes``."""
@@ -49,7 +48,7 @@ class Middleware:
         is_draining: Whether the server is shutting down: clients are told to close their connections.
     """
 
-    def __init__(self, app: App, *, settings: Settings, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
@@ -58,7 +57,7 @@ class Middleware:
         self._held = 0
         """Bytes of large bodies in memory that are not parsed yet."""
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -81,6 +80,10 @@ class Middleware:
                     message["headers"].append(_CLOSE)
             await send(message)
 
+        async def refuse(refusal: Refusal) -> None:
+            self._metrics.refused(refusal.reason)
+            await refusal.response(request_id)(scope, receive, answered)
+
         try:
             try:
                 self._permit(scope, headers)
@@ -88,13 +91,14 @@ class Middleware:
                     scope[BODY] = await self._body(headers, receive, scope)
                 await self._app(scope, receive, answered)
             except Refusal as refusal:
-                await self._refuse(refusal, request_id, answered)
-        except ConnectionError:
+                refusal.headers["Connection"] = "close"  # the rest of its body is not read
+                await refuse(refusal)
+        except (ConnectionError, ClientDisconnect):
             return
         except Exception as error:
             _log.error("request %s: %s", request_id, describe(error))
             if not status:
-                await self._refuse(internal(), request_id, answered)
+                await refuse(internal())
         finally:
             self._release(scope)
             route = getattr(scope.get("route"), "path", "other")
@@ -104,7 +108,7 @@ class Middleware:
                 line = {"id": request_id, "method": scope["method"], "route": route, "status": status}
                 _log.info(json.dumps({**line, "ms": round(1e3 * seconds, 2)}))
 
-    def _permit(self, scope: Message, headers: dict[bytes, bytes]) -> None:
+    def _permit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self._token is None:
             # Without a token only local names are accepted, against DNS rebinding by a foreign page.
             host = headers.get(b"host", b"").decode("latin-1").strip()
@@ -115,7 +119,6 @@ class Middleware:
                     "host",
                     "Host: expected localhost or a loopback address.",
                     f"Use http://127.0.0.1, or set {TOKEN_VARIABLE} for the server and send the token.",
-                    headers={"Connection": "close"},
                 )
             return
         if scope["path"] in OPEN_PATHS:
@@ -127,33 +130,19 @@ class Middleware:
                 "token",
                 "Authorization: expected the server's bearer token.",
                 "Send 'Authorization: Bearer TOKEN'.",
-                headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+                headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def _release(self, scope: Message) -> None:
-        self._held -= scope.pop(_HELD, 0)
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, scope: Message) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, scope: Scope) -> bytes:
         limits = self._settings.limits
-        close = {"Connection": "close"}  # the rest of the body is not read
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-            raise Refusal(415, "encoding", "Content-Encoding: expected none.", "Send the body as it is.", headers=close)
+            raise Refusal(415, "encoding", "Content-Encoding: expected none.", "Send the body as it is.")
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind != b"application/json":
-            raise Refusal(
-                415,
-                "type",
-                "Content-Type: expected application/json.",
-                "Send the header 'Content-Type: application/json'.",
-                headers=close,
-            )
-        too_large = Refusal(
-            413,
-            "body",
-            f"body: expected at most {limits.body_bytes} bytes, found more.",
-            "Send several requests.",
-            headers=close,
-        )
+            fix = "Send the header 'Content-Type: application/json'."
+            raise Refusal(415, "type", "Content-Type: expected application/json.", fix)
+        most = f"body: expected at most {limits.body_bytes} bytes, found more."
+        too_large = Refusal(413, "body", most, "Send several requests.")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > limits.body_bytes:
             raise too_large
@@ -161,44 +150,27 @@ class Middleware:
         size = 0
         try:
             async with asyncio.timeout(limits.body_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ConnectionAbortedError
-                    chunk = message.get("body", b"")
+                async for chunk in Request(scope, receive).stream():
                     size += len(chunk)
                     if size > limits.body_bytes:
                         raise too_large
                     if size > LARGE:
-                        if self._held + len(chunk) > limits.bodies_bytes:
-                            raise Refusal(
-                                429,
-                                "bodies",
-                                "Too many large bodies at a time.",
-                                "Try again, later, or in several requests.",
-                                headers={**close, "Retry-After": "1"},
-                            )
-                        self._held += len(chunk)
-                        scope[_HELD] = scope.get(_HELD, 0) + len(chunk)
+                        self._hold(len(chunk), scope)
                     chunks.append(chunk)
-                    if not message.get("more_body"):
-                        return b"".join(chunks)
         except TimeoutError:
-            raise Refusal(
-                408,
-                "slow",
-                f"body: expected within {limits.body_s:g} s.",
-                "Send it faster, or in several requests.",
-                headers=close,
-            ) from None
+            slow = f"body: expected within {limits.body_s:g} s."
+            raise Refusal(408, "slow", slow, "Send it faster, or in several requests.") from None
+        return b"".join(chunks)
 
-    async def _refuse(self, refusal: Refusal, request_id: str, send: Send) -> None:
-        self._metrics.refused(refusal.reason)
-        content = refusal.body(request_id)
-        headers = [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
-        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+    def _hold(self, more: int, scope: Scope) -> None:
+        if self._held + more > self._settings.limits.bodies_bytes:
+            fix = "Try again, later, or in several requests."
+            raise Refusal(429, "bodies", "Too many large bodies at a time.", fix, headers={"Retry-After": "1"})
+        self._held += more
+        scope[_HELD] = scope.get(_HELD, 0) + more
+
+    def _release(self, scope: Scope) -> None:
+        self._held -= scope.pop(_HELD, 0)
 
 
 _ALWAYS = (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Response
-
 from hf_trainpipe.runtime.tasks.columns import TEXT
 
 if TYPE_CHECKING:
@@ -23,8 +21,7 @@ TAGS = [
 ]
 
 METRICS: dict[str, Any] = {
-    "response_class": Response,
-    "responses": {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    "responses": {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
 }
 
 
@@ -64,9 +61,9 @@ def _json(schema: Schema, example: Any = None, **more: Any) -> Schema:
     return {"application/json": {"schema": schema, **given, **more}}
 
 
-def _responses(schema: Schema, example: Any, *, errors: Sequence[int], what: str = "As asked.") -> dict[int | str, Any]:
+def _responses(schema: Schema, example: Any, *, errors: Sequence[int]) -> dict[int | str, Any]:
     return {
-        200: {"description": what, "content": _json(schema, example)},
+        200: {"description": "As asked.", "content": _json(schema, example)},
         **{status: {"description": _STATUSES[status], "content": _json(_ERROR)} for status in errors},
     }
 
@@ -80,11 +77,8 @@ def of_predict(task: TaskSchema) -> dict[str, Any]:
     parameters["type"] = ["object", "null"]
     body = _object({"inputs": {"anyOf": [item, _list(item)]}, "parameters": parameters}, required=("inputs",))
     one = task.examples[0]
-    first = next(iter(task.parameters), None)
-    with_parameters = {
-        "inputs": one,
-        **({"parameters": {first: task.parameters[first].example}} if first is not None else {}),
-    }
+    first = [{"parameters": {name: known.example}} for name, known in task.parameters.items()][:1]
+    with_parameters = {"inputs": one, **(first[0] if first else {})}
     examples = {
         "one": {"summary": "One input", "value": {"inputs": one}},
         "several": {"summary": "Several", "value": {"inputs": list(task.examples)}},
@@ -94,7 +88,6 @@ def of_predict(task: TaskSchema) -> dict[str, Any]:
     return {
         "summary": "Answers",
         "description": "One answer for one input, a list for a list, in order.",
-        "response_class": Response,
         "responses": _responses({"anyOf": [answer, _list(answer)]}, example, errors=tuple(_STATUSES)),
         "openapi_extra": {"requestBody": {"required": True, "content": _json(body, examples=examples)}},
     }
@@ -121,22 +114,18 @@ def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
             "runtime": {"enum": ["installed", "package"]},
         },
     }
-    return {"response_class": Response, "responses": _responses(schema, dict(info), errors=(401,))}
+    return {"responses": _responses(schema, dict(info), errors=(401,))}
 
 
 def of_sign(what: str) -> dict[str, Any]:
     """Of the routes that say whether the server lives and takes requests."""
-    schema: Schema = _object({"status": {"type": "string"}})
-    return {
-        "summary": f"Whether the server {what}",
-        "response_class": Response,
-        "responses": _responses(schema, {"status": "ok" if what == "lives" else "ready"}, errors=(503,)),
-    }
+    example = {"status": "ok" if what == "lives" else "ready"}
+    responses = _responses(_object({"status": {"type": "string"}}), example, errors=(503,))
+    return {"summary": f"Whether the server {what}", "responses": responses}
 
 
-def of_v2() -> dict[str, Any]:
-    """Of the protocol's descriptions."""
-    return {"response_class": Response, "responses": _responses({"type": "object"}, None, errors=(401,))}
+V2: dict[str, Any] = {"responses": _responses({"type": "object"}, None, errors=(401,))}
+"""Of the protocol's descriptions."""
 
 
 def of_infer(names: Sequence[str], outputs: Mapping[str, str]) -> dict[str, Any]:
@@ -166,7 +155,6 @@ def of_infer(names: Sequence[str], outputs: Mapping[str, str]) -> dict[str, Any]
         "required": ["model_name", "outputs"],
     }
     return {
-        "response_class": Response,
         "responses": _responses(answer, None, errors=tuple(_STATUSES)),
         "openapi_extra": {"requestBody": {"required": True, "content": _json(body, example)}},
     }

@@ -19,7 +19,7 @@ def add_routes(app: FastAPI) -> None:
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     }
 
-    @app.get("/demo", tags=["answers"], summary="A page to try the package", response_class=Response)
+    @app.get("/demo", tags=["answers"], summary="A page to try the package")
     async def demo() -> Response:
         return Response(text, media_type="text/html; charset=utf-8", headers=headers)
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.responses import Response
+
 
 class Refusal(Exception):
     """An error response.
@@ -41,6 +43,9 @@ class Refusal(Exception):
         """The body of the response: JSON."""
         content = {"error": self.message, "fix": self.fix, "request_id": request_id, **self.data}
         return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+    def response(self, request_id: str) -> Response:
+        return Response(self.body(request_id), self.status, headers=self.headers, media_type="application/json")
 
 
 def internal() -> Refusal:

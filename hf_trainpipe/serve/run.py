@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import MissingExtra, TrainpipeError
-from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.tables import facts
@@ -35,14 +34,8 @@ def require_extra() -> None:
     """Raise MissingExtra unless the extra ``serve`` is installed."""
     import importlib.util
 
-    needed = {
-        "fastapi": "fastapi",
-        "uvicorn": "uvicorn",
-        "httptools": "httptools",
-        "prometheus_client": "prometheus-client",
-    }
-    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
-    if missing:
+    needed = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+    if missing := [name.replace("_", "-") for name in needed if importlib.util.find_spec(name) is None]:
         raise MissingExtra(
             f"serve needs {', '.join(missing)}, which is not installed.", fix="pip install 'hf-trainpipe[serve]'"
         )
@@ -68,7 +61,6 @@ def serve(
         TrainpipeError: The package cannot be served, or the address cannot be had.
     """
     require_extra()
-    from hf_trainpipe.runtime.errors import InputError
     from hf_trainpipe.serve import engine as engines
 
     logger = logging.getLogger("hf_trainpipe.serve")
@@ -80,13 +72,9 @@ def serve(
     try:
         listener = _listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
-            try:
-                folder = find_package(package)
-                with Console(0).working("loading the package"):
-                    engine = engines.load(folder, device=device, allow_code=allow_code, backend=backend)
-            except InputError as error:
-                raise TrainpipeError(error.message, fix=error.fix) from error
-            if engine.runtime == "installed" and engines.runtime_differs(package):
+            with Console(0).working("loading the package"):
+                engine = engines.load(package, device=device, allow_code=allow_code, backend=backend)
+            if engine.runtime == "installed" and engine.differs:
                 logger.warning(
                     "warning: the package carries another version of its runtime; the installed one answers. "
                     "--allow-code runs the package's own."
@@ -119,11 +107,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _announce(
-    engine: Engine, settings: Settings, name: str, url: str, *, as_json: bool, logger: logging.Logger
-) -> None:
+def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, logger: logging.Logger) -> None:
     """Say on stderr where the server is and what it answers; with ``as_json`` also a line of JSON on stdout."""
-    names, limits, answers = engine.task.label_names, settings.limits, engine.schema.answers
+    name, names = engine.predictor.info.name, engine.task.label_names
+    limits, answers = settings.limits, engine.schema.answers
     labels = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     logger.info("serving %s at %s, demo at %s/demo", name, url, url)
     shown = [
@@ -168,8 +155,16 @@ def _serve(
         backlog=1024,
     )
 
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
     class Server(uvicorn.Server):
         """Uvicorn's, with our signals: it would end with the signal instead of 0."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                _announce(engine, settings, url, as_json=as_json, logger=logger)
 
         @contextlib.contextmanager
         def capture_signals(self):  # type: ignore[no-untyped-def]
@@ -185,27 +180,15 @@ def _serve(
 
         def _stop(self) -> None:
             if state.is_draining:
-                logger.info("stopping already: %d inputs wait, for %g s at most", state.batcher.waiting, limit_s)
+                logger.info(
+                    "stopping already: %d inputs wait, for %g s at most", state.batcher.admission.waiting, limit_s
+                )
                 return
             state.is_draining = True
-            logger.info("stopping: %d inputs wait", state.batcher.waiting)
+            logger.info("stopping: %d inputs wait", state.batcher.admission.waiting)
             asyncio.get_running_loop().call_later(settings.notice_s, setattr, self, "should_exit", True)
 
-    server = Server(config)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-
-    async def run() -> None:
-        task = asyncio.ensure_future(server.serve(sockets=[listener]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        if server.started:
-            _announce(engine, settings, state.info["name"], f"http://{shown}:{port}", as_json=as_json, logger=logger)
-        await task
-
-    factory = config.get_loop_factory()
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(run())
+    Server(config).run(sockets=[listener])
     for number in _STOP:
         signal.signal(number, signal.SIG_IGN)  # the rest of the shutdown is not interrupted either
     logger.info("stopped")

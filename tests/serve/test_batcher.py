@@ -95,4 +95,4 @@ def test_a_request_that_cannot_be_computed_fails_alone(package: Path) -> None:
     finally:
         batcher.close()
     assert [getattr(answer, "status", 200) for answer in found] == [200, 500, 200, 500, 200]
-    assert batcher.waiting == 0
+    assert batcher.admission.waiting == 0

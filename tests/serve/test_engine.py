@@ -24,7 +24,7 @@ def test_an_equal_runtime_is_the_installed_one(package: Path) -> None:
         "installed",
         "hf_trainpipe.runtime.handler.predictor",
     )
-    assert not engine.runtime_differs(package)
+    assert not loaded.differs
     assert engine.load(package.parent).info["name"] == loaded.info["name"], "a run is as good as its package"
 
 
@@ -34,8 +34,8 @@ def test_code_of_a_package_runs_only_with_consent(package: Path, tmp_path: Path)
     with (copy / "trainpipe_runtime" / "handler" / "predictor.py").open("a") as stream:
         stream.write("\nPredictor.is_the_package_s_own = True\n")
     seal(copy)
-    assert engine.runtime_differs(copy)
     without = engine.load(copy)
+    assert without.differs
     assert without.runtime == "installed"
     assert not hasattr(without.predictor, "is_the_package_s_own")
     own = engine.load(copy, allow_code=True)

@@ -89,11 +89,11 @@ def test_where_there_is_no_room_the_longest_silent_connection_of_the_busiest_cli
     pool = ConnectionPool(4)
     kept, first, second, third = (connection(*pair) for pair in (("kept", "a"), ("1", "b"), ("2", "b"), ("3", "b")))
     assert all(pool.enter(one) for one in (kept, first, second, third))
-    pool.rests(third)
+    pool.becomes(third, "idle")
     assert pool.enter(connection("4", "c"))
     assert dropped == ["1"], "one that sends nothing before an idle one"
     for one in (kept, second):
-        pool.is_answered(one)
+        pool.becomes(one, "answered")
     assert pool.enter(connection("5", "c"))
     assert dropped == ["1", "4"]
     assert pool.enter(connection("6", "c"))
