@@ -66,6 +66,9 @@ class TooMuch(InputError):
 class SchemaError(InputError):
     """A package's trainpipe.json, or a file that it names, is not as it must be."""
 
+    def __init__(self, message: str, *, fix: str = "Fetch the package again.", **data: Any) -> None:
+        super().__init__(message, fix=fix, **data)
+
 
 class MissingPipeline(TrainpipeError, ImportError):
     """A spaCy pipeline, or spaCy itself, is not installed. ``fix`` names the command."""

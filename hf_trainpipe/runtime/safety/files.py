@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .stamps import Stamps, identity
+from .stamps import Stamps
 
 MANIFEST = "trainpipe.json"
 DOCUMENT = re.compile(r"README\.md|LICENSE(\.md|\.txt)?|NOTICE")
@@ -36,30 +36,9 @@ _ALLOWED = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-_PASSED_OVER = frozenset(
-    [
-        "",
-        ".md",
-        ".txt",
-        ".rst",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".gif",
-        ".svg",
-        ".webp",
-        ".pdf",
-        ".html",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".log",
-        ".cff",
-        ".bib",
-        ".ipynb",
-    ]
-)
+_PASSED_OVER = re.compile(r"(\.(md|txt|rst|png|jpe?g|gif|svg|webp|pdf|html|csv|tsv|jsonl|log|cff|bib|ipynb))?")
 """Endings of documents that are not listed and that nothing loads or imports."""
+_OTHER_WEIGHTS = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|h5|msgpack)")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|onnx/model(_int8)?\.onnx(\.data)?")
 _LARGE_TEXT = re.compile(r"(onnx/)?tokenizer\.json|vocab\.(txt|json)|merges\.txt|.*\.model")
@@ -119,14 +98,12 @@ def problems(
     *,
     unread: Callable[[str], bool] = lambda name: False,
     stamps: Stamps | None = None,
-    seen: dict[str, tuple[int, ...]] | None = None,
 ) -> list[Problem]:
     """Compare the files below ``folder`` with the listed ones, ``{name: {"size", "sha256"}}``.
 
     Args:
         unread: Names whose content is not compared: what will not be read.
         stamps: Hashes that were computed before, for files that did not change since; None: computes each.
-        seen: Takes :func:`.stamps.identity` of each file whose content was compared.
     """
     found = [_unknown(name) for name in listed if not is_package_file(name) or name == MANIFEST]
     missing = {name for name in listed if is_package_file(name) and not (unread(name) and DOCUMENT.fullmatch(name))}
@@ -136,24 +113,22 @@ def problems(
             found.append(_not_a_file(folder, name, facts, name not in listed and not is_package_file(name)))
         elif name in listed:
             if not DOCUMENT.fullmatch(name) or not unread(name):
-                found += _differs(folder, name, listed[name], facts, unread(name), stamps, seen)
-        elif name != MANIFEST and (is_package_file(name) or os.path.splitext(name)[1].lower() not in _PASSED_OVER):
+                wrong = _wrong_size(folder, name, listed[name], facts)
+                if not wrong and not unread(name):
+                    wrong = _wrong_content(folder, name, listed[name], facts, stamps)
+                found += wrong
+        elif name != MANIFEST and (is_package_file(name) or not _PASSED_OVER.fullmatch(_ending(name))):
             found.append(Problem(f"{name} is not listed in {MANIFEST}", _REMOVE, not is_package_file(name)))
     found += [Problem(f"{name} is missing", _FETCH) for name in missing]
     return sorted(found)
 
 
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
 def _unknown(name: str) -> Problem:
-    weights = os.path.splitext(name)[1].lower() in (
-        ".bin",
-        ".pt",
-        ".pth",
-        ".pkl",
-        ".pickle",
-        ".ckpt",
-        ".h5",
-        ".msgpack",
-    )
+    weights = _OTHER_WEIGHTS.fullmatch(_ending(name))
     why = "weights may only be safetensors" if weights else "no package holds a file of that name"
     return Problem(f"{name} is listed, but {why}", "Write the package again with this version of the project.")
 
@@ -165,26 +140,22 @@ def _not_a_file(folder: Path, name: str, facts: os.stat_result, is_stranger: boo
     return Problem(f"{name} is no plain file", _FILES, is_stranger)
 
 
-def _differs(
-    folder: Path,
-    name: str,
-    expected: Mapping[str, Any],
-    facts: os.stat_result,
-    is_unread: bool,
-    stamps: Stamps | None,
-    seen: dict[str, tuple[int, ...]] | None,
-) -> list[Problem]:
+def _wrong_size(folder: Path, name: str, expected: Mapping[str, Any], facts: os.stat_result) -> list[Problem]:
     size, limit = facts.st_size, limit_of(name)
     if limit is not None and size > limit:
         return [Problem(f"{name} has {size:,} bytes; at most {limit:,} are read", "Do not use this package.")]
-    if size != expected["size"]:
-        if size < 1024 and read_limited(folder / name, 1024).startswith(_POINTER):
-            fix = "Run `git lfs pull` in its folder, or `hf download REPO --local-dir FOLDER`."
-            return [Problem(f"{name} is a pointer of Git LFS; the file itself was not fetched", fix)]
-        fix = _FETCH if size < expected["size"] else _OTHER
-        return [Problem(f"{name} has {size} bytes, {expected['size']} were recorded", fix)]
-    if is_unread:
+    if size == expected["size"]:
         return []
+    if size < 1024 and read_limited(folder / name, 1024).startswith(_POINTER):
+        fix = "Run `git lfs pull` in its folder, or `hf download REPO --local-dir FOLDER`."
+        return [Problem(f"{name} is a pointer of Git LFS; the file itself was not fetched", fix)]
+    fix = _FETCH if size < expected["size"] else _OTHER
+    return [Problem(f"{name} has {size} bytes, {expected['size']} were recorded", fix)]
+
+
+def _wrong_content(
+    folder: Path, name: str, expected: Mapping[str, Any], facts: os.stat_result, stamps: Stamps | None
+) -> list[Problem]:
     known = stamps.known(name, facts) if stamps else None
     if known is None:
         with open_plain(folder / name) as descriptor:
@@ -192,11 +163,9 @@ def _differs(
             known = digest_of(descriptor)
         if stamps:
             stamps.learn(name, facts, known)
-    if seen is not None:
-        seen[name] = identity(facts)
-    if known != expected["sha256"]:
-        return [Problem(f"{name} has sha256 {known[:12]}, {expected['sha256'][:12]} was recorded", _OTHER)]
-    return []
+    if known == expected["sha256"]:
+        return []
+    return [Problem(f"{name} has sha256 {known[:12]}, {expected['sha256'][:12]} was recorded", _OTHER)]
 
 
 def blob_of(path: Path) -> Path | None:
@@ -225,7 +194,7 @@ def open_plain(path: Path) -> Any:
     return os.fdopen(os.open(path, flags), "rb")
 
 
-def read_limited(path: Path, limit: int) -> bytes:
+def read_limited(path: Path, limit: int = 32 * _MIB) -> bytes:
     """The bytes of a plain file.
 
     Raises:

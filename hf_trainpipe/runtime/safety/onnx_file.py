@@ -35,7 +35,7 @@ def check_onnx(folder: Path, name: str, listed: Collection[str]) -> None:
     """
     path = folder / name
     if name not in listed:
-        raise SchemaError(f"{folder}: {name} is not listed in its trainpipe.json.", fix="Fetch the package again.")
+        raise SchemaError(f"{folder}: {name} is not listed in its trainpipe.json.")
     own = f"{name}.data"
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:

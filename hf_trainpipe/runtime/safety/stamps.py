@@ -47,14 +47,20 @@ class Stamps:
         self._usable = os.name == "posix" and package not in self._path.parents
         self._held: dict[str, list[Any]] = self._read() if self._usable else {}
         self._changed = False
+        self.seen: dict[str, tuple[int, ...]] = {}
+        """:func:`identity` of each file whose content was compared."""
 
     def known(self, name: str, facts: os.stat_result) -> str | None:
         """The sha256 of a file that did not change since it was computed; None: compute it."""
         entry = self._held.get(name)
-        return entry[1] if entry is not None and entry[0] == list(identity(facts)) else None
+        if entry is None or entry[0] != list(identity(facts)):
+            return None
+        self.seen[name] = identity(facts)
+        return str(entry[1])
 
     def learn(self, name: str, facts: os.stat_result, sha256: str) -> None:
         """Remember what was just computed; ``facts`` are from before it was read."""
+        self.seen[name] = identity(facts)
         if facts.st_size < _LARGE or time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < _SETTLED_S * 1e9:
             return
         self._held[name] = [list(identity(facts)), sha256]

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
-_LIMIT = 32 << 20
 _KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 _PATHS = ("fast_tokenizer_files",)
-Seen = dict[str, tuple[int, ...]]
 
 
-def check(folder: Path, info: PackageInfo, *, model: str | None = None, allow_code: bool = False) -> Seen:
+def check(
+    folder: Path, info: PackageInfo, *, model: str | None = None, allow_code: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Refuse a package that is not as its trainpipe.json says, or that would run code nobody agreed to.
 
     Args:
@@ -50,19 +50,16 @@ def check(folder: Path, info: PackageInfo, *, model: str | None = None, allow_co
         weights = name.startswith(("onnx/model", "model")) and name.removesuffix(".data") != model
         return bool(DOCUMENT.fullmatch(name)) or (weights and not name.endswith(".py"))
 
-    seen: Seen = {}
     stamps = Stamps(folder)
     try:
-        found = problems(folder, info.files, unread=unread, stamps=stamps, seen=seen)
+        found = problems(folder, info.files, unread=unread, stamps=stamps)
         if found:
             raise refusal(folder, found)
         _check_content(folder, info, model=model, allow_code=allow_code)
     except OSError as error:
-        raise SchemaError(
-            f"{error.filename or folder}: cannot be read: {error.strerror}.", fix="Fetch the package again."
-        ) from error
+        raise SchemaError(f"{error.filename or folder}: cannot be read: {error.strerror}.") from error
     stamps.save()
-    return seen
+    return stamps.seen
 
 
 def recheck(folder: Path, seen: Mapping[str, tuple[int, ...]]) -> None:
@@ -99,18 +96,14 @@ def _check_content(folder: Path, info: PackageInfo, *, model: str | None, allow_
     if info.code is not None and info.files.get(info.code["file"], {}).get("sha256") != info.code["sha256"]:
         raise SchemaError(
             f"{folder / MANIFEST}: the code {info.code['file']!r} is not among its files, or with another sha256.",
-            fix="Fetch the package again.",
         )
     if strange := [name for name in info.model_code if name not in info.files]:
-        raise SchemaError(
-            f"{folder / MANIFEST}: the model's code {strange[0]!r} is not among its files.",
-            fix="Fetch the package again.",
-        )
+        raise SchemaError(f"{folder / MANIFEST}: the model's code {strange[0]!r} is not among its files.")
     if model is not None:
         check_onnx(folder, model, info.files)
         return
     if not {WEIGHTS, INDEX} & set(info.files):
-        raise SchemaError(f"{folder}: expected {WEIGHTS}, found none in {MANIFEST}.", fix="Fetch the package again.")
+        raise SchemaError(f"{folder}: expected {WEIGHTS}, found none in {MANIFEST}.")
     check_weights(folder, info.files)
     for name in _CONFIGURATIONS:
         if name in info.files:
@@ -119,12 +112,12 @@ def _check_content(folder: Path, info: PackageInfo, *, model: str | None, allow_
 
 def _check_configuration(path: Path, *, code: Sequence[str], allow_code: bool) -> None:
     try:
-        content = json.loads(read_limited(path, _LIMIT))
+        content = json.loads(read_limited(path))
         if not isinstance(content, dict):
             raise ValueError(f"expected an object, found {type(content).__name__}")
         found = _named(content, ("auto_map", *_KERNELS, *_PATHS))
     except (ValueError, RecursionError) as error:
-        raise SchemaError(f"{path} cannot be read: {str(error)[:200]}.", fix="Fetch the package again.") from error
+        raise SchemaError(f"{path} cannot be read: {str(error)[:200]}.") from error
     for name, value in found:
         if name == "auto_map" and allow_code:
             _check_classes(path, value, code)

@@ -21,7 +21,6 @@ INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
 _HEADER_LIMIT = 16 << 20
 """Bytes; BERT's has 25 thousand."""
-_INDEX_LIMIT = 32 << 20
 _MOST_DIMENSIONS = 8
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
 _BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
@@ -114,7 +113,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _index(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_limited(path, _INDEX_LIMIT))
+        content = json.loads(read_limited(path))
     except (OSError, ValueError, RecursionError) as error:
         raise SchemaError(f"{path} cannot be read: {error}.", fix=_FIX) from error
     found = content.get("weight_map") if isinstance(content, dict) else None
