@@ -77,16 +77,3 @@ class Job:
 
 Piece = tuple[Job, int]
 """A job and the number of one of its features."""
-
-
-def cut(prepared: Features, counts: Sequence[int]) -> list[Features]:
-    """The parts of ``prepared`` that belong to the first ``counts[0]`` examples, the next ``counts[1]``, and so on.
-
-    Every example must have a feature. What the parts say about long examples (``overflow``) is that of the whole.
-    """
-    parts = []
-    first = 0
-    for count in counts:
-        parts.append(prepared.part(first, count))
-        first += count
-    return parts

@@ -20,7 +20,7 @@ from ..tasks.registry import task_from_json
 from ..text.preprocessing import Preprocessor, steps_from_json
 from ..tokens.encoder import Encoder
 from ..tokens.features import Features, features_of, join
-from .jobs import Job, Piece, cut
+from .jobs import Job, Piece
 from .requests import Example, by_role, read_inputs
 from .user_code import has_consent, load_classes
 
@@ -81,37 +81,19 @@ class Predictor:
         if backend == "torch":
             for names in (("config.json",), ("tokenizer.json",), (WEIGHTS, INDEX)):
                 if not any((folder / name).is_file() for name in names):
-                    raise SchemaError(
-                        f"{folder}: expected a complete package, found no {names[0]}.",
-                        fix="Fetch the package again.",
-                    )
+                    raise SchemaError(f"{folder}: expected a complete package, found no {names[0]}.")
         seen = trust.check(folder, info, model=FILES.get(backend), allow_code=has_consent(allow_code))
         own_steps, own_tasks = load_classes(folder, info.code, allow_code=allow_code) if info.code else ({}, {})
         steps = steps_from_json(info.preprocessing, registry=own_steps)
         task = task_from_json(info.task, registry=own_tasks)
-        if backend != "torch":
-            model: Any = OnnxModel(folder / FILES[backend], threads=threads)
-            tokenizer: Any = OnnxTokenizer.load(folder)
-            trust.recheck(folder, seen)
-            return cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps)
-        import torch
-
-        model, tokenizer = _from_transformers(folder, task, own_code=bool(info.model_code) and has_consent(allow_code))
+        if backend == "torch":
+            own_code = bool(info.model_code) and has_consent(allow_code)
+            model, tokenizer, device = _from_transformers(folder, task, own_code=own_code, device=device)
+        else:
+            model, tokenizer = OnnxModel(folder / FILES[backend], threads=threads), OnnxTokenizer.load(folder)
+            device = "cpu"
         trust.recheck(folder, seen)
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.eval().requires_grad_(False).to(device)
-        from ..model.forking import make_forks_safe
-        from ..model.unpad import unpad
-
-        make_forks_safe()
-        unpad(model)
         return cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device)
-
-    @property
-    def steps(self) -> tuple[Preprocessor, ...]:
-        """The preprocessing of the package."""
-        return self.encoder.steps
 
     @property
     def examples(self) -> tuple[Any, ...]:
@@ -133,7 +115,7 @@ class Predictor:
 
     def with_model(self, model: Any, tokenizer: Any) -> Predictor:
         """The same package with another model and tokenizer, on the CPU."""
-        return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=self.steps)
+        return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=self.encoder.steps)
 
     def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
         """The answer of each input, in order.
@@ -175,8 +157,24 @@ class Predictor:
 
         ``bounds`` are those of one request.
         """
+        refused: dict[Job, InputError] = {}
+        waiting = [job for job in jobs if job.examples]
+        if not waiting:
+            return refused
         with bounded(bounds):
-            return self._encode_jobs(jobs)
+            try:
+                whole = self._encode([example for job in waiting for example in job.examples])
+                first = 0
+                for job in waiting:
+                    job.set(whole.part(first, len(job.examples)))
+                    first += len(job.examples)
+            except InputError:
+                for job in waiting:  # one by one: each error counts positions in its own request
+                    try:
+                        job.set(self._encode(job.examples))
+                    except InputError as error:
+                        refused[job] = error
+        return refused
 
     def encode_part(self, job: Job, *, characters: int, bounds: Bounds | None = None) -> None:
         """Tokenise the next examples of one request, about this many characters of them but at least one example.
@@ -200,22 +198,6 @@ class Predictor:
                 message = error.message.replace(f"Example {position} ", f"Example {position + first} ")
                 raise InputError(message, fix=error.fix, position=position + first) from None
             raise
-
-    def _encode_jobs(self, jobs: Sequence[Job]) -> dict[Job, InputError]:
-        refused: dict[Job, InputError] = {}
-        waiting = [job for job in jobs if job.examples]
-        try:
-            if waiting:
-                prepared = self._encode([example for job in waiting for example in job.examples])
-                for job, part in zip(waiting, cut(prepared, [len(job.examples) for job in waiting]), strict=True):
-                    job.set(part)
-        except InputError:
-            for job in waiting:  # one by one: each error counts positions in its own request
-                try:
-                    job.set(self._encode(job.examples))
-                except InputError as error:
-                    refused[job] = error
-        return refused
 
     def run(self, pieces: Sequence[Piece]) -> None:
         """Compute features of encoded requests as one batch, padded to the longest."""
@@ -286,11 +268,12 @@ class Predictor:
         return self.task.encode(by_role(examples, self._schema), self._strict_encoder)
 
 
-def _from_transformers(folder: Path, task: Task, *, own_code: bool) -> tuple[Any, Any]:
-    """The model, every weight of it from the package, and the tokenizer.
+def _from_transformers(folder: Path, task: Task, *, own_code: bool, device: Any) -> tuple[Any, Any, Any]:
+    """The model, every weight of it from the package, ready to answer; the tokenizer; and the model's device.
 
     Args:
         own_code: Whether the model brings code of its own, and somebody agreed to run it.
+        device: None: the first GPU, or else the CPU.
 
     Raises:
         SchemaError: a weight is missing, has another shape, or is not the model's; or transformers cannot load it.
@@ -298,9 +281,12 @@ def _from_transformers(folder: Path, task: Task, *, own_code: bool) -> tuple[Any
     import torch
     from transformers import AutoTokenizer
 
+    from ..model.forking import make_forks_safe
+    from ..model.unpad import unpad
+
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": own_code}
     try:
-        with _quiet():
+        with quiet():
             model, found = task.model_class().from_pretrained(
                 str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
@@ -329,11 +315,16 @@ def _from_transformers(folder: Path, task: Task, *, own_code: bool) -> tuple[Any
             f"{folder}: its model has {outputs} outputs, its trainpipe.json {len(labels)} labels.",
             fix="Fetch or write the package again.",
         )
-    return model, tokenizer
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.eval().requires_grad_(False).to(device)
+    make_forks_safe()
+    unpad(model)
+    return model, tokenizer, device
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bar: answers of a package go where a program reads them."""
     from transformers.utils import logging
 

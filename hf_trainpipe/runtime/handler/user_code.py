@@ -51,11 +51,11 @@ def load_classes(
             fix=f"Read it; if you trust it: --allow-code, allow_code=True or {CONSENT_VARIABLE}=1.",
         )
     if not path.is_file():
-        raise SchemaError(f"{folder}: {code['file']} is missing.", fix="Fetch the package again.")
+        raise SchemaError(f"{folder}: {code['file']} is missing.")
     source = path.read_bytes()
     found = hashlib.sha256(source).hexdigest()
     if found != code["sha256"]:
-        raise SchemaError(f"{path}: expected sha256 {code['sha256']}, found {found}.", fix="Fetch the package again.")
+        raise SchemaError(f"{path}: expected sha256 {code['sha256']}, found {found}.")
     name = f"trainpipe_code_{hashlib.sha256(source + _RUNTIME.encode()).hexdigest()[:16]}"
     with _lock:
         module = sys.modules.get(name) or _run(name, path, source)

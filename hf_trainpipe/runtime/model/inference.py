@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,6 @@ def run(
             give_back()
         return {name: out[name] for name in task.outputs}
 
-    def select(tensor: Any, index: Ints) -> Any:
-        return tensor.flatten(0, 1).index_select(0, torch.from_numpy(index).to(tensor.device))
-
     def joined(parts: list[Any]) -> npt.NDArray[Any]:
         whole = torch.cat([part.float() if part.is_floating_point() else part for part in parts])
         array: npt.NDArray[Any] = whole.cpu().numpy()
@@ -82,13 +79,7 @@ def run(
     try:
         with torch.inference_mode():
             return collect(
-                features,
-                chosen,
-                declared=task.outputs,
-                max_tokens=max_tokens,
-                compute=compute,
-                select=select,
-                joined=joined,
+                features, chosen, declared=task.outputs, max_tokens=max_tokens, compute=compute, joined=joined
             )
     finally:
         if was_training:
@@ -102,14 +93,12 @@ def collect(
     declared: Mapping[str, Output],
     max_tokens: int,
     compute: Callable[[Ints], Mapping[str, Any]],
-    select: Callable[[Any, Ints], Any],
     joined: Callable[[list[Any]], npt.NDArray[Any]],
 ) -> Outputs:
     """Outputs of features, computed in batches of similar length under a token budget.
 
     Args:
         compute: Positions in ``chosen`` to the batch's tensors, of any library.
-        select: Rows of a tensor [B, L, ...] flattened to [B * L, ...].
         joined: Tensors one after the other, as an array.
     """
     chosen = np.asarray(chosen, dtype=np.int64)
@@ -125,7 +114,7 @@ def collect(
                 rows[name].append(tensor)
                 continue
             index, count = _rows_of(output, features, chosen[places], tensor)
-            rows[name].append(select(tensor, index))
+            rows[name].append(tensor.reshape(-1, *tensor.shape[2:])[index])
             counts[name].append(count)
     if not order:
         return Outputs(chosen, dict.fromkeys(declared, np.zeros((0, 1), dtype=np.float32)), {
@@ -159,30 +148,26 @@ def _rows_of(output: Output, features: Features, chosen: Ints, tensor: Any) -> t
     return target[kept], np.bincount(feature[kept], minlength=len(chosen)).astype(np.int64)
 
 
-@contextmanager
-def known_lengths_of(batch: Batch, task: Task | None) -> Iterator[None]:
+def known_lengths_of(batch: Batch, task: Task | None) -> AbstractContextManager[None]:
     """Tell the path without padding the lengths of the batch's streams that the task lets it take; None: of none."""
     from .unpad import known_lengths
 
-    with ExitStack() as stack:
-        for name in task.unpadded if task is not None else ():
-            if name in batch.masks:
-                stack.enter_context(known_lengths(batch[batch.masks[name]], batch.lengths[name]))
-        yield
+    streams = [name for name in (task.unpadded if task is not None else ()) if name in batch.masks]
+    return known_lengths([(batch[batch.masks[name]], batch.lengths[name]) for name in streams])
+
+
+def bare(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside the wrappers of parallel training and of compilers."""
+    import torch
+
+    while isinstance(inner := getattr(model, "module", None) or getattr(model, "_orig_mod", None), torch.nn.Module):
+        model = inner
+    return model
 
 
 def takes_types(model: torch.nn.Module) -> bool:
     """Whether a model, bare or wrapped, has a parameter for token types."""
-    import torch
-
-    bare = model
-    while True:
-        inner = getattr(bare, "module", None) or getattr(bare, "_orig_mod", None)
-        if not isinstance(inner, torch.nn.Module):
-            break
-        bare = inner
-    kind: Any = type(bare)
-    return _has_types(kind)
+    return _has_types(type(bare(model)))
 
 
 @cache

@@ -20,6 +20,8 @@ from .inference import collect
 from .outputs import Outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..tasks.base import Task
 
 BACKENDS = ("torch", "onnx", "onnx-int8")
@@ -38,7 +40,7 @@ VARIABLE = "HF_TRAINPIPE_BACKEND"
 """Names the backend where the caller does not."""
 
 
-def choose_backend(asked: str | None, *, default: str, there: object) -> str:
+def choose_backend(asked: str | None, *, default: str, there: Iterable[str]) -> str:
     """The backend to run: the caller's choice, else ``HF_TRAINPIPE_BACKEND``, else the package's own ``default``.
 
     Args:
@@ -52,7 +54,7 @@ def choose_backend(asked: str | None, *, default: str, there: object) -> str:
     if name not in BACKENDS:
         where = "backend" if asked else VARIABLE
         raise InputError(f"{where}: expected {', '.join(BACKENDS)}, found {name!r}.", fix="Choose one of them.")
-    held = {"torch", *(there if isinstance(there, dict) else ())}
+    held = {"torch", *there}
     if name not in held:
         option = "--onnx --int8" if name == "onnx-int8" else "--onnx"
         raise SchemaError(
@@ -115,20 +117,13 @@ class OnnxModel:
         A call of the session gets at most 512 tokens a thread, however large ``max_tokens`` is.
         """
 
-        def select(array: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-            return array.reshape(-1, *array.shape[2:])[index]
-
-        def joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-            return np.concatenate(parts).astype(np.float32, copy=False)
-
         return collect(
             features,
             chosen,
             declared=task.outputs,
             max_tokens=min(max_tokens, _CALL_TOKENS * self._threads),
             compute=lambda places: {"logits": self(pad_arrays(features, chosen[places]))},
-            select=select,
-            joined=joined,
+            joined=lambda parts: np.concatenate(parts).astype(np.float32, copy=False),
         )
 
 

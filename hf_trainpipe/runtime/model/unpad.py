@@ -25,6 +25,7 @@ import torch
 from ..tokens.ragged import ends_of, ranges
 from .exact import exact_products
 from .forking import apart
+from .inference import bare
 
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
@@ -108,13 +109,13 @@ class Layout:
 
 
 @contextmanager
-def known_lengths(mask: torch.Tensor, lengths: Sequence[int] | npt.NDArray[Any]) -> Iterator[None]:
-    """Tell the lengths [B] of the batch that has this mask, so that nobody has to ask a GPU for them.
+def known_lengths(known: Sequence[tuple[torch.Tensor, Sequence[int] | npt.NDArray[Any]]]) -> Iterator[None]:
+    """Tell the lengths [B] of the batches that have these masks, so that nobody has to ask a GPU for them.
 
-    They hold for that very tensor: a model that is called with another one meanwhile asks for itself.
+    They hold for these very tensors: a model that is called with another one meanwhile asks for itself.
     """
     before = getattr(_KNOWN, "masks", ())
-    _KNOWN.masks = (*before, (mask, lengths))
+    _KNOWN.masks = (*before, *known)
     try:
         yield
     finally:
@@ -196,9 +197,7 @@ def prove(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> fl
 
 def _base(model: torch.nn.Module) -> Any:
     """The model without its head."""
-    inner = model
-    while isinstance(wrapped := getattr(inner, "module", None) or getattr(inner, "_orig_mod", None), torch.nn.Module):
-        inner = wrapped
+    inner = bare(model)
     return getattr(inner, getattr(inner, "base_model_prefix", "") or "", inner)
 
 

@@ -128,7 +128,7 @@ def test_evaluation_takes_the_same_way() -> None:
     with torch.inference_mode():
         expected = model(**batch).logits
         assert unpad.unpad(model) is None
-        with known_lengths(batch["attention_mask"], [4, 20, 7]):
+        with known_lengths([(batch["attention_mask"], [4, 20, 7])]):
             found = model(**batch).logits
             other = model(**batch_of([9, 2, 5])).logits  # another batch meanwhile: its own lengths count
     real = batch["attention_mask"].bool()
