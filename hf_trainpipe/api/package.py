@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hf_trainpipe.codec import from_json, value_from_json
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
-from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.package.records import Reading
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_trainpipe.recipe import Evaluation, Recipe
+    from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
-    from hf_trainpipe.runtime.tasks.base import Task
+
+_T = TypeVar("_T")
 
 
 def load(
@@ -49,6 +50,7 @@ class Package:
     def __init__(self, path: Path, predictor: Predictor) -> None:
         self.path = path
         self.predictor = predictor
+        self._recipe = predictor.info.recipe
 
     @property
     def name(self) -> str:
@@ -86,7 +88,7 @@ class Package:
             DataError: A frame has none of the columns.
         """
         if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
-            return self._predict_frame(inputs, (column,) if isinstance(column, str) else tuple(column), parameters)
+            return self._predict_frame(inputs, column, parameters)
         if isinstance(inputs, str | dict):
             return self.predictor.predict([inputs], **parameters)[0]
         return self.predictor.predict(list(inputs), **parameters)
@@ -122,26 +124,31 @@ class Package:
         if data is None:
             from hf_trainpipe.package.scoring import score
 
-            chosen = recipe or from_json(self._manifest.get("recipe") or {})
+            chosen = recipe or from_json(self._recipe)
             with Console(0).working(f"scoring {split}") as work:
                 return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
         from hf_trainpipe.package.labelled import evaluate_table, read_table
+        from hf_trainpipe.recipe import Evaluation
 
         table, name = read_table(data, Reading(**reading))
-        recorded = self._manifest.get("recipe") or {}
-        task = recipe.task if recipe is not None else self._task
+        if recipe is not None:
+            task, evaluation, seed = recipe.task, recipe.evaluation, recipe.seed
+        else:
+            task = self._recorded("task", self.predictor.task)
+            evaluation = self._recorded("evaluation", Evaluation())
+            seed = int(self._recipe.get("seed") or 0)
         with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
             found = evaluate_table(
                 self.predictor,
                 table,
                 name=name,
                 task=task,
-                evaluation=recipe.evaluation if recipe is not None else self._evaluation,
+                evaluation=evaluation,
                 known=self._known,
-                asked=self._asked((column,) if isinstance(column, str) else tuple(column)),
+                asked=self._asked(column),
                 label=label,
-                values=(recorded.get("data") or {}).get("values"),
-                seed=recipe.seed if recipe is not None else int(recorded.get("seed") or 0),
+                values=(self._recipe.get("data") or {}).get("values"),
+                seed=seed,
                 progress=work,
             )
         return {"file": name, **found}
@@ -153,39 +160,22 @@ class Package:
         return f"Package({str(self.path)!r}: {kind}, {labels}, {where})"
 
     @cached_property
-    def _manifest(self) -> dict[str, Any]:
-        return read_manifest(self.path)
-
-    @cached_property
     def _known(self) -> Known:
-        return known_columns(self._manifest)
+        return known_columns(self.predictor.info.to_json())
 
-    @property
-    def _task(self) -> Task:
-        from hf_trainpipe.runtime.tasks.base import Task
-
+    def _recorded(self, name: str, otherwise: _T) -> _T:
+        """A part of the recorded recipe; ``otherwise`` where it is of another class, or of one in the recipe's file."""
         try:
-            task = value_from_json((self._manifest.get("recipe") or {}).get("task"), Task)
-        except RecipeError:  # a class of its recipe file
-            task = None
-        held = self.predictor.task
-        return task if isinstance(task, Task) and type(task) is type(held) else held
-
-    @property
-    def _evaluation(self) -> Evaluation:
-        from hf_trainpipe.recipe import Evaluation
-
-        try:
-            found = value_from_json((self._manifest.get("recipe") or {}).get("evaluation"), Evaluation)
+            found: _T = value_from_json(self._recipe.get(name), type(otherwise))
         except RecipeError:
-            found = None
-        return found if isinstance(found, Evaluation) else Evaluation()
+            return otherwise
+        return found if type(found) is type(otherwise) else otherwise
 
-    def _asked(self, column: tuple[str, ...]) -> tuple[str, ...]:
-        return parse_asked(column, self._known)
+    def _asked(self, column: str | Sequence[str]) -> tuple[str, ...]:
+        return parse_asked((column,) if isinstance(column, str) else tuple(column), self._known)
 
-    def _predict_frame(self, frame: Any, column: tuple[str, ...], parameters: dict[str, Any]) -> Any:
-        from hf_trainpipe.package.answers import Answered, Joined, Shape
+    def _predict_frame(self, frame: Any, column: str | Sequence[str], parameters: dict[str, Any]) -> Any:
+        from hf_trainpipe.package.answers import Answered, Joined
         from hf_trainpipe.package.predict import answer_rows
         from hf_trainpipe.package.records import Record
 
@@ -197,6 +187,6 @@ class Package:
             Answered(number, Record(number, fields=row), answer, error)
             for number, (row, (answer, error)) in enumerate(zip(rows, answers, strict=True), 1)
         ]
-        joined = Joined(Shape(self.predictor.task, parameters), items)
+        joined = Joined(self.predictor.task, parameters, items)
         found = [joined.row(item) for item in items]
         return frame.assign(**{name: [row.get(name) for row in found] for name in (*joined.names, joined.error)})

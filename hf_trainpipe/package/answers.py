@@ -13,20 +13,19 @@ import gzip
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hf_trainpipe.package.records import Record
     from hf_trainpipe.runtime.tasks.base import Task
-
-__all__ = ["FORMS", "Answered", "Form", "Joined", "Shape", "form_of", "written"]
 
 Form = Literal["answers", "jsonl", "csv", "tsv", "parquet", "table"]
 FORMS: tuple[Form, ...] = ("answers", "jsonl", "csv", "tsv", "parquet", "table")
@@ -80,45 +79,32 @@ def form_of(output: Path | str, said: str | None = None) -> Form:
     return _ENDINGS[ending]
 
 
-class Shape:
-    """The columns of an answer.
-
-    Args:
-        task: Of the package.
-        parameters: Those of the answers.
-    """
-
-    def __init__(self, task: Task, parameters: Mapping[str, Any]) -> None:
-        self.task, self.parameters = task, parameters
-        self.names = task.answer_columns(parameters)
-
-    def values(self, answer: Any) -> tuple[Any, ...]:
-        """The cells of an answer, in the order of :attr:`names`; all None without an answer."""
-        return (None,) * len(self.names) if answer is None else self.task.answer_cells(answer, self.parameters)
-
-
 class Joined:
     """Rows joined with answers. The first rows decide the names of the answer's columns.
 
     Args:
-        shape: The columns of an answer.
+        task: Of the package.
+        parameters: Those of the answers.
         first: The first rows.
     """
 
-    def __init__(self, shape: Shape, first: Sequence[Answered]) -> None:
-        self.shape = shape
+    def __init__(self, task: Task, parameters: Mapping[str, Any], first: Sequence[Answered]) -> None:
+        self.task, self.parameters = task, parameters
         self.inputs = list(dict.fromkeys(name for item in first for name in _cells(item)))
         taken = {name.lower() for name in self.inputs}
         self.numbered = not {"id", "row"} & taken
-        prefix = "predicted_" if any(name in taken for name in shape.names) else ""
-        self.names = [prefix + name for name in shape.names]
+        names = task.answer_columns(parameters)
+        prefix = "predicted_" if any(name in taken for name in names) else ""
+        self.names = [prefix + name for name in names]
         self.error = "error" if "error" not in taken else "predicted_error"
         self.head = [*(("row",) if self.numbered else ()), *self.inputs, *self.names, self.error]
 
     def row(self, item: Answered) -> dict[str, Any]:
         """All columns of a row; the error, if any, is last."""
         cells = _cells(item)
-        answers = dict(zip(self.names, self.shape.values(item.answer), strict=True))
+        answers: dict[str, Any] = dict.fromkeys(self.names)
+        if item.answer is not None:
+            answers = dict(zip(self.names, self.task.answer_cells(item.answer, self.parameters), strict=True))
         if item.error is not None:
             answers[self.error] = item.error
         cells = {f"input_{name}" if name in answers else name: cell for name, cell in cells.items()}
@@ -142,26 +128,30 @@ def _cells(item: Answered) -> Mapping[str, Any]:
 
 
 @contextmanager
-def written(output: Path | str, form: Form, shape: Shape) -> Iterator[Any]:
+def written(output: Path | str, form: Form, task: Task, parameters: Mapping[str, Any]) -> Iterator[Any]:
     """A function that takes lists of :class:`Answered` and writes them; the file appears when it is complete.
+
+    Args:
+        task: Of the package.
+        parameters: Those of the answers.
 
     Raises:
         DataError: the file cannot be written.
     """
+    join = partial(Joined, task, parameters)
     if str(output) == "-":
-        yield _Sink(sys.stdout, form, shape).write
+        yield _Sink(sys.stdout, form, join).write
         sys.stdout.flush()
         return
     path = Path(output)
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         if form == "parquet":
-            sink = _Parquet(temporary, shape)
-            yield sink.write
-            sink.close()
+            with closing(_Parquet(temporary, join)) as sink:
+                yield sink.write
         else:
             with _opened(temporary, path.suffix) as stream:
-                yield _Sink(stream, form, shape).write
+                yield _Sink(stream, form, join).write
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}.", fix="Name a file that can be written.") from None
@@ -181,8 +171,8 @@ def _opened(path: Path, ending: str) -> Any:
 
 
 class _Sink:
-    def __init__(self, stream: IO[str], form: Form, shape: Shape) -> None:
-        self.stream, self.form, self.shape = stream, form, shape
+    def __init__(self, stream: IO[str], form: Form, join: Callable[[Sequence[Answered]], Joined]) -> None:
+        self.stream, self.form, self.join = stream, form, join
         self.joined: Joined | None = None
         self._table: Any = None
 
@@ -192,7 +182,7 @@ class _Sink:
             self.stream.writelines(_json(item.answer) + "\n" for item in items)
             return
         if self.joined is None:
-            self.joined = Joined(self.shape, items)
+            self.joined = self.join(items)
             if self.form in ("csv", "tsv"):
                 self._lines.writerow(self.joined.head)
         if self.form == "jsonl":
@@ -220,8 +210,8 @@ class _Sink:
 class _Parquet:
     """A row group for each call. Numbers are columns of their own type; lists and objects are JSON."""
 
-    def __init__(self, path: Path, shape: Shape) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, join: Callable[[Sequence[Answered]], Joined]) -> None:
+        self.path, self.join = path, join
         self.joined: Joined | None = None
         self.writer: Any = None
 
@@ -230,8 +220,8 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         if self.joined is None:
-            self.joined = Joined(self.shape, items)
-            kinds = {"row": pa.int64(), self._score: pa.float64()}
+            self.joined = self.join(items)
+            kinds = {"row": pa.int64(), **{name: pa.float64() for name in self.joined.names if name.endswith("score")}}
             self.schema = pa.schema([(name, kinds.get(name, pa.string())) for name in self.joined.head])
             self.writer = pq.ParquetWriter(self.path, self.schema)
         rows = [self.joined.flat(item) for item in items]
@@ -241,11 +231,6 @@ class _Parquet:
             is_text = pa.types.is_string(column.type)
             columns.append(pa.array([_text(cell) for cell in cells] if is_text else cells, column.type))
         self.writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
-
-    @property
-    def _score(self) -> str | None:
-        assert self.joined is not None
-        return next((name for name in self.joined.names if name.endswith("score")), None)
 
     def close(self) -> None:
         if self.writer is not None:

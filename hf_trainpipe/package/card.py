@@ -94,7 +94,8 @@ def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     task = manifest["about"]["pipeline"]
-    dataset = facts.dataset or _slug(str(manifest["name"]))
+    dataset = facts.dataset or re.sub(r"[^\w.-]+", "-", str(manifest["name"]))
+    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.base_model or "") is not None
     results = [
         EvalResult(
             task_type=task,
@@ -119,7 +120,7 @@ def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         pipeline_tag=task,
         tags=list(dict.fromkeys(["hf-trainpipe", *facts.tags])),
         datasets=[facts.dataset] if facts.dataset else None,
-        base_model=facts.base_model if _is_hub_id(facts.base_model) else None,
+        base_model=facts.base_model if on_hub else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=str(manifest["name"]) if results else None,
         eval_results=results or None,
@@ -130,14 +131,6 @@ def _metadata(manifest: Mapping[str, Any], facts: CardFacts) -> str:
 def _interval_args(score: Mapping[str, Any]) -> dict[str, float] | None:
     known = {name: score.get(name) for name in ("low", "high", "confidence")}
     return {name: float(value) for name, value in known.items() if is_number(value)} or None  # type: ignore[arg-type]
-
-
-def _is_hub_id(name: str | None) -> bool:
-    return name is not None and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
@@ -195,20 +188,21 @@ for answer in handler({{"inputs": {handler_inputs}}}):
 {network}"""
 
 
+def _joined(*parts: str) -> str:
+    """The parts that are not empty, a paragraph each."""
+    return "\n\n".join(part for part in parts if part)
+
+
 def _labels(manifest: Mapping[str, Any]) -> str:
     about = manifest["about"]
-    labels, options = about["labels"], about["options"]
-    lines = []
-    if labels:
-        shown = labels[:_LISTED_LABELS]
-        lines.append(table(("id", "label"), enumerate(shown)))
-        if len(labels) > len(shown):
-            lines.append(f"\nand {len(labels) - len(shown)} more, in `config.json`.")
-    else:
-        lines.append(f"None: it {about['does']}.")
-    if options:
-        lines.append(f"\nDecoding: {', '.join(f'{name} {_code(value)}' for name, value in options.items())}.")
-    return "\n".join(lines)
+    labels = about["labels"]
+    more = len(labels) - _LISTED_LABELS
+    options = ", ".join(f"{name} {_code(value)}" for name, value in about["options"].items())
+    return _joined(
+        table(("id", "label"), enumerate(labels[:_LISTED_LABELS])) if labels else f"None: it {about['does']}.",
+        f"and {more} more, in `config.json`." if more > 0 else "",
+        f"Decoding: {options}." if options else "",
+    )
 
 
 def _code(value: object) -> str:
@@ -222,8 +216,7 @@ def _data(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         lines.append(f"Data set: `{facts.dataset}`{config}.")
     if facts.dataset_revision:
         lines.append(f"Revision: `{facts.dataset_revision}`.")
-    facts_table = table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else ""
-    return "\n\n".join(part for part in ("\n".join(lines), facts_table) if part)
+    return _joined("\n".join(lines), table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else "")
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -252,13 +245,10 @@ def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     rows = []
     for split, scores in manifest["scores"].items():
         for metric, score in scores.items():
-            interval = "-"
-            if is_number(score.get("low")) and is_number(score.get("high")):
-                interval = f"{score['low']:.4f} to {score['high']:.4f}"
-                if is_number(score.get("confidence")):
-                    interval += f" ({100 * score['confidence']:g} %)"
-            value = f"{score['value']:.4f}" if is_number(score.get("value")) else "-"
-            rows.append((split, metric, value, interval, score.get("n", "-")))
+            value, low, high, level = (score.get(name) for name in ("value", "low", "high", "confidence"))
+            percent = f" ({100 * level:g} %)" if is_number(level) else ""
+            interval = f"{low:.4f} to {high:.4f}{percent}" if is_number(low) and is_number(high) else "-"
+            rows.append((split, metric, f"{value:.4f}" if is_number(value) else "-", interval, score.get("n", "-")))
     if not rows:
         return "None were computed."
     command = facts.evaluate_command or "hf-trainpipe evaluate PACKAGE"
@@ -281,26 +271,25 @@ def _preprocessing(manifest: Mapping[str, Any]) -> str:
 
 
 def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    lines = ["The scores hold for texts like those of the evaluated splits; measure again on other sources."]
-    if manifest["about"]["labels"]:
-        lines.append("It knows only the labels above; a text that fits none of them gets one all the same.")
-        lines.append("Its scores per answer are outputs of the network and are not calibrated.")
-    if manifest["tokens"].get("overflow") == "truncate":
-        lines.append("Texts beyond the maximum length are truncated.")
-    lines.append("It may repeat biases of its training data and of its base model.")
-    if facts.trust_remote_code:
-        lines.append("The base model has custom code (trust_remote_code), which ran in training.")
-    return "\n".join(f"- {line}" for line in (*lines, *facts.limits))
+    has_labels = bool(manifest["about"]["labels"])
+    told = (
+        (True, "The scores hold for texts like those of the evaluated splits; measure again on other sources."),
+        (has_labels, "It knows only the labels above; a text that fits none of them gets one all the same."),
+        (has_labels, "Its scores per answer are outputs of the network and are not calibrated."),
+        (manifest["tokens"].get("overflow") == "truncate", "Texts beyond the maximum length are truncated."),
+        (True, "It may repeat biases of its training data and of its base model."),
+        (facts.trust_remote_code, "The base model has custom code (trust_remote_code), which ran in training."),
+    )
+    return "\n".join(f"- {line}" for line in (*(line for holds, line in told if holds), *facts.limits))
 
 
 def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    lines = [table(("", "version"), manifest["versions"].items())] if manifest["versions"] else []
-    if facts.hardware:
-        lines.append(f"Hardware: {facts.hardware}.")
-    if facts.seconds is not None:
-        attempts = f", in {facts.attempts} attempts" if facts.attempts > 1 else ""
-        lines.append(f"Training and final scoring took {facts.seconds:.0f} s{attempts}.")
-    return "\n\n".join(lines)
+    attempts = f", in {facts.attempts} attempts" if facts.attempts > 1 else ""
+    return _joined(
+        table(("", "version"), manifest["versions"].items()) if manifest["versions"] else "",
+        f"Hardware: {facts.hardware}." if facts.hardware else "",
+        f"Training and final scoring took {facts.seconds:.0f} s{attempts}." if facts.seconds is not None else "",
+    )
 
 
 def _resuming(manifest: Mapping[str, Any]) -> str:
@@ -329,18 +318,19 @@ def _history(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reproduce(manifest: Mapping[str, Any], facts: CardFacts) -> str:
-    command = facts.train_command or "hf-trainpipe train RECIPE"
-    commands, changes = f"```\n{command}\n```", ""
+    commands, changes = [facts.train_command or "hf-trainpipe train RECIPE"], ""
     if facts.history:
         ends = [int(entry["from_step"]) for entry in facts.history]
-        typed = [command, *(str(entry["command"]) for entry in facts.history)]
+        commands += (str(entry["command"]) for entry in facts.history)
         stretches = [f"up to step {ends[0]:,}", *(f"from step {end + 1:,} on" for end in ends)]
-        width = max(map(len, typed))
-        listed = "\n".join(f"{one:<{width}}  # {when}" for one, when in zip(typed, stretches, strict=True))
-        commands = f"```\n{listed}\n```"
+        width = max(map(len, commands))
+        commands = [f"{one:<{width}}  # {when}" for one, when in zip(commands, stretches, strict=True)]
         changes = f"\n{_history(facts.history)}\n"
+    listed = "\n".join(commands)
     return f"""
-{commands}
+```
+{listed}
+```
 {changes}
 The recipe as JSON, with its seed, is in `trainpipe.json`; `requirements.txt` pins the versions above.
 `hf-trainpipe verify` checks the files' hashes and that the answers are those recorded after training.

@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
+from hf_trainpipe.package.imports import SERVED_WITH, name_of
 
 _SHOWN_LINES = 12
 _PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)
-_KNOWN = frozenset(
-    ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface-hub", "onnxruntime", "spacy")
-)
+_KNOWN = {*map(name_of, SERVED_WITH), "onnxruntime", "spacy"}
 
 
 def refuse_unknown_requirements(requirements: Path) -> None:
@@ -26,7 +25,7 @@ def refuse_unknown_requirements(requirements: Path) -> None:
         return
     for number, line in enumerate(requirements.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         pin = _PIN.fullmatch(line.strip())
-        if line.strip() and (pin is None or pin[1].lower().replace("_", "-") not in _KNOWN):
+        if line.strip() and (pin is None or name_of(pin[1]) not in _KNOWN):
             raise PackageError(
                 f"{requirements}, line {number}: expected a pin of {', '.join(sorted(_KNOWN))}, found {line.strip()[:80]!r}; "
                 "it was not installed.",

@@ -17,6 +17,7 @@ from hf_trainpipe.package import probe
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _KEPT_PREFIXES = ("OMP_", "MKL_", "KMP_")
 _SHOWN_LINES = 12
+_TIMEOUT_S = 600.0
 
 
 def _environment(home: str, device: str | None) -> dict[str, str]:
@@ -54,18 +55,33 @@ class FreshProcess:
             start_new_session=True,
         )
 
-    def ask(self, request: dict[str, Any], *, timeout_s: float) -> tuple[int, str, str]:
-        """The exit code, stderr and answer.
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request (:mod:`.probe`); the process ends with it.
 
         Raises:
-            subprocess.TimeoutExpired: no answer in time.
+            PackageError: it failed, refused, or did not answer in time.
         """
         try:
-            _, stderr = self._process.communicate(json.dumps(request) + "\n", timeout=timeout_s)
+            _, stderr = self._process.communicate(json.dumps(request) + "\n", timeout=_TIMEOUT_S)
             answer = self._answer.read_text(encoding="utf-8") if self._answer.is_file() else ""
-            return self._process.returncode, stderr, answer
+        except subprocess.TimeoutExpired:
+            raise PackageError(
+                f"The package did not answer within {_TIMEOUT_S:g} s in a fresh process.",
+                fix="Record fewer predictions.",
+            ) from None
         finally:
             self.close()
+        if self._process.returncode != 0 or not answer:
+            shown = "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])
+            raise PackageError(
+                f"The package does not work in a fresh process (exit {self._process.returncode}):\n{shown}",
+                fix="Install what its requirements.txt names; if it still fails, write the package again.",
+                stderr=stderr,
+            )
+        found: dict[str, Any] = json.loads(answer)
+        if "refused" in found:
+            raise PackageError(found["refused"], fix=found["fix"])
+        return found
 
     def close(self) -> None:
         """Kill the process and remove its folder."""
@@ -73,40 +89,3 @@ class FreshProcess:
             self._process.kill()
             self._process.communicate()
         self._folder.cleanup()
-
-
-def ask(
-    request: dict[str, Any],
-    *,
-    python: Path | str | None,
-    device: str | None,
-    timeout_s: float,
-    fresh: FreshProcess | None = None,
-) -> dict[str, Any]:
-    """The answer of a fresh process to a request (:mod:`.probe`).
-
-    Args:
-        fresh: A process started earlier; None: start one with ``python`` on ``device``.
-
-    Raises:
-        PackageError: it failed, refused, or did not answer in time.
-    """
-    fresh = fresh or FreshProcess(python=python, device=device)
-    try:
-        code, stderr, answer = fresh.ask(request, timeout_s=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise PackageError(
-            f"The package did not answer within {timeout_s:g} s in a fresh process.",
-            fix="Record fewer predictions, or allow more time.",
-        ) from None
-    if code != 0 or not answer:
-        shown = "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])
-        raise PackageError(
-            f"The package does not work in a fresh process (exit {code}):\n{shown}",
-            fix="Install what its requirements.txt names; if it still fails, write the package again.",
-            stderr=stderr,
-        )
-    found: dict[str, Any] = json.loads(answer)
-    if "refused" in found:
-        raise PackageError(found["refused"], fix=found["fix"])
-    return found

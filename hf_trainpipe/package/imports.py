@@ -1,8 +1,9 @@
-"""Imports of the recipe file in a package: pins for requirements.txt; local modules are refused."""
+"""Lines of requirements.txt: pins of what is installed, and of what the recipe file in a package imports."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -10,7 +11,24 @@ from pathlib import Path
 
 from hf_trainpipe.errors import PackageError
 
+SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
+"""What every package needs."""
 _HOME = "hf_trainpipe"
+
+
+def pin_of(name: str) -> str:
+    """The requirement of the installed version, without a local suffix."""
+    return f"{name}=={metadata.version(name).partition('+')[0]}"
+
+
+def distribution_of(line: str) -> str:
+    """The distribution that a requirement line names, as it is spelled there."""
+    return re.split(r"[\s=<>!~@\[;]", line, maxsplit=1)[0]
+
+
+def name_of(line: str) -> str:
+    """The normalized name of that distribution."""
+    return re.sub(r"[-_.]+", "-", distribution_of(line)).lower()
 
 
 def requirements_of(code_file: Path) -> list[str]:
@@ -34,8 +52,7 @@ def requirements_of(code_file: Path) -> list[str]:
                 fix=f"Move what the preprocessing needs of {name} into {code_file.name}, or install {name} as a package;\n"
                 "what only the training needs can be imported inside the function that returns the recipe.",
             )
-        for found in distributions.get(name, ())[:1]:
-            pins.append(f"{found}=={metadata.version(found).partition('+')[0]}")
+        pins += map(pin_of, distributions.get(name, ())[:1])
     return pins
 
 

@@ -85,7 +85,7 @@ def evaluate_table(
 
     Returns:
         ``{"rows", "n", "columns", "label", "left_out": {reason: rows}, "unknown_labels": {label: rows}, "scores"}``;
-        scores as of :func:`.scoring.evaluate`.
+        scores as of :func:`.scoring.score`.
 
     Raises:
         DataError: a column is missing, a label cannot be read, or no row is left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,24 +11,10 @@ from typing import Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.runtime.safety import files, trust
-from hf_trainpipe.runtime.safety.files import MANIFEST, hash_file, is_package_file
+from hf_trainpipe.runtime.safety.files import MANIFEST as MANIFEST
+from hf_trainpipe.runtime.safety.files import hash_file as hash_file
+from hf_trainpipe.runtime.safety.files import is_package_file as is_package_file
 from hf_trainpipe.utils import atomic
-
-__all__ = [
-    "MANIFEST",
-    "RECORDED",
-    "RUNTIME",
-    "find_package",
-    "hash_file",
-    "hash_files",
-    "is_package_file",
-    "list_files",
-    "read_json",
-    "read_manifest",
-    "refuse_changed",
-    "with_section",
-    "write_json",
-]
 
 RUNTIME = "trainpipe_runtime"
 RECORDED = "recorded.jsonl"
@@ -70,7 +57,7 @@ def read_manifest(package: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a package."""
-    content: dict[str, Any] = json.loads(files.read_limited(path, files.limit_of(path.name) or 0))
+    content: dict[str, Any] = json.loads(files.read_limited(path))
     return content
 
 
@@ -126,6 +113,13 @@ def with_section(card: str, heading: str, text: str) -> str:
     """
     rest = re.sub(rf"(?ms)^{re.escape(heading)}\n.*?(?=^## |\Z)", "", card).rstrip()
     return f"{rest}\n\n{heading}\n\n{text.strip()}\n"
+
+
+def finite(value: Any) -> Any:
+    """``value`` with NaN and infinities as None, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {name: finite(child) for name, child in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import replace
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
-from hf_trainpipe.package.own_code import CONSENT, changed_code
+from hf_trainpipe.package.imports import name_of, pin_of
+from hf_trainpipe.package.own_code import changed_code
 from hf_trainpipe.package.write import copy_runtime, replace_package
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
@@ -30,7 +29,7 @@ ABSOLUTE, RELATIVE = 1e-4, 1e-3
 """An fp32 logit may differ by the larger of ``ABSOLUTE`` and ``RELATIVE`` times the largest recorded one."""
 POINTS = 0.5
 """How much the selected metric may drop in int8: in hundredths, or in percent where less is better."""
-_NOT_NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub")
+_NOT_NEEDED = ("torch", "transformers", "safetensors", "huggingface-hub")
 """Requirements that the ONNX backends do without."""
 _INT8_SLACK = 1.5
 _RESAMPLES = 1
@@ -42,19 +41,17 @@ def add(
     *,
     int8: bool = False,
     recipe: Recipe | None = None,
-    recorded: Path | str | None = None,
     default: str | None = None,
     allow_code: bool = False,
 ) -> dict[str, Any]:
     """Write ``onnx/`` into a package, or into the package of a run, and verify it in fresh processes.
 
-    The package is replaced atomically when everything passed, else it stays unchanged.
+    The fp32 model must reproduce the recorded predictions of the package's run, else the torch model's outputs for example
+    texts. The package is replaced atomically when everything passed, else it stays unchanged.
 
     Args:
         int8: Write the int8 model too. Its gate reads the validation split of ``recipe.data``.
         recipe: Data and selected metric of the int8 gate.
-        recorded: Recorded predictions for the fp32 gate; None: those of the package's run, else the torch model's outputs
-            for example texts.
         default: The handler's default backend; None: unchanged.
         allow_code: Whether code of the recipe that the package carries may run.
 
@@ -63,63 +60,49 @@ def add(
 
     Raises:
         MissingExtra: the extra ``onnx`` is not installed.
-        PackageError: the package is damaged or carries code without consent, the architecture cannot be exported, or a
-            gate fails (with figures).
+        PackageError: the package is damaged, the architecture cannot be exported, or a gate fails (with figures).
+        SchemaError: it carries code without consent.
     """
-    from hf_trainpipe.package.verify import find_recorded, read_recorded, verify
+    from hf_trainpipe.package.verify import find_recorded, read_recorded, record, verify
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
     onnx_export.require()
     path = layout.find_package(package).resolve()
     manifest = layout.read_manifest(path)
     layout.refuse_changed(path, manifest)
-    if manifest["code"] is not None and not has_consent(allow_code):
+    torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
+    if not torch_side.task.exportable:
         raise PackageError(
-            f"{path} carries code of its recipe ({manifest['code']['file']}), which was not run.",
-            fix=CONSENT,
+            f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",
+            fix="Serve it with torch; the package is as it was.",
             exit_code=2,
         )
-    records = find_recorded(path, recorded)
+    if int8 and recipe is None:
+        raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
     stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns("onnx", "__pycache__"))
+    examples = list(torch_side.examples)
     try:
-        (stage / "onnx").mkdir()
-        torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
-        if not torch_side.task.exportable:
-            raise PackageError(
-                f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",
-                fix="Serve it with torch; the package is as it was.",
-                exit_code=2,
-            )
-        lines = read_recorded(records) if records else _example_lines(torch_side)
-        OnnxTokenizer.save(torch_side.tokenizer, stage)
-        _export(torch_side, stage / FILES["onnx"])
-        backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
-        if int8:
-            if recipe is None:
-                raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
-            onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
-            backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
-        _add_to_manifest(stage, manifest, backends, default=default)
         with tempfile.TemporaryDirectory(prefix="trainpipe-onnx-") as folder:
-            if records is None:
-                records = Path(folder) / layout.RECORDED
-                records.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            made_up = Path(folder) / layout.RECORDED
+            recorded = find_recorded(path) or record(torch_side.record(examples), examples, made_up)
+            lines = read_recorded(recorded)
+            OnnxTokenizer.save(torch_side.tokenizer, stage)
+            _export(torch_side, stage / FILES["onnx"])
+            backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
+            if int8 and recipe is not None:
+                onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
+                backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
+            _add_to_manifest(stage, manifest, backends, default=default)
             # Runtime and handler are this version's, just copied there, and the recipe's code has consent.
             own = has_consent(allow_code) or not changed_code(stage, manifest)
-            verified = verify(stage, recorded=records, allow_code=own)
+            verified = verify(stage, recorded=recorded, allow_code=own)
         fsync_tree(stage)
         replace_package(path, stage)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return {"package": str(path), "backends": backends, "verified": verified}
-
-
-def _example_lines(predictor: Predictor) -> list[dict[str, Any]]:
-    inputs = list(predictor.examples)
-    rows = predictor.record(inputs)
-    return [{"input": item, "output": row} for item, row in zip(inputs, rows, strict=True)]
 
 
 def _export(torch_side: Predictor, path: Path) -> None:
@@ -140,20 +123,13 @@ def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
     return torch_side.with_model(OnnxModel(stage / FILES[backend]), OnnxTokenizer.load(stage))
 
 
-def _difference(predictor: Predictor, lines: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The largest absolute difference of a logit, and the largest recorded logit."""
-    inputs = [line["input"] for line in lines]
-    rows = predictor.record(inputs)
-    gaps = [probe.difference(row, line["output"]) for row, line in zip(rows, lines, strict=True)]
-    return max(gaps), max(probe.largest(line["output"]) for line in lines)
-
-
 def _facts(backend: str) -> dict[str, Any]:
     return {"file": FILES[backend], "onnxruntime": metadata.version("onnxruntime")}
 
 
 def _gate_fp32(torch_side: Predictor, stage: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    gap, largest = _difference(_on_onnx(torch_side, stage, "onnx"), lines)
+    gap = max(probe.gaps(_on_onnx(torch_side, stage, "onnx"), lines))
+    largest = max(probe.largest(line["output"]) for line in lines)
     tolerance = max(ABSOLUTE, RELATIVE * largest)
     if not gap <= tolerance:
         raise PackageError(
@@ -188,7 +164,7 @@ def _gate_int8(
             f"it is {value:.4f} in int8 and {reference:.4f} in fp32: {lost:.2f} points.",
             fix="The package is unchanged. Without --int8 it gets only the fp32 ONNX model.",
         )
-    gap, _ = _difference(int8_side, lines)
+    gap = max(probe.gaps(int8_side, lines))
     return {
         **_facts("onnx-int8"),
         "scheme": onnx_export.INT8_SCHEME,
@@ -209,11 +185,11 @@ def _add_to_manifest(
     stage: Path, manifest: dict[str, Any], backends: dict[str, dict[str, Any]], *, default: str | None
 ) -> None:
     copy_runtime(stage)  # an older package's own runtime may not know the backends
-    pin = f"onnxruntime=={metadata.version('onnxruntime')}"
+    pin = pin_of("onnxruntime")
     path = stage / "requirements.txt"
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _name(line) != "onnxruntime"]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if name_of(line) != "onnxruntime"]
     path.write_text("".join(f"{line}\n" for line in (*lines, pin)), encoding="utf-8")
-    light = [line for line in lines if _name(line) not in _NOT_NEEDED]
+    light = [line for line in lines if name_of(line) not in _NOT_NEEDED]
     (stage / "onnx" / "requirements.txt").write_text("".join(f"{x}\n" for x in (*light, pin)), encoding="utf-8")
     readme = stage / "README.md"
     text = layout.with_section(readme.read_text(encoding="utf-8"), _HEADING, _section(backends))
@@ -224,10 +200,6 @@ def _add_to_manifest(
     manifest["files"] = layout.hash_files(stage)
     assert {TOKENIZER, TOKENIZER_FACTS, *(item["file"] for item in backends.values())} <= set(manifest["files"])
     layout.write_json(stage / layout.MANIFEST, manifest)
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[\s=<>!~@\[;]", requirement, maxsplit=1)[0].lower().replace("-", "_")
 
 
 def _section(backends: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.place import spell_place
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.package.answers import Answered, Shape, form_of, written
+from hf_trainpipe.package.answers import Answered, form_of, written
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
 from hf_trainpipe.package.inputs import read_records
 from hf_trainpipe.package.layout import find_package, read_manifest
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from hf_trainpipe.runtime.handler.jobs import Job
     from hf_trainpipe.runtime.handler.predictor import Predictor
-
-__all__ = ["Predicted", "answer_rows", "predict_file"]
 
 _CHUNK = 1_000
 _SHOWN = 5
@@ -73,7 +72,7 @@ def predict_file(
     """
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
-    shape_of = form_of(output, form)
+    chosen_form = form_of(output, form)
     records = read_records(input, reading or Reading())
     chunk = list(islice(records, _CHUNK))  # the first rows are read before the model is loaded
     path = find_package(package)
@@ -87,8 +86,10 @@ def predict_file(
     predictor.task.check_parameters(params)
     done = Predicted(columns=chooser.columns)
     quiet = Console(0, is_main=str(output) != "-")  # what is written there shows by itself that work goes on
-    shape = Shape(predictor.task, params)
-    with quiet.working(f"answering {input}") as work, written(output, shape_of, shape) as write:
+    with (
+        quiet.working(f"answering {input}") as work,
+        written(output, chosen_form, predictor.task, params) as write,
+    ):
         while chunk:
             items = []
             for record, (answer, error) in zip(chunk, answer_rows(predictor, inputs, params), strict=True):
@@ -123,36 +124,29 @@ def _inputs(chooser: Chooser, records: Sequence[Record]) -> list[Any]:
 def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, Any]) -> list[tuple[Any, str | None]]:
     """For each input (answer, None), or (None, reason) if there is no answer."""
     from hf_trainpipe.runtime.errors import InputError
-    from hf_trainpipe.runtime.handler.requests import read_inputs
 
-    schema = predictor.task.schema()
-    results: list[tuple[Any, str | None]] = [(None, None)] * len(inputs)
-    good = []
+    reasons = [_missing(value) for value in inputs]
+    jobs: dict[int, Job] = {}
     for position, value in enumerate(inputs):
-        if reason := _missing(value):
-            results[position] = (None, reason)
-            continue
-        try:
-            read_inputs([value], schema)
-            good.append(position)
-        except InputError as error:
-            results[position] = (None, _reason(error))
+        if reasons[position] is None:
+            try:
+                jobs[position] = predictor.open([value], **params)
+            except InputError as error:
+                reasons[position] = _reason(error)
     try:
-        answers = predictor.predict([inputs[position] for position in good], **params)
+        answers = predictor.predict([inputs[position] for position in jobs], **params)
     except InputError:
         # One of them is too long, or nothing of it is left after cleaning: each is tried alone, the rest together.
-        jobs = {predictor.open([inputs[position]]): position for position in good}
-        refused = predictor.encode(list(jobs))
+        refused = predictor.encode(list(jobs.values()))
         if not refused:
             raise
-        for job, refusal in refused.items():
-            results[jobs[job]] = (None, _reason(refusal))
-        wrong = {jobs[job] for job in refused}
-        good = [position for position in good if position not in wrong]
-        answers = predictor.predict([inputs[position] for position in good], **params)
-    for position, answer in zip(good, answers, strict=True):
-        results[position] = (answer, None)
-    return results
+        for position, job in list(jobs.items()):
+            if job in refused:
+                reasons[position] = _reason(refused[job])
+                del jobs[position]
+        answers = predictor.predict([inputs[position] for position in jobs], **params)
+    found = dict(zip(jobs, answers, strict=True))
+    return [(found.get(position), reason) for position, reason in enumerate(reasons)]
 
 
 def _missing(value: Any) -> str | None:

@@ -3,9 +3,9 @@
     python -I -B probe.py REQUEST.json ANSWER.json
     python -I -B probe.py - ANSWER.json MODULE...    import these, then read the request from stdin, one line
 
-The request is ``{"package", "recorded": path or null, "allow_code", "runtime", "backend": name or null}``, the answer
-``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or ``{"refused", "fix"}``. With
-``allow_code`` the package's own handler is used, else the one in the folder ``runtime``. This file imports only the
+The request is ``{"package", "recorded": path or null, "runtime": folder or null, "backend": name}`` (without ``backend``
+the package's own), the answer ``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or
+``{"refused", "fix"}``. The handler of ``runtime`` is used, without one the package's own. This file imports only the
 standard library and that handler, so it runs where hf_trainpipe is not installed.
 """
 
@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def difference(left: Any, right: Any) -> float:
     return 0.0 if left is None and right is None else math.inf
 
 
+def gaps(predictor: Any, recorded: Sequence[Mapping[str, Any]]) -> list[float]:
+    """How far a predictor's outputs are from recorded ones, of each ``{"input", "output"}``."""
+    inputs = [line["input"] for line in recorded]
+    if hasattr(predictor, "record"):
+        rows = predictor.record(inputs)
+    else:
+        rows = as_lists(predictor.outputs(inputs), len(inputs))
+    return [difference(row, line["output"]) for row, line in zip(rows, recorded, strict=True)]
+
+
 def largest(value: Any) -> float:
     """The largest absolute number in nested lists."""
     if isinstance(value, dict):
@@ -71,41 +82,50 @@ def largest(value: Any) -> float:
     return abs(value) if isinstance(value, (int, float)) else 0.0
 
 
-def own_handler(package: Path) -> Any:
-    """The package's own handler, found as Inference Endpoints finds it. Needs consent."""
-    os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
+def compile_sources(folder: Path) -> None:
+    """From now on compile modules below ``folder`` from their source; byte code, which has no hash, is ignored there."""
     loader: Any = importlib.machinery.SourceFileLoader
     get_code = loader.get_code
 
     def from_source(self: Any, name: str) -> Any:
-        """Compile the package's source; ignore byte code, which has no hash."""
         path = self.get_filename(name)
-        own = path.startswith(f"{package}{os.sep}")
+        own = path.startswith(f"{folder}{os.sep}")
         return self.source_to_code(self.get_data(path), path) if own else get_code(self, name)
 
     loader.get_code = from_source
-    sys.path.insert(0, str(package))
-    from handler import EndpointHandler  # type: ignore[import-not-found]
-
-    return EndpointHandler
 
 
-def handler_of(runtime: Path) -> Any:
-    """The handler of a runtime outside the package; imports nothing from the package."""
+def import_folder(folder: Path, name: str) -> None:
+    """Import the package of modules in a folder under the name ``name``; nothing beside it can be imported from there."""
     spec = importlib.util.spec_from_file_location(
-        "trainpipe_runtime_installed", runtime / "__init__.py", submodule_search_locations=[str(runtime)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None
     assert spec.loader is not None
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return importlib.import_module(f"{spec.name}.handler").EndpointHandler
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def handler_class(package: Path, runtime: str | None) -> Any:
+    """The handler of a runtime outside the package, which imports nothing from the package; without one the package's own,
+    found as Inference Endpoints finds it: needs consent."""
+    if runtime is not None:
+        import_folder(Path(runtime), "trainpipe_runtime_installed")
+        return importlib.import_module("trainpipe_runtime_installed.handler").EndpointHandler
+    os.environ["TRAINPIPE_ALLOW_CODE"] = "1"
+    compile_sources(package)
+    sys.path.insert(0, str(package))
+    return importlib.import_module("handler").EndpointHandler
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """Load the package and compare; see the module's docstring."""
     package = Path(request["package"])
-    make = own_handler(package) if request["allow_code"] else handler_of(Path(request["runtime"]))
+    make = handler_class(package, request["runtime"])
     backend = request.get("backend")
     handler = make(str(package), **({"backend": backend} if backend else {}))
     recorded: list[dict[str, Any]] = []
@@ -127,19 +147,11 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
             "refused": f"The recorded inputs are not for this package: {message}",
             "fix": "Name the recorded.jsonl of the run that the package was trained in, with --recorded.",
         }
-    gaps = [0.0]
-    if recorded:
-        rows = (
-            predictor.record(inputs)
-            if hasattr(predictor, "record")
-            else as_lists(predictor.outputs(inputs), len(inputs))
-        )
-        gaps = [difference(row, line["output"]) for row, line in zip(rows, recorded, strict=True)]
-    largest = max(gaps)
+    found = gaps(predictor, recorded) if recorded else [0.0]
     return {
         "n": len(recorded),
-        "max_abs_diff": largest if math.isfinite(largest) else None,
-        "worst": gaps.index(largest),
+        "max_abs_diff": max(found) if math.isfinite(max(found)) else None,
+        "worst": found.index(max(found)),
         "inputs": len(inputs),
         "answers": len(answers),
         "python": platform.python_version(),

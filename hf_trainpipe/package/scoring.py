@@ -10,11 +10,10 @@ import numpy as np
 
 from hf_trainpipe import metrics
 from hf_trainpipe.errors import DataError, PackageError, closest
-from hf_trainpipe.package.layout import find_package
+from hf_trainpipe.package.layout import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
     from datasets import Dataset
 
@@ -22,42 +21,10 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.runtime.tasks.base import Task
 
-__all__ = ["evaluate", "score", "score_rows", "task_for"]
-
 log = logging.getLogger(__name__)
 
 _CHUNK = 10_000
 """Inputs encoded at a time."""
-_USERS_MISTAKE = 2
-
-
-def evaluate(
-    package_dir: Path | str,
-    *,
-    recipe: Recipe,
-    split: str = "validation",
-    device: str | None = None,
-    allow_code: bool = False,
-    backend: str | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Score the package ``package_dir`` (or the package of a run) on ``split`` of ``recipe.data``.
-
-    The metrics are those of the recipe, with bootstrap intervals over the examples.
-
-    Returns:
-        ``{"split", "n", "scores": {metric: {"value", "low", "high", "confidence", "n", "resamples"}}}``;
-        undefined numbers are None.
-
-    Raises:
-        DataError: if the data cannot be read, or has no such split.
-        PackageError: if there is no package, or its labels do not fit the task.
-    """
-    from hf_trainpipe.runtime.handler.predictor import Predictor
-
-    path = find_package(package_dir)
-    predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
-    return score(predictor, recipe=recipe, split=split, name=str(path), progress=progress)
 
 
 def score(
@@ -68,7 +35,21 @@ def score(
     name: str = "The package",
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Score a loaded package; see :func:`evaluate`. ``name`` is for error messages."""
+    """Score a loaded package on ``split`` of ``recipe.data``.
+
+    The metrics are those of the recipe, with bootstrap intervals over the examples.
+
+    Args:
+        name: What errors call the package.
+        progress: Called with the number of rows that are done.
+
+    Returns:
+        ``{"split", "n", "scores"}``, the scores as :func:`score_predictions` gives them.
+
+    Raises:
+        DataError: if the data cannot be read, or has no such split.
+        PackageError: if its labels do not fit the task.
+    """
     task = task_for(predictor, recipe.task, name=name)
     splits = recipe.data.splits()
     if split not in splits:
@@ -98,7 +79,7 @@ def task_for(predictor: Predictor, task: Task, *, name: str) -> Task:
         raise PackageError(
             f"{name} answers as {type(held).__name__}, the recipe's task is {type(task).__name__}.",
             fix="Use the recipe that the package was trained with.",
-            exit_code=_USERS_MISTAKE,
+            exit_code=2,
         )
     return task.fitted_as(held)
 
@@ -113,7 +94,7 @@ def score_rows(
     split: str,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Score a loaded package on rows that have the task's columns; the result is that of :func:`evaluate`.
+    """Score a loaded package on rows that have the task's columns; the result is that of :func:`score`.
 
     Args:
         task: Fitted, over the names that the rows have.
@@ -146,24 +127,23 @@ def score_rows(
     predictions = judge(concatenate(found), features, task)
     chosen = evaluation.select
     names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
-    scores: dict[str, dict[str, Any]] = {
-        name: asdict(interval)
-        for name, interval in metrics.intervals(
-            predictions,
-            names,
-            confidence=evaluation.confidence,
-            resamples=evaluation.resamples,
-            seed=seed,
-        ).items()
-    }
-    external = [name for name in dict.fromkeys(names) if metrics.is_external(name)]
-    for name, value in metrics.score(predictions, external).items():
+    scores = score_predictions(predictions, names, evaluation=evaluation, seed=seed)
+    return {"split": split, "n": len(predictions), "scores": scores}
+
+
+def score_predictions(
+    predictions: metrics.Predictions, names: Iterable[str], *, evaluation: Evaluation, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Each metric with its bootstrap interval over the examples; ``evaluate:NAME`` has none.
+
+    Returns:
+        ``{metric: {"value", "low", "high", "confidence", "n", "resamples"}}``; undefined numbers are None.
+    """
+    names = list(dict.fromkeys(names))
+    found = metrics.intervals(
+        predictions, names, confidence=evaluation.confidence, resamples=evaluation.resamples, seed=seed
+    )
+    scores: dict[str, dict[str, Any]] = {name: asdict(interval) for name, interval in found.items()}
+    for name, value in metrics.score(predictions, filter(metrics.is_external, names)).items():
         scores[name] = {"value": value, "low": None, "high": None, "n": len(predictions)}
-    return {"split": split, "n": len(predictions), "scores": _finite(scores)}
-
-
-def _finite(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        metric: {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
-        for metric, row in scores.items()
-    }
+    return {metric: finite(score) for metric, score in scores.items()}

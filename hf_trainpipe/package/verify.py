@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
-from hf_trainpipe.package.fresh import FreshProcess, ask
+from hf_trainpipe.package.card_tables import table
+from hf_trainpipe.package.fresh import FreshProcess
 from hf_trainpipe.package.own_code import CONSENT, changed_code, runtime_folder
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.utils import atomic
@@ -19,8 +20,8 @@ from hf_trainpipe.utils import atomic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["find_recorded", "read_recorded", "record", "verify", "verify_clean"]
-
+_TOLERANCE = 1e-5
+"""The largest difference of a logit of the torch model."""
 _LOOSEST = 10.0
 """The largest tolerance that a gate may allow."""
 
@@ -43,13 +44,10 @@ def verify(
     package: Path | str,
     *,
     recorded: Path | str | None = None,
-    tolerance: float = 1e-5,
     python: Path | str | None = None,
     onnx_python: Path | str | None = None,
-    device: str | None = None,
     allow_code: bool = False,
     needs_records: bool = True,
-    timeout_s: float = 600.0,
     fresh: FreshProcess | None = None,
 ) -> dict[str, Any]:
     """Check the files of ``package`` (or of a run's), and load it in a fresh, isolated process.
@@ -63,10 +61,8 @@ def verify(
 
     Args:
         recorded: Lines of :func:`record`; None: those of the run that contains the package.
-        tolerance: Largest allowed absolute difference of a logit of the torch model.
         python: An interpreter of another environment; None: this one.
         onnx_python: An interpreter for the ONNX models; None: ``python``.
-        device: Where the model runs, such as ``cpu``; None: the handler's choice.
         allow_code: Whether code in the package may run: its handler and runtime, and the recipe's.
         needs_records: Whether a package without recorded predictions, which then only has to load and to answer a made-up
             input, is an error. It never counts as passed.
@@ -95,7 +91,7 @@ def verify(
         "loaded": False,
         "n": 0,
         "max_abs_diff": None,
-        "tolerance": tolerance,
+        "tolerance": _TOLERANCE,
         "python": None,
         "runtime": "package" if allow_code else "installed",
         "not_run": [],
@@ -105,7 +101,7 @@ def verify(
         layout.refuse_changed(path, manifest)
         if not allow_code:
             result["not_run"] = changed_code(path, manifest)
-            carried = [manifest["code"]["file"]] if manifest["code"] is not None else manifest.get("model_code")
+            carried = [manifest["code"]["file"]] if manifest["code"] is not None else manifest["model_code"]
             if carried:
                 whose = "its recipe" if manifest["code"] is not None else "the model"
                 raise PackageError(
@@ -116,18 +112,17 @@ def verify(
         request = {
             "package": str(path),
             "recorded": None if recorded is None else str(recorded),
-            "allow_code": allow_code,
             "runtime": None if allow_code else str(runtime_folder()),
         }
-        backends: dict[str, dict[str, Any]] = manifest.get("backends") or {}
+        backends: dict[str, dict[str, Any]] = manifest["backends"]
         if backends:
             result["backends"] = {}
             request["backend"] = "torch"
-        answer = ask(request, python=python, device=device, timeout_s=timeout_s, fresh=fresh)
+        answer = (fresh or FreshProcess(python=python)).ask(request)
         result.update({name: answer[name] for name in ("n", "max_abs_diff", "python")})
-        _judge(path, answer, recorded=recorded, expected=expected, tolerance=tolerance)
+        _judge(path, answer, recorded=recorded, expected=expected, tolerance=_TOLERANCE)
         for name, facts in backends.items():
-            answer = ask({**request, "backend": name}, python=onnx_python or python, device="cpu", timeout_s=timeout_s)
+            answer = FreshProcess(python=onnx_python or python, device="cpu").ask({**request, "backend": name})
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}
             allowed = _tolerance(path, name, facts)
             result["backends"][name] = {"passed": False, **figures, "tolerance": allowed}
@@ -143,7 +138,9 @@ def verify(
         result["passed"] = expected is not None
         _tell(path, manifest, result)
     finally:
-        _keep(path, {**as_written, "files": manifest["files"], "verified": result})
+        if _is_ours(path / layout.MANIFEST):
+            content = {**as_written, "files": manifest["files"], "verified": result}
+            layout.write_json(path / layout.MANIFEST, content)
     return result
 
 
@@ -218,12 +215,6 @@ def _tolerance(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
     )
 
 
-def _keep(path: Path, manifest: dict[str, Any]) -> None:
-    """Write the result to trainpipe.json, if it is writable."""
-    if _is_ours(path / layout.MANIFEST):
-        layout.write_json(path / layout.MANIFEST, manifest)
-
-
 def _is_ours(file: Path) -> bool:
     """Whether a file may be replaced: not in a folder that is read-only, and not in the Hub's cache."""
     return os.access(file.parent, os.W_OK) and not file.is_symlink()
@@ -239,15 +230,13 @@ def _tell(path: Path, manifest: dict[str, Any], result: dict[str, Any]) -> None:
         if result["not_run"]
         else "that knows only this folder"
     )
-    lines = [
-        f"A fresh process {who} answered {result['n']} recorded inputs again:",
-        "",
-        "| backend | largest difference of a logit | allowed |",
-        "| --- | --- | --- |",
+    rows = [
+        (name, f"{figures['max_abs_diff']:.2g}", f"{figures['tolerance']:.2g}")
+        for name, figures in (("torch", result), *result.get("backends", {}).items())
     ]
-    for name, figures in (("torch", result), *result.get("backends", {}).items()):
-        lines.append(f"| {name} | {figures['max_abs_diff']:.2g} | {figures['tolerance']:.2g} |")
-    text = layout.with_section(readme.read_text(encoding="utf-8"), "## Verified", "\n".join(lines))
+    told = f"A fresh process {who} answered {result['n']} recorded inputs again:\n\n"
+    told += table(("backend", "largest difference of a logit", "allowed"), rows)
+    text = layout.with_section(readme.read_text(encoding="utf-8"), "## Verified", told)
     atomic.write_bytes(readme, text.encode())
     manifest["files"]["README.md"] = {"size": readme.stat().st_size, "sha256": layout.hash_file(readme)}
 

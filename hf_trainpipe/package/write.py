@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
-from hf_trainpipe.package.imports import requirements_of
+from hf_trainpipe.package.imports import SERVED_WITH, distribution_of, name_of, pin_of, requirements_of
+from hf_trainpipe.package.own_code import written_code
+from hf_trainpipe.runtime.handler.predictor import quiet
 from hf_trainpipe.runtime.safety.schema import SCHEMA
 from hf_trainpipe.runtime.tasks.about import about
 from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
@@ -22,7 +25,6 @@ from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
 
-_SERVED_WITH = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
 _HOME = re.compile(r"(?<![\w.~-])(?:/home|/Users)/[^/\s\"'\\<>|:]+(?=[/\"'\s]|$)")
 
 
@@ -40,9 +42,8 @@ def write(
     data_info: Mapping[str, Any] | None = None,
     code_file: Path | None = None,
     resumed: Mapping[str, Any] | None = None,
-    card: CardFacts | Mapping[str, Any] | None = None,
+    card: CardFacts | None = None,
     name: str | None = None,
-    extra_requirements: Sequence[str] = (),
     durable: bool = True,
 ) -> Path:
     """Write the package ``directory``; an earlier one is replaced atomically when the new one is complete.
@@ -63,7 +64,6 @@ def write(
         resumed: The result of verify-resume.
         card: Further facts for the model card.
         name: Name of the package; None: the recipe's.
-        extra_requirements: Further lines of requirements.txt, besides the imports of ``code_file``.
         durable: Whether to fsync it; not needed for a trial.
 
     Returns:
@@ -74,7 +74,6 @@ def write(
             outputs do not match the labels.
     """
     directory = Path(directory)
-    facts = card if isinstance(card, CardFacts) else CardFacts(**dict(card or {}))
     directory.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(directory)
     temporary = directory.with_name(f".tmp-{directory.name}-{os.getpid()}")
@@ -84,9 +83,9 @@ def write(
         model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
         code = _copy_code(temporary, code_file)
-        lines = [*requirements(preprocessing_json, pipelines=task.pipelines), *extra_requirements]
-        named = {_name_of(line) for line in lines}
-        lines += [pin for pin in (requirements_of(code_file) if code_file else ()) if _name_of(pin) not in named]
+        lines = requirements(preprocessing_json, pipelines=task.pipelines)
+        named = {name_of(line) for line in lines}
+        lines += [pin for pin in (requirements_of(code_file) if code_file else ()) if name_of(pin) not in named]
         for folder in (temporary, temporary / "code"):  # SageMaker installs the one next to its entry point
             text = "".join(f"{line}\n" for line in lines)
             (folder / "requirements.txt").write_text(text, encoding="utf-8")
@@ -98,9 +97,9 @@ def write(
             "columns": dict(columns or {}),
             "preprocessing": [dict(step) for step in preprocessing_json],
             "tokens": dict(tokens),
-            "scores": _finite({split: dict(values) for split, values in (scores or {}).items()}),
-            "recipe": _without_home(_finite(dict(recipe_json or {}))),
-            "data": _without_home(_finite(dict(data_info or {}))),
+            "scores": layout.finite(scores or {}),
+            "recipe": _without_home(layout.finite(recipe_json or {})),
+            "data": _without_home(layout.finite(data_info or {})),
             "versions": versions(lines),
             "files": {},
             "code": code,
@@ -108,9 +107,13 @@ def write(
             "verified": None,
             "resumed": dict(resumed) if resumed is not None else None,
         }
-        readme = _without_home(render(manifest, facts))
+        readme = _without_home(render(manifest, card or CardFacts()))
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")
-        _refuse_unexpected_files(temporary)
+        if others := layout.list_files(temporary)[1]:
+            raise PackageError(
+                f"The model or tokenizer saved files that are not allowed in a package: {', '.join(others)}.",
+                fix="Use a model with safetensors weights and a fast tokenizer.",
+            )
         manifest["files"] = layout.hash_files(temporary)
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
@@ -128,10 +131,10 @@ def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, pipeli
     Raises:
         PackageError: if a spaCy pipeline is not an installed package.
     """
-    pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _SERVED_WITH]
+    pins = [pin_of(name) for name in SERVED_WITH]
     named = {*pipelines, *(str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline"))}
     if named:
-        pins.append(f"spacy=={metadata.version('spacy')}")
+        pins.append(pin_of("spacy"))
     pins += [_pin_pipeline(name) for name in sorted(named) if not name.startswith("blank:")]
     return pins
 
@@ -151,22 +154,14 @@ def _pin_pipeline(name: str) -> str:
     return f"{distribution.metadata['Name']}=={distribution.version}"
 
 
-def _name_of(line: str) -> str:
-    """The normalized distribution name of a requirement line."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[\s=<>!~@\[;]", line, maxsplit=1)[0]).lower()
-
-
 def versions(pins: Sequence[str] = ()) -> dict[str, str]:
     """Versions of Python and of the packages that ``pins`` names; local version suffixes included."""
     import platform
 
     found = {"python": platform.python_version()}
     for pin in pins:
-        name = re.split(r"[\s=<>!~@\[;]", pin, maxsplit=1)[0]
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[distribution_of(pin)] = metadata.version(distribution_of(pin))
     return found
 
 
@@ -177,28 +172,21 @@ def _save_model(directory: Path, model: Any, tokenizer: Any, *, labels: tuple[st
             f"The model has {outputs} outputs, the task {len(labels)} labels.",
             fix="Build the model with the task's model_options().",
         )
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with quiet():
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    path = directory / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if labels:
-        config["id2label"] = {str(position): label for position, label in enumerate(labels)}
-        config["label2id"] = {label: position for position, label in enumerate(labels)}
-    config.pop("_name_or_path", None)
-    layout.write_json(path, _own_classes(config, directory))
-    path = directory / "tokenizer_config.json"
-    if path.is_file():
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config.pop("name_or_path", None)
-        layout.write_json(path, _own_classes(config, directory))
+    named = {
+        "id2label": {str(position): label for position, label in enumerate(labels)},
+        "label2id": {label: position for position, label in enumerate(labels)},
+    }
+    for name, origin, told in (
+        ("config.json", "_name_or_path", named if labels else {}),
+        ("tokenizer_config.json", "name_or_path", {}),
+    ):
+        if (path := directory / name).is_file():
+            config = {**json.loads(path.read_text(encoding="utf-8")), **told}
+            config.pop(origin, None)
+            layout.write_json(path, _own_classes(config, directory))
 
 
 def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -215,18 +203,10 @@ def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 def copy_runtime(directory: Path) -> None:
     """Copy the installed runtime and handler into a package, replacing older ones."""
-    from hf_trainpipe import runtime
-    from hf_trainpipe.runtime.handler.endpoint import ROOT_HANDLER, SAGEMAKER_ENTRY
-
-    source = Path(str(runtime.__file__)).parent
     shutil.rmtree(directory / layout.RUNTIME, ignore_errors=True)
-    for path in sorted(source.rglob("*.py")):
-        target = directory / layout.RUNTIME / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    (directory / "handler.py").write_text(ROOT_HANDLER, encoding="utf-8", newline="\n")
-    (directory / "code").mkdir(exist_ok=True)
-    (directory / "code" / "inference.py").write_text(SAGEMAKER_ENTRY, encoding="utf-8", newline="\n")
+    for name, content in written_code().items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
 
 
 def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None:
@@ -242,15 +222,6 @@ def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None
     return {"file": target.name, "sha256": layout.hash_file(target)}
 
 
-def _finite(value: Any) -> Any:
-    """``value`` with NaN and infinities as None, for JSON."""
-    if isinstance(value, Mapping):
-        return {name: _finite(child) for name, child in value.items()}
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
-
-
 def _without_home(value: Any) -> Any:
     """``value`` with home folders in its strings written as ``~``."""
     if isinstance(value, Mapping):
@@ -263,15 +234,6 @@ def _without_home(value: Any) -> Any:
             value = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?=[/\\\"'\s`]|$)", "~", value)
         return _HOME.sub("~", value)
     return value
-
-
-def _refuse_unexpected_files(directory: Path) -> None:
-    _, others = layout.list_files(directory)
-    if others:
-        raise PackageError(
-            f"The model or tokenizer saved files that are not allowed in a package: {', '.join(others)}.",
-            fix="Use a model with safetensors weights and a fast tokenizer.",
-        )
 
 
 def _old(directory: Path) -> Path:

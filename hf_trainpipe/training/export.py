@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import platform
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.engine.evaluation import judge
 from hf_trainpipe.package.card import CardFacts, read_curve
+from hf_trainpipe.package.scoring import score_predictions
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
@@ -109,22 +109,11 @@ def tuned_task(run: Run) -> Task:
 
 def _final_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric on every evaluated split, with its bootstrap interval."""
-    evaluation = run.recipe.evaluation
-    scores = {}
-    for name, predictions in judged.items():
-        names = [metric for metric in run.recipe.scored_metrics if not metric.startswith("evaluate:")]
-        found = metrics.intervals(
-            predictions,
-            names,
-            confidence=evaluation.confidence,
-            resamples=evaluation.resamples,
-            seed=run.recipe.seed,
-        )
-        scores[name] = {metric: _finite(dataclasses.asdict(interval)) for metric, interval in found.items()}
-        external = [metric for metric in run.recipe.scored_metrics if metric.startswith("evaluate:")]
-        for metric, value in metrics.score(predictions, external).items():
-            scores[name][metric] = _finite({"value": value, "n": len(run.data.splits[name])})
-    return scores
+    recipe = run.recipe
+    return {
+        name: score_predictions(predictions, recipe.scored_metrics, evaluation=recipe.evaluation, seed=recipe.seed)
+        for name, predictions in judged.items()
+    }
 
 
 def _behind_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[str, dict[str, Any]]:
@@ -151,13 +140,6 @@ def _text_of(task: Task, asked: Requests, example: int) -> str:
     """An example's input, for a person to read."""
     given = asked.inputs[example]
     return " | ".join(column.cell.spelt(given[role]) for role, column in task.inputs.items())
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """Undefined scores are null in JSON, which has no NaN."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
 
 
 def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path) -> None:

@@ -18,7 +18,7 @@ from hf_trainpipe import runtime
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.names import load_config
 from hf_trainpipe.package.fresh import FreshProcess
-from hf_trainpipe.package.probe import difference
+from hf_trainpipe.package.probe import gaps
 from hf_trainpipe.package.verify import read_recorded, verify
 from hf_trainpipe.package.write import requirements, versions
 from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -101,10 +101,8 @@ def _is_foreign(setup: Setup) -> bool:
 
 def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
     """Load a package in this process and compare, as the fresh process does."""
-    lines = read_recorded(recorded)
-    inputs = [line["input"] for line in lines]
     try:
-        found = Predictor.load(package, device=device).record(inputs)
+        gap = max(gaps(Predictor.load(package, device=device), read_recorded(recorded)))
     except PackageError:
         raise
     except Exception as error:  # any error of loading or answering
@@ -112,7 +110,6 @@ def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
             f"The package does not load ({type(error).__name__}): {error}",
             fix="Choose another model or tokenizer; `hf-trainpipe doctor` tells the versions.",
         ) from error
-    gap = max((difference(row, line["output"]) for row, line in zip(found, lines, strict=True)), default=0.0)
     if gap > TOLERANCE:
         raise PackageError(
             f"The package does not answer as the model in training does: logits may differ by {TOLERANCE:g}, found {gap:.3g}.",

@@ -166,15 +166,13 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
 def accuracies(package: Path, data: Path) -> dict[str, float]:
     import dataclasses
 
-    from hf_trainpipe.package.scoring import evaluate
+    from hf_trainpipe.api.package import load as load_package
     from hf_trainpipe.recipe_file import load
 
     recipe, _ = load(f"{ROOT}/recipes/sst2.py:files")
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=str(data / "sst2")))
-    return {
-        name: evaluate(package, recipe=recipe, device="cpu", backend=name)["scores"]["accuracy"]["value"]
-        for name in ("torch", "onnx", "onnx-int8")
-    }
+    packages = {name: load_package(package, device="cpu", backend=name) for name in ("torch", "onnx", "onnx-int8")}
+    return {name: one.evaluate(recipe=recipe)["scores"]["accuracy"]["value"] for name, one in packages.items()}
 
 
 def report(result: dict[str, Any]) -> str:

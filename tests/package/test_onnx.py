@@ -14,9 +14,9 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from hf_trainpipe import Evaluation, Frame, Pretrained, Recipe, TextClassification
+from hf_trainpipe.api.package import load
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx, onnx_export, probe
-from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
@@ -178,7 +178,7 @@ def test_onnx_answers_by_the_same_handler_without_torch(both: Path) -> None:
 
 def test_a_backend_is_scored_as_asked(both: Path) -> None:
     labels = [answer[0]["label"] for answer in Predictor.load(both / "package").predict(TEXTS[:3])]
-    assert evaluate(both, recipe=recipe(labels * 4), backend="onnx")["scores"]["accuracy"]["value"] == 1.0
+    assert load(both, backend="onnx").evaluate(recipe=recipe(labels * 4))["scores"]["accuracy"]["value"] == 1.0
 
 
 def test_a_backend_that_is_not_there_is_refused(classifier_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

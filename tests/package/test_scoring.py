@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hf_trainpipe.api.package import load
 from hf_trainpipe.data.sources import Files
 from hf_trainpipe.errors import DataError, PackageError
-from hf_trainpipe.package.scoring import evaluate
 from hf_trainpipe.recipe import Evaluation, Pretrained, Recipe
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.older import task_of_decoder
@@ -37,7 +37,7 @@ def test_classification_scores_are_those_of_the_answers(classifier_run: Path, tm
     rows = [{"text": text, "label": names[i % 3]} for i, text in enumerate(texts)]
     path = write_lines(tmp_path / "rows.jsonl", rows)
     task = TextClassification(names=names)
-    result = evaluate(classifier_run, recipe=recipe(task, Files(train=path, validation=path)))
+    result = load(classifier_run).evaluate(recipe=recipe(task, Files(train=path, validation=path)))
     best = [answer[0]["label"] for answer in Predictor.load(classifier_run / "package").predict(texts)]
     right = np.mean([label == row["label"] for label, row in zip(best, rows, strict=True)])
     assert (result["split"], result["n"]) == ("validation", 44)
@@ -58,7 +58,7 @@ def test_tagging_keeps_every_word_of_the_gold(tagger_run: Path, tmp_path: Path) 
     rows = [{"tokens": row, "tags": tags[starts[i] : starts[i + 1]]} for i, row in enumerate(words)]
     path = write_lines(tmp_path / "rows.jsonl", rows)
     task = TokenClassification(names=names)
-    result = evaluate(tagger_run, recipe=recipe(task, Files(train=path, validation=path)))
+    result = load(tagger_run).evaluate(recipe=recipe(task, Files(train=path, validation=path)))
     assert result["scores"]["tag_accuracy"]["value"] == 1.0
     assert result["scores"]["entity_f1"]["value"] == 1.0
 
@@ -75,7 +75,7 @@ def test_pairs_and_dropped_examples(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"a": a, "b": b, "score": 0.5} for a, b in pairs]
     path = write_lines(tmp_path / "rows.jsonl", rows)
     task = Regression("a", text_pair="b")
-    result = evaluate(package, recipe=recipe(task, Files(train=path, validation=path)))
+    result = load(package).evaluate(recipe=recipe(task, Files(train=path, validation=path)))
     short = [(a, b) for a, b in pairs if len(a.split()) + len(b.split()) <= 21]
     assert 0 < len(short) < len(pairs)
     assert result["n"] == len(short)
@@ -87,6 +87,6 @@ def test_what_does_not_fit_is_refused(classifier_run: Path, tmp_path: Path) -> N
     path = write_lines(tmp_path / "rows.jsonl", [{"text": "a", "label": "calm"}, {"text": "b", "label": "sad"}])
     data = Files(train=path, validation=path)
     with pytest.raises(DataError, match=r"'valid'.*Did you mean 'validation'"):
-        evaluate(classifier_run, recipe=recipe(TextClassification(), data), split="valid")
+        load(classifier_run).evaluate(recipe=recipe(TextClassification(), data), split="valid")
     with pytest.raises(PackageError, match="answers as TextClassification"):
-        evaluate(classifier_run, recipe=recipe(Regression("text", score="label"), data))
+        load(classifier_run).evaluate(recipe=recipe(Regression("text", score="label"), data))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hf_trainpipe import Budget, Data, Pretrained, RunOptions, execute, replace
-from hf_trainpipe.package.scoring import evaluate
+from hf_trainpipe.api.package import load as load_package
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.outputs import Outputs
@@ -127,7 +127,7 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     assert result.verified["max_abs_diff"] <= 1e-5
     selected = result.scores["validation"][result.select]
     assert selected["low"] <= selected["value"] <= selected["high"]
-    again = evaluate(result.package, recipe=recipe, split="validation")
+    again = load_package(result.package).evaluate(recipe=recipe, split="validation")
     for name, score in again["scores"].items():
         assert score["value"] == pytest.approx(result.scores["validation"][name]["value"], abs=1e-5), name
     recorded = [json.loads(line) for line in (tmp_path / "run/recorded.jsonl").read_text().splitlines()]
