@@ -150,7 +150,8 @@ class Run:
         return wide.reindex(columns=chosen).rename_axis(columns=None)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}: {self.state}{''.join(f', {line}' for line in self._shown()[:2])})"
+        shown = [f", {row.split} {row.metric} {_number(row.value)}" for row in self.scores[:2].itertuples()]
+        return f"Run({str(self.path)!r}: {self.state}{''.join(shown)})"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -161,9 +162,6 @@ class Run:
         ]
         table = html(["split", "metric", "value", "low", "high", "n"], rows) if rows else ""
         return f"<b>{escape(self.name)}</b> ({self.state}) {escape(str(self.path))}{table}"
-
-    def _shown(self) -> list[str]:
-        return [f"{row.split} {row.metric} {_number(row.value)}" for row in self.scores.itertuples()]
 
     @cached_property
     def _document(self) -> dict[str, Any]:

@@ -20,12 +20,9 @@ _SHOWN_LINES = 12
 _TIMEOUT_S = 600.0
 
 
-def _environment(home: str, device: str | None) -> dict[str, str]:
+def _environment(home: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    kept |= {"HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    if device == "cpu":
-        kept["CUDA_VISIBLE_DEVICES"] = ""
-    return kept
+    return {**kept, "HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 class FreshProcess:
@@ -34,19 +31,16 @@ class FreshProcess:
     Args:
         imports: Modules that it imports while it waits.
         python: An interpreter of another environment; None: this one.
-        device: Where the model runs; None: the handler's choice.
     """
 
-    def __init__(
-        self, *, imports: Sequence[str] = (), python: Path | str | None = None, device: str | None = None
-    ) -> None:
+    def __init__(self, *, imports: Sequence[str] = (), python: Path | str | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trainpipe-verify-")
         self._answer = Path(self._folder.name) / "answer.json"
         command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve()), "-"]
         self._process = subprocess.Popen(
             [*command, str(self._answer), *imports],
             cwd=self._folder.name,
-            env=_environment(self._folder.name, device),
+            env=_environment(self._folder.name),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -53,12 +52,6 @@ def read_manifest(package: Path) -> dict[str, Any]:
         return schema.read(package).to_json()
     except SchemaError as error:
         raise PackageError(error.message, fix=error.fix) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a package."""
-    content: dict[str, Any] = json.loads(files.read_limited(path))
-    return content
 
 
 def list_files(package: Path) -> tuple[list[str], list[str]]:

@@ -41,12 +41,6 @@ def changed_code(package: Path, manifest: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in code | set(ours) if ours.get(name) != _content(package / name))
 
 
-def has_other_runtime(package: Path) -> bool:
-    """Whether any file of a package's runtime differs from the installed runtime."""
-    own = {path.relative_to(package).as_posix(): _content(path) for path in (package / RUNTIME).rglob("*.py")}
-    return own != {name: content for name, content in written_code().items() if name.startswith(f"{RUNTIME}/")}
-
-
 def _content(path: Path) -> bytes | None:
     try:
         return read_limited(path)

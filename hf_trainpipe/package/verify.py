@@ -15,6 +15,7 @@ from hf_trainpipe.package.card_tables import table
 from hf_trainpipe.package.fresh import FreshProcess
 from hf_trainpipe.package.own_code import CONSENT, changed_code, runtime_folder
 from hf_trainpipe.runtime.handler.user_code import has_consent
+from hf_trainpipe.runtime.safety.files import read_limited
 from hf_trainpipe.utils import atomic
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _LOOSEST = 10.0
 """The largest tolerance that a gate may allow."""
 
 
-def record(rows: Sequence[Any], inputs: Sequence[Any], path: Path | str) -> Path:
+def record(rows: Sequence[Any], inputs: Sequence[Any], path: Path) -> Path:
     """Write ``{"input", "output"}`` lines for :func:`verify`. They contain texts: keep them in the run.
 
     Args:
@@ -34,7 +35,6 @@ def record(rows: Sequence[Any], inputs: Sequence[Any], path: Path | str) -> Path
         inputs: Raw inputs, in the handler's forms (text, ``{"text", "text_pair"}``, ``{"words"}``).
         path: Usually ``recorded.jsonl`` in the run's directory.
     """
-    path = Path(path)
     lines = ({"input": given, "output": row} for given, row in zip(inputs, rows, strict=True))
     atomic.write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path
@@ -80,9 +80,8 @@ def verify(
     """
     path = layout.find_package(package).resolve()
     manifest = layout.read_manifest(path)
-    as_written = layout.read_json(
-        path / layout.MANIFEST
-    )  # without fields that the package's own, older runtime refuses
+    # As it was written: without fields that the package's own, older runtime refuses.
+    as_written = json.loads(read_limited(path / layout.MANIFEST))
     recorded = find_recorded(path, recorded)
     expected = None if recorded is None else len(read_recorded(recorded))
     allow_code = has_consent(allow_code)
@@ -122,7 +121,7 @@ def verify(
         result.update({name: answer[name] for name in ("n", "max_abs_diff", "python")})
         _judge(path, answer, recorded=recorded, expected=expected, tolerance=_TOLERANCE)
         for name, facts in backends.items():
-            answer = FreshProcess(python=onnx_python or python, device="cpu").ask({**request, "backend": name})
+            answer = FreshProcess(python=onnx_python or python).ask({**request, "backend": name})
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}
             allowed = _tolerance(path, name, facts)
             result["backends"][name] = {"passed": False, **figures, "tolerance": allowed}
@@ -145,7 +144,11 @@ def verify(
 
 
 def verify_clean(
-    package: Path | str, *, recorded: Path | str | None = None, folder: Path | str | None = None, **options: Any
+    package: Path | str,
+    *,
+    recorded: Path | str | None = None,
+    folder: Path | str | None = None,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """As :func:`verify`, in new virtual environments with only the package's requirements.txt.
 
@@ -153,8 +156,8 @@ def verify_clean(
 
     Args:
         folder: Keeps the environments for the next time; None: a temporary folder.
-        options: Those of :func:`verify`. Without ``allow_code`` only pins of what every package needs are installed, since
-            installing a requirement runs code of whoever is named there.
+        allow_code: As of :func:`verify`. Without it only pins of what every package needs are installed, since installing a
+            requirement runs code of whoever is named there.
 
     Raises:
         PackageError: an environment cannot be made, is not clean, or an answer differs.
@@ -163,7 +166,7 @@ def verify_clean(
 
     path = layout.find_package(package).resolve()
     layout.refuse_changed(path, layout.read_manifest(path))
-    if not has_consent(bool(options.get("allow_code", False))):
+    if not has_consent(allow_code):
         for name in ("requirements.txt", "onnx/requirements.txt"):
             refuse_unknown_requirements(path / name)
     with tempfile.TemporaryDirectory(prefix="trainpipe-clean-") as temporary:
@@ -171,7 +174,7 @@ def verify_clean(
         python = create_environment(root / "torch", path / "requirements.txt")
         light = path / "onnx" / "requirements.txt"
         onnx_python = create_environment(root / "onnx", light) if light.is_file() else None
-        return verify(path, recorded=recorded, python=python, onnx_python=onnx_python, **options)
+        return verify(path, recorded=recorded, python=python, onnx_python=onnx_python, allow_code=allow_code)
 
 
 def read_recorded(path: Path) -> list[dict[str, Any]]:

@@ -305,20 +305,15 @@ class Batcher:
     ) -> None:
         """Do work for several requests together; where that fails, once more one by one, so that a request that cannot be
         computed fails alone and the others lose the time of one more call."""
+        alone = len(items) == 1
         try:
             action(items)
             return
         except Exception as error:
-            self._failed(error, [ticket_of(item) for item in items], alone=len(items) == 1)
-        failed: set[_Ticket] = set()
-        for item in items if len(items) > 1 else ():
-            if (ticket := ticket_of(item)) in failed or ticket.is_abandoned:
-                continue
-            try:
-                action([item])
-            except Exception as error:
-                self._failed(error, [ticket], alone=True)
-                failed.add(ticket)
+            self._failed(error, [ticket_of(item) for item in items], alone=alone)
+        for item in () if alone else items:  # what the error held on to is free by now
+            if not ticket_of(item).is_abandoned:
+                self._isolated([item], action, ticket_of)
 
     def _failed(self, error: Exception, tickets: list[_Ticket], *, alone: bool) -> None:
         """Log what went wrong, and tell the client if it was its request ``alone``."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
-from hf_trainpipe.package.own_code import has_other_runtime, import_runtime
+from hf_trainpipe.package.own_code import changed_code, import_runtime
 from hf_trainpipe.runtime.safety import schema, trust
 from hf_trainpipe.runtime.tasks.registry import task_from_json
 
@@ -81,10 +81,11 @@ def load(
         InputError: The package is incomplete or not as it was written, or carries code without consent.
     """
     folder = find_package(package).resolve()
-    own = has_other_runtime(folder)
+    info = schema.read(folder)
+    own = any(name.startswith(f"{RUNTIME}/") for name in changed_code(folder, info.to_json()))
     root = "hf_trainpipe.runtime"
     if own and allow_code:
-        trust.check(folder, schema.read(folder), allow_code=True)  # the package's own may be older than these checks
+        trust.check(folder, info, allow_code=True)  # the package's own may be older than these checks
         root = import_runtime(folder / RUNTIME)
     flat = root != "hf_trainpipe.runtime" and not (folder / RUNTIME / "handler").is_dir()  # of older versions
     home = root if flat else f"{root}.handler"
@@ -100,7 +101,7 @@ def load(
     made = predictor.Predictor.load(folder, device=device, allow_code=allow_code, backend=backend)
     return Engine(
         predictor=made,
-        task=made.task if hasattr(made, "task") else task_from_json(schema.read(folder).task),
+        task=made.task if hasattr(made, "task") else task_from_json(info.task),
         read_body=requests.read_body,
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",

@@ -32,8 +32,7 @@ _KEYS = {"id", "inputs", "outputs", "parameters"}
 def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher: Batcher) -> None:
     """Add the protocol's routes but those of health, which are the server's own."""
     names = tuple(_texts(task))
-    gives_best = task.best is not None
-    outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if gives_best else {})}
+    outputs = {"answers": "BYTES", **({"label": "BYTES", "score": "FP64"} if task.best is not None else {})}
 
     @app.get("/v2", tags=["v2"], summary="The server", **openapi.V2)
     async def v2_server() -> Response:
@@ -62,17 +61,14 @@ def add_routes(app: FastAPI, info: Mapping[str, Any], task: TaskSchema, batcher:
         body = _object(await read_json(request))
         texts = _tensors(body["inputs"], names)
         wanted = _wanted(body.get("outputs"), outputs)
-        parameters = body.get("parameters")
-        if not isinstance(parameters, dict | None):
-            raise _wrong("parameters", "an object", parameters)
         first = texts[names[0]]
         batcher.admission.check_inputs(first)
-        for other in names[1:]:
-            if len(texts[other]) != len(first):
-                raise _wrong("inputs", f"as many elements in {other} as in {names[0]}", len(texts[other]))
-        columns_of = [texts[role] for role in names]
-        inputs: list[Any] = [dict(zip(names, values, strict=True)) for values in zip(*columns_of, strict=True)]
-        answers = await batcher.ask(inputs, parameters or {}, request.scope.get(CALLER))
+        for role in names[1:]:
+            fits = len(texts[role]) == len(first)
+            _expect(fits, "inputs", f"as many elements in {role} as in {names[0]}", len(texts[role]))
+        rows = zip(*(texts[role] for role in names), strict=True)
+        inputs: list[Any] = [dict(zip(names, values, strict=True)) for values in rows]
+        answers = await batcher.ask(inputs, body.get("parameters") or {}, request.scope.get(CALLER))
         columns: dict[str, list[Any]] = {"answers": [to_json(answer).decode() for answer in answers]}
         if task.best is not None:
             best = [task.best(answer) for answer in answers]
@@ -97,47 +93,47 @@ def _same(name: str, info: Mapping[str, Any]) -> None:
         raise Refusal(404, "model", f"model: expected {info['name']!r}, found another.", "Correct the path.")
 
 
-def _wrong(where: str, expected: str, found: Any) -> Refusal:
-    shown = found if isinstance(found, int | float | None) else type(found).__name__
-    return Refusal(422, "v2", f"{where}: expected {expected}, found {shown}.", "See GET /openapi.json.")
+def _expect(holds: bool, where: str, expected: str, found: Any) -> None:
+    if not holds:
+        shown = found if isinstance(found, int | float | None) else type(found).__name__
+        raise Refusal(422, "v2", f"{where}: expected {expected}, found {shown}.", "See GET /openapi.json.")
 
 
 def _object(body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict) or "inputs" not in body:
-        raise _wrong("body", "an object with 'inputs'", body)
+    _expect(isinstance(body, dict) and "inputs" in body, "body", "an object with 'inputs'", body)
     if set(body) - _KEYS:
         raise Refusal(422, "v2", f"body: expected the keys {sorted(_KEYS)}, found another.", "Remove it.")
-    if "id" in body and not (isinstance(body["id"], str) and len(body["id"]) <= 128):
-        raise _wrong("id", "a string of at most 128 characters", body["id"])
-    return body
+    name, parameters = body.get("id", ""), body.get("parameters")
+    _expect(isinstance(name, str) and len(name) <= 128, "id", "a string of at most 128 characters", name)
+    _expect(isinstance(parameters, dict | None), "parameters", "an object", parameters)
+    read: dict[str, Any] = body
+    return read
 
 
 def _tensors(inputs: Any, names: Sequence[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for place, tensor in enumerate(inputs if isinstance(inputs, list) else [inputs]):
         where = f"inputs[{place}]"
-        if not isinstance(tensor, dict) or tensor.get("name") not in names or tensor["name"] in found:
-            raise _wrong(where, f"a tensor named {' or '.join(names)}, once", tensor)
-        if tensor.get("datatype") != "BYTES":
-            raise _wrong(f"{where}.datatype", "'BYTES'", tensor.get("datatype"))
+        is_new = isinstance(tensor, dict) and tensor.get("name") in names and tensor["name"] not in found
+        _expect(is_new, where, f"a tensor named {' or '.join(names)}, once", tensor)
+        _expect(tensor.get("datatype") == "BYTES", f"{where}.datatype", "'BYTES'", tensor.get("datatype"))
         data = tensor.get("data")
-        if not isinstance(data, list) or tensor.get("shape") not in ([len(data)], [len(data), 1]):
-            raise _wrong(where, "a list 'data' and its length as 'shape'", data)
+        fits = isinstance(data, list) and tensor.get("shape") in ([len(data)], [len(data), 1])
+        _expect(fits, where, "a list 'data' and its length as 'shape'", data)
         found[tensor["name"]] = data
-    if missing := [name for name in names if name not in found]:
-        raise _wrong("inputs", f"a tensor named {missing[0]}", len(found))
+    for name in names:
+        _expect(name in found, "inputs", f"a tensor named {name}", len(found))
     return found
 
 
 def _wanted(asked: Any, outputs: Mapping[str, str]) -> list[str]:
     if asked is None:
         return list(outputs)
-    if not isinstance(asked, list):
-        raise _wrong("outputs", "a list of objects with a name", asked)
+    _expect(isinstance(asked, list), "outputs", "a list of objects with a name", asked)
     names: list[str] = []
     for place, item in enumerate(asked):
         name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str) or name not in outputs:
-            raise _wrong(f"outputs[{place}]", f"an object with a name out of {', '.join(outputs)}", item)
+        is_output = isinstance(name, str) and name in outputs
+        _expect(is_output, f"outputs[{place}]", f"an object with a name out of {', '.join(outputs)}", item)
         names.append(name)
     return names
