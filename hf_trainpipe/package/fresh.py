@@ -36,7 +36,7 @@ class FreshProcess:
     def __init__(self, *, imports: Sequence[str] = (), python: Path | str | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trainpipe-verify-")
         self._answer = Path(self._folder.name) / "answer.json"
-        command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve()), "-"]
+        command = [str(python or sys.executable), "-I", "-B", str(Path(probe.__file__).resolve())]
         self._process = subprocess.Popen(
             [*command, str(self._answer), *imports],
             cwd=self._folder.name,

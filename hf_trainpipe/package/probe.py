@@ -1,7 +1,6 @@
 """Runs in a fresh, isolated process: loads a package through a handler and answers recorded inputs.
 
-    python -I -B probe.py REQUEST.json ANSWER.json
-    python -I -B probe.py - ANSWER.json MODULE...    import these, then read the request from stdin, one line
+    python -I -B probe.py ANSWER.json MODULE...    import these, then read the request from stdin, one line
 
 The request is ``{"package", "recorded": path or null, "runtime": folder or null, "backend": name}`` (without ``backend``
 the package's own), the answer ``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or
@@ -162,18 +161,15 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     gc.disable()  # a short process, mostly imports
-    if sys.argv[1] == "-":
-        for name in sys.argv[3:]:
-            importlib.import_module(name)
-        request = sys.stdin.readline()
-        if not request:
-            sys.exit(0)  # the caller is gone
-    else:
-        request = Path(sys.argv[1]).read_text(encoding="utf-8")
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    request = sys.stdin.readline()
+    if not request:
+        sys.exit(0)  # the caller is gone
     try:
         answer = main(json.loads(request))
     except Exception as error:
         if not isinstance(getattr(error, "message", None), str) or not isinstance(getattr(error, "fix", None), str):
             raise
         answer = {"refused": error.message, "fix": error.fix}  # type: ignore[attr-defined]
-    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")

@@ -88,11 +88,12 @@ class Batcher:
         self._engine = engine
         self._limits = limits
         self._batch_tokens = batch_tokens
-        self._call_tokens = engine.call_tokens
+        # A package's own runtime may be older than these two.
+        self._call_tokens: int | None = getattr(engine.predictor, "call_tokens", 48)
+        self._takes_bounds = hasattr(engine.predictor, "encode_part")
         self._metrics = metrics
         self.admission = Admission(limits)
         self._bounds = Bounds(characters=limits.characters, tokens=limits.tokens)
-        self._takes_bounds = hasattr(engine.predictor, "encode_part")  # a package's own runtime may be older
         self._shares = Shares()
         self._arrived: list[_Ticket] = []
         self._num_batches = 0
@@ -160,13 +161,8 @@ class Batcher:
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError:
-            raise Refusal(
-                503,
-                "deadline",
-                f"No answer within {seconds:g} s.",
-                "Try again, later or with fewer inputs.",
-                headers={"Retry-After": "1"},
-            ) from None
+            late, fix = f"No answer within {seconds:g} s.", "Try again, later or with fewer inputs."
+            raise Refusal(503, "deadline", late, fix, headers={"Retry-After": "1"}) from None
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise  # the server ends

@@ -36,12 +36,6 @@ class Engine:
     differs: bool = False
     """Whether the runtime inside the package is another than the installed one."""
 
-    @property
-    def call_tokens(self) -> int | None:
-        """As the predictor has it; a package's own runtime may be older than this."""
-        found: int | None = getattr(self.predictor, "call_tokens", 48)
-        return found
-
     @cached_property
     def schema(self) -> TaskSchema:
         """What the task takes and gives."""

@@ -114,24 +114,15 @@ class Middleware:
             host = headers.get(b"host", b"").decode("latin-1").strip()
             name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
             if not is_loopback(name):
-                raise Refusal(
-                    421,
-                    "host",
-                    "Host: expected localhost or a loopback address.",
-                    f"Use http://127.0.0.1, or set {TOKEN_VARIABLE} for the server and send the token.",
-                )
+                fix = f"Use http://127.0.0.1, or set {TOKEN_VARIABLE} for the server and send the token."
+                raise Refusal(421, "host", "Host: expected localhost or a loopback address.", fix)
             return
         if scope["path"] in OPEN_PATHS:
             return
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-            raise Refusal(
-                401,
-                "token",
-                "Authorization: expected the server's bearer token.",
-                "Send 'Authorization: Bearer TOKEN'.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            wrong, fix = "Authorization: expected the server's bearer token.", "Send 'Authorization: Bearer TOKEN'."
+            raise Refusal(401, "token", wrong, fix, headers={"WWW-Authenticate": "Bearer"})
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, scope: Scope) -> bytes:
         limits = self._settings.limits

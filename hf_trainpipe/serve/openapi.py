@@ -95,16 +95,14 @@ def of_predict(task: TaskSchema) -> dict[str, Any]:
 
 def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
     """Of ``GET /info``."""
+    kinds = "single_label, multi_label, regression, tags, or the task's own."
     schema: Schema = {
         "type": "object",
         "properties": {
             "name": {"type": "string"},
             "inputs": {"type": "string", "description": "text, pair, words, or what else the task reads."},
             "forms": {"type": "array", "description": "The fields of an input, in each of its forms."},
-            "answers": {
-                "type": "string",
-                "description": "single_label, multi_label, regression, tags, or the task's own.",
-            },
+            "answers": {"type": "string", "description": kinds},
             "labels": _list({"type": "string"}),
             "options": {"type": "object", "description": "threshold, scheme, low or high, as the package has them."},
             "parameters": _list({"type": "string"}),

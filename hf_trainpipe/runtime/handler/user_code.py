@@ -42,7 +42,7 @@ def load_classes(
     for it, and names that it lacks are empty classes.
 
     Raises:
-        SchemaError: No consent, the file is missing, or its sha256 is another.
+        SchemaError: No consent, or the file's sha256 is another.
     """
     path = folder / code["file"]
     if not has_consent(allow_code):
@@ -50,8 +50,6 @@ def load_classes(
             f"{folder}: the package carries code of its recipe ({code['file']}), which was not run.",
             fix=f"Read it; if you trust it: --allow-code, allow_code=True or {CONSENT_VARIABLE}=1.",
         )
-    if not path.is_file():
-        raise SchemaError(f"{folder}: {code['file']} is missing.")
     source = path.read_bytes()
     found = hashlib.sha256(source).hexdigest()
     if found != code["sha256"]:

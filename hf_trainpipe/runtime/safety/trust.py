@@ -44,11 +44,11 @@ def check(
         SchemaError: one screen: what was expected, what was found in which file, what to do.
     """
 
+    weights = ("onnx/model",) if model is None else ("onnx/model", "model")
+
     def unread(name: str) -> bool:
-        if model is None:
-            return bool(DOCUMENT.fullmatch(name)) or name.startswith("onnx/model")
-        weights = name.startswith(("onnx/model", "model")) and name.removesuffix(".data") != model
-        return bool(DOCUMENT.fullmatch(name)) or (weights and not name.endswith(".py"))
+        is_other = name.startswith(weights) and name.removesuffix(".data") != model and not name.endswith(".py")
+        return is_other or bool(DOCUMENT.fullmatch(name))
 
     stamps = Stamps(folder)
     try:
