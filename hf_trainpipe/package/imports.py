@@ -41,7 +41,7 @@ def requirements_of(code_file: Path) -> list[str]:
     """
     names = dict.fromkeys(_imported(ast.parse(code_file.read_bytes())))
     distributions = metadata.packages_distributions()
-    pins = []
+    pins: list[str] = []
     for name in names:
         if name in sys.stdlib_module_names or name == _HOME:
             continue

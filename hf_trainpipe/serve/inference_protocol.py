@@ -132,7 +132,7 @@ def _wanted(asked: Any, outputs: Mapping[str, str]) -> list[str]:
     _expect(isinstance(asked, list), "outputs", "a list of objects with a name", asked)
     names: list[str] = []
     for place, item in enumerate(asked):
-        name = item.get("name") if isinstance(item, dict) else None
+        name: Any = item.get("name") if isinstance(item, dict) else None
         is_output = isinstance(name, str) and name in outputs
         _expect(is_output, f"outputs[{place}]", f"an object with a name out of {', '.join(outputs)}", item)
         names.append(name)

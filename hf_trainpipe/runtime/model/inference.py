@@ -167,7 +167,8 @@ def bare(model: torch.nn.Module) -> torch.nn.Module:
 
 def takes_types(model: torch.nn.Module) -> bool:
     """Whether a model, bare or wrapped, has a parameter for token types."""
-    return _has_types(type(bare(model)))
+    kind: Any = type(bare(model))
+    return _has_types(kind)
 
 
 @cache
