@@ -87,7 +87,9 @@ def test_small_data_is_checked_as_training_checks_it(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("text,label\nz,other\n")
     data = Files(train="a.csv", validation="b.csv", root=str(tmp_path))
     assert data.preview().whole
-    with pytest.raises(TrainpipeError, match=r"b\.csv, line 2: the label 'other' is not in the training data"):
+    with pytest.raises(
+        TrainpipeError, match=r"b\.csv, line 2: column 'label': the label 'other' is not in the training data"
+    ):
         check(recipe(data), data.preview())
     alone = Files(train="a.csv", root=str(tmp_path))
     assert "repeat the input" in check(recipe(alone), alone.preview()).warnings[0]

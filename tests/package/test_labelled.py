@@ -105,7 +105,7 @@ def test_columns_are_chosen_or_refused(reviews: hf_trainpipe.Package, tmp_path: 
         reviews.evaluate(path)
     assert reviews.evaluate(path, label="gold")["n"] == 2  # a label's number counts as in training
     path.write_text("id,review,gold\n1,on time,0\n2,nobody,sad\n")
-    with pytest.raises(DataError, match="line 3: column 'gold' mixes names and ids"):
+    with pytest.raises(DataError, match="line 3: column 'gold': names and ids are mixed"):
         reviews.evaluate(path, label="gold")
     with pytest.raises(DataError, match="expected 'nothing'"):
         reviews.evaluate(path, column="nothing", label="gold")
