@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import IO, Any, get_args
 
 import pyarrow as pa
 
 from hf_trainpipe.data.annotations import flat_rows
-from hf_trainpipe.data.place import FILE, LINE, Place, spell_place
+from hf_trainpipe.data.place import FILE, LINE, spell_place
 from hf_trainpipe.data.readers_base import (
     COMPRESSIONS,
     Format,
     ReadOptions,
+    RowAt,
     Rows,
+    columns_of,
     empty_file,
-    read_bytes,
-    read_text,
+    opened,
     wrong_file,
 )
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
 from hf_trainpipe.data.readers_kinds import by_ending, kind_of
 from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
 from hf_trainpipe.data.readers_tables import plain, to_table
+from hf_trainpipe.data.readers_text import read_text, text_blocks
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.utils.resources import base_folder
@@ -93,14 +96,7 @@ def read_split(
     Raises:
         DataError: with file and line where they are known.
     """
-    tables = []
-    for path, shown in expand(patterns, root)[:first_files]:
-        settings = options(path, shown)
-        if settings.format in ("parquet", "arrow"):
-            tables.append(_read_arrow(path, shown=shown, options=settings))
-            continue
-        rows = flat_rows(READERS[settings.format](path, shown=shown, options=settings), shown)
-        tables.append(_with_places(to_table(rows.columns, _place_of(rows, shown)), rows, shown))
+    tables = [_read_file(path, shown, options(path, shown)) for path, shown in expand(patterns, root)[:first_files]]
     if len(tables) == 1:
         return tables[0]
     try:
@@ -138,48 +134,79 @@ def _spelled(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _place_of(rows: Rows, shown: str) -> Callable[[int], Place]:
-    return lambda row: spell_place(rows.files[row] if rows.files else shown, rows.lines[row])
+def _read_file(path: Path, shown: str, options: ReadOptions) -> pa.Table:
+    if options.format in ("parquet", "arrow"):
+        return _read_arrow(path, shown=shown, options=options)
+    if options.format in LINE_READERS:
+        with opened(path, shown=shown) as stream:
+            found = list(read_lines(stream, shown=shown, options=options))
+        if not found:
+            raise empty_file(shown, "no words" if options.format in ("conll", "conllu") else "only blank lines")
+        rows = Rows(columns_of([row for _, row in found]), [line for line, _ in found])
+    else:
+        rows = FILE_READERS[options.format](path, shown=shown, options=options)
+    rows = flat_rows(rows, shown)
+    files = rows.files or [shown] * len(rows.lines)
+    return _with_places(to_table(rows.columns, lambda row: spell_place(files[row], rows.lines[row])), files, rows.lines)
 
 
-def _with_places(table: pa.Table, rows: Rows, shown: str) -> pa.Table:
-    files = pa.array(rows.files or [shown] * table.num_rows, pa.string())
-    return table.append_column(FILE, files).append_column(LINE, pa.array(rows.lines, pa.int64()))
+def read_lines(stream: IO[bytes], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """The rows of a stream of csv, tsv, jsonl, conll, conllu, labelled lines or plain lines, as they are read."""
+    return LINE_READERS[options.format](text_blocks(stream, shown=shown, options=options), shown=shown, options=options)
+
+
+def _with_places(table: pa.Table, files: list[str], lines: list[int]) -> pa.Table:
+    return table.append_column(FILE, pa.array(files, pa.string())).append_column(LINE, pa.array(lines, pa.int64()))
 
 
 def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
     """Read parquet, or Arrow's file or stream format."""
+    first_only = options.most is not None and path.suffix.lower() not in COMPRESSIONS
+    with opened(path, shown=shown) as stream:
+        if not stream.peek(1):
+            raise empty_file(shown)
+        source = stream if first_only else pa.BufferReader(stream.read())
+        batches = arrow_batches(source, FIRST_ROWS if first_only else 1 << 16, shown=shown, options=options)
+        found = list(islice(batches, 1 if first_only else None))
+    if not found:
+        raise empty_file(shown, "no rows")
+    table = pa.Table.from_batches(found)
+    return _with_places(plain(table, shown), [shown] * table.num_rows, list(range(1, table.num_rows + 1)))
+
+
+def arrow_batches(source: Any, count: int, *, shown: str, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+    """The rows of parquet, or of Arrow's file or stream format, up to ``count`` at a time, without columns of places.
+
+    Raises:
+        DataError: it is something else; columns have the same name.
+    """
     import pyarrow.parquet as pq
 
-    first_only = options.most is not None and path.suffix.lower() not in COMPRESSIONS
-    data = read_bytes(path, shown=shown, most=options.most if first_only else None)
-    source = pa.memory_map(str(path)) if first_only else pa.BufferReader(data)
     try:
-        if options.format == "parquet" and first_only:
-            table = pa.Table.from_batches([next(pq.ParquetFile(source).iter_batches(FIRST_ROWS))])
-        elif options.format == "parquet":
-            table = pq.read_table(source)
+        if options.format == "parquet":
+            batches = pq.ParquetFile(source).iter_batches(count)
         else:
             try:
-                table = pa.ipc.open_file(source).read_all()
+                file = pa.ipc.open_file(source)
+                batches = map(file.get_batch, range(file.num_record_batches))
             except pa.ArrowInvalid:
                 source.seek(0)
-                table = pa.ipc.open_stream(source).read_all()
-            table = table.slice(0, FIRST_ROWS) if first_only else table
+                batches = pa.ipc.open_stream(source)
+        for batch in batches:
+            names = batch.schema.names
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise wrong_file(
+                    shown, f"the columns {', '.join(map(repr, repeated))} are repeated.", fix="Rename one of them."
+                )
+            kept = [name for name in names if name not in (FILE, LINE, "__index_level_0__")]
+            for start in range(0, batch.num_rows, count):
+                yield batch.select(kept).slice(start, count)
     except (pa.ArrowInvalid, OSError) as error:
-        kind = kind_of(data, rows=True)
+        source.seek(0)
+        kind = kind_of(source.read(), rows=True)
         found = f"something else: {str(error).splitlines()[0]}" if kind is None else f"{kind.found}."
         fix = "Check the file, or set data.format." if kind is None else kind.fix
         raise wrong_file(shown, f"expected {options.format}, found {found}", fix=fix) from None
-    if table.num_rows == 0:
-        raise empty_file(shown, "no rows")
-    if repeated := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
-        raise wrong_file(
-            shown, f"the columns {', '.join(map(repr, repeated))} are repeated.", fix="Rename one of them."
-        )
-    table = plain(table, shown)
-    table = table.drop_columns([name for name in (FILE, LINE, "__index_level_0__") if name in table.column_names])
-    return _with_places(table, Rows(lines=list(range(1, table.num_rows + 1))), shown)
 
 
 def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
@@ -194,7 +221,7 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         files = files[:: max(1, len(files) // FIRST_FILES)]
     for file in files:
         name = _spelled(f"{shown.rstrip('/')}/{file.relative_to(path)}")
-        text = read_text(file, shown=name, options=replace(options, most=None), rows_are_lines=False)
+        text = read_text(file, shown=name, options=replace(options, most=None))
         rows.columns["text"].append(text.strip())
         rows.columns["label"].append(file.parent.name)
         rows.lines.append(1)
@@ -212,15 +239,14 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     return rows
 
 
-READERS: dict[Format, Callable[..., Rows]] = {
+LINE_READERS: dict[Format, Callable[..., Iterator[RowAt]]] = {
     "csv": read_delimited,
     "tsv": read_delimited,
     "jsonl": read_jsonl,
-    "json": read_json,
     "conll": read_conll,
     "conllu": read_conllu,
-    "spacy": read_spacy,
-    "folder": _read_folder,
     "labelled-lines": read_labelled_lines,
     "txt": read_plain,
 }
+"""Of formats that are read line by line."""
+FILE_READERS: dict[Format, Callable[..., Rows]] = {"json": read_json, "spacy": read_spacy, "folder": _read_folder}

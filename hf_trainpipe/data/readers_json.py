@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_text, too_long, wrong_line
+from hf_trainpipe.data.readers_base import ReadOptions, RowAt, Rows, columns_of, empty_file, too_long, wrong_line
+from hf_trainpipe.data.readers_text import numbered, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,29 +36,22 @@ class _RepeatedKey(ValueError):
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def read_jsonl(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read one object per line. Missing keys become null.
+def read_jsonl(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """An object a line, or with ``options.bare`` a text.
 
     Raises:
         DataError: with file and line: a line that does not parse, or is not an object.
     """
-    text = read_text(path, shown=shown, options=options)
-    objects: list[dict[str, Any]] = []
-    lines: list[int] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in numbered(blocks):
         if not line or line.isspace():
             continue
         try:
             value = DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             raise _broken(error, shown, number, line) from None
-        if isinstance(value, list) and not objects:
-            raise wrong_line(shown, number, "expected an object, found a list.", fix=ONE_LIST)
-        objects.append(_require_object(value, shown, number))
-        lines.append(number)
-    if not objects:
-        raise empty_file(shown, "only blank lines")
-    return Rows(columns=_columns(objects), lines=lines)
+        if not (options.bare and isinstance(value, str)):
+            _require_object(value, shown, number, f" {ONE_LIST}" if isinstance(value, list) else "")
+        yield number, value
 
 
 ONE_LIST = "A file that holds one list needs data.format='json', or a name that ends with .json."
@@ -75,20 +69,14 @@ def _broken(error: Exception, shown: str, line: int, text: str) -> DataError:
     )
 
 
-def _require_object(value: Any, shown: str, line: int) -> dict[str, Any]:
+def _require_object(value: Any, shown: str, line: int, hint: str = "") -> None:
     if not isinstance(value, dict):
         raise wrong_line(
             shown,
             line,
             f"expected an object, found {type(value).__name__}.",
-            fix='Write {"column": value, ...}.',
+            fix=f'Write {{"column": value, ...}}.{hint}',
         )
-    return value
-
-
-def _columns(objects: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for row in objects for name in row)
-    return {name: [row.get(name) for row in objects] for name in names}
 
 
 def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
@@ -101,7 +89,7 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         DataError: with file and line: broken JSON, rows that are not objects, or an
             object over the size limit.
     """
-    text = read_text(path, shown=shown, options=options, rows_are_lines=False)
+    text = read_text(path, shown=shown, options=options)
     scanner = _Scanner(text, shown)
     try:
         if scanner.peek() == "{":
@@ -127,7 +115,7 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
 def _as_rows(objects: list[dict[str, Any]], lines: list[int], shown: str) -> Rows:
     if not objects:
         raise empty_file(shown, "an empty list")
-    return Rows(columns=_columns(objects), lines=lines)
+    return Rows(columns=columns_of(objects), lines=lines)
 
 
 class _Scanner:
@@ -191,7 +179,8 @@ def _read_objects(
             value = scanner.value()
             if names is not None and isinstance(value, list) and len(value) == len(names):
                 value = dict(zip(names, value, strict=True))
-            objects.append(_require_object(value, scanner.shown, line))
+            _require_object(value, scanner.shown, line)
+            objects.append(value)
             lines.append(line)
             if scanner.at - start > options.max_row_bytes:
                 raise too_long(scanner.shown, line, scanner.at - start, options)

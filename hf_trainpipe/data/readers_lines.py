@@ -1,19 +1,26 @@
-"""Readers of csv, tsv, plain lines and labelled lines."""
+"""Readers of csv, tsv, plain lines and labelled lines: rows of a text, one after the other."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import chain, islice
 
-from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_text, too_long, wrong_line
+from hf_trainpipe.data.readers_base import ReadOptions, RowAt, empty_file, too_long, wrong_line
+from hf_trainpipe.data.readers_text import numbered
+from hf_trainpipe.errors import DataError
 
 DELIMITERS = {"\t": "'\\t'", ";": "';'", ",": "','", "|": "'|'"}
+_SEP = re.compile(r'"?sep=([^\r\n"])"?\r?\n', re.IGNORECASE)
+"""The first line of some of Excel's exports: the delimiter."""
+Cells = tuple[int, list[str]]
+"""The line on which a row starts, from 1, and its fields."""
 
 
-def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read a file of delimited fields. Every value stays text, "NA" and "" too.
+def read_delimited(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """Rows of delimited fields. Every value stays text, "NA" and "" too.
 
     Handles Excel's exports: a first line ``sep=;``, empty columns without a name, and empty rows at the end.
 
@@ -21,122 +28,158 @@ def read_delimited(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         DataError: with file and line: a row with another number of fields than the header, an
             unclosed quote, a row over the size limit, a repeated column name, no rows.
     """
-    text = read_text(path, shown=shown, options=options)
-    usual = "\t" if options.format == "tsv" else ","
-    said = re.match(r'"?sep=([^\r\n"])"?\r?\n', text)
+    first = next(blocks, "")
+    said = _SEP.match(first)
     if said:
         if options.delimiter not in (None, said[1]):
             raise wrong_line(
                 shown,
                 1,
-                f"the file has {said[0].strip()!r}, the recipe data.delimiter={options.delimiter!r}.",
+                f"the file has {said[0].strip()!r}, what was set is data.delimiter={options.delimiter!r}.",
                 fix="Leave data.delimiter out, or correct it.",
             )
-        text = "\n" + text[said.end() :]  # keeps the line numbers
-    delimiter = said[1] if said else options.delimiter or usual
-    if options.quoting == "none":
-        lines, records = _split_plainly(text, delimiter)
-    else:
-        lines, records = _split_quoted(text, delimiter, shown=shown, options=options)
-    while len(records) > 1 and len(records[-1]) > 1 and not any(map(str.strip, records[-1])):
-        del records[-1], lines[-1]
-    if not records:
-        raise empty_file(shown, "only blank lines")
+        first = "\n" + first[said.end() :]  # keeps the line numbers
+    delimiter = said[1] if said else options.delimiter or ("\t" if options.format == "tsv" else ",")
+    if len(delimiter) > 1 and options.quoting == "minimal":
+        raise DataError(
+            f"data.delimiter: expected one character, found {delimiter!r}.", fix="Write data.delimiter=';'."
+        )
+    split = _split_plainly if options.quoting == "none" else _split_quoted
+    rows = _but_empty_end(split(chain((first,), blocks), delimiter, shown, options))
     if options.delimiter is None and not said:
-        _check_delimiter(lines, records, delimiter, shown=shown, options=options)
-    names = _names(lines, records, shown=shown, options=options)
-    if not records:
-        raise empty_file(shown, f"only the header {', '.join(names)}")
-    width = len(names)
-    if set(map(len, records)) != {width}:
-        if options.header is True and set(map(len, records)) == {len(records[0])} and len(records[0]) > width:
-            beyond = [record[width:] for record in records]
-            if not any(map(any, beyond)):  # columns without a name and without a value
-                records = [record[:width] for record in records]
-        _check_widths(lines, records, names, shown=shown, options=options)
-        records = [record[:width] for record in records]
-    _check_repeated(lines, records, names, shown=shown)
-    columns = [list(column) for column in zip(*records, strict=True)]
-    named = _without_empty(names, columns, shown=shown, line=lines[0])
-    return Rows(columns=named, lines=lines)
-
-
-def _check_delimiter(
-    lines: list[int], records: list[list[str]], delimiter: str, *, shown: str, options: ReadOptions
-) -> None:
-    """Refuse a file of one column whose first rows another delimiter splits into equally many fields."""
-    named = options.header if isinstance(options.header, tuple) else None
-    if len(records[0]) != 1 or options.header is False or (named is not None and len(named) < 2):
+        start = list(islice(rows, 6))
+        _check_delimiter(start, delimiter, shown=shown, options=options)
+        rows = chain(start, rows)
+    first_row = next(rows, None)
+    if first_row is None:
         return
-    for other, shown_as in DELIMITERS.items():
-        first = [name.strip() for name in records[0][0].split(other)]
-        rows = [delimiter.join(record) for record in records[1:6]]
-        if other == delimiter or len(first) < 2 or not all(len(row.split(other)) >= len(first) for row in rows):
-            continue
-        found = f"separated by {shown_as}, it has {len(first)}: {', '.join(first[:8])}"
+    if options.header is True:
+        names = _header(first_row, shown)
+        first_row = next(rows, None)
+        if first_row is None:
+            if options.piece is None:
+                raise empty_file(shown, f"only the header {', '.join(names)}")
+            return
+    else:
+        names = list(options.header or (f"column{position}" for position in range(len(first_row[1]))))
+    yield from _by_name(names, first_row, rows, shown, options)
+
+
+def _by_name(
+    names: list[str], first: Cells, rows: Iterator[Cells], shown: str, options: ReadOptions
+) -> Iterator[RowAt]:
+    """Rows as objects. A column without a name is left out until it has a value; there may be one such, an index."""
+    width = wide = len(names)
+    if options.header is True and not any(first[1][width:]):
+        wide = max(width, len(first[1]))  # with columns without a name and without a value
+    unnamed = [position for position, name in enumerate(names) if not name]
+    used: set[int] = set()
+    for line, cells in chain((first,), rows):
+        if len(cells) != wide or wide > width:
+            _check_width(line, cells, names, wide, is_first=line == first[0], shown=shown, options=options)
+            cells = cells[:width]
+        if cells == names and width > 1:
+            raise wrong_line(
+                shown,
+                line,
+                f"the row repeats the header ({', '.join(names)}).",
+                fix="Several files were concatenated: remove the line."
+                if options.header is True
+                else "Leave data.header out: the file names its columns itself.",
+            )
+        row = dict(zip(names, cells, strict=True))
+        if unnamed:
+            used.update(position for position in unnamed if cells[position])
+            if len(used) > 1:
+                raise wrong_line(
+                    shown,
+                    1,
+                    f"the columns {' and '.join(str(position + 1) for position in sorted(used))} have values and no name.",
+                    fix="Name them in the file. If its first line is no header, set data.header=('name', ...).",
+                )
+            if used:
+                row[""] = cells[max(used)]
+            else:
+                del row[""]
+        yield line, row
+
+
+def _header(row: Cells, shown: str) -> list[str]:
+    """The column names."""
+    line, cells = row
+    names = [cell.strip() for cell in cells]
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
         raise wrong_line(
             shown,
-            lines[0],
+            line,
+            f"the header repeats {', '.join(map(repr, repeated))}.",
+            fix="Rename the columns. If the file has no header line, give data.header=('name', ...).",
+        )
+    return names
+
+
+def _check_delimiter(start: list[Cells], delimiter: str, *, shown: str, options: ReadOptions) -> None:
+    """Refuse a file of one column whose first rows another delimiter splits into equally many fields."""
+    named = options.header if isinstance(options.header, tuple) else None
+    if not start or len(start[0][1]) != 1 or options.header is False or (named is not None and len(named) < 2):
+        return
+    (line, (header,)), rows = start[0], [delimiter.join(cells) for _, cells in start[1:]]
+    for other, shown_as in DELIMITERS.items():
+        names = [name.strip() for name in header.split(other)]
+        if other == delimiter or len(names) < 2 or not all(len(row.split(other)) >= len(names) for row in rows):
+            continue
+        found = f"separated by {shown_as}, it has {len(names)}: {', '.join(names[:8])}"
+        raise wrong_line(
+            shown,
+            line,
             f"expected fields separated by {DELIMITERS.get(delimiter, delimiter)}, found one field; {found:.200}.",
             fix=f"Set data.delimiter={shown_as}. If it is one column, set data.delimiter={DELIMITERS.get(delimiter)}.",
         )
 
 
-def _check_repeated(lines: list[int], records: list[list[str]], names: tuple[str, ...], *, shown: str) -> None:
-    """Refuse a repeated header (concatenated files), which would become an example."""
-    header = list(names)
-    if len(header) > 1 and header in records:
-        raise wrong_line(
-            shown,
-            lines[records.index(header)],
-            f"the row repeats the header ({', '.join(header)}).",
-            fix="Several files were concatenated: remove the line."
-            if records[0] != header
-            else "Leave data.header out: the file names its columns itself.",
-        )
+def _check_width(
+    line: int, cells: list[str], names: list[str], wide: int, *, is_first: bool, shown: str, options: ReadOptions
+) -> None:
+    """Refuse a row of another width, or with a value beyond the names, unless that is to be ignored."""
+    found, width = len(cells), len(names)
+    if (found == wide and not any(cells[width:])) or (found >= width and options.extra == "ignore"):
+        return
+    fix = "Quote a field that holds the delimiter, or correct the row."
+    if found > width:
+        fix += " To ignore further fields of all rows, set data.extra='ignore'."
+    elif is_first and found == 1:
+        fix += " The delimiter may be another one: set data.delimiter='\\t' or ';'."
+    if options.quoting == "minimal" and any("\n" in field for field in cells):
+        fix += " The row spans several lines: if quotes are part of the text, set data.quoting='none'."
+    empty = f" and {wide - width} without a name" if wide > width else ""
+    raise wrong_line(shown, line, f"expected {wide} fields ({', '.join(names)}{empty}), found {found}.", fix=fix)
 
 
-def _without_empty(names: tuple[str, ...], columns: list[list[str]], *, shown: str, line: int) -> dict[str, list[str]]:
-    """Columns by name, without empty unnamed ones; a single unnamed column (an index) is kept."""
-    kept = [(name, column) for name, column in zip(names, columns, strict=True) if name or any(column)]
-    unnamed = [n for n, (name, column) in enumerate(zip(names, columns, strict=True), 1) if not name and any(column)]
-    if len(unnamed) > 1:
-        raise wrong_line(
-            shown,
-            1 if line > 1 else line,
-            f"the columns {' and '.join(map(str, unnamed))} have values and no name.",
-            fix="Name them in the file; or, if its first line is no header, set data.header=('name', ...).",
-        )
-    return dict(kept)
-
-
-def _split_plainly(text: str, delimiter: str) -> tuple[list[int], list[list[str]]]:
+def _split_plainly(blocks: Iterator[str], delimiter: str, shown: str, options: ReadOptions) -> Iterator[Cells]:
     """Rows without quoting (``csv.QUOTE_NONE``): each line is a row."""
-    numbered = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1)]
-    kept = [(number, line) for number, line in numbered if line]
-    return [number for number, _ in kept], [line.split(delimiter) for _, line in kept]
+    for number, raw in numbered(blocks):
+        if line := raw.removesuffix("\r"):
+            yield number, line.split(delimiter)
 
 
-def _split_quoted(text: str, delimiter: str, *, shown: str, options: ReadOptions) -> tuple[list[int], list[list[str]]]:
-    lines: list[int] = []
-    records: list[list[str]] = []
+def _split_quoted(blocks: Iterator[str], delimiter: str, shown: str, options: ReadOptions) -> Iterator[Cells]:
     start = 1
     # The limit of a field is global to the csv module and 131,072 characters unless set.
     old_limit = csv.field_size_limit(max(options.max_row_bytes, 131_072))
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
+    lines = chain.from_iterable(io.StringIO(block, newline="\n") for block in blocks)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        for record in reader:
-            if record:
-                lines.append(start)
-                records.append(record)
-                if reader.line_num > start and (size := sum(map(len, record))) > options.max_row_bytes:
+        for cells in reader:
+            if cells:
+                if reader.line_num > start and (size := sum(map(len, cells))) > options.max_row_bytes:
                     raise too_long(shown, start, size, options)
+                yield start, cells
             start = reader.line_num + 1
     except csv.Error as error:
-        if options.most is not None and records:  # a preview ends inside quotes
-            return lines, records
-        hint = " If quotes are part of the text, as in GLUE's tsv files, set quoting='none'."
-        fix = f"Look for an unclosed quote.{hint}"
+        if options.most is not None and start > 1:  # a preview ends inside quotes
+            return
+        fix = "Look for an unclosed quote. If quotes are part of the text, as in GLUE's tsv files, set data.quoting='none'."
         reason = str(error)
         if "new-line character" in reason:
             reason = "a carriage return between line feeds, outside quotes"
@@ -144,51 +187,25 @@ def _split_quoted(text: str, delimiter: str, *, shown: str, options: ReadOptions
         raise wrong_line(shown, start, f"a row that does not parse: {reason}.", fix=fix) from None
     finally:
         csv.field_size_limit(old_limit)
-    return lines, records
 
 
-def _names(lines: list[int], records: list[list[str]], *, shown: str, options: ReadOptions) -> tuple[str, ...]:
-    """The column names; removes the header row, if any, from the records."""
-    if isinstance(options.header, tuple):
-        return options.header
-    if not options.header:
-        return tuple(f"column{position}" for position in range(len(records[0])))
-    line, record = lines.pop(0), records.pop(0)
-    names = tuple(name.strip() for name in record)
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
-    if repeated:
-        raise wrong_line(
-            shown,
-            line,
-            f"the header repeats {', '.join(map(repr, repeated))}.",
-            fix="Rename the columns, or, if the file has no header line, give header=('name', ...).",
-        )
-    return names
-
-
-def _check_widths(
-    lines: list[int], records: list[list[str]], names: tuple[str, ...], *, shown: str, options: ReadOptions
-) -> None:
-    width = len(names)
-    for position, (line, record) in enumerate(zip(lines, records, strict=True)):
-        found = len(record)
-        if found == width or (found > width and options.extra == "ignore"):
+def _but_empty_end(rows: Iterator[Cells]) -> Iterator[Cells]:
+    """Rows without those at the end of a sheet that nobody filled in."""
+    empty: list[Cells] = []
+    for row in rows:
+        cells = row[1]
+        if not cells[-1].strip() and len(cells) > 1 and not any(map(str.strip, cells)):
+            empty.append(row)
             continue
-        fix = "Quote a field that holds the delimiter, or correct the row."
-        if found > width:
-            fix += " To ignore further fields of all rows, set extra='ignore'."
-        elif position == 0 and found == 1:
-            fix += " The delimiter may be another one: set data.delimiter='\\t' or ';'."
-        if options.quoting == "minimal" and any("\n" in field for field in record):
-            fix += " The row spans several lines: if quotes are part of the text, set quoting='none'."
-        raise wrong_line(shown, line, f"expected {width} fields ({', '.join(names)}), found {found}.", fix=fix)
+        if empty:
+            yield from empty
+            empty.clear()
+        yield row
 
 
-def read_labelled_lines(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read ``label text`` lines into the columns ``label`` and ``text``."""
-    text = read_text(path, shown=shown, options=options)
-    rows = Rows(columns={"label": [], "text": []})
-    for number, line in enumerate(text.split("\n"), 1):
+def read_labelled_lines(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """``label text`` lines as the columns ``label`` and ``text``."""
+    for number, line in numbered(blocks):
         if not line.strip():
             continue
         parts = line.split(maxsplit=1)
@@ -199,18 +216,14 @@ def read_labelled_lines(path: Path, *, shown: str, options: ReadOptions) -> Rows
                 f"expected a label, a space and a text, found {line.strip()!r}.",
                 fix="Correct the line.",
             )
-        rows.columns["label"].append(parts[0])
-        rows.columns["text"].append(parts[1].rstrip("\r"))
-        rows.lines.append(number)
-    if not rows.lines:
-        raise empty_file(shown, "only blank lines")
-    return rows
+        yield number, {"label": parts[0], "text": parts[1].rstrip("\r")}
 
 
-def read_plain(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read each line that is not blank into the column ``text``."""
-    text = read_text(path, shown=shown, options=options)
-    kept = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not kept:
-        raise empty_file(shown, "only blank lines")
-    return Rows(columns={"text": [line for _, line in kept]}, lines=[number for number, _ in kept])
+def read_plain(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """Each line that is not blank as the column ``text``; see ``options.bare``."""
+    for number, raw in numbered(blocks):
+        line = raw.rstrip("\r")
+        if options.bare:
+            yield number, line
+        elif line.strip():
+            yield number, {"text": line}

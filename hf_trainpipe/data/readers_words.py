@@ -5,17 +5,20 @@ CoNLL-U is defined at https://universaldependencies.org/format.html.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.data.readers_base import ReadOptions, Rows, empty_file, read_bytes, read_text, wrong_file, wrong_line
+from hf_trainpipe.data.readers_base import ReadOptions, RowAt, Rows, empty_file, read_bytes, wrong_file, wrong_line
+from hf_trainpipe.data.readers_text import numbered
 
 CONLLU_COLUMNS = {"words": 1, "lemmas": 2, "upos": 3, "xpos": 4}
 CONLLU_WIDTH = 10
 
 
-def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read a word a line, a blank line between sentences, into ``words`` and ``tags``.
+def read_conll(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """A word a line, a blank line between sentences, as ``words`` and ``tags``.
 
     Columns are separated by tabs if the first line has one, else by spaces. ``-DOCSTART-`` lines
     and ``# key = value`` comments are skipped.
@@ -23,14 +26,13 @@ def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     Raises:
         DataError: with file and line: a line with another number of columns than the first.
     """
-    text = read_text(path, shown=shown, options=options)
-    rows = Rows(columns={"words": [], "tags": []})
-    words: list[str] = []
-    tags: list[str] = []
+    start, words, tags = 0, list[str](), list[str]()
     delimiter, width = options.delimiter, 0
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in chain(numbered(blocks), ((0, ""),)):
         line = raw.rstrip("\r")
         if not line.strip():
+            if words:
+                yield start, {"words": words, "tags": tags}
             words, tags = [], []
             continue
         if line.startswith("-DOCSTART-") or (line.startswith("# ") and " = " in line):
@@ -44,17 +46,11 @@ def read_conll(path: Path, *, shown: str, options: ReadOptions) -> Rows:
                 shown,
                 number,
                 f"expected {width} columns, found {len(fields)} ({line[:60]!r}).",
-                fix="Correct the line; set delimiter='\\t' or ' ' if that is what separates the columns.",
+                fix="Correct the line; set data.delimiter='\\t' or ' ' if that is what separates the columns.",
             )
-        if not words:
-            rows.columns["words"].append(words)
-            rows.columns["tags"].append(tags)
-            rows.lines.append(number)
+        start = start if words else number
         words.append(fields[options.words_column])
         tags.append(fields[options.tags_column])
-    if not rows.lines:
-        raise empty_file(shown, "no words")
-    return rows
 
 
 def _first_width(fields: list[str], shown: str, line: int, options: ReadOptions) -> int:
@@ -76,21 +72,21 @@ def _first_width(fields: list[str], shown: str, line: int, options: ReadOptions)
     return len(fields)
 
 
-def read_conllu(path: Path, *, shown: str, options: ReadOptions) -> Rows:
-    """Read CoNLL-U into ``words``, ``lemmas``, ``upos`` and ``xpos``.
+def read_conllu(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """CoNLL-U as ``words``, ``lemmas``, ``upos`` and ``xpos``.
 
     Multiword ranges and empty nodes are skipped.
 
     Raises:
         DataError: with file and line: a line without exactly ten columns.
     """
-    text = read_text(path, shown=shown, options=options)
-    rows = Rows(columns={name: [] for name in CONLLU_COLUMNS})
-    inside = False
-    for number, raw in enumerate(text.split("\n"), 1):
+    start, sentence = 0, dict[str, list[str]]()
+    for number, raw in chain(numbered(blocks), ((0, ""),)):
         line = raw.rstrip("\r")
         if not line:
-            inside = False
+            if sentence:
+                yield start, sentence
+            sentence = {}
             continue
         if line[0] == "#":
             continue
@@ -100,20 +96,13 @@ def read_conllu(path: Path, *, shown: str, options: ReadOptions) -> Rows:
                 shown,
                 number,
                 f"expected {CONLLU_WIDTH} columns separated by tabs, found {len(fields)} ({line[:60]!r}).",
-                fix="Correct the line; a plain word-and-tag file needs format='conll'.",
+                fix="Correct the line; a plain word-and-tag file needs data.format='conll'.",
             )
         if not fields[0].isdigit():
             continue
-        if not inside:
-            inside = True
-            rows.lines.append(number)
-            for column in rows.columns.values():
-                column.append([])
+        start = start if sentence else number
         for name, position in CONLLU_COLUMNS.items():
-            rows.columns[name][-1].append(fields[position])
-    if not rows.lines:
-        raise empty_file(shown, "no words")
-    return rows
+            sentence.setdefault(name, []).append(fields[position])
 
 
 def read_spacy(path: Path, *, shown: str, options: ReadOptions) -> Rows:

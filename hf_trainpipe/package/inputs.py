@@ -2,195 +2,107 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
 import sys
-import zlib
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.readers_base import Format, unpacked, wrong_file
-from hf_trainpipe.data.readers_kinds import kind_of
+from hf_trainpipe.data.readers_base import Format, ReadOptions, opened
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.package.inputs_lines import read_lines
-from hf_trainpipe.package.records import LONGEST_LINE, Reading, Record
+from hf_trainpipe.package.records import Reading, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pyarrow as pa
 
+LONGEST_ROW = 16 << 20
+"""Bytes of a row; longer ones are refused."""
 _BATCH_ROWS = 1_000
-_HEAD = 1 << 16
-
-
-def format_of_input(path: Path | str, reading: Reading) -> Format:
-    """The given format, or that of the file's suffix; standard input is lines of text.
-
-    Raises:
-        DataError: neither tells.
-    """
-    from hf_trainpipe.data.readers import format_of
-
-    known = get_args(Format)
-    if reading.format is not None:
-        if reading.format not in known:
-            raise DataError(
-                f"--format: expected one of {', '.join(known)}, found {reading.format!r}.",
-                fix=f"Choose one of them.{closest(reading.format, known)}",
-            )
-        return reading.format
-    if str(path) == "-":
-        return "txt"
-    try:
-        return format_of(Path(path), shown=str(path))
-    except DataError as error:
-        choose = f"Name the format with --format: {', '.join(known)}."
-        fix = choose if "data.format" in error.fix else error.fix  # of a workbook it says what to do with it
-        raise DataError(error.message, fix=fix, **error.data) from None
-
-
-@contextmanager
-def open_input(path: Path | str) -> Iterator[IO[bytes]]:
-    """Open a file, decompressing what ends with ``.gz`` or ``.zst`` as it is read; ``-`` is standard input.
-
-    Raises:
-        DataError: it cannot be read, or does not decompress.
-    """
-    if str(path) == "-":
-        yield sys.stdin.buffer
-        return
-    path = Path(path)
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise wrong_file(str(path), f"{error.strerror}.", fix="Name a file that can be read.") from None
-    with raw:
-        packed = unpacked(raw, path.suffix.lower())
-        if packed is None:
-            yield raw
-            return
-        import zstandard
-
-        try:
-            yield packed
-        except (zlib.error, EOFError, gzip.BadGzipFile, zstandard.ZstdError) as error:
-            raise wrong_file(
-                str(path),
-                f"expected a compressed file, found bytes that do not decompress: {error}.",
-                fix="The file is truncated or does not match its suffix. Download it again, or rename it.",
-            ) from None
+_PIECE = 1 << 20
+"""Bytes to read at a time."""
 
 
 def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[Record]:
-    """Yield the rows of a file, in order; csv, tsv, jsonl, txt, parquet and arrow in bounded memory.
+    """Yield the rows of a file, in order; all formats but json, spaCy and folders in bounded memory.
 
     A blank line of a txt file is a row, with the value ``""``; of csv and jsonl it is none.
 
     Raises:
-        DataError: with file and line.
+        DataError: with file and line; what it tells to set are options of a verb.
     """
-    reading = reading or Reading()
-    kind = format_of_input(path, reading)
+    from hf_trainpipe.data.readers import LINE_READERS, arrow_batches, read_lines
+
     name = str(path)
-    if kind in ("csv", "tsv", "jsonl", "txt"):
-        with open_input(path) as stream:
-            _refuse_other_kinds(stream, kind, name=name)
-            yield from read_lines(stream, reading, kind=kind, name=name)
-    elif kind in ("parquet", "arrow"):
-        with open_input(path) as stream:
-            yield from _batches(stream, kind, name=name)
-    else:
-        yield from _table(Path(path), kind, reading)
+    with _options_of_verbs():
+        options = _options(path, reading or Reading(), piece=_PIECE, bare=True)
+        is_table = options.format in ("parquet", "arrow")
+        if not is_table and options.format not in LINE_READERS:
+            yield from _records(read_whole(path, reading).to_batches(max_chunksize=_BATCH_ROWS))
+            return
+        with nullcontext(sys.stdin.buffer) if name == "-" else opened(Path(path), shown=name) as stream:
+            if is_table:
+                import pyarrow as pa
+
+                # A compressed file, or a pipe, is read whole: both formats end with their index.
+                source = stream if hasattr(stream, "raw") and stream.seekable() else pa.BufferReader(stream.read())
+                yield from _records(arrow_batches(source, _BATCH_ROWS, shown=name, options=options))
+                return
+            for line, row in read_lines(stream, shown=name, options=options):
+                yield Record(line, value=row) if isinstance(row, str) else Record(line, fields=row)
 
 
-def _refuse_other_kinds(stream: Any, kind: str, *, name: str) -> None:
-    """Refuse files that are not rows of text: a workbook, an HTML page, an archive, parquet with another suffix."""
-    peek = getattr(stream, "peek", None)
-    found = kind_of(peek(_HEAD)[:_HEAD], rows=kind != "txt") if peek is not None else None
-    if found is not None:
-        raise wrong_file(name, f"expected {kind}, found {found.found}.", fix=found.fix)
-
-
-def _batches(stream: IO[bytes], kind: str, *, name: str) -> Iterator[Record]:
-    """Rows of parquet or Arrow. A compressed file is decompressed whole: both formats end with their index."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    source: Any = stream if _is_plain(stream) else pa.BufferReader(stream.read())
-    number = 0
-    try:
-        if kind == "parquet":
-            batches = pq.ParquetFile(source).iter_batches(batch_size=_BATCH_ROWS)
-        else:
-            batches = _arrow_batches(source)
-        for batch in batches:
-            kept = [field for field in batch.schema.names if field not in (FILE, LINE, "__index_level_0__")]
-            for row in batch.select(kept).to_pylist():
-                number += 1
-                yield Record(number, fields=row)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise wrong_file(
-            name,
-            f"expected {kind}, found something else: {str(error).splitlines()[0]}",
-            fix="Check the file, or name its format with --format.",
-        ) from None
-
-
-def _is_plain(stream: IO[bytes]) -> bool:
-    return isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
-
-
-def _arrow_batches(source: Any) -> Iterator[Any]:
-    import pyarrow as pa
-
-    try:
-        opened = pa.ipc.open_file(source)
-    except pa.ArrowInvalid:
-        source.seek(0)
-        for batch in pa.ipc.open_stream(source):
-            yield from _cut(batch)
-        return
-    for position in range(opened.num_record_batches):
-        yield from _cut(opened.get_batch(position))
-
-
-def _cut(batch: Any) -> Iterator[Any]:
-    for start in range(0, batch.num_rows, _BATCH_ROWS):
-        yield batch.slice(start, _BATCH_ROWS)
-
-
-def _table(path: Path, kind: Format, reading: Reading) -> Iterator[Record]:
-    """Rows of the formats that are read whole: json, conll, conllu, spacy, folder, labelled-lines."""
-    table = read_whole(path, kind, reading)
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            line = row.pop(LINE)
-            row.pop(FILE)
-            yield Record(line, fields=row)
-
-
-def read_whole(path: Path | str, kind: Format, reading: Reading) -> pa.Table:
+def read_whole(path: Path | str, reading: Reading | None = None) -> pa.Table:
     """A file as training reads it, whole, with ``__file__`` and ``__line__``.
 
     Raises:
-        DataError: with file and line; what it tells to set are options of a verb.
+        DataError: as :func:`read_records`.
     """
     from hf_trainpipe.data.readers import read_split
-    from hf_trainpipe.data.readers_base import ReadOptions
 
-    options = ReadOptions(
-        format=kind,
+    with _options_of_verbs():
+        options = _options(path, reading or Reading())
+        return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+
+
+def _records(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
+    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+        row.pop(FILE, None)
+        yield Record(row.pop(LINE, number), fields=row)
+
+
+def _options(path: Path | str, reading: Reading, *, piece: int | None = None, bare: bool = False) -> ReadOptions:
+    """How a file is read: as was said, else by its suffix; standard input is lines of text."""
+    from hf_trainpipe.data.readers import format_of
+
+    known = get_args(Format)
+    if reading.format is not None and reading.format not in known:
+        raise DataError(
+            f"--format: expected one of {', '.join(known)}, found {reading.format!r}.",
+            fix=f"Choose one of them.{closest(reading.format, known)}",
+        )
+    return ReadOptions(
+        format=reading.format or ("txt" if str(path) == "-" else format_of(Path(path), shown=str(path))),
         delimiter=reading.delimiter,
         quoting=reading.quoting,
         encoding=reading.encoding or "utf-8",
-        max_row_bytes=LONGEST_LINE,
+        max_row_bytes=LONGEST_ROW,
+        piece=piece,
+        bare=bare,
     )
+
+
+@contextmanager
+def _options_of_verbs() -> Iterator[None]:
+    """Errors of readers name options as verbs have them: ``--delimiter ';'`` for ``data.delimiter=';'``."""
     try:
-        return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+        yield
     except DataError as error:
-        fix = re.sub(r"\bdata\.(format|delimiter|quoting|encoding)=", r"--\1 ", error.fix)
-        raise DataError(error.message, fix=fix, **error.data) from None
+        message, fix = (
+            re.sub(r"\bdata\.(format|delimiter|quoting|encoding)(=?)", lambda at: f"--{at[1]}{' ' * len(at[2])}", text)
+            for text in (error.message, error.fix)
+        )
+        sentences = re.split(r"(?<=\.) (?=[A-Z])", fix)
+        kept = [said for said in sentences if not re.search(r"\bdata\.(header|extra|max_row_bytes)\b", said)]
+        raise DataError(message, fix=" ".join(kept), **error.data) from None

@@ -18,7 +18,7 @@ from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.sources_shape import translate
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
-from hf_trainpipe.package.inputs import format_of_input, read_whole
+from hf_trainpipe.package.inputs import read_whole
 from hf_trainpipe.package.records import Reading
 from hf_trainpipe.runtime.tasks.columns import TEXT, WORDS
 
@@ -58,7 +58,7 @@ def read_table(source: Any, reading: Reading) -> tuple[pa.Table, str]:
         import pandas
 
         return frame_to_table(pandas.DataFrame(list(source)), "rows"), "the rows"
-    return read_whole(source, format_of_input(source, reading), reading), str(source)
+    return read_whole(source, reading), str(source)
 
 
 def evaluate_table(

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from hf_trainpipe.data.readers_base import Format
 
-LONGEST_LINE = 16 << 20
-"""Characters of a line; longer ones are refused."""
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -104,7 +104,7 @@ def test_a_mark_beats_the_setting_and_the_setting_reads_the_rest(tmp_path: Path)
         ("a.xlsx", "x", ["a workbook", "pandas.read_excel"]),
         ("a.zip", "x", ["an archive", "Unpack"]),
         ("a.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', ["line 2", "'a' is repeated"]),
-        ("a.jsonl", '[{"a": 1}]\n', ["line 1", "found a list", "data.format='json'"]),
+        ("a.jsonl", '[{"a": 1}]\n', ["line 1", "found list", "data.format='json'"]),
         ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", ["line 1", "nested too deeply"]),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}\n", ["line 1", "broken JSON"]),
         ("a.jsonl", '{"text": "a"}\n{"text": "b \\ud83d"}\n', ["line 2", "column 'text'", "half of an emoji"]),

@@ -2,23 +2,24 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hf_trainpipe.errors import DataError, PackageError
+from hf_trainpipe.package import inputs as module
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
 from hf_trainpipe.package.inputs import read_records
-from hf_trainpipe.package.inputs_lines import read_lines
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.records import Reading
 from hf_trainpipe.runtime.safety.older import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    Read = Callable[..., list[tuple[int, Any]]]
 
 FORMS = {"text": (("text",),), "pair": (("text", "text_pair"),), "words": (("text",), ("words",))}
 ROLES = {"text": ("text",), "pair": ("text", "text_pair"), "words": ("words",)}
@@ -31,9 +32,17 @@ def known(kind: str, *inputs: str, **more: Any) -> Known:
 REVIEW = known("text", "review", target="label")
 
 
-def read(content: bytes, kind: str, **how: Any) -> list[tuple[int, Any]]:
-    records = read_lines(io.BytesIO(content), Reading(**how), kind=kind, name="f")
-    return [(record.line, record.value if record.fields is None else record.fields) for record in records]
+@pytest.fixture(params=[5, 1 << 20])
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Read:
+    """The rows of a file, read in pieces of a few bytes or at once."""
+    monkeypatch.setattr(module, "_PIECE", request.param)
+
+    def rows(content: bytes, kind: Any, **how: Any) -> list[tuple[int, Any]]:
+        (tmp_path / "f").write_bytes(content)
+        records = read_records(tmp_path / "f", Reading(format=kind, **how))
+        return [(record.line, record.value if record.fields is None else record.fields) for record in records]
+
+    return rows
 
 
 def ask(rows: Sequence[Mapping[str, Any]], columns: Known = REVIEW, *asked: str) -> list[Any]:
@@ -41,13 +50,13 @@ def ask(rows: Sequence[Mapping[str, Any]], columns: Known = REVIEW, *asked: str)
     return [chooser.input_of(row) for row in rows]
 
 
-def test_txt_keeps_empty_lines() -> None:
+def test_txt_keeps_empty_lines(read: Read) -> None:
     assert read(b"\xef\xbb\xbfone\r\n\ntwo", "txt") == [(1, "one"), (2, ""), (3, "two")]
     assert read("\ufeffone\r\ntwo".encode("utf-16-le"), "txt") == [(1, "one"), (2, "two")]
     assert read(b"caf\xe9", "txt", encoding="cp1252") == [(1, "café")]
 
 
-def test_jsonl_and_delimited_rows() -> None:
+def test_jsonl_and_delimited_rows(read: Read) -> None:
     content = b'{"text": "a"}\n\n{"words": ["a", "b"], "id": 3}\n"bare"\n'
     assert read(content, "jsonl") == [(1, {"text": "a"}), (3, {"words": ["a", "b"], "id": 3}), (4, "bare")]
     assert read(b'id,text\n1,"two\nlines"\n2,NA\n', "csv") == [
@@ -70,21 +79,29 @@ def test_jsonl_and_delimited_rows() -> None:
 @pytest.mark.parametrize(
     ("content", "kind", "message"),
     [
-        (b"ok\nb\xffd\n", "txt", "f, line 2: byte 2 is not UTF-8 (0xff)"),
-        (b'{"text": "a"}\n{"text" "b"}\n', "jsonl", "f, line 2: not JSON"),
-        (b'{"text": "a"}\n{"id": ' + b"9" * 5000 + b"}\n", "jsonl", "f, line 2: not JSON"),
-        (b"[1]\n", "jsonl", "f, line 1: expected an object or a string"),
-        (b"a,b\n1,2\n3\n", "csv", "f, line 3: expected 2 columns (a, b), found 1"),
-        (b"id;review\n1;good, or not\n", "csv", "one column 'id;review', which looks like several separated by ';'"),
+        (b"ok\nb\xffd\n", "txt", "f, line 2: invalid utf-8: byte 0xff at offset 4"),
+        ("ok\nx".encode("utf-16")[:-1], "txt", "f, line 2: invalid utf-16-le: byte 0x78 at offset 8"),
+        (b'{"text": "a"}\n{"text" "b"}\n', "jsonl", "f, line 2: broken JSON"),
+        (b'{"text": "a"}\n{"id": ' + b"9" * 5000 + b"}\n", "jsonl", "f, line 2: broken JSON"),
+        (b"[1]\n", "jsonl", "f, line 1: expected an object, found list"),
+        (b"a,b\n1,2\n3\n", "csv", "f, line 3: expected 2 fields (a, b), found 1"),
+        (b"a,b\n1,2,,\n3,4\n", "csv", "f, line 3: expected 4 fields (a, b and 2 without a name), found 2"),
+        (b"id;review\n1;good, or not\n", "csv", "found one field; separated by ';', it has 2: id, review"),
         (b"a,a\n1,2\n", "csv", "the header repeats 'a'"),
-        (b'a\n"open\n', "csv", "f, line 2: unexpected end of data"),
-        (b"x" * (17 << 20), "txt", "f, line 1: the line is longer"),
+        (b'a\n"open\n', "csv", "f, line 2: a row that does not parse: unexpected end of data"),
+        (b"a,b\nx,y\n\0\0", "csv", "f, line 3: the file ends with 2 NUL bytes"),
     ],
 )
-def test_faults_name_file_and_line(content: bytes, kind: str, message: str) -> None:
+def test_faults_name_file_and_line(read: Read, content: bytes, kind: str, message: str) -> None:
     with pytest.raises(DataError) as raised:
         read(content, kind)
     assert message in raised.value.message
+
+
+def test_a_long_line_is_refused_before_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"ok\n" + b"x" * (18 << 20))
+    with pytest.raises(DataError, match="line 2: expected a row of at most 16,777,216 bytes, found 16,7"):
+        list(read_records(tmp_path / "a.txt"))
 
 
 def test_other_formats_are_those_of_training(tmp_path: Path) -> None:
