@@ -12,8 +12,9 @@ _WRAPPED = re.compile(
 )
 _SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
 """How numpy 2 writes its numbers and texts inside Python's lists."""
-_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
-_BARE = re.compile(r"""[^,\s'"\[\](){}]+""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<comma>,)|(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<bare>[^,\s'"\[\](){}]+))""", re.DOTALL
+)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?", re.ASCII)
 _ENDS = {"[": "]", "(": ")", "{": "}"}
 
@@ -49,49 +50,39 @@ def parse_list(text: str) -> list[str]:
         text = _SCALAR.sub(r"\1", text)
     if text[0] not in _ENDS or text[-1] != _ENDS[text[0]]:
         raise ValueError("its brackets do not match")
-    items, has_commas = _items(text[1:-1])
-    if has_commas:
-        if items and not items[-1]:
+    items = _items(text[1:-1])
+    if len(items) > 1:
+        if not items[-1]:
             items.pop()  # a trailing comma
         return [_joined(item) for item in items]
-    words = items[0] if items else []
+    words = items[0]
     if len(words) > 1 and not (all(quoted for _, quoted in words) or all(map(_is_plain, words))):
         raise ValueError("its labels are separated by spaces alone, so that their ends are unknown")
     return [_read(*word) for word in words]
 
 
-def _items(body: str) -> tuple[list[list[tuple[str, bool]]], bool]:
-    """Items between commas, each as (word, was quoted) pairs, and whether there are commas."""
+def _items(body: str) -> list[list[tuple[str, bool]]]:
+    """Items between commas, each as (word, was quoted) pairs; only the last may be empty."""
     items: list[list[tuple[str, bool]]] = [[]]
-    at, has_commas = 0, False
+    at, body = 0, body.rstrip()
     while at < len(body):
-        character = body[at]
-        if character.isspace():
-            at += 1
-            continue
-        if character == ",":
-            if not items[-1]:
-                raise ValueError("an item is missing between two commas")
-            items.append([])
-            has_commas = True
-            at += 1
-            continue
-        found = _QUOTED.match(body, at)
-        quoted = found is not None
-        found = found or _BARE.match(body, at)
+        found = _TOKEN.match(body, at)
         if found is None:
-            what = "a quote is not closed" if character in "'\"" else "it holds a list or dictionary"
-            raise ValueError(what)
-        items[-1].append((found[0], quoted))
+            is_open = body[at:].lstrip()[0] in "'\""
+            raise ValueError("a quote is not closed" if is_open else "it holds a list or dictionary")
         at = found.end()
-        if quoted and at < len(body) and not (body[at].isspace() or body[at] == ","):
+        if found["comma"] is None:
+            items[-1].append((found["quoted"] or found["bare"], found["quoted"] is not None))
+        elif items[-1]:
+            items.append([])
+        else:
+            raise ValueError("an item is missing between two commas")
+        if found["quoted"] and at < len(body) and not (body[at].isspace() or body[at] == ","):
             raise ValueError(f"{body[at]!r} follows a quoted item")
-    return items, has_commas
+    return items
 
 
 def _joined(words: list[tuple[str, bool]]) -> str:
-    if not words:
-        raise ValueError("an item is missing between two commas")
     if len(words) > 1 and any(quoted for _, quoted in words):
         raise ValueError("some items are separated by commas, others by spaces")
     if len(words) == 1:
