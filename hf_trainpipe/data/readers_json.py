@@ -94,9 +94,10 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     try:
         if scanner.peek() == "{":
             return _read_object(scanner, options)
-        scanner.take("[")
-        objects, lines = _read_objects(scanner, options)
-        scanner.end()
+        rows = _objects(*_read_list(scanner, options), shown)
+        if scanner.peek():
+            raise json.JSONDecodeError("Extra data", text, scanner.at)
+        return rows
     except json.JSONDecodeError as error:
         if options.most is not None:  # an object of columns needs the whole file
             return read_json(path, shown=shown, options=replace(options, most=None))
@@ -109,10 +110,17 @@ def read_json(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     except (ValueError, RecursionError) as error:
         message = DEPTH if isinstance(error, RecursionError) else str(error)
         raise wrong_line(shown, scanner.line(), f"broken JSON: {message}.", fix="Correct the file.") from None
-    return _as_rows(objects, lines, shown)
 
 
-def _as_rows(objects: list[dict[str, Any]], lines: list[int], shown: str) -> Rows:
+def _objects(lines: list[int], objects: list[Any], shown: str, names: list[str] | None = None) -> Rows:
+    """The rows of a list of objects; ``names`` are the keys if they are lists."""
+    if names is not None:
+        objects = [
+            dict(zip(names, value, strict=True)) if isinstance(value, list) and len(value) == len(names) else value
+            for value in objects
+        ]
+    for line, value in zip(lines, objects, strict=True):
+        _require_object(value, shown, line)
     if not objects:
         raise empty_file(shown, "an empty list")
     return Rows(columns=columns_of(objects), lines=lines)
@@ -161,45 +169,22 @@ class _Scanner:
             yield self.line()
         self.take(closing)
 
-    def end(self) -> None:
-        """Refuse anything after the value."""
-        if self.peek():
-            raise json.JSONDecodeError("Extra data", self.text, self.at)
 
-
-def _read_objects(
-    scanner: _Scanner, options: ReadOptions, *, names: list[str] | None = None
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """The objects of a list after its ``[``; ``names`` are the keys if the rows are lists."""
-    objects: list[dict[str, Any]] = []
-    lines: list[int] = []
+def _read_list(scanner: _Scanner, options: ReadOptions) -> tuple[list[int], list[Any]]:
+    """The line and value of each item of a list; a preview ends in the middle of one."""
+    scanner.take("[")
+    lines, values = [], []
     try:
         for line in scanner.items("]"):
             start = scanner.at
-            value = scanner.value()
-            if names is not None and isinstance(value, list) and len(value) == len(names):
-                value = dict(zip(names, value, strict=True))
-            _require_object(value, scanner.shown, line)
-            objects.append(value)
+            values.append(scanner.value())
             lines.append(line)
             if scanner.at - start > options.max_row_bytes:
                 raise too_long(scanner.shown, line, scanner.at - start, options)
     except json.JSONDecodeError:
-        if options.most is None or not objects:  # a preview ends in the middle of an object
+        if options.most is None or not values:
             raise
         scanner.at = len(scanner.text)
-    return objects, lines
-
-
-def _read_values(scanner: _Scanner, options: ReadOptions) -> tuple[list[int], list[Any]]:
-    """The values of a column after its ``[``, with their lines."""
-    lines, values = [], []
-    for line in scanner.items("]"):
-        start = scanner.at
-        values.append(scanner.value())
-        lines.append(line)
-        if scanner.at - start > options.max_row_bytes:
-            raise too_long(scanner.shown, line, scanner.at - start, options)
     return lines, values
 
 
@@ -208,7 +193,7 @@ def _read_object(scanner: _Scanner, options: ReadOptions) -> Rows:
     columns: dict[str, list[Any]] = {}
     lines: list[int] = []
     index: list[str] | None = None
-    found: tuple[list[dict[str, Any]], list[int]] | None = None
+    rows: Rows | None = None
     names: list[str] | None = None
     is_table = True
     scanner.take("{")
@@ -216,16 +201,14 @@ def _read_object(scanner: _Scanner, options: ReadOptions) -> Rows:
         key = scanner.value()
         scanner.take(":")
         opening = scanner.peek()
-        if key == "data" and opening == "[" and found is None:
-            scanner.take("[")
-            found = _read_objects(scanner, options, names=names)
-            if scanner.at == len(scanner.text) and options.most is not None:
-                break
-            continue
         if opening == "[":
-            scanner.take("[")
-            at, columns[key] = _read_values(scanner, options)
-            lines = lines or at
+            at, values = _read_list(scanner, options)
+            if key == "data" and rows is None:
+                rows = _objects(at, values, scanner.shown, names)
+                if scanner.at == len(scanner.text) and options.most is not None:
+                    break
+                continue
+            lines, columns[key] = lines or at, values
         else:
             value = scanner.value()
             if isinstance(value, dict) and value:
@@ -236,8 +219,8 @@ def _read_object(scanner: _Scanner, options: ReadOptions) -> Rows:
                 is_table, columns[key] = False, []
         if key == "columns" and columns[key] and all(isinstance(name, str) for name in columns[key]):
             names = columns[key]
-    if found is not None:
-        return _as_rows(*found, scanner.shown)
+    if rows is not None:
+        return rows
     sizes = {len(column) for column in columns.values()}
     are_rows = len(columns) == 1 and any(isinstance(value, dict) for column in columns.values() for value in column)
     if scanner.peek() or not is_table or len(sizes) != 1 or 0 in sizes or are_rows:
