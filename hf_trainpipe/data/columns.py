@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
 
 def column_of(dataset: Dataset, name: str) -> pa.Array:
     """A column as one Arrow array, in the order of the rows."""
-    import pyarrow as pa
-
-    column = dataset.select_columns([name]).with_format("arrow")[:].column(name)
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = dataset.select_columns([name]).with_format("arrow")[:].column(name).combine_chunks()
     # A column over 2 GB stays in chunks where its offsets have 32 bits.
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks)
@@ -23,15 +21,11 @@ def column_of(dataset: Dataset, name: str) -> pa.Array:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether cells are text."""
-    import pyarrow as pa
-
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether cells are lists."""
-    import pyarrow as pa
-
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 

@@ -20,6 +20,7 @@ EXCEL = (
 )
 UNPACK = "Unpack it, and name the files in it; single files may be compressed as .gz or .zst."
 FETCH = "Download the file itself: the link leads to a web page or a login."
+PICKLE = Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet.")
 
 MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (
@@ -36,18 +37,12 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\xfd7zXZ\0", Kind("a file compressed with xz", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
     (b"\x1f\x8b", Kind("a file that is compressed twice", UNPACK)),
-    *(
-        (bytes([0x80, version]), Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet."))
-        for version in (2, 3, 4, 5)
-    ),
+    *((bytes([0x80, version]), PICKLE) for version in (2, 3, 4, 5)),
 )
 ENDINGS: dict[str, Kind] = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), Kind("a workbook", EXCEL)),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"), Kind("an archive", UNPACK)),
-    **dict.fromkeys(
-        (".pkl", ".pickle", ".pt", ".joblib"),
-        Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet."),
-    ),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".joblib"), PICKLE),
 }
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 PAGES = (b"<!doctype html", b"<html", b"<?xml")

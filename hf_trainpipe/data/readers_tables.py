@@ -35,13 +35,13 @@ def to_table(columns: dict[str, list[Any]], place_of: Callable[[int], Place]) ->
             raise _half(f"the name of column {name!r}", place_of(first))
         try:
             arrays[name] = pa.array(values)
-        except (UnicodeEncodeError, OverflowError, pa.ArrowException) as error:
+        except (UnicodeEncodeError, OverflowError, pa.ArrowException):
             row = next((row for row, value in enumerate(values) if _half_character(value)), None)
             if row is not None:
                 raise _half(f"column {name!r}: {_half_character(values[row])}", place_of(row)) from None
             spans = as_one_form(values)  # [0, 4, "PER"] has no type of its own
             if spans is None:
-                raise _mixed(name, values, place_of, error) from None
+                raise _mixed(name, values, place_of) from None
             arrays[name] = pa.array(spans)
     return pa.table(arrays)
 
@@ -144,7 +144,7 @@ def _readable(kind: pa.DataType) -> pa.DataType | None:
     return None if unknown else kind
 
 
-def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error: Exception) -> DataError:
+def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place]) -> DataError:
     first = next(row for row, value in enumerate(values) if value is not None)
     low, high = first, len(values)
     while high - low > 1:  # values[:low] convert, values[:high] do not
@@ -155,31 +155,25 @@ def _mixed(name: str, values: list[Any], place_of: Callable[[int], Place], error
         except (OverflowError, pa.ArrowException):
             high = middle
     found, before = values[high - 1], values[first]
+    fix = f"Write the values of {name!r} as text."
     if high - 1 == first and isinstance(found, list | tuple | dict):
-        return error_at(
-            place_of(first),
-            f"column {name!r} mixes types inside one cell: {_short(found)}.",
-            fix=f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
-            f"form that is read: {FORMS}.",
+        said = f"mixes types inside one cell: {_short(found)}."
+        fix = (
+            f"Write what a cell of {name!r} holds as one type. If these are spans, write a list of them a row in a "
+            f"form that is read: {FORMS}."
         )
-    if isinstance(found, int) and not -(2**63) <= found < 2**63:
-        return error_at(
-            place_of(high - 1),
-            f"column {name!r} holds a whole number of {found.bit_length()} bits; they have 63 at most.",
-            fix=f"Write the values of {name!r} as text.",
+    elif isinstance(found, int) and not -(2**63) <= found < 2**63:
+        said = f"holds a whole number of {found.bit_length()} bits; they have 63 at most."
+    elif high - 1 == first:
+        said = f"holds {type(found).__name__} {_short(found)}, which is not text, a number, a list or a mapping."
+        fix = f"Write the values of {name!r} as text or numbers, or leave the column out."
+    else:
+        said = (
+            f"mixes types: expected {type(before).__name__} as {_short(before)} in {place_of(first)}, found "
+            f"{type(found).__name__} {_short(found)}."
         )
-    if high - 1 == first:
-        return error_at(
-            place_of(first),
-            f"column {name!r} holds {type(found).__name__} {_short(found)}, which is not text, a number, a list or a mapping.",
-            fix=f"Write the values of {name!r} as text or numbers, or leave the column out.",
-        )
-    return error_at(
-        place_of(high - 1),
-        f"column {name!r} mixes types: expected {type(before).__name__} as {_short(before)} in "
-        f"{place_of(first)}, found {type(found).__name__} {_short(found)}.",
-        fix=f"Write all values of {name!r} as one type.",
-    )
+        fix = f"Write all values of {name!r} as one type."
+    return error_at(place_of(high - 1), f"column {name!r} {said}", fix=fix)
 
 
 def _short(value: object) -> str:
