@@ -25,7 +25,7 @@ from hf_trainpipe.runtime.tokens.features import Batch, Features, features_of, p
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.columns import Labels
@@ -46,11 +46,6 @@ class Prepared:
 
     def __len__(self) -> int:
         return self.features.num_examples
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """What was found in the targets; see :class:`.rows.Rows`."""
-        return self.rows.report
 
     @property
     def lengths(self) -> np.ndarray:
@@ -110,7 +105,6 @@ class PreparedData:
     fingerprints: dict[str, str]
     """sha256 of ``data``, ``tokenizer`` and ``labels``."""
     warnings: list[str] = field(default_factory=list)
-    raw: DatasetDict | None = None
     prepare_split: Callable[[str, Dataset, Path], Prepared] | None = None
     """Encodes further rows as the splits were: name, rows, cache folder."""
 
@@ -148,27 +142,21 @@ def _digest_of_targets(features: Features) -> str:
     return digest.hexdigest()
 
 
-def overflow_line(name: str, features: Features, policy: str) -> str | None:
-    """What the over-length policy did to a split, or None where nothing was lost."""
-    report = features.overflow
-    if report.dropped == 0 and report.tokens_lost == 0:
-        return None
-    lost = report.tokens_lost / max(1, report.tokens)
-    return (
-        f"{name}: {report.over_length:,} of {report.examples:,} examples are longer than max_length "
-        f"({policy}): {report.dropped:,} dropped, {lost:.2%} of all tokens lost"
-    )
-
-
-def empty_line(name: str, features: Features) -> str | None:
-    """How many examples of a split have no token, or None where all have some."""
-    report = features.overflow
-    if report.empty == 0:
-        return None
-    return (
-        f"{name}: {report.empty:,} of {report.examples:,} examples have no token (nothing is left of them after "
-        "preprocessing); they are kept, and read as an empty text"
-    )
+def _lost(name: str, features: Features, policy: str) -> list[str]:
+    """What the over-length policy did to a split, and how many examples have no token; nothing where all is kept."""
+    report, lines = features.overflow, []
+    if report.dropped or report.tokens_lost:
+        lost = report.tokens_lost / max(1, report.tokens)
+        lines.append(
+            f"{name}: {report.over_length:,} of {report.examples:,} examples are longer than max_length "
+            f"({policy}): {report.dropped:,} dropped, {lost:.2%} of all tokens lost"
+        )
+    if report.empty:
+        lines.append(
+            f"{name}: {report.empty:,} of {report.examples:,} examples have no token (nothing is left of them after "
+            "preprocessing); they are kept, and read as an empty text"
+        )
+    return lines
 
 
 def prepare(
@@ -235,13 +223,7 @@ def prepare(
     for name, dataset in loaded.items():
         rows = train if name == "train" else Rows(dataset, name, encoder=encoder)
         split = prepared[name] = prepare_rows(rows, root)
-        warnings.extend(rows.notes)
-        line = overflow_line(name, split.features, recipe.tokens.overflow)
-        if line is not None:
-            warnings.append(line)
-        if (line := empty_line(name, split.features)) is not None:
-            warnings.append(line)
-        warnings.extend(rows.warnings())
+        warnings += [*rows.notes, *_lost(name, split.features, recipe.tokens.overflow), *rows.warnings()]
         rows.check_lost()
         if len(split.usable) == 0:
             raise DataError(
@@ -253,7 +235,7 @@ def prepare(
         "tokenizer": of_tokenizer,
         "labels": _digest(list(task.label_names)),
     }
-    return PreparedData(prepared, task, fingerprints, warnings, loaded, prepare_split)
+    return PreparedData(prepared, task, fingerprints, warnings, prepare_split)
 
 
 def _check_ids(features: Features, rows: Rows, vocab_size: int) -> None:
