@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,7 +82,6 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     labels = fitted.label_names
     metrics.check_for(fitted, chosen.named, is_fitted=True)
     known = preview.whole or labels.said is not None
-    counts = None
     for split, dataset in preview.rows.items():
         if known or split == "train":
             rows = train if split == "train" else Rows(dataset, split, encoder=encoder)
@@ -92,8 +92,7 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
                 warnings += rows.warnings()
                 rows.check_lost()
                 warnings += rows.notes
-            if preview.whole and split == "train":
-                counts = rows.report.get("counts")
+    counts = train.report.get("counts") if preview.whole else None
     return Checked(warnings, labels if preview.whole or labels.is_ordered else Labels(), counts)
 
 
@@ -129,7 +128,7 @@ def preview_files(data: Files) -> Preview:
     if sum(sizes.values()) <= WHOLE_BYTES:
         return all_of(data.splits())
 
-    def options(split: str, path: Path, shown: str) -> ReadOptions:
+    def reading(split: str, path: Path, shown: str) -> ReadOptions:
         packed = path.suffix.lower() in COMPRESSIONS or path.is_dir()
         large = packed or _covered(path, sizes) < sizes.get(path, 0)
         return replace(data.reading(split, path, shown), most=HEAD_BYTES if large else None)
@@ -137,13 +136,9 @@ def preview_files(data: Files) -> Preview:
     rows: dict[str, Dataset] = {}
     counts: dict[str, Size] = {}
     for split, patterns in named.items():
-
-        def reading(path: Path, shown: str, split: str = split) -> ReadOptions:
-            return options(split, path, shown)
-
-        table = read_split(patterns, root=data.folder(), options=reading, first_files=HEAD_FILES)
-        first = [path for path, _ in files[split][:HEAD_FILES]]
-        counts[split] = _count([path for path, _ in files[split]], first, sizes, len(table))
+        options = partial(reading, split)
+        table = read_split(patterns, root=data.folder(), options=options, first_files=HEAD_FILES)
+        counts[split] = _count([path for path, _ in files[split]], sizes, len(table))
         rows[split] = Dataset(table.slice(0, HEAD_ROWS))
     return _first_rows(data, rows, counts, fractions)
 
@@ -168,13 +163,13 @@ def _covered(path: Path, sizes: Mapping[Path, int]) -> int:
     return size if is_object else HEAD_BYTES
 
 
-def _count(files: list[Path], first: list[Path], sizes: Mapping[Path, int], rows: int) -> Size:
-    """Rows of all files, judged by those of the first ones; parquet says them."""
+def _count(files: list[Path], sizes: Mapping[Path, int], rows: int) -> Size:
+    """Rows of all files, judged by ``rows`` of the first ones; parquet says them."""
     if all(path.suffix == ".parquet" for path in files):
         import pyarrow.parquet as pq
 
         return Size(sum(pq.ParquetFile(path).metadata.num_rows for path in files), exact=True)
-    read = sum(_covered(path, sizes) for path in first)
+    read = sum(_covered(path, sizes) for path in files[:HEAD_FILES])
     if any(path.is_dir() for path in files):
         return Size(sum(sizes[path] for path in files) // 4096, exact=True)
     return Size(max(1, round(rows * sum(sizes[path] for path in files) / max(1, read))), exact=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from hf_trainpipe.data.sources_shape import shape
 from hf_trainpipe.data.splits import check_fraction, cut_splits
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Data
+from hf_trainpipe.recipe.settings import check_choice, check_positive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +70,12 @@ class Source(Data):
         said = {name: getattr(self, name) for name in SPLITS}
         cut = {name: float(value) for name, value in said.items() if isinstance(value, float | int)}
         return {name: value for name, value in said.items() if value is not None and name not in cut}, cut
+
+    def _described(self, show: Callable[[Any], str]) -> str:
+        said = ((name, getattr(self, name)) for name in SPLITS)
+        return ", ".join(
+            f"{name}={value if isinstance(value, float) else show(value)}" for name, value in said if value is not None
+        )
 
     def splits(self) -> DatasetDict:
         """Load the splits, apply the options, and split fractions off.
@@ -144,30 +152,14 @@ class Files(Source):
                     f"data.headers: expected names of splits ({', '.join(SPLITS)}), found {name!r}.",
                     fix=f"Write headers={{'test': ('name', ...)}}.{closest(name, SPLITS)}",
                 )
-        for name, known in (
-            ("format", (None, *get_args(Format))),
-            ("quoting", ("minimal", "none")),
-            ("extra", ("error", "ignore")),
-        ):
-            found = getattr(self, name)
-            if found not in known:
-                names = [choice for choice in known if choice is not None]
-                raise RecipeError(
-                    f"data.{name}: expected one of {', '.join(names)}, found {found!r}.",
-                    fix=f"Choose one of them.{closest(str(found), names)}",
-                )
-        if self.max_row_bytes < 1:
-            raise RecipeError(
-                f"data.max_row_bytes: expected a positive number, found {self.max_row_bytes}.",
-                fix="Raise it.",
-            )
+        if self.format is not None:
+            check_choice("data.format", self.format, get_args(Format))
+        check_choice("data.quoting", self.quoting, ("minimal", "none"))
+        check_choice("data.extra", self.extra, ("error", "ignore"))
+        check_positive("data.max_row_bytes", self.max_row_bytes)
 
     def describe(self) -> str:
-        said = ((name, getattr(self, name)) for name in SPLITS)
-        shown = {
-            name: value if isinstance(value, float) else "+".join(as_patterns(value)) for name, value in said if value
-        }
-        return "files: " + ", ".join(f"{name}={value}" for name, value in shown.items())
+        return "files: " + self._described(lambda value: "+".join(as_patterns(value)))
 
     def folder(self) -> Path | None:
         """The folder of relative paths; None: the working directory or the recipe file's folder."""
@@ -197,14 +189,10 @@ class Files(Source):
         from hf_trainpipe.data.readers import read_split
 
         root = self.folder()
-        result = {}
-        for split, value in wanted.items():
-
-            def options(path: Path, shown: str, split: str = split) -> ReadOptions:
-                return self.reading(split, path, shown)
-
-            result[split] = Dataset(read_split(as_patterns(value), root=root, options=options))
-        return result
+        return {
+            split: Dataset(read_split(as_patterns(value), root=root, options=partial(self.reading, split)))
+            for split, value in wanted.items()
+        }
 
 
 def _as_pandas(table: Any) -> Any:
@@ -242,13 +230,7 @@ class Frame(Source):
                 )
 
     def describe(self) -> str:
-        said = ((name, getattr(self, name)) for name in SPLITS)
-        shown = {
-            name: value if isinstance(value, float) else f"{len(value)} rows"
-            for name, value in said
-            if value is not None
-        }
-        return "frames: " + ", ".join(f"{name}={value}" for name, value in shown.items())
+        return "frames: " + self._described(lambda value: f"{len(value)} rows")
 
     def preview(self) -> Preview:
         from hf_trainpipe.data.preview import preview_frame
@@ -298,10 +280,8 @@ class HubData(Source):
                 f"data.repo: expected an id of the Hub such as 'stanfordnlp/sst2', found {self.repo!r}.",
                 fix="For files of your own use Files(train=...).",
             )
-        if self.take is not None and self.take < 1:
-            raise RecipeError(f"data.take: expected 1 or more, found {self.take}.", fix="Raise it, or leave it out.")
-        if self.window < 1:
-            raise RecipeError(f"data.window: expected 1 or more, found {self.window}.", fix="Leave it at 16384.")
+        check_positive("data.take", self.take)
+        check_positive("data.window", self.window)
         if self.streaming and self.take is None and self.drop_missing:
             raise RecipeError(
                 "data.drop_missing: the rows of a stream are counted before any are dropped.",
@@ -346,8 +326,7 @@ class HubData(Source):
         from hf_trainpipe.data.streaming import TrainStream
 
         commit = self.commit()
-
-        def shaped(rows: Dataset) -> Dataset:
-            return self.shaped({"train": rows})["train"]
-
-        return TrainStream(lambda: open_stream(self.repo, self.train, config=self.config, commit=commit), shape=shaped)
+        return TrainStream(
+            lambda: open_stream(self.repo, self.train, config=self.config, commit=commit),
+            shape=lambda rows: self.shaped({"train": rows})["train"],
+        )

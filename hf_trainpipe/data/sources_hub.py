@@ -110,14 +110,14 @@ def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[s
     repo, take = data.repo, data.take
     folder = None if data.streaming else cached_folder(repo, config=data.config, commit=commit)
     if folder is not None:
-        from datasets import DatasetInfo
+        from datasets import Dataset, DatasetInfo
         from datasets.arrow_reader import ArrowReader
 
         info = DatasetInfo.from_directory(str(folder))
         _check_splits(repo, wanted, list(info.splits))
         reader = ArrowReader(str(folder), info)
         loaded = {
-            split: _dataset(reader.read(info.dataset_name, name, info.splits.values()), info)
+            split: Dataset(**{"info": info, **reader.read(info.dataset_name, name, info.splits.values())})
             for split, name in wanted.items()
         }
     else:
@@ -137,12 +137,6 @@ def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[s
         split: dataset if take is None or len(dataset) <= take else dataset.select(range(take))
         for split, dataset in loaded.items()
     }
-
-
-def _dataset(arguments: dict[str, Any], info: Any) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset(**{"info": info, **arguments})
 
 
 def _builder(repo: str, *, config: str | None, commit: str) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.errors import DataError, RecipeError, closest
+from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.recipe.settings import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,10 +32,8 @@ def row_keys(num_rows: int, *, seed: int) -> np.ndarray:
 def check_fraction(where: str, fraction: float) -> None:
     """Refuse a fraction outside (0, 1)."""
     if not 0.0 < fraction < 1.0:
-        raise RecipeError(
-            f"{where}: expected a fraction between 0 and 1, found {fraction}.",
-            fix=f"Set {where} to a fraction of the training rows such as 0.1, or name a split or file.",
-        )
+        fix = f"Set {where} to a fraction of the training rows such as 0.1, or name a split or file."
+        raise refused(where, "a fraction between 0 and 1", fraction, fix)
 
 
 def cut(

@@ -10,6 +10,7 @@ from hf_trainpipe.errors import RecipeError, closest
 
 
 def refused(where: str, expected: str, found: object, fix: str) -> RecipeError:
+    """The error of a field, to be raised."""
     return RecipeError(f"{where}: expected {expected}, found {found!r}.", fix=fix)
 
 
@@ -20,12 +21,14 @@ def _check_range(where: str, value: float, low: float, high: float, *, open_high
         raise refused(where, interval, value, f"Set {where} to {interval}.")
 
 
-def _check_positive(where: str, value: float | None) -> None:
+def check_positive(where: str, value: float | None) -> None:
+    """Refuse 0 and less."""
     if value is not None and not value > 0:
         raise refused(where, "a positive number", value, f"Set {where} above 0.")
 
 
-def _check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of the choices."""
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise refused(where, f"one of {listed}", value, f"Choose one of them.{closest(str(value), choices)}")
@@ -75,9 +78,9 @@ class Tokens:
     each micro-batch to its longest."""
 
     def __post_init__(self) -> None:
-        _check_choice("tokens.overflow", self.overflow, ("truncate", "window", "drop", "error"))
-        _check_choice("tokens.padding", self.padding, ("auto", "batch"))
-        _check_positive("tokens.max_length", self.max_length)
+        check_choice("tokens.overflow", self.overflow, ("truncate", "window", "drop", "error"))
+        check_choice("tokens.padding", self.padding, ("auto", "batch"))
+        check_positive("tokens.max_length", self.max_length)
         too_wide = self.max_length is not None and self.stride >= self.max_length
         if self.stride < 0 or (self.overflow == "window" and too_wide):
             raise refused("tokens.stride", "0 or more, and less than max_length", self.stride, "Lower tokens.stride.")
@@ -122,17 +125,17 @@ class Optim:
     gradient, much less memory for activations, about a third more time."""
 
     def __post_init__(self) -> None:
-        _check_positive("optim.peak_lr", self.peak_lr)
+        check_positive("optim.peak_lr", self.peak_lr)
         _check_range("optim.warmup", self.warmup, 0.0, 1.0, open_high=True)
-        _check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
+        check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
         if self.compile and self.checkpoint_layers:
             fix = "Choose one of them: the compiler itself decides what to keep."
             raise refused("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
-        _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
-        _check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
+        check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
+        check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
         _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))
-        _check_positive("optim.max_grad_norm", self.max_grad_norm)
-        _check_positive("optim.layer_decay", self.layer_decay)
+        check_positive("optim.max_grad_norm", self.max_grad_norm)
+        check_positive("optim.layer_decay", self.layer_decay)
         _check_range("optim.layer_decay", self.layer_decay, 0.0, 1.0)
         _check_range("optim.freeze_layers", self.freeze_layers, 0, 1000)
 
@@ -176,8 +179,8 @@ class Budget:
             "log_every",
             "patience",
         ):
-            _check_positive(f"budget.{name}", getattr(self, name))
-        _check_choice("budget.keep_when_done", self.keep_when_done, ("last", "all"))
+            check_positive(f"budget.{name}", getattr(self, name))
+        check_choice("budget.keep_when_done", self.keep_when_done, ("last", "all"))
         if self.keep_checkpoints < 2:
             raise refused("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
 
@@ -206,7 +209,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         _check_range("evaluation.confidence", self.confidence, 0.5, 1.0, open_high=True)
-        _check_positive("evaluation.resamples", self.resamples)
+        check_positive("evaluation.resamples", self.resamples)
         _check_range("evaluation.errors", self.errors, 0, 1000)
 
 
@@ -237,7 +240,7 @@ class Hub:
     """Further sentences for the card's section on limits."""
 
     def __post_init__(self) -> None:
-        _check_choice("hub.when", self.when, ("end", "best", "every_save"))
+        check_choice("hub.when", self.when, ("end", "best", "every_save"))
         for name in ("language", "tags", "limits"):
             if isinstance(getattr(self, name), str):
                 found = getattr(self, name)
