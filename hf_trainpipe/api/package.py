@@ -10,7 +10,6 @@ from hf_trainpipe.codec import from_json, value_from_json
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
 from hf_trainpipe.package.layout import find_package
-from hf_trainpipe.package.records import Reading
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
@@ -127,10 +126,11 @@ class Package:
             chosen = recipe or from_json(self._recipe)
             with Console(0).working(f"scoring {split}") as work:
                 return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
+        from hf_trainpipe.data.readers_base import ReadOptions
         from hf_trainpipe.package.labelled import evaluate_table, read_table
         from hf_trainpipe.recipe import Evaluation
 
-        table, name = read_table(data, Reading(**reading))
+        table, name = read_table(data, ReadOptions(**reading))
         if recipe is not None:
             task, evaluation, seed = recipe.task, recipe.evaluation, recipe.seed
         else:
@@ -176,8 +176,8 @@ class Package:
 
     def _predict_frame(self, frame: Any, column: str | Sequence[str], parameters: dict[str, Any]) -> Any:
         from hf_trainpipe.package.answers import Answered, Joined
+        from hf_trainpipe.package.inputs import Record
         from hf_trainpipe.package.predict import answer_rows
-        from hf_trainpipe.package.records import Record
 
         self.predictor.task.check_parameters(parameters)
         chooser = Chooser(self._known, self._asked(column), name="the frame")

@@ -146,8 +146,8 @@ def predict(arguments: argparse.Namespace) -> int:
             params[name] = json.loads(text)
         except ValueError:
             params[name] = text
+    from hf_trainpipe.data.readers_base import ReadOptions
     from hf_trainpipe.package.predict import predict_file
-    from hf_trainpipe.package.records import Reading
 
     form = "answers" if arguments.only_answers else arguments.output_format
     if arguments.json and arguments.output == "-" and form is None:
@@ -157,7 +157,7 @@ def predict(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         column=arguments.column,
-        reading=Reading(**_reading(arguments)),
+        reading=ReadOptions(**_reading(arguments)),
         form=form,
         **worker_of(arguments),
         **params,

@@ -113,19 +113,16 @@ def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
         root = base_folder(pattern) if base is None else base
-        path = root / Path(pattern).expanduser()
-        if not any(mark in pattern for mark in "*?[") or path.exists():
-            found.append((path, _spelled(pattern)))
+        named = Path(pattern).expanduser()
+        if not any(mark in pattern for mark in "*?[") or (root / named).exists():
+            found.append((root / named, _spelled(pattern)))
             continue
-        anchor = Path(path.anchor) if Path(pattern).is_absolute() else root
-        inside = str(path.relative_to(anchor)) if Path(pattern).is_absolute() else pattern
-        matches = sorted(match for match in anchor.glob(inside) if match.is_file())
+        anchor = Path(named.anchor) if named.is_absolute() else root
+        matches = sorted(match for match in anchor.glob(str(named.relative_to(named.anchor))) if match.is_file())
         if not matches:
             raise wrong_file(pattern, f"no file in {str(root)!r} matches.", fix="Correct the pattern or data.root.")
-        shown_root = None if Path(pattern).is_absolute() else root
-        found.extend(
-            (match, _spelled(str(match.relative_to(shown_root) if shown_root else match))) for match in matches
-        )
+        names = (match if named.is_absolute() else match.relative_to(root) for match in matches)
+        found.extend(zip(matches, (_spelled(str(name)) for name in names), strict=True))
     return found
 
 
@@ -239,7 +236,7 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
     return rows
 
 
-LINE_READERS: dict[Format, Callable[..., Iterator[RowAt]]] = {
+LINE_READERS: dict[Format | None, Callable[..., Iterator[RowAt]]] = {
     "csv": read_delimited,
     "tsv": read_delimited,
     "jsonl": read_jsonl,
@@ -249,4 +246,8 @@ LINE_READERS: dict[Format, Callable[..., Iterator[RowAt]]] = {
     "txt": read_plain,
 }
 """Of formats that are read line by line."""
-FILE_READERS: dict[Format, Callable[..., Rows]] = {"json": read_json, "spacy": read_spacy, "folder": _read_folder}
+FILE_READERS: dict[Format | None, Callable[..., Rows]] = {
+    "json": read_json,
+    "spacy": read_spacy,
+    "folder": _read_folder,
+}

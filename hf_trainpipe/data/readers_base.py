@@ -37,7 +37,8 @@ ROWS: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")
 class ReadOptions:
     """Options for reading the files of a split; the fields are those of ``Files``."""
 
-    format: Format
+    format: Format | None = None
+    """None: by the suffix."""
     delimiter: str | None = None
     quoting: Literal["minimal", "none"] = "minimal"
     header: bool | tuple[str, ...] = True
@@ -52,6 +53,10 @@ class ReadOptions:
     """Read lines from so many bytes at a time, for predictions in bounded memory, and a file without rows too; None: at once."""
     bare: bool = False
     """Whether a blank line of txt and a text alone in jsonl are rows, which then are no objects but texts."""
+
+
+AS_FOUND = ReadOptions()
+"""Everything follows from the file."""
 
 
 @dataclass

@@ -133,7 +133,8 @@ def translate(cells: pa.ChunkedArray, table: Mapping[str, str]) -> pa.ChunkedArr
     return pa.array(replaced, pa.string())
 
 
-def _is_missing(cell: object) -> bool:
+def is_missing(cell: object) -> bool:
+    """Whether a cell is null, NaN, blank or an empty list."""
     if isinstance(cell, str):
         return not cell.strip()
     if isinstance(cell, list):
@@ -147,7 +148,7 @@ def _drop_missing(dataset: Dataset, split: str, names: list[str]) -> Dataset:
     plain = dataset.select_columns(names).with_format(None)[:]
     missing = np.zeros(len(dataset), dtype=bool)
     for name in names:
-        missing |= np.fromiter((_is_missing(cell) for cell in plain[name]), dtype=bool, count=len(dataset))
+        missing |= np.fromiter((is_missing(cell) for cell in plain[name]), dtype=bool, count=len(dataset))
     if missing.any():
         log.warning("%s: dropped %d rows with a missing %s", split, missing.sum(), " or ".join(names))
         dataset = dataset.select(np.flatnonzero(~missing))

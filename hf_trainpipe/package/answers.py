@@ -24,7 +24,7 @@ from hf_trainpipe.errors import DataError, closest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from hf_trainpipe.package.records import Record
+    from hf_trainpipe.package.inputs import Record
     from hf_trainpipe.runtime.tasks.base import Task
 
 Form = Literal["answers", "jsonl", "csv", "tsv", "parquet", "table"]

@@ -6,13 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.readers_base import Format, ReadOptions, opened
+from hf_trainpipe.data.readers_base import AS_FOUND, Format, ReadOptions, opened
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.package.records import Reading, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +24,17 @@ _PIECE = 1 << 20
 """Bytes to read at a time."""
 
 
-def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[Record]:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row. ``value`` is a whole line of text, or a bare JSON value; ``fields`` a row of named cells."""
+
+    line: int
+    """Where the row starts, from 1; of parquet and arrow the row."""
+    value: Any = None
+    fields: dict[str, Any] | None = None
+
+
+def read_records(path: Path | str, reading: ReadOptions = AS_FOUND) -> Iterator[Record]:
     """Yield the rows of a file, in order; all formats but json, spaCy and folders in bounded memory.
 
     A blank line of a txt file is a row, with the value ``""``; of csv and jsonl it is none.
@@ -36,7 +46,7 @@ def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[R
 
     name = str(path)
     with _options_of_verbs():
-        options = _options(path, reading or Reading(), piece=_PIECE, bare=True)
+        options = _options(path, reading, piece=_PIECE, bare=True)
         is_table = options.format in ("parquet", "arrow")
         if not is_table and options.format not in LINE_READERS:
             yield from _records(read_whole(path, reading).to_batches(max_chunksize=_BATCH_ROWS))
@@ -53,7 +63,7 @@ def read_records(path: Path | str, reading: Reading | None = None) -> Iterator[R
                 yield Record(line, value=row) if isinstance(row, str) else Record(line, fields=row)
 
 
-def read_whole(path: Path | str, reading: Reading | None = None) -> pa.Table:
+def read_whole(path: Path | str, reading: ReadOptions = AS_FOUND) -> pa.Table:
     """A file as training reads it, whole, with ``__file__`` and ``__line__``.
 
     Raises:
@@ -62,7 +72,7 @@ def read_whole(path: Path | str, reading: Reading | None = None) -> pa.Table:
     from hf_trainpipe.data.readers import read_split
 
     with _options_of_verbs():
-        options = _options(path, reading or Reading())
+        options = _options(path, reading)
         return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
 
 
@@ -72,7 +82,7 @@ def _records(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
         yield Record(row.pop(LINE, number), fields=row)
 
 
-def _options(path: Path | str, reading: Reading, *, piece: int | None = None, bare: bool = False) -> ReadOptions:
+def _options(path: Path | str, reading: ReadOptions, **more: Any) -> ReadOptions:
     """How a file is read: as was said, else by its suffix; standard input is lines of text."""
     from hf_trainpipe.data.readers import format_of
 
@@ -82,15 +92,8 @@ def _options(path: Path | str, reading: Reading, *, piece: int | None = None, ba
             f"--format: expected one of {', '.join(known)}, found {reading.format!r}.",
             fix=f"Choose one of them.{closest(reading.format, known)}",
         )
-    return ReadOptions(
-        format=reading.format or ("txt" if str(path) == "-" else format_of(Path(path), shown=str(path))),
-        delimiter=reading.delimiter,
-        quoting=reading.quoting,
-        encoding=reading.encoding or "utf-8",
-        max_row_bytes=LONGEST_ROW,
-        piece=piece,
-        bare=bare,
-    )
+    kind = reading.format or ("txt" if str(path) == "-" else format_of(Path(path), shown=str(path)))
+    return replace(reading, format=kind, encoding=reading.encoding or "utf-8", max_row_bytes=LONGEST_ROW, **more)
 
 
 @contextmanager

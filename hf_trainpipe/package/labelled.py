@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from hf_trainpipe.data.columns import column_of, is_text
 from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.data.readers_base import ReadOptions
 from hf_trainpipe.data.rows import Rows
-from hf_trainpipe.data.sources_shape import translate
+from hf_trainpipe.data.sources_shape import is_missing, translate
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
 from hf_trainpipe.package.inputs import read_whole
-from hf_trainpipe.package.records import Reading
 from hf_trainpipe.runtime.tasks.columns import TEXT, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import pyarrow as pa
     from datasets import Dataset
 
     from hf_trainpipe.recipe import Evaluation
@@ -44,7 +44,7 @@ class _Left:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def read_table(source: Any, reading: Reading) -> tuple[pa.Table, str]:
+def read_table(source: Any, reading: ReadOptions) -> tuple[pa.Table, str]:
     """The rows of a file, a pandas frame, or a list of objects as a table, with the name that messages use.
 
     Raises:
@@ -129,8 +129,6 @@ def evaluate_table(
         **dict(zip(_target_of(task).columns, gold.values(), strict=True)),
     }
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
-    import pyarrow as pa
-
     left = _Left()
     dataset = Dataset(pa.table(columns))
     dataset = _complete(dataset, task, inputs_of, left)
@@ -161,8 +159,6 @@ def _told(left: _Left) -> str:
 
 
 def _joined(table: pa.Table, source: Sequence[str]) -> Any:
-    import pyarrow as pa
-
     if len(source) == 1:
         return table[source[0]]
     rows = zip(*(table[column].to_pylist() for column in source), strict=True)
@@ -171,8 +167,6 @@ def _joined(table: pa.Table, source: Sequence[str]) -> Any:
 
 def _as_words(cells: Any) -> Any:
     """Lists of words, also written as text in a csv; a column of texts stays as it is."""
-    import pyarrow as pa
-
     if not is_text(cells.type):
         return cells
     read = [words_of(cell) for cell in cells.to_pylist()]
@@ -233,17 +227,12 @@ def _complete(dataset: Dataset, task: Task, names: Sequence[str], left: _Left) -
     for column, what in (*((name, "without an input") for name in names), *labelled):
         blank = what == "without an input" or target.cell.is_blank_missing
         cells = column_of(dataset, column).to_pylist()
-        missing = np.fromiter((_is_missing(cell, blank=blank) for cell in cells), dtype=bool, count=len(cells))
+        found = (is_missing(cell) if blank else cell is None or cell != cell for cell in cells)
+        missing = np.fromiter(found, dtype=bool, count=len(cells))
         if count := int((missing & keep).sum()):
             left.out[what] += count
         keep &= ~missing
     return dataset if keep.all() else dataset.select(np.flatnonzero(keep))
-
-
-def _is_missing(cell: Any, *, blank: bool) -> bool:
-    if cell is None or cell != cell:
-        return True
-    return blank and ((isinstance(cell, str) and not cell.strip()) or cell == [])
 
 
 def _known(dataset: Dataset, task: Task, left: _Left, *, name: str) -> Dataset:

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.place import spell_place
+from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.answers import Answered, form_of, written
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
-from hf_trainpipe.package.inputs import read_records
+from hf_trainpipe.package.inputs import Record, read_records
 from hf_trainpipe.package.layout import find_package, read_manifest
-from hf_trainpipe.package.records import Reading, Record
 from hf_trainpipe.tracking.console import Console
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def predict_file(
     output: Path | str,
     *,
     column: Sequence[str] = (),
-    reading: Reading | None = None,
+    reading: ReadOptions = AS_FOUND,
     form: str | None = None,
     device: str | None = None,
     allow_code: bool = False,
@@ -73,7 +73,7 @@ def predict_file(
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
     chosen_form = form_of(output, form)
-    records = read_records(input, reading or Reading())
+    records = read_records(input, reading)
     chunk = list(islice(records, _CHUNK))  # the first rows are read before the model is loaded
     path = find_package(package)
     manifest = read_manifest(path)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hf_trainpipe.data.readers_base import ReadOptions
 from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.package import inputs as module
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
 from hf_trainpipe.package.inputs import read_records
 from hf_trainpipe.package.predict import predict_file
-from hf_trainpipe.package.records import Reading
 from hf_trainpipe.runtime.safety.older import translated
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
     def rows(content: bytes, kind: Any, **how: Any) -> list[tuple[int, Any]]:
         (tmp_path / "f").write_bytes(content)
-        records = read_records(tmp_path / "f", Reading(format=kind, **how))
+        records = read_records(tmp_path / "f", ReadOptions(format=kind, **how))
         return [(record.line, record.value if record.fields is None else record.fields) for record in records]
 
     return rows
