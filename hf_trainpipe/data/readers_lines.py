@@ -152,6 +152,7 @@ def _check_width(
         fix += " The delimiter may be another one: set data.delimiter='\\t' or ';'."
     if options.quoting == "minimal" and any("\n" in field for field in cells):
         fix += " The row spans several lines: if quotes are part of the text, set data.quoting='none'."
+    wide = width if found == wide else wide  # a value stands in a column without a name
     empty = f" and {wide - width} without a name" if wide > width else ""
     raise wrong_line(shown, line, f"expected {wide} fields ({', '.join(names)}{empty}), found {found}.", fix=fix)
 

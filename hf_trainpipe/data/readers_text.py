@@ -59,13 +59,13 @@ def text_blocks(stream: IO[bytes], *, shown: str, options: ReadOptions, rows_are
         yield block
         line += block.count("\n")
     rest = _unmarked(rest)
+    if not rest or (options.most is not None and line > 1):
+        return
     if rest.endswith("\0"):
         count = len(rest) - len(rest.rstrip("\0"))
         raise wrong_line(
             shown, line, f"the file ends with {count:,} NUL bytes.", fix="Writing it was interrupted: make it again."
         )
-    if not rest or (options.most is not None and line > 1):
-        return
     if rows_are_lines:
         if line == 1 and "\r" in rest.rstrip("\r"):
             rest = rest.replace("\r", "\n")
