@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.columns import Column as Column
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
+    from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
     from hf_trainpipe.runtime.tasks.tagging import TokenClassification as TokenClassification
     from hf_trainpipe.runtime.text.preprocessing import CleanUrls as CleanUrls
@@ -85,6 +86,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.classification": "TextClassification",
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
+    "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
     "hf_trainpipe.runtime.tasks.regression": "Regression",
     "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
     "hf_trainpipe.tracking.neptune": "Neptune",

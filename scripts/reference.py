@@ -18,7 +18,9 @@ from hf_trainpipe.recipe_file.described import field_texts
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 CHAPTERS = {
     "The recipe": ("Recipe", "Pretrained", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
-    "Tasks": ("TextClassification", "MultiLabelClassification", "Regression", "TokenClassification"),
+    "Tasks": (
+        "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
+    ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",

@@ -29,6 +29,7 @@ PUBLIC = [
     "MultiLabelClassification",
     "Regression",
     "TokenClassification",
+    "QuestionAnswering",
     "Task",
     "Column",
     "Labels",

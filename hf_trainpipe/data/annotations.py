@@ -1,4 +1,4 @@
-"""Convert exports of annotation tools (Label Studio, Prodigy) to plain rows (docs/spans.md)."""
+"""Convert exports of annotation tools (Label Studio, Prodigy) and SQuAD's articles to plain rows (docs/spans.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VALUES = ("choices", "number", "rating")
 
 
 def flat_rows(rows: Rows, shown: str) -> Rows:
-    """Tasks of Label Studio and Prodigy as rows; other rows unchanged.
+    """Tasks of Label Studio and Prodigy, and questions of SQuAD's articles, as rows; other rows unchanged.
 
     Label Studio's full JSON becomes what its JSON-MIN holds: the fields of ``data``, and a column for each control
     tag, named as in the labelling interface; a row for each annotation that was not cancelled, or only for the
@@ -31,10 +31,39 @@ def flat_rows(rows: Rows, shown: str) -> Rows:
         return _of_label_studio(rows, shown)
     if _is_prodigy(rows):
         return _of_prodigy(rows, shown)
+    if _is_squad(rows):
+        return _of_squad(rows, shown)
     for name, values in rows.columns.items():
         if any(_choices(value) is not None for value in values):
             rows.columns[name] = [_as_list(value) if (list_ := _choices(value)) is None else list_ for value in values]
     return rows
+
+
+def _is_squad(rows: Rows) -> bool:
+    paragraphs = rows.columns.get("paragraphs", [])
+    return bool(paragraphs) and all(
+        isinstance(one, list) and all(isinstance(part, dict) and {"context", "qas"} <= set(part) for part in one)
+        for one in paragraphs
+    )
+
+
+def _of_squad(rows: Rows, shown: str) -> Rows:
+    """Articles with paragraphs as a row a question, with answers in the form of the Hub's ``squad``."""
+    titles = rows.columns.get("title") or [None] * len(rows.lines)
+    numbers: list[int] = []
+    found: dict[str, list[Any]] = {name: [] for name in ("id", "title", "context", "question", "answers")}
+    for number, (title, paragraphs) in enumerate(zip(titles, rows.columns["paragraphs"], strict=True)):
+        for part in paragraphs:
+            for asked in part["qas"]:
+                answers = asked.get("answers") or []
+                columns = {name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")}
+                row = (asked.get("id"), title, part["context"], asked.get("question"), columns)
+                for values, value in zip(found.values(), row, strict=True):
+                    values.append(value)
+                numbers.append(number)
+    if not numbers:
+        raise empty_file(shown, "articles without a question")
+    return _chosen(rows, numbers, found)
 
 
 def _choices(value: Any) -> list[Any] | None:

@@ -65,6 +65,11 @@ def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predi
     return metrics.Predictions.of_own(columns, examples=predictions.items, judged=judged)
 
 
+def tune(task: Task, predictions: metrics.Predictions) -> Task:
+    """The task with what it chooses on validation, by what :func:`judge` gave for its predictions there."""
+    return task.tune(predictions if task.judged_as is not None else predictions.judged)
+
+
 def loss_of(predictions: Outputs, features: Features, task: Task) -> float | None:
     """The task's own mean loss over merged outputs, through ``loss_sum`` itself; None where they have none."""
     import torch

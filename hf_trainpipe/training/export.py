@@ -14,7 +14,7 @@ import numpy as np
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.sources import HubData
-from hf_trainpipe.engine.evaluation import judge
+from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.scoring import score_predictions
 from hf_trainpipe.package.verify import record, verify
@@ -98,7 +98,7 @@ def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:
     best = run.state.best
     if best is not None and best.tuned and "validation" in outputs:
         judged = judge(outputs["validation"], run.data.splits["validation"].features, run.task)
-        run.state.best = dataclasses.replace(best, tuned=run.task.tune(judged).changes_from(run.task))
+        run.state.best = dataclasses.replace(best, tuned=tune(run.task, judged).changes_from(run.task))
 
 
 def tuned_task(run: Run) -> Task:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.engine.evaluation import judge
+from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import FINAL, Ledger
@@ -231,7 +231,7 @@ class Evaluator:
         improved = None
         if run.ranks.is_main:
             predictions = judge(outputs, split.features, run.task)
-            task = run.task.tune(predictions)
+            task = tune(run.task, predictions)
             if task != run.task:
                 predictions = judge(outputs, split.features, task)
             scores = {"loss": loss, **metrics.score(predictions, run.recipe.scored_metrics)}

@@ -253,3 +253,26 @@ def test_frames_that_are_refused(frame: pd.DataFrame, said: str) -> None:
         data.splits()
     recipe = Recipe(name="x", model=Pretrained("m"), data=data, task=TextClassification())
     assert json.dumps(to_json(recipe), allow_nan=False)
+
+
+def test_articles_of_squad_are_a_row_a_question(tmp_path: Path) -> None:
+    asked = [
+        {
+            "id": "1",
+            "question": "who?",
+            "answers": [{"text": "Anna", "answer_start": 0}, {"text": "Ann", "answer_start": 0}],
+        },
+        {"id": "2", "question": "where?", "answers": [], "is_impossible": True},
+    ]
+    articles = [
+        {"title": "One", "paragraphs": [{"context": "Anna sang.", "qas": asked}]},
+        {"title": "Two", "paragraphs": [{"context": "Nobody.", "qas": []}, {"context": "Rain.", "qas": asked[1:]}]},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps({"version": "v2.0", "data": articles}))
+    rows = Files(train="train.json", root=str(tmp_path)).splits()["train"].to_list()
+    assert [(row["id"], row["title"], row["context"], row["question"]) for row in rows] == [
+        ("1", "One", "Anna sang.", "who?"), ("2", "One", "Anna sang.", "where?"), ("2", "Two", "Rain.", "where?"),
+    ]  # fmt: skip
+    assert [row["answers"] for row in rows] == [
+        {"text": ["Anna", "Ann"], "answer_start": [0, 0]}, *[{"text": [], "answer_start": []}] * 2,
+    ]  # fmt: skip

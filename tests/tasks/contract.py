@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "Trained", "features_are_those_of_serving", "own_code_needs_consent", "predict_is_evaluate", "resumes_after_a_kill", "serves",
            "train", "write_inputs"]  # fmt: skip
 
-TASKS = ("classification", "multi_label", "regression", "tags", "spans_of_words", "spans", "rewriting")
+TASKS = ("classification", "multi_label", "regression", "tags", "spans_of_words", "answers", "spans", "rewriting")
 """The last two are those of tests/tasks/foreign.py."""
 STEPS = 4
 
@@ -77,6 +77,7 @@ def write_inputs(folder: Path) -> None:
         ],
         "tags": list(tiny_tagged(24, seed=2)),
         "spans_of_words": [_with_spans(row) for row in tiny_tagged(24, seed=3)],
+        "answers": [_as_squad(place, _with_answer(row)) for place, row in enumerate(tiny_tagged(24, seed=5))],
         "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
         "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
     }
@@ -103,6 +104,16 @@ def _with_answer(row: dict[str, Any]) -> dict[str, Any]:
     return {"question": "who ?", "context": context, "answer": {"start": start, "text": row["tokens"][at]}}
 
 
+def _as_squad(place: int, row: dict[str, Any]) -> dict[str, Any]:
+    """In SQuAD's form; of every third question the answer is taken out."""
+    answer = row.pop("answer")
+    none = place % 3 == 0
+    return {
+        **row,
+        "answers": {"text": [] if none else [answer["text"]], "answer_start": [] if none else [answer["start"]]},
+    }
+
+
 def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeSource | None]:
     """The recipe of a task, over the files of :func:`write_inputs`."""
     own: dict[str, Any] = {
@@ -111,6 +122,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "regression": (h.Regression(text_pair="text_pair", low=0.0), ()),
         "tags": (h.TokenClassification(), (h.NormalizeUnicode(),)),
         "spans_of_words": (h.TokenClassification(text="text", spans="entities"), (h.StripHtml(), h.CleanUrls())),
+        "answers": (h.QuestionAnswering(), (h.NormalizeSpace(),)),
     }
     if name not in own:
         recipe, source = load(f"{foreign}:{name}")

@@ -17,6 +17,7 @@ from hf_trainpipe import (
     NormalizeUnicode,
     Preprocessor,
     Pretrained,
+    QuestionAnswering,
     Regression,
     SpacySentences,
     SpacyTokens,
@@ -65,6 +66,7 @@ def tasks() -> list[tuple[Task, bool]]:
     return [
         (TextClassification(), False),
         (Regression(text_pair="other"), False),
+        (QuestionAnswering(), False),
         (TokenClassification(splitter="regex-2"), True),
         (TokenClassification(text="text", spans="spans", splitter="regex-2"), False),
         (TokenClassification(text="text", spans="spans", splitter="blank:en"), False),

@@ -2,7 +2,7 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging
+classification, multi_label, regression, tagging, question_answering
 registry        tasks by name;  older: what packages of older versions mean
 merging, texts, tags   what several of them need
 """
@@ -16,6 +16,7 @@ from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .classification import TextClassification
 from .columns import ANYTHING, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
 from .multi_label import MultiLabelClassification
+from .question_answering import QuestionAnswering
 from .regression import Regression
 from .tagging import TokenClassification
 
@@ -38,6 +39,7 @@ __all__ = [
     "Output",
     "Outputs",
     "Parameter",
+    "QuestionAnswering",
     "Ragged",
     "Regression",
     "Requests",

@@ -11,11 +11,13 @@ from ..kinds import from_json
 from .base import Task
 from .classification import TextClassification
 from .multi_label import MultiLabelClassification
+from .question_answering import QuestionAnswering
 from .regression import Regression
 from .tagging import TokenClassification
 
 BUILT_IN: Mapping[str, type[Task]] = {
-    task.__name__: task for task in (TextClassification, MultiLabelClassification, Regression, TokenClassification)
+    task.__name__: task
+    for task in (TextClassification, MultiLabelClassification, Regression, TokenClassification, QuestionAnswering)
 }
 """The tasks that every package knows, by name."""
 
