@@ -61,14 +61,13 @@ def check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
     for name in columns:
         if name not in there:
             file = dataset.with_format(None)[0][FILE] if FILE in dataset.column_names else None
-            line = 1 if file is not None else None
-            where = f"{file}: " if file is not None else ""
+            where = f"{file}: " if file else ""
             raise DataError(
                 f"{where}split {split!r} has no column {name!r}. There are: {', '.join(there)}.",
                 fix=f"Correct the column in the task, or rename it: data.rename={{'there': {name!r}}}."
                 f"{closest(name, there)}",
                 file=file,
-                line=line,
+                line=1 if file else None,
             )
 
 

@@ -24,7 +24,7 @@ from hf_trainpipe.data.readers_base import (
     wrong_file,
 )
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
-from hf_trainpipe.data.readers_kinds import by_ending, kind_of
+from hf_trainpipe.data.readers_kinds import OTHER_ENDINGS, kind_of
 from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_text import read_text, text_blocks
@@ -64,7 +64,7 @@ def format_of(path: Path, *, shown: str) -> Format:
         return "folder"
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     ending = name.suffix.lower()
-    kind = by_ending(path.suffix) or by_ending(ending)
+    kind = OTHER_ENDINGS.get(path.suffix.lower()) or OTHER_ENDINGS.get(ending)
     if kind is not None:
         raise wrong_file(shown, f"expected a file of rows, found {kind.found}.", fix=kind.fix)
     if ending not in ENDINGS:

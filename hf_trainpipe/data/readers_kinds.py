@@ -39,18 +39,13 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x1f\x8b", Kind("a file that is compressed twice", UNPACK)),
     *((bytes([0x80, version]), PICKLE) for version in (2, 3, 4, 5)),
 )
-ENDINGS: dict[str, Kind] = {
+OTHER_ENDINGS: dict[str, Kind] = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), Kind("a workbook", EXCEL)),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"), Kind("an archive", UNPACK)),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".joblib"), PICKLE),
 }
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
-
-
-def by_ending(ending: str) -> Kind | None:
-    """The kind of an unsupported suffix, or None."""
-    return ENDINGS.get(ending.lower())
 
 
 def kind_of(data: bytes, *, rows: bool) -> Kind | None:

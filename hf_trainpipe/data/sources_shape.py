@@ -133,22 +133,23 @@ def translate(cells: pa.ChunkedArray, table: Mapping[str, str]) -> pa.ChunkedArr
     return pa.array(replaced, pa.string())
 
 
-def is_missing(cell: object) -> bool:
-    """Whether a cell is null, NaN, blank or an empty list."""
-    if isinstance(cell, str):
-        return not cell.strip()
-    if isinstance(cell, list):
-        return not cell
-    return cell is None or cell != cell
+def missing_in(dataset: Dataset, name: str, *, blank: bool = True) -> np.ndarray:
+    """bool[N]: which cells of a column are null or NaN; with ``blank`` also blank texts and empty lists."""
+    from hf_trainpipe.data.columns import column_of
+
+    def is_missing(cell: Any) -> bool:
+        if blank and isinstance(cell, str | list):
+            return not (cell.strip() if isinstance(cell, str) else cell)
+        return cell is None or bool(cell != cell)
+
+    cells = column_of(dataset, name).to_pylist()
+    return np.fromiter(map(is_missing, cells), dtype=bool, count=len(cells))
 
 
 def _drop_missing(dataset: Dataset, split: str, names: list[str]) -> Dataset:
-    if not names:
-        return dataset
-    plain = dataset.select_columns(names).with_format(None)[:]
     missing = np.zeros(len(dataset), dtype=bool)
     for name in names:
-        missing |= np.fromiter((is_missing(cell) for cell in plain[name]), dtype=bool, count=len(dataset))
+        missing |= missing_in(dataset, name)
     if missing.any():
         log.warning("%s: dropped %d rows with a missing %s", split, missing.sum(), " or ".join(names))
         dataset = dataset.select(np.flatnonzero(~missing))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_trainpipe.data.columns import column_of, is_text
+from hf_trainpipe.data.columns import is_text
 from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.data.readers_base import ReadOptions
 from hf_trainpipe.data.rows import Rows
-from hf_trainpipe.data.sources_shape import is_missing, translate
+from hf_trainpipe.data.sources_shape import missing_in, translate
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, words_of
 from hf_trainpipe.package.inputs import read_whole
@@ -113,25 +113,23 @@ def evaluate_table(
         found = _all_of(target.parts, free, name=name)
     else:
         found = _target(target, free, known, label, is_other_form=is_other_form, name=name)
-    gold = {
-        column: translate(table[column], (values or {}).get(old) or (values or {}).get(column) or {})
-        for column, old in ({part: part for part in target.parts} or {found: target.name}).items()
-    }
+    values = values or {}
+    gold = [
+        translate(table[column], values.get(old) or values.get(column) or {})
+        for column, old in zip(target.parts or (found,), target.parts or (target.name,), strict=True)
+    ]
     names = {
         column.name: source[0]
         for column, source in zip(fitted.inputs.values(), sources, strict=True)
         if len(source) == 1
     }
     task = fitted.renamed({**names, target.name: found})
-    inputs_of = [column.name for column in task.inputs.values()]
-    columns = {
-        **dict(zip(inputs_of, inputs, strict=True)),
-        **dict(zip(_target_of(task).columns, gold.values(), strict=True)),
-    }
+    of_task = [*(column.name for column in task.inputs.values()), *_target_of(task).columns]
+    columns = dict(zip(of_task, [*inputs, *gold], strict=True))
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
     left = _Left()
     dataset = Dataset(pa.table(columns))
-    dataset = _complete(dataset, task, inputs_of, left)
+    dataset = _complete(dataset, task, left)
     dataset = _known(dataset, task, left, name=name)
     if len(dataset) == 0:
         raise DataError(
@@ -219,16 +217,14 @@ def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
     return ", ".join(parts)
 
 
-def _complete(dataset: Dataset, task: Task, names: Sequence[str], left: _Left) -> Dataset:
+def _complete(dataset: Dataset, task: Task, left: _Left) -> Dataset:
     """Rows with all inputs and a label."""
     target = _target_of(task)
     keep = np.ones(len(dataset), dtype=bool)
-    labelled = ((column, "without a label") for column in target.columns)
-    for column, what in (*((name, "without an input") for name in names), *labelled):
-        blank = what == "without an input" or target.cell.is_blank_missing
-        cells = column_of(dataset, column).to_pylist()
-        found = (is_missing(cell) if blank else cell is None or cell != cell for cell in cells)
-        missing = np.fromiter(found, dtype=bool, count=len(cells))
+    inputs = ((column.name, "without an input", True) for column in task.inputs.values())
+    labels = ((name, "without a label", target.cell.is_blank_missing) for name in target.columns)
+    for name, what, blank in (*inputs, *labels):
+        missing = missing_in(dataset, name, blank=blank)
         if count := int((missing & keep).sum()):
             left.out[what] += count
         keep &= ~missing
