@@ -193,15 +193,11 @@ def clean(run: Run) -> int:
     """
     from hf_trainpipe.checkpoint.lock import RunLock
 
-    lock = RunLock(run.path / "run.lock")
-    lock.acquire(timeout=0.0)
-    try:
+    with RunLock(run.path / "run.lock"):
         before = run.bytes
         for path in removable(run):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return before - run.bytes
-    finally:
-        lock.release()
 
 
 def _number(value: Any) -> str:

@@ -28,8 +28,6 @@ EXTENDABLE = ("budget.epochs", "budget.max_steps", "budget.evaluate_every", "bud
 """What ``--extend`` may change: how long the run trains, and when it evaluates and saves."""
 
 FINGERPRINTS = "fingerprints"
-_IMPLIED = {"recipe"}
-"""Fingerprints that are not compared, because the recipe is compared field by field."""
 _SHOWN_CHARACTERS = 60
 
 
@@ -67,41 +65,31 @@ def compare(
     permitted = [*FREE, *(_normal(name) for name in allow)]
     return [
         difference
-        for difference in _differences(old, new)
+        for difference in _walk("", _compared(old), _compared(new))
         if not any(_covers(name, difference.field) for name in permitted)
     ]
 
 
-def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Collection[str] = frozenset()) -> list[str]:
-    """Refuse to continue a run whose recipe or data changed.
-
-    Args:
-        old: ``run.json`` of the interrupted run; ``versions`` and ``git_commit`` are read too.
-        new: The same for this run.
-        allow: See :func:`compare`.
-
-    Returns:
-        Warnings: versions and commit that differ.
+def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], *, allow: Collection[str] = frozenset()) -> None:
+    """Refuse to continue a run whose recipe or data changed; arguments as those of :func:`compare`.
 
     Raises:
         ResumeMismatch: the fields that differ, and what to do; ``differences`` holds them.
         RecipeError: ``allow`` names a field that neither run has.
     """
-    known = {*_fields(old), *_fields(new)}
+    known = {*_fields("", _compared(old)), *_fields("", _compared(new))} - {""}
     for name in allow:
         if not any(_covers(_normal(name), field) for field in known):
             raise RecipeError(
                 f"--allow-change {name}: there is no such field.{closest(_normal(name), known)}",
                 fix="Name a field as the refusal shows it, such as optim.peak_lr.",
             )
-    differences = compare(old, new, allow=allow)
-    if differences:
+    if differences := compare(old, new, allow=allow):
         flags = " ".join(f"--allow-change {difference.field}" for difference in differences)
         raise ResumeMismatch(
             f"This run differs from the interrupted one in its directory:\n{_listed(differences)}",
             fix=f"Undo the change; or continue with it: {flags}\nor start another run: --run-dir OTHER",
         )
-    return compare_versions(old, new)
 
 
 def check_finished(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -119,8 +107,8 @@ def check_finished(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         )
 
 
-def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-    """The fields that an extension changes, all of :data:`EXTENDABLE`; none if it was begun before.
+def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse an extension that changes more than :data:`EXTENDABLE`.
 
     Raises:
         ResumeMismatch: other fields differ too.
@@ -130,7 +118,6 @@ def check_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Diff
             f"--extend trains the same run longer, and changes nothing else. These fields differ:\n{_listed(differences)}",
             fix=f"Undo these changes (it may change {', '.join(EXTENDABLE)}); or start another run: --run-dir OTHER",
         )
-    return compare(old, new)
 
 
 def remember(
@@ -170,13 +157,9 @@ def compare_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     ]
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
-    yield from _walk("", old.get("recipe") or {}, new.get("recipe") or {})
-    before, now = (
-        {name: value for name, value in (run.get(FINGERPRINTS) or {}).items() if name not in _IMPLIED}
-        for run in (old, new)
-    )
-    yield from _walk(FINGERPRINTS, before, now)
+def _compared(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run.json that must stay."""
+    return {**(run.get("recipe") or {}), FINGERPRINTS: run.get(FINGERPRINTS) or {}}
 
 
 def _walk(where: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -192,18 +175,15 @@ def _walk(where: str, old: Any, new: Any) -> Iterator[Difference]:
         yield Difference(where, old, new)
 
 
-def _fields(run: Mapping[str, Any]) -> Iterator[str]:
-    def leaves(where: str, value: Any) -> Iterator[str]:
-        yield where
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                yield from leaves(f"{where}.{key}" if where else str(key), item)
-        elif _is_list(value):
-            for position, item in enumerate(value):
-                yield from leaves(f"{where}[{position}]", item)
-
-    for where, part in (("", run.get("recipe") or {}), (FINGERPRINTS, run.get(FINGERPRINTS) or {})):
-        yield from (name for name in leaves(where, part) if name)
+def _fields(where: str, value: Any) -> Iterator[str]:
+    """The name of a value, and of all below it."""
+    yield where
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _fields(f"{where}.{key}" if where else str(key), item)
+    elif _is_list(value):
+        for position, item in enumerate(value):
+            yield from _fields(f"{where}[{position}]", item)
 
 
 def _covers(name: str, field: str) -> bool:

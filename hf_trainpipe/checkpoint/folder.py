@@ -16,6 +16,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -29,28 +30,17 @@ _TRASH = ".trash-"
 _NAME = re.compile(r"step-(\d{8,})")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Folder:
-    """What can be done to ``checkpoints/``. Policy is in :class:`~hf_trainpipe.checkpoint.store.Store`.
+    """What can be done to ``checkpoints/``. Policy is in :class:`~hf_trainpipe.checkpoint.store.Store`."""
 
-    Args:
-        path: The folder.
-        run_uid: The run that checkpoints must belong to; None: any.
-        mode: "read" changes nothing on disk: damaged checkpoints are reported where they are.
-        on_quarantine: Called with the place of a damaged checkpoint and the reason.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        run_uid: str | None,
-        mode: Literal["write", "read"],
-        on_quarantine: Callable[[Path, str], None],
-    ) -> None:
-        self.path = path
-        self.run_uid = run_uid
-        self.mode = mode
-        self._on_quarantine = on_quarantine
+    path: Path
+    run_uid: str | None
+    """The run that checkpoints must belong to; None: any."""
+    mode: Literal["write", "read"]
+    """``read`` changes nothing on disk: damaged checkpoints are reported where they are."""
+    on_quarantine: Callable[[Path, str], None]
+    """Called with the place of a damaged checkpoint and the reason."""
 
     def prepare(self) -> None:
         """Make sure that the folder can be written, and remove what a killed process left unfinished.
@@ -112,13 +102,9 @@ class Folder:
                 STATE: atomic.write_new(temporary / STATE, prepared.state),
                 **shards.collect(self.path, temporary, step=prepared.step, ranks=prepared.ranks),
             }
-            data = manifest.build(
-                step=prepared.step,
-                best_step=prepared.best_step,
-                run_uid=self.run_uid,
-                files=files,
-                extra=prepared.manifest,
-            )
+            listed = {name: {"size": file.size, "sha256": file.sha256} for name, file in files.items()}
+            facts = {"step": prepared.step, "best_step": prepared.best_step, "run_uid": self.run_uid, "files": listed}
+            data = manifest.render({**prepared.manifest, "schema": manifest.SCHEMA, **facts})
             atomic.write_new(temporary / MANIFEST, data)
             atomic.fsync_dir(temporary)
             os.rename(temporary, final)
@@ -145,7 +131,7 @@ class Folder:
                 atomic.write_json(free.parent / f"{free.name}.reason.json", {"step": step, "reason": reason})
             except OSError as error:
                 reason = f"{reason} (putting it into quarantine failed: {error.strerror or error})"
-        self._on_quarantine(place, reason)
+        self.on_quarantine(place, reason)
 
     def delete(self, *, keep: Collection[int | None]) -> None:
         """Delete every checkpoint whose step is not in ``keep``.

@@ -17,12 +17,9 @@ import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_trainpipe.errors import RunLocked, TrainpipeError
-
-if TYPE_CHECKING:
-    pass
 
 _POLL_SECONDS = 0.1
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
@@ -42,11 +39,6 @@ class RunLock:
         self.path = Path(path).absolute()
         self._descriptor: int | None = None
 
-    @property
-    def held(self) -> bool:
-        """Whether this process holds the lock through this object."""
-        return self._descriptor is not None
-
     def acquire(self, *, timeout: float = 0.0) -> None:
         """Take the lock.
 
@@ -59,11 +51,9 @@ class RunLock:
         """
         assert self._descriptor is None, "this lock is held already"
         until = time.monotonic() + timeout
+        descriptor = None
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
-        try:
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,14 +62,13 @@ class RunLock:
                     if time.monotonic() >= until:
                         raise _locked(self.path) from None
                     time.sleep(_POLL_SECONDS)
-            data = json.dumps(_myself()).encode() + b"\n"
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, data, 0)
-        except OSError as error:
-            os.close(descriptor)
-            raise _unusable(self.path, error) from error
-        except BaseException:
-            os.close(descriptor)
+            os.pwrite(descriptor, json.dumps(_myself()).encode() + b"\n", 0)
+        except BaseException as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            if isinstance(error, OSError):
+                raise _unusable(self.path, error) from error
             raise
         self._descriptor = descriptor
         _held.add(self)

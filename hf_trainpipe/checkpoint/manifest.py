@@ -17,7 +17,7 @@ from typing import Any
 
 from hf_trainpipe.checkpoint import plainjson
 from hf_trainpipe.errors import CheckpointError
-from hf_trainpipe.utils.atomic import Written, sha256_file
+from hf_trainpipe.utils.atomic import sha256_file
 
 SCHEMA = 1
 MANIFEST = "MANIFEST.json"
@@ -60,26 +60,6 @@ def shards_of(name: str, files: Iterable[str]) -> list[str]:
 
 class Broken(Exception):
     """A checkpoint cannot be trusted; the text says why."""
-
-
-def build(
-    *,
-    step: int,
-    best_step: int | None,
-    run_uid: str | None,
-    files: Mapping[str, Written],
-    extra: Mapping[str, Any],
-) -> bytes:
-    """The bytes of a manifest; ``extra`` holds the caller's fields (see :data:`RESERVED`)."""
-    body: dict[str, Any] = dict(extra)
-    body |= {
-        "schema": SCHEMA,
-        "step": step,
-        "best_step": best_step,
-        "run_uid": run_uid,
-        "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in files.items()},
-    }
-    return render(body)
 
 
 def render(body: Mapping[str, Any]) -> bytes:

@@ -58,22 +58,18 @@ class Prepared:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, *, buffers: tensors.Buffers | None = None) -> Prepared:
-        """Prepare ``snapshot``, copying its tensors if ``buffers`` are given.
+    def of(cls, snapshot: Snapshot, *, buffers: tensors.Buffers) -> Prepared:
+        """Prepare ``snapshot``, with its tensors copied into ``buffers``.
 
         Raises:
             TypeError: something that JSON or safetensors cannot hold.
         """
-
-        def share(group: str, values: Mapping[str, tensors.Value]) -> tensors.Shared:
-            return tensors.Shared.of(values) if buffers is None else buffers.copy(group, values)
-
         return cls(
             step=snapshot.step,
             best_step=snapshot.best_step,
             ranks=snapshot.ranks,
-            model=share("model", snapshot.model),
-            optimizer=share("optimizer", snapshot.optimizer),
+            model=buffers.copy("model", snapshot.model),
+            optimizer=buffers.copy("optimizer", snapshot.optimizer),
             state=plainjson.dumps(dict(snapshot.state), where="state"),
             manifest=plainjson.loads(plainjson.dumps(dict(snapshot.manifest), where="manifest")),
         )
@@ -89,8 +85,7 @@ class Checkpoint:
     @property
     def step(self) -> int:
         """Optimizer steps done."""
-        step: int = self.manifest["step"]
-        return step
+        return int(self.manifest["step"])
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -100,19 +95,15 @@ class Checkpoint:
 
     def load_model(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name, on the CPU, bit for bit; names that were tied share one tensor."""
-        return self._read(MODEL)
+        return tensors.read_files(self._files(MODEL))
 
     def load_optimizer(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors by flat name, on the CPU, bit for bit."""
-        return self._read(OPTIMIZER)
+        return tensors.read_files(self._files(OPTIMIZER))
 
     def shapes(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """The shapes of what :meth:`load_model` and :meth:`load_optimizer` give, from the files' headers alone."""
-        model, optimizer = (
-            tensors.shapes_of([self.path / file for file in shards_of(name, self.manifest["files"])])
-            for name in (MODEL, OPTIMIZER)
-        )
-        return model, optimizer
+        return tensors.shapes_of(self._files(MODEL)), tensors.shapes_of(self._files(OPTIMIZER))
 
-    def _read(self, name: str) -> dict[str, torch.Tensor]:
-        return tensors.read_files([self.path / file for file in shards_of(name, self.manifest["files"])])
+    def _files(self, name: str) -> list[Path]:
+        return [self.path / file for file in shards_of(name, self.manifest["files"])]

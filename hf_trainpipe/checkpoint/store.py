@@ -26,19 +26,17 @@ from hf_trainpipe.utils import atomic
 logger = logging.getLogger(__name__)
 
 _LATEST, _BEST = "latest.json", "best.json"
+MOST_FAILURES = 3
+"""Failed saves in a row at which a run gives up."""
 
 
 class SaveFailed(CheckpointError):
     """A save failed; earlier checkpoints are unchanged.
 
-    The run continues with a warning unless ``give_up`` is true. Carries ``step``, ``in_a_row`` (failed saves
-    since the last good one), ``give_up`` (they reached the store's limit) and ``errno`` (or None).
+    The run continues with a warning unless ``give_up`` is true: then :data:`MOST_FAILURES` in a row failed.
     """
 
-    step: int
-    in_a_row: int
     give_up: bool
-    errno: int | None
 
 
 class Store:
@@ -50,7 +48,6 @@ class Store:
         run_uid: The run that checkpoints must belong to; None: not checked.
         mode: "write" removes what a killed process left unfinished, so hold the run's lock. "read" changes
             nothing on disk: damaged checkpoints are skipped and stay.
-        max_failures: Failed saves in a row at which ``SaveFailed.give_up`` becomes true.
         on_quarantine: Called with the place of a damaged checkpoint and the reason; default: a log warning.
 
     Raises:
@@ -64,7 +61,6 @@ class Store:
         keep: int = 2,
         run_uid: str | None = None,
         mode: Literal["write", "read"] = "write",
-        max_failures: int = 3,
         on_quarantine: Callable[[Path, str], None] | None = None,
     ) -> None:
         if keep < 2:
@@ -72,10 +68,9 @@ class Store:
         self.directory = Path(directory).absolute()
         self.keep = keep
         self.mode = mode
-        self.max_failures = max_failures
         self.failures_in_a_row = 0
         self._folder = Folder(
-            self.directory / "checkpoints",
+            path=self.directory / "checkpoints",
             run_uid=run_uid,
             mode=mode,
             on_quarantine=on_quarantine or _log_quarantine,
@@ -105,13 +100,9 @@ class Store:
             SaveFailed: disk full, read-only, input or output error; the run may continue.
             TypeError: the state holds what JSON or safetensors cannot.
         """
-        earlier = self._finish()
-        if isinstance(earlier, SaveFailed):
-            logger.warning("%s", earlier)
-        elif isinstance(earlier, BaseException):
-            raise earlier
+        self._settle()
         assert self.mode == "write", "this store was opened for reading"
-        return self._commit(Prepared.of(snapshot))
+        return self._commit(Prepared.of(snapshot, buffers=self._buffers))
 
     def save_async(self, snapshot: Snapshot) -> None:
         """Copy the tensors and write them in the background; returns after the copy. One save is in flight at most.
@@ -249,12 +240,9 @@ class Store:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return SaveFailed(
             f"The checkpoint of step {step} could not be saved: {why}. Earlier ones are kept "
-            f"(failed saves in a row: {self.failures_in_a_row} of at most {self.max_failures}).",
+            f"(failed saves in a row: {self.failures_in_a_row} of at most {MOST_FAILURES}).",
             fix=f"Free some space on the disk of {self.directory}, and see that it is healthy.",
-            step=step,
-            in_a_row=self.failures_in_a_row,
-            give_up=self.failures_in_a_row >= self.max_failures,
-            errno=getattr(error, "errno", None),
+            give_up=self.failures_in_a_row >= MOST_FAILURES,
         )
 
     def _saved_before(self) -> bool:

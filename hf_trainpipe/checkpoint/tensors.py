@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from hf_trainpipe.utils.atomic import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -93,16 +94,10 @@ def _describe(name: str, value: Value) -> tuple[str, tuple[int, ...], int]:
     if isinstance(value, Blob):
         return value.dtype, value.shape, len(value.data)
     torch_name = str(value.dtype).removeprefix("torch.")
-    if torch_name not in _DTYPES or value.layout is not _strided():
+    if torch_name not in _DTYPES or str(value.layout) != "torch.strided":
         raise TypeError(f"{name}: safetensors cannot hold a tensor of {value.dtype} and {value.layout}.")
     dtype = _DTYPES[torch_name]
     return dtype, tuple(value.shape), value.numel() * _ITEM_BYTES[dtype]
-
-
-def _strided() -> torch.layout:
-    import torch
-
-    return torch.strided
 
 
 def _raw(value: Value) -> memoryview | bytes:
@@ -152,15 +147,21 @@ def write_file(path: Path, shared: Shared) -> Written:
     return Written(8 + len(text) + offset, digest.hexdigest())
 
 
-def read_file(path: Path) -> dict[str, torch.Tensor]:
-    """Every name of a file of :func:`write_file`, on the CPU; aliases are one tensor with several names."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A file of :func:`write_file`, and its names: each to the one that its tensor is stored under."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt", device="cpu") as file:
+        yield file, {name: name for name in file.keys()} | json.loads((file.metadata() or {}).get("aliases", "{}"))  # noqa: SIM118
+
+
+def read_file(path: Path) -> dict[str, torch.Tensor]:
+    """Every name of a file of :func:`write_file`, on the CPU; aliases are one tensor with several names."""
+    with _opened(path) as (file, names):
         # A copy of its own: the file may be rotated away or its disk may go while the tensors live.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
-    return tensors | {name: tensors[held] for name, held in aliases.items()}
+        tensors = {held: file.get_tensor(held).clone() for held in {*names.values()}}
+    return {name: tensors[held] for name, held in names.items()}
 
 
 def read_files(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
@@ -174,14 +175,11 @@ def read_files(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def shapes_of(paths: Sequence[Path]) -> dict[str, list[int]]:
     """What :func:`read_files` would give, as shapes; reads the headers alone."""
-    from safetensors import safe_open
-
     shapes: dict[str, list[int]] = {}
     for path in paths:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            own = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
-        for name, shape in (own | {name: own[held] for name, held in aliases.items()}).items():
+        with _opened(path) as (file, names):
+            own = {name: list(file.get_slice(held).get_shape()) for name, held in names.items()}
+        for name, shape in own.items():
             if name in shapes and shape:
                 shapes[name][0] += shape[0]
             else:

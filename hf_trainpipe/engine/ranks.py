@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -16,6 +16,8 @@ from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+T = TypeVar("T")
 
 
 def make_accelerator() -> Accelerator:
@@ -129,11 +131,6 @@ class Ranks:
         """Whether weights, gradients and optimizer state are sharded (FSDP2)."""
         self._hosts = _host_group(accelerator)
 
-    def sum_count_and_stop(self, *, count: float, stop: bool) -> tuple[float, bool]:
-        """The sum of the counts, and whether any rank wants to stop, in one collective."""
-        total, stops = self.sums([count, float(stop)])
-        return total, stops > 0
-
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true on any rank."""
         return self.sum(float(flag)) > 0
@@ -151,27 +148,25 @@ class Ranks:
         found: list[float] = numbers.tolist()
         return found
 
-    def barrier(self) -> None:
-        """Barrier: return when all ranks have arrived."""
-        self.accelerator.wait_for_everyone()
-
     def gather_number(self, value: float) -> list[float]:
         """The number of every rank, by rank."""
         return self.sums([value if rank == self.rank else 0.0 for rank in range(self.size)])
 
-    def gather(self, part: Any) -> list[Any]:
+    def gather(self, part: T) -> list[T]:
         """The object of every rank, by rank."""
         if self.size == 1:
             return [part]
         from accelerate.utils import gather_object
 
-        gathered: list[Any] = gather_object([part])
+        gathered: list[T] = gather_object([part])
         return gathered
 
-    def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
+    def from_main(self, find: Callable[[], T]) -> T:
+        """What ``find`` gives on rank 0, on every rank; the others do not call it."""
         if self.size == 1:
-            return value
+            return find()
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([value])[0]
+        found: list[Any] = broadcast_object_list([find() if self.is_main else None])
+        shared: T = found[0]
+        return shared

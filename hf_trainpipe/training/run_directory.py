@@ -6,12 +6,12 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from hf_trainpipe.checkpoint.contract import (
+    Difference,
     check_extension,
     check_finished,
     check_resume,
@@ -29,12 +29,12 @@ from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.run_files import (
     BEGIN_ANEW,
     environment,
-    newest_attempt,
     read_attempts,
     read_identity,
     read_result,
 )
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.utils.wording import command_line
 
 
 class RunFolder:
@@ -49,11 +49,11 @@ class RunFolder:
         self.uid = ""
         self.attempt = 0
         self.notes: list[str] = []
-        """What was found damaged and set aside."""
+        """What was found damaged and set aside; libraries or a commit that changed since the last attempt."""
         self.extended_from: Checkpoint | None = None
         """Where this attempt began to train a run longer than it was planned."""
         self._lock: RunLock | None = None
-        self._started = time.time()
+        self._facts: dict[str, Any] = {"started": time.time()}
         if is_main:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(path / "run.lock")
@@ -77,65 +77,61 @@ class RunFolder:
             self.notes.append(f"{error.message} It was set aside, and the run is ended once more.")
             return None
 
-    def finished(self, document: Mapping[str, Any], options: RunOptions) -> dict[str, Any] | None:
-        """result.json of a run that is complete and stays as it is; None if there is something to do.
-
-        Raises:
-            ResumeMismatch: the run is complete and other settings made its weights; or an extension changes more
-                than how long it trains.
-        """
-        if options.resume == "never" or options.package_only:
-            return None
-        if (result := self.result) is None or (existing := self.existing) is None:
-            return None
-        asked = {**existing, **document}
-        if not options.extend:
-            check_finished(existing, asked)
-        elif check_extension(existing, asked):
-            return None
-        self.uid = existing["uid"]
-        return result
-
     def begin(
         self,
         document: Mapping[str, Any],
         options: RunOptions,
         *,
         total_steps: int,
-        command: str,
-        machine: Mapping[str, Any],
-    ) -> list[str]:
-        """Start a run here, or continue the one that is here; record the attempt.
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any] | None:
+        """Start a run here, or continue the one that is here; record the attempt. What to tell of it is in ``notes``.
 
         Args:
             document: What run.json holds besides the run's uid: recipe, fingerprints, labels, source.
             total_steps: The run's last step, by the recipe's budget.
-            command: What a person typed, for the history of the run.
-            machine: What the attempt records of where it runs.
+            facts: What the attempt records of where it runs.
 
         Returns:
-            Warnings: libraries or a commit that changed since the last attempt.
+            result.json of a run that is complete and stays as it is; None if there is something to do.
 
         Raises:
-            ResumeMismatch: the recipe, data, tokenizer or labels changed, and no option allows it.
+            ResumeMismatch: the recipe, data, tokenizer or labels changed, and no option allows it; or an extension
+                changes more than how long it trains.
             CheckpointError: there is nothing to continue, and the options ask for that.
             RecipeError: the longer run is not longer.
         """
-        assert self.is_main
         if options.resume == "never":
             self._set_aside()
+        result = None if options.package_only else self.result
         existing = self.existing
+        attempts = read_attempts(self.path)
+        self.attempt = max(attempts, default=0) + 1
         if existing is None:
             self._check_empty(options)
             self.uid = uuid.uuid4().hex
-            write_json(self.path / "run.json", {"schema": 1, "uid": self.uid, "command": command, **document})
+            document = {"schema": 1, "uid": self.uid, "command": command_line(), **document}
         else:
             self.uid = existing["uid"]
-            self._continue(existing, document, options, total_steps=total_steps, command=command)
-        now, newest = environment(Path.cwd()), newest_attempt(self.path)
-        self.attempt = max(read_attempts(self.path), default=0) + 1
-        self._record({"host": socket.gethostname(), "pid": os.getpid(), **machine, **now, "exit": None})
-        return [*self.notes, *(compare_versions(newest, now) if newest else ())]
+            document = {**existing, **document}
+            if options.extend:
+                check_extension(existing, document)
+            elif result is not None:
+                check_finished(existing, document)
+            else:
+                check_resume(existing, document, allow=options.allow_change)
+            differences = compare(existing, document)
+            if result is not None and not differences:
+                return result
+            if differences:
+                history = self._remembered(differences, document, total_steps=total_steps, is_extended=options.extend)
+                document = {**document, "history": history}
+        write_json(self.path / "run.json", document)
+        now, newest = environment(Path.cwd()), attempts.get(self.attempt - 1)
+        (self.path / "attempts").mkdir(exist_ok=True)
+        self._record(attempt=self.attempt, host=socket.gethostname(), pid=os.getpid(), **facts, **now, exit=None)
+        self.notes += compare_versions(newest, now) if newest else ()
+        return None
 
     def _check_empty(self, options: RunOptions) -> None:
         """Refuse to start a run where one was asked to continue, or where part of another one is."""
@@ -156,45 +152,32 @@ class RunFolder:
                 fix=BEGIN_ANEW,
             )
 
-    def _continue(
-        self,
-        existing: Mapping[str, Any],
-        document: Mapping[str, Any],
-        options: RunOptions,
-        *,
-        total_steps: int,
-        command: str,
-    ) -> None:
-        """Write run.json again, with what changed and from which step on."""
-        asked = {**existing, **document}
-        if options.extend:
-            check_extension(existing, asked)
-        else:
-            check_resume(existing, asked, allow=options.allow_change)
-        history = existing.get("history", [])
-        if differences := compare(existing, asked):
-            newest = Store(self.path, run_uid=self.uid, mode="read", on_quarantine=lambda *_: None).latest()
-            if options.extend:
-                _check_longer(newest, total_steps, recipe=document["recipe"])
-                self.extended_from = newest
-                if (self.path / "result.json").exists():
-                    os.replace(self.path / "result.json", free_name(self.path, "result.earlier", ".json"))
-            history = remember(
-                history,
-                differences,
-                from_step=newest.step if newest else 0,
-                attempt=max(read_attempts(self.path), default=0) + 1,
-                extended=options.extend,
-                command=command,
-            )
-        write_json(self.path / "run.json", {**asked, "history": history} if history else asked)
+    def _remembered(
+        self, differences: Sequence[Difference], document: Mapping[str, Any], *, total_steps: int, is_extended: bool
+    ) -> list[dict[str, Any]]:
+        """The run's history with what changes now, and from which step on; an extension begins there."""
+        newest = Store(self.path, run_uid=self.uid, mode="read", on_quarantine=lambda *_: None).latest()
+        if is_extended:
+            _check_longer(newest, total_steps, recipe=document["recipe"])
+            self.extended_from = newest
+            if (self.path / "result.json").exists():
+                os.replace(self.path / "result.json", free_name(self.path, "result.earlier", ".json"))
+        return remember(
+            document.get("history", []),
+            differences,
+            from_step=newest.step if newest else 0,
+            attempt=self.attempt,
+            extended=is_extended,
+            command=command_line(),
+        )
 
+    @property
     def _attempt_file(self) -> Path:
         return self.path / "attempts" / f"{self.attempt:04d}.json"
 
-    def _record(self, facts: Mapping[str, Any]) -> None:
-        self._attempt_file().parent.mkdir(exist_ok=True)
-        write_json(self._attempt_file(), {"attempt": self.attempt, "started": self._started, **facts})
+    def _record(self, **facts: Any) -> None:
+        self._facts |= facts
+        write_json(self._attempt_file, self._facts)
 
     def _set_aside(self) -> None:
         """Move what an earlier run left into ``old-N``; nothing is deleted."""
@@ -211,22 +194,13 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._end("complete")
-        else:
-            self._end("interrupted" if issubclass(kind, Interrupted) else "failed")
-
-    def _end(self, reason: str) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._lock is None:
             return
-        if self.attempt and self._attempt_file().exists():
-            facts = read_attempts(self.path)[self.attempt]
-            write_json(self._attempt_file(), {**facts, "exit": reason, "ended": time.time()})
+        if self._attempt_file.exists():
+            how = "complete" if kind is None else "interrupted" if issubclass(kind, Interrupted) else "failed"
+            self._record(exit=how, ended=time.time())
         self._lock.release()
-        self._lock = None
 
 
 def _check_longer(newest: Checkpoint | None, total_steps: int, *, recipe: Mapping[str, Any]) -> None:

@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.device import restore_torch_settings, set_precision, set_threads
+from hf_trainpipe.engine.device import restore_torch_settings, set_precision
 from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
@@ -35,7 +38,6 @@ from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.utils.atomic import require_space
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import folders_of_run
-from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,7 +50,7 @@ CHECKPOINT_BYTES = 12
 """Bytes of a checkpoint a parameter: the weight and AdamW's two moments, in fp32."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Setup:
     """A run before its model is loaded; with it, it is a :class:`~hf_trainpipe.training.run.Run`."""
 
@@ -112,14 +114,29 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, say=console.say)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
-            identity = _identity(asked, recipe, data, machine, source=options.source, places=places)
-            warnings = [*limits.warnings, *data.warnings, *unknown_warnings]
-            finished = _begin(identity, options, plan, ranks, folder, warnings=warnings, say=console.say)
+            source = options.source
+            identity = {
+                "name": recipe.name,
+                "recipe": asked,
+                "model_revision": recipe.model.revision,
+                "compute": machine.to_json(),
+                "fingerprints": data.fingerprints,
+                "labels": list(data.labels),
+                "source": None if source is None else {"path": str(source.path), "function": source.function},
+                "places": dict(places),
+            }
+            begin = partial(folder.begin, identity, options, total_steps=plan.total_steps, facts=_facts(ranks))
+            finished = ranks.from_main(begin)
+            for line in [single_process_warning(), *limits.warnings, *data.warnings, *unknown_warnings, *folder.notes]:
+                if line is not None:
+                    console.say(f"warning: {line}")
             if finished is None and ranks.is_main:
                 num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
                 require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
-                for line in [*plan.lines(), *filter(None, [unknown])]:
+                for line in plan.lines():
                     console.say(line)
+                if unknown is not None:
+                    console.say(unknown)
                 if folder.extended_from is not None:
                     console.say(_extension(recipe, plan, folder.extended_from))
             elif finished is not None:
@@ -149,17 +166,15 @@ def _fetch_run(resume_from: str, folder: RunFolder, *, say: Callable[[str], None
 
 def _agreed_machine(recipe: Recipe, ranks: Ranks, *, recorded: Mapping[str, Any] | None) -> Machine:
     """How rank 0 wants to compute, on every rank; a resumed run as it began, so that its numbers stay the same."""
-    machine: Machine | None = None
-    if ranks.is_main:
-        machine = this_machine(
+    return ranks.from_main(
+        lambda: this_machine(
             recipe.optim.precision,
             ranks=ranks.size,
             on_gpu=ranks.accelerator.device.type != "cpu",
             sharded=ranks.sharded,
             recorded=recorded,
         )
-    agreed: Machine = ranks.broadcast(machine)
-    return agreed
+    )
 
 
 def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
@@ -169,7 +184,7 @@ def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
             f"task: the loss of {type(recipe.task).__name__} looks across the whole global batch, found {ranks.size} ranks.",
             fix="Train it with one process.",
         )
-    set_threads(machine.threads)
+    torch.set_num_threads(machine.threads)
     set_precision(machine.precision)
     Mixed(machine.precision, ranks.accelerator.device).check()
     if machine.sharded:
@@ -203,56 +218,9 @@ def _prepare(
     return data, plan
 
 
-def _identity(
-    asked: Mapping[str, Any],
-    recipe: Recipe,
-    data: PreparedData,
-    machine: Machine,
-    *,
-    source: Any,
-    places: Mapping[str, str],
-) -> dict[str, Any]:
-    """What run.json holds of a run: the recipe, fingerprints, and how it computes."""
-    return {
-        "name": recipe.name,
-        "recipe": asked,
-        "model_revision": recipe.model.revision,
-        "compute": machine.to_json(),
-        "fingerprints": data.fingerprints,
-        "labels": list(data.labels),
-        "source": None if source is None else {"path": str(source.path), "function": source.function},
-        "places": dict(places),
-    }
-
-
-def _begin(
-    identity: Mapping[str, Any],
-    options: RunOptions,
-    plan: Plan,
-    ranks: Ranks,
-    folder: RunFolder,
-    *,
-    warnings: list[str],
-    say: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Start or continue the run in its directory, and say the warnings; result.json of a run that is complete."""
-    finished = None
-    if ranks.is_main:
-        finished = folder.finished(identity, options)
-        warnings = [*filter(None, [single_process_warning()]), *warnings]
-        if finished is None:
-            machine = {
-                "world_size": ranks.size,
-                "machines": num_machines(),
-                "device": ranks.accelerator.device.type,
-            }
-            warnings += folder.begin(
-                identity, options, total_steps=plan.total_steps, command=command_line(), machine=machine
-            )
-        for line in warnings:
-            say(f"warning: {line}")
-    shared: dict[str, Any] | None = ranks.broadcast(finished)
-    return shared
+def _facts(ranks: Ranks) -> dict[str, Any]:
+    """What an attempt records of where it runs."""
+    return {"world_size": ranks.size, "machines": num_machines(), "device": ranks.accelerator.device.type}
 
 
 def _extension(recipe: Recipe, plan: Plan, newest: Checkpoint) -> str:

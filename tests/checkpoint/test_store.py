@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -350,26 +349,26 @@ def block(directory: Path, step: int) -> Path:
     return place
 
 
-def test_failed_saves_are_reported_and_counted_and_the_run_continues(tmp_path, caplog):
+def test_failed_saves_are_reported_and_counted_and_the_run_continues(tmp_path):
     store = make(tmp_path, steps=[1], on_quarantine=lambda place, reason: None)
     places = [block(tmp_path, step) for step in (2, 3, 4, 5)]
-    with pytest.raises(SaveFailed, match="step 2 could not be saved") as caught:
+    not_empty = r"step 2 could not be saved: Directory not empty.*\(failed saves in a row: 1 of at most 3\)"
+    with pytest.raises(SaveFailed, match=not_empty) as caught:
         store.save(snapshot(2))
-    assert (caught.value.in_a_row, caught.value.give_up, caught.value.step) == (1, False, 2)
-    assert caught.value.errno == errno.ENOTEMPTY
+    assert not caught.value.give_up
 
     store.save_async(snapshot(3))
-    with pytest.raises(SaveFailed) as caught:
+    with pytest.raises(SaveFailed, match=r"step 3 .* row: 2") as caught:
         store.save_async(snapshot(4))  # tells of 3 and starts 4
-    assert (caught.value.step, caught.value.in_a_row, caught.value.give_up) == (3, 2, False)
-    with pytest.raises(SaveFailed) as caught:
+    assert not caught.value.give_up
+    with pytest.raises(SaveFailed, match=r"step 4 .* row: 3") as caught:
         store.wait()
-    assert (caught.value.step, caught.value.in_a_row, caught.value.give_up) == (4, 3, True)
+    assert caught.value.give_up
 
     store.save_async(snapshot(5))
-    with caplog.at_level(logging.WARNING):
-        store.save(snapshot(6))  # a good one makes up for the failed one before it
-    assert "step 5 could not be saved" in caplog.text
+    store.save(snapshot(6))  # a good one makes up for the failed one before it
+    with pytest.raises(SaveFailed, match="step 5 could not be saved"):
+        store.wait()
     assert store.failures_in_a_row == 0
     for place in places:
         shutil.rmtree(place)
@@ -404,9 +403,8 @@ def test_a_full_disk_costs_the_new_checkpoint_only(small_disk):
     store.save(snapshot(1, model=big))
     store.save(snapshot(2, model=big))
     store.save(snapshot(3, model=big))  # three fit for a moment
-    with pytest.raises(SaveFailed, match="No space left") as caught:
+    with pytest.raises(SaveFailed, match="No space left"):
         store.save(snapshot(4, model={"weight": torch.ones(80_000)}))
-    assert caught.value.errno == errno.ENOSPC
     assert sorted(os.listdir(small_disk / "checkpoints")) == ["step-00000002", "step-00000003"]
     assert store.latest().step == 3
     store.save(snapshot(5, model=big))
