@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.engine.device import Precision
 from hf_trainpipe.engine.machine import Machine
-from hf_trainpipe.engine.small_memory import state_bytes
+from hf_trainpipe.engine.optimizer import state_bytes
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.facts import ModelFacts, model_facts
 from hf_trainpipe.model.lengths import max_length
@@ -95,12 +95,8 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as text, one fact per line of at most 78 characters."""
         shape = f"{self.examples_per_step} examples a step = {self.world_size} x {self.examples_per_rank}"
-        compiled = ["each layer, before the first step"] if self.compiled else []
-        again = ["each layer's activations are computed again in the backward pass"] if self.checkpointed else []
-        other = [_OPTIMIZERS[self.algorithm]] if self.algorithm in _OPTIMIZERS else []
-        work = [] if self.flops_per_step is None else [f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"]
         tokens = "" if self.num_tokens is None else f", {self.num_tokens:,} tokens"
-        rows: list[tuple[str, object]] = [
+        rows = [
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
             ("examples", f"{self.num_examples:,} for training{tokens}, at most {self.max_length} tokens each"),
             ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
@@ -108,9 +104,12 @@ class Plan:
                 "padding",
                 "none is computed" if self.padding is None else f"to the longest of a micro-batch: {self.padding}",
             ),
-            *(("compiled", line) for line in compiled),
-            *(("memory", line) for line in again),
-            *(("optimizer", line) for line in other),
+            ("compiled", "each layer, before the first step" if self.compiled else None),
+            (
+                "memory",
+                "each layer's activations are computed again in the backward pass" if self.checkpointed else None,
+            ),
+            ("optimizer", _OPTIMIZERS.get(self.algorithm)),
             (
                 "steps",
                 f"{self.total_steps:,} ({self.steps_per_epoch:,} an epoch), {self.warmup_steps:,} of them warm-up",
@@ -121,9 +120,9 @@ class Plan:
                 f"{self.world_size} rank(s) x {self.threads} thread(s); weights, gradients and optimizer take "
                 f"{self.memory_bytes / 2**20:,.0f} MiB a rank{' (FSDP2)' if self.sharded else ''}",
             ),
-            *(("work", line) for line in work),
+            ("work", None if self.flops_per_step is None else f"{self.flops_per_step / 1e9:,.0f} GFLOP a step"),
         ]
-        return facts(rows, width=_WIDTH).splitlines()
+        return facts([(name, line) for name, line in rows if line is not None], width=_WIDTH).splitlines()
 
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:
@@ -174,7 +173,7 @@ def make_plan(
         RecipeError: the budget cannot be met on this number of ranks.
     """
     budget, world_size = recipe.budget, machine.ranks
-    facts = model_facts(recipe.model, recipe.task, num_labels=num_labels, limit=limits.limit)
+    facts = model_facts(recipe.model, recipe.task, num_labels=num_labels)
     length = max_length(recipe.tokens, limits.limit)
     if budget.examples_per_step < world_size:
         raise RecipeError(

@@ -30,15 +30,6 @@ def num_threads() -> int:
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def set_threads(wanted: int | None = None) -> int:
-    """Set torch's threads: HF_TRAINPIPE_THREADS, else ``wanted``, else :func:`num_threads`."""
-    import torch
-
-    threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or wanted or num_threads())
-    torch.set_num_threads(threads)
-    return threads
-
-
 def set_precision(precision: Precision) -> None:
     """Multiply fp32 matrices in bf16 (``medium``), else in fp32, on every device. Autocast is in :mod:`.mixed`."""
     import torch

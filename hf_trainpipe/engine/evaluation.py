@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Features
 
@@ -24,33 +24,28 @@ if TYPE_CHECKING:
 def predict_split(
     model: torch.nn.Module,
     split: Prepared,
+    ranks: Ranks,
     *,
     task: Task,
     max_tokens: int,
-    rank: int,
-    world_size: int,
-    gather: Callable[[Any], list[Any]],
-    device: Any = "cpu",
     examples: np.ndarray | None = None,
 ) -> Outputs:
-    """Run the model over a split: each rank its share, sorted by length, under a token budget.
+    """Run the model over a split: each rank its share, sorted by length, under a token budget. A collective.
 
     Args:
-        model: Unwrapped, on ``device``.
-        gather: Turns this rank's part into the parts of all ranks.
+        model: Unwrapped, on the ranks' device.
         examples: Some of the usable ones; None: all.
     """
-    mine = share_of(split, examples, rank=rank, world_size=world_size)
-    chosen = split.features_of(mine)
+    chosen = split.features_of(_share_of(split, split.usable if examples is None else examples, ranks))
+    device = ranks.accelerator.device
     found = run(model, split.features, task=task, chosen=chosen, max_tokens=max_tokens, device=device)
-    return concatenate(gather(task.merge(found, split.features)))
+    return concatenate(ranks.gather(task.merge(found, split.features)))
 
 
-def share_of(split: Prepared, examples: np.ndarray | None, *, rank: int, world_size: int) -> np.ndarray:
+def _share_of(split: Prepared, examples: np.ndarray, ranks: Ranks) -> np.ndarray:
     """int64: the examples of a rank, ascending; similar in length over the ranks."""
-    chosen = split.usable if examples is None else examples
-    by_length = chosen[np.argsort(-split.example_lengths[chosen], kind="stable")]
-    return np.sort(by_length[rank::world_size])
+    by_length = examples[np.argsort(-split.example_lengths[examples], kind="stable")]
+    return np.sort(by_length[ranks.rank :: ranks.size])
 
 
 def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predictions:
@@ -82,24 +77,25 @@ def loss_of(predictions: Outputs, features: Features, task: Task) -> float | Non
         return float(task.loss_sum(outputs, batch)) / max(float(task.count(batch)), 1e-12)
 
 
-def loss_sums(
-    model: torch.nn.Module, split: Prepared, examples: np.ndarray, *, task: Task, max_tokens: int, device: Any
-) -> tuple[float, float]:
-    """The task's loss over the features of some examples, as the training step computes it, and its count."""
+def mean_loss(model: torch.nn.Module, split: Prepared, ranks: Ranks, *, task: Task, max_tokens: int) -> float:
+    """The task's mean loss over the features of a split, as the training step computes it. A collective."""
     import torch
 
-    chosen, total, count = split.features_of(examples), 0.0, 0.0
+    chosen, total, count = split.features_of(_share_of(split, split.usable, ranks)), 0.0, 0.0
     unpadded, was_training = is_unpadded(model), model.training
     model.eval()
     try:
         with torch.inference_mode():
             for places in token_budget_batches(split.lengths[chosen], max_tokens=max_tokens):
                 batch = pad(split.features, chosen[places], with_targets=True)
-                there = batch.with_tensors({name: tensor.to(device) for name, tensor in batch.items()})
+                there = batch.with_tensors(
+                    {name: tensor.to(ranks.accelerator.device) for name, tensor in batch.items()}
+                )
                 with known_lengths_of(there, task if unpadded else None):
                     outputs = task.forward(model, there.inputs)
                 total += float(task.loss_sum(outputs, there))
                 count += float(task.count(there))
     finally:
         model.train(was_training)
-    return total, count
+    total, count = ranks.sums([total, count])
+    return total / max(count, 1e-12)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,39 +53,34 @@ def hung_rank(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]
     return rank, f"was the first to fall silent (process {after[rank].get('pid')} on {after[rank].get('host')})"
 
 
+def _leave(code: int, message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    if file := os.environ.get(EXIT_FILE):
+        Path(file).write_text(str(code))
+    os._exit(code)  # the main thread is blocked in a collective
+
+
+@dataclass(kw_only=True, eq=False)
 class Heartbeat:
-    """Watches for hung ranks inside a ``with`` block; does nothing with a single rank.
+    """Watches for hung ranks inside a ``with`` block; does nothing with a single rank."""
 
-    Args:
-        folder: A folder that all ranks see.
-        rank: This rank.
-        ranks: Number of ranks.
-        watched: A module; each of its forward passes is a beat.
-        timeout: Seconds without a beat after which the process ends; None: ``SHARE`` of the collective timeout.
-        end: Called with the exit code and the message; None: print the message and exit.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        rank: int,
-        ranks: int,
-        watched: torch.nn.Module | None = None,
-        timeout: float | None = None,
-        end: Callable[[int, str], None] | None = None,
-    ) -> None:
-        self.folder = folder
-        self.rank = rank
-        self.ranks = ranks
-        self._watched = watched
-        self._hook: Any = None
-        self.timeout = SHARE * collective_timeout() if timeout is None else timeout
-        self._end = end or _leave
-        self._last = time.monotonic()
-        self._tick = 0
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+    folder: Path
+    """A folder that all ranks see."""
+    rank: int
+    """This rank."""
+    ranks: int
+    """Number of ranks."""
+    watched: torch.nn.Module | None = None
+    """A module; each of its forward passes is a beat."""
+    timeout: float = field(default_factory=lambda: SHARE * collective_timeout())
+    """Seconds without a beat after which the process ends."""
+    end: Callable[[int, str], None] = _leave
+    """Called with the exit code and the message."""
+    _hook: Any = field(default=None, init=False)
+    _last: float = field(default_factory=time.monotonic, init=False)
+    _tick: int = field(default=0, init=False)
+    _closed: threading.Event = field(default_factory=threading.Event, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
 
     def beat(self, *_: object) -> None:
         """Record progress. Has the signature of a forward pre-hook."""
@@ -92,8 +88,8 @@ class Heartbeat:
 
     def __enter__(self) -> Heartbeat:
         if self.ranks > 1:
-            if self._watched is not None:
-                self._hook = self._watched.register_forward_pre_hook(self.beat)
+            if self.watched is not None:
+                self._hook = self.watched.register_forward_pre_hook(self.beat)
             self.folder.mkdir(parents=True, exist_ok=True)
             self.beat()
             self._write()
@@ -149,7 +145,7 @@ class Heartbeat:
             self._write()
         rank, why = hung_rank(before, self._read(), self.ranks)
         silent = time.monotonic() - self._last
-        self._end(
+        self.end(
             Interrupted.exit_code,
             render(
                 f"rank {rank} {why}; nothing moved for {silent:,.0f} s, so rank {self.rank} ends.",
@@ -157,10 +153,3 @@ class Heartbeat:
                 "HF_TRAINPIPE_TIMEOUT (seconds) sets the limit.",
             ),
         )
-
-
-def _leave(code: int, message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-    if file := os.environ.get(EXIT_FILE):
-        Path(file).write_text(str(code))
-    os._exit(code)  # the main thread is blocked in a collective

@@ -1,4 +1,9 @@
-"""The optimizer and its parameter groups: weight decay, layer-wise learning rates, frozen layers."""
+"""The optimizer and its parameter groups: weight decay, layer-wise learning rates, frozen layers.
+
+Two optimizers take less memory than AdamW's two moments in fp32: ``adafactor`` keeps a row and a column of the second
+moment of each matrix (https://arxiv.org/abs/1804.04235; torch's own implementation), ``adamw_8bit`` both moments in 8 bits
+with a scale for each block (https://arxiv.org/abs/2110.02861; by bitsandbytes, imported only when used).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_trainpipe.engine.small_memory import make_adafactor, make_adamw_8bit
 from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -54,11 +58,6 @@ def freeze(model: torch.nn.Module, optim: Optim) -> None:
             parameter.requires_grad_(False)
 
 
-def _no_decay(name: str, parameter: torch.nn.Parameter) -> bool:
-    """Whether it is a bias or a normalisation weight: the one-dimensional parameters of a transformer."""
-    return parameter.ndim <= 1 or name.endswith(".bias")
-
-
 def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """The recipe's optimizer over the trainable parameters; ``scale`` of a group multiplies the learning rate.
 
@@ -71,7 +70,7 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
         if not parameter.requires_grad:
             continue
         depth = depth_of(name, num_layers=num_layers) if optim.layer_decay < 1.0 else num_layers + 1
-        plain = _no_decay(name, parameter)
+        plain = parameter.ndim <= 1 or name.endswith(".bias")  # biases and normalisation weights do not decay
         group = groups.setdefault(
             (depth, plain),
             {
@@ -85,17 +84,48 @@ def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimiz
         raise RecipeError("Every parameter is frozen.", fix="Lower optim.freeze_layers.")
     chosen = [groups[key] for key in sorted(groups)]
     if optim.algorithm == "adafactor":
-        return make_adafactor(chosen, optim)
+        return torch.optim.Adafactor(chosen, lr=optim.peak_lr)  # relative to the size of each weight
     if optim.algorithm == "adamw_8bit":
         tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-        return make_adamw_8bit(chosen, optim, tables=tables)
-    return torch.optim.AdamW(
-        chosen,
-        lr=optim.peak_lr,
-        betas=optim.betas,
-        eps=optim.eps,
-        fused=True,
-    )
+        return _adamw_8bit(chosen, optim, tables=tables)
+    return torch.optim.AdamW(chosen, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps, fused=True)
+
+
+def _adamw_8bit(groups: list[dict[str, Any]], optim: Optim, *, tables: set[int]) -> torch.optim.Optimizer:
+    """bitsandbytes' AdamW.
+
+    Args:
+        tables: ``id()`` of embedding weights, kept in fp32: few of their rows get a gradient, and blocks share one scale.
+
+    Raises:
+        RecipeError: bitsandbytes is not installed.
+    """
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise RecipeError(
+            f"optim.algorithm: adamw_8bit needs bitsandbytes: {error}.",
+            fix="pip install 'hf-trainpipe[8bit]'; or choose adafactor, which needs nothing more.",
+        ) from None
+
+    class AdamW8bit(bitsandbytes.optim.AdamW8bit):  # type: ignore[misc, unused-ignore]
+        def get_config(self, gindex: int, pindex: int, group: dict[str, Any]) -> dict[str, Any]:
+            found: dict[str, Any] = super().get_config(gindex, pindex, group)
+            return {**found, "optim_bits": 32} if id(group["params"][pindex]) in tables else found
+
+    made: torch.optim.Optimizer = AdamW8bit(groups, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps)
+    return made
+
+
+def state_bytes(algorithm: str, *, parameters: int, in_tables: int) -> int:
+    """Approximate bytes of an optimizer's state, without row and column factors and scales.
+
+    Args:
+        in_tables: Parameters of embedding tables, whose moments stay in fp32 with ``adamw_8bit`` too.
+    """
+    if algorithm == "adafactor":
+        return 0
+    return 8 * parameters if algorithm == "adamw" else 2 * (parameters - in_tables) + 8 * in_tables
 
 
 class Clipping:
@@ -116,7 +146,6 @@ class Clipping:
 
     def measure(self, max_norm: float | None) -> torch.Tensor:
         """The norm of the gradient, a scalar; the next step of the optimizer clips it to ``max_norm``."""
-
         if self._embeddings is not None:
             found = self._embeddings.nonzero_parts(self._parameters)
         else:

@@ -7,13 +7,14 @@ every parameter; https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_sha
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
-    import torch
-
     from hf_trainpipe.recipe import Optim
 
 FSDP_VARIABLE = "ACCELERATE_USE_FSDP"
@@ -64,37 +65,23 @@ def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def sync_gradients(model: Any, *, enabled: bool) -> None:
-    """Whether the next backward pass reduces gradients over the ranks."""
-    model.set_requires_gradient_sync(enabled)
-    model.set_is_last_backward(enabled)
-
-
 def local_rows(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's rows, without a copy; an unsharded tensor as it is."""
-    from torch.distributed.tensor import DTensor
-
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
     """Whether this rank has only some of the rows."""
-    from torch.distributed.tensor import DTensor
-
     return isinstance(tensor, DTensor)
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """All rows, on every rank. A collective."""
-    from torch.distributed.tensor import DTensor
-
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(whole: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     """``whole`` on the device and with the sharding of ``example``; every rank takes its rows from its own copy."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     if not isinstance(example, DTensor):
         return whole.to(example.device)
     return distribute_tensor(

@@ -18,7 +18,7 @@ from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_sharded, local_rows
 from hf_trainpipe.errors import CheckpointError, PackageError
 from hf_trainpipe.package import layout
-from hf_trainpipe.training.state import LogWindow, RunState
+from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.atomic import sha256_file
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Checkpointing:
         self.store = Store(
             self.folder.path,
             keep=run.recipe.budget.keep_checkpoints,
-            run_uid=run.ranks.broadcast(self.folder.uid),
+            run_uid=run.ranks.from_main(lambda: self.folder.uid),
             mode="write" if self.folder.is_main else "read",
             on_quarantine=lambda place, reason: self.console.say(
                 f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
@@ -63,7 +63,7 @@ class Checkpointing:
     def _restored(self) -> int:
         """Load the newest checkpoint; the ledger's offset there in bytes, 0 at the start."""
         newest = self.store.latest(self._misfit) if self.folder.is_main else None
-        step = self.run.ranks.broadcast(newest.step if newest else None)
+        step = self.run.ranks.from_main(lambda: newest.step if newest else None)
         if step is None:
             return 0
         checkpoint = newest or self.store.at(step)
@@ -114,8 +114,7 @@ class Checkpointing:
         if run.mixed.scaler is not None and state.get("scaler"):
             run.mixed.scaler.load_state_dict(state["scaler"])
         if run.ranks.rank != 0:
-            window = run.state.window  # rank 0 holds the sums of all
-            run.state.window = LogWindow(steps=window.steps, skipped=window.skipped)
+            run.state.window.loss_sum = run.state.window.count = 0.0  # rank 0 holds the sums of all
 
     def save(self, *, wait: bool = False) -> None:
         """Write a checkpoint in the background, at most one a step; a save that fails is a warning.
@@ -126,35 +125,30 @@ class Checkpointing:
         self.log.fetch_losses()
         run, state, ledger = self.run, self.run.state, self.log.ledger
         loss_sum = run.ranks.sum(state.window.loss_sum)
-        if self.saved_step != state.step and self.rows is not None:
-            tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
-            model, optimizer = (
-                {name: local_rows(tensor) for name, tensor in held.items() if is_sharded(tensor)}
-                for held in (run.bare.state_dict(), tensors)
-            )
-            self.rows.save_async(state.step, model=model, optimizer=optimizer)
-        if self.saved_step != state.step and ledger is not None:
-            ledger.flush()
+        if self.saved_step != state.step and (self.rows is not None or ledger is not None):
             tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
-            scaler = run.mixed.scaler
-            snapshot = Snapshot(
-                step=state.step,
-                ranks=run.ranks.size if run.ranks.sharded else 1,
-                model={name: local_rows(tensor) for name, tensor in run.bare.state_dict().items()},
-                optimizer={name: local_rows(tensor) for name, tensor in tensors.items()},
-                state={
-                    "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
-                    "optimizer": {
-                        **options,
-                        "tensors": sorted(tensors),
-                        "algorithm": run.recipe.optim.algorithm,
+            held = {
+                group: {name: local_rows(tensor) for name, tensor in named.items() if ledger or is_sharded(tensor)}
+                for group, named in (("model", run.bare.state_dict()), ("optimizer", tensors))
+            }
+            if self.rows is not None:
+                self.rows.save_async(state.step, **held)
+            elif ledger is not None:
+                ledger.flush()
+                scaler = run.mixed.scaler
+                snapshot = Snapshot(
+                    step=state.step,
+                    ranks=run.ranks.size if run.ranks.sharded else 1,
+                    **held,
+                    state={
+                        "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
+                        "optimizer": {**options, "tensors": sorted(tensors), "algorithm": run.recipe.optim.algorithm},
+                        "scaler": scaler.state_dict() if scaler is not None else None,
                     },
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                },
-                manifest=self._facts(ledger),
-                best_step=state.best.step if state.best else None,
-            )
-            self._guard(lambda: self.store.save_async(snapshot))
+                    manifest=self._facts(ledger),
+                    best_step=state.best.step if state.best else None,
+                )
+                self._guard(lambda: self.store.save_async(snapshot))
         self.saved_step = state.step
         if wait:
             self.wait()
@@ -170,12 +164,9 @@ class Checkpointing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for a save in flight. If it fails, there was a warning, or a more important error is on its way."""
-        if self.rows is not None:
-            self.rows.wait()
-        if self.folder.is_main:
-            with contextlib.suppress(SaveFailed):
-                self.store.wait()
+        """Wait for a save in flight. If it fails, there is a warning; a more important error may be on its way."""
+        with contextlib.suppress(SaveFailed):
+            self.wait()
 
     def _guard(self, action: Callable[[], object]) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.training.checkpointing import Checkpointing
 from hf_trainpipe.training.export import export
 from hf_trainpipe.training.loop import train
-from hf_trainpipe.training.monitor import EarlyStopping, Evaluator, TrainingLog
+from hf_trainpipe.training.monitor import Evaluator, TrainingLog
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.push import BackgroundPushes, push_result
 from hf_trainpipe.training.result import Result
@@ -51,18 +51,17 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
             trial.check(run)
         with TrainingLog(run) as log, Checkpointing(run, log) as checkpoints, BackgroundPushes(run, log):
             checkpoints.restore()
-            early_stopping = EarlyStopping(run)
-            evaluator = Evaluator(run, log, early_stopping)
+            evaluator = Evaluator(run, log)
             with StopSignals(options.planned_stop) as signals:
                 with run.heartbeat():
-                    for report in () if options.package_only or early_stopping.is_due else train(run, signals):
+                    for report in () if options.package_only or evaluator.stops_early else train(run, signals):
                         log.log_step(report)
                         improved = run.plan.evaluates_at(report.step) and evaluator.evaluate()
                         if improved or report.stop or run.plan.saves_at(report.step):
                             checkpoints.save(wait=report.stop)
                         if report.stop:
                             signals.leave(report.step, total_steps=run.plan.total_steps)
-                        if early_stopping.is_due:
+                        if evaluator.stops_early:
                             break
                     checkpoints.save(wait=True)
                 if options.verify_resume:

@@ -29,7 +29,8 @@ from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
-    from hf_trainpipe.runtime.tasks.base import Requests, Task
+    from hf_trainpipe.recipe import Data
+    from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
@@ -54,38 +55,38 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     }
     recordable = outputs or {"train": _outputs_in_fp32(run, "train")}
     model = run.whole_model()
-    result: Result | None = None
-    if run.ranks.is_main:
+
+    def packaged() -> Result:
+        place = run.folder.path
         with run.console.working("computing the scores and their intervals"):
             _tune_again(run, outputs)
             task = tuned_task(run)
             judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
             scores = _final_scores(run, judged)
             report = _behind_scores(run, judged)
-        recorded = run.folder.path / "recorded.jsonl"
+        recorded, package = place / "recorded.jsonl", place / "package"
         record_predictions(run, recordable, recorded)
-        seconds = time.time() - run.setup.started + earlier_seconds(run.folder.path, attempt=run.folder.attempt)
+        seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
-            package, _ = write_package(
-                run, model, run.folder.path / "package", scores=scores, seconds=seconds, report=report
-            )
+            write_package(run, model, package, scores=scores, seconds=seconds, report=report)
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
         result = Result(
-            run_dir=run.folder.path,
+            run_dir=place,
             package=package,
             select=run.recipe.selected_metric,
             scores=scores,
             steps=run.state.step,
             best_step=best_step,
-            seconds=time.time() - run.setup.started,
+            seconds=time.time() - run.started,
             verified=verified,
             report=report,
         )
-        log.log_final(scores, [package / "README.md"])
-        write_json(run.folder.path / "result.json", result.to_json())
-    shared: Result = run.ranks.broadcast(result)
-    return shared
+        log.log_final(scores, package / "README.md")
+        write_json(place / "result.json", result.to_json())
+        return result
+
+    return run.ranks.from_main(packaged)
 
 
 def _outputs_in_fp32(run: Run, split: str) -> Outputs:
@@ -126,20 +127,15 @@ def _behind_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[
         asked = split.asked(task)
         for error in found["errors"]:
             example = predictions.example(error.pop("position"))
+            given = asked.inputs[example]
             error |= {
                 "example": example,
                 "place": str(split.rows.place(example)),
-                "text": _text_of(task, asked, example),
+                "text": " | ".join(column.cell.spelt(given[role]) for role, column in task.inputs.items()),
             }
             error |= task.explain(error, asked, example)
         report[name] = found
     return report
-
-
-def _text_of(task: Task, asked: Requests, example: int) -> str:
-    """An example's input, for a person to read."""
-    given = asked.inputs[example]
-    return " | ".join(column.cell.spelt(given[role]) for role, column in task.inputs.items())
 
 
 def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path) -> None:
@@ -155,26 +151,25 @@ def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path) -> 
 
 
 def _data_info(run: Run) -> dict[str, Any]:
-    rows = {name: len(split) for name, split in run.data.splits.items()}
     return {
         "description": run.recipe.data.describe(),
         "revision": _revision(run.recipe.data),
         "fingerprint": run.data.fingerprints["data"],
-        "rows": rows,
+        "rows": {name: len(split) for name, split in run.data.splits.items()},
         "overflow": {name: dataclasses.asdict(split.features.overflow) for name, split in run.data.splits.items()},
     }
 
 
-def code_file(run: Run | Setup) -> Path | None:
+def code_file(setup: Setup) -> Path | None:
     """The recipe file, if the package needs it: its classes preprocess, or are the task."""
-    source = run.options.source
-    return source.path if has_own_code(run) and source is not None else None
+    source = setup.options.source
+    return source.path if has_own_code(setup) and source is not None else None
 
 
-def has_own_code(run: Run | Setup) -> bool:
+def has_own_code(setup: Setup) -> bool:
     """Whether the package needs a class of the recipe file."""
-    own = [step for step in run.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
-    return bool(own) or not is_built_in(travelling(run.task))
+    own = [step for step in setup.recipe.preprocessing if type(step).__name__ not in BUILT_IN]
+    return bool(own) or not is_built_in(travelling(setup.task))
 
 
 def write_package(
@@ -186,10 +181,10 @@ def write_package(
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
     durable: bool = True,
-) -> tuple[Path, CardFacts]:
-    """Write the whole package of a model; returns its folder, and the facts on its card."""
+) -> CardFacts:
+    """Write the whole package of a model; returns the facts on its card."""
     card = _card_facts(run, seconds=seconds, report=report or {})
-    package = write(
+    write(
         directory,
         model=model,
         tokenizer=run.tokenizer,
@@ -213,7 +208,7 @@ def write_package(
         name=run.recipe.name,
         durable=durable,
     )
-    return package, card
+    return card
 
 
 def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping[str, Any]]) -> CardFacts:
@@ -231,7 +226,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         data=data.describe(),
         dataset=on_hub.repo if on_hub else None,
         dataset_config=on_hub.config if on_hub else None,
-        dataset_revision=_revision(on_hub) if on_hub else None,
+        dataset_revision=_revision(data),
         train_command=identity.get("command") or command_line(),
         evaluate_command=f"hf-trainpipe evaluate {run.folder.path}",
         seconds=seconds,
@@ -249,7 +244,5 @@ def _without_errors(report: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     return {split: {**found, "errors": []} for split, found in report.items()}
 
 
-def _revision(data: Any) -> str | None:
-    commit = getattr(data, "commit", None)
-    found = commit() if callable(commit) else commit
-    return str(found) if found is not None else None
+def _revision(data: Data) -> str | None:
+    return data.commit() if isinstance(data, HubData) else None

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.schedule import rate_factor
@@ -19,42 +19,39 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
-T = TypeVar("T")
-
 MAX_SKIPPED = 5
 """Steps in a row without a finite gradient before the run stops, once the log has fetched them."""
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """One optimizer step, the same on all ranks except for ``loss_sum`` and ``tokens``.
+@dataclass(kw_only=True)
+class Computed:
+    """Sums over the micro-batches of a step on this rank; the gradient is in the parameters."""
 
-    Tensors are still on the device: reading one is a sync.
-    """
-
-    step: int
-    """Counted from 1."""
     loss_sum: torch.Tensor
-    """This rank's part of the loss, float64 scalar."""
-    count: float
-    """The global count that the losses of all ranks are divided by."""
-    tokens: int
+    """This rank's part of the loss, float64 scalar, still on the device: reading it is a sync."""
+    tokens: int = 0
     """Tokens of this rank, without padding."""
-    computed_tokens: int
+    computed_tokens: int = 0
     """The same with padding."""
-    learning_rate: float
-    grad_norm: torch.Tensor
-    """Scalar; if it is not finite, it is so on all ranks, and no rank updated."""
-    stop: bool
-    """Some rank was asked to stop; all ranks see it at the same step."""
-    busy_seconds: float
+    out_of_memory: bool = False
+    """This rank ran out of memory; then the gradient is not finite on any rank."""
+    busy_seconds: float = 0.0
     """Seconds that this rank computed before it waited for the others, by the host's clock."""
 
 
-def mark_last(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
-    """Each item, and whether it is the last."""
-    for position, item in enumerate(items):
-        yield item, position == len(items) - 1
+@dataclass(kw_only=True)
+class StepReport(Computed):
+    """One optimizer step: what this rank computed, and what is the same on all of them."""
+
+    step: int
+    """Counted from 1."""
+    count: float
+    """The global count that the losses of all ranks are divided by."""
+    learning_rate: float
+    grad_norm: torch.Tensor
+    """Scalar, still on the device; if it is not finite, it is so on all ranks, and no rank updated."""
+    stop: bool
+    """Some rank was asked to stop; all ranks see it at the same step."""
 
 
 def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
@@ -78,7 +75,7 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
         micro_batches = run.micro_batches(state.step)
         counted = float(sum(task.count(batch) for batch in micro_batches))
         stop_here = signals is not None and signals.before_step(state.step + 1)
-        count, stop = run.ranks.sum_count_and_stop(count=counted, stop=stop_here)
+        count, stops = run.ranks.sums([counted, float(stop_here)])
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         run.set_rate(optim.peak_lr * factor)
         computed = compute_gradient(run, micro_batches, count)
@@ -89,15 +86,12 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
         run.parallel.step(grad_norm)
         state.took_step()
         yield StepReport(
+            **vars(computed),
             step=state.step,
-            loss_sum=computed.loss_sum,
             count=count,
-            tokens=computed.tokens,
-            computed_tokens=computed.computed_tokens,
             learning_rate=optim.peak_lr * factor,
             grad_norm=grad_norm,
-            stop=stop,
-            busy_seconds=computed.busy_seconds,
+            stop=stops > 0,
         )
         if state.skipped >= MAX_SKIPPED:
             raise TrainingDiverged(
@@ -106,18 +100,6 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
                 "same command with --allow-change naming those fields. The last good checkpoint is kept.",
                 step=state.step,
             )
-
-
-@dataclass(frozen=True)
-class Computed:
-    """Sums over the micro-batches of a step on this rank; the gradient is in the parameters."""
-
-    loss_sum: torch.Tensor
-    tokens: int
-    computed_tokens: int
-    out_of_memory: bool
-    """This rank ran out of memory; then the gradient is not finite on any rank."""
-    busy_seconds: float
 
 
 def ran_out_of_memory(run: Run, computed: Computed, grad_norm: torch.Tensor) -> bool:
@@ -137,32 +119,33 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
     it, and no step needs another collective.
     """
     started = time.perf_counter()
-    loss_total, tokens, computed, busy, exhausted = run.zero(), 0, 0, 0.0, False
+    done = Computed(loss_sum=run.zero())
     scale = run.parallel.loss_scale / max(count, 1e-12)
-    for micro, (batch, is_last) in enumerate(mark_last(micro_batches)):
-        if exhausted and not is_last:
+    for micro, batch in enumerate(micro_batches):
+        is_last = micro == len(micro_batches) - 1
+        if done.out_of_memory and not is_last:
             continue
         exchanging = run.ranks.sharded
         with run.parallel.micro_batch_context(last=is_last):
             try:
-                if not exhausted:
+                if not done.out_of_memory:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
                     loss_sum = run.loss_sum(batch)
-                    busy = time.perf_counter() - started
+                    done.busy_seconds = time.perf_counter() - started
                     exchanging = exchanging or (is_last and run.ranks.size > 1)
-                    run.backward(loss_sum * scale)
-                    loss_total += loss_sum.detach().double()
-                    tokens += batch.tokens
-                    computed += run.computed_tokens(batch)
+                    run.mixed.backward(loss_sum * scale)
+                    done.loss_sum += loss_sum.detach().double()
+                    done.tokens += batch.tokens
+                    done.computed_tokens += run.computed_tokens(batch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if exchanging:
                     raise _cannot_repeat(run) from error
-                exhausted = True
-            if exhausted and is_last and run.ranks.size > 1:
-                run.backward(run.loss_sum(run.empty_batch()) * math.nan)
-    return Computed(loss_total, tokens, computed, exhausted, busy)
+                done.out_of_memory = True
+            if done.out_of_memory and is_last and run.ranks.size > 1:
+                run.mixed.backward(run.loss_sum(run.empty_batch()) * math.nan)
+    return done
 
 
 def is_out_of_memory(error: Exception) -> bool:

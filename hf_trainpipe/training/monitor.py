@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
@@ -127,9 +127,10 @@ class TrainingLog:
         )
         self.console.evaluation(scores, step=step, best=best)
 
-    def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], files: Sequence[Path]) -> None:
-        """Write the final scores, and offer files to the trackers; rank 0 only."""
+    def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], card: Path) -> None:
+        """Write the final scores, and offer the model card to the trackers; rank 0 only."""
         assert self.ledger is not None
+        assert self.follower is not None
         values = {
             f"{FINAL}{split}/{name}": float(score["value"])
             for split, found in scores.items()
@@ -137,9 +138,7 @@ class TrainingLog:
             if score["value"] is not None
         }
         self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
-        for file in files:
-            if self.follower is not None:
-                self.follower.artifact(file)
+        self.follower.artifact(card)
 
     def restart_clock(self) -> None:
         """Leave the time since the last step out of the speed."""
@@ -148,7 +147,10 @@ class TrainingLog:
         self._computed = 0
         self._busy = 0.0
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Flush the ledger, give the trackers a few seconds to catch up, close the console."""
         if self.ledger is not None:
             self.ledger.close()
@@ -156,12 +158,6 @@ class TrainingLog:
             self.follower.finish(timeout=5.0)
             self._show_messages()
         self.console.close()
-
-    def __enter__(self) -> TrainingLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _show_messages(self) -> None:
         for sidecar in self.sidecars:
@@ -188,30 +184,18 @@ class TrainingLog:
         self._straggler = found[0] if found is not None else None
 
 
-class EarlyStopping:
-    """Ends a run whose score has not improved for ``budget.patience`` evaluations in a row."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the run should stop here."""
-        patience = self.run.recipe.budget.patience
-        return patience is not None and self.run.state.stale >= patience
-
-    def count(self, *, improved: bool) -> None:
-        """Count an evaluation."""
-        self.run.state.stale = 0 if improved else self.run.state.stale + 1
-
-
 class Evaluator:
     """Scores the validation split while a run trains, and remembers the best step."""
 
-    def __init__(self, run: Run, log: TrainingLog, early_stopping: EarlyStopping) -> None:
+    def __init__(self, run: Run, log: TrainingLog) -> None:
         self.run = run
         self.log = log
-        self.early_stopping = early_stopping
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the score has not improved for ``budget.patience`` evaluations in a row."""
+        patience = self.run.recipe.budget.patience
+        return patience is not None and self.run.state.stale >= patience
 
     def evaluate(self) -> bool:
         """Score the validation split, if there is one.
@@ -228,20 +212,21 @@ class Evaluator:
             outputs = run.predict("validation")
             loss = run.evaluation_loss("validation", outputs)
         select = run.recipe.selected_metric
-        improved = None
-        if run.ranks.is_main:
+
+        def scored() -> tuple[bool, dict[str, Any], dict[str, float]]:
             predictions = judge(outputs, split.features, run.task)
             task = tune(run.task, predictions)
             if task != run.task:
                 predictions = judge(outputs, split.features, task)
             scores = {"loss": loss, **metrics.score(predictions, run.recipe.scored_metrics)}
             better = metrics.better(select, scores[select], state.best.value if state.best else None, task=run.task)
-            improved = (better, task.changes_from(run.task), scores)
             self.log.log_scores(scores, best=better)
-        better, tuned, scores = run.ranks.broadcast(improved)
+            return better, task.changes_from(run.task), scores
+
+        better, tuned, scores = run.ranks.from_main(scored)
         state.evaluated = state.step
         if better:
             state.best = Best(step=state.step, value=scores[select], scores=scores, tuned=tuned)
-        self.early_stopping.count(improved=better)
+        state.stale = 0 if better else state.stale + 1
         self.log.restart_clock()
-        return bool(better)
+        return better

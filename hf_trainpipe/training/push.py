@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hf_trainpipe.errors import PackageError, TrainpipeError
@@ -74,7 +73,7 @@ class BackgroundPushes:
         """Write the package that those of checkpoints are made from; None, and a warning, if that fails."""
         place = self.run.folder.path / OUTBOX / "template"
         try:
-            _, facts = write_package(self.run, model, place, scores={}, seconds=None)
+            facts = write_package(self.run, model, place, scores={}, seconds=None)
             refuse_secrets(place, list_files(place)[0], what="package")
         except (OSError, PackageError) as error:
             shutil.rmtree(place, ignore_errors=True)
@@ -82,12 +81,10 @@ class BackgroundPushes:
             return None
         return facts
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._process is None:
             return
-        if error is not None:
+        if kind is not None:
             self._process.end()  # it pushes the newest checkpoint and ends
             return
         self._process.end("stop", timeout=20.0, kill=True)  # the queue keeps what is not pushed by then

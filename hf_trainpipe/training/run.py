@@ -13,7 +13,7 @@ from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, sharding
 from hf_trainpipe.engine.cpu import dropout
-from hf_trainpipe.engine.evaluation import loss_of, loss_sums, predict_split, share_of
+from hf_trainpipe.engine.evaluation import loss_of, mean_loss, predict_split
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.optimizer import freeze
@@ -26,6 +26,7 @@ from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
+from hf_trainpipe.training.setup import Setup
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.gc import resume_gc
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.prepare import Prepared
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tokens.features import Batch
-    from hf_trainpipe.training.setup import Setup
 
 EVALUATION_TOKENS = 4096
 """Tokens a batch of an evaluation holds at most, padding included."""
@@ -45,7 +45,7 @@ HEAD = (0, 0, 0, 1)
 """Key of the randomness that initialises a new head, beside the seed; steps use keys of four numbers."""
 
 
-class Run:
+class Run(Setup):
     """The model, optimizer and state of a training run. All ranks hold one; only rank 0 writes files.
 
     Args:
@@ -53,18 +53,9 @@ class Run:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.options = setup.options
-        self.recipe = setup.recipe
-        self.plan = setup.plan
-        self.data = setup.data
-        self.task = setup.task
-        self.ranks = setup.ranks
-        self.accelerator = setup.ranks.accelerator
-        self.tokenizer = setup.tokenizer
-        self.pad_id: int = setup.tokenizer.pad_token_id or 0  # as a package pads
-        self.folder = setup.folder
-        self.console = setup.console
+        super().__init__(**vars(setup))
+        self.pad_id: int = self.tokenizer.pad_token_id or 0  # as a package pads
+        self.evaluation_tokens = max(EVALUATION_TOKENS, self.plan.max_length)
         self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
         self.order = EpochSampler(
@@ -120,7 +111,7 @@ class Run:
             seed_everything(self.recipe.seed, *HEAD)
             self.model.train(training)
             with nullcontext() if training else exact_products(), self.parallel.micro_batch_context(last=False):
-                self.backward(self.loss_sum(batch))
+                self.mixed.backward(self.loss_sum(batch))
             found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
             self.optimizer.zero_grad()
             return found
@@ -238,7 +229,8 @@ class Run:
 
     def heartbeat(self) -> Heartbeat:
         """Ends the run and names the rank if one hangs; while it is open, every forward pass is a beat."""
-        return Heartbeat(self.folder.path / "heartbeat", rank=self.ranks.rank, ranks=self.ranks.size, watched=self.bare)
+        folder, ranks = self.folder.path / "heartbeat", self.ranks
+        return Heartbeat(folder=folder, rank=ranks.rank, ranks=ranks.size, watched=self.bare)
 
     @property
     def epoch(self) -> float:
@@ -256,24 +248,16 @@ class Run:
 
         return torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
 
-    def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the accelerator's device."""
-        device = self.accelerator.device
-        return batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
-
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
-        there = self.to_device(batch)
+        device = self.accelerator.device
+        there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
         with known_lengths_of(there, self.task if self.unpadded else None):
             return self.task.loss_sum(self.task.forward(self.model, there.inputs), there)
 
     def computed_tokens(self, batch: Batch) -> int:
         """Tokens that the model computes of a micro-batch, padding included."""
         return batch.tokens if self.unpadded else batch.padded_tokens
-
-    def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradient of a part of the step's loss."""
-        self.mixed.backward(loss)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of every group: ``rate`` times the group's own scale."""
@@ -290,22 +274,15 @@ class Run:
         with plain, self.mixed.autocast() if autocast else exact_products():
             yield model
 
-    @property
-    def _evaluation_tokens(self) -> int:
-        return max(EVALUATION_TOKENS, self.plan.max_length)
-
     def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> Outputs:
         """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
         with self._evaluation(autocast=autocast) as model:
             return predict_split(
                 model,
                 self.data.splits[split],
+                self.ranks,
                 task=self.task,
-                max_tokens=self._evaluation_tokens,
-                rank=self.ranks.rank,
-                world_size=self.ranks.size,
-                gather=self.ranks.gather,
-                device=self.accelerator.device,
+                max_tokens=self.evaluation_tokens,
                 examples=examples,
             )
 
@@ -313,17 +290,7 @@ class Run:
         """The task's mean loss over a split; all ranks call it."""
         prepared = self.data.splits[split]
         found = loss_of(predictions, prepared.features, self.task)
-        if found is not None:
-            return found
-        mine = share_of(prepared, None, rank=self.ranks.rank, world_size=self.ranks.size)
-        with self._evaluation(autocast=True) as model:
-            sums = loss_sums(
-                model,
-                prepared,
-                mine,
-                task=self.task,
-                max_tokens=self._evaluation_tokens,
-                device=self.accelerator.device,
-            )
-        total, count = self.ranks.sums(list(sums))
-        return total / max(count, 1e-12)
+        if found is None:
+            with self._evaluation(autocast=True) as model:
+                found = mean_loss(model, prepared, self.ranks, task=self.task, max_tokens=self.evaluation_tokens)
+        return found

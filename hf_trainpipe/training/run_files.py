@@ -69,11 +69,9 @@ def read_result(run: Path) -> dict[str, Any] | None:
         CheckpointError: it is damaged.
     """
     file = run / "result.json"
-    return (
-        read_json_object(file, needs=RESULT, fix="The command that trained the run writes it again.")
-        if file.exists()
-        else None
-    )
+    if not file.exists():
+        return None
+    return read_json_object(file, needs=RESULT, fix="The command that trained the run writes it again.")
 
 
 def earlier_seconds(run: Path, *, attempt: int) -> float:

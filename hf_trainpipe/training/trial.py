@@ -28,6 +28,7 @@ from hf_trainpipe.training.export import code_file, has_own_code, record_predict
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
+    from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
 
@@ -43,9 +44,8 @@ class Trial:
     def __init__(self, setup: Setup) -> None:
         is_main = setup.ranks.is_main
         self._stamp = cache_root() / "trials" / (_stamp(setup) if is_main else "none")
-        needed = is_main and not setup.options.package_only and not self._stamp.exists()
-        self._fresh = FreshProcess(imports=IMPORTS) if needed and _is_foreign(setup) else None
-        self.needed: bool = setup.ranks.broadcast(needed)
+        self.needed = setup.ranks.from_main(lambda: not setup.options.package_only and not self._stamp.exists())
+        self._fresh = FreshProcess(imports=IMPORTS) if is_main and self.needed and _is_foreign(setup) else None
 
     def check(self, run: Run) -> None:
         """Write the package of the untrained model and compare its answers with the model's.
@@ -53,38 +53,38 @@ class Trial:
         Raises:
             PackageError: exit code 6, as the gate after the training would, on every rank.
         """
-        if self.needed:
-            with run.console.working("trying the package in a fresh process"):
-                self._check(run)
-
-    def _check(self, run: Run) -> None:
-        examples = run.data.train.usable[: max(TRIED, run.ranks.size)]
-        outputs = run.predict("train", autocast=False, examples=examples)
-        model = run.whole_model()
-        failed: tuple[str, str] | None = None
-        if run.ranks.is_main:
-            folder = run.folder.path / "trial"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            try:
-                recorded = folder / "recorded.jsonl"
-                record_predictions(run, {"train": outputs}, recorded)
-                package, _ = write_package(run, model, folder / "package", scores={}, seconds=None, durable=False)
-                if self._fresh is not None:
-                    verify(package, recorded=recorded, fresh=self._fresh, allow_code=True)
-                else:
-                    _answer_here(package, recorded, device=run.accelerator.device)
-                self._stamp.parent.mkdir(parents=True, exist_ok=True)
-                self._stamp.touch()
-            except PackageError as error:
-                failed = error.message.replace(f"{folder}/", ""), error.fix
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        failed = run.ranks.broadcast(failed)
+        if not self.needed:
+            return
+        with run.console.working("trying the package in a fresh process"):
+            examples = run.data.train.usable[: max(TRIED, run.ranks.size)]
+            outputs = run.predict("train", autocast=False, examples=examples)
+            model = run.whole_model()
+            failed = run.ranks.from_main(lambda: self._failure(run, model, outputs))
         if failed is not None:
             raise PackageError(
                 f"The package of this run would not work, so training does not begin.\n{failed[0]}", fix=failed[1]
             )
+
+    def _failure(self, run: Run, model: Any, outputs: Outputs) -> tuple[str, str] | None:
+        """What would fail after the training, as a message and a fix; a package that works is remembered."""
+        folder = run.folder.path / "trial"
+        package, recorded = folder / "package", folder / "recorded.jsonl"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            record_predictions(run, {"train": outputs}, recorded)
+            write_package(run, model, package, scores={}, seconds=None, durable=False)
+            if self._fresh is not None:
+                verify(package, recorded=recorded, fresh=self._fresh, allow_code=True)
+            else:
+                _answer_here(package, recorded, device=run.accelerator.device)
+        except PackageError as error:
+            return error.message.replace(f"{folder}/", ""), error.fix
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._stamp.parent.mkdir(parents=True, exist_ok=True)
+        self._stamp.touch()
+        return None
 
     def close(self) -> None:
         """End the fresh process if it was not used."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.checkpoint.contract import check_finished, compare_versions
 from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
+from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
@@ -98,7 +99,7 @@ def verify_in_training(run: Run, signals: StopSignals) -> None:
     place = run.folder.path / PROOF
     if run.ranks.is_main:
         place.unlink(missing_ok=True)
-    run.ranks.barrier()
+    run.accelerator.wait_for_everyone()
 
     def stop_if_asked() -> None:
         if signals.requested:
@@ -186,11 +187,8 @@ def describe(proof: Mapping[str, Any]) -> str:
 
 def read_proof(run_dir: Path) -> dict[str, Any] | None:
     """What the last verification of a run found, if there was one."""
-    place = run_dir / PROOF
-    if not place.exists():
-        return None
     try:
-        return read_json_object(place, needs={"identical": bool}, fix="")
+        return read_json_object(run_dir / PROOF, needs={"identical": bool}, fix="")
     except CheckpointError:  # no number depends on it: the card says nothing of resuming then
         return None
 
@@ -246,10 +244,10 @@ class _Original:
 
     def _compared(self) -> dict[str, Any]:
         checkpoints = self.path / "checkpoints"
-        saved = sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*"))
+        saved = Store(self.path, mode="read").steps()
         last = saved[-1]
         since = changed_at(self.path)
-        if since and not [step for step in saved if since <= step < last]:
+        if since and not any(since <= step < last for step in saved):
             return {
                 "identical": False,
                 "from_step": since,

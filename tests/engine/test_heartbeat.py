@@ -38,7 +38,7 @@ def test_silence_ends_the_process_and_beats_do_not(tmp_path: Path) -> None:
         said.append((code, message))
         ended.set()
 
-    with Heartbeat(tmp_path, rank=0, ranks=2, timeout=0.8, end=end) as heart:
+    with Heartbeat(folder=tmp_path, rank=0, ranks=2, timeout=0.8, end=end) as heart:
         for _ in range(20):
             time.sleep(0.1)
             heart.beat()
@@ -51,7 +51,7 @@ def test_silence_ends_the_process_and_beats_do_not(tmp_path: Path) -> None:
 
 
 def test_one_rank_is_not_watched(tmp_path: Path) -> None:
-    with Heartbeat(tmp_path / "heartbeat", rank=0, ranks=1, timeout=0.1):
+    with Heartbeat(folder=tmp_path / "heartbeat", rank=0, ranks=1, timeout=0.1):
         assert not (tmp_path / "heartbeat").exists()
 
 

@@ -10,10 +10,9 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.mixed import Mixed
-from hf_trainpipe.engine.optimizer import build_optimizer, depth_of, freeze
+from hf_trainpipe.engine.optimizer import build_optimizer, depth_of, freeze, state_bytes
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
-from hf_trainpipe.engine.small_memory import state_bytes
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import Optim
 from hf_trainpipe.testing import tiny_model
