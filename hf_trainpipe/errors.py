@@ -23,39 +23,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from hf_trainpipe.runtime.errors import (
-    InputError,
-    MissingPipeline,
-    MissingRuntime,
-    RecipeError,
-    SchemaError,
-    TooMuch,
-    TrainpipeError,
-)
+from hf_trainpipe.runtime.errors import InputError as InputError
+from hf_trainpipe.runtime.errors import MissingPipeline as MissingPipeline
+from hf_trainpipe.runtime.errors import MissingRuntime as MissingRuntime
+from hf_trainpipe.runtime.errors import RecipeError as RecipeError
+from hf_trainpipe.runtime.errors import SchemaError as SchemaError
+from hf_trainpipe.runtime.errors import TooMuch as TooMuch
+from hf_trainpipe.runtime.errors import TrainpipeError as TrainpipeError
 from hf_trainpipe.utils.wording import adapt_message
-
-__all__ = [
-    "EXIT_FILE",
-    "CheckpointError",
-    "DataError",
-    "InputError",
-    "Interrupted",
-    "MissingExtra",
-    "MissingPipeline",
-    "MissingRuntime",
-    "PackageError",
-    "PushError",
-    "RecipeError",
-    "ResumeMismatch",
-    "RunLocked",
-    "SchemaError",
-    "TooMuch",
-    "TrainingDiverged",
-    "TrainpipeError",
-    "closest",
-    "render",
-]
-
 
 EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
 """Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""

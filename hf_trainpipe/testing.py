@@ -27,7 +27,6 @@ def tiny_model(
     folder: Path,
     *,
     kind: Literal["bert", "roberta", "distilbert"] = "bert",
-    dropout: float = 0.1,
     layers: int = 2,
 ) -> Path:
     """Write a model with random weights (about 30,000 parameters, from a fixed seed) and its tokenizer.
@@ -36,40 +35,18 @@ def tiny_model(
         ``folder``, which ``from_pretrained`` loads.
     """
     import torch
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        BertTokenizerFast,
-    )
+    from transformers import AutoConfig, AutoModel, BertTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = _vocabulary()
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    sizes = {"vocab_size": len(vocabulary), "pad_token_id": 0}
-    if kind == "distilbert":
-        sizes |= {
-            "dim": 32,
-            "n_layers": layers,
-            "n_heads": 2,
-            "hidden_dim": 64,
-            "max_position_embeddings": 64,
-        }
-    else:
-        extra = {"type_vocab_size": 2 if kind == "bert" else 1}
-        sizes |= {
-            "hidden_size": 32,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "max_position_embeddings": 66,
-            **extra,
-        }
-    rates = (
-        {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
-        if kind == "distilbert"
-        else {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    )
-    config = AutoConfig.for_model(kind, **sizes, **rates)
+    sizes = {"vocab_size": len(vocabulary), "pad_token_id": 0, "hidden_size": 32, "num_attention_heads": 2}
+    own: dict[str, dict[str, float]] = {
+        "bert": {"intermediate_size": 64, "max_position_embeddings": 66, "type_vocab_size": 2},
+        "roberta": {"intermediate_size": 64, "max_position_embeddings": 66, "type_vocab_size": 1},
+        "distilbert": {"hidden_dim": 64, "max_position_embeddings": 64, "seq_classif_dropout": 0.1},
+    }
+    config = AutoConfig.for_model(kind, num_hidden_layers=layers, **sizes, **own[kind])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         model = AutoModel.from_config(config)

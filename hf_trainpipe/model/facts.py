@@ -21,13 +21,11 @@ class ModelFacts:
     """Without the embedding tables: the parameters in matrix products."""
     layers: int
     hidden: int
-    vocab_size: int | None
-    max_length: int
     architecture: str
     model_type: str = ""
 
 
-def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -> ModelFacts:
+def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts:
     """Count parameters on the meta device: no weights are read and no memory is taken."""
     import torch
 
@@ -43,8 +41,6 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int, limit: int) -
         encoder_parameters=total - embeddings,
         layers=int(getattr(text, "num_hidden_layers", 0) or 0),
         hidden=int(getattr(text, "hidden_size", 0) or 0),
-        vocab_size=getattr(text, "vocab_size", None),
-        max_length=limit,
         architecture=type(empty).__name__,
         model_type=getattr(config, "model_type", ""),
     )

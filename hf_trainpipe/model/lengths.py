@@ -62,10 +62,7 @@ def look_up(model: Pretrained, task: Task, config: Any) -> Tables:
 def _word_embedding(empty: Any) -> Any:
     try:
         return getattr(empty.get_input_embeddings(), "weight", None)
-    except (
-        AttributeError,
-        NotImplementedError,
-    ):  # character models have none, and custom models may not define it
+    except (AttributeError, NotImplementedError):  # character models have none, custom models may not define it
         return None
 
 

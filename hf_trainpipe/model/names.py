@@ -115,18 +115,13 @@ def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.na
         if folder is None:
             raise _refuse(name, error, revision=options.get("revision"), field=field) from error
         reason = reason_of(error, repo=name)
-        lines = str(error).strip().splitlines()
-        said = (
-            reason.said
-            if reason.kind in ("code", "unknown-kind")
-            else f"{lines[0] if lines else type(error).__name__:.300}"
-        )
+        said, fix = reason.said, reason.fix
+        if reason.kind not in ("code", "unknown-kind"):
+            lines = str(error).strip().splitlines()
+            said = f"{lines[0] if lines else type(error).__name__:.300}"
+            fix = "Point model.name to a folder made by save_pretrained, or set model.tokenizer."
         raise RecipeError(
-            f"{field}: the folder {name!r} holds no usable {what}: {said}",
-            fix=reason.fix
-            if reason.kind in ("code", "unknown-kind")
-            else "Point model.name to a folder made by save_pretrained, or set model.tokenizer.",
-            reason=reason.kind,
+            f"{field}: the folder {name!r} holds no usable {what}: {said}", fix=fix, reason=reason.kind
         ) from error
 
 

@@ -87,24 +87,19 @@ def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[st
         largest = max(vocabulary.values(), default=0)
         around = list(tokenizer.backend_tokenizer.encode("").ids)  # special tokens added to every text
         around = [*around, *([tokenizer.pad_token_id] if tokenizer.pad_token_id is not None else [])]
-        added = {
-            token: number
-            for token, number in tokenizer.get_vocab().items()
-            if number >= rows and token not in vocabulary
-        }
+        beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
         if largest >= rows or any(number >= rows for number in around):
-            beyond = [token for token, number in tokenizer.get_vocab().items() if number >= rows]
             raise RecipeError(
                 f"model.tokenizer: the model's embedding has {rows:,} rows, the tokenizer has ids up to "
-                f"{max([largest, *around]):,} ({len(beyond):,} tokens have no row, such as {beyond[0]!r}).",
+                f"{max([largest, *around]):,} ({len(beyond):,} tokens have no row, such as {next(iter(beyond))!r}).",
                 fix="The tokenizer belongs to another model: set model.tokenizer to the right one. If you added tokens,\n"
                 "call model.resize_token_embeddings(len(tokenizer)) and save both.",
             )
-        if added:
-            shown = ", ".join(repr(token) for token in sorted(added, key=lambda token: added[token])[:5])
+        if beyond:  # added tokens
+            shown = ", ".join(repr(token) for token in sorted(beyond, key=lambda token: beyond[token])[:5])
             warnings.append(
                 f"tokens without a row in the model's embedding, which must not occur in texts: {shown}"
-                f"{f' and {len(added) - 5} more' if len(added) > 5 else ''}"
+                f"{f' and {len(beyond) - 5} more' if len(beyond) > 5 else ''}"
             )
     own = getattr(text_config(config), "pad_token_id", None)
     if own is not None and tokenizer.pad_token_id is not None and own != tokenizer.pad_token_id:

@@ -12,24 +12,19 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from hf_trainpipe.recipe.interfaces import Data, RunInfo, Session, Tracker
-from hf_trainpipe.recipe.settings import Budget, Evaluation, Hub, Optim, Pretrained, Tokens, refused
+from hf_trainpipe.recipe.interfaces import Data as Data
+from hf_trainpipe.recipe.interfaces import RunInfo as RunInfo
+from hf_trainpipe.recipe.interfaces import Session as Session
+from hf_trainpipe.recipe.interfaces import Tracker as Tracker
+from hf_trainpipe.recipe.settings import Budget as Budget
+from hf_trainpipe.recipe.settings import Evaluation as Evaluation
+from hf_trainpipe.recipe.settings import Hub as Hub
+from hf_trainpipe.recipe.settings import Optim as Optim
+from hf_trainpipe.recipe.settings import Pretrained as Pretrained
+from hf_trainpipe.recipe.settings import Tokens as Tokens
+from hf_trainpipe.recipe.settings import refused
 from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.runtime.text.preprocessing import Preprocessor
-
-__all__ = [
-    "Budget",
-    "Data",
-    "Evaluation",
-    "Hub",
-    "Optim",
-    "Pretrained",
-    "Recipe",
-    "RunInfo",
-    "Session",
-    "Tokens",
-    "Tracker",
-]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -64,15 +59,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\\0") or self.name.startswith("."):
             raise refused("name", "a name fit for a folder", self.name, "Use letters, digits, '-' and '_'.")
-        for where, value, kind in (
-            ("model", self.model, Pretrained),
-            ("data", self.data, Data),
-            ("task", self.task, Task),
-            ("tokens", self.tokens, Tokens),
-            ("optim", self.optim, Optim),
-            ("budget", self.budget, Budget),
-            ("evaluation", self.evaluation, Evaluation),
-        ):
+        for kind in (Pretrained, Data, Task, Tokens, Optim, Budget, Evaluation):
+            where = "model" if kind is Pretrained else kind.__name__.lower()
+            value = getattr(self, where)
             if not isinstance(value, kind):
                 example = value if isinstance(value, type) and issubclass(value, kind) else kind
                 raise refused(where, f"a {kind.__name__}", value, f"Pass {where}={example.__name__}(...).")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from hf_trainpipe.errors import RecipeError, closest
 
@@ -32,6 +32,13 @@ def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise refused(where, f"one of {listed}", value, f"Choose one of them.{closest(str(value), choices)}")
+
+
+def check_choices(where: str, part: object) -> None:
+    """Hold the settings of a part to the choices that their annotations list."""
+    for name, hint in get_type_hints(type(part)).items():
+        if get_origin(hint) is Literal:
+            check_choice(f"{where}.{name}", getattr(part, name), get_args(hint))
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,7 @@ class Tokens:
     each micro-batch to its longest."""
 
     def __post_init__(self) -> None:
-        check_choice("tokens.overflow", self.overflow, ("truncate", "window", "drop", "error"))
-        check_choice("tokens.padding", self.padding, ("auto", "batch"))
+        check_choices("tokens", self)
         check_positive("tokens.max_length", self.max_length)
         too_wide = self.max_length is not None and self.stride >= self.max_length
         if self.stride < 0 or (self.overflow == "window" and too_wide):
@@ -125,14 +131,12 @@ class Optim:
     gradient, much less memory for activations, about a third more time."""
 
     def __post_init__(self) -> None:
+        check_choices("optim", self)
         check_positive("optim.peak_lr", self.peak_lr)
         _check_range("optim.warmup", self.warmup, 0.0, 1.0, open_high=True)
-        check_choice("optim.algorithm", self.algorithm, ("adamw", "adamw_8bit", "adafactor"))
         if self.compile and self.checkpoint_layers:
             fix = "Choose one of them: the compiler itself decides what to keep."
             raise refused("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
-        check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
-        check_choice("optim.precision", self.precision, ("auto", "fp32", "medium", "bf16", "fp16"))
         _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))
         check_positive("optim.max_grad_norm", self.max_grad_norm)
         check_positive("optim.layer_decay", self.layer_decay)
@@ -168,21 +172,12 @@ class Budget:
     """Checkpoints of a complete run to keep: only the last, from which ``--extend`` continues, or all."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "max_steps",
-            "examples_per_step",
-            "micro_batch_tokens",
-            "micro_batch_examples",
-            "evaluate_every",
-            "save_every",
-            "log_every",
-            "patience",
-        ):
-            check_positive(f"budget.{name}", getattr(self, name))
-        check_choice("budget.keep_when_done", self.keep_when_done, ("last", "all"))
+        check_choices("budget", self)
         if self.keep_checkpoints < 2:
             raise refused("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
+        for name, value in vars(self).items():
+            if name != "keep_when_done":
+                check_positive(f"budget.{name}", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +235,7 @@ class Hub:
     """Further sentences for the card's section on limits."""
 
     def __post_init__(self) -> None:
-        check_choice("hub.when", self.when, ("end", "best", "every_save"))
+        check_choices("hub", self)
         for name in ("language", "tags", "limits"):
             if isinstance(getattr(self, name), str):
                 found = getattr(self, name)
