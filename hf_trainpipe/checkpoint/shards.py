@@ -51,11 +51,10 @@ class ShardWriter:
 
         def write() -> None:
             place = _place(self.checkpoints, step, self.rank)
-            note: dict[str, object]
+            note: dict[str, object] = {}
             try:
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
-                note = {}
                 for name, shared in copies.items():
                     own = shard_name(name, self.rank, self.ranks)
                     note[own] = list(tensors.write_file(place / own, shared))

@@ -215,7 +215,8 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
     hub, data = run.recipe.hub, run.recipe.data
     on_hub = data if isinstance(data, HubData) else None
     identity = read_identity(run.folder.path)
-    shows_errors = run.recipe.evaluation.errors_in_card
+    asked = run.recipe.evaluation.errors_in_card
+    shows_errors = on_hub is not None if asked is None else asked  # their texts are pushed with the package
     return CardFacts(
         language=(hub.language or None) if hub else None,
         license=hub.license if hub else None,
@@ -235,13 +236,8 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         curve=read_curve(run.folder.path, select=run.recipe.selected_metric),
         trust_remote_code=run.recipe.model.trust_remote_code,
         history=identity.get("history", ()),
-        report=report if (on_hub is not None if shows_errors is None else shows_errors) else _without_errors(report),
+        report=report if shows_errors else {split: {**found, "errors": []} for split, found in report.items()},
     )
-
-
-def _without_errors(report: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The same without texts, since the card is pushed with the package."""
-    return {split: {**found, "errors": []} for split, found in report.items()}
 
 
 def _revision(data: Data) -> str | None:

@@ -26,13 +26,7 @@ from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
 from hf_trainpipe.training.options import RunOptions
-from hf_trainpipe.training.run_files import (
-    BEGIN_ANEW,
-    environment,
-    read_attempts,
-    read_identity,
-    read_result,
-)
+from hf_trainpipe.training.run_files import BEGIN_ANEW, environment, read_attempts, read_identity, read_result
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.wording import command_line
 
@@ -78,12 +72,7 @@ class RunFolder:
             return None
 
     def begin(
-        self,
-        document: Mapping[str, Any],
-        options: RunOptions,
-        *,
-        total_steps: int,
-        facts: Mapping[str, Any],
+        self, document: Mapping[str, Any], options: RunOptions, *, total_steps: int, facts: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Start a run here, or continue the one that is here; record the attempt. What to tell of it is in ``notes``.
 

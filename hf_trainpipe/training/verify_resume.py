@@ -246,7 +246,8 @@ class _Original:
         checkpoints = self.path / "checkpoints"
         saved = Store(self.path, mode="read").steps()
         last = saved[-1]
-        since = changed_at(self.path)
+        history = read_identity(self.path).get("history") or [{"from_step": 0}]
+        since = int(history[-1]["from_step"])  # the settings in force began there
         if since and not any(since <= step < last for step in saved):
             return {
                 "identical": False,
@@ -317,12 +318,6 @@ class _Original:
         shape = ["--multi_gpu", "--num_processes", str(self.ranks), "--num_machines", "1", "--main_process_port", "0"]
         plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the recipe says which precision
         return [sys.executable, "-m", "hf_trainpipe", "launch", *shape, *plain, *train]
-
-
-def changed_at(run_dir: Path) -> int:
-    """The step after which the settings in force began; 0 where they never changed."""
-    history = read_identity(run_dir).get("history") or [{"from_step": 0}]
-    return int(history[-1]["from_step"])
 
 
 def _device_here() -> str:
