@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ RowAt = tuple[int, Any]
 
 def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Rows by column; what a row lacks is null."""
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys(chain.from_iterable(rows))
     return {name: [row.get(name) for row in rows] for name in names}
 
 

@@ -75,7 +75,7 @@ def _by_name(
     unnamed = [position for position, name in enumerate(names) if not name]
     used: set[int] = set()
     for line, cells in chain((first,), rows):
-        if len(cells) != wide or wide > width:
+        if len(cells) != width or wide > width:
             _check_width(line, cells, names, wide, is_first=line == first[0], shown=shown, options=options)
             cells = cells[:width]
         if cells == names and width > 1:
@@ -194,14 +194,13 @@ def _but_empty_end(rows: Iterator[Cells]) -> Iterator[Cells]:
     """Rows without those at the end of a sheet that nobody filled in."""
     empty: list[Cells] = []
     for row in rows:
-        cells = row[1]
-        if not cells[-1].strip() and len(cells) > 1 and not any(map(str.strip, cells)):
+        if not row[1][-1].strip() and len(row[1]) > 1 and not any(map(str.strip, row[1])):
             empty.append(row)
-            continue
-        if empty:
-            yield from empty
+        elif empty:
+            yield from (*empty, row)
             empty.clear()
-        yield row
+        else:
+            yield row
 
 
 def read_labelled_lines(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
