@@ -106,7 +106,8 @@ def _pieces(stream: Any, shown: str, options: ReadOptions) -> Iterator[bytes]:
     if options.piece is None:
         yield stream.read(-1 if options.most is None else options.most)
     else:
-        yield stream.readline(options.piece)  # of a pipe too, what shows the encoding is there at once
+        first = stream.readline(options.piece)  # of a pipe too, what shows the encoding is there at once
+        yield first + stream.read1(max(0, min(len(head), options.piece) - len(first)))
         yield from iter(lambda: stream.read1(options.piece), b"")
 
 

@@ -56,6 +56,11 @@ def test_txt_keeps_empty_lines(read: Read) -> None:
     assert read(b"caf\xe9", "txt", encoding="cp1252") == [(1, "café")]
 
 
+def test_a_nul_in_a_short_first_line_is_no_other_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\0a\n" + b"on time\n" * 9)
+    assert [record.value for record in read_records(tmp_path / "a.txt")] == ["\0a", *["on time"] * 9]
+
+
 def test_jsonl_and_delimited_rows(read: Read) -> None:
     content = b'{"text": "a"}\n\n{"words": ["a", "b"], "id": 3}\n"bare"\n'
     assert read(content, "jsonl") == [(1, {"text": "a"}), (3, {"words": ["a", "b"], "id": 3}), (4, "bare")]
