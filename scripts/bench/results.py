@@ -74,8 +74,9 @@ def interleave(
     """Run every side of every case once, then all again, so that drift of the machine affects all sides.
 
     Args:
-        finished: Called with all results after each case, so that an interruption loses nothing.
-        until: By :func:`time.monotonic`; no case begins that would likely end later.
+        finished: Called with all results after each repeat, so that an interruption loses nothing.
+        until: By :func:`time.monotonic`; no case begins that would likely end later. Where it is set, ``finished`` is called
+            after each case too, when others have no results yet.
     """
     runs: Runs = {case: {side: [] for side in sides(case)} for case in cases}
     if options.add and options.out.exists():
@@ -98,7 +99,9 @@ def interleave(
                 said = f"repeat {repeat + 1} of {options.repeats}: {case} {side} in {seconds:.0f} s"
                 print(said, file=sys.stderr, flush=True)
             took[case] = time.monotonic() - began
-            finished(runs)
+            if until < float("inf"):
+                finished(runs)
+        finished(runs)
     return runs
 
 
