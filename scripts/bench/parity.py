@@ -413,7 +413,8 @@ def main() -> int:
                 "examples_per_step": EXAMPLES_PER_STEP, "max_grad_norm": MAX_GRAD_NORM}  # fmt: skip
     facts = {"settings": settings, "environment": environment(), "summary": summary}
     options.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    table = as_markdown(summary, command=typed_command(), seeds=seeds)
+    command = typed_command().replace(" --report-only", "")  # the trainings are those of the command without it
+    table = as_markdown(summary, command=command, seeds=seeds)
     options.out.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
     for one in failed:
