@@ -25,8 +25,8 @@ from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TEXT, WORDS, Colu
 from hf_trainpipe.runtime.tasks.tagging import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Concatenate, ParamSpec
+    from collections.abc import Callable, Hashable, Mapping
+    from typing import Concatenate, ParamSpec, TypeVar
 
     from datasets import Dataset
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tokens.encoder import Encoder
     from hf_trainpipe.runtime.tokens.features import Stream
 
+    Found = TypeVar("Found")
     Options = ParamSpec("Options")
     Read = Callable[Concatenate["Rows", Column, Options], np.ndarray]
 
@@ -46,10 +47,7 @@ def _once(read: Read[Options]) -> Read[Options]:
 
     @wraps(read)
     def known(self: Rows, column: Column, /, *args: Options.args, **options: Options.kwargs) -> np.ndarray:
-        of = (read.__name__, column)
-        if of not in self._read:
-            self._read[of] = read(self, column, *args, **options)
-        return self._read[of]
+        return self.once((read.__name__, column), lambda: read(self, column, *args, **options))
 
     return known
 
@@ -85,12 +83,19 @@ class Rows:
         self._others = dict(others or {})
         self._is_training = is_training
         self._most_lost = 1.0
-        self._read: dict[tuple[str, Column], np.ndarray] = {}
+        self._read: dict[Any, Any] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     # -- anything -------------------------------------------------------------------------------------------------------
+
+    def once(self, key: Hashable, read: Callable[[], Found]) -> Found:
+        """What ``read`` gives, which is called when the key is first asked for: a task checks its targets, then takes them."""
+        if key not in self._read:
+            self._read[key] = read()
+        found: Found = self._read[key]
+        return found
 
     def place(self, row: int) -> Place:
         """Where a row comes from, for messages."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,13 @@ def workload_of(case: str, options: Any, folder: Path) -> Workload:
 
 
 def flops_of(workload: Workload, lengths: list[int]) -> float:
-    """Floating-point operations of a training over texts of these lengths, without embeddings and heads."""
-    import transformers
+    """Floating-point operations of a training over texts of these lengths, as the plan counts them."""
+    from hf_trainpipe import Pretrained, TextClassification
+    from hf_trainpipe.model.facts import model_facts
+    from hf_trainpipe.plan import training_flops
 
-    config = transformers.AutoConfig.from_pretrained(workload.model)
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    inner = 3 if config.model_type == "modernbert" else 2  # a gated layer has a matrix more
-    weights = layers * (4 * hidden * hidden + inner * hidden * config.intermediate_size)
-    return float(6 * weights * sum(lengths) + 12 * layers * hidden * sum(n * n for n in lengths))
+    facts = model_facts(Pretrained(workload.model), TextClassification(), num_labels=2)
+    return sum(count * training_flops(length, 1, facts) for length, count in Counter(lengths).items())
 
 
 def product_speed() -> float:

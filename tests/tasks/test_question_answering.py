@@ -18,7 +18,8 @@ from hf_trainpipe import DataError, QuestionAnswering
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks.base import Requests
-from hf_trainpipe.runtime.tasks.question_answering import Judged, squad_scores
+from hf_trainpipe.runtime.tasks.question_answering import Judged
+from hf_trainpipe.runtime.tasks.squad import squad_scores
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import Features
 from hf_trainpipe.testing import tiny_model
@@ -115,7 +116,10 @@ def test_what_is_no_answer_is_refused_with_its_row(answers: object, expected: st
 
 def test_an_answer_that_starts_elsewhere_is_told() -> None:
     rows = rows_of(row("anna was kind", {"text": ["kind"], "answer_start": [7]}), is_training=True)
-    assert QuestionAnswering().fit(rows).no_answer is False
+    task = QuestionAnswering().fit(rows)
+    assert task.no_answer is False
+    task.check(rows)
+    assert len(rows.notes) == 1
     assert "1 of 1 rows have an answer that is not where it is said to start" in rows.notes[0]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hf_trainpipe import Budget, Evaluation, Files, Pretrained, Recipe, TextClassification, Tokens
 from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
 from tests import warm
 from tests.training.ranks import run_ranks
@@ -213,3 +214,18 @@ def whole(workshop: Workshop) -> Done:
     done = workshop.train("recipes.py", "--run-dir", "whole")
     assert done.code == 0, done.err
     return done
+
+
+@pytest.fixture
+def recipe(workshop, tmp_path, monkeypatch) -> Recipe:
+    """The tiny model over the workshop's texts, for four steps."""
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    return Recipe(
+        name="choices",
+        model=Pretrained(str(workshop.folder / "model")),
+        data=Files(train="train.csv", validation="dev.csv", root=str(workshop.folder)),
+        task=TextClassification("text", label="label"),
+        tokens=Tokens(max_length=32),
+        budget=Budget(max_steps=4, examples_per_step=16, log_every=1),
+        evaluation=Evaluation(resamples=20),
+    )

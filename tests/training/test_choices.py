@@ -18,7 +18,6 @@ from hf_trainpipe import (
     NormalizeUnicode,
     Optim,
     Pretrained,
-    Recipe,
     TextClassification,
     TokenClassification,
     Tokens,
@@ -29,20 +28,6 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.exact import Switches
 from hf_trainpipe.tracking.ledger import series
-
-
-@pytest.fixture
-def recipe(workshop, tmp_path, monkeypatch) -> Recipe:
-    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
-    return Recipe(
-        name="choices",
-        model=Pretrained(str(workshop.folder / "model")),
-        data=Files(train="train.csv", validation="dev.csv", root=str(workshop.folder)),
-        task=TextClassification("text", label="label"),
-        tokens=Tokens(max_length=32),
-        budget=Budget(max_steps=4, examples_per_step=16, log_every=1),
-        evaluation=Evaluation(resamples=20),
-    )
 
 
 def test_patience_ends_the_run_and_the_best_step_is_packaged(recipe, tmp_path) -> None:

@@ -11,13 +11,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 import hf_trainpipe
 from hf_trainpipe import (
     Budget,
-    Evaluation,
-    Files,
     Optim,
     Pretrained,
     Recipe,
-    TextClassification,
-    Tokens,
     execute,
     replace,
 )
@@ -27,18 +23,8 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture
-def recipe(workshop, tmp_path, monkeypatch) -> Recipe:
-    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
-    return Recipe(
-        name="gpu",
-        model=Pretrained(str(workshop.folder / "model")),
-        data=Files(train="train.csv", validation="dev.csv", root=str(workshop.folder)),
-        task=TextClassification("text", label="label"),
-        tokens=Tokens(max_length=32),
-        optim=Optim(peak_lr=1e-2),
-        budget=Budget(max_steps=8, examples_per_step=16),
-        evaluation=Evaluation(resamples=20),
-    )
+def recipe(recipe: Recipe) -> Recipe:
+    return replace(recipe, optim=Optim(peak_lr=1e-2), budget=Budget(max_steps=8, examples_per_step=16))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from ..tokens.ragged import ranges
 from .exact import exact_products
-from .kernels import Call, attend_on_gpu
+from .kernels import Call, attend_on_gpu, band
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,14 +93,6 @@ def attend(
     return out_T[None].to(value.dtype), None
 
 
-def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
-    """bool[n, n]: which tokens see each other; None: all."""
-    if window is None or length <= window:
-        return None
-    places = torch.arange(length, device=device)
-    return (places[:, None] - places[None, :]).abs() < window
-
-
 def _by_views(
     flat: list[torch.Tensor], layout: Layout, scale: float, dropout: float, window: int | None
 ) -> torch.Tensor:
@@ -109,8 +101,8 @@ def _by_views(
     for length, count in layout.groups:
         end = begin + length * count
         query, key, value = (t[begin:end].reshape(count, length, *t.shape[1:]).transpose(1, 2) for t in flat)
-        band = _band(length, window, query.device)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=band, dropout_p=dropout, scale=scale)
+        near = band(length, window, query.device)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=near, dropout_p=dropout, scale=scale)
         parts.append(out.transpose(1, 2).flatten(0, 1))
         begin = end
     return torch.cat(parts)
@@ -160,9 +152,9 @@ class _Grouped(torch.autograd.Function):
             q, k = (t[row:row_end].view(b, n, size) for t in rows[:2])
             block = weights[cell:cell_end].view(b, n, n)
             scores = torch.baddbmm(block, q, k.transpose(1, 2), beta=0, alpha=scale)
-            band = _band(n, window, scores.device)
-            if band is not None:
-                scores.masked_fill_(~band, -torch.inf)
+            near = band(n, window, scores.device)
+            if near is not None:
+                scores.masked_fill_(~near, -torch.inf)
             torch.softmax(scores, -1, out=block)
         mask, kept = None, weights
         if dropout > 0.0:

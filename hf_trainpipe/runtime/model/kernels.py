@@ -146,6 +146,14 @@ class _TorchEfficient(torch.autograd.Function):
         return (*(one[0] for one in grads), None)
 
 
+def band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """bool[length, length]: which tokens of a feature see each other; None: all."""
+    if window is None or length <= window:
+        return None
+    places = torch.arange(length, device=device)
+    return (places[:, None] - places[None, :]).abs() < window
+
+
 def padded_sdpa(call: Call) -> torch.Tensor:
     """Padded for the attention alone: one call of torch's sdpa with a mask, on any device and in any type."""
     layout = call.layout
@@ -156,9 +164,8 @@ def padded_sdpa(call: Call) -> torch.Tensor:
     )
     is_token_BL = layout.restore(torch.ones_like(call.query[None, :, 0, :1], dtype=torch.bool))[..., 0]
     sees = is_token_BL[:, None, None, :]
-    if call.window is not None:
-        places = torch.arange(layout.width, device=query.device)
-        sees = sees & ((places[:, None] - places[None, :]).abs() < call.window)
+    if (near := band(layout.width, call.window, query.device)) is not None:
+        sees = sees & near
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=sees, dropout_p=call.dropout, scale=call.scale)
     return out.transpose(1, 2).reshape(-1, heads, size).index_select(0, layout.source_T)
 

@@ -4,7 +4,7 @@ base            Task, and what its methods take and give
 columns         columns and what their cells hold
 classification, multi_label, regression, tagging, question_answering
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags   what several of them need
+merging, texts, tags   what several of them need;  squad: scores of answers
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ context in one window.
 from __future__ import annotations
 
 import re
-import string
-from collections import Counter
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -21,7 +19,8 @@ from ..tokens.features import Ragged, Stream
 from ..tokens.ragged import ends_of
 from .base import Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, TEXT, Column
-from .texts import SCORE
+from .squad import squad_scores
+from .texts import SCORE, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from ..tokens.features import Features
 
 Array = npt.NDArray[Any]
+Answers = list[list[tuple[int, str]]]
+"""Of each row: where an answer starts in the context, and its text."""
 
 _END = -1
 """Behind each text in the column of characters that metrics read."""
@@ -120,7 +121,11 @@ class QuestionAnswering(Task):
     def check(self, rows: Any) -> None:
         self._answers(rows)
 
-    def _answers(self, rows: Any) -> list[list[tuple[int, str]]]:
+    def _answers(self, rows: Any) -> Answers:
+        found: Answers = rows.once((self.answer, self.context), lambda: self._read_answers(rows))
+        return found
+
+    def _read_answers(self, rows: Any) -> Answers:
         """The answers of each row: where they start in the context, and their text.
 
         Raises:
@@ -306,12 +311,7 @@ class QuestionAnswering(Task):
             examples=({"question": "Who found it?", "context": "Nobody was there when Anna found the letter."},),
             reads="question",
             answers="span",
-            answer={
-                "type": "object",
-                "properties": {"score": SCORE, "start": place, "end": place, "answer": {"type": "string"}},
-                "required": ["score", "start", "end", "answer"],
-                "additionalProperties": False,
-            },
+            answer=record({"score": SCORE, "start": place, "end": place, "answer": {"type": "string"}}),
             answer_example={"score": 0.97, "start": 22, "end": 26, "answer": "Anna"},
             options=options,
             best=lambda answer: (answer["answer"], answer["score"]),
@@ -387,32 +387,3 @@ def _best_span(start: Array, end: Array, most: int) -> tuple[int, int, float]:
 
 def _text(codes: Array) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = frozenset(string.punctuation)
-
-
-def _normalized(text: str) -> str:
-    """SQuAD's: lower case, without punctuation, articles and further space."""
-    kept = "".join(character for character in text.lower() if character not in _PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", kept).split())
-
-
-def squad_scores(answer: str, gold: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of an answer by the official script of SQuAD 2.0: the best over what is right.
-
-    No gold answer: the empty one is right. Gold answers of which nothing is left by the normalising are left out.
-    """
-    right = [text for text in gold if _normalized(text)] or [""]
-    words, found = _normalized(answer), _normalized(answer).split()
-    exact, f1 = 0.0, 0.0
-    for text in right:
-        expected = _normalized(text).split()
-        exact = max(exact, float(words == _normalized(text)))
-        if not found or not expected:
-            f1 = max(f1, float(found == expected))
-            continue
-        same = sum((Counter(found) & Counter(expected)).values())
-        f1 = max(f1, 2 * same / (len(found) + len(expected)))
-    return exact, f1
