@@ -112,12 +112,15 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:
-    """Parameter name to its dimension of labels."""
+    """Parameter name to its dimension of labels; nothing where the model's code refuses another number of them."""
 
     config = copy.deepcopy(loaded.config)
     config.num_labels = loaded.config.num_labels + 1
-    with torch.device("meta"):
-        wider = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            wider = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
+    except ValueError:  # DistilBERT's head for questions has two outputs, whatever they are called
+        return {}
     shapes = {name: parameter.shape for name, parameter in wider.named_parameters()}
     found = {}
     for name, parameter in loaded.named_parameters():

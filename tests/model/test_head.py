@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from hf_trainpipe import Pretrained, Regression, TextClassification, TokenClassification
+from hf_trainpipe import Pretrained, QuestionAnswering, Regression, TextClassification, TokenClassification
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.head import label_names, label_order
 from hf_trainpipe.model.weights import build_model
@@ -74,6 +74,12 @@ def test_the_same_labels_in_the_same_order_stay_without_a_word(base: Path, tmp_p
     model, said = load(tmp_path, ("a", "b", "c"))
     assert last(model).bias.tolist() == [0.0, 1.0, 2.0]
     assert said == ""
+
+
+def test_a_head_whose_outputs_are_no_labels_is_built(base: Path) -> None:
+    """DistilBERT's refuses any number of them but two."""
+    model, _ = load(base, (), QuestionAnswering())
+    assert model.qa_outputs.out_features == 2
 
 
 def test_a_head_for_other_labels_is_initialized_from_the_seed(base: Path, tmp_path: Path) -> None:
