@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Data as Data
     from hf_trainpipe.recipe import Evaluation as Evaluation
     from hf_trainpipe.recipe import Hub as Hub
+    from hf_trainpipe.recipe import Lora as Lora
     from hf_trainpipe.recipe import Optim as Optim
     from hf_trainpipe.recipe import Pretrained as Pretrained
     from hf_trainpipe.recipe import Recipe as Recipe
@@ -79,7 +80,7 @@ _NAMES_OF = {
     "hf_trainpipe.api.package": "Package load",
     "hf_trainpipe.api.run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
-    "hf_trainpipe.recipe": "Budget Data Evaluation Hub Optim Pretrained Recipe RunInfo Session Tokens Tracker",
+    "hf_trainpipe.recipe": "Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Session Tokens Tracker",
     "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
     "hf_trainpipe.runtime.tasks.base": "Task",

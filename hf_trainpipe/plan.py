@@ -25,6 +25,8 @@ CPU_COST, GPU_COST = 96, 2048
 """Fixed cost of a padded micro-batch, in tokens. On a CPU, with MPNet and DeBERTa of MiniLM's size and SST-2, 96 was the
 fastest of 20, 32, 64, 96, 400: with 20 (1.09 computed per real token) a step took a tenth (fp32) to a half (``medium``)
 longer. The value for GPUs, with their launch latency, is a guess."""
+FROZEN_BYTES = 4
+"""Bytes of a parameter in fp32."""
 WEIGHT_BYTES = 8
 """Bytes of a parameter and its gradient, both in fp32, without optimizer state."""
 _WIDTH = 78
@@ -73,6 +75,8 @@ class Plan:
     memory_bytes: int
     sharded: bool
     """Weights, gradients and optimizer state of one rank, without activations."""
+    trained: int | None = None
+    """Parameters of the adapters and the head, where nothing else is trained; None: there are no adapters."""
     flops_per_step: float | None = None
     """FLOPs of matrix products of one step over all ranks, forward and backward."""
 
@@ -98,6 +102,7 @@ class Plan:
         tokens = "" if self.num_tokens is None else f", {self.num_tokens:,} tokens"
         rows = [
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
+            ("lora", None if self.trained is None else self._lora()),
             ("examples", f"{self.num_examples:,} for training{tokens}, at most {self.max_length} tokens each"),
             ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
             (
@@ -124,6 +129,11 @@ class Plan:
         ]
         return facts([(name, line) for name, line in rows if line is not None], width=_WIDTH).splitlines()
 
+    def _lora(self) -> str:
+        assert self.trained is not None
+        share = self.trained / self.parameters
+        return f"{self.trained:,} parameters are trained, {share:.1%} of the model's: the adapters and the head"
+
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:
     """Why micro-batches are padded, as far as known before weights are loaded; None: they are not."""
@@ -140,9 +150,12 @@ def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> floa
     """FLOPs of matrix products in a training step of an encoder: sum of n (6 P + 12 L h n).
 
     P are the parameters outside embeddings, L layers, h hidden size, n tokens of an example,
-    approximated by the mean.
+    approximated by the mean. Of frozen parameters there is no gradient: 4 P, and 6 for what is trained.
     """
-    per_token = 6.0 * facts.encoder_parameters + 12.0 * facts.layers * facts.hidden * mean_tokens
+    weights = 6.0 * facts.encoder_parameters
+    if facts.trained is not None:
+        weights = 4.0 * facts.encoder_parameters + 6.0 * facts.trained
+    per_token = weights + 12.0 * facts.layers * facts.hidden * mean_tokens
     return examples * mean_tokens * per_token
 
 
@@ -191,11 +204,14 @@ def make_plan(
     usual = GPU_TOKENS if machine.on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
     tokens = max(budget.micro_batch_tokens or usual, length)
     per_rank = -(-budget.examples_per_step // world_size)
+    adapted = facts.trained is not None
+    trained = facts.parameters if facts.trained is None else facts.trained
     moments = state_bytes(
         recipe.optim.algorithm,
-        parameters=facts.parameters,
-        in_tables=facts.parameters - facts.encoder_parameters,
+        parameters=trained,
+        in_tables=0 if adapted else facts.parameters - facts.encoder_parameters,
     )
+    weight_bytes = WEIGHT_BYTES * trained + (FROZEN_BYTES * facts.parameters if adapted else 0)
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
     return Plan(
         num_examples=num_examples,
@@ -220,8 +236,9 @@ def make_plan(
         threads=machine.threads,
         parameters=facts.parameters,
         architecture=facts.architecture,
-        memory_bytes=(WEIGHT_BYTES * facts.parameters + moments) // (world_size if machine.sharded else 1),
+        memory_bytes=(weight_bytes + moments) // (world_size if machine.sharded else 1),
         sharded=machine.sharded,
+        trained=facts.trained,
         flops_per_step=flops,
     )
 

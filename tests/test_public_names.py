@@ -21,6 +21,7 @@ PUBLIC = [
     "Budget",
     "Evaluation",
     "Hub",
+    "Lora",
     "Data",
     "Tracker",
     "Session",

@@ -194,15 +194,16 @@ class Store:
         self._settle()
         return self._folder.open(step)
 
-    def keep_only(self, step: int) -> None:
-        """Verify the checkpoint of ``step``, and delete all others.
+    def keep_only(self, step: int, *others: int) -> None:
+        """Verify the checkpoint of ``step``, and delete all but it and ``others``.
 
         Raises:
             OSError: what remains of a deletion is removed when the store is opened again.
         """
         if self.at(step) is not None:
-            self._folder.delete(keep={step})
-            (self.directory / _BEST).unlink(missing_ok=True)
+            self._folder.delete(keep={step, *others})
+            if not others:
+                (self.directory / _BEST).unlink(missing_ok=True)
 
     # Inside
 

@@ -19,6 +19,8 @@ from hf_trainpipe.package.card import CardFacts, read_curve, render
 from hf_trainpipe.package.verify import verify
 
 if TYPE_CHECKING:
+    import torch
+
     from hf_trainpipe.checkpoint.snapshot import Checkpoint
 
 _WEIGHTS = "model.safetensors"
@@ -61,23 +63,31 @@ def _until(curve: Mapping[str, list[tuple[int, float]]], step: int) -> dict[str,
     return {name: points for name, points in found.items() if points}
 
 
+def _weights(package: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor for file in package.glob("model*.safetensors") for name, tensor in load_file(file).items()}
+
+
 def _replace_weights(package: Path, checkpoint: Checkpoint) -> None:
     """The checkpoint's tensors under the names, and in the types, that the template's files have."""
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     trained, chosen = checkpoint.load_model(), {}
-    for file in sorted(package.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as held:
-            for name in held.keys():  # noqa: SIM118  a reader of files, not a dict
-                untrained = held.get_tensor(name)
-                if name not in trained or trained[name].shape != untrained.shape:
-                    raise PackageError(
-                        f"The checkpoint of step {checkpoint.step} has no {name} of the shape that the model's files "
-                        "have, so that it cannot be pushed while it trains.",
-                        fix='Push at the end: hub=Hub(..., when="end").',
-                    )
-                chosen[name] = trained[name].to(untrained.dtype).contiguous()
+    before = _weights(package)
+    if how := checkpoint.manifest.get("adapter"):
+        from hf_trainpipe.model.lora import merged_weights
+
+        trained = merged_weights(before, trained, how)
+    for name, untrained in before.items():
+        if name not in trained or trained[name].shape != untrained.shape:
+            raise PackageError(
+                f"The checkpoint of step {checkpoint.step} has no {name} of the shape that the model's files "
+                "have, so that it cannot be pushed while it trains.",
+                fix='Push at the end: hub=Hub(..., when="end").',
+            )
+        chosen[name] = trained[name].to(untrained.dtype).contiguous()
+    for file in package.glob("model*.safetensors"):
         file.unlink()
     (package / f"{_WEIGHTS}.index.json").unlink(missing_ok=True)
     save_file(chosen, package / _WEIGHTS, metadata={"format": "pt"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.model.lora import adapt, num_trained
 from hf_trainpipe.model.names import load_config, text_config
 
 if TYPE_CHECKING:
@@ -23,10 +24,16 @@ class ModelFacts:
     hidden: int
     architecture: str
     model_type: str = ""
+    trained: int | None = None
+    """Parameters of the adapters and the head; None: the recipe has no adapters."""
 
 
 def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts:
-    """Count parameters on the meta device: no weights are read and no memory is taken."""
+    """Count parameters on the meta device: no weights are read and no memory is taken.
+
+    Raises:
+        RecipeError: ``model.lora`` names no layer.
+    """
     import torch
 
     config = load_config(model)
@@ -36,6 +43,8 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts
     total = sum(parameter.numel() for parameter in empty.parameters())
     embeddings = sum(module.weight.numel() for module in empty.modules() if isinstance(module, torch.nn.Embedding))
     text = text_config(config)
+    if model.lora is not None:
+        adapt(empty, model.lora)
     return ModelFacts(
         parameters=total,
         encoder_parameters=total - embeddings,
@@ -43,4 +52,5 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts
         hidden=int(getattr(text, "hidden_size", 0) or 0),
         architecture=type(empty).__name__,
         model_type=getattr(config, "model_type", ""),
+        trained=None if model.lora is None else num_trained(empty),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.head import fit_head, label_names
+from hf_trainpipe.model.lora import adapt
 from hf_trainpipe.model.names import from_pretrained, load_config, load_options, local_folder
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.utils.resources import check_sha256, require_weights, resolve
@@ -27,7 +28,7 @@ def build_model(model: Pretrained, task: Task, *, say: Callable[[str], None]) ->
     """Load the weights in fp32 with a head for the task; a new head is drawn from torch's generator.
 
     A pretrained head is kept if it has the same label names, and reordered to the task's order; else it is newly
-    initialized, and ``say`` is called with a warning.
+    initialized, and ``say`` is called with a warning. With ``model.lora`` everything but the head is frozen and has adapters.
 
     Raises:
         RecipeError: the folder has no weights, their sha256 or sizes differ from what the recipe or config.json says, layers
@@ -76,6 +77,8 @@ def build_model(model: Pretrained, task: Task, *, say: Callable[[str], None]) ->
     fit_head(loaded, model, task, had=had, architectures=architectures, fresh=fresh, say=say)
     if getattr(loaded.config, "pad_token_id", None) is None:
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id or 0
+    if model.lora is not None:
+        adapt(loaded, model.lora, fresh=fresh)
     built: torch.nn.Module = loaded
     return built
 

@@ -19,6 +19,7 @@ from hf_trainpipe.recipe.interfaces import Tracker as Tracker
 from hf_trainpipe.recipe.settings import Budget as Budget
 from hf_trainpipe.recipe.settings import Evaluation as Evaluation
 from hf_trainpipe.recipe.settings import Hub as Hub
+from hf_trainpipe.recipe.settings import Lora as Lora
 from hf_trainpipe.recipe.settings import Optim as Optim
 from hf_trainpipe.recipe.settings import Pretrained as Pretrained
 from hf_trainpipe.recipe.settings import Tokens as Tokens
@@ -71,6 +72,11 @@ class Recipe:
         for position, tracker in enumerate(self.trackers):
             if not isinstance(tracker, Tracker):
                 raise refused(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
+        if self.model.lora is not None:
+            for name, unused in (("freeze_embeddings", False), ("freeze_layers", 0)):
+                if (found := getattr(self.optim, name)) != unused:
+                    fix = f"Leave optim.{name} out. To adapt some layers only, name them in model.lora.targets."
+                    raise refused(f"optim.{name}", f"{unused} with model.lora, which freezes the model", found, fix)
         if self.seed < 0:
             raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
 

@@ -41,6 +41,39 @@ def check_choices(where: str, part: object) -> None:
             check_choice(f"{where}.{name}", getattr(part, name), get_args(hint))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Train small matrices beside the linear layers of the model, and its head; the rest stays as it is (docs/lora.md).
+
+    Needs ``hf-trainpipe[lora]``. A ``peak_lr`` ten times that of full fine-tuning is usual.
+    """
+
+    rank: int = 8
+    """Columns of the two matrices of a layer: what an adapter can learn, and its size."""
+    alpha: float = 16.0
+    """An adapter's part is multiplied by ``alpha / rank``."""
+    dropout: float = 0.0
+    """Dropout on what an adapter reads."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Layers with an adapter: ``all-linear`` is every linear layer but the head; or the ends of their names, such as
+    ``("query", "value")``."""
+    rank_stabilised: bool = False
+    """Multiply by ``alpha / sqrt(rank)``, so that a higher rank does not learn more slowly (arXiv 2312.03732)."""
+    dora: bool = False
+    """Also train the length of each row of a weight (arXiv 2402.09353): a little better at low ranks, slower."""
+
+    def __post_init__(self) -> None:
+        check_positive("model.lora.rank", self.rank)
+        check_positive("model.lora.alpha", self.alpha)
+        _check_range("model.lora.dropout", self.dropout, 0.0, 1.0, open_high=True)
+        if isinstance(self.targets, str):
+            fix = 'Write targets="all-linear", or the ends of names: targets=("query", "value").'
+            if self.targets != "all-linear":
+                raise refused("model.lora.targets", "'all-linear' or a tuple of names", self.targets, fix)
+        elif not self.targets or not all(self.targets):
+            raise refused("model.lora.targets", "at least one name", self.targets, "Name the layers to adapt.")
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """The model to start from: a Hub id, a folder, or ``package:NAME/folder``."""
@@ -59,6 +92,8 @@ class Pretrained:
     """Replaces every dropout probability of the model; None keeps the model's own."""
     trust_remote_code: bool = False
     """Run custom code of the model. Recorded in the manifest and the model card."""
+    lora: Lora | None = None
+    """Train adapters and the head alone; None: all of the model."""
 
     def __post_init__(self) -> None:
         for name in ("name", "tokenizer"):  # a pathlib.Path becomes text

@@ -1,4 +1,7 @@
-"""A run's checkpoints: save, restore the newest, load the best for the package."""
+"""A run's checkpoints: save, restore the newest, load the best for the package.
+
+Of a model with adapters they hold what is trained; run.json says what identifies the rest.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from hf_trainpipe.checkpoint.store import SaveFailed, Store
 from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_sharded, local_rows
 from hf_trainpipe.errors import CheckpointError, PackageError
+from hf_trainpipe.model.lora import held, how_to_merge, is_adapted
 from hf_trainpipe.package import layout
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.atomic import sha256_file
@@ -81,13 +85,13 @@ class Checkpointing:
         """Why an intact checkpoint does not fit this run; None if it does."""
         run = self.run
         try:
-            state, held = checkpoint.state, run.bare.state_dict()
+            state, weights = checkpoint.state, held(run.bare)
             RunState.from_json(state["run"])
             if not isinstance(checkpoint.manifest["ledger_offset"], int):
                 return f"its manifest has the ledger offset {checkpoint.manifest['ledger_offset']!r}"
             saved, moments = checkpoint.shapes()
-            for name in sorted({*saved, *held}):
-                found, expected = saved.get(name), list(held[name].shape) if name in held else None
+            for name in sorted({*saved, *weights}):
+                found, expected = saved.get(name), list(weights[name].shape) if name in weights else None
                 if found != expected:
                     return f"weights of {name}: expected {expected or 'none'}, found {found or 'none'}"
             for missing in sorted({*state["optimizer"].get("tensors", moments)} ^ {*moments}):
@@ -127,19 +131,19 @@ class Checkpointing:
         loss_sum = run.ranks.sum(state.window.loss_sum)
         if self.saved_step != state.step and (self.rows is not None or ledger is not None):
             tensors, options = flatten_optimizer(run.optimizer, run.bare.named_parameters())
-            held = {
+            saved = {
                 group: {name: local_rows(tensor) for name, tensor in named.items() if ledger or is_sharded(tensor)}
-                for group, named in (("model", run.bare.state_dict()), ("optimizer", tensors))
+                for group, named in (("model", held(run.bare)), ("optimizer", tensors))
             }
             if self.rows is not None:
-                self.rows.save_async(state.step, **held)
+                self.rows.save_async(state.step, **saved)
             elif ledger is not None:
                 ledger.flush()
                 scaler = run.mixed.scaler
                 snapshot = Snapshot(
                     step=state.step,
                     ranks=run.ranks.size if run.ranks.sharded else 1,
-                    **held,
+                    **saved,
                     state={
                         "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
                         "optimizer": {**options, "tensors": sorted(tensors), "algorithm": run.recipe.optim.algorithm},
@@ -190,6 +194,7 @@ class Checkpointing:
             "precision": run.plan.precision,
             "fingerprints": run.data.fingerprints,
             "ledger_offset": ledger.offset,
+            **({"adapter": how} if (how := how_to_merge(run.bare)) else {}),
         }
 
     def load_best(self) -> int:
@@ -216,20 +221,24 @@ class Checkpointing:
         return best.step
 
     def tidy(self) -> None:
-        """Delete all checkpoints of a complete run but the last one; the package holds the best weights."""
+        """Delete all checkpoints of a complete run but the last one; the package holds the best weights.
+
+        Merged into a package, an adapter cannot be taken out of it again: then the best one stays too.
+        """
         run, best = self.run, self.run.state.best
         if not self.folder.is_main or run.recipe.budget.keep_when_done == "all":
             return
-        if best is None or best.step == run.state.step or self._packaged(best.step) is not None:
+        is_packaged = best is None or best.step == run.state.step or self._packaged(best.step) is not None
+        if is_packaged or is_adapted(run.bare):
             try:
-                self.store.keep_only(run.state.step)
+                self.store.keep_only(run.state.step, *(() if is_packaged or best is None else (best.step,)))
             except OSError as error:
                 self.console.say(f"warning: old checkpoints stay: {error}")
 
     def _packaged(self, step: int) -> dict[str, torch.Tensor] | None:
         """The weights of this complete run's package, by the model's names; None if they are of another step, damaged or
         incomplete."""
-        package, held = self.folder.path / "package", self.run.bare.state_dict()
+        package, expected = self.folder.path / "package", held(self.run.bare)
         result = self.folder.result
         try:
             if result is None or result["best_step"] != step:
@@ -244,7 +253,7 @@ class Checkpointing:
         names_of = {id(parameter): name for name, parameter in self.run.bare.named_parameters(remove_duplicate=True)}
         for name, parameter in self.run.bare.named_parameters(remove_duplicate=False):
             found.setdefault(name, found.get(names_of[id(parameter)]))  # type: ignore[arg-type]
-        weights = {name: found.get(name) for name in held}
-        if any(tensor is None or tensor.shape != held[name].shape for name, tensor in weights.items()):
+        weights = {name: found.get(name) for name in expected}
+        if any(tensor is None or tensor.shape != expected[name].shape for name, tensor in weights.items()):
             return None
         return weights  # type: ignore[return-value]

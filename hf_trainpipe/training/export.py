@@ -22,6 +22,7 @@ from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
 from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
+from hf_trainpipe.training.merging import packaged_model, say_gap
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -29,6 +30,8 @@ from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
+    import torch
+
     from hf_trainpipe.recipe import Data
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.monitor import TrainingLog
@@ -42,7 +45,8 @@ RECORDED = 64
 def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     """Score in fp32, package the model, and let a fresh process reproduce its predictions.
 
-    All ranks help to score; rank 0 does the rest, and every rank gets the result.
+    All ranks help to score; rank 0 does the rest, and every rank gets the result. Adapters are merged first: what is scored
+    and recorded is what is packaged.
 
     Args:
         best_step: The step that the weights come from.
@@ -50,11 +54,12 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     Raises:
         PackageError: the package does not reproduce the evaluation.
     """
+    model = packaged_model(run)
     outputs: dict[str, Outputs] = {
-        name: _outputs_in_fp32(run, name) for name in ("validation", "test") if name in run.data.splits
+        name: _outputs_in_fp32(run, name, model) for name in ("validation", "test") if name in run.data.splits
     }
-    recordable = outputs or {"train": _outputs_in_fp32(run, "train")}
-    model = run.whole_model()
+    recordable = outputs or {"train": _outputs_in_fp32(run, "train", model)}
+    say_gap(run, recordable, count=RECORDED)
 
     def packaged() -> Result:
         place = run.folder.path
@@ -89,9 +94,9 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     return run.ranks.from_main(packaged)
 
 
-def _outputs_in_fp32(run: Run, split: str) -> Outputs:
+def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module) -> Outputs:
     with run.console.working(f"scoring {split} in fp32, {len(run.data.splits[split]):,} examples"):
-        return run.predict(split, autocast=False)
+        return run.predict(split, autocast=False, model=model)
 
 
 def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:

@@ -12,6 +12,7 @@ from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
 from hf_trainpipe.sidecar.parent import Sidecar
 from hf_trainpipe.training.export import write_package
+from hf_trainpipe.training.merging import packaged_model
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 
@@ -39,7 +40,7 @@ class BackgroundPushes:
         run, hub = self.run, self.run.recipe.hub
         takes_steps = not run.options.package_only
         if takes_steps and hub is not None and (hub.when != "end" or hub.checkpoints):
-            model = run.whole_model() if hub.when != "end" else None
+            model = packaged_model(run) if hub.when != "end" else None
             if run.ranks.is_main:
                 facts = self._template(model) if model is not None else None
                 if facts is not None or hub.checkpoints:

@@ -21,6 +21,7 @@ from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model.lora import is_adapted
 from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
@@ -128,9 +129,10 @@ class Run(Setup):
         return reason is None
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows."""
+        """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows. Frozen ones may be missing."""
         held = self.bare.state_dict()
-        self.bare.load_state_dict({name: sharding.shard_like(tensor, held[name]) for name, tensor in weights.items()})
+        rows = {name: sharding.shard_like(tensor, held[name]) for name, tensor in weights.items()}
+        self.bare.load_state_dict(rows, strict=not is_adapted(self.bare))
 
     def whole_model(self) -> torch.nn.Module:
         """The whole model on the device: the model itself, or with FSDP2 a copy. All ranks call it."""
@@ -267,18 +269,30 @@ class Run(Setup):
     # -- evaluation ------------------------------------------------------------------------
 
     @contextmanager
-    def _evaluation(self, *, autocast: bool) -> Iterator[torch.nn.Module]:
-        """The whole model, not compiled, in the precision of the steps or in fp32."""
-        model = self.whole_model()
+    def _evaluation(self, *, autocast: bool, model: torch.nn.Module | None = None) -> Iterator[torch.nn.Module]:
+        """The whole model, or another, not compiled, in the precision of the steps or in fp32."""
+        model = model or self.whole_model()
         plain = compiling.run_eagerly() if self.compiled else nullcontext()
         with plain, self.mixed.autocast() if autocast else exact_products():
             yield model
 
-    def predict(self, split: str, *, autocast: bool = True, examples: np.ndarray | None = None) -> Outputs:
-        """Outputs for the examples of a split, or some of them, on every rank. ``autocast=False``: in fp32."""
-        with self._evaluation(autocast=autocast) as model:
+    def predict(
+        self,
+        split: str,
+        *,
+        autocast: bool = True,
+        examples: np.ndarray | None = None,
+        model: torch.nn.Module | None = None,
+    ) -> Outputs:
+        """Outputs for the examples of a split, or some of them, on every rank.
+
+        Args:
+            autocast: False: in fp32.
+            model: The one that answers; None: the run's.
+        """
+        with self._evaluation(autocast=autocast, model=model) as answering:
             return predict_split(
-                model,
+                answering,
                 self.data.splits[split],
                 self.ranks,
                 task=self.task,

@@ -27,6 +27,7 @@ from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
 from hf_trainpipe.model.limits import ModelLimits, model_limits
+from hf_trainpipe.model.lora import base_fingerprint
 from hf_trainpipe.model.names import pin_model
 from hf_trainpipe.model.proof import unknown_lines
 from hf_trainpipe.model.tokenizer import load_tokenizer
@@ -114,6 +115,8 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, say=console.say)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
+            if recipe.model.lora is not None:  # no checkpoint holds the frozen weights
+                data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             source = options.source
             identity = {
                 "name": recipe.name,
@@ -132,7 +135,8 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
                     console.say(f"warning: {line}")
             if finished is None and ranks.is_main:
                 num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
-                require_space(folder.path, num_kept * plan.parameters * CHECKPOINT_BYTES)
+                saved = plan.parameters if plan.trained is None else plan.trained
+                require_space(folder.path, num_kept * saved * CHECKPOINT_BYTES)
                 for line in plan.lines():
                     console.say(line)
                 if unknown is not None:

@@ -25,6 +25,7 @@ from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.registry import travelling
 from hf_trainpipe.runtime.text.preprocessing import steps_to_json
 from hf_trainpipe.training.export import code_file, has_own_code, record_predictions, write_package
+from hf_trainpipe.training.merging import packaged_model
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class Trial:
             return
         with run.console.working("trying the package in a fresh process"):
             examples = run.data.train.usable[: max(TRIED, run.ranks.size)]
-            outputs = run.predict("train", autocast=False, examples=examples)
-            model = run.whole_model()
+            model = packaged_model(run)
+            outputs = run.predict("train", autocast=False, examples=examples, model=model)
             failed = run.ranks.from_main(lambda: self._failure(run, model, outputs))
         if failed is not None:
             raise PackageError(
@@ -137,6 +138,7 @@ def _stamp(setup: Setup) -> str:
             setup.recipe.model.name if setup.recipe.model.trust_remote_code else None,
         ],
         [str(setup.ranks.accelerator.device.type), versions(requirements())],
+        [] if setup.recipe.model.lora is None else [repr(setup.recipe.model.lora)],
     ]
     digest.update(json.dumps(travels, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]

@@ -147,9 +147,10 @@ def _files(name: str, folder: Path) -> h.Files:
     return h.Files(train=f"{name}.jsonl", validation=f"{name}.jsonl", root=str(folder))
 
 
-def train(name: str, inputs: Path, folder: Path, foreign: Path) -> Trained:
+def train(name: str, inputs: Path, folder: Path, foreign: Path, *, lora: h.Lora | None = None) -> Trained:
     """Train, evaluate, package and verify in a fresh process."""
     recipe, source = recipe_of(name, inputs, foreign)
+    recipe = replace(recipe, model=replace(recipe.model, lora=lora))
     result = execute(recipe, run_dir=folder, options=RunOptions(source=source))
     assert result.verified["passed"]
     assert result.verified["n"] == 24

@@ -69,6 +69,7 @@ def questions(count: int, seed: int) -> list[Row]:
 
 COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "sst2": single("sentence", "label", ("negative", "positive")),
+    "sst2_lora": single("sentence", "label", ("negative", "positive")),
     "ag_news": single("text", "label", ("World", "Sports", "Business", "Sci/Tech")),
     "banking77": single("text", "label", ("card_arrival", "card_linking", "exchange_rate")),
     "go_emotions": many,
@@ -125,7 +126,7 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     assert "Run the same command again" in (path.read_text())
     recipe = replace(
         recipe,
-        model=Pretrained(str(workshop.folder / "model")),
+        model=Pretrained(str(workshop.folder / "model"), lora=recipe.model.lora),
         tokens=replace(recipe.tokens, max_length=24, stride=4),
         budget=Budget(max_steps=3, examples_per_step=16, log_every=1),
         evaluation=replace(recipe.evaluation, resamples=20),

@@ -1,0 +1,66 @@
+"""From a model with adapters to the plain one that is scored and packaged, so that nothing that serves it needs peft."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_trainpipe.errors import PackageError
+from hf_trainpipe.model.lora import is_adapted, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from hf_trainpipe.runtime.model.outputs import Outputs
+    from hf_trainpipe.training.run import Run
+
+ROUNDING = 1e-5
+"""The largest difference of an output that fp32 explains. Above it there is a warning, since the merged model is scored."""
+BROKEN = 1e-3
+"""Above it merging went wrong."""
+
+
+def packaged_model(run: Run) -> torch.nn.Module:
+    """The model that a package gets: the run's, or a copy of it with its adapters merged. All ranks call it."""
+    model = run.whole_model()
+    return merged(model) if is_adapted(model) else model
+
+
+def say_gap(run: Run, outputs: Mapping[str, Outputs], *, count: int) -> None:
+    """Say how far answers of the merged model are from those of the model with adapters. All ranks call it.
+
+    Args:
+        outputs: Of the merged model, in fp32, by split.
+        count: Examples of the first split to compare, the recorded ones.
+
+    Raises:
+        PackageError: further than rounding explains.
+    """
+    if not is_adapted(run.bare):
+        return
+    split, found = next(iter(outputs.items()))
+    some = found.take(np.arange(min(max(count, run.ranks.size), len(found)), dtype=np.int64))
+    gap = difference(some, run.predict(split, autocast=False, examples=some.items))
+    said = f"the adapters are merged into the weights: answers to {len(some)} examples differ by at most {gap:.1e}"
+    if gap > BROKEN:
+        raise PackageError(
+            f"{said[0].upper()}{said[1:]}, more than rounding explains.",
+            fix="The checkpoints are kept. Try another version of peft, then `hf-trainpipe package RUN`.",
+        )
+    run.console.say(said if gap <= ROUNDING else f"warning: {said}; the scores are those of the merged model")
+
+
+def difference(one: Outputs, other: Outputs) -> float:
+    """The largest difference of a number in outputs for the same items; infinite where they have other shapes.
+
+    Of whole numbers, such as generated tokens, those that differ are not compared: one near tie changes all that follow.
+    """
+    found = [0.0]
+    for name, array in one.arrays.items():
+        if array.dtype.kind == "f":
+            there = other.arrays[name]
+            found.append(float(np.abs(array - there).max(initial=0.0)) if array.shape == there.shape else np.inf)
+    return max(found) if all(number == number for number in found) else np.inf

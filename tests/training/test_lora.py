@@ -1,0 +1,123 @@
+"""Runs with adapters: each task, killed and resumed, on several ranks, from a base that must stay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from hf_trainpipe import Lora
+from tests.tasks import contract
+from tests.training.test_resume import comparable
+
+FOREIGN = Path(__file__).parents[1] / "tasks/foreign.py"
+ADAPTED = ["recipes.py", "--model.name", "base", "--model.lora.rank", "2", "--model.lora.dropout", "0.1"]
+EXACT = ["recipes.py:exact", "--model.lora.rank", "2", "--optim.peak-lr", "1e-2"]
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    contract.write_inputs(folder)
+    shutil.copy(FOREIGN, folder / "foreign.py")
+    return folder
+
+
+TASKS = ("classification", "multi_label", "regression", "tags", "answers", "rewriting")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_trains_resumes_and_is_packaged(name, inputs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
+    monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
+    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py", lora=Lora(rank=2))
+    if name in ("tags", "answers", "rewriting"):
+        contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
+    names = held(max((tmp_path / "run/checkpoints").glob("step-*")))
+    packaged = load_file(tmp_path / "run/package/model.safetensors")
+    assert {name for name in names if ".lora_" not in name} <= packaged.keys()
+    assert not any("lora" in name for name in packaged)
+    before = load_file(next(path for path in inputs.glob("*/model.safetensors") if is_base(path, trained)))
+    changed = {name for name, tensor in packaged.items() if not tensor.equal(before.get(bare(name), tensor))}
+    adapted = {name.partition(".lora_")[0] + ".weight" for name in names if ".lora_" in name}
+    assert changed == adapted, "adapters moved every layer they are in, and nothing else of the base moved"
+
+
+def is_base(path: Path, trained: contract.Trained) -> bool:
+    return path.parent == Path(trained.recipe.model.name)
+
+
+def bare(name: str) -> str:
+    """A weight's name in a model without a head."""
+    return name.removeprefix("bert.")
+
+
+def held(checkpoint: Path) -> set[str]:
+    with safe_open(checkpoint / "model.safetensors", framework="pt") as file:
+        return set(file.keys())
+
+
+def test_killed_it_ends_bit_identical_and_another_base_is_refused(workshop) -> None:
+    base = shutil.copytree(workshop.folder / "model", workshop.folder / "base", dirs_exist_ok=True)
+    done = workshop.train(*ADAPTED, "--run-dir", "adapted")
+    assert done.code == 0, done.err
+    assert "the adapters are merged into the weights: answers to 61 examples differ by at most" in done.err
+    assert "trained" in next(line for line in done.err.splitlines() if line.startswith("lora"))
+    done = workshop.train(*ADAPTED, "--run-dir", "adapted-killed", KILL_AT="9")
+    assert done.code == -9, done.err
+    weights = base / "model.safetensors"
+    content, tensors = weights.read_bytes(), load_file(weights)
+    tensors["encoder.layer.0.output.dense.bias"] += 1e-4
+    save_file(tensors, weights, metadata={"format": "pt"})
+    done = workshop.train(*ADAPTED, "--run-dir", "adapted-killed")
+    assert done.code == 2, done.err
+    assert "fingerprints.base: " in done.err
+    weights.write_bytes(content)
+    done = workshop.train(*ADAPTED, "--run-dir", "adapted-killed")
+    assert done.code == 0, done.err
+    assert "continuing after step" in done.err
+    assert workshop.weights("adapted-killed") == workshop.weights("adapted")
+    assert comparable(workshop.ledger("adapted-killed")) == comparable(workshop.ledger("adapted"))
+    ours, theirs = workshop.last_checkpoint("adapted-killed"), workshop.last_checkpoint("adapted")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    manifest = json.loads((ours / "MANIFEST.json").read_text())
+    assert manifest["adapter"] == {"scaling": 8.0, "transposed": False}
+    assert (
+        manifest["fingerprints"]["base"]
+        == json.loads((base.parent / "adapted/run.json").read_text())["fingerprints"]["base"]
+    )
+
+
+def test_the_best_checkpoint_stays_since_a_package_holds_no_adapter(workshop) -> None:
+    """And the package is written again from it."""
+    still = ["--budget.evaluate-every", "2", "--budget.max-steps", "6", "--optim.peak-lr", "1e-12"]
+    done = workshop.train(*EXACT, *still, "--run-dir", "adapted-best")
+    assert done.code == 0, done.err
+    assert done.result["best_step"] == 2
+    kept = sorted(path.name for path in (workshop.folder / "adapted-best/checkpoints").glob("step-*"))
+    assert kept == ["step-00000002", "step-00000006"]
+    before = workshop.weights("adapted-best")
+    again = workshop.run(sys.executable, "-m", "hf_trainpipe", "package", "adapted-best")
+    assert again.code == 0, again.err
+    assert workshop.weights("adapted-best") == before
+
+
+@pytest.mark.parametrize("launch", [{}, FSDP], ids=("ddp", "fsdp2"))
+def test_two_ranks_give_the_losses_of_one(workshop, launch) -> None:
+    if not (workshop.folder / "adapted-alone").exists():
+        assert workshop.train(*EXACT, "--run-dir", "adapted-alone").code == 0
+    name = f"adapted-{len(launch)}"
+    done = workshop.train(*EXACT, "--run-dir", name, ranks=2, **launch)
+    assert done.code == 0, done.err
+    alone = {key: value for key, value in workshop.ledger("adapted-alone").items() if key[0] == "train/loss"}
+    assert len(alone) == 12
+    found = workshop.ledger(name)
+    assert {key: found[key] for key in alone} == pytest.approx(alone, rel=1e-5)
+    assert "lora" in done.err
