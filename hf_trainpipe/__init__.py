@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.classification import TextClassification as TextClassification
     from hf_trainpipe.runtime.tasks.columns import Column as Column
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
+    from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings as SentenceEmbeddings
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
@@ -86,6 +87,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.base": "Task",
     "hf_trainpipe.runtime.tasks.classification": "TextClassification",
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
+    "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
     "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
     "hf_trainpipe.runtime.tasks.regression": "Regression",

@@ -20,6 +20,7 @@ CHAPTERS = {
     "The recipe": ("Recipe", "Pretrained", "Lora", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
     "Tasks": (
         "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
+        "SentenceEmbeddings",
     ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (

@@ -31,6 +31,7 @@ PUBLIC = [
     "Regression",
     "TokenClassification",
     "QuestionAnswering",
+    "SentenceEmbeddings",
     "Task",
     "Column",
     "Labels",

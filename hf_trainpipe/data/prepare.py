@@ -21,7 +21,7 @@ from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.base import Requests, Task
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Batch, Features, features_of, pad
+from hf_trainpipe.runtime.tokens.features import Batch, Features, dense_batch, features_of, pad
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +71,16 @@ class Prepared:
         """The tensors of a micro-batch: the model's inputs, targets, and ``weights`` [B]."""
         return pad(self.features, features, with_targets=True)
 
+    def targets(self, features: np.ndarray) -> dict[str, torch.Tensor]:
+        """What a loss over features sees beside their outputs: the dense columns, and ``weights``."""
+        return dense_batch(self.features, features)
+
     def empty_batch(self) -> Batch:
         """A micro-batch of weight 0, for a rank without a share of a short global batch."""
-        return self.batch(np.asarray([int(np.argmin(self.lengths))], dtype=np.int64)).weightless()
+        shortest = np.asarray([int(np.argmin(self.lengths))], dtype=np.int64)
+        if self.features.together:
+            shortest = self.features_of(self.features.example[shortest])
+        return self.batch(shortest).weightless()
 
     def asked(self, task: Task) -> Requests:
         """The raw inputs of examples, with their features."""

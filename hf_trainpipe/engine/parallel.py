@@ -59,6 +59,10 @@ class SingleProcess:
         """
         return nullcontext()
 
+    def forward_alone(self) -> AbstractContextManager[Any]:
+        """The context for forward passes that no backward pass follows."""
+        return nullcontext()
+
     def clip(self, max_norm: float | None) -> torch.Tensor:
         """Clip the gradient to ``max_norm``, now or in the next step.
 
@@ -94,7 +98,11 @@ class DataParallel(SingleProcess):
         self.loss_scale = float(self.ranks.size)
 
     def micro_batch_context(self, *, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.ranks.accelerator.no_sync(self.model)
+        return nullcontext() if last else self.forward_alone()
+
+    def forward_alone(self) -> AbstractContextManager[Any]:
+        found: AbstractContextManager[Any] = self.ranks.accelerator.no_sync(self.model)
+        return found
 
 
 class FullySharded(SingleProcess):

@@ -161,6 +161,16 @@ class Ranks:
         gathered: list[T] = gather_object([part])
         return gathered
 
+    def gather_rows(self, rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+        """The rows [n, ...] of every rank, by rank, on their device; ``counts`` says how many each rank has."""
+        if self.size == 1:
+            return rows
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
     def from_main(self, find: Callable[[], T]) -> T:
         """What ``find`` gives on rank 0, on every rank; the others do not call it."""
         if self.size == 1:

@@ -80,6 +80,7 @@ def build_model(model: Pretrained, task: Task, *, say: Callable[[str], None]) ->
     if model.lora is not None:
         adapt(loaded, model.lora, fresh=fresh)
     built: torch.nn.Module = loaded
+    task.prepare_model(built)
     return built
 
 

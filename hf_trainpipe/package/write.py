@@ -80,6 +80,9 @@ def write(
     temporary.mkdir()
     try:
         _save_model(temporary, model, tokenizer, labels=tuple(task.label_names))
+        for file, text in task.package_files(model, tokens).items():
+            (temporary / file).parent.mkdir(exist_ok=True)
+            (temporary / file).write_text(text, encoding="utf-8")
         model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
         code = _copy_code(temporary, code_file)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.errors import Interrupted, TrainingDiverged
+from hf_trainpipe.training.across import losses
 
 if TYPE_CHECKING:
     import torch
@@ -121,6 +122,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
     started = time.perf_counter()
     done = Computed(loss_sum=run.zero())
     scale = run.parallel.loss_scale / max(count, 1e-12)
+    loss_of = losses(run, micro_batches)
     for micro, batch in enumerate(micro_batches):
         is_last = micro == len(micro_batches) - 1
         if done.out_of_memory and not is_last:
@@ -130,7 +132,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
             try:
                 if not done.out_of_memory:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
-                    loss_sum = run.loss_sum(batch)
+                    loss_sum = loss_of(micro)
                     done.busy_seconds = time.perf_counter() - started
                     exchanging = exchanging or (is_last and run.ranks.size > 1)
                     run.mixed.backward(loss_sum * scale)

@@ -158,15 +158,22 @@ class Run(Setup):
 
     def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
         """The features of examples, in micro-batches, the largest first."""
-        if not self.task.separable:
-            return [train.features_of(examples)]
-        return micro_batches(
-            train.features_of(examples),
-            train.lengths,
+        together = train.features.together
+        groups = micro_batches(
+            examples if together else train.features_of(examples),
+            train.example_lengths if together else train.lengths,
             max_tokens=self.micro_batch_tokens,
             max_items=self.plan.micro_batch_examples,
             cost=None if self.unpadded else self.plan.micro_batch_cost,
         )
+        return [train.features_of(group) for group in groups] if together else groups
+
+    def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
+        """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
+        train = self._train_at(step)
+        examples = train.usable[self.order.global_batch(step)]
+        everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
+        return [self._groups(train, share) for share in everyones], train
 
     def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[Batch]:
         return [train.batch(group) for group in self._groups(train, examples)]
@@ -252,10 +259,15 @@ class Run(Setup):
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
+        outputs, there = self.outputs(batch)
+        return self.task.loss_sum(outputs, there)
+
+    def outputs(self, batch: Batch) -> tuple[Mapping[str, torch.Tensor], Batch]:
+        """What the loss of a micro-batch on the CPU is computed from, and the micro-batch on the device."""
         device = self.accelerator.device
         there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
         with known_lengths_of(there, self.task if self.unpadded else None):
-            return self.task.loss_sum(self.task.forward(self.model, there.inputs), there)
+            return self.task.forward(self.model, there.inputs), there
 
     def computed_tokens(self, batch: Batch) -> int:
         """Tokens that the model computes of a micro-batch, padding included."""

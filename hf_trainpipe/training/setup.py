@@ -22,7 +22,6 @@ from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
-from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
@@ -183,11 +182,6 @@ def _agreed_machine(recipe: Recipe, ranks: Ranks, *, recorded: Mapping[str, Any]
 
 def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
     """Set threads and precision in this process, and refuse what the device or FSDP2 cannot do."""
-    if not recipe.task.separable and ranks.size > 1:
-        raise RecipeError(
-            f"task: the loss of {type(recipe.task).__name__} looks across the whole global batch, found {ranks.size} ranks.",
-            fix="Train it with one process.",
-        )
     torch.set_num_threads(machine.threads)
     set_precision(machine.precision)
     Mixed(machine.precision, ranks.accelerator.device).check()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,9 @@ from hf_trainpipe import TextClassification
 from hf_trainpipe.data.prepare import Prepared, PreparedData
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.unread import UnreadEncoder
-from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.tasks import Regression, Task
 from hf_trainpipe.runtime.tasks.registry import travelling
 from hf_trainpipe.training.run import Run
-from hf_trainpipe.training.setup import _apply
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,6 @@ class Referenced(TextClassification):
 
     def precompute(self, model: Any, features: Any) -> Any:
         return features.with_targets(reference=np.full(features.num_features, model))
-
-
-@dataclass(frozen=True)
-class Contrasted(TextClassification):
-    """Every example of a batch is compared with all others."""
-
-    separable: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -62,17 +53,15 @@ def test_a_model_is_asked_before_its_first_step() -> None:
     assert set(plain.train.batch(np.array([0]))) == {"input_ids", "attention_mask", "labels", "weights"}
 
 
-def test_a_loss_over_the_whole_batch_is_one_micro_batch_of_one_process() -> None:
-    recipe: Any = SimpleNamespace(task=Contrasted())
-    with pytest.raises(RecipeError, match="looks across the whole global batch, found 2 ranks"):
-        _apply(None, recipe, SimpleNamespace(size=2))  # type: ignore[arg-type]
-    run: Any = SimpleNamespace(
-        task=Contrasted(), micro_batch_tokens=1, unpadded=True, plan=SimpleNamespace(micro_batch_examples=1)
-    )
-    split = prepared(Contrasted())
-    assert [group.tolist() for group in Run._groups(run, split, np.arange(3))] == [[0, 1, 2]]
-    run.task = TextClassification()
-    assert len(Run._groups(run, split, np.arange(3))) == 3
+def test_features_that_a_loss_compares_stay_in_one_micro_batch() -> None:
+    run: Any = SimpleNamespace(micro_batch_tokens=1, unpadded=True, plan=SimpleNamespace(micro_batch_examples=1))
+    split = prepared(TextClassification())
+    features = replace(split.features, example=np.array([0, 0, 1], dtype=np.int32), num_examples=2)
+    split = replace(split, features=features)
+    assert len(Run._groups(run, split, np.arange(2))) == 3
+    split = replace(split, features=replace(features, together=True))
+    assert sorted(group.tolist() for group in Run._groups(run, split, np.arange(2))) == [[0, 1], [2]]
+    assert split.empty_batch()["weights"].tolist() == [0.0] * len(split.empty_batch()["weights"])
 
 
 def test_what_changes_the_training_alone_travels_as_a_built_in_task() -> None:

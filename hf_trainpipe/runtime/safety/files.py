@@ -29,6 +29,7 @@ _ALLOWED = re.compile(
     | tokenizer\.json | tokenizer_config\.json | special_tokens_map\.json | added_tokens\.json
     | vocab\.(txt|json) | merges\.txt | tokenizer\.model | spiece\.model | sentencepiece(\.bpe)?\.model
     | chat_template\.jinja
+    | modules\.json | config_sentence_transformers\.json | sentence_bert_config\.json | 1_Pooling/config\.json
     | [A-Za-z_]\w*\.py
     | code/inference\.py | code/requirements\.txt
     | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt

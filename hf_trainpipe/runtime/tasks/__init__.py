@@ -2,9 +2,9 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging, question_answering
+classification, multi_label, regression, tagging, question_answering, embeddings
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags   what several of them need;  squad: scores of answers
+merging, texts, tags   what several of them need;  squad: scores of answers;  ranking: of ranked lists
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..tokens.features import Features, Ragged, Stream
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .classification import TextClassification
 from .columns import ANYTHING, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
+from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
@@ -43,6 +44,7 @@ __all__ = [
     "Ragged",
     "Regression",
     "Requests",
+    "SentenceEmbeddings",
     "Stream",
     "Task",
     "TaskSchema",

@@ -96,8 +96,6 @@ class Task(ABC):
 
     names: tuple[str, ...] | None = None
     """Of a task with labels a field: their names in the order of their ids; None: read from the data."""
-    separable: ClassVar[bool] = True
-    """False: the loss looks across the whole global batch (in-batch negatives), which is then one micro-batch of one rank."""
     learned: ClassVar[tuple[str, ...]] = ()
     """Fields that ``fit`` and ``tune`` fill in."""
     unpadded: ClassVar[tuple[str, ...]] = ("input",)
@@ -108,9 +106,6 @@ class Task(ABC):
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
     """What ``predict`` gives."""
-    judged_as: ClassVar[str | None] = None
-    """The built-in kind of predictions that ``judge`` gives, whose metrics may be named: ``single_label``, ``multi_label``,
-    ``regression`` or ``tags``; None: the task has metrics of its own alone."""
     recorded: ClassVar[tuple[str, ...]] = ("logits",)
     """Arrays of ``merge`` that the package must reproduce: floats within 1e-5, integers exactly."""
 
@@ -187,6 +182,19 @@ class Task(ABC):
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
+    @property
+    def separable(self) -> bool:
+        """Whether the loss is a sum over micro-batches.
+
+        False: it looks across the whole global batch (in-batch negatives). Then ``forward`` gives rows of features alone, and
+        ``loss_sum`` sees those of all micro-batches and ranks, with their dense columns and ``weights``, in any order
+        (:mod:`hf_trainpipe.training.across`).
+        """
+        return True
+
+    def prepare_model(self, model: torch.nn.Module) -> None:  # noqa: B027  nothing to prepare
+        """Set a model that was just loaded up for training: freeze what the task does not use of it."""
+
     def model_class(self) -> type[Any]:
         """The transformers ``AutoModelFor...`` class that the schema names. Imports transformers when called."""
         import transformers
@@ -234,6 +242,12 @@ class Task(ABC):
 
         return by_example(outputs, features, mean_rows)
 
+    @property
+    def judged_as(self) -> str | None:
+        """The built-in kind of predictions that ``judge`` gives, whose metrics may be named: ``single_label``,
+        ``multi_label``, ``regression`` or ``tags``; None: the task has metrics of its own alone."""
+        return None
+
     @abstractmethod
     def judge(self, predictions: Outputs, features: Features) -> Any:
         """What metrics score, in the order of ``predictions``: fields of :class:`hf_trainpipe.metrics.Predictions` of the
@@ -276,6 +290,14 @@ class Task(ABC):
     @abstractmethod
     def schema(self) -> TaskSchema:
         """What the fitted task takes and gives."""
+
+    def package_files(self, model: Any, tokens: Mapping[str, Any]) -> Mapping[str, str]:
+        """Further files of a package, by name, with their text: those by which another library loads it.
+
+        Args:
+            tokens: ``{"max_length", "overflow", "stride"}``.
+        """
+        return {}
 
     def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """What the parts of an answer are called as columns of a table."""

@@ -10,6 +10,7 @@ from ..errors import RecipeError, SchemaError
 from ..kinds import from_json
 from .base import Task
 from .classification import TextClassification
+from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
@@ -17,7 +18,14 @@ from .tagging import TokenClassification
 
 BUILT_IN: Mapping[str, type[Task]] = {
     task.__name__: task
-    for task in (TextClassification, MultiLabelClassification, Regression, TokenClassification, QuestionAnswering)
+    for task in (
+        TextClassification,
+        MultiLabelClassification,
+        Regression,
+        TokenClassification,
+        QuestionAnswering,
+        SentenceEmbeddings,
+    )
 }
 """The tasks that every package knows, by name."""
 
@@ -41,6 +49,8 @@ _TRAINING = frozenset(
         "metrics",
         "over",
         "precompute",
+        "prepare_model",
+        "separable",
         "supervise",
         "tune",
         "unknown_labels",

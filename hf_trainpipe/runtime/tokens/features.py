@@ -114,6 +114,8 @@ class Features:
     """One row an example: what is right, as metrics take it."""
     within: Stream | None = None
     """Columns of examples with any number of rows each, such as the places of their words; for answers and metrics."""
+    together: bool = False
+    """Whether the loss sees all features of an example at once: they are then in one micro-batch, one after the other."""
 
     @property
     def input(self) -> Stream:
@@ -177,6 +179,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
         dense={name: np.concatenate([part.dense[name] for part in parts]) for name in parts[0].dense},
         of_examples={name: np.concatenate([part.of_examples[name] for part in parts]) for name in parts[0].of_examples},
         within=None if parts[0].within is None else _joined([part.within for part in parts if part.within is not None]),
+        together=parts[0].together,
     )
 
 
@@ -294,18 +297,23 @@ def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool
     for stream in features.streams.values():
         for_model |= {name for name, column in stream.columns.items() if column.to_model} | {stream.mask or ""}
         targets |= {name: column.fill for name, column in stream.columns.items() if column.to_loss}
-    if with_targets:
-        examples = np.asarray(features.example[features_B])
-        arrays["weights"] = (1.0 / features.windows[examples]).astype(np.float32)
-        for name, rows in features.dense.items():
-            arrays[name] = np.asarray(rows[features_B])
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Batch(
-        {name: torch.from_numpy(array) for name, array in arrays.items()},
+        {**tensors, **(dense_batch(features, features_B) if with_targets else {})},
         lengths=lengths,
         masks={name: stream.mask for name, stream in features.streams.items() if stream.mask is not None},
         for_model=frozenset(for_model),
         targets=targets,
     )
+
+
+def dense_batch(features: Features, chosen: Array) -> dict[str, torch.Tensor]:
+    """The dense columns of some features, and ``weights``, as :func:`pad` has them."""
+    import torch
+
+    weights = (1.0 / features.windows[np.asarray(features.example[chosen])]).astype(np.float32)
+    columns = {name: np.asarray(rows[chosen]) for name, rows in features.dense.items()}
+    return {name: torch.from_numpy(array) for name, array in {"weights": weights, **columns}.items()}
 
 
 def pad_arrays(features: Features, chosen: Array, *, with_targets: bool = False) -> dict[str, Array]:

@@ -1,0 +1,502 @@
+"""Vectors for texts, so that texts of like meaning lie close: a bi-encoder for similarity, search and clustering.
+
+Each text is a feature of its own: an example has one for its text, one for its pair, and one for each negative. Shapes: N
+examples, F features, B features of a batch, L tokens of the longest, H size of a vector, E examples of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, RecipeError
+from ..model.outputs import Output, Outputs
+from ..tokens.features import concatenate, features_of
+from ..tokens.ragged import ends_of
+from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .columns import ANYTHING, NUMBER, TEXT, Column
+from .ranking import NAMES, ranking_scores
+from .texts import record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from ..tokens.encoder import Encoder
+    from ..tokens.features import Features
+
+Array = npt.NDArray[Any]
+Tensors = "Mapping[str, torch.Tensor]"
+
+_ROWS = 2048
+"""Texts compared with all others at a time, so that an evaluation's matrix stays small."""
+_LOSSES = ("cosine", "cosent", "in_batch")
+
+
+@dataclass(frozen=True)
+class SentenceEmbeddings(Task):
+    """A vector for each text, learnt from pairs: with a score each, or of texts that belong together.
+
+    Pairs without a score learn by the other pairs of the step (in-batch negatives); ``budget.examples_per_step`` is how many
+    they are, whatever the memory and the ranks.
+    """
+
+    text: str = "text"
+    """The column with the text: a question, a query, an anchor."""
+    text_pair: str = "text_pair"
+    """The column with the text that belongs to it, or is scored beside it: an answer, a document, a positive."""
+    _: KW_ONLY
+    score: str | None = None
+    """The column with how alike the pair is; None: all pairs belong together."""
+    low: float = 0.0
+    """The score of pairs that have nothing in common: cosine 0."""
+    high: float = 1.0
+    """The score of pairs that mean the same: cosine 1."""
+    negative: str | None = None
+    """The column with a text that does not belong to ``text``, or a list of them (hard negatives)."""
+    loss: Literal["cosine", "cosent", "in_batch"] | None = None
+    """``cosine``: squared error of the cosine; ``cosent``: the order of all scores of the step; ``in_batch``: softmax over the
+    texts of the step. None: ``cosine`` with scores, ``in_batch`` without."""
+    temperature: float = 0.05
+    """What cosines are divided by in ``cosent`` and ``in_batch``."""
+    dimensions: tuple[int, ...] = ()
+    """Sizes at which the first numbers of a vector have to be good vectors as well (Matryoshka); the loss is the mean over them
+    and the whole."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """Of the vectors of a text's tokens: their mean, or that of the first token."""
+    normalize: bool = True
+    """Whether answers have length 1."""
+    prompt: str = ""
+    """What is put before each text, such as ``query: ``; preprocessing does not see it."""
+    pair_prompt: str | None = None
+    """The same before each ``text_pair`` and ``negative``; None: as ``prompt``."""
+
+    outputs: ClassVar[Mapping[str, Output]] = {"embedding": Output()}
+    recorded: ClassVar[tuple[str, ...]] = ("embedding",)
+    encodes_by: ClassVar[tuple[str, ...]] = ("prompt", "pair_prompt")
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise RecipeError(
+                f"task.low, task.high: expected low < high, found {self.low} and {self.high}.",
+                fix="Set them to the smallest and the largest score, such as 0 and 5.",
+            )
+        if self.loss not in (None, *_LOSSES) or (self.score is None) != (self.kind == "in_batch"):
+            raise RecipeError(
+                f"task.loss: expected {'cosine or cosent' if self.score else 'in_batch'} "
+                f"{'with' if self.score else 'without'} a column of scores, found {self.loss!r}.",
+                fix="Leave task.loss out, or name the column in task.score.",
+            )
+        if self.score is not None and self.negative is not None:
+            raise RecipeError(
+                "task.negative: pairs with a score need no negatives.", fix="Leave task.negative or task.score out."
+            )
+        if self.temperature <= 0:
+            raise RecipeError(
+                f"task.temperature: expected more than 0, found {self.temperature}.", fix="Set it to 0.05 or so."
+            )
+        if self.pooling not in ("mean", "cls"):
+            raise RecipeError(
+                f"task.pooling: expected mean or cls, found {self.pooling!r}.",
+                fix="Choose what the model was trained with.",
+            )
+        if any(size < 1 for size in self.dimensions):
+            raise RecipeError(
+                f"task.dimensions: expected sizes of 1 or more, found {self.dimensions}.", fix="Set such as (64, 128)."
+            )
+
+    @property
+    def kind(self) -> str:
+        """The loss that is used."""
+        return self.loss or ("in_batch" if self.score is None else "cosine")
+
+    @property
+    def separable(self) -> bool:
+        return self.kind == "cosine"
+
+    @property
+    def judged_as(self) -> str | None:
+        return None if self.score is None else "regression"
+
+    def columns(self) -> dict[str, Column]:
+        columns = {"text": Column(self.text, TEXT), "text_pair": Column(self.text_pair, TEXT)}
+        if self.score is not None:
+            columns["score"] = Column(self.score, NUMBER, is_target=True, usual=("score", "label"))
+        if self.negative is not None:
+            columns["negative"] = Column(self.negative, ANYTHING, is_target=True, usual=("negative", "negatives"))
+        return columns
+
+    # -- features and targets ------------------------------------------------------------------------------------------
+
+    def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
+        pair_prompt = self.prompt if self.pair_prompt is None else self.pair_prompt
+        first = inputs.get("text", ())
+        number = max(len(first), len(inputs.get("text_pair", ())))
+        columns = [(list(first) or [None] * number, self.prompt)]
+        columns.append((list(inputs.get("text_pair", ())) or [None] * number, pair_prompt))
+        owners = np.array(
+            [row for row in range(number) for texts, _ in columns if texts[row] is not None], dtype=np.int64
+        )
+        cleaned = [
+            iter([prompt + text for text in encoder.clean([text for text in texts if text is not None])])
+            for texts, prompt in columns
+        ]
+        flat = [
+            next(said)
+            for row in range(number)
+            for (texts, _), said in zip(columns, cleaned, strict=True)
+            if texts[row] is not None
+        ]
+        return _owned(flat, owners, number, encoder)
+
+    def check(self, rows: Any) -> None:
+        if self.score is not None:
+            self._scores(rows)
+        self._negatives(rows)
+
+    def _scores(self, rows: Any) -> Array:
+        scores = np.asarray(rows.numbers(self.columns()["score"]))
+        wrong = np.flatnonzero((scores < self.low) | (scores > self.high))
+        if len(wrong):
+            raise rows.refuse(
+                int(wrong[0]),
+                f"column {self.score!r}: expected numbers from {self.low:g} (task.low) to {self.high:g} (task.high), found "
+                f"{scores[wrong[0]]:g}.",
+                fix="Set task.low and task.high to the smallest and the largest score.",
+            )
+        return scores
+
+    def _negatives(self, rows: Any) -> list[list[str]]:
+        """The negatives of each row; none where no column is named."""
+        if self.negative is None:
+            return [[] for _ in range(len(rows))]
+        found: list[list[str]] = rows.once(("negatives", self.negative), lambda: self._read_negatives(rows))
+        return found
+
+    def _read_negatives(self, rows: Any) -> list[list[str]]:
+        found = []
+        for row, cell in enumerate(rows.values(self.columns()["negative"])):
+            texts = [cell] if isinstance(cell, str) else list(cell) if isinstance(cell, list | tuple) else None
+            if texts is None or not all(isinstance(text, str) and text.strip() for text in texts):
+                raise rows.refuse(
+                    row,
+                    f"column {self.negative!r}: expected a text or a list of texts, found {cell!r:.80}.",
+                    fix="Correct the row; one without negatives has an empty list.",
+                )
+            found.append(texts)
+        return found
+
+    def supervise(self, rows: Any, features: Features) -> Features:
+        columns, negatives = self.columns(), self._negatives(rows)
+        texts, pairs = rows.values(columns["text"]), rows.values(columns["text_pair"])
+        if any(negatives):
+            features = self._with_negatives(negatives, features, rows.encoder)
+        numbers: dict[str, int] = {}
+        ids = [
+            [numbers.setdefault(text, len(numbers)) for text in (anchor, pair, *others)]
+            for anchor, pair, others in zip(texts, pairs, negatives, strict=True)
+        ]
+        part = _parts(features)
+        of_features = np.array(
+            [ids[row][place] for row, place in zip(features.example, part, strict=True)], dtype=np.int64
+        )
+        dense = {
+            "part": part,
+            "number": features.example.astype(np.int64),
+            "same": of_features,
+            "anchor": np.array([ids[row][0] for row in features.example], dtype=np.int64),
+        }
+        of_examples = {"texts": np.array([row[:2] for row in ids], dtype=np.int64).reshape(-1, 2)}
+        if self.score is not None:
+            of_examples["score"] = ((self._scores(rows) - self.low) / (self.high - self.low)).astype(np.float32)
+            dense["labels"] = of_examples["score"][features.example]
+        if self.negative is not None:  # so that a run knows other negatives
+            of_examples["negatives"] = np.array([_digest(row) for row in negatives], dtype=np.uint64)
+        features = replace(features, together=self.kind == "cosine")
+        return features.with_targets(of_examples=of_examples, **dense)
+
+    def _with_negatives(self, negatives: list[list[str]], features: Features, encoder: Encoder) -> Features:
+        """Negatives behind the texts of their examples."""
+        flat = [text for row in negatives for text in row]
+        prompt = self.prompt if self.pair_prompt is None else self.pair_prompt
+        owners = np.repeat(np.arange(len(negatives)), [len(row) for row in negatives])
+        more = _owned(
+            [prompt + text for text in encoder.clean(flat)], owners, len(negatives), encoder.but(overflow="truncate")
+        )
+        kept = np.flatnonzero(features.windows[more.example] > 0)
+        joined = concatenate([features, more])
+        example = np.concatenate([features.example, more.example])
+        chosen = np.concatenate([np.arange(features.num_features), features.num_features + kept])
+        return _chosen(joined, chosen[np.argsort(example[chosen], kind="stable")], example, features.num_examples)
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    def prepare_model(self, model: torch.nn.Module) -> None:
+        pooler = getattr(model, "pooler", None)  # of BERT's next sentence: what it gives is not used
+        if pooler is not None:
+            pooler.requires_grad_(False)
+
+    def forward(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        hidden_BLH = model(**inputs)[0].float()
+        if self.pooling == "cls":
+            return {"embedding": hidden_BLH[:, 0]}
+        mask_BL = inputs["attention_mask"].to(hidden_BLH.dtype)
+        return {
+            "embedding": (hidden_BLH * mask_BL[:, :, None]).sum(dim=1) / mask_BL.sum(dim=1, keepdim=True).clamp(min=1.0)
+        }
+
+    def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        import torch
+        from torch.nn import functional
+
+        whole_BH = outputs["embedding"]
+        order = torch.argsort(batch["number"] * (int(_MOST_PARTS)) + batch["part"])
+        ordered = {name: batch[name][order] for name in ("part", "number", "same", "anchor", "weights")}
+        loss = {"cosine": _squared, "cosent": self._order, "in_batch": self._in_batch}[self.kind]
+        if "labels" in batch:
+            ordered["labels"] = batch["labels"][order]
+        sizes = (*(size for size in self.dimensions if size < whole_BH.shape[1]), whole_BH.shape[1])
+        parts = [loss(functional.normalize(whole_BH[order, :size], dim=1), ordered) for size in sizes]
+        return torch.stack(parts).mean()
+
+    def _order(self, unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """CoSENT (https://kexue.fm/archives/8847), times the number of pairs: a pair of a higher score has the larger cosine."""
+        import torch
+
+        cosine_E, labels_E = (unit_BH[0::2] * unit_BH[1::2]).sum(dim=1) / self.temperature, batch["labels"][0::2]
+        gaps_EE = cosine_E[:, None] - cosine_E[None]
+        wrong_EE = gaps_EE.masked_fill(labels_E[:, None] >= labels_E[None], -torch.inf)
+        zero = wrong_EE.new_zeros(1)
+        return torch.logsumexp(torch.cat([zero, wrong_EE.flatten()]), dim=0) * batch["weights"].sum()
+
+    def _in_batch(self, unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Of each text the cross-entropy of its pair among the pairs and negatives of all examples (InfoNCE), but for those that
+        are known to belong to it: the same text, or a pair of the same text."""
+        import torch
+
+        part_B, number_B = batch["part"], batch["number"]
+        count = len(part_B)
+        codes = torch.unique(torch.cat([batch["same"], batch["anchor"]]), return_inverse=True)[1]
+        same_B, anchor_B = codes[:count], codes[count:]
+        is_pair_B = part_B == 1
+        [anchors], [others] = (torch.nonzero(which, as_tuple=True) for which in (part_B == 0, part_B > 0))
+        size = int(codes.max()) + 1
+        belongs = torch.zeros(size, size, dtype=torch.bool, device=part_B.device)
+        belongs[anchor_B[is_pair_B], same_B[is_pair_B]] = True
+        losses = []
+        for rows in torch.split(anchors, _ROWS):
+            scores = unit_BH[rows] @ unit_BH[others].T / self.temperature
+            is_own = (number_B[rows][:, None] == number_B[others][None]) & is_pair_B[others][None]
+            is_known = belongs[same_B[rows]][:, same_B[others]] | (same_B[rows][:, None] == same_B[others][None])
+            of_all = torch.logsumexp(scores.masked_fill(is_known & ~is_own, -torch.inf), dim=1)
+            of_own = scores.masked_fill(~is_own, 0.0).sum(dim=1)
+            losses.append(((of_all - of_own) * (batch["weights"][rows] > 0)).sum())
+        return torch.stack(losses).sum()
+
+    # -- from vectors to answers ---------------------------------------------------------------------------------------
+
+    def merge(self, outputs: Outputs, features: Features) -> Outputs:
+        """``embedding``: one row for each text of an example; ``negative``: those of its negatives, in training."""
+        found = outputs.take(np.argsort(outputs.items, kind="stable"))
+        vectors = found["embedding"]
+        if self.normalize:
+            vectors = _unit(vectors)
+        is_own = _parts(features)[found.items] < 2
+        examples, row = np.unique(features.example[found.items], return_inverse=True)
+        arrays, starts = {}, {}
+        for name, which in (("embedding", is_own), ("negative", ~is_own)):
+            arrays[name] = vectors[which]
+            starts[name] = ends_of(np.bincount(row[which], minlength=len(examples)).astype(np.int64))
+        return Outputs(examples.astype(np.int64), arrays, starts)
+
+    def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
+        chosen = features_of(features, predictions.items)
+        is_own = _parts(features)[chosen] < 2
+        vectors = np.empty((len(chosen), predictions["embedding"].shape[1]), dtype=np.float32)
+        vectors[is_own], vectors[~is_own] = predictions["embedding"], predictions["negative"]
+        targets = {name: np.asarray(rows[chosen]) for name, rows in features.dense.items()}
+        weights = (1.0 / features.windows[features.example[chosen]]).astype(np.float32)
+        return {"embedding": vectors}, {**targets, "weights": weights}
+
+    def judge(self, predictions: Outputs, features: Features) -> Any:
+        """Of scored pairs cosines and what they should be; of others the rank of each text's pair among all pairs of the split."""
+        first, second = predictions["embedding"][0::2], predictions["embedding"][1::2]
+        if self.score is not None:
+            references = features.of_examples["score"][predictions.items]
+            return {"outputs": (_unit(first) * _unit(second)).sum(axis=1), "references": references}
+        texts = features.of_examples["texts"][predictions.items]
+        return _search(_unit(first), _unit(second), texts)
+
+    def metrics(self) -> tuple[str | Metric, ...]:
+        if self.score is not None:
+            return ("spearman", "pearson")
+        return tuple(Metric(name, lambda judged, name=name: judged[name]) for name in ("ndcg_at_10", *_OTHERS))  # type: ignore[misc]
+
+    def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
+        """``{"embedding": [...]}`` of a text, ``{"similarity": 0.8}``, the cosine, of a pair."""
+        found: list[Any] = []
+        size = parameters.get("dimensions")
+        for position in range(len(predictions)):
+            rows = predictions.rows("embedding", position)[:, :size]
+            if size is not None and self.normalize:
+                rows = _unit(rows)
+            if len(rows) == 1:
+                found.append({"embedding": rows[0].tolist()})
+            else:
+                first, second = _unit(rows)
+                found.append({"similarity": float(first @ second)})
+        return found
+
+    def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("embedding", "similarity")
+
+    def answer_cells(self, answer: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (answer.get("embedding"), answer.get("similarity"))
+
+    def package_files(self, model: Any, tokens: Mapping[str, Any]) -> dict[str, str]:
+        """What sentence-transformers loads a folder by."""
+        modules = [
+            ("Transformer", ""),
+            ("Pooling", "1_Pooling"),
+            *([("Normalize", "2_Normalize")] if self.normalize else []),
+        ]
+        prompts = {"query": self.prompt, "document": self.prompt if self.pair_prompt is None else self.pair_prompt}
+        files = {
+            "modules.json": [
+                {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{name}"}
+                for place, (name, path) in enumerate(modules)
+            ],
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": int(model.config.hidden_size),
+                "pooling_mode_cls_token": self.pooling == "cls",
+                "pooling_mode_mean_tokens": self.pooling == "mean",
+            },
+            "sentence_bert_config.json": {"max_seq_length": int(tokens["max_length"]), "do_lower_case": False},
+            "config_sentence_transformers.json": {
+                "prompts": prompts,
+                "default_prompt_name": "query" if self.prompt and self.pair_prompt in (None, self.prompt) else None,
+                "similarity_fn_name": "cosine",
+            },
+        }
+        return {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
+
+    def schema(self) -> TaskSchema:
+        size = Parameter(
+            "a whole number of 1 or more, or null",
+            lambda value: value is None or (type(value) is int and value >= 1),
+            {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "description": "How many numbers of each vector, from the first on.",
+            },
+            self.dimensions[0] if self.dimensions else 128,
+        )
+        vector = {"type": "array", "items": {"type": "number"}}
+        return TaskSchema(
+            inputs=({"text": TEXT}, {"text_pair": TEXT}, {"text": TEXT, "text_pair": TEXT}),
+            examples=(
+                "How do I return a parcel?",
+                {"text_pair": "Parcels are taken back within 30 days."},
+                {"text": "How do I return a parcel?", "text_pair": "Parcels are taken back within 30 days."},
+            ),
+            answers="embedding",
+            answer={"anyOf": [record({"embedding": vector}), record({"similarity": {"type": "number"}})]},
+            answer_example={"embedding": [0.12, -0.03, 0.05]},
+            parameters={"dimensions": size},
+            options={
+                "pooling": self.pooling,
+                "normalize": self.normalize,
+                "prompt": self.prompt,
+                "pair_prompt": self.prompt if self.pair_prompt is None else self.pair_prompt,
+                "dimensions": list(self.dimensions),
+            },
+            pipeline="sentence-similarity",
+            does="gives each text a vector, and each pair of texts the cosine of theirs",
+            model="AutoModel",
+            notes=("sentence-transformers loads this folder too, without the preprocessing.",),
+        )
+
+
+_OTHERS = tuple(name for name in NAMES if name != "ndcg_at_10")
+_MOST_PARTS = 1 << 20
+"""More than an example has texts."""
+
+
+def _owned(texts: Sequence[str], owners: Array, number: int, encoder: Encoder) -> Features:
+    """Texts as features of the examples that own them [texts]; an example of which a text is left out has none."""
+    if encoder.overflow == "window":
+        raise RecipeError(
+            "tokens.overflow: a vector is of one text as a whole, found 'window'.",
+            fix="Set tokens.overflow to 'truncate', 'drop' or 'error'.",
+        )
+    try:
+        features = encoder.but(steps=()).texts(texts)
+    except InputError as error:
+        if (position := getattr(error, "position", None)) is None:
+            raise
+        owner = int(owners[position])
+        message = error.message.replace(f"Example {position} ", f"Example {owner} ")
+        raise InputError(message, fix=error.fix, position=owner) from None
+    example = owners[features.example]
+    is_whole = np.bincount(example, minlength=number) == np.bincount(owners, minlength=number)
+    return _chosen(features, np.flatnonzero(is_whole[example]), example, number)
+
+
+def _chosen(features: Features, chosen: Array, example: Array, number: int) -> Features:
+    """Some features, in this order, with the example [F] of each."""
+    streams = features.streams
+    if len(chosen) != features.num_features or (np.diff(chosen) != 1).any():
+        streams = {name: stream.take(chosen) for name, stream in streams.items()}
+    return replace(features, streams=streams, example=example[chosen].astype(np.int32), num_examples=number)
+
+
+def _parts(features: Features) -> Array:
+    """int64[F]: which text of its example a feature is: 0 the first, 1 its pair, from 2 on negatives."""
+    example = np.asarray(features.example)
+    return np.arange(len(example), dtype=np.int64) - np.searchsorted(example, example)
+
+
+def _unit(vectors: Array) -> Array:
+    """[n, H] of length 1."""
+    unit: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _digest(texts: list[str]) -> int:
+    return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:8], "little")
+
+
+def _squared(unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    cosine_E = (unit_BH[0::2] * unit_BH[1::2]).sum(dim=1)
+    error_E = (cosine_E - batch["labels"][0::2]).square()
+    weights_E = batch["weights"][0::2] + batch["weights"][1::2]
+    return (error_E * weights_E).sum()
+
+
+def _search(first: Array, second: Array, texts: Array) -> dict[str, Array]:
+    """Scores of searching the pair of each text [N] among all pairs; NaN where a text stands again.
+
+    Args:
+        texts: [N, 2] which text each of them is: equal texts have equal numbers.
+    """
+    _, queries = np.unique(texts[:, 0], return_index=True)
+    documents, at = np.unique(texts[:, 1], return_index=True)
+    order = np.argsort(texts[:, 0], kind="stable")
+    begins = ends_of(np.unique(texts[:, 0], return_counts=True)[1].astype(np.int64))
+    found = {name: np.full(len(texts), np.nan) for name in NAMES}
+    held = second[at]
+    for low in range(0, len(queries), _ROWS):
+        chunk = queries[low : low + _ROWS]
+        for place, scores in enumerate(first[chunk] @ held.T, low):
+            right = texts[order[begins[place] : begins[place + 1]], 1]
+            gains = np.zeros(len(documents), dtype=np.float32)
+            gains[np.searchsorted(documents, right)] = 1.0
+            for name, score in ranking_scores(scores, gains).items():
+                found[name][queries[place]] = score
+    return found

@@ -1,0 +1,70 @@
+"""The gradient of the first step of a run with in-batch negatives, written to a file: python across.py FOLDER NAME PIECE DROPOUT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+import hf_trainpipe as h
+from hf_trainpipe import RunOptions
+from hf_trainpipe.training.across import losses
+from hf_trainpipe.training.loop import compute_gradient
+from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.setup import set_up
+
+PAIRS = 512
+
+
+def gradient(folder: Path, name: str, *, piece: int | None, dropout: float = 0.0) -> dict[str, torch.Tensor]:
+    """Of each parameter; with ``loss``, the mean over the step on this rank's part.
+
+    Args:
+        piece: Texts of a micro-batch at most; None: the step at once.
+    """
+    recipe = h.Recipe(
+        name=name,
+        model=h.Pretrained(str(folder / "model"), dropout=dropout),
+        data=h.Files(train="pairs.jsonl", root=str(folder)),
+        task=h.SentenceEmbeddings(dimensions=(8,)),
+        tokens=h.Tokens(max_length=16),
+        optim=h.Optim(precision="fp32"),
+        budget=h.Budget(max_steps=1, examples_per_step=PAIRS, micro_batch_examples=piece, micro_batch_tokens=1 << 20),
+    )
+    with set_up(recipe, RunOptions(), run_dir=folder / "runs" / name) as setup:
+        run = Run(setup)
+        run.model.train()
+        micro_batches = run.micro_batches(0)
+        [count] = run.ranks.sums([float(sum(run.task.count(batch) for batch in micro_batches))])
+        assert count == PAIRS
+        assert (len(micro_batches) > 1) == (piece is not None)
+        computed = compute_gradient(run, micro_batches, count)
+        found = {name: one.grad.clone() for name, one in run.bare.named_parameters() if one.grad is not None}
+        found["loss"] = torch.tensor(run.ranks.sums([float(computed.loss_sum)])[0] / count)
+        if dropout:
+            found |= {f"plain.{name}": one for name, one in _with_one_graph(run, micro_batches, count).items()}
+        return found
+
+
+def _with_one_graph(run: Run, micro_batches: list, count: float) -> dict[str, torch.Tensor]:
+    """The gradient of the same step with the activations of all micro-batches held at once."""
+    run.optimizer.zero_grad()
+    across = losses(run, micro_batches)
+    outputs = []
+    for micro, batch in enumerate(micro_batches):
+        across._seed(micro)  # type: ignore[attr-defined]
+        outputs.append(run.outputs(batch)[0]["embedding"])
+    [groups], rows = run.global_batch(0)
+    targets = rows.targets(torch.cat([torch.from_numpy(group) for group in groups]).numpy())
+    (run.task.loss_sum({"embedding": torch.cat(outputs)}, targets) / count).backward()
+    return {name: one.grad.clone() for name, one in run.bare.named_parameters() if one.grad is not None}
+
+
+if __name__ == "__main__":
+    from safetensors.torch import save_file
+
+    place, said, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    tensors = gradient(place, said, piece=size)
+    if torch.distributed.get_rank() == 0:
+        save_file(tensors, place / f"{said}.safetensors")
