@@ -72,6 +72,8 @@ def parse_asked(asked: Sequence[str], known: Known) -> tuple[str, ...]:
     if not asked:
         return ()
     roles = known.roles
+    if not known.is_one and len(asked) != len(roles):  # of a task that also takes fewer
+        roles = next((form for form in known.forms if len(form) == len(asked)), roles)
     anywhere = {"text", "text_pair", "words"} | {role for form in known.forms for role in form}
     named: dict[str, str] = {}
     plain: list[str] = []
@@ -112,6 +114,8 @@ class Chooser:
         self.name = name
         self.columns: tuple[str, ...] = ()
         """The columns that were chosen, as the file spells them."""
+        self.roles = known.roles
+        """What they are, once :meth:`sources` has looked: a file may have the columns of another form than the recipe's."""
         self._get: Callable[[Row], Any] | None = None
 
     def input_of(self, fields: Row) -> Any:
@@ -149,6 +153,8 @@ class Chooser:
             absent = next((name for name in self.asked if name not in fields), None)
             if absent is not None:
                 raise self._missing(absent, there)
+            if len(self.asked) != len(self.roles):
+                self.roles = next(form for form in self.known.forms if len(form) == len(self.asked))
             return [(name,) for name in self.asked]
         if self.known.inputs:
             found = [self.source(name, fields) for name in self.known.inputs]
@@ -156,7 +162,14 @@ class Chooser:
                 return [source or () for source in found]
         for roles in reversed(self.known.forms):
             if all(role in fields for role in roles):
+                self.roles = roles if not self.known.is_one else self.roles
                 return [(role,) for role in roles]
+        if not self.known.is_one:  # of several columns of the recipe, some are an input by themselves
+            for roles in self.known.forms:
+                found = [self.source(self.known.columns.get(role, role), fields) for role in roles]
+                if all(found):
+                    self.roles = roles
+                    return [source or () for source in found]
         if len(there) == 1 and not self.known.inputs and self.known.is_one:
             return [(there[0],)]
         raise self._missing(None, there)
@@ -197,8 +210,8 @@ class Chooser:
                 return row.get(names[0])
             return " ".join(str(row[name]) for name in names if row.get(name))
 
-        roles = self.known.roles
-        if len(roles) > 1:
+        roles = self.roles
+        if len(roles) > 1 or roles not in (self.known.roles, self.known.forms[0]):
             return lambda row: {role: cell(row, source) for role, source in zip(roles, sources, strict=True)}
         if self._takes_words:
             return lambda row: words_of(cell(row, sources[0]))

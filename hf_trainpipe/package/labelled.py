@@ -100,31 +100,39 @@ def evaluate_table(
     used = [column for source in sources for column in source]
     inputs = [_joined(table, source) for source in sources]
     fitted = task
-    if len(task.schema().inputs) > 1:  # a tagger's: texts, or lists of words
+    if len(task.schema().inputs) > 1 and known.is_one:  # a tagger's: texts, or lists of words
         inputs = [_as_words(inputs[0])]
         wanted = TEXT if is_text(inputs[0].type) else WORDS
         fitted = task.over(next(role for form in task.schema().inputs for role, cell in form.items() if cell == wanted))
     free = [column for column in there if column not in used]
-    is_other_form = _target_of(fitted).cell != _target_of(task).cell
-    if label is not None and _target_of(fitted).parts:
-        fitted = fitted.renamed_target(label)
-    target = _target_of(fitted)
-    if target.parts:
-        found = _all_of(target.parts, free, name=name)
-    else:
-        found = _target(target, free, known, label, is_other_form=is_other_form, name=name)
-    values = values or {}
-    gold = [
-        translate(table[column], values.get(old) or values.get(column) or {})
-        for column, old in zip(target.parts or (found,), target.parts or (target.name,), strict=True)
-    ]
+    found, gold, called = None, [], {}
+    if fitted.target is not None and task.target is not None:
+        is_other_form = fitted.target.cell != task.target.cell
+        if label is not None and fitted.target.parts:
+            fitted = fitted.renamed_target(label)
+        target = fitted.target
+        assert target is not None
+        if target.parts:
+            found = _all_of(target.parts, free, name=name)
+        else:
+            found = _target(target, free, known, label, is_other_form=is_other_form, name=name)
+        values = values or {}
+        gold = [
+            translate(table[column], values.get(old) or values.get(column) or {})
+            for column, old in zip(target.parts or (found,), target.parts or (target.name,), strict=True)
+        ]
+        called = {target.name: found}
+    elif label is not None:
+        raise DataError(
+            f"--label: this package is scored without gold labels, found {label!r}.", fix="Leave --label out."
+        )
     names = {
         column.name: source[0]
         for column, source in zip(fitted.inputs.values(), sources, strict=True)
         if len(source) == 1
     }
-    task = fitted.renamed({**names, target.name: found})
-    of_task = [*(column.name for column in task.inputs.values()), *_target_of(task).columns]
+    task = fitted.renamed({**names, **called})
+    of_task = [column.name for column in task.inputs.values()] + [*(task.target.columns if task.target else ())]
     columns = dict(zip(of_task, [*inputs, *gold], strict=True))
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
     left = _Left()
@@ -173,13 +181,6 @@ def _as_words(cells: Any) -> Any:
     return pa.array([None if cell is None else cell["words"] for cell in read], pa.list_(pa.string()))
 
 
-def _target_of(task: Task) -> Column:
-    """The target column."""
-    target = task.target
-    assert target is not None, f"{type(task).__name__} has no target column, so no file can be scored"
-    return target
-
-
 def _target(column: Column, free: list[str], known: Known, asked: str | None, *, is_other_form: bool, name: str) -> str:
     """The column with the gold labels.
 
@@ -219,10 +220,10 @@ def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
 
 def _complete(dataset: Dataset, task: Task, left: _Left) -> Dataset:
     """Rows with all inputs and a label."""
-    target = _target_of(task)
+    target = task.target
     keep = np.ones(len(dataset), dtype=bool)
     inputs = ((column.name, "without an input", True) for column in task.inputs.values())
-    labels = ((name, "without a label", target.cell.is_blank_missing) for name in target.columns)
+    labels = [(name, "without a label", target.cell.is_blank_missing) for name in target.columns] if target else []
     for name, what, blank in (*inputs, *labels):
         missing = missing_in(dataset, name, blank=blank)
         if count := int((missing & keep).sum()):

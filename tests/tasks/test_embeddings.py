@@ -17,6 +17,7 @@ from transformers import BertTokenizerFast
 
 from hf_trainpipe import DataError, RecipeError, SentenceEmbeddings
 from hf_trainpipe.data.rows import Rows
+from hf_trainpipe.package.columns import Chooser, Known, parse_asked
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks.ranking import NAMES, ranking_scores
 from hf_trainpipe.runtime.tokens.encoder import Encoder
@@ -222,6 +223,25 @@ def test_search_counts_each_text_once_and_each_document_once(tokenizer: BertToke
     assert judged["recall_at_1"].tolist() == pytest.approx([0.5, np.nan, 1, 1], nan_ok=True)
     best, found = 1 + 1 / np.log2(3), 1 + 1 / np.log2(4)
     assert judged["ndcg_at_10"][0] == pytest.approx(found / best)
+
+
+def test_a_file_of_texts_alone_and_one_of_pairs_are_read() -> None:
+    task = SentenceEmbeddings("question", text_pair="answer")
+    forms = tuple(tuple(form) for form in task.schema().inputs)
+    known = Known(forms=forms, columns={role: column.name for role, column in task.inputs.items()})
+
+    def read(row: dict[str, str], *asked: str) -> object:
+        return Chooser(known, parse_asked(asked, known), name="f").input_of(row)
+
+    assert read({"question": "a", "answer": "b", "more": "c"}) == {"text": "a", "text_pair": "b"}
+    assert read({"question": "a", "more": "c"}) == "a"
+    assert read({"answer": "b", "more": "c"}) == {"text_pair": "b"}
+    assert read({"text": "a", "text_pair": "b"}) == {"text": "a", "text_pair": "b"}
+    assert read({"text": "a", "more": "c"}) == "a"
+    assert read({"x": "a", "y": "b"}, "y") == "b"
+    assert read({"x": "a", "y": "b"}, "y", "x") == {"text": "b", "text_pair": "a"}
+    with pytest.raises(DataError, match="found the columns 'x'"):
+        read({"x": "a"})
 
 
 def test_a_package_says_how_sentence_transformers_loads_it(tmp_path: Path) -> None:

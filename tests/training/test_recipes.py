@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_trainpipe import Budget, Data, Pretrained, RunOptions, execute, replace
+from hf_trainpipe import Budget, Data, Evaluation, Pretrained, RunOptions, Tokens, execute, replace
 from hf_trainpipe.api.package import load as load_package
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -78,6 +78,8 @@ COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "wnut17": tagged("tokens", "ner_tags"),
     "ud_pos": parts_of_speech,
     "squad": questions,
+    "stsb_embeddings": pairs("sentence1", "sentence2", "label", (0.0, 2.5, 4.2)),
+    "retrieval": questions,
 }
 
 
@@ -115,7 +117,10 @@ def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
 
 def comparable(answer: Any) -> list[tuple[str, float]]:
     items = answer if isinstance(answer, list) else [answer]
-    return sorted((f"{item.get('label')} {item.get('start')} {item.get('end')}", item["score"]) for item in items)
+    return sorted(
+        (f"{item.get('label')} {item.get('start')} {item.get('end')}", item.get("score", item.get("similarity")))
+        for item in items
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -152,12 +157,37 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     )
     if loaded.task.recorded == ("logits",):
         told = loaded.task.answers(as_outputs(recorded), asked)
+    elif loaded.task.recorded == ("embedding",):
+        told = [{"similarity": float(np.dot(*line["output"]))} for line in recorded]
     else:
         told = [line["output"] for line in recorded]
     for found, expected in zip(answers, told, strict=True):
         assert [key for key, _ in comparable(found)] == [key for key, _ in comparable(expected)]
         scores = [score for _, score in comparable(expected)]
         assert [score for _, score in comparable(found)] == pytest.approx(scores, abs=1e-5)
+
+
+def test_sentence_transformers_loads_a_package_and_gives_its_vectors(workshop, tmp_path, monkeypatch) -> None:
+    libraries = pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    recipe = replace(
+        load(str(RECIPES[0].with_name("retrieval.py")))[0],
+        model=Pretrained(str(workshop.folder / "model")),
+        data=Rows("retrieval"),
+        tokens=Tokens(max_length=24),
+        budget=Budget(max_steps=1, examples_per_step=16),
+        evaluation=Evaluation(resamples=20),
+    )
+    asked = texts(20, seed=9)
+    for name, fields in (
+        ("mean", {"prompt": "a ", "pair_prompt": "the "}),
+        ("cls", {"pooling": "cls", "normalize": False}),
+    ):
+        result = execute(replace(recipe, task=replace(recipe.task, **fields)), run_dir=tmp_path / name)
+        ours, theirs = load_package(result.package), libraries.SentenceTransformer(str(result.package), device="cpu")
+        for role, encode in (("text", theirs.encode_query), ("text_pair", theirs.encode_document)):
+            found = [answer["embedding"] for answer in ours.predict([{role: text} for text in asked])]
+            assert np.abs(np.array(found) - encode(asked)).max() <= 1e-5
 
 
 def test_every_recipe_has_a_sibling_on_files() -> None:
