@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.engine.kept import Kept
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Features
+
+
+_BATCHES = 4
+"""Batches of a part that is kept."""
 
 
 def predict_split(
@@ -29,17 +35,30 @@ def predict_split(
     task: Task,
     max_tokens: int,
     examples: np.ndarray | None = None,
+    kept: Kept | None = None,
 ) -> Outputs:
     """Run the model over a split: each rank its share, sorted by length, under a token budget. A collective.
 
     Args:
         model: Unwrapped, on the ranks' device.
         examples: Some of the usable ones; None: all.
+        kept: Where what is done stays, in parts of some batches; None: nowhere.
     """
     chosen = split.features_of(_share_of(split, split.usable if examples is None else examples, ranks))
-    device = ranks.accelerator.device
-    found = run(model, split.features, task=task, chosen=chosen, max_tokens=max_tokens, device=device)
-    return concatenate(ranks.gather(task.merge(found, split.features)))
+
+    def outputs(features: np.ndarray) -> Outputs:
+        device = ranks.accelerator.device
+        return run(model, split.features, task=task, chosen=features, max_tokens=max_tokens, device=device)
+
+    if kept is None or not len(chosen):
+        found = outputs(chosen)
+    else:
+        batches = list(token_budget_batches(task.widths(split.features)[chosen], max_tokens=max_tokens))
+        parts = [chosen[np.concatenate(batches[at : at + _BATCHES])] for at in range(0, len(batches), _BATCHES)]
+        found = concatenate([kept.part(part, partial(outputs, part)) for part in parts])
+    merged = task.merge(found, split.features)
+    assert split.rows.encoder is not None
+    return concatenate(ranks.gather(task.decode(merged, split.rows.encoder)))
 
 
 def _share_of(split: Prepared, examples: np.ndarray, ranks: Ranks) -> np.ndarray:
@@ -52,12 +71,18 @@ def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predi
     """Predictions beside what is right, as metrics take them."""
     judged = task.judge(predictions, features)
     own = [metric for metric in task.metrics() if not isinstance(metric, str)]
+    finishes = {metric.name: metric.finish for metric in own if metric.finish is not None}
     if task.judged_as is not None:
         examples = judged.pop("examples", predictions.items)
         found = metrics.Predictions(task.judged_as, examples=examples, **judged)  # type: ignore[arg-type]
-        return found.with_own({metric.name: metric.statistic(found) for metric in own}) if own else found
+        signatures = {metric.name: metric.signature(found) for metric in own if metric.signature is not None}
+        columns = {metric.name: metric.statistic(found) for metric in own}
+        return found.with_own(columns, finishes=finishes, signatures=signatures) if own else found
+    signatures = {metric.name: metric.signature(judged) for metric in own if metric.signature is not None}
     columns = {metric.name: np.asarray(metric.statistic(judged), dtype=np.float64) for metric in own}
-    return metrics.Predictions.of_own(columns, examples=predictions.items, judged=judged)
+    return metrics.Predictions.of_own(
+        columns, examples=predictions.items, judged=judged, finishes=finishes, signatures=signatures
+    )
 
 
 def tune(task: Task, predictions: metrics.Predictions) -> Task:
@@ -86,7 +111,7 @@ def mean_loss(model: torch.nn.Module, split: Prepared, ranks: Ranks, *, task: Ta
     model.eval()
     try:
         with torch.inference_mode():
-            for places in token_budget_batches(split.lengths[chosen], max_tokens=max_tokens):
+            for places in token_budget_batches(split.features.widths[chosen], max_tokens=max_tokens):
                 batch = pad(split.features, chosen[places], with_targets=True)
                 there = batch.with_tensors(
                     {name: tensor.to(ranks.accelerator.device) for name, tensor in batch.items()}

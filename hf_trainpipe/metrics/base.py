@@ -62,7 +62,12 @@ class Predictions:
     examples: NDArray[np.int64] | None = None
     """int64 [N]: which examples of the split these are; None: all, in their order."""
     own: Mapping[str, Floats] = field(default_factory=dict)
-    """Numbers [N] of each metric of the task's own; NaN where an example has none."""
+    """Numbers [N] of each metric of the task's own, NaN where an example has none; or statistics [N, K] of those that
+    ``finishes`` has."""
+    finishes: Mapping[str, Callable[[Floats], Floats]] = field(default_factory=dict)
+    """Of metrics of the task's own that are no means: sums of their statistics [..., K] to scores [...]."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """How a metric of the task's own was computed, where it says so."""
     judged: Any = None
     """own: what those metrics were computed from."""
 
@@ -110,14 +115,16 @@ class Predictions:
             raise ValueError(f"word_starts: expected a rise from 0 to the {len(self.outputs)} words of outputs.")
 
     @classmethod
-    def of_own(cls, own: Mapping[str, Floats], *, examples: NDArray[np.int64], judged: Any = None) -> Predictions:
-        """Predictions that only metrics of the task's own score."""
+    def of_own(
+        cls, own: Mapping[str, Floats], *, examples: NDArray[np.int64], judged: Any = None, **told: Any
+    ) -> Predictions:
+        """Predictions that only metrics of the task's own score; ``told``: ``finishes`` and ``signatures``."""
         nothing = np.zeros(len(examples))
-        return cls("own", outputs=nothing, references=nothing, examples=examples, own=own, judged=judged)
+        return cls("own", outputs=nothing, references=nothing, examples=examples, own=own, judged=judged, **told)
 
-    def with_own(self, own: Mapping[str, NDArray[Any]]) -> Predictions:
-        """The same with numbers of the task's own metrics."""
-        return replace(self, own={name: np.asarray(column, np.float64) for name, column in own.items()})
+    def with_own(self, own: Mapping[str, NDArray[Any]], **told: Any) -> Predictions:
+        """The same with numbers of the task's own metrics; ``told``: ``finishes`` and ``signatures``."""
+        return replace(self, own={name: np.asarray(column, np.float64) for name, column in own.items()}, **told)
 
     def best_threshold(self) -> float:
         """multi_label: the decision threshold with the highest micro F1."""

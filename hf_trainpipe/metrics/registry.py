@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, get_args
 
@@ -84,6 +84,10 @@ def check_for(task: Scored, names: Iterable[str], *, is_fitted: bool = False) ->
     check(names, task.judged_as or "own", labels=task.label_names if is_fitted else None, own=own)
 
 
+def _own_statistics(name: str, predictions: Predictions) -> Floats:
+    return predictions.own[name]
+
+
 def _own_column(name: str, predictions: Predictions) -> Floats:
     """[N, 2]: the number of each example, and whether it has one."""
     column = predictions.own[name]
@@ -91,16 +95,21 @@ def _own_column(name: str, predictions: Predictions) -> Floats:
     return np.stack([np.where(defined, column, 0.0), defined], axis=1)
 
 
-def get(name: str, kind: str, *, own: Collection[str] = ()) -> Metric:
+def get(
+    name: str, kind: str, *, own: Collection[str] = (), finishes: Mapping[str, Callable[[Floats], Floats]] | None = None
+) -> Metric:
     """The metric of that name.
 
     Args:
         own: Names of the task's own.
+        finishes: Of those of them that are no means; see :class:`~.base.Predictions`.
 
     Raises:
         RecipeError: as :func:`check`, and for ``loss`` and ``evaluate:NAME``, which are computed elsewhere.
     """
     if name in own:
+        if finishes and name in finishes:
+            return SumMetric(name=name, kind="own", statistics=partial(_own_statistics, name), finish=finishes[name])
         return SumMetric(name=name, kind="own", statistics=partial(_own_column, name), finish=ratio(0, 1))
     check([name], kind)
     if (kind, name) not in _ALL:

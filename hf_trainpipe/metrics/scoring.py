@@ -30,7 +30,7 @@ def score(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
     """
     names = [name for name in dict.fromkeys(names) if name != LOSS]
     check(names, predictions.kind, own=predictions.own)
-    metrics = [get(name, predictions.kind, own=predictions.own) for name in names if not is_external(name)]
+    metrics = [_metric(name, predictions) for name in names if not is_external(name)]
     if len(predictions) == 0 or not predictions.answered():
         return dict.fromkeys(names, float("nan"))
     computed = dict.fromkeys(names, float("nan"))
@@ -69,7 +69,7 @@ def intervals(
     num_examples = len(predictions)
     drawn = {name: np.full(resamples, np.nan) for name in names}
     if names and num_examples and predictions.answered():
-        compute = _computation(predictions, [get(name, predictions.kind, own=predictions.own) for name in names])
+        compute = _computation(predictions, [_metric(name, predictions) for name in names])
         for rows, weights in _resamples(num_examples, resamples=resamples, seed=seed):
             for name, scores in compute(weights).items():
                 drawn[name][rows] = scores
@@ -87,6 +87,10 @@ def intervals(
             resamples=len(defined),
         )
     return found
+
+
+def _metric(name: str, predictions: Predictions) -> Metric:
+    return get(name, predictions.kind, own=predictions.own, finishes=predictions.finishes)
 
 
 def _resamples(num_examples: int, *, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
@@ -75,8 +76,12 @@ class Metric:
 
     name: str
     statistic: Callable[[Any], npt.NDArray[Any]]
-    """What :meth:`Task.judge` gave to numbers [N]; NaN where an example has none."""
+    """What :meth:`Task.judge` gave to numbers [N], NaN where an example has none; or with ``finish`` to [N, K]."""
     greater_is_better: bool = True
+    finish: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
+    """Sums of statistics [..., K] to scores [...], where a score is not the mean over examples (BLEU, perplexity)."""
+    signature: Callable[[Any], str] | None = None
+    """What :meth:`Task.judge` gave to a line that says how exactly it was computed; kept beside the score."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ class Task(ABC):
     """Streams whose padding may be left out of the computation, where the architecture is proven to allow it."""
     exportable: ClassVar[bool] = False
     """Whether ONNX Runtime may run the model: one stream in, ``logits`` out, ``predict`` as it is here."""
+    generates: ClassVar[bool] = False
+    """Whether ``predict`` writes token by token, which takes long: a run saves before it evaluates, and an evaluation that was
+    killed goes on where it stopped."""
     encodes_by: ClassVar[tuple[str, ...] | None] = None
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
@@ -218,6 +226,11 @@ class Task(ABC):
         """The tensors that :attr:`outputs` names, in evaluation and in serving; generation, where a task generates."""
         return self.forward(model, inputs)
 
+    def widths(self, features: Features) -> npt.NDArray[np.int64]:
+        """int64[F, S]: what ``predict`` computes of each feature, in tokens; batches are cut by it, each column padded to its
+        longest. Those of all streams; where a task generates, what it writes too."""
+        return features.widths
+
     @abstractmethod
     def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The loss summed (not averaged) over what :meth:`count` counts; a scalar.
@@ -246,6 +259,15 @@ class Task(ABC):
     def judged_as(self) -> str | None:
         """The built-in kind of predictions that ``judge`` gives, whose metrics may be named: ``single_label``,
         ``multi_label``, ``regression`` or ``tags``; None: the task has metrics of its own alone."""
+        return None
+
+    def decode(self, predictions: Outputs, encoder: Encoder) -> Outputs:
+        """Predictions with what only the tokenizer can tell, such as the texts of generated ids; called behind ``merge``."""
+        return predictions
+
+    def gap(self, found: Any, recorded: Any) -> float | None:
+        """How far the JSON of an answer's :attr:`recorded` arrays is from the recorded one; None: the largest difference of
+        their numbers, infinite where shapes or whole numbers differ."""
         return None
 
     @abstractmethod
