@@ -97,7 +97,7 @@ def micro_batches(
 
     Args:
         items: int64[n] feature indices of a rank's share.
-        lengths: int[num_features], tokens of every feature of the split.
+        lengths: int[num_features] or [num_features, S], tokens of every feature of the split, in each of its streams.
         max_tokens: Maximum tokens of a micro-batch, padding included; None: no limit. A feature
             longer than this gets a micro-batch of its own.
         max_items: Maximum features of a micro-batch; None: no limit.
@@ -107,28 +107,31 @@ def micro_batches(
     Returns:
         Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
     """
-    by_length = items[np.argsort(-lengths[items], kind="stable")]
+    widths = (lengths if lengths.ndim == 2 else lengths[:, None])[items].astype(np.int64)
+    order = np.argsort(-widths.sum(axis=1), kind="stable")
     if cost is None:
-        return _cut_by_sum(by_length, lengths[by_length], max_tokens, max_items)
-    return _cut_by_padding(by_length, lengths[by_length].astype(np.int64), max_tokens, max_items, cost)
+        return _cut_by_sum(items[order], widths[order].sum(axis=1), max_tokens, max_items)
+    return _cut_by_padding(items[order], widths[order], max_tokens, max_items, cost)
 
 
 def _cut_by_padding(
-    items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None, cost: int
+    items: np.ndarray, widths: np.ndarray, max_tokens: int | None, max_items: int | None, cost: int
 ) -> list[np.ndarray]:
-    """Minimize padded tokens plus ``cost`` per micro-batch, by dynamic programming; ``lengths`` [n] descend."""
+    """Minimize padded tokens plus ``cost`` per micro-batch, by dynamic programming; the sums of ``widths`` [n, S] descend."""
     number = len(items)
+    longest = widths.copy()  # [n, S] from each feature to the last one that was looked at
     least = np.zeros(number + 1, dtype=np.int64)  # cost of the first n features
     begin = np.zeros(number + 1, dtype=np.int64)  # start of their last micro-batch
     first = 0
     for end in range(1, number + 1):
+        np.maximum(longest[first:end], widths[end - 1], out=longest[first:end])
         while end - first > 1 and (
             (max_items is not None and end - first > max_items)
-            or (max_tokens is not None and lengths[first] * (end - first) > max_tokens)
+            or (max_tokens is not None and longest[first].sum() * (end - first) > max_tokens)
         ):
             first += 1  # what exceeds the budget here does so for all later ends
         starts = np.arange(first, end)
-        totals = least[starts] + lengths[starts] * (end - starts) + cost
+        totals = least[starts] + longest[starts].sum(axis=1) * (end - starts) + cost
         best = int(totals.argmin())
         least[end], begin[end] = totals[best], first + best
     parts, end = [], number

@@ -79,7 +79,13 @@ def run(
     try:
         with torch.inference_mode():
             return collect(
-                features, chosen, declared=task.outputs, max_tokens=max_tokens, compute=compute, joined=joined
+                features,
+                chosen,
+                declared=task.outputs,
+                max_tokens=max_tokens,
+                compute=compute,
+                joined=joined,
+                widths=task.widths(features)[chosen],
             )
     finally:
         if was_training:
@@ -94,10 +100,12 @@ def collect(
     max_tokens: int,
     compute: Callable[[Ints], Mapping[str, Any]],
     joined: Callable[[list[Any]], npt.NDArray[Any]],
+    widths: Ints | None = None,
 ) -> Outputs:
     """Outputs of features, computed in batches of similar length under a token budget.
 
     Args:
+        widths: int64[n, S], by which the batches are cut; None: the tokens of the features.
         compute: Positions in ``chosen`` to the batch's tensors, of any library.
         joined: Tensors one after the other, as an array.
     """
@@ -105,7 +113,8 @@ def collect(
     rows: dict[str, list[Any]] = {name: [] for name in declared}
     counts: dict[str, list[Ints]] = {name: [] for name in declared}
     order: list[Ints] = []
-    for places in token_budget_batches(features.lengths[chosen], max_tokens=max_tokens):
+    widths = features.widths[chosen] if widths is None else widths
+    for places in token_budget_batches(widths, max_tokens=max_tokens):
         order.append(places)
         found = compute(places)
         for name, output in declared.items():

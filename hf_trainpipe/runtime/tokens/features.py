@@ -127,11 +127,14 @@ class Features:
         return len(self.example)
 
     @cached_property
+    def widths(self) -> Ints:
+        """[F, S] tokens of each feature in each stream: in a batch every stream is padded to its own longest."""
+        return np.stack([stream.lengths for stream in self.streams.values()], axis=1)
+
+    @cached_property
     def lengths(self) -> Ints:
         """[F] tokens of each feature, over all streams."""
-        total = np.zeros(self.num_features, dtype=np.int64)
-        for stream in self.streams.values():
-            total = total + stream.lengths
+        total: Ints = self.widths.sum(axis=1)
         return total
 
     @property
@@ -149,6 +152,15 @@ class Features:
     def with_targets(self, *, of_examples: Mapping[str, Array] | None = None, **dense: Array) -> Features:
         """With columns of a row a feature for the loss, and of a row an example for metrics."""
         return replace(self, dense={**self.dense, **dense}, of_examples={**self.of_examples, **(of_examples or {})})
+
+    def keep(self, kept: Ints) -> Features:
+        """Some of the features, ascending; examples of which none is left are dropped ones."""
+        return replace(
+            self,
+            streams={name: stream.take(kept) for name, stream in self.streams.items()},
+            example=self.example[kept],
+            dense={name: rows[kept] for name, rows in self.dense.items()},
+        )
 
     def part(self, first: int, count: int) -> Features:
         """The features of ``count`` examples from ``first`` on, as if there were no others."""
@@ -224,11 +236,19 @@ def token_budget_batches(lengths: Array, *, max_tokens: int) -> Iterator[Ints]:
     """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
 
     A feature longer than that is a batch of its own.
+
+    Args:
+        lengths: Tokens of each feature, [n]; or in several streams [n, S], each padded to its own longest.
     """
-    order = np.argsort(-lengths, kind="stable")
+    widths = lengths if lengths.ndim == 2 else lengths[:, None]
+    total = widths.sum(axis=1)
+    order = np.argsort(-total, kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        size = max(1, max_tokens // max(1, int(total[order[start]])))
+        if widths.shape[1] > 1:  # another may have the longest in one of the streams
+            padded = np.maximum.accumulate(widths[order[start : start + size]], axis=0).sum(axis=1)
+            size = max(1, int((padded * np.arange(1, len(padded) + 1) <= max_tokens).sum()))
         yield order[start : start + size]
         start += size
 
