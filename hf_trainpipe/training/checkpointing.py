@@ -120,11 +120,12 @@ class Checkpointing:
         if run.ranks.rank != 0:
             run.state.window.loss_sum = run.state.window.count = 0.0  # rank 0 holds the sums of all
 
-    def save(self, *, wait: bool = False) -> None:
+    def save(self, *, wait: bool = False, due: bool = False) -> None:
         """Write a checkpoint in the background, at most one a step; a save that fails is a warning.
 
         Args:
             wait: Return only when it is on the disk.
+            due: Whether an evaluation follows, which a run that continues from the checkpoint begins with.
         """
         self.log.fetch_losses()
         run, state, ledger = self.run, self.run.state, self.log.ledger
@@ -145,7 +146,11 @@ class Checkpointing:
                     ranks=run.ranks.size if run.ranks.sharded else 1,
                     **saved,
                     state={
-                        "run": {**state.to_json(), "window": {**vars(state.window), "loss_sum": loss_sum}},
+                        "run": {
+                            **state.to_json(),
+                            "due": due,
+                            "window": {**vars(state.window), "loss_sum": loss_sum},
+                        },
                         "optimizer": {**options, "tensors": sorted(tensors), "algorithm": run.recipe.optim.algorithm},
                         "scaler": scaler.state_dict() if scaler is not None else None,
                     },

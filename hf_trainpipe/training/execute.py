@@ -54,9 +54,14 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
             evaluator = Evaluator(run, log)
             with StopSignals(options.planned_stop) as signals:
                 with run.heartbeat():
+                    if run.state.due:
+                        evaluator.evaluate()
                     for report in () if options.package_only or evaluator.stops_early else train(run, signals):
                         log.log_step(report)
-                        improved = run.plan.evaluates_at(report.step) and evaluator.evaluate()
+                        evaluates = run.plan.evaluates_at(report.step)
+                        if evaluates and run.task.generates:
+                            checkpoints.save(due=True)
+                        improved = evaluates and evaluator.evaluate()
                         if improved or report.stop or run.plan.saves_at(report.step):
                             checkpoints.save(wait=report.stop)
                         if report.stop:

@@ -15,6 +15,7 @@ from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.engine.evaluation import judge, tune
+from hf_trainpipe.engine.kept import remove_kept
 from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.scoring import score_predictions
 from hf_trainpipe.package.verify import record, verify
@@ -58,7 +59,8 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     outputs: dict[str, Outputs] = {
         name: _outputs_in_fp32(run, name, model) for name in ("validation", "test") if name in run.data.splits
     }
-    recordable = outputs or {"train": _outputs_in_fp32(run, "train", model)}
+    first = RECORDED if run.task.generates else None
+    recordable = outputs or {"train": _outputs_in_fp32(run, "train", model, first=first)}
     say_gap(run, recordable, count=RECORDED)
 
     def packaged() -> Result:
@@ -89,14 +91,16 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         )
         log.log_final(scores, package / "README.md")
         write_json(place / "result.json", result.to_json())
+        remove_kept(place)
         return result
 
     return run.ranks.from_main(packaged)
 
 
-def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module) -> Outputs:
+def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module, *, first: int | None = None) -> Outputs:
+    examples = None if first is None else run.data.splits[split].usable[:first]
     with run.console.working(f"scoring {split} in fp32, {len(run.data.splits[split]):,} examples"):
-        return run.predict(split, autocast=False, model=model)
+        return run.predict(split, autocast=False, examples=examples, model=model)
 
 
 def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:

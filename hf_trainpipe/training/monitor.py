@@ -224,7 +224,7 @@ class Evaluator:
             return better, task.changes_from(run.task), scores
 
         better, tuned, scores = run.ranks.from_main(scored)
-        state.evaluated = state.step
+        state.evaluated, state.due = state.step, False
         if better:
             state.best = Best(step=state.step, value=scores[select], scores=scores, tuned=tuned)
         state.stale = 0 if better else state.stale + 1

@@ -15,6 +15,7 @@ from hf_trainpipe.engine import compiling, sharding
 from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.evaluation import loss_of, mean_loss, predict_split
 from hf_trainpipe.engine.heartbeat import Heartbeat
+from hf_trainpipe.engine.kept import Kept
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.optimizer import freeze
 from hf_trainpipe.engine.parallel import parallelize
@@ -161,7 +162,7 @@ class Run(Setup):
         together = train.features.together
         groups = micro_batches(
             examples if together else train.features_of(examples),
-            train.example_lengths if together else train.lengths,
+            train.example_lengths if together else train.features.widths,
             max_tokens=self.micro_batch_tokens,
             max_items=self.plan.micro_batch_examples,
             cost=None if self.unpadded else self.plan.micro_batch_cost,
@@ -302,14 +303,20 @@ class Run(Setup):
             autocast: False: in fp32.
             model: The one that answers; None: the run's.
         """
+        prepared, kept = self.data.splits[split], None
         with self._evaluation(autocast=autocast, model=model) as answering:
+            if self.task.generates:
+                precision = self.plan.precision if autocast else "fp32"
+                told = {"task": self.task, "precision": precision, "examples": examples}
+                kept = Kept(self.folder.path, prepared, answering, self.ranks, **told)
             return predict_split(
                 answering,
-                self.data.splits[split],
+                prepared,
                 self.ranks,
                 task=self.task,
                 max_tokens=self.evaluation_tokens,
                 examples=examples,
+                kept=kept,
             )
 
     def evaluation_loss(self, split: str, predictions: Outputs) -> float:

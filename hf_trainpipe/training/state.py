@@ -43,6 +43,8 @@ class RunState:
     """Steps in a row whose gradient was not finite."""
     evaluated: int = 0
     """The step of the last evaluation."""
+    due: bool = False
+    """Whether the evaluation of this step had not ended when the checkpoint was written."""
     stale: int = 0
     """Evaluations in a row without improvement."""
     best: Best | None = None

@@ -214,7 +214,7 @@ class Predictor:
         if not job.examples:
             return []
         assert job.prepared is not None, "encode comes first"
-        predictions = self.task.merge(job.outputs, job.prepared)
+        predictions = self.task.decode(self.task.merge(job.outputs, job.prepared), self.encoder)
         return self._answers(job.examples, job.prepared, predictions, job.parameters)
 
     def _answers(
@@ -241,7 +241,8 @@ class Predictor:
         """
         wanted = np.arange(features.num_examples) if examples is None else examples
         chosen = features_of(features, wanted)
-        return self.task.merge(self._forward(features, chosen, batch_tokens), features)
+        merged = self.task.merge(self._forward(features, chosen, batch_tokens), features)
+        return self.task.decode(merged, self.encoder)
 
     def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
         """:meth:`predictions` of inputs.
