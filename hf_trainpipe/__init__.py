@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
+    from hf_trainpipe.runtime.tasks.summarization import Summarization as Summarization
     from hf_trainpipe.runtime.tasks.tagging import TokenClassification as TokenClassification
+    from hf_trainpipe.runtime.tasks.translation import Translation as Translation
     from hf_trainpipe.runtime.text.preprocessing import CleanUrls as CleanUrls
     from hf_trainpipe.runtime.text.preprocessing import Lowercase as Lowercase
     from hf_trainpipe.runtime.text.preprocessing import NormalizeSpace as NormalizeSpace
@@ -90,6 +92,8 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
     "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
+    "hf_trainpipe.runtime.tasks.summarization": "Summarization",
+    "hf_trainpipe.runtime.tasks.translation": "Translation",
     "hf_trainpipe.runtime.tasks.regression": "Regression",
     "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
     "hf_trainpipe.tracking.neptune": "Neptune",

@@ -11,6 +11,7 @@ BAD = ("awful", "bad", "cold", "dull", "mean", "poor")
 PLAIN = ("a", "and", "day", "film", "it", "of", "people", "story", "the", "this", "very", "was", "with")
 NAMES = ("anna", "boris", "carla", "dmitri")
 PLACES = ("berlin", "lagos", "lima", "osaka")
+_LAYERS = {"layers": 1, "attention_heads": 2, "ffn_dim": 64}
 PIECES = ("##s", "##ed", "##ing", "##er", "##ly", "##a", "##b", "##c", "##d", "##e")
 
 
@@ -56,6 +57,47 @@ def tiny_model(
         str(folder / "vocab.txt"), do_lower_case=True, model_max_length=64, model_input_names=names
     )
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_seq2seq(folder: Path, *, kind: Literal["t5", "bart", "marian"] = "t5") -> Path:
+    """Write an encoder-decoder with random weights (from a fixed seed) and the tokenizer of :func:`tiny_model`.
+
+    Returns:
+        ``folder``, which ``from_pretrained`` loads.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = _vocabulary()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    tokenizer = BertTokenizerFast(
+        str(folder / "vocab.txt"),
+        do_lower_case=True,
+        model_max_length=64,
+        eos_token="[SEP]",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    tokenizer.save_pretrained(folder)
+    end = tokenizer.sep_token_id
+    ids = {"pad_token_id": 0, "eos_token_id": end, "bos_token_id": tokenizer.cls_token_id}
+    like_bart = {
+        **{f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in _LAYERS.items()},
+        "d_model": 32,
+        "max_position_embeddings": 64,
+        "init_std": 0.3,
+    }
+    own: dict[str, dict[str, float]] = {
+        "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
+        "bart": {**like_bart, "decoder_start_token_id": end, "forced_bos_token_id": tokenizer.cls_token_id},
+        "marian": {**like_bart, "decoder_start_token_id": 0},
+    }
+    config = AutoConfig.for_model(kind, vocab_size=len(vocabulary), **ids, **own[kind])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = AutoModelForSeq2SeqLM.from_config(config)
+    model.save_pretrained(folder)
     return folder
 
 

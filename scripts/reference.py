@@ -21,6 +21,7 @@ CHAPTERS = {
     "Tasks": (
         "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
         "SentenceEmbeddings",
+        "Summarization", "Translation",
     ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (

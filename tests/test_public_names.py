@@ -32,6 +32,8 @@ PUBLIC = [
     "TokenClassification",
     "QuestionAnswering",
     "SentenceEmbeddings",
+    "Summarization",
+    "Translation",
     "Task",
     "Column",
     "Labels",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
 
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "dropout_rate", "attention_dropout",
             "classifier_dropout", "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
             "summary_last_dropout", "activation_dropout")  # fmt: skip
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.lora import is_adapted, merged
+from hf_trainpipe.runtime.model.outputs import as_lists
+from hf_trainpipe.runtime.tasks.base import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +45,7 @@ def say_gap(run: Run, outputs: Mapping[str, Outputs], *, count: int) -> None:
         return
     split, found = next(iter(outputs.items()))
     some = found.take(np.arange(min(max(count, run.ranks.size), len(found)), dtype=np.int64))
-    gap = difference(some, run.predict(split, autocast=False, examples=some.items))
+    gap = difference(some, run.predict(split, autocast=False, examples=some.items), run.task)
     said = f"the adapters are merged into the weights: answers to {len(some)} examples differ by at most {gap:.1e}"
     if gap > BROKEN:
         raise PackageError(
@@ -53,11 +55,15 @@ def say_gap(run: Run, outputs: Mapping[str, Outputs], *, count: int) -> None:
     run.console.say(said if gap <= ROUNDING else f"warning: {said}; the scores are those of the merged model")
 
 
-def difference(one: Outputs, other: Outputs) -> float:
-    """The largest difference of a number in outputs for the same items; infinite where they have other shapes.
+def difference(one: Outputs, other: Outputs, task: Task | None = None) -> float:
+    """The largest difference of a number in outputs for the same items; infinite where they have other shapes. As the task
+    tells it, where it has a way of its own.
 
     Of whole numbers, such as generated tokens, those that differ are not compared: one near tie changes all that follow.
     """
+    if task is not None and type(task).gap is not Task.gap:
+        ours, theirs = (as_lists(held, task.recorded, int(held.items.max()) + 1) for held in (one, other))
+        return max(task.gap(ours[item], theirs[item]) or 0.0 for item in one.items.tolist())
     found = [0.0]
     for name, array in one.arrays.items():
         if array.dtype.kind == "f":

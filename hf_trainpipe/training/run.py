@@ -307,8 +307,15 @@ class Run(Setup):
         with self._evaluation(autocast=autocast, model=model) as answering:
             if self.task.generates:
                 precision = self.plan.precision if autocast else "fp32"
-                told = {"task": self.task, "precision": precision, "examples": examples}
-                kept = Kept(self.folder.path, prepared, answering, self.ranks, **told)
+                kept = Kept(
+                    self.folder.path,
+                    prepared,
+                    answering,
+                    self.ranks,
+                    task=self.task,
+                    precision=precision,
+                    examples=examples,
+                )
             return predict_split(
                 answering,
                 prepared,

@@ -23,7 +23,7 @@ from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.serve import engine as engines
 from hf_trainpipe.serve.app import make_app
 from hf_trainpipe.serve.settings import Settings
-from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
+from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_seq2seq, tiny_tagged
 from hf_trainpipe.training.signals import PlannedStop
 
 if TYPE_CHECKING:
@@ -43,10 +43,14 @@ TASKS = (
     "spans_of_words",
     "answers",
     "embeddings",
+    "summaries",
+    "translations",
     "spans",
     "rewriting",
 )
 """The last two are those of tests/tasks/foreign.py."""
+WHOLE = ("embeddings", "summaries", "translations")
+"""Those that have no windows."""
 STEPS = 4
 
 
@@ -74,6 +78,8 @@ def write_inputs(folder: Path) -> None:
         model = T5ForConditionalGeneration(T5Config(vocab_size=max(tokenizer.get_vocab().values()) + 1, **sizes, **ids))
     model.save_pretrained(folder / "t5")
     tokenizer.save_pretrained(folder / "t5")
+    for kind in ("bart", "marian"):
+        tiny_seq2seq(folder / kind, kind=kind)
     texts = [row["text"] for row in tiny_rows(24, seed=1)]
     moods = ["kind" if row["label"] == "positive" else "mean" for row in tiny_rows(24, seed=1)]
     rows: dict[str, list[dict[str, Any]]] = {
@@ -91,6 +97,10 @@ def write_inputs(folder: Path) -> None:
         "embeddings": [
             {"text": text, "text_pair": f"{mood} {text.split()[0]}", "negative": ["a story"] * (place % 3)}
             for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
+        "summaries": [{"text": text, "summary": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
+        "translations": [
+            {"source": text, "target": [text[:20], f"a {mood} day"]} for text, mood in zip(texts, moods, strict=True)
         ],
         "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
         "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
@@ -138,7 +148,13 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "spans_of_words": (h.TokenClassification(text="text", spans="entities"), (h.StripHtml(), h.CleanUrls())),
         "answers": (h.QuestionAnswering(), (h.NormalizeSpace(),)),
         "embeddings": (h.SentenceEmbeddings(negative="negative", prompt="it ", pair_prompt="was "), (h.Lowercase(),)),
+        "summaries": (
+            h.Summarization(prefix="say : ", max_new_tokens=8, beams=2, no_repeat_ngram=2, target_max_length=32),
+            (h.Lowercase(),),
+        ),
+        "translations": (h.Translation(max_new_tokens=8, label_smoothing=0.1, target_max_length=6), ()),
     }
+    models = {"summaries": "bart", "translations": "marian"}
     if name not in own:
         recipe, source = load(f"{foreign}:{name}")
         model = folder / recipe.model.name
@@ -146,11 +162,11 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
     task, steps = own[name]
     recipe = h.Recipe(
         name=name,
-        model=h.Pretrained(str(folder / "bert")),
+        model=h.Pretrained(str(folder / models.get(name, "bert"))),
         data=_files(name, folder),
         task=task,
         preprocessing=steps,
-        tokens=h.Tokens(max_length=16, overflow="truncate" if name == "embeddings" else "window", stride=4),
+        tokens=h.Tokens(max_length=16, overflow="truncate" if name in WHOLE else "window", stride=4),
         optim=h.Optim(peak_lr=1e-2, precision="fp32"),
         budget=h.Budget(max_steps=STEPS, examples_per_step=8, log_every=1, save_every=2, micro_batch_tokens=128),
         evaluation=h.Evaluation(resamples=20),

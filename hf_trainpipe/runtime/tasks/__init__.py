@@ -2,9 +2,10 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging, question_answering, embeddings
+classification, multi_label, regression, tagging, question_answering, embeddings, summarization, translation
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags   what several of them need;  squad: scores of answers;  ranking: of ranked lists
+merging, texts, tags, text_to_text   what several of them need
+squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
+from .summarization import Summarization
 from .tagging import TokenClassification
+from .text_to_text import TextToText
+from .translation import Translation
 
 __all__ = [
     "ANYTHING",
@@ -46,8 +50,11 @@ __all__ = [
     "Requests",
     "SentenceEmbeddings",
     "Stream",
+    "Summarization",
     "Task",
     "TaskSchema",
     "TextClassification",
+    "TextToText",
     "TokenClassification",
+    "Translation",
 ]

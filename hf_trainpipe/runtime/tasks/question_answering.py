@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
-from ..tokens.features import Ragged, Stream
-from ..tokens.ragged import ends_of
+from ..tokens.characters import characters_of, texts_of
 from .base import Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, TEXT, Column
 from .squad import squad_scores
@@ -34,8 +33,6 @@ Array = npt.NDArray[Any]
 Answers = list[list[tuple[int, str]]]
 """Of each row: where an answer starts in the context, and its text."""
 
-_END = -1
-"""Behind each text in the column of characters that metrics read."""
 _NOWHERE = 1e6
 """The gap of an example of whose context nothing is left."""
 
@@ -172,14 +169,7 @@ class QuestionAnswering(Task):
                 "see tokens.overflow='window', tokens.stride and tokens.max_length"
             )
         texts = [[context, *(text for _, text in found)] for context, found in zip(contexts, answers, strict=True)]
-        characters = ["".join(f"{text}\0" for text in one) for one in texts]
-        codes = np.frombuffer("".join(characters).encode("utf-32-le"), dtype=np.int32)
-        ends = np.zeros(len(codes), dtype=bool)
-        lengths = np.array([len(text) + 1 for one in texts for text in one], dtype=np.int64)
-        ends[np.cumsum(lengths) - 1] = True  # a text may hold NUL itself
-        column = Ragged(np.where(ends, np.int32(_END), codes), to_model=False)
-        within = Stream(ends_of(np.array([len(one) for one in characters], dtype=np.int64)), {"characters": column})
-        return replace(features.with_targets(labels=labels), within=within)
+        return replace(features.with_targets(labels=labels), within=characters_of(texts))
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
@@ -238,10 +228,7 @@ class QuestionAnswering(Task):
         assert features.within is not None
         spans, none, has_answer = [], [], []
         for position, item in enumerate(predictions.items.tolist()):
-            codes = np.asarray(features.within.part(item, item + 1)["characters"])
-            cuts = np.flatnonzero(codes == _END)
-            texts = [_text(codes[begin:end]) for begin, end in zip([0, *(cuts[:-1] + 1)], cuts, strict=True)]
-            context, gold = texts[0], texts[1:]
+            context, *gold = texts_of(np.asarray(features.within.part(item, item + 1)["characters"]))
             span = context[int(predictions["start"][position]) : int(predictions["end"][position])]
             spans.append(squad_scores(span, gold))
             none.append(squad_scores("", gold))
@@ -383,7 +370,3 @@ def _best_span(start: Array, end: Array, most: int) -> tuple[int, int, float]:
     )  # [n, most]: by first token and length
     first, more = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(first), int(first + more), float(sums[first, more])
-
-
-def _text(codes: Array) -> str:
-    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -14,7 +14,9 @@ from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
+from .summarization import Summarization
 from .tagging import TokenClassification
+from .translation import Translation
 
 BUILT_IN: Mapping[str, type[Task]] = {
     task.__name__: task
@@ -25,6 +27,8 @@ BUILT_IN: Mapping[str, type[Task]] = {
         TokenClassification,
         QuestionAnswering,
         SentenceEmbeddings,
+        Summarization,
+        Translation,
     )
 }
 """The tasks that every package knows, by name."""
