@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
     from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings as SentenceEmbeddings
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
+    from hf_trainpipe.runtime.tasks.multiple_choice import MultipleChoice as MultipleChoice
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
     from hf_trainpipe.runtime.tasks.summarization import Summarization as Summarization
@@ -91,6 +92,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
+    "hf_trainpipe.runtime.tasks.multiple_choice": "MultipleChoice",
     "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
     "hf_trainpipe.runtime.tasks.summarization": "Summarization",
     "hf_trainpipe.runtime.tasks.translation": "Translation",

@@ -22,6 +22,7 @@ CHAPTERS = {
         "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
         "SentenceEmbeddings",
         "Summarization", "Translation",
+        "MultipleChoice",
     ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (

@@ -34,6 +34,7 @@ PUBLIC = [
     "SentenceEmbeddings",
     "Summarization",
     "Translation",
+    "MultipleChoice",
     "Task",
     "Column",
     "Labels",

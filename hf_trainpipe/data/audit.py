@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.columns import column_of
@@ -87,7 +88,7 @@ def _inputs(task: Task, dataset: Dataset) -> list[Any]:
     columns = []
     for column in task.inputs.values():
         cells = column_of(dataset, column.name).to_pylist()
-        columns.append([tuple(cell) if isinstance(cell, list) else cell for cell in cells])
+        columns.append([json.dumps(cell) if isinstance(cell, list | dict) else cell for cell in cells])
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from hf_trainpipe.data.columns import column_of, is_list, is_text
 from hf_trainpipe.data.place import Place, error_at, place
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.runtime.tasks.columns import CHOICES, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,20 @@ def check_text(cells: Cells) -> None:
         )
     is_empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(held)), 0)
     cells.refuse_first(is_empty, lambda at: "expected text, found an empty one.", fix=cells.fill_or_drop)
+
+
+def check_choices(cells: Cells) -> None:
+    """Refuse cells that are missing, or are not two texts or more."""
+    cells.refuse_missing("choices")
+    for at, cell in enumerate(cells.array.to_pylist()):
+        try:
+            CHOICES.read(cell)
+        except Unfit as unfit:
+            raise cells.error(
+                at,
+                f"expected a list of choices, found {unfit.found or repr(cell)[:60]}.",
+                fix=unfit.fix or 'Write a list of texts, or {"text": [...]}; data.lists makes one of several columns.',
+            ) from None
 
 
 def check_words(cells: Cells) -> None:

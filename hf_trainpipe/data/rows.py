@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.cells import Cells, check_text, check_words
+from hf_trainpipe.data.cells import Cells, check_choices, check_text, check_words
 from hf_trainpipe.data.label_cells import LabelCells, read_labels
 from hf_trainpipe.data.label_ids import UNKNOWN, label_ids, meanings, position_line, vectors_of
 from hf_trainpipe.data.label_notes import dominant_line, label_notes, number_notes
@@ -21,7 +21,7 @@ from hf_trainpipe.data.span_forms import Span, UnreadableSpans, read_spans
 from hf_trainpipe.data.spans import check_lost, span_lines, tags_of_spans
 from hf_trainpipe.data.spelling import entity_types
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TEXT, WORDS, Column, Labels
+from hf_trainpipe.runtime.tasks.columns import CHOICES, CLASSES, SPANS, TEXT, WORDS, Column, Labels
 from hf_trainpipe.runtime.tasks.tagging import IGNORED
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Options = ParamSpec("Options")
     Read = Callable[Concatenate["Rows", Column, Options], np.ndarray]
 
-_CHECKS: dict[Any, Callable[[Cells], None]] = {TEXT: check_text, WORDS: check_words}
+_CHECKS: dict[Any, Callable[[Cells], None]] = {TEXT: check_text, WORDS: check_words, CHOICES: check_choices}
 """What is looked at in an input column, by what its cells hold."""
 
 

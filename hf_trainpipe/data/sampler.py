@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from hf_trainpipe.runtime.tokens.ragged import Groups
+
 ORDER_VERSION = 1
 """Increased whenever the order for a given seed changes; checked on resume."""
 
@@ -92,68 +94,73 @@ def micro_batches(
     max_tokens: int | None,
     max_items: int | None = None,
     cost: int | None,
+    together: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Split ``items`` into micro-batches of similar length, each within a budget.
 
     Args:
-        items: int64[n] feature indices of a rank's share.
+        items: int64[n] feature indices of a rank's share, those of an example one after the other.
         lengths: int[num_features] or [num_features, S], tokens of every feature of the split, in each of its streams.
         max_tokens: Maximum tokens of a micro-batch, padding included; None: no limit. A feature
             longer than this gets a micro-batch of its own.
         max_items: Maximum features of a micro-batch; None: no limit.
         cost: With padding: the fixed cost of a micro-batch, in tokens; the sum of padded tokens and fixed costs is
             minimized. None: no padding is computed.
+        together: int[num_features]: features with the same number here stay in one micro-batch, whatever the budget: the
+            example of each. None: every feature may go alone.
 
     Returns:
         Arrays sorted by length, longest micro-batch first, so that the largest allocation comes first.
     """
-    widths = (lengths if lengths.ndim == 2 else lengths[:, None])[items].astype(np.int64)
-    order = np.argsort(-widths.sum(axis=1), kind="stable")
-    if cost is None:
-        return _cut_by_sum(items[order], widths[order].sum(axis=1), max_tokens, max_items)
-    return _cut_by_padding(items[order], widths[order], max_tokens, max_items, cost)
+    groups = Groups.of(lengths[items], None if together is None else together[items]).longest_first()
+    ends = (
+        _ends_by_sum(groups, max_tokens, max_items)
+        if cost is None
+        else _ends_by_padding(groups, max_tokens, max_items, cost)
+    )
+    by_length = items[groups.items()]
+    last = np.cumsum(groups.counts)[np.asarray(ends, dtype=np.int64) - 1]
+    return np.split(by_length, last[:-1]) if ends else []
 
 
-def _cut_by_padding(
-    items: np.ndarray, widths: np.ndarray, max_tokens: int | None, max_items: int | None, cost: int
-) -> list[np.ndarray]:
-    """Minimize padded tokens plus ``cost`` per micro-batch, by dynamic programming; the sums of ``widths`` [n, S] descend."""
-    number = len(items)
-    longest = widths.copy()  # [n, S] from each feature to the last one that was looked at
-    least = np.zeros(number + 1, dtype=np.int64)  # cost of the first n features
+def _ends_by_padding(groups: Groups, max_tokens: int | None, max_items: int | None, cost: int) -> list[int]:
+    """Behind which group each micro-batch ends: those that minimize padded tokens plus ``cost`` each, by dynamic programming;
+    the longest group comes first."""
+    number = len(groups.starts)
+    longest = groups.longest.copy()  # [G, S] from each group to the last one that was looked at
+    until = np.concatenate([[0], np.cumsum(groups.counts)])  # features of the first n groups
+    least = np.zeros(number + 1, dtype=np.int64)  # cost of the first n groups
     begin = np.zeros(number + 1, dtype=np.int64)  # start of their last micro-batch
     first = 0
     for end in range(1, number + 1):
-        np.maximum(longest[first:end], widths[end - 1], out=longest[first:end])
+        np.maximum(longest[first:end], groups.longest[end - 1], out=longest[first:end])
         while end - first > 1 and (
-            (max_items is not None and end - first > max_items)
-            or (max_tokens is not None and longest[first].sum() * (end - first) > max_tokens)
+            (max_items is not None and until[end] - until[first] > max_items)
+            or (max_tokens is not None and longest[first].sum() * (until[end] - until[first]) > max_tokens)
         ):
             first += 1  # what exceeds the budget here does so for all later ends
         starts = np.arange(first, end)
-        totals = least[starts] + longest[starts].sum(axis=1) * (end - starts) + cost
+        totals = least[starts] + longest[starts].sum(axis=1) * (until[end] - until[starts]) + cost
         best = int(totals.argmin())
         least[end], begin[end] = totals[best], first + best
-    parts, end = [], number
+    ends, end = [], number
     while end > 0:
-        parts.append(items[begin[end] : end])
+        ends.append(end)
         end = int(begin[end])
-    return parts[::-1]
+    return ends[::-1]
 
 
-def _cut_by_sum(
-    items: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_items: int | None
-) -> list[np.ndarray]:
-    """As few micro-batches as the budget allows, with about equal numbers of tokens."""
-    total = int(lengths.sum())
+def _ends_by_sum(groups: Groups, max_tokens: int | None, max_items: int | None) -> list[int]:
+    """The same for as few micro-batches as the budget allows, with about equal numbers of tokens."""
+    total = int(groups.totals.sum())
     fair = total if max_tokens is None else -(-total // max(1, -(-total // max_tokens)))
-    result: list[np.ndarray] = []
-    start, tokens = 0, 0
-    for position, length in enumerate(lengths.tolist()):
-        full = max_items is not None and position - start >= max_items
+    ends: list[int] = []
+    tokens, items = 0, 0
+    for position, (length, count) in enumerate(zip(groups.totals.tolist(), groups.counts.tolist(), strict=True)):
+        full = max_items is not None and items + count > max_items
         over = max_tokens is not None and tokens + length > max_tokens
-        if position > start and (full or over or tokens >= fair):
-            result.append(items[start:position])
-            start, tokens = position, 0
-        tokens += length
-    return [*result, items[start:]] if start < len(items) else result
+        if items and (full or over or tokens >= fair):
+            ends.append(position)
+            tokens, items = 0, 0
+        tokens, items = tokens + length, items + count
+    return [*ends, len(groups.starts)] if items else ends

@@ -35,6 +35,9 @@ class Source(Data):
     """From the data's column names to the recipe's."""
     join: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """A new text column that replaces others, joined by a space, in the splits that have them."""
+    lists: Mapping[str, tuple[str, ...]] | None = None
+    """A new column of lists that replaces others, such as one a choice, in the splits that have them; missing and empty cells are
+    left out."""
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """For a column, the new value of each value; numbers are matched as text."""
     drop_missing: tuple[str, ...] = ()
@@ -93,7 +96,7 @@ class Source(Data):
         return DatasetDict({name: cut[name] for name in SPLITS if name in cut})
 
     def shaped(self, loaded: dict[str, Dataset]) -> dict[str, Dataset]:
-        """Splits after ``rename``, ``join``, ``values``, ``drop_missing`` and ``columns``."""
+        """Splits after ``rename``, ``join``, ``lists``, ``values``, ``drop_missing`` and ``columns``."""
         return shape(loaded, self)
 
 

@@ -12,7 +12,7 @@ from hf_trainpipe.data.spelling import key
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pyarrow as pa
     from datasets import Dataset
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def shape(splits: Mapping[str, Dataset], source: Any) -> dict[str, Dataset]:
-    """Apply ``rename``, ``join``, ``values``, ``drop_missing`` and ``columns`` of a Source to its splits, in this order.
+    """Apply ``rename``, ``join``, ``lists``, ``values``, ``drop_missing`` and ``columns`` of a Source to its splits, in this order.
 
     An option may name a column that only some splits have; one that no split has is refused.
 
@@ -34,11 +34,13 @@ def shape(splits: Mapping[str, Dataset], source: Any) -> dict[str, Dataset]:
         renames = {old: new for old, new in source.rename.items() if old in dataset.column_names}
         _check_new("rename", renames, dataset, split)
         result[split] = dataset.rename_columns(renames) if renames else dataset
-    _require("join", (part for parts in source.join.values() for part in parts), result)
-    for split, dataset in result.items():
-        joins = {name: parts for name, parts in source.join.items() if set(parts) <= set(dataset.column_names)}
-        _check_new("join", {part: name for name, parts in joins.items() for part in parts}, dataset, split)
-        result[split] = _join(dataset, joins)
+    for option, make in (("join", as_text), ("lists", as_list)):
+        said: Mapping[str, tuple[str, ...]] = getattr(source, option) or {}
+        _require(option, (part for parts in said.values() for part in parts), result)
+        for split, dataset in result.items():
+            joins = {name: parts for name, parts in said.items() if set(parts) <= set(dataset.column_names)}
+            _check_new(option, {part: name for name, parts in joins.items() for part in parts}, dataset, split)
+            result[split] = _join(dataset, joins, make)
     for option in ("values", "drop_missing", "columns"):
         _require(option, getattr(source, option), result)
     for split, dataset in result.items():
@@ -82,13 +84,23 @@ def _check_new(option: str, names: Mapping[str, str], dataset: Dataset, split: s
             )
 
 
-def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]]) -> Dataset:
+def as_text(cells: Iterable[Any]) -> str:
+    """Cells joined by a space."""
+    return " ".join(str(cell) for cell in cells if cell)
+
+
+def as_list(cells: Iterable[Any]) -> list[str]:
+    """Cells as a list of texts, without those that are missing or empty."""
+    return [str(cell) for cell in cells if cell is not None and cell == cell and str(cell).strip()]
+
+
+def _join(dataset: Dataset, joins: Mapping[str, tuple[str, ...]], make: Callable[[Iterable[Any]], Any]) -> Dataset:
     """Add the joined columns and remove their parts."""
     made = {}
     for name, parts in joins.items():
         plain = dataset.select_columns(list(dict.fromkeys(parts))).with_format(None)[:]
         rows = zip(*(plain[part] for part in parts), strict=True)
-        made[name] = [" ".join(str(cell) for cell in cells if cell) for cells in rows]
+        made[name] = [make(cells) for cells in rows]
     if not made:
         return dataset
     # Added before the old ones are removed: a table without columns has no rows.

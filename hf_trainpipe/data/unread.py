@@ -31,11 +31,21 @@ class UnreadEncoder(Encoder):
         return _Unread()
 
     def texts(
-        self, first: Sequence[str], second: Sequence[str] | None = None, *, with_places: bool = False
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        *,
+        with_places: bool = False,
+        owners: np.ndarray | None = None,
     ) -> Features:
         if with_places:
             return super().texts(first, second, with_places=True)
-        return _features(np.ones(len(first), dtype=np.int64))
+        found = _features(np.ones(len(first), dtype=np.int64))
+        if owners is None:
+            return found
+        number = (np.arange(len(owners)) - np.searchsorted(owners, owners)).astype(np.int32)
+        stream = found.input.with_column("text", Ragged(number, to_model=False))
+        return Features({"input": stream}, owners.astype(np.int32), len(np.unique(owners)))
 
     def but(self, **_: Any) -> UnreadEncoder:
         return self

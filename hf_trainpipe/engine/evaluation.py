@@ -111,7 +111,8 @@ def mean_loss(model: torch.nn.Module, split: Prepared, ranks: Ranks, *, task: Ta
     model.eval()
     try:
         with torch.inference_mode():
-            for places in token_budget_batches(split.features.widths[chosen], max_tokens=max_tokens):
+            together = split.features.example[chosen] if split.features.together else None
+            for places in token_budget_batches(split.features.widths[chosen], max_tokens=max_tokens, together=together):
                 batch = pad(split.features, chosen[places], with_targets=True)
                 there = batch.with_tensors(
                     {name: tensor.to(ranks.accelerator.device) for name, tensor in batch.items()}

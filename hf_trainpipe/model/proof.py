@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.runtime.model.exact import exact_products
+from hf_trainpipe.runtime.model.inference import of_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,13 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
             more = {}
             if getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "generate"):
                 more = {"decoder_input_ids": ids[:, :1]}
-            logits = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids), **more), "logits", None)
+
+            def given(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
+                inputs = of_choices(model, {"input_ids": ids, "attention_mask": mask})
+                found: torch.Tensor | None = getattr(model(**inputs, **more), "logits", None)
+                return found
+
+            logits = given(ids, torch.ones_like(ids))
             if logits is None:
                 return  # a custom task with other outputs
             if pads_with_a_word and not more:

@@ -1,21 +1,22 @@
 """The input columns of a file to predict.
 
 In this order: those that were named (``--column``); those that the recipe read in training, also under the names that
-they had before ``data.rename`` and ``data.join``; the names of the handler's own inputs (``text`` with ``text_pair``
+they had before ``data.rename``, ``data.join`` and ``data.lists``; the names of the handler's own inputs (``text`` with ``text_pair``
 for pairs, ``words``). A file with none of them is refused with the columns that it has. Only where a package does not
 know the recipe's columns, a file's only column is taken whatever its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_trainpipe.data.sources_shape import as_list, as_text
 from hf_trainpipe.data.written_lists import is_written_list, parse_list
 from hf_trainpipe.errors import DataError, closest
 
-__all__ = ["Chooser", "Known", "known_columns", "parse_asked", "words_of"]
+__all__ = ["Chooser", "Known", "Listed", "joined", "known_columns", "parse_asked", "words_of"]
 
 Row = Mapping[str, Any]
 
@@ -31,6 +32,7 @@ class Known:
     target: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     join: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -57,6 +59,7 @@ def known_columns(manifest: Mapping[str, Any]) -> Known:
         target=about.get("target"),
         rename=dict(columns.get("rename") or {}),
         join=dict(columns.get("join") or {}),
+        lists=dict(columns.get("lists") or {}),
     )
 
 
@@ -97,6 +100,17 @@ def parse_asked(asked: Sequence[str], known: Known) -> tuple[str, ...]:
             fix=f"Write {example}.",
         )
     return tuple(named[role] for role in roles)
+
+
+class Listed(tuple[str, ...]):
+    """Columns whose cells become a list, not one text (``data.lists``)."""
+
+    __slots__ = ()
+
+
+def joined(cells: Iterable[Any], source: tuple[str, ...]) -> Any:
+    """The one cell that those of several columns become."""
+    return as_list(cells) if isinstance(source, Listed) else as_text(cells)
 
 
 class Chooser:
@@ -143,7 +157,7 @@ class Chooser:
         return value
 
     def sources(self, fields: Row) -> list[tuple[str, ...]]:
-        """For each role the columns of the file that it is made of, joined by spaces.
+        """For each role the columns of the file that it is made of, joined by spaces; of :class:`Listed`, as a list.
 
         Raises:
             DataError: the file has none of the columns.
@@ -201,14 +215,17 @@ class Chooser:
         back = {new: old for old, new in self.known.rename.items()}
         if back.get(name) in fields:
             return (back[name],)
-        parts = [part if part in fields else back.get(part, part) for part in self.known.join.get(name, ())]
-        return tuple(parts) if parts and all(part in fields for part in parts) else None
+        for made, kind in ((self.known.join, tuple), (self.known.lists, Listed)):
+            parts = [part if part in fields else back.get(part, part) for part in made.get(name, ())]
+            if parts and all(part in fields for part in parts):
+                return kind(parts)
+        return None
 
     def _joined(self, sources: Sequence[tuple[str, ...]]) -> Callable[[Row], Any]:
         def cell(row: Row, names: tuple[str, ...]) -> Any:
             if len(names) == 1:
                 return row.get(names[0])
-            return " ".join(str(row[name]) for name in names if row.get(name))
+            return joined((row.get(name) for name in names), names)
 
         roles = self.roles
         if len(roles) > 1 or roles not in (self.known.roles, self.known.forms[0]):

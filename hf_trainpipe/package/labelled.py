@@ -19,12 +19,12 @@ from hf_trainpipe.data.readers_base import ReadOptions
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.sources_shape import missing_in, translate
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.package.columns import Chooser, Known, words_of
+from hf_trainpipe.package.columns import Chooser, Known, Listed, joined, words_of
 from hf_trainpipe.package.inputs import read_whole
 from hf_trainpipe.runtime.tasks.columns import TEXT, WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from datasets import Dataset
 
@@ -164,11 +164,12 @@ def _told(left: _Left) -> str:
     )
 
 
-def _joined(table: pa.Table, source: Sequence[str]) -> Any:
+def _joined(table: pa.Table, source: tuple[str, ...]) -> Any:
     if len(source) == 1:
         return table[source[0]]
     rows = zip(*(table[column].to_pylist() for column in source), strict=True)
-    return pa.array([" ".join(str(cell) for cell in cells if cell) for cells in rows], pa.string())
+    kind = pa.list_(pa.string()) if isinstance(source, Listed) else pa.string()
+    return pa.array([joined(cells, source) for cells in rows], kind)
 
 
 def _as_words(cells: Any) -> Any:

@@ -54,7 +54,7 @@ def write(
         model: A transformers model (not wrapped for training), on any device.
         tokenizer: Its fast tokenizer.
         task: As it was fitted.
-        columns: ``{"rename", "join"}`` of the recipe's data.
+        columns: ``{"rename", "join", "lists"}`` of the recipe's data.
         preprocessing_json: The steps as ``runtime.preprocessing.steps_to_json`` gives them.
         tokens: ``{"max_length", "overflow", "stride"}``.
         scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.

@@ -198,10 +198,7 @@ def write_package(
         model=model,
         tokenizer=run.tokenizer,
         task=travelling(tuned_task(run)),
-        columns={
-            "rename": dict(getattr(run.recipe.data, "rename", {})),
-            "join": {name: list(parts) for name, parts in getattr(run.recipe.data, "join", {}).items()},
-        },
+        columns=_columns(run.recipe.data),
         preprocessing_json=steps_to_json(run.recipe.preprocessing),
         tokens={
             "max_length": run.plan.max_length,
@@ -218,6 +215,14 @@ def write_package(
         durable=durable,
     )
     return card
+
+
+def _columns(data: Data) -> dict[str, Any]:
+    """What the data's own columns became, as far as a file to predict may have them."""
+    made = {name: getattr(data, name, None) or {} for name in ("join", "lists")}
+    plain = {name: {new: list(parts) for new, parts in found.items()} for name, found in made.items()}
+    lists = {"lists": plain["lists"]} if plain["lists"] else {}
+    return {"rename": dict(getattr(data, "rename", {})), "join": plain["join"], **lists}
 
 
 def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping[str, Any]]) -> CardFacts:

@@ -159,15 +159,14 @@ class Run(Setup):
 
     def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
         """The features of examples, in micro-batches, the largest first."""
-        together = train.features.together
-        groups = micro_batches(
-            examples if together else train.features_of(examples),
-            train.example_lengths if together else train.features.widths,
+        return micro_batches(
+            train.features_of(examples),
+            train.features.widths,
             max_tokens=self.micro_batch_tokens,
             max_items=self.plan.micro_batch_examples,
             cost=None if self.unpadded else self.plan.micro_batch_cost,
+            together=train.features.example if train.features.together else None,
         )
-        return [train.features_of(group) for group in groups] if together else groups
 
     def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
         """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""

@@ -45,6 +45,7 @@ TASKS = (
     "embeddings",
     "summaries",
     "translations",
+    "choices",
     "spans",
     "rewriting",
 )
@@ -102,6 +103,7 @@ def write_inputs(folder: Path) -> None:
         "translations": [
             {"source": text, "target": [text[:20], f"a {mood} day"]} for text, mood in zip(texts, moods, strict=True)
         ],
+        "choices": [_with_choices(place, text) for place, text in enumerate(texts)],
         "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
         "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
     }
@@ -126,6 +128,20 @@ def _with_answer(row: dict[str, Any]) -> dict[str, Any]:
     context, at = " ".join(row["tokens"]), next(place for place, tag in enumerate(row["tags"]) if tag != "O")
     start = len(" ".join(row["tokens"][:at])) + (at > 0)
     return {"question": "who ?", "context": context, "answer": {"start": start, "text": row["tokens"][at]}}
+
+
+def _with_choices(place: int, text: str) -> dict[str, Any]:
+    """The last word of a text, among two to ten; the right one by its letter."""
+    *words, last = text.split()
+    choices = [
+        "it <b>was</b> so " * (other % 3) + other_word for other, other_word in enumerate(words[: 1 + place % 9])
+    ]
+    at = place % (len(choices) + 1)
+    return {
+        "prompt": " ".join(words),
+        "choices": [*choices[:at], last, *choices[at:]],
+        "label": "ABCDEFGHIJ"[at],
+    }
 
 
 def _as_squad(place: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +169,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
             (h.Lowercase(),),
         ),
         "translations": (h.Translation(max_new_tokens=8, label_smoothing=0.1, target_max_length=6), ()),
+        "choices": (h.MultipleChoice(), (h.StripHtml(),)),
     }
     models = {"summaries": "bart", "translations": "marian"}
     if name not in own:

@@ -67,6 +67,15 @@ def questions(count: int, seed: int) -> list[Row]:
     return rows
 
 
+def choices(count: int, seed: int) -> list[Row]:
+    rows = []
+    for position, text in enumerate(texts(count, seed)):
+        endings = [text.split()[place] for place in range(3)][: 2 + position % 2]
+        label = position % len(endings)
+        rows.append({"question_propmt": text, "candidate_answers": endings, "correct_answer_idx": label})
+    return rows
+
+
 COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "sst2": single("sentence", "label", ("negative", "positive")),
     "sst2_lora": single("sentence", "label", ("negative", "positive")),
@@ -80,6 +89,7 @@ COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "squad": questions,
     "stsb_embeddings": pairs("sentence1", "sentence2", "label", (0.0, 2.5, 4.2)),
     "retrieval": questions,
+    "codah": choices,
 }
 
 
@@ -108,7 +118,7 @@ def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
     """The logits of the evaluation, as it kept them."""
     logits = [np.array(line["output"], dtype=np.float32) for line in recorded]
     numbers = np.arange(len(logits))
-    if logits[0].ndim == 1:
+    if logits[0].ndim == 1 and len({len(one) for one in logits}) == 1:
         return Outputs(numbers, {"logits": np.stack(logits)})
     counts = [len(rows) for rows in logits]
     words, starts = np.concatenate([np.arange(count) for count in counts]), np.concatenate([[0], np.cumsum(counts)])
@@ -117,10 +127,10 @@ def as_outputs(recorded: list[dict[str, Any]]) -> Outputs:
 
 def comparable(answer: Any) -> list[tuple[str, float]]:
     items = answer if isinstance(answer, list) else [answer]
-    return sorted(
-        (f"{item.get('label')} {item.get('start')} {item.get('end')}", item.get("score", item.get("similarity")))
-        for item in items
-    )
+    scored = [
+        (item, score) for item in items for score in item.get("scores", [item.get("score", item.get("similarity"))])
+    ]
+    return sorted((f"{item.get('label')} {item.get('start')} {item.get('end')}", score) for item, score in scored)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..tasks.base import TaskSchema
-from ..tasks.columns import TEXT, WORDS, Cell, Unfit
+from ..tasks.columns import TEXT, Cell, Unfit
 
 Form = Mapping[str, Cell]
 
@@ -127,7 +127,9 @@ def _expected(schema: TaskSchema) -> str:
     if (pair := _pair(forms)) is not None:
         told.append("a pair of texts" if len(pair) == 2 else f"a list of {len(pair)} values")
     for form in forms:
-        spelt = ", ".join(f"{role!r}: {'[...]' if cell == WORDS else '...'}" for role, cell in form.items())
+        spelt = ", ".join(
+            f"{role!r}: {'[...]' if cell.schema.get('type') == 'array' else '...'}" for role, cell in form.items()
+        )
         told.append(f"{{{spelt}}}")
     return (
         f"{told[0]}, or {told[1]}" if len(told) == 2 else " or ".join([", ".join(told[:-1]), told[-1]][len(told) < 2 :])

@@ -165,6 +165,13 @@ def known_lengths_of(batch: Batch, task: Task | None) -> AbstractContextManager[
     return known_lengths([(batch[batch.masks[name]], batch.lengths[name]) for name in streams])
 
 
+def of_choices(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inputs [B, L] as a model takes them: transformers' models of multiple choice read [B, C, L], here of one choice each, and
+    give logits [B, 1]; the others read [B, L]."""
+    is_of_choices = type(bare(model)).__name__.endswith("ForMultipleChoice")
+    return {name: tensor[:, None] if is_of_choices else tensor for name, tensor in inputs.items()}
+
+
 def bare(model: torch.nn.Module) -> torch.nn.Module:
     """The model inside the wrappers of parallel training and of compilers."""
     import torch

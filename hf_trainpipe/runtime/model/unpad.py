@@ -25,7 +25,7 @@ import torch
 from ..tokens.ragged import ends_of, ranges
 from .exact import exact_products
 from .forking import apart
-from .inference import bare
+from .inference import bare, of_choices
 
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
@@ -210,7 +210,7 @@ def gpu_kernels(model: Any, dtype: torch.dtype) -> list[str]:
     model.train()
     try:
         with torch.random.fork_rng([device]), torch.no_grad():
-            model(**_small_batch(model))
+            model(**of_choices(model, _small_batch(model)))
     finally:
         model.train(was_training)
     return chosen(dtype)
@@ -236,7 +236,7 @@ def _probe(model: Any) -> list[torch.Tensor]:
     model.eval()
     try:
         with torch.no_grad(), exact_products():
-            out = model(**_small_batch(model))
+            out = model(**of_choices(model, _small_batch(model)))
         result = out[0].float()
         is_of_tokens = result.dim() == 3 or "start_logits" in out
     finally:
@@ -260,7 +260,8 @@ def _hook(base: Any, first_position: int) -> list[Any]:
         asks = given.get("output_hidden_states") or given.get("output_attentions")
         if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
-        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is mask), None)
+        viewed = mask._base if mask._base is not None and mask._base.shape == mask.shape else mask
+        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is viewed), None)
         if lengths is None:
             lengths = mask.sum(dim=1).tolist()
             if not _is_right_padded(mask, lengths):

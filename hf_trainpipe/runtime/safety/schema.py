@@ -29,7 +29,7 @@ class PackageInfo:
     about: dict[str, Any]
     """What clients, the card and file readers know without the task's class; see :func:`.about.about`."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """``{"rename": {old: new}, "join": {new: [names]}}`` of the recipe's data."""
+    """``{"rename": {old: new}, "join": {new: [names]}, "lists": {new: [names]}}`` of the recipe's data."""
     preprocessing: list[dict[str, Any]] = field(default_factory=list)
     tokens: dict[str, Any]
     """``{"max_length", "overflow", "stride"}``."""
@@ -133,10 +133,10 @@ def _is_plain_path(value: Any) -> bool:
 
 
 def _is_columns(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) - {"rename", "join"}:
+    if not isinstance(value, dict) or set(value) - {"rename", "join", "lists"}:
         return False
     renamed, joined = map_of(is_text, name=is_text), map_of(list_of(is_text), name=is_text)
-    return renamed(value.get("rename", {})) and joined(value.get("join", {}))
+    return renamed(value.get("rename", {})) and joined(value.get("join", {})) and joined(value.get("lists", {}))
 
 
 _ABOUT = fields(
@@ -167,7 +167,7 @@ _FIELDS: dict[str, tuple[str, Check]] = {
     "name": ("a name", is_text),
     "task": ("an object with a kind", _KIND),
     "about": ("an object with reads, answers, forms and labels", _ABOUT),
-    "columns": ("an object with rename and join", _is_columns),
+    "columns": ("an object with rename, join and lists", _is_columns),
     "preprocessing": ("a list of objects with a kind", list_of(_KIND)),
     "tokens": ("an object with max_length, overflow and stride", _TOKENS),
     "scores": ("split -> metric -> object with a value", _SCORES),

@@ -2,7 +2,7 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging, question_answering, embeddings, summarization, translation
+classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, summarization, translation
 registry        tasks by name;  older: what packages of older versions mean
 merging, texts, tags, text_to_text   what several of them need
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
@@ -15,9 +15,10 @@ from ..tokens.encoder import Encoder
 from ..tokens.features import Features, Ragged, Stream
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .classification import TextClassification
-from .columns import ANYTHING, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
+from .columns import ANYTHING, CHOICES, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
 from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
+from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .summarization import Summarization
@@ -27,6 +28,7 @@ from .translation import Translation
 
 __all__ = [
     "ANYTHING",
+    "CHOICES",
     "CLASS",
     "CLASSES",
     "NUMBER",
@@ -41,6 +43,7 @@ __all__ = [
     "Labels",
     "Metric",
     "MultiLabelClassification",
+    "MultipleChoice",
     "Output",
     "Outputs",
     "Parameter",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +80,31 @@ class Words(Cell):
         return " ".join(value)
 
 
+class Choices(Cell):
+    """Two texts or more: a list of them, or ``{"text": [...], "label": [...]}``, as lists or the other way round."""
+
+    def read(self, value: Any, *, allow_empty: bool = False) -> tuple[str, ...]:
+        if isinstance(value, str) and value.lstrip().startswith("["):  # a cell of a csv
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, Mapping):
+            value = value.get("text")
+        if not isinstance(value, (list, tuple)):
+            raise Unfit(f"no list of choices: {_shown(value)}")
+        texts = tuple(choice.get("text") if isinstance(choice, Mapping) else choice for choice in value)
+        if len(texts) < 2:
+            raise Unfit(f"{len(texts)} choices", fix="Give two choices or more.")
+        return tuple(TEXT.read(text, allow_empty=allow_empty) for text in texts)
+
+    def characters(self, value: Any) -> int:
+        return sum(len(text) or 1 for text in value)
+
+    def spelt(self, value: Any) -> str:
+        return " / ".join(self.read(value, allow_empty=True))
+
+
 def _encodable(value: str) -> str:
     try:
         value.encode()
@@ -96,6 +123,8 @@ def _shown(value: Any) -> str:
 
 TEXT = Text("text", {"type": "string", "minLength": 1})
 """A string."""
+CHOICES = Choices("choices", {"type": "array", "items": {"type": "string"}, "minItems": 2})
+"""Two texts or more."""
 WORDS = Words("words", {"type": "array", "items": {"type": "string"}, "minItems": 1})
 """A list of strings, one a word."""
 CLASS = Cell("class")

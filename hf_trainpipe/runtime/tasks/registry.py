@@ -12,6 +12,7 @@ from .base import Task
 from .classification import TextClassification
 from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
+from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .summarization import Summarization
@@ -29,6 +30,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         SentenceEmbeddings,
         Summarization,
         Translation,
+        MultipleChoice,
     )
 }
 """The tasks that every package knows, by name."""

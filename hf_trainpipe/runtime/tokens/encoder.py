@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..text.edits import Aligned
     from ..text.preprocessor import Preprocessor
     from ..text.words import Word, WordSplitter
-    from .features import Features
+    from .features import Features, Ints
 
 _CHUNK = 10_000
 """Texts preprocessed at a time, so that what is in flight stays bounded."""
@@ -70,19 +70,26 @@ class Encoder:
         )
 
     def texts(
-        self, first: Sequence[str], second: Sequence[str] | None = None, *, with_places: bool = False
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        *,
+        with_places: bool = False,
+        owners: Ints | None = None,
     ) -> Features:
         """Encode texts, or pairs of texts, as one stream ``input``.
 
         Args:
             with_places: Also where each token comes from: columns ``part`` (0 or 1, -1 of special tokens), and ``start``
                 and ``end`` in characters of that text as it was given.
+            owners: Where an example has several texts, or pairs: ascending without a gap, the example of each. Column
+                ``text`` then tells which of them a token is of. An example is too long where one of its texts is.
 
         Raises:
             InputError: An example is too long and the policy is ``error``; ``position`` says which.
         """
         if not with_places:
-            return self._tokens.texts(self.clean(first), None if second is None else self.clean(second))
+            return self._tokens.texts(self.clean(first), None if second is None else self.clean(second), owners=owners)
         texts = [first] if second is None else [first, second]
         return self._tokens.aligned([self._aligned(column) for column in texts])
 

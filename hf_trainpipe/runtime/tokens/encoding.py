@@ -96,16 +96,24 @@ class TextEncoder:
             )
         self._room = room
 
-    def texts(self, first: Sequence[str], second: Sequence[str] | None = None) -> Features:
+    def texts(
+        self, first: Sequence[str], second: Sequence[str] | None = None, *, owners: Ints | None = None
+    ) -> Features:
         """Encode texts, or pairs of texts.
+
+        Args:
+            owners: int64[n] ascending without a gap: the example that each text, or pair, belongs to, where an example has
+                several. Column ``text`` then tells which of them a token is of. None: each is an example.
 
         Raises:
             InputError: An example is too long and ``overflow`` is ``error``; ``position`` says which.
         """
+        assert second is None or len(first) == len(second), (len(first), len(second))
         if second is None:
-            return self._cut_single(self._tokenize(first), self._room)[0]
-        assert len(first) == len(second), (len(first), len(second))
-        return self._encode_pairs(self._tokenize(first), self._tokenize(second))
+            found = self._cut_single(self._tokenize(first), self._room, owners=owners)[0]
+        else:
+            found = self._encode_pairs(self._tokenize(first), self._tokenize(second), owners=owners)
+        return found
 
     def aligned(self, columns: Sequence[Sequence[Aligned]]) -> Features:
         """As :meth:`texts`, of edited texts, or pairs of them, with the columns ``part``, ``start`` and ``end``: the text
@@ -191,10 +199,11 @@ class TextEncoder:
         word_ends = ends_of(word_lengths)
         return _Tokens(token_ids, np.diff(word_ends[ends_of(word_counts)])), word_lengths, word_counts
 
-    def _cut_single(self, tokens: _Tokens, room: int, *, with_source: bool = False) -> tuple[Features, Cut]:
+    def _cut_single(
+        self, tokens: _Tokens, room: int, *, with_source: bool = False, owners: Ints | None = None
+    ) -> tuple[Features, Cut]:
         counts = tokens.counts
-        over = counts > room
-        self._refuse_over(over, counts, room)
+        over = self._over(counts, room, owners)
         everyone = np.arange(len(counts), dtype=np.int64)
         if self._overflow == "window":
             cut = windows(counts, np.full_like(counts, room), np.full_like(counts, self._stride))
@@ -206,9 +215,14 @@ class TextEncoder:
             cut = Cut(example, begin, kept)
             lost = int(counts.sum() - kept.sum())
         text = Part(tokens.ids, tokens.starts[cut.example] + cut.begin, cut.length, self._single.text_types[0])
-        return self._finish(self._single, [text], cut.example, counts, over, lost, with_source=with_source), cut
+        finished = self._finish(
+            self._single, [text], cut.example, counts, over, lost, with_source=with_source, owners=owners
+        )
+        return finished, cut
 
-    def _encode_pairs(self, first: _Tokens, second: _Tokens, *, with_source: bool = False) -> Features:
+    def _encode_pairs(
+        self, first: _Tokens, second: _Tokens, *, with_source: bool = False, owners: Ints | None = None
+    ) -> Features:
         template = Template.probe(self._backend, pair=True)
         room = self._max_length - template.num_specials
         if room < 2:
@@ -217,13 +231,12 @@ class TextEncoder:
                 fix="Raise max_length.",
             )
         a, b = first.counts, second.counts
-        over = a + b > room
-        self._refuse_over(over, a + b, room)
+        over = self._over(a + b, room, owners)
         example = np.arange(len(a), dtype=np.int64)
         begin_a, begin_b = np.zeros_like(a), np.zeros_like(b)
         if self._overflow == "window":
             short, long = np.minimum(a, b), np.maximum(a, b)
-            kept_short = np.where(over, np.minimum(short, room // 2), short)
+            kept_short = np.where(a + b > room, np.minimum(short, room // 2), short)
             capacity = room - kept_short
             cut = windows(long, capacity, np.minimum(self._stride, capacity // 2))
             example = cut.example
@@ -245,17 +258,27 @@ class TextEncoder:
             Part(first.ids, first.starts[example] + begin_a, kept_a, template.text_types[0]),
             Part(second.ids, second.starts[example] + begin_b, kept_b, template.text_types[1]),
         ]
-        return self._finish(template, parts, example, a + b, over, lost, with_source=with_source)
+        return self._finish(template, parts, example, a + b, over, lost, with_source=with_source, owners=owners)
 
-    def _refuse_over(self, over: npt.NDArray[np.bool_], counts: Ints, room: int) -> None:
-        if self._overflow == "error" and over.any():
-            position = int(np.argmax(over))
+    def _over(self, counts: Ints, room: int, owners: Ints | None) -> npt.NDArray[np.bool_]:
+        """bool[n]: of which texts the example is too long: it is where one of its texts is.
+
+        Raises:
+            InputError: there is one, and ``overflow`` is ``error``.
+        """
+        is_long = counts > room
+        over = is_long if owners is None else _any_of(is_long, owners)[owners]
+        if self._overflow == "error" and is_long.any():
+            at = int(np.argmax(is_long))
+            position = at if owners is None else int(owners[at])
+            many = int((is_long if owners is None else _any_of(is_long, owners)).sum())
             raise InputError(
-                f"Example {position} has {int(counts[position])} tokens; {room} fit into max_length "
-                f"{self._max_length} beside the special tokens ({int(over.sum())} such examples in all).",
+                f"Example {position} has {int(counts[at])} tokens; {room} fit into max_length "
+                f"{self._max_length} beside the special tokens ({many} such examples in all).",
                 fix="Shorten it, raise max_length, or set overflow to 'truncate' or 'window'.",
                 position=position,
             )
+        return over
 
     def _finish(
         self,
@@ -267,11 +290,14 @@ class TextEncoder:
         lost: int,
         *,
         with_source: bool,
+        owners: Ints | None,
     ) -> Features:
         """Lay special tokens and texts out.
 
         Args:
+            example: The text, or pair, of each feature; ``counts`` and ``over`` have a row each.
             with_source: Also a column ``source``: the place of each token among all tokens of the texts, -1 of special ones.
+            owners: As of :meth:`texts`.
         """
         parts: list[Part] = []
         for number, (group, types) in enumerate(zip(template.specials, template.special_types, strict=True)):
@@ -293,6 +319,15 @@ class TextEncoder:
             ids = np.insert(ids, nothing, np.int32(self._unknown))
             types_T = None if types_T is None else np.insert(types_T, nothing, 0)
             starts = ends_of(lengths)
+        columns = {"input_ids": Ragged(ids, fill=self._pad_id)}
+        if types_T is not None:
+            columns["token_type_ids"] = Ragged(types_T)
+        if owners is not None:
+            firsts = np.searchsorted(owners, owners)
+            of_example = (np.arange(len(owners)) - firsts)[example]
+            columns["text"] = Ragged(np.repeat(of_example, np.diff(starts)).astype(np.int32), fill=-1, to_model=False)
+            over, counts = _any_of(over, owners), np.bincount(owners, weights=counts).astype(np.int64)
+            example = owners[example]
         overflow = Overflow(
             examples=len(counts),
             over_length=int(over.sum()),
@@ -301,13 +336,16 @@ class TextEncoder:
             tokens_lost=lost,
             empty=int((counts == 0).sum()),
         )
-        columns = {"input_ids": Ragged(ids, fill=self._pad_id)}
-        if types_T is not None:
-            columns["token_type_ids"] = Ragged(types_T)
         if with_source:
             columns["source"] = Ragged(_sources(parts, texts, nothing), fill=-1, to_model=False)
         stream = Stream(starts, columns, mask="attention_mask")
         return Features({"input": stream}, example.astype(np.int32), len(counts), overflow)
+
+
+def _any_of(mask: npt.NDArray[np.bool_], owners: Ints) -> npt.NDArray[np.bool_]:
+    """bool[N]: of which examples it holds for any text."""
+    found: npt.NDArray[np.bool_] = np.bincount(owners, weights=mask) > 0
+    return found
 
 
 def _sources(parts: Sequence[Part], texts: Sequence[Part], nothing: Ints) -> npt.NDArray[np.int32]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .ragged import ends_of, ranges
+from .ragged import Groups, ends_of, ranges
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,8 @@ class Features:
     within: Stream | None = None
     """Columns of examples with any number of rows each, such as the places of their words; for answers and metrics."""
     together: bool = False
-    """Whether the loss sees all features of an example at once: they are then in one micro-batch, one after the other."""
+    """Whether the loss sees all features of an example at once, such as its choices: they are then in one micro-batch, which
+    says where (``members``, of :func:`pad`)."""
 
     @property
     def input(self) -> Stream:
@@ -232,25 +233,25 @@ def features_of(features: Features, examples: Sequence[int] | Array) -> Ints:
     return ranges(low, high - low)
 
 
-def token_budget_batches(lengths: Array, *, max_tokens: int) -> Iterator[Ints]:
+def token_budget_batches(lengths: Array, *, max_tokens: int, together: Array | None = None) -> Iterator[Ints]:
     """Positions in batches of similar length, the longest first; padded, a batch has at most ``max_tokens``.
 
     A feature longer than that is a batch of its own.
 
     Args:
         lengths: Tokens of each feature, [n]; or in several streams [n, S], each padded to its own longest.
+        together: Neighbours with the same number here stay in one batch, whatever its size; None: none has to.
     """
-    widths = lengths if lengths.ndim == 2 else lengths[:, None]
-    total = widths.sum(axis=1)
-    order = np.argsort(-total, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(total[order[start]])))
-        if widths.shape[1] > 1:  # another may have the longest in one of the streams
-            padded = np.maximum.accumulate(widths[order[start : start + size]], axis=0).sum(axis=1)
-            size = max(1, int((padded * np.arange(1, len(padded) + 1) <= max_tokens).sum()))
-        yield order[start : start + size]
-        start += size
+    groups = Groups.of(lengths, together).longest_first()
+    until, start = np.concatenate([[0], np.cumsum(groups.counts)]), 0
+    while start < len(groups.starts):
+        size = max(1, max_tokens // max(1, int(groups.longest[start].sum())))
+        end = max(start + 1, int(np.searchsorted(until, until[start] + size, side="right")) - 1)
+        if groups.longest.shape[1] > 1:  # another may have the longest in one of the streams
+            padded = np.maximum.accumulate(groups.longest[start:end], axis=0).sum(axis=1)
+            end = start + max(1, int((padded * (until[start + 1 : end + 1] - until[start]) <= max_tokens).sum()))
+        yield groups.take(np.arange(start, end)).items()
+        start = end
 
 
 class Batch(dict[str, "torch.Tensor"]):
@@ -305,7 +306,9 @@ def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool
 
     Args:
         with_targets: Whether it holds what the loss sees: target columns, the dense ones, and ``weights``, the share of
-            its example that a feature stands for, so that an example cut into k windows counts once.
+            its example that a feature stands for, so that an example cut into k windows counts once. Of features that
+            stay together also ``members``: int64[E, M], the places in the batch of the features of each of its E examples,
+            -1 behind them.
     """
     import torch
 
@@ -327,12 +330,21 @@ def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool
     )
 
 
+def members_of(owners: Array) -> Ints:
+    """int64[E, M]: the places of the items [n] of each owner, whose items are neighbours; -1 behind them."""
+    groups = Groups.of(np.zeros(len(owners), dtype=np.int64), np.asarray(owners))
+    place = np.arange(int(groups.counts.max(initial=0)))[None]
+    return np.where(place < groups.counts[:, None], groups.starts[:, None] + place, -1).astype(np.int64)
+
+
 def dense_batch(features: Features, chosen: Array) -> dict[str, torch.Tensor]:
-    """The dense columns of some features, and ``weights``, as :func:`pad` has them."""
+    """The dense columns of some features, ``weights`` and ``members``, as :func:`pad` has them."""
     import torch
 
     weights = (1.0 / features.windows[np.asarray(features.example[chosen])]).astype(np.float32)
     columns = {name: np.asarray(rows[chosen]) for name, rows in features.dense.items()}
+    if features.together:
+        columns["members"] = members_of(np.asarray(features.example[chosen]))
     return {name: torch.from_numpy(array) for name, array in {"weights": weights, **columns}.items()}
 
 

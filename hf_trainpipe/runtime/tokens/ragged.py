@@ -16,6 +16,44 @@ import numpy.typing as npt
 from ..errors import InputError
 
 Ints = npt.NDArray[np.int64]
+
+
+class Groups(NamedTuple):
+    """Neighbouring items that stay together; without a reason to, each item is a group of its own."""
+
+    starts: Ints
+    """[G] the place of the first item of each."""
+    counts: Ints
+    """[G] how many items it has."""
+    longest: Ints
+    """[G, S] in each stream the length of its longest item."""
+    totals: Ints
+    """[G] the sum of all lengths."""
+
+    @classmethod
+    def of(cls, lengths: npt.NDArray[Any], owners: npt.NDArray[Any] | None) -> Groups:
+        """Groups of items with these lengths, [n], or [n, S] in several streams: neighbours of one owner."""
+        widths = np.asarray(lengths if lengths.ndim == 2 else lengths[:, None], dtype=np.int64)
+        if owners is None or not len(widths):
+            ones = np.ones(len(widths), dtype=np.int64)
+            return cls(np.arange(len(widths), dtype=np.int64), ones, widths, widths.sum(axis=1))
+        starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])).astype(np.int64)
+        counts = np.diff(np.append(starts, len(widths)))
+        return cls(starts, counts, np.maximum.reduceat(widths, starts), np.add.reduceat(widths.sum(axis=1), starts))
+
+    def longest_first(self) -> Groups:
+        """By the length of their longest items, over all streams."""
+        return self.take(np.argsort(-self.longest.sum(axis=1), kind="stable"))
+
+    def take(self, groups: Ints) -> Groups:
+        """Some of the groups, in this order."""
+        return Groups(*(column[groups] for column in self))
+
+    def items(self) -> Ints:
+        """The places of all items, group by group."""
+        return ranges(self.starts, self.counts)
+
+
 _PROBES = ("a", "the", "1", ".", "A", "\u3042", "\u4e00")
 _NO_EDGE = np.iinfo(np.int32).max
 
