@@ -141,6 +141,10 @@ def why_padded(recipe: Recipe, model_type: str) -> str | None:
 
     if recipe.tokens.padding == "batch":
         return "tokens.padding is 'batch'"
+    if recipe.task.schema().model == "AutoModelForCausalLM":
+        from hf_trainpipe.runtime.model.packed import why_not
+
+        return why_not(model_type)
     if model_type not in ARCHITECTURES:
         return f"{model_type} is not among {', '.join(ARCHITECTURES)}"
     return None

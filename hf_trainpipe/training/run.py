@@ -101,7 +101,8 @@ class Run(Setup):
         self.unpadded = is_unpadded(self.bare)
         if self.unpadded and self.accelerator.device.type == "cuda":
             with self.mixed.autocast():
-                self.console.say(f"attention   {', '.join(gpu_kernels(self.bare, self.mixed.dtype))}")
+                if kernels := gpu_kernels(self.bare, self.mixed.dtype):
+                    self.console.say(f"attention   {', '.join(kernels)}")
         if self.accelerator.device.type == "cpu":
             dropout.use_fast_dropout(self.bare)
 

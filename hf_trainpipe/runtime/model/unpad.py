@@ -139,6 +139,10 @@ def unpad(model: Any) -> str | None:
     config = getattr(model, "config", None)
     kind = getattr(config, "model_type", None)
     base = _base(model)
+    if config is not None and not getattr(config, "is_encoder_decoder", False) and _continues(model):
+        from .packed import pack
+
+        return pack(model)
     if kind not in ARCHITECTURES or config is None:
         return f"{kind or type(model).__name__} is not among {', '.join(ARCHITECTURES)}"
     if getattr(config, "is_decoder", False) or getattr(config, "position_embedding_type", "absolute") != "absolute":
@@ -193,6 +197,11 @@ def prove(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> fl
     pairs = list(zip(expected, found, strict=True))
     largest = max(float(one.abs().max()) for one, _ in pairs)
     return max(float((one - other).abs().max()) for one, other in pairs) / max(largest, 1e-30)
+
+
+def _continues(model: Any) -> bool:
+    """Whether it is a causal model with its head."""
+    return bool(getattr(model, "can_generate", bool)())
 
 
 def _base(model: torch.nn.Module) -> Any:

@@ -1,0 +1,250 @@
+"""Causal models over flat tokens: documents one after the other in one row, each alone.
+
+As :mod:`.unpad` does it for encoders, and with its layouts and its promise: the numbers are those of the padded model.
+Positions start again with each document, there is neither a mask nor a cache, and attention goes document by document. Before
+the path is taken a model shows that no document sees another: one is changed, and the others must stay as they were. A
+model that fails, or that is known to let documents see each other, is padded, where each document has a row of its own.
+
+Legend: B documents of a batch, L longest of them, T tokens of all, h heads, k heads of keys and values, d size of a head.
+"""
+
+from __future__ import annotations
+
+import inspect
+from threading import local
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .exact import exact_products
+from .forking import apart
+from .unpad import _KNOWN, _TAKEN, TOLERANCE, Layout, _base, _is_right_padded, _undo, is_unpadded, prove
+
+IMPLEMENTATION = "hf_trainpipe_packed"
+"""The name under which transformers knows the attention of this module."""
+
+ARCHITECTURES = ("arcee", "cohere", "ernie4_5", "exaone4", "gemma", "gemma3_text", "glm", "gpt2", "gpt_bigcode", "gpt_neox",
+                 "granite", "helium", "hunyuan_v1_dense", "llama", "mistral", "mixtral", "olmo", "olmo2", "opt", "phi",
+                 "phi3", "qwen2", "qwen3", "smollm3", "starcoder2")  # fmt: skip
+"""``model_type`` of configurations that the tests compare with the padded model, gradients included."""
+
+LEAKING = {
+    **dict.fromkeys(("bloom", "falcon", "mpt", "stablelm", "xglm"), "its attention looks at all tokens of a row"),
+    **dict.fromkeys(("lfm2", "mamba", "mamba2", "qwen3_next"), "its state runs on from one document into the next"),
+}
+"""``model_type`` of configurations whose packed documents would see each other, and why."""
+
+_SEEN = 1e-5
+"""Most that a changed document may move the outputs of others, over their largest value: sums over experts come in another
+order. One that is seen gives some tenths."""
+
+_HELD = local()
+
+
+def why_not(model_type: str) -> str | None:
+    """Why documents of a causal model are padded, as far as its configuration tells; None: they are not."""
+    if model_type in LEAKING:
+        return f"packed documents of {model_type} would see each other: {LEAKING[model_type]}"
+    if model_type not in ARCHITECTURES:
+        return f"{model_type} is not among {', '.join(ARCHITECTURES)}"
+    return None
+
+
+def pack(model: Any) -> str | None:
+    """Switch the path on, in place, where documents are proven to be alone and to give the padded model's numbers.
+
+    Args:
+        model: A causal model of transformers with its head.
+
+    Returns:
+        None, or why the model stays as it is.
+    """
+    if (reason := why_not(getattr(model.config, "model_type", type(model).__name__))) is not None:
+        return reason
+    if is_unpadded(model):
+        return None
+    base, before = _base(model), model.config._attn_implementation
+    register()
+    try:
+        expected = apart(lambda: _probe(model, 0))
+        setattr(base, _TAKEN, (_hook(base), before))
+        model.set_attn_implementation(IMPLEMENTATION)
+        found, changed = apart(lambda: _probe(model, 0)), apart(lambda: _probe(model, 1))
+        difference, seen = prove(expected, found), prove(found[1:], changed[1:])
+    except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
+        difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    else:
+        if seen > _SEEN:
+            difference, reason = float("inf"), f"a changed document moves the outputs of others by {seen:.1e}"
+        else:
+            reason = f"its outputs differ from the padded model's by {difference:.1e}"
+    if difference <= TOLERANCE:
+        return None
+    if is_unpadded(model):
+        _undo(model)
+    return reason
+
+
+def register() -> None:
+    """Make :func:`attend` known to transformers, with the masks of sdpa for batches that are not flat."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(IMPLEMENTATION, attend)
+    AttentionMaskInterface.register(IMPLEMENTATION, _mask)
+
+
+def _mask(*args: Any, **options: Any) -> torch.Tensor | None:
+    from transformers.masking_utils import sdpa_mask
+
+    if getattr(_HELD, "layout", None) is not None:
+        return None
+    found: torch.Tensor | None = sdpa_mask(*args, **options)
+    return found
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function of transformers, for causal models.
+
+    Args:
+        query: [1, h, T, d]; ``key`` and ``value`` [1, k, T, d]. Without a layout [B, h, L, d] and [B, k, L, d].
+        attention_mask: Without a layout, as sdpa takes it; else unused.
+        sliding_window: A token sees itself and those fewer than this many places before it.
+        layout: Where each document of the flat tokens is; None: an ordinary batch, or a step of generation.
+
+    Returns:
+        [1, T, h, d] (or [B, L, h, d]), and no weights.
+
+    Raises:
+        NotImplementedError: the model asks for attention that this is not: soft caps, sinks.
+    """
+    if layout is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return out, None
+    if asked := [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]:
+        raise NotImplementedError(f"attention with {', '.join(asked)}")
+    options = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if query.is_cuda:
+        return _at_once(query, key, value, layout, sliding_window, options)[None], None
+    with exact_products():  # blocks this small gain nothing from bf16
+        return _by_document(query, key, value, layout, sliding_window, options)[None], None
+
+
+def _by_document(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
+) -> torch.Tensor:
+    """[T, h, d]: documents of one length together, by torch's fused kernel, on views."""
+    parts, begin = [], 0
+    for length, count in layout.groups:
+        end = begin + length * count
+        blocks = (t[0, :, begin:end].unflatten(1, (count, length)).transpose(0, 1) for t in (query, key, value))
+        parts.append(_causal(*blocks, window, options).transpose(1, 2).flatten(0, 1))
+        begin = end
+    return torch.cat(parts)
+
+
+def _at_once(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
+) -> torch.Tensor:
+    """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
+    blocks = (
+        layout.restore(t[0].transpose(0, 1).flatten(1)[None]).unflatten(-1, (t.shape[1], -1)).transpose(1, 2)
+        for t in (query, key, value)
+    )
+    out = _causal(*blocks, window, options)
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.source_T)
+
+
+def _causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: int | None, options: Any
+) -> torch.Tensor:
+    """[b, h, n, d]: each token sees itself and those before it, ``window`` of them at most."""
+    length = query.shape[2]
+    if window is None or length <= window:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
+    places = torch.arange(length, device=query.device)
+    behind = places[:, None] - places[None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=(behind >= 0) & (behind < window), **options)
+
+
+def _hook(base: Any) -> list[Any]:
+    """Flatten what goes into a base model and restore what comes out of it."""
+    names = list(inspect.signature(base.forward).parameters)
+    absent = ("inputs_embeds", "position_ids", "past_key_values", "output_hidden_states", "output_attentions")
+
+    def flatten(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        _HELD.layout = None
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        if ids is None or mask is None or mask.dim() != 2 or any(given.get(name) for name in absent[3:]):
+            return args, kwargs
+        if mask.shape != ids.shape or any(given.get(name) is not None for name in absent[:3]):
+            return args, kwargs
+        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is mask), None)
+        if lengths is None:
+            if given.get("use_cache"):  # generation begins, whose later steps need what this one keeps
+                return args, kwargs
+            lengths = mask.sum(dim=1).tolist()
+            if not _is_right_padded(mask, lengths):
+                return args, kwargs
+        layout = Layout.of(lengths, ids.shape[1], ids.device)
+        if layout.num_tokens == 0:
+            return args, kwargs
+        given["input_ids"] = layout.flatten(ids)
+        given["position_ids"] = layout.positions_T[None]
+        given |= {"attention_mask": None, "use_cache": False, "layout": layout}
+        _HELD.layout = layout
+        return (), given
+
+    def restore(_: Any, args: Any, output: Any) -> Any:
+        layout, _HELD.layout = getattr(_HELD, "layout", None), None
+        if layout is None:
+            return output
+        output["last_hidden_state"] = layout.restore(output["last_hidden_state"])
+        return output
+
+    return [
+        base.register_forward_pre_hook(flatten, with_kwargs=True),
+        base.register_forward_hook(restore),
+    ]
+
+
+_SMALL = (9, 3, 6, 3)
+"""Tokens of the documents of :func:`_probe`."""
+
+
+def _probe(model: Any, change: int) -> list[torch.Tensor]:
+    """Logits of a few short documents, in evaluation mode, padding left out.
+
+    Args:
+        change: Added to the ids of the first document.
+    """
+    device, width = next(model.parameters()).device, max(_SMALL)
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    ids = (torch.arange(len(_SMALL) * width, device=device).view(len(_SMALL), width) * 7 + 5) % vocabulary
+    ids[0] = (ids[0] + change) % vocabulary
+    mask = torch.arange(width, device=device)[None] < torch.tensor(_SMALL, device=device)[:, None]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), exact_products():
+            logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits.float()
+    finally:
+        model.train(was_training)
+    return [logits[row, :length] for row, length in enumerate(_SMALL)]
