@@ -25,7 +25,7 @@ from hf_trainpipe.data.readers_base import (
 )
 from hf_trainpipe.data.readers_json import read_json, read_jsonl
 from hf_trainpipe.data.readers_kinds import OTHER_ENDINGS, kind_of
-from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_plain
+from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines, read_paragraphs, read_plain
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_text import read_text, text_blocks
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
@@ -244,6 +244,7 @@ LINE_READERS: dict[Format | None, Callable[..., Iterator[RowAt]]] = {
     "conllu": read_conllu,
     "labelled-lines": read_labelled_lines,
     "txt": read_plain,
+    "paragraphs": read_paragraphs,
 }
 """Of formats that are read line by line."""
 FILE_READERS: dict[Format | None, Callable[..., Rows]] = {

@@ -28,6 +28,7 @@ Format = Literal[
     "folder",
     "labelled-lines",
     "txt",
+    "paragraphs",
 ]
 COMPRESSIONS = (".gz", ".zst")
 ROWS: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")

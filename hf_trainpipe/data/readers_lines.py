@@ -227,3 +227,16 @@ def read_plain(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> It
             yield number, line
         elif line.strip():
             yield number, {"text": line}
+
+
+def read_paragraphs(blocks: Iterator[str], *, shown: str, options: ReadOptions) -> Iterator[RowAt]:
+    """Lines without a blank one among them as one text, the column ``text``."""
+    first, lines = 1, list[str]()
+    for number, raw in chain(numbered(blocks), [(0, "")]):
+        line = raw.rstrip("\r")
+        if line.strip():
+            first = first if lines else number
+            lines.append(line)
+        elif lines:
+            yield first, {"text": "\n".join(lines)}
+            lines = []

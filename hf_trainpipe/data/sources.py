@@ -50,12 +50,20 @@ class Source(Data):
     """Keep rows with the same value of this column together when a fraction is split off."""
     seed: int = 17
     """Seed of the split by fraction."""
+    cut: Literal["random", "end"] = "random"
+    """Which rows a fraction takes: drawn by the seed, or ``end``, the last ones, of texts or times that follow each other."""
 
     def __post_init__(self) -> None:
         if self.stratify is not None and self.group is not None:
             raise RecipeError(
                 f"data.stratify, data.group: expected one, found {self.stratify!r} and {self.group!r}.",
                 fix="A split by fraction is stratified or grouped, not both.",
+            )
+        check_choice("data.cut", self.cut, ("random", "end"))
+        if self.cut == "end" and (self.stratify or self.group):
+            raise RecipeError(
+                f"data.cut: expected 'random' where rows are stratified or grouped, found {self.cut!r}.",
+                fix="Leave data.stratify and data.group out, or data.cut.",
             )
         if self.seed < 0:
             raise RecipeError(f"data.seed: expected 0 or more, found {self.seed}.", fix="Choose another seed.")
@@ -122,7 +130,8 @@ class Files(Source):
     """The folder of relative paths, also ``package:NAME/folder``; None: the working directory, then the recipe file's
     folder."""
     format: Format | None = None
-    """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: label/*.txt."""
+    """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: label/*.txt;
+    ``paragraphs``: texts with blank lines between them."""
     delimiter: str | None = None
     """Delimiter of fields in csv (None: ','), tsv (None: tab) and conll (None: tab or spaces)."""
     quoting: Literal["minimal", "none"] = "minimal"

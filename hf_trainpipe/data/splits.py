@@ -43,6 +43,7 @@ def cut(
     seed: int,
     stratify: Sequence[Any] | None = None,
     group: Sequence[Any] | None = None,
+    from_end: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose a fraction of the rows for another split.
 
@@ -52,6 +53,7 @@ def cut(
         seed: Another seed chooses other rows.
         stratify: A value for each row; the fraction is chosen within each value, to the nearest row.
         group: A value for each row; rows of a value stay together.
+        from_end: Choose the last rows.
 
     Returns:
         Row numbers that stay and row numbers that are chosen, both int64 and ascending.
@@ -65,6 +67,8 @@ def cut(
         chosen = _choose_groups(_codes(group), round(num_rows * fraction), seed=seed)
     elif stratify is not None:
         chosen = _choose_stratified(keys, _codes(stratify), fraction)
+    elif from_end:
+        chosen = np.arange(num_rows) >= num_rows - round(num_rows * fraction)
     else:
         chosen = np.zeros(num_rows, dtype=bool)
         chosen[np.argsort(keys, kind="stable")[: round(num_rows * fraction)]] = True
@@ -140,6 +144,7 @@ def cut_splits(splits: Mapping[str, Dataset], fractions: Mapping[str, float], so
             seed=source.seed + position,
             stratify=values if source.stratify else None,
             group=values if source.group else None,
+            from_end=source.cut == "end",
         )
         result[name] = train.select(chosen)
         train = train.select(rest)

@@ -22,6 +22,7 @@ from hf_trainpipe.recipe.settings import Hub as Hub
 from hf_trainpipe.recipe.settings import Lora as Lora
 from hf_trainpipe.recipe.settings import Optim as Optim
 from hf_trainpipe.recipe.settings import Pretrained as Pretrained
+from hf_trainpipe.recipe.settings import Scratch as Scratch
 from hf_trainpipe.recipe.settings import Tokens as Tokens
 from hf_trainpipe.recipe.settings import refused
 from hf_trainpipe.runtime.tasks.base import Task

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import KW_ONLY, dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hf_trainpipe.errors import RecipeError, closest
 
@@ -103,6 +104,29 @@ class Pretrained:
             raise refused("model.name", "a Hub id, a folder or package:NAME/folder", self.name, "Name a model.")
         if self.dropout is not None:
             _check_range("model.dropout", self.dropout, 0.0, 1.0, open_high=True)
+
+
+@dataclass(frozen=True)
+class Scratch(Pretrained):
+    """A model that begins with random weights, and a tokenizer that is trained on the training texts."""
+
+    name: str
+    """The architecture, by the ``model_type`` of transformers: ``gpt2``, ``llama``, ``t5``."""
+    _: KW_ONLY
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of its configuration: ``{"n_layer": 4, "n_head": 4, "n_embd": 128}``; the vocabulary follows from the tokenizer."""
+    tokenizer: str | None = "bpe"
+    """``bpe``: byte-level pairs, as of GPT-2; ``characters``: each character of the training texts is a token. Or a Hub id
+    or folder, whose tokenizer is used as it is."""
+    vocabulary: int = 8000
+    """Of ``bpe``: tokens at most, the special ones included."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("revision", "sha256"):
+            if getattr(self, name) is not None:
+                raise refused(f"model.{name}", "None: nothing is loaded", getattr(self, name), f"Leave {name} out.")
+        check_positive("model.vocabulary", self.vocabulary)
 
 
 @dataclass(frozen=True, kw_only=True)

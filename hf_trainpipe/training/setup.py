@@ -29,8 +29,10 @@ from hf_trainpipe.model.limits import ModelLimits, model_limits
 from hf_trainpipe.model.lora import base_fingerprint
 from hf_trainpipe.model.names import pin_model
 from hf_trainpipe.model.proof import unknown_lines
+from hf_trainpipe.model.scratch import made_from_scratch
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.plan import Plan, make_plan
+from hf_trainpipe.recipe import Scratch
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.result import Result
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
 
+SCRATCH = "scratch"
+"""What the folder of a model from random weights is called in its run."""
 CHECKPOINT_BYTES = 12
 """Bytes of a checkpoint a parameter: the weight and AdamW's two moments, in fp32."""
 
@@ -104,6 +108,10 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
         recorded = (folder.existing if options.resume != "never" else None) or {}
         with folders_of_run(recorded, options.source) as places:
             asked = to_json(recipe)  # as it was before the model was pinned
+            if isinstance(recipe.model, Scratch):
+                with console.working("making a tokenizer and random weights"):
+                    made = ranks.from_main(partial(made_from_scratch, recipe, folder.path / SCRATCH))
+                recipe = replace(recipe, model=made)
             with console.working("looking at the model and the machine"):
                 revision = recorded.get("model_revision") or recipe.model.revision
                 recipe = replace(recipe, model=pin_model(replace(recipe.model, revision=revision)))

@@ -6,17 +6,21 @@ The data's first rows are looked at before torch or transformers are imported, s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.recipe import Scratch
 from hf_trainpipe.utils.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
     from hf_trainpipe.data.preview import Checked
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
-    from hf_trainpipe.recipe.interfaces import Size
+    from hf_trainpipe.recipe.interfaces import Preview, Size
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def look(recipe: Recipe) -> Look:
     from hf_trainpipe.data.preview import all_of, check
 
     metrics.check_for(recipe.task, recipe.evaluation.named)
-    if is_local(recipe.model.name):
+    if not isinstance(recipe.model, Scratch) and is_local(recipe.model.name):
         require_weights(resolve(recipe.model.name))
     preview = recipe.data.preview() or all_of(recipe.data.splits())
     checked = check(recipe, preview)
@@ -79,8 +83,28 @@ def look(recipe: Recipe) -> Look:
     unchecked = [*preview.unchecked, *(f"{name} is loaded when training begins." for name in external)]
     labels = checked.labels or recipe.task.label_names
     num_labels = len(labels) if labels or preview.whole else 2
-    plan = None if train is None else _plan_of(recipe, train.rows, num_labels=num_labels, streamed=preview.streamed)
+    is_known = train is not None and (not isinstance(recipe.model, Scratch) or "train" in preview.rows)
+    plan = None
+    if train is not None and is_known:
+        with _with_model(recipe, preview) as made:
+            plan = _plan_of(made, train.rows, num_labels=num_labels, streamed=preview.streamed)
     return Look(recipe, plan, preview.sizes, checked, unchecked)
+
+
+@contextmanager
+def _with_model(recipe: Recipe, preview: Preview) -> Iterator[Recipe]:
+    """The recipe with its model pinned; one from random weights lies in a folder meanwhile, with a tokenizer of the first rows."""
+    from hf_trainpipe.model.names import pin_model
+
+    if not isinstance(recipe.model, Scratch):
+        yield replace(recipe, model=pin_model(recipe.model))
+        return
+    from hf_trainpipe.model.scratch import made_from_scratch
+
+    with TemporaryDirectory() as folder:
+        place = Path(folder) / "model"
+        made = made_from_scratch(recipe, place, rows=preview.rows["train"], with_weights=False)
+        yield replace(recipe, model=made)
 
 
 def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bool) -> Plan:
@@ -89,11 +113,9 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
 
     from hf_trainpipe.engine.machine import this_machine
     from hf_trainpipe.model.limits import model_limits
-    from hf_trainpipe.model.names import pin_model
     from hf_trainpipe.model.tokenizer import load_tokenizer
     from hf_trainpipe.plan import make_plan
 
-    recipe = replace(recipe, model=pin_model(recipe.model))
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     return make_plan(
         recipe,

@@ -252,3 +252,19 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     assert "is of no known format" in refuse(tmp_path, "a.data", "x").message
+
+
+def test_paragraphs_are_texts_with_blank_lines_between_them(tmp_path: Path) -> None:
+    dataset = load(tmp_path, "a.txt", "\n\nA:\r\nOne.\n \n\nB:\nTwo.", format="paragraphs")
+    assert plain(dataset) == [{"text": "A:\nOne."}, {"text": "B:\nTwo."}]
+    assert dataset["__line__"][:] == [3, 7]
+
+
+def test_a_fraction_may_be_the_end(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"{line}\n" for line in range(10)))
+    splits = Files(train="a.txt", validation=0.2, test=0.1, root=str(tmp_path), cut="end").splits()
+    assert {name: rows["text"][:] for name, rows in splits.items()} == {
+        "train": [str(line) for line in range(7)], "validation": ["7", "8"], "test": ["9"],
+    }  # fmt: skip
+    with pytest.raises(RecipeError, match=r"data\.cut: expected 'random'"):
+        Files(train="a.txt", validation=0.2, cut="end", group="text")
