@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained as Pretrained
     from hf_trainpipe.recipe import Recipe as Recipe
     from hf_trainpipe.recipe import RunInfo as RunInfo
+    from hf_trainpipe.recipe import Scratch as Scratch
     from hf_trainpipe.recipe import Session as Session
     from hf_trainpipe.recipe import Tokens as Tokens
     from hf_trainpipe.recipe import Tracker as Tracker
     from hf_trainpipe.runtime.tasks.base import Task as Task
+    from hf_trainpipe.runtime.tasks.causal_lm import CausalLM as CausalLM
     from hf_trainpipe.runtime.tasks.classification import TextClassification as TextClassification
     from hf_trainpipe.runtime.tasks.columns import Column as Column
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
@@ -84,10 +86,11 @@ _NAMES_OF = {
     "hf_trainpipe.api.package": "Package load",
     "hf_trainpipe.api.run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
-    "hf_trainpipe.recipe": "Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Session Tokens Tracker",
+    "hf_trainpipe.recipe": "Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Scratch Session Tokens Tracker",
     "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
     "hf_trainpipe.runtime.tasks.base": "Task",
+    "hf_trainpipe.runtime.tasks.causal_lm": "CausalLM",
     "hf_trainpipe.runtime.tasks.classification": "TextClassification",
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",

@@ -101,6 +101,46 @@ def tiny_seq2seq(folder: Path, *, kind: Literal["t5", "bart", "marian"] = "t5") 
     return folder
 
 
+def tiny_causal_model(folder: Path, *, layers: int = 2) -> Path:
+    """Write a causal model (Llama's architecture, heads that share keys) with random weights and a tokenizer of the same words.
+
+    Returns:
+        ``folder``, which ``from_pretrained`` loads.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<|user|>", "<|assistant|>"]
+    characters = sorted({*map(chr, range(32, 127)), "\n"})
+    words = [f" {word}" for word in (*GOOD, *BAD, *PLAIN, *NAMES, *PLACES)]
+    vocabulary = {token: number for number, token in enumerate([*special, *characters])}
+    merges: list[tuple[str, str]] = []
+    for word in words:  # each word is built letter by letter, from its space on
+        for end in range(1, len(word)):
+            if word[: end + 1] not in vocabulary:
+                vocabulary[word[: end + 1]] = len(vocabulary)
+                merges.append((word[:end], word[end]))
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    backend.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"], model_max_length=64,
+    )  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def tiny_rows(count: int, *, seed: int = 0) -> list[dict[str, str]]:
     """``{"text", "label"}`` rows that a tiny model can learn: good words against bad ones."""
     generator = random.Random(seed)

@@ -17,12 +17,13 @@ from hf_trainpipe.recipe_file.described import field_texts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 CHAPTERS = {
-    "The recipe": ("Recipe", "Pretrained", "Lora", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
+    "The recipe": ("Recipe", "Pretrained", "Lora", "Scratch", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
     "Tasks": (
         "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
         "SentenceEmbeddings",
         "Summarization", "Translation",
         "MultipleChoice",
+        "CausalLM",
     ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (

@@ -16,6 +16,7 @@ ROOT = Path(hf_trainpipe.__file__).parent
 PUBLIC = [
     "Recipe",
     "Pretrained",
+    "Scratch",
     "Tokens",
     "Optim",
     "Budget",
@@ -35,6 +36,7 @@ PUBLIC = [
     "Summarization",
     "Translation",
     "MultipleChoice",
+    "CausalLM",
     "Task",
     "Column",
     "Labels",

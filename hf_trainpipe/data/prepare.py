@@ -85,10 +85,10 @@ class Prepared:
     def asked(self, task: Task) -> Requests:
         """The raw inputs of examples, with their features."""
         assert self.rows.encoder is not None
-        return Requests(_Inputs(self.rows.dataset, task), self.features, self.rows.encoder)
+        return Requests(Inputs(self.rows.dataset, task), self.features, self.rows.encoder)
 
 
-class _Inputs(Sequence[Mapping[str, Any]]):
+class Inputs(Sequence[Mapping[str, Any]]):
     """Rows by role, read when they are asked for."""
 
     def __init__(self, dataset: Dataset, task: Task) -> None:

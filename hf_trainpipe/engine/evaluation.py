@@ -47,8 +47,16 @@ def predict_split(
     chosen = split.features_of(_share_of(split, split.usable if examples is None else examples, ranks))
 
     def outputs(features: np.ndarray) -> Outputs:
-        device = ranks.accelerator.device
-        return run(model, split.features, task=task, chosen=features, max_tokens=max_tokens, device=device)
+        device, scores = ranks.accelerator.device, task.scored is not None
+        return run(
+            model,
+            split.features,
+            task=task,
+            chosen=features,
+            max_tokens=max_tokens,
+            device=device,
+            scores_targets=scores,
+        )
 
     if kept is None or not len(chosen):
         found = outputs(chosen)

@@ -145,7 +145,7 @@ def evaluate_table(
             fix="Check the columns: --column NAME is the text, --label NAME the gold label.",
         )
     result = score_rows(predictor, dataset, task=task, evaluation=evaluation, seed=seed, split=name, progress=progress)
-    if longer := len(dataset) - result["n"]:
+    if longer := result["longer"]:
         left.out["longer than the package takes"] += longer
     return {
         "rows": table.num_rows,

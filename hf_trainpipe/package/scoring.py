@@ -44,7 +44,7 @@ def score(
         progress: Called with the number of rows that are done.
 
     Returns:
-        ``{"split", "n", "scores"}``, the scores as :func:`score_predictions` gives them.
+        ``{"split", "n", "longer", "scores"}``: examples scored, those left out as too long, and the scores as :func:`score_predictions` gives them.
 
     Raises:
         DataError: if the data cannot be read, or has no such split.
@@ -112,12 +112,14 @@ def score_rows(
     inputs = [task.as_input(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
     encoded = [predictor.features(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
     features = task.supervise(rows, tokens.concatenate(encoded))
+    longer = len(inputs) - len(np.unique(features.example)) if features.num_examples == len(inputs) else 0
     positions = rows.report.get("positions")
     for line in (*rows.warnings(), *((positions,) if positions else ())):
         log.warning("%s", line)
     there, found = np.flatnonzero(features.windows), []
     for start in range(0, len(there), _CHUNK):
-        found.append(predictor.predictions(features, examples=there[start : start + _CHUNK]))
+        some = there[start : start + _CHUNK]
+        found.append(predictor.predictions(features, examples=some, scores_targets=task.scored is not None))
         progress(min(start + _CHUNK, len(inputs)))
     if not found:
         raise DataError(
@@ -128,7 +130,7 @@ def score_rows(
     chosen = evaluation.select
     names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
     scores = score_predictions(predictions, names, evaluation=evaluation, seed=seed)
-    return {"split": split, "n": len(predictions), "scores": scores}
+    return {"split": split, "n": len(predictions), "longer": longer, "scores": scores}
 
 
 def score_predictions(

@@ -123,7 +123,7 @@ class Scratch(Pretrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("revision", "sha256"):
+        for name in ("revision", "sha256", "lora"):
             if getattr(self, name) is not None:
                 raise refused(f"model.{name}", "None: nothing is loaded", getattr(self, name), f"Leave {name} out.")
         check_positive("model.vocabulary", self.vocabulary)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.prepare import Inputs
 from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.engine.kept import remove_kept
@@ -20,9 +21,12 @@ from hf_trainpipe.package.card import CardFacts, read_curve
 from hf_trainpipe.package.scoring import score_predictions
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
+from hf_trainpipe.runtime.model import inference
+from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
 from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
+from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.merging import packaged_model, say_gap
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
@@ -38,9 +42,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
-
-RECORDED = 64
-"""Predictions kept in the run's directory; the package must reproduce them."""
 
 
 def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
@@ -59,9 +60,9 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     outputs: dict[str, Outputs] = {
         name: _outputs_in_fp32(run, name, model) for name in ("validation", "test") if name in run.data.splits
     }
-    first = RECORDED if run.task.generates else None
+    first = run.task.num_recorded if run.task.generates else None
     recordable = outputs or {"train": _outputs_in_fp32(run, "train", model, first=first)}
-    say_gap(run, recordable, count=RECORDED)
+    say_gap(run, recordable, count=run.task.num_recorded)
 
     def packaged() -> Result:
         place = run.folder.path
@@ -72,7 +73,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
             scores = _final_scores(run, judged)
             report = _behind_scores(run, judged)
         recorded, package = place / "recorded.jsonl", place / "package"
-        record_predictions(run, recordable, recorded)
+        record_predictions(run, recordable, recorded, model=model)
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             write_package(run, model, package, scores=scores, seconds=seconds, report=report)
@@ -147,16 +148,37 @@ def _behind_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[
     return report
 
 
-def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path) -> None:
+def record_predictions(run: Run, outputs: Mapping[str, Outputs], path: Path, *, model: Any) -> None:
     """Keep inputs and outputs of the first examples of an evaluated split (never inside the package)."""
+    if run.task.scored is not None:
+        _record_requests(run, model, path)
+        return
     name = next(iter(outputs))
     found, task = outputs[name], run.task
-    count = min(RECORDED, len(found))
+    count = min(task.num_recorded, len(found))
     asked = run.data.splits[name].asked(task)
     inputs = [task.as_input(asked.inputs[int(example)]) for example in found.items[:count]]
     numbers = np.arange(count, dtype=np.int64)
     kept = found.take(numbers)
     record(as_lists(Outputs(numbers, kept.arrays, kept.starts), task.recorded, count), inputs, path)
+
+
+def _record_requests(run: Run, model: Any, path: Path) -> None:
+    """The same of a task whose evaluations ask something else: the first rows as requests."""
+    task, device = tuned_task(run), run.accelerator.device
+    rows = next(run.data.splits[name] for name in ("validation", "test", "train") if name in run.data.splits).rows
+    asked, encoder = Inputs(rows.dataset, task), rows.encoder
+    assert encoder is not None
+    values = [task.as_request(asked[row]) for row in range(min(task.num_recorded, len(asked)))]
+    columns = {
+        role: [one.get(role) for one in values] for role in dict.fromkeys(role for one in values for role in one)
+    }
+    features = task.asked(task.encode(columns, encoder), encoder, task.recording)
+    chosen = features_of(features, np.arange(features.num_examples))
+    with exact_products():
+        found = inference.run(model, features, task=task, chosen=chosen, max_tokens=4096, device=device)
+    outputs = as_lists(task.merge(found, features), task.recorded, len(values))
+    record(outputs, [task.as_input(one) for one in values], path)
 
 
 def _data_info(run: Run) -> dict[str, Any]:
@@ -206,7 +228,7 @@ def write_package(
             "stride": run.recipe.tokens.stride,
         },
         scores=scores,
-        recipe_json=to_json(run.recipe),
+        recipe_json={**to_json(run.recipe), **_from_scratch(run)},
         data_info=_data_info(run),
         code_file=code_file(run),
         resumed=read_proof(run.folder.path),
@@ -225,6 +247,12 @@ def _columns(data: Data) -> dict[str, Any]:
     return {"rename": dict(getattr(data, "rename", {})), "join": plain["join"], **lists}
 
 
+def _from_scratch(run: Run) -> dict[str, Any]:
+    """The model of a recipe as it was said, where it began with random weights; else nothing."""
+    said = read_identity(run.folder.path)["recipe"]["model"]
+    return {"model": said} if said["kind"] == "Scratch" else {}
+
+
 def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping[str, Any]]) -> CardFacts:
     hub, data = run.recipe.hub, run.recipe.data
     on_hub = data if isinstance(data, HubData) else None
@@ -236,7 +264,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         license=hub.license if hub else None,
         tags=hub.tags if hub else (),
         limits=hub.limits if hub else (),
-        base_model=run.recipe.model.name,
+        base_model=None if _from_scratch(run) else run.recipe.model.name,
         base_revision=run.recipe.model.revision,
         data=data.describe(),
         dataset=on_hub.repo if on_hub else None,

@@ -73,7 +73,7 @@ class Trial:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            record_predictions(run, {"train": outputs}, recorded)
+            record_predictions(run, {"train": outputs}, recorded, model=model)
             write_package(run, model, package, scores={}, seconds=None, durable=False)
             if self._fresh is not None:
                 verify(package, recorded=recorded, fresh=self._fresh, allow_code=True)

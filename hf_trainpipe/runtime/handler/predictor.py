@@ -135,7 +135,7 @@ class Predictor:
         job = self.open(inputs, **parameters)
         if not job.examples:
             return []
-        features = self._encode(job.examples)
+        features = self.task.asked(self._encode(job.examples), self.encoder, parameters)
         return self._answers(job.examples, features, self.predictions(features, batch_tokens=batch_tokens), parameters)
 
     def open(self, inputs: Sequence[Any], **parameters: Any) -> Job:
@@ -166,12 +166,12 @@ class Predictor:
                 whole = self._encode([example for job in waiting for example in job.examples])
                 first = 0
                 for job in waiting:
-                    job.set(whole.part(first, len(job.examples)))
+                    job.set(self.task.asked(whole.part(first, len(job.examples)), self.encoder, job.parameters))
                     first += len(job.examples)
             except InputError:
                 for job in waiting:  # one by one: each error counts positions in its own request
                     try:
-                        job.set(self._encode(job.examples))
+                        job.set(self.task.asked(self._encode(job.examples), self.encoder, job.parameters))
                     except InputError as error:
                         refused[job] = error
         return refused
@@ -192,7 +192,8 @@ class Predictor:
             last += 1
         try:
             with bounded(bounds):
-                job.add(self._encode(job.examples[first:last]))
+                part = self._encode(job.examples[first:last])
+                job.add(self.task.asked(part, self.encoder, job.parameters))
         except InputError as error:
             if first and (position := getattr(error, "position", None)) is not None:  # counted in the part
                 message = error.message.replace(f"Example {position} ", f"Example {position + first} ")
@@ -233,15 +234,18 @@ class Predictor:
         examples = read_inputs(inputs, self._schema, allow_empty=True)
         return self.task.encode(by_role(examples, self._schema), self.encoder)
 
-    def predictions(self, features: Features, *, batch_tokens: int = 4096, examples: Any = None) -> Outputs:
+    def predictions(
+        self, features: Features, *, batch_tokens: int = 4096, examples: Any = None, scores_targets: bool = False
+    ) -> Outputs:
         """Outputs of examples, their windows merged.
 
         Args:
             examples: Some of them; None: all.
+            scores_targets: Whether the task's ``score`` is asked; the features have targets then.
         """
         wanted = np.arange(features.num_examples) if examples is None else examples
         chosen = features_of(features, wanted)
-        merged = self.task.merge(self._forward(features, chosen, batch_tokens), features)
+        merged = self.task.merge(self._forward(features, chosen, batch_tokens, scores_targets), features)
         return self.task.decode(merged, self.encoder)
 
     def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
@@ -250,20 +254,29 @@ class Predictor:
         Raises:
             InputError: An input cannot be used.
         """
-        return self.predictions(self.features(inputs), batch_tokens=batch_tokens)
+        features = self.task.asked(self.features(inputs), self.encoder, self.task.recording)
+        return self.predictions(features, batch_tokens=batch_tokens)
 
     def record(self, inputs: Sequence[Any]) -> list[Any]:
         """What the package must reproduce of each input, as JSON; None of one that it does not take."""
         return as_lists(self.outputs(inputs), self.task.recorded, len(inputs))
 
-    def _forward(self, features: Features, chosen: Any, batch_tokens: int) -> Outputs:
+    def _forward(self, features: Features, chosen: Any, batch_tokens: int, scores_targets: bool = False) -> Outputs:
         if isinstance(self.model, OnnxModel):
             return self.model.run(features, task=self.task, chosen=chosen, max_tokens=batch_tokens)
         from ..model.exact import exact_products
         from ..model.inference import run
 
         with exact_products():  # whatever the process that loaded the package set
-            return run(self.model, features, task=self.task, chosen=chosen, max_tokens=batch_tokens, device=self.device)
+            return run(
+                self.model,
+                features,
+                task=self.task,
+                chosen=chosen,
+                max_tokens=batch_tokens,
+                device=self.device,
+                scores_targets=scores_targets,
+            )
 
     def _encode(self, examples: Sequence[Example]) -> Features:
         return self.task.encode(by_role(examples, self._schema), self._strict_encoder)

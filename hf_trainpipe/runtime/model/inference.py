@@ -39,13 +39,15 @@ def run(
     chosen: Ints,
     max_tokens: int,
     device: torch.device | str = "cpu",
+    scores_targets: bool = False,
 ) -> Outputs:
-    """What a task predicts for features. The model is in evaluation mode meanwhile.
+    """What a task predicts for features, or makes of their targets. The model is in evaluation mode meanwhile.
 
     Args:
         model: Bare or wrapped, on ``device``.
         chosen: Which features, in any order; the items of the result.
         max_tokens: Tokens of a batch, padding included.
+        scores_targets: Whether its ``score`` is asked, of features with targets, and not its ``predict``.
     """
     import torch
 
@@ -58,18 +60,19 @@ def run(
     if was_training:
         model.eval()
     numbers = itertools.count(1)
+    declared = (task.scored or {}) if scores_targets else task.outputs
 
     def compute(places: Ints) -> Mapping[str, torch.Tensor]:
-        batch = pad(features, chosen[places])
+        batch = pad(features, chosen[places], with_targets=scores_targets)
         there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
         inputs = there.inputs
         if not with_types:
             inputs.pop("token_type_ids", None)
         with known_lengths_of(there, task if unpadded else None):
-            out = task.predict(model, inputs)
+            out = task.score(model, there) if scores_targets else task.predict(model, inputs)
         if on_cpu and next(numbers) % _TRIM_EVERY == 0:
             give_back()
-        return {name: out[name] for name in task.outputs}
+        return {name: out[name] for name in declared}
 
     def joined(parts: list[Any]) -> npt.NDArray[Any]:
         whole = torch.cat([part.float() if part.is_floating_point() else part for part in parts])
@@ -81,7 +84,7 @@ def run(
             return collect(
                 features,
                 chosen,
-                declared=task.outputs,
+                declared=declared,
                 max_tokens=max_tokens,
                 compute=compute,
                 joined=joined,

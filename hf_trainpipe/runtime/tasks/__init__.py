@@ -2,9 +2,10 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, summarization, translation
+classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, summarization, translation,
+causal_lm
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags, text_to_text   what several of them need
+merging, texts, tags, text_to_text, continuing   what several of them need
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
 """
 
@@ -14,6 +15,7 @@ from ..model.outputs import Output, Outputs
 from ..tokens.encoder import Encoder
 from ..tokens.features import Features, Ragged, Stream
 from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .causal_lm import CausalLM
 from .classification import TextClassification
 from .columns import ANYTHING, CHOICES, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
 from .embeddings import SentenceEmbeddings
@@ -36,6 +38,7 @@ __all__ = [
     "TAGS",
     "TEXT",
     "WORDS",
+    "CausalLM",
     "Cell",
     "Column",
     "Encoder",

@@ -114,8 +114,13 @@ class Task(ABC):
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
     """What ``predict`` gives."""
+    scored: ClassVar[Mapping[str, Output] | None] = None
+    """What ``score`` gives, of a task whose evaluations ask how likely the targets are; None: they judge what ``predict``
+    gives."""
     recorded: ClassVar[tuple[str, ...]] = ("logits",)
     """Arrays of ``merge`` that the package must reproduce: floats within 1e-5, integers exactly."""
+    num_recorded: ClassVar[int] = 64
+    """Examples whose predictions it must reproduce."""
 
     # -- what rows hold ------------------------------------------------------------------------------------------------
 
@@ -176,6 +181,15 @@ class Task(ABC):
             DataError: with the place of the row.
         """
 
+    def asked(self, features: Features, encoder: Encoder, parameters: Mapping[str, Any]) -> Features:
+        """Features of a request with those of its parameters that ``predict`` depends on (:attr:`.Features.asked`)."""
+        return features
+
+    @property
+    def recording(self) -> Mapping[str, Any]:
+        """The parameters of the requests that are recorded."""
+        return {}
+
     def over(self, role: str) -> Self:
         """The task over another of its forms of input, known by a role: a tagger's rows may have texts or words."""
         return self
@@ -230,6 +244,14 @@ class Task(ABC):
         """int64[F, S]: what ``predict`` computes of each feature, in tokens; batches are cut by it, each column padded to its
         longest. Those of all streams; where a task generates, what it writes too."""
         return features.widths
+
+    def score(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The tensors that :attr:`scored` names, in evaluations.
+
+        Args:
+            batch: As :meth:`loss_sum` gets it.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.score")
 
     @abstractmethod
     def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -364,6 +386,10 @@ class Task(ABC):
                     f"parameters.{name}: expected {known[name].expected}, found {repr(value)[:80]}.",
                     fix="Correct the value.",
                 )
+
+    def as_request(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of a row as a request has them: without what is to be learnt, where a column holds both."""
+        return values
 
     def as_input(self, values: Mapping[str, Any]) -> Any:
         """Values by role as a client sends them: a text alone stays bare."""

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import RecipeError, SchemaError
 from ..kinds import from_json
 from .base import Task
+from .causal_lm import CausalLM
 from .classification import TextClassification
 from .embeddings import SentenceEmbeddings
 from .multi_label import MultiLabelClassification
@@ -31,6 +32,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         Summarization,
         Translation,
         MultipleChoice,
+        CausalLM,
     )
 }
 """The tasks that every package knows, by name."""
@@ -57,6 +59,7 @@ _TRAINING = frozenset(
         "precompute",
         "prepare_model",
         "separable",
+        "score",
         "supervise",
         "tune",
         "unknown_labels",

@@ -11,6 +11,9 @@ from .encoding import OverflowPolicy, TextEncoder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from ..text.edits import Aligned
     from ..text.preprocessor import Preprocessor
     from ..text.words import Word, WordSplitter
@@ -92,6 +95,11 @@ class Encoder:
             return self._tokens.texts(self.clean(first), None if second is None else self.clean(second), owners=owners)
         texts = [first] if second is None else [first, second]
         return self._tokens.aligned([self._aligned(column) for column in texts])
+
+    def ids(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Token ids of preprocessed texts, one text after the other, and how many each has: not cut, without special tokens;
+        special tokens written in a text are ordinary text."""
+        return self._tokens.ids(self.clean(texts), plain=True)
 
     def words(self, sentences: Sequence[Sequence[str]]) -> Features:
         """Encode words that are preprocessed already. Column ``words``: at the first token of a word, in the one window

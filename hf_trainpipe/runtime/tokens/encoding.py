@@ -115,6 +115,18 @@ class TextEncoder:
             found = self._encode_pairs(self._tokenize(first), self._tokenize(second), owners=owners)
         return found
 
+    def ids(self, texts: Sequence[str], *, plain: bool) -> tuple[npt.NDArray[np.int32], Ints]:
+        """Token ids of texts, one text after the other, and how many each has; not cut, without special tokens.
+
+        Args:
+            plain: Whether special tokens written in a text are ordinary text.
+        """
+        before, self._backend.encode_special_tokens = self._backend.encode_special_tokens, plain
+        try:
+            return self._tokenize(texts)
+        finally:
+            self._backend.encode_special_tokens = before
+
     def aligned(self, columns: Sequence[Sequence[Aligned]]) -> Features:
         """As :meth:`texts`, of edited texts, or pairs of them, with the columns ``part``, ``start`` and ``end``: the text
         that each token comes from (-1: special), and its characters in it as it was given."""

@@ -112,6 +112,8 @@ class Features:
     """One row a feature: targets, which the loss sees and the model does not."""
     of_examples: Mapping[str, Array] = field(default_factory=dict)
     """One row an example: what is right, as metrics take it."""
+    asked: Mapping[str, Array] = field(default_factory=dict)
+    """One row a feature: what a request asks of its answers, which the model's call gets too (:meth:`.Task.asked`)."""
     within: Stream | None = None
     """Columns of examples with any number of rows each, such as the places of their words; for answers and metrics."""
     together: bool = False
@@ -173,6 +175,7 @@ class Features:
             num_examples=count,
             dense={name: rows[low:high] for name, rows in self.dense.items()},
             of_examples={name: rows[first : first + count] for name, rows in self.of_examples.items()},
+            asked={name: rows[low:high] for name, rows in self.asked.items()},
             within=None if self.within is None else self.within.part(first, first + count),
         )
 
@@ -193,6 +196,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
         of_examples={name: np.concatenate([part.of_examples[name] for part in parts]) for name in parts[0].of_examples},
         within=None if parts[0].within is None else _joined([part.within for part in parts if part.within is not None]),
         together=parts[0].together,
+        asked={name: np.concatenate([part.asked[name] for part in parts]) for name in parts[0].asked},
     )
 
 
@@ -222,7 +226,9 @@ def join(pieces: Sequence[tuple[Features, int]]) -> Features:
         }
         starts = ends_of(np.array([at.stop - at.start for at in places], dtype=np.int64))
         streams[name] = replace(first, starts=starts, columns=columns)
-    return Features(streams, np.arange(len(pieces), dtype=np.int32), len(pieces))
+    first_asked = pieces[0][0].asked
+    asked = {name: np.stack([features.asked[name][feature] for features, feature in pieces]) for name in first_asked}
+    return Features(streams, np.arange(len(pieces), dtype=np.int32), len(pieces), asked=asked)
 
 
 def features_of(features: Features, examples: Sequence[int] | Array) -> Ints:
@@ -315,11 +321,12 @@ def pad(features: Features, chosen: Sequence[int] | Array, *, with_targets: bool
     features_B = np.asarray(chosen, dtype=np.int64)
     arrays = pad_arrays(features, features_B, with_targets=with_targets)
     lengths = {name: stream.lengths[features_B] for name, stream in features.streams.items()}
-    for_model: set[str] = set()
+    for_model: set[str] = set(features.asked)
     targets: dict[str, int] = {}
     for stream in features.streams.values():
         for_model |= {name for name, column in stream.columns.items() if column.to_model} | {stream.mask or ""}
         targets |= {name: column.fill for name, column in stream.columns.items() if column.to_loss}
+    arrays |= {name: np.asarray(rows[features_B]) for name, rows in features.asked.items()}
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Batch(
         {**tensors, **(dense_batch(features, features_B) if with_targets else {})},
