@@ -241,7 +241,7 @@ class Predictor:
 
         Args:
             examples: Some of them; None: all.
-            scores_targets: Whether the task's ``score`` is asked; the features have targets then.
+            scores_targets: Whether the task's ``likelihood`` is asked; the features have targets then.
         """
         wanted = np.arange(features.num_examples) if examples is None else examples
         chosen = features_of(features, wanted)

@@ -47,7 +47,7 @@ def run(
         model: Bare or wrapped, on ``device``.
         chosen: Which features, in any order; the items of the result.
         max_tokens: Tokens of a batch, padding included.
-        scores_targets: Whether its ``score`` is asked, of features with targets, and not its ``predict``.
+        scores_targets: Whether its ``likelihood`` is asked, of features with targets, and not its ``predict``.
     """
     import torch
 
@@ -69,7 +69,7 @@ def run(
         if not with_types:
             inputs.pop("token_type_ids", None)
         with known_lengths_of(there, task if unpadded else None):
-            out = task.score(model, there) if scores_targets else task.predict(model, inputs)
+            out = task.likelihood(model, there) if scores_targets else task.predict(model, inputs)
         if on_cpu and next(numbers) % _TRIM_EVERY == 0:
             give_back()
         return {name: out[name] for name in declared}

@@ -153,8 +153,8 @@ def _by_document(
     parts, begin = [], 0
     for length, count in layout.groups:
         end = begin + length * count
-        blocks = (t[0, :, begin:end].unflatten(1, (count, length)).transpose(0, 1) for t in (query, key, value))
-        parts.append(_causal(*blocks, window, options).transpose(1, 2).flatten(0, 1))
+        q, k, v = (t[0, :, begin:end].view(t.shape[1], count, length, -1).transpose(0, 1) for t in (query, key, value))
+        parts.append(_causal(q, k, v, window, options).transpose(1, 2).flatten(0, 1))
         begin = end
     return torch.cat(parts)
 
@@ -163,11 +163,13 @@ def _at_once(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
 ) -> torch.Tensor:
     """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
-    blocks = (
-        layout.restore(t[0].transpose(0, 1).flatten(1)[None]).unflatten(-1, (t.shape[1], -1)).transpose(1, 2)
+    q, k, v = (
+        layout.restore(t[0].transpose(0, 1).flatten(1)[None])
+        .view(-1, layout.width, t.shape[1], t.shape[3])
+        .transpose(1, 2)
         for t in (query, key, value)
     )
-    out = _causal(*blocks, window, options)
+    out = _causal(q, k, v, window, options)
     return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.source_T)
 
 

@@ -115,7 +115,7 @@ class Task(ABC):
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
     """What ``predict`` gives."""
     scored: ClassVar[Mapping[str, Output] | None] = None
-    """What ``score`` gives, of a task whose evaluations ask how likely the targets are; None: they judge what ``predict``
+    """What ``likelihood`` gives, of a task whose evaluations ask how likely the targets are; None: they judge what ``predict``
     gives."""
     recorded: ClassVar[tuple[str, ...]] = ("logits",)
     """Arrays of ``merge`` that the package must reproduce: floats within 1e-5, integers exactly."""
@@ -245,13 +245,13 @@ class Task(ABC):
         longest. Those of all streams; where a task generates, what it writes too."""
         return features.widths
 
-    def score(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    def likelihood(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """The tensors that :attr:`scored` names, in evaluations.
 
         Args:
             batch: As :meth:`loss_sum` gets it.
         """
-        raise NotImplementedError(f"{type(self).__name__}.score")
+        raise NotImplementedError(f"{type(self).__name__}.likelihood")
 
     @abstractmethod
     def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -139,7 +139,7 @@ class Continuing(Generation, Task):
             return batch["tokens"].double().sum()
         return (batch["labels"] != IGNORED).double().sum()
 
-    def score(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def likelihood(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         read = {name: batch[name] for name in ("input_ids", "attention_mask")}
         losses_BL = token_losses(model, read, batch["labels"])
         return {"nats": losses_BL.sum(1), "tokens": (batch["labels"] != IGNORED).sum(1)}
@@ -190,6 +190,10 @@ class Continuing(Generation, Task):
             "ends": np.tile(np.array(self.ends(encoder) or (_NO_END,), dtype=np.int64), (count, 1)),
         }
         return replace(features, asked=said)
+
+    def widths(self, features: Features) -> npt.NDArray[np.int64]:
+        said = features.asked.get("max_new_tokens")
+        return features.widths if said is None else features.widths + said[:, None]
 
     def predict(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Answers [B, n], rows that ask for the same together."""
