@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from ..bounds import check_tokens
 from ..errors import InputError, RecipeError
-from ..model.next_token import IGNORED
 from ..tokens.backend import unknown_id
 from ..tokens.features import Features, Overflow, Ragged, Stream
 from ..tokens.ragged import Cut, ends_of, ranges, windows
 from .base import Metric, TaskSchema
 from .columns import TEXT, Column
 from .continuing import Continuing, shifted
+from .tagging import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.generation import NOTHING, Generation, write
-from ..model.next_token import IGNORED, summed_loss, token_losses
 from ..model.outputs import Output, Outputs
 from .base import Metric, Parameter, Requests, Task
 from .merging import by_example
+from .tagging import IGNORED
 from .texts import record
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class Continuing(Generation, Task):
     # -- training and evaluation ---------------------------------------------------------------------------------------
 
     def forward(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        from ..model.next_token import summed_loss
+
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         return {"loss": summed_loss(model, read, inputs["labels"])}
 
@@ -140,6 +142,8 @@ class Continuing(Generation, Task):
         return (batch["labels"] != IGNORED).double().sum()
 
     def likelihood(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        from ..model.next_token import token_losses
+
         read = {name: batch[name] for name in ("input_ids", "attention_mask")}
         losses_BL = token_losses(model, read, batch["labels"])
         return {"nats": losses_BL.sum(1), "tokens": (batch["labels"] != IGNORED).sum(1)}
