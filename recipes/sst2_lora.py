@@ -1,7 +1,7 @@
 """Sentiment of film reviews (SST-2) with LoRA: adapters of 1.5 % of MiniLM's size are trained, the model itself is not.
 
     python -m hf_trainpipe train recipes/sst2_lora.py
-    python -m hf_trainpipe train recipes/sst2_lora.py --model.lora.rank 16 --model.lora.dora
+    python -m hf_trainpipe train recipes/sst2_lora.py --model.lora.rank 16 --model.lora.save-adapter
     python -m hf_trainpipe train recipes/sst2_lora.py:files --data.root ../shared/data/sst2
 
 Any recipe takes ``lora=Lora(...)``, also on the command line: ``recipes/squad.py --model.lora.rank 8 --optim.peak-lr 1e-3``.

@@ -139,6 +139,16 @@ def is_adapted(model: torch.nn.Module) -> bool:
     return hasattr(model, _CONFIG)
 
 
+def is_of_adapter(parameter: str) -> bool:
+    """Whether the name is of a parameter of an adapter."""
+    return _MARK in parameter
+
+
+def config_of(model: Any) -> Any:
+    """peft's configuration of the adapters."""
+    return getattr(model, _CONFIG)[ADAPTER]
+
+
 def num_trained(model: torch.nn.Module) -> int:
     """How many parameters are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -175,7 +185,7 @@ def how_to_merge(model: Any) -> dict[str, Any]:
     """What :func:`merged_weight` needs to know besides tensors, as JSON; of a model without adapters, nothing."""
     if not is_adapted(model):
         return {}
-    config = getattr(model, _CONFIG)[ADAPTER]
+    config = config_of(model)
     scaling = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
     return {"scaling": scaling, "transposed": bool(config.fan_in_fan_out)}
 

@@ -137,8 +137,15 @@ def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     what = manifest["about"]["does"]
     base = f", fine-tuned from `{facts.base_model}`" if facts.base_model else ""
     revision = f" (revision `{facts.base_revision}`)" if facts.base_model and facts.base_revision else ""
+    lora = _lora(manifest)
+    how = f" with LoRA of rank {lora['rank']}, merged into the weights" if lora else ""
     pair = " It reads pairs of texts." if manifest["about"]["reads"] == "pair" else ""
-    return f"A text model that {what}{base}{revision}.{pair} Trained and measured with hf-trainpipe."
+    return f"A text model that {what}{base}{revision}{how}.{pair} Trained and measured with hf-trainpipe."
+
+
+def _lora(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe's settings of adapters; empty where it has none."""
+    return ((manifest["recipe"] or {}).get("model") or {}).get("lora") or {}
 
 
 def _usage(manifest: Mapping[str, Any]) -> str:
@@ -163,6 +170,18 @@ print(model(**encoded).logits)
 ```
 """
     network = network if about.get("gives_logits") else ""
+    if _lora(manifest).get("save_adapter"):
+        network += f"""
+The adapter and the head alone are in `adapter/`, for the base model and peft:
+
+```python
+import peft
+from transformers import {model_class}
+
+base = {model_class}.from_pretrained("BASE"{f", num_labels={len(about['labels'])}" if about["labels"] else ""})
+model = peft.PeftModel.from_pretrained(base, "adapter")
+```
+"""
     consent = allow = ""
     if manifest.get("code"):
         allow = ", allow_code=True"

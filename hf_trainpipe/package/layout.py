@@ -16,6 +16,8 @@ from hf_trainpipe.runtime.safety.files import is_package_file as is_package_file
 from hf_trainpipe.utils import atomic
 
 RUNTIME = "trainpipe_runtime"
+ADAPTER = "adapter"
+"""An adapter and the head alone, for peft: nothing that answers reads it."""
 RECORDED = "recorded.jsonl"
 """Recorded predictions, in the run's directory: they contain texts and are never packaged."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ def write(
     resumed: Mapping[str, Any] | None = None,
     card: CardFacts | None = None,
     name: str | None = None,
+    adapter: Callable[[Path], None] | None = None,
     durable: bool = True,
 ) -> Path:
     """Write the package ``directory``; an earlier one is replaced atomically when the new one is complete.
@@ -64,6 +65,7 @@ def write(
         resumed: The result of verify-resume.
         card: Further facts for the model card.
         name: Name of the package; None: the recipe's.
+        adapter: Writes the folder ``adapter/``, which does not exist yet; None: there is none.
         durable: Whether to fsync it; not needed for a trial.
 
     Returns:
@@ -85,6 +87,8 @@ def write(
             (temporary / file).write_text(text, encoding="utf-8")
         model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
+        if adapter is not None:
+            adapter(temporary / layout.ADAPTER)
         code = _copy_code(temporary, code_file)
         lines = requirements(preprocessing_json, pipelines=task.pipelines)
         named = {name_of(line) for line in lines}

@@ -62,6 +62,8 @@ class Lora:
     """Multiply by ``alpha / sqrt(rank)``, so that a higher rank does not learn more slowly (arXiv 2312.03732)."""
     dora: bool = False
     """Also train the length of each row of a weight (arXiv 2402.09353): a little better at low ranks, slower."""
+    save_adapter: bool = False
+    """Put the adapter and the head alone into the package's folder ``adapter/`` too, as peft reads them."""
 
     def __post_init__(self) -> None:
         check_positive("model.lora.rank", self.rank)

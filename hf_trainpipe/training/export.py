@@ -27,7 +27,7 @@ from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
 from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
-from hf_trainpipe.training.merging import packaged_model, say_gap
+from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -37,6 +37,7 @@ from hf_trainpipe.utils.wording import command_line
 if TYPE_CHECKING:
     import torch
 
+    from hf_trainpipe.model.adapter import Adapter
     from hf_trainpipe.recipe import Data
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.monitor import TrainingLog
@@ -63,6 +64,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
     first = run.task.num_recorded if run.task.generates else None
     recordable = outputs or {"train": _outputs_in_fp32(run, "train", model, first=first)}
     say_gap(run, recordable, count=run.task.num_recorded)
+    adapter = saved_adapter(run)
 
     def packaged() -> Result:
         place = run.folder.path
@@ -76,9 +78,12 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         record_predictions(run, recordable, recorded, model=model)
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
-            write_package(run, model, package, scores=scores, seconds=seconds, report=report)
+            write_package(run, model, package, scores=scores, seconds=seconds, report=report, adapter=adapter)
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
+        if adapter is not None:
+            gap = check_adapter(run, package, recorded)
+            run.console.say(f"adapter/ of the package, loaded by peft alone, gives the same answers within {gap:.1e}")
         result = Result(
             run_dir=place,
             package=package,
@@ -211,6 +216,7 @@ def write_package(
     scores: dict[str, dict[str, dict[str, Any]]],
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
+    adapter: Adapter | None = None,
     durable: bool = True,
 ) -> CardFacts:
     """Write the whole package of a model; returns the facts on its card."""
@@ -234,6 +240,7 @@ def write_package(
         resumed=read_proof(run.folder.path),
         card=card,
         name=run.recipe.name,
+        adapter=None if adapter is None else adapter.write,
         durable=durable,
     )
     return card

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_trainpipe.errors import PackageError
+from hf_trainpipe.model.adapter import Adapter, load_with_peft
 from hf_trainpipe.model.lora import is_adapted, merged
+from hf_trainpipe.package.layout import ADAPTER
+from hf_trainpipe.package.probe import gaps
+from hf_trainpipe.package.verify import read_recorded
+from hf_trainpipe.runtime.handler.predictor import Predictor, quiet
 from hf_trainpipe.runtime.model.outputs import as_lists
 from hf_trainpipe.runtime.tasks.base import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import torch
 
@@ -70,3 +76,32 @@ def difference(one: Outputs, other: Outputs, task: Task | None = None) -> float:
             there = other.arrays[name]
             found.append(float(np.abs(array - there).max(initial=0.0)) if array.shape == there.shape else np.inf)
     return max(found) if all(number == number for number in found) else np.inf
+
+
+def saved_adapter(run: Run) -> Adapter | None:
+    """The adapter that the recipe wants in the package too, if it does. All ranks call it."""
+    lora = run.recipe.model.lora
+    return Adapter.of(run.whole_model(), run.recipe.model) if lora is not None and lora.save_adapter else None
+
+
+def check_adapter(run: Run, package: Path, recorded: Path) -> float:
+    """Load the adapter of a package as others do, with the base and peft alone, and compare with what was recorded.
+
+    Returns:
+        The largest difference of an output.
+
+    Raises:
+        PackageError: it does not load, or differs by more than rounding explains.
+    """
+    predictor = Predictor.load(package, device="cpu", allow_code=True)
+    fix = "Leave model.lora.save_adapter at False: the package itself holds the merged weights, and is complete."
+    try:
+        with quiet():
+            model = load_with_peft(package / ADAPTER, run.recipe.model, predictor.task, say=lambda _: None)
+        gap = max(gaps(predictor.with_model(model, predictor.tokenizer), read_recorded(recorded)))
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise PackageError(f"The adapter folder of the package cannot be used by peft: {said}", fix=fix) from error
+    if gap > BROKEN:
+        raise PackageError(f"The adapter, loaded by peft, gives other answers: they differ by {gap:.3g}.", fix=fix)
+    return gap

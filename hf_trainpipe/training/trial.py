@@ -25,10 +25,11 @@ from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.registry import travelling
 from hf_trainpipe.runtime.text.preprocessing import steps_to_json
 from hf_trainpipe.training.export import code_file, has_own_code, record_predictions, write_package
-from hf_trainpipe.training.merging import packaged_model
+from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
+    from hf_trainpipe.model.adapter import Adapter
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
@@ -58,15 +59,15 @@ class Trial:
             return
         with run.console.working("trying the package in a fresh process"):
             examples = run.data.train.usable[: max(TRIED, run.ranks.size)]
-            model = packaged_model(run)
+            model, adapter = packaged_model(run), saved_adapter(run)
             outputs = run.predict("train", autocast=False, examples=examples, model=model)
-            failed = run.ranks.from_main(lambda: self._failure(run, model, outputs))
+            failed = run.ranks.from_main(lambda: self._failure(run, model, outputs, adapter))
         if failed is not None:
             raise PackageError(
                 f"The package of this run would not work, so training does not begin.\n{failed[0]}", fix=failed[1]
             )
 
-    def _failure(self, run: Run, model: Any, outputs: Outputs) -> tuple[str, str] | None:
+    def _failure(self, run: Run, model: Any, outputs: Outputs, adapter: Adapter | None) -> tuple[str, str] | None:
         """What would fail after the training, as a message and a fix; a package that works is remembered."""
         folder = run.folder.path / "trial"
         package, recorded = folder / "package", folder / "recorded.jsonl"
@@ -74,11 +75,13 @@ class Trial:
         folder.mkdir()
         try:
             record_predictions(run, {"train": outputs}, recorded, model=model)
-            write_package(run, model, package, scores={}, seconds=None, durable=False)
+            write_package(run, model, package, scores={}, seconds=None, adapter=adapter, durable=False)
             if self._fresh is not None:
                 verify(package, recorded=recorded, fresh=self._fresh, allow_code=True)
             else:
                 _answer_here(package, recorded, device=run.accelerator.device)
+            if adapter is not None:
+                check_adapter(run, package, recorded)
         except PackageError as error:
             return error.message.replace(f"{folder}/", ""), error.fix
         finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +29,9 @@ from hf_trainpipe import (
 )
 from hf_trainpipe.engine.optimizer import build_optimizer
 from hf_trainpipe.errors import MissingExtra, RecipeError
+from hf_trainpipe.hub import interim
 from hf_trainpipe.model import lora as adapters
+from hf_trainpipe.model.adapter import Adapter, load_with_peft
 from hf_trainpipe.model.facts import model_facts
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.unpad import is_unpadded, unpad
@@ -60,6 +64,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(folder: Path, task: Any = LABELLED, lora: Lora | None = SETTINGS[0]) -> Any:
     torch.manual_seed(3)
     return build_model(Pretrained(str(folder), lora=lora), task, say=lambda _: None).eval()
+
+
+def without_pooler(folder: Path) -> Path:
+    """A model whose weights lack a layer that its class has."""
+    tiny_model(folder)
+    weights = {name: t for name, t in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def train_a_little(model: Any) -> Any:
@@ -107,6 +119,39 @@ def test_head_and_adapters_train_are_held_and_come_back(models: Path, kind: str,
     assert torch.equal(outputs(again), outputs(model))
 
 
+@pytest.mark.parametrize(
+    ("kind", "task", "lora"),
+    [*((*head, SETTINGS[0]) for head in HEADS), *(("bert", "tags", one) for one in SETTINGS[1:])],
+)
+def test_peft_loads_the_adapter_folder(models: Path, tmp_path: Path, kind: str, task: str, lora: Lora) -> None:
+    model = train_a_little(build(models / kind, TASKS[task], lora))
+    base = Pretrained(str(models / kind), lora=lora)
+    Adapter.of(model, base).write(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == kind, "the folder's name, not where it lies on this machine"
+    state = torch.random.get_rng_state()
+    by_peft = load_with_peft(tmp_path / "adapter", base, TASKS[task], say=lambda _: None)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert gap(by_peft, model) < 1e-6
+
+
+def test_a_pooler_trained_whole_is_in_the_adapter_folder(tmp_path: Path) -> None:
+    model = train_a_little(build(without_pooler(tmp_path / "base")))
+    base = Pretrained(str(tmp_path / "base"), lora=SETTINGS[0])
+    Adapter.of(model, base).write(tmp_path / "adapter")
+    assert gap(load_with_peft(tmp_path / "adapter", base, LABELLED, say=lambda _: None), model) < 1e-6
+
+
+def test_a_package_that_is_pushed_in_training_has_merged_weights(models: Path, tmp_path: Path) -> None:
+    model = build(models / "bert", lora=SETTINGS[2])
+    adapters.merged(model).save_pretrained(tmp_path)
+    train_a_little(model)
+    weights, how = adapters.held(model), adapters.how_to_merge(model)
+    checkpoint: Any = SimpleNamespace(load_model=lambda: weights, manifest={"adapter": how}, step=5)
+    interim._replace_weights(tmp_path, checkpoint)
+    assert gap(build(tmp_path, lora=None), model) < 1e-6
+
+
 @pytest.mark.parametrize("lora", SETTINGS, ids=("plain", "rank-stabilised", "dora"))
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_merged_weights_are_those_of_peft(models: Path, tmp_path: Path, kind: str, lora: Lora) -> None:
@@ -152,10 +197,7 @@ def test_without_padding_the_gradient_of_the_adapters_is_the_padded_one(models: 
 
 
 def test_a_pooler_that_the_weights_lack_is_trained_whole(models: Path, tmp_path: Path) -> None:
-    tiny_model(tmp_path)
-    weights = {name: t for name, t in load_file(tmp_path / "model.safetensors").items() if "pooler" not in name}
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    trained = {name for name, parameter in build(tmp_path).named_parameters() if parameter.requires_grad}
+    trained = {n for n, parameter in build(without_pooler(tmp_path)).named_parameters() if parameter.requires_grad}
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= trained
     assert not any("pooler" in name and "lora" in name for name in trained)
     known = {name for name, parameter in build(models / "bert").named_parameters() if parameter.requires_grad}

@@ -7,7 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import peft
 import pytest
+import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -32,30 +35,44 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TASKS = ("classification", "multi_label", "regression", "tags", "answers", "rewriting")
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("name", TASKS)
 def test_each_task_trains_resumes_and_is_packaged(name, inputs, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
     monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
-    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py", lora=Lora(rank=2))
+    lora = Lora(rank=2, save_adapter=True)
+    trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py", lora=lora)
     if name in ("tags", "answers", "rewriting"):
         contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
     names = held(max((tmp_path / "run/checkpoints").glob("step-*")))
     packaged = load_file(tmp_path / "run/package/model.safetensors")
     assert {name for name in names if ".lora_" not in name} <= packaged.keys()
     assert not any("lora" in name for name in packaged)
-    before = load_file(next(path for path in inputs.glob("*/model.safetensors") if is_base(path, trained)))
-    changed = {name for name, tensor in packaged.items() if not tensor.equal(before.get(bare(name), tensor))}
+    before = load_file(Path(trained.recipe.model.name) / "model.safetensors")
+    changed = {
+        name for name, tensor in packaged.items() if not tensor.equal(before.get(name.removeprefix("bert."), tensor))
+    }
     adapted = {name.partition(".lora_")[0] + ".weight" for name in names if ".lora_" in name}
     assert changed == adapted, "adapters moved every layer they are in, and nothing else of the base moved"
+    by_peft_alone(tmp_path / "run/package", Path(trained.recipe.model.name))
 
 
-def is_base(path: Path, trained: contract.Trained) -> bool:
-    return path.parent == Path(trained.recipe.model.name)
-
-
-def bare(name: str) -> str:
-    """A weight's name in a model without a head."""
-    return name.removeprefix("bert.")
+def by_peft_alone(package: Path, base: Path) -> None:
+    """The adapter folder on the base, with nothing of hf_trainpipe, does what the package does."""
+    config = json.loads((package / "config.json").read_text())
+    kind = getattr(transformers, config["architectures"][0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)  # another head than the run's
+        plain = kind.from_pretrained(base, num_labels=len(config.get("id2label", "ab")))
+    ids = torch.arange(5, 25).view(2, 10)
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if config["model_type"] == "t5":
+        asked["decoder_input_ids"] = ids[:, :3]
+    with torch.no_grad():
+        before = plain.eval()(**asked)[0]
+        found = peft.PeftModel.from_pretrained(plain, package / "adapter").eval()(**asked)[0]
+        expected = kind.from_pretrained(package).eval()(**asked)[0]
+    assert float((found - expected).abs().max()) < 1e-5 < 1e-3 < float((before - expected).abs().max())
 
 
 def held(checkpoint: Path) -> set[str]:

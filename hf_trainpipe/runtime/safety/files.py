@@ -33,6 +33,7 @@ _ALLOWED = re.compile(
     | [A-Za-z_]\w*\.py
     | code/inference\.py | code/requirements\.txt
     | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt
+    | adapter/adapter_config\.json | adapter/adapter_model\.safetensors
     | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
     """,
     re.VERBOSE | re.ASCII,
@@ -41,7 +42,7 @@ _PASSED_OVER = re.compile(r"(\.(md|txt|rst|png|jpe?g|gif|svg|webp|pdf|html|csv|t
 """Endings of documents that are not listed and that nothing loads or imports."""
 _OTHER_WEIGHTS = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|h5|msgpack)")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|onnx/model(_int8)?\.onnx(\.data)?")
+_WEIGHTS = re.compile(r"(adapter/adapter_)?model(-\d{5}-of-\d{5})?\.safetensors|onnx/model(_int8)?\.onnx(\.data)?")
 _LARGE_TEXT = re.compile(r"(onnx/)?tokenizer\.json|vocab\.(txt|json)|merges\.txt|.*\.model")
 _MIB = 1 << 20
 _POINTER = b"version https://git-lfs.github.com/spec/"
