@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.lora import ADAPTER, config_of, held, is_of_adapter
+from hf_trainpipe.model.lora import ADAPTER, config_of, is_of_adapter
 from hf_trainpipe.model.weights import build_model
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Adapter:
         Raises:
             RecipeError: a parameter that is trained whole belongs to no module, which peft cannot save.
         """
-        trained = held(model)
+        trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
         whole = [name for name in trained if not is_of_adapter(name)]
         if loose := [name for name in whole if "." not in name]:
             raise RecipeError(

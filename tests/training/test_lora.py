@@ -32,7 +32,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TASKS = ("classification", "multi_label", "regression", "tags", "answers", "rewriting")
+TASKS = (
+    "classification",
+    "multi_label",
+    "regression",
+    "tags",
+    "answers",
+    "rewriting",
+    "embeddings",
+    "choices",
+    "documents",
+)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -42,7 +52,7 @@ def test_each_task_trains_resumes_and_is_packaged(name, inputs, tmp_path, monkey
     monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
     lora = Lora(rank=2, save_adapter=True)
     trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py", lora=lora)
-    if name in ("tags", "answers", "rewriting"):
+    if name in ("tags", "rewriting", "documents"):
         contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
     names = held(max((tmp_path / "run/checkpoints").glob("step-*")))
     packaged = load_file(tmp_path / "run/package/model.safetensors")
@@ -66,8 +76,10 @@ def by_peft_alone(package: Path, base: Path) -> None:
         plain = kind.from_pretrained(base, num_labels=len(config.get("id2label", "ab")))
     ids = torch.arange(5, 25).view(2, 10)
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if config["model_type"] == "t5":
+    if config.get("is_encoder_decoder"):
         asked["decoder_input_ids"] = ids[:, :3]
+    if kind.__name__.endswith("MultipleChoice"):
+        asked = {name: tensor[:, None] for name, tensor in asked.items()}
     with torch.no_grad():
         before = plain.eval()(**asked)[0]
         found = peft.PeftModel.from_pretrained(plain, package / "adapter").eval()(**asked)[0]
