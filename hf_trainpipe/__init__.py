@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.multiple_choice import MultipleChoice as MultipleChoice
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
+    from hf_trainpipe.runtime.tasks.reranking import Reranking as Reranking
     from hf_trainpipe.runtime.tasks.summarization import Summarization as Summarization
     from hf_trainpipe.runtime.tasks.tagging import TokenClassification as TokenClassification
     from hf_trainpipe.runtime.tasks.translation import Translation as Translation
@@ -100,6 +101,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.summarization": "Summarization",
     "hf_trainpipe.runtime.tasks.translation": "Translation",
     "hf_trainpipe.runtime.tasks.regression": "Regression",
+    "hf_trainpipe.runtime.tasks.reranking": "Reranking",
     "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
     "hf_trainpipe.tracking.neptune": "Neptune",
 }

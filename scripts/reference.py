@@ -20,7 +20,7 @@ CHAPTERS = {
     "The recipe": ("Recipe", "Pretrained", "Lora", "Scratch", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
     "Tasks": (
         "TextClassification", "MultiLabelClassification", "Regression", "TokenClassification", "QuestionAnswering",
-        "SentenceEmbeddings",
+        "SentenceEmbeddings", "Reranking",
         "Summarization", "Translation",
         "MultipleChoice",
         "CausalLM",

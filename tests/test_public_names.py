@@ -37,6 +37,7 @@ PUBLIC = [
     "Translation",
     "MultipleChoice",
     "CausalLM",
+    "Reranking",
     "Task",
     "Column",
     "Labels",

@@ -48,11 +48,12 @@ TASKS = (
     "choices",
     "documents",
     "blocks",
+    "ranking",
     "spans",
     "rewriting",
 )
 """The last two are those of tests/tasks/foreign.py."""
-WHOLE = ("embeddings", "summaries", "translations")
+WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""
 STEPS = 4
 
@@ -109,6 +110,11 @@ def write_inputs(folder: Path) -> None:
         "choices": [_with_choices(place, text) for place, text in enumerate(texts)],
         "documents": [{"text": text} for text in texts],
         "blocks": [{"text": text} for text in texts],
+        "ranking": [
+            {"query": mood, "documents": texts[place : place + 1 + place % 3], "scores": [2, 0, 1][: 1 + place % 3]}
+            for place, mood in enumerate(moods[:22])
+        ]
+        + [{"query": "kind", "documents": texts[:2], "scores": [0, 1]}] * 2,
         "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
         "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
     }
@@ -177,6 +183,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "choices": (h.MultipleChoice(), (h.StripHtml(),)),
         "documents": (h.CausalLM(max_new_tokens=5), (h.NormalizeSpace(),)),
         "blocks": (h.CausalLM(blocks=True, max_new_tokens=5), ()),
+        "ranking": (h.Reranking(score="scores", high=2.0, drawn=1, loss="list"), (h.Lowercase(),)),
     }
     models = {"summaries": "bart", "translations": "marian", "documents": "llama", "blocks": "llama"}
     if name not in own:

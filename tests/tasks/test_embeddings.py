@@ -105,7 +105,7 @@ def test_an_example_with_a_text_that_is_too_long_is_dropped_whole(tokenizer: Ber
     features = prepared(tokenizer, SentenceEmbeddings(), *rows, overflow="drop")
     assert features.example.tolist() == [1, 1]
     assert texts_of(features, tokenizer) == ["boris", "kind"]
-    with pytest.raises(RecipeError, match="of one text as a whole"):
+    with pytest.raises(RecipeError, match="reads each text as a whole"):
         prepared(tokenizer, SentenceEmbeddings(), *rows, overflow="window", stride=0)
 
 

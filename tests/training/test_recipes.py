@@ -91,6 +91,7 @@ COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "retrieval": questions,
     "codah": choices,
     "shakespeare": lambda count, seed: [{"text": text} for text in texts(count, seed)],
+    "reranker": questions,
 }
 
 
@@ -179,7 +180,9 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
         for found, line in zip(answers, recorded, strict=True):
             assert found["generated_text"].startswith(loaded.tokenizer.decode(line["output"], skip_special_tokens=True))
         return
-    if loaded.task.recorded == ("logits",):
+    if loaded.task.schema().answers == "ranking":
+        told = [[{"score": 1 / (1 + np.exp(-row[0]))} for row in line["output"]] for line in recorded]
+    elif loaded.task.recorded == ("logits",):
         told = loaded.task.answers(as_outputs(recorded), asked)
     elif loaded.task.recorded == ("embedding",):
         told = [{"similarity": float(np.dot(*line["output"]))} for line in recorded]
@@ -212,6 +215,28 @@ def test_sentence_transformers_loads_a_package_and_gives_its_vectors(workshop, t
         for role, encode in (("text", theirs.encode_query), ("text_pair", theirs.encode_document)):
             found = [answer["embedding"] for answer in ours.predict([{role: text} for text in asked])]
             assert np.abs(np.array(found) - encode(asked)).max() <= 1e-5
+
+
+def test_a_cross_encoder_of_sentence_transformers_gives_the_scores_of_a_package(
+    workshop, tmp_path, monkeypatch
+) -> None:
+    libraries = pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    recipe = replace(
+        load(str(RECIPES[0].with_name("reranker.py")))[0],
+        model=Pretrained(str(workshop.folder / "model")),
+        data=Rows("reranker"),
+        tokens=Tokens(max_length=64),
+        budget=Budget(max_steps=1, examples_per_step=16),
+        evaluation=Evaluation(resamples=20),
+    )
+    result = execute(recipe, run_dir=tmp_path / "run")
+    documents = texts(8, seed=9)
+    [answer] = load_package(result.package).predict([{"query": "how was it?", "documents": documents}])
+    theirs = libraries.CrossEncoder(str(result.package), device="cpu").predict(
+        [("how was it?", text) for text in documents]
+    )
+    assert [item["score"] for item in sorted(answer, key=lambda item: item["index"])] == pytest.approx(theirs, abs=1e-5)
 
 
 def test_every_recipe_has_a_sibling_on_files() -> None:

@@ -2,10 +2,10 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, summarization, translation,
-causal_lm
+classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
+translation, causal_lm
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags, text_to_text, continuing   what several of them need
+merging, texts, tags, several, text_to_text, continuing   what several of them need
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
 """
 
@@ -23,6 +23,7 @@ from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .regression import Regression
+from .reranking import Reranking
 from .summarization import Summarization
 from .tagging import TokenClassification
 from .text_to_text import TextToText
@@ -54,6 +55,7 @@ __all__ = [
     "Ragged",
     "Regression",
     "Requests",
+    "Reranking",
     "SentenceEmbeddings",
     "Stream",
     "Summarization",

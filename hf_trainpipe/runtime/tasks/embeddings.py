@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, RecipeError
+from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
-from ..tokens.features import concatenate, features_of
+from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .columns import ANYTHING, NUMBER, TEXT, Column
 from .ranking import NAMES, ranking_scores
+from .several import behind, owned, places
 from .texts import record
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class SentenceEmbeddings(Task):
             for (texts, _), said in zip(columns, cleaned, strict=True)
             if texts[row] is not None
         ]
-        return _owned(flat, owners, number, encoder)
+        return owned(encoder, owners, number, flat)
 
     def check(self, rows: Any) -> None:
         if self.score is not None:
@@ -202,7 +203,7 @@ class SentenceEmbeddings(Task):
             [numbers.setdefault(text, len(numbers)) for text in (anchor, pair, *others)]
             for anchor, pair, others in zip(texts, pairs, negatives, strict=True)
         ]
-        part = _parts(features)
+        part = places(features)
         of_features = np.array(
             [ids[row][place] for row, place in zip(features.example, part, strict=True)], dtype=np.int64
         )
@@ -226,14 +227,8 @@ class SentenceEmbeddings(Task):
         flat = [text for row in negatives for text in row]
         prompt = self.prompt if self.pair_prompt is None else self.pair_prompt
         owners = np.repeat(np.arange(len(negatives)), [len(row) for row in negatives])
-        more = _owned(
-            [prompt + text for text in encoder.clean(flat)], owners, len(negatives), encoder.but(overflow="truncate")
-        )
-        kept = np.flatnonzero(features.windows[more.example] > 0)
-        joined = concatenate([features, more])
-        example = np.concatenate([features.example, more.example])
-        chosen = np.concatenate([np.arange(features.num_features), features.num_features + kept])
-        return _chosen(joined, chosen[np.argsort(example[chosen], kind="stable")], example, features.num_examples)
+        flat = [prompt + text for text in encoder.clean(flat)]
+        return behind(features, owned(encoder.but(overflow="truncate"), owners, len(negatives), flat))
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
@@ -307,7 +302,7 @@ class SentenceEmbeddings(Task):
         vectors = found["embedding"]
         if self.normalize:
             vectors = _unit(vectors)
-        is_own = _parts(features)[found.items] < 2
+        is_own = places(features)[found.items] < 2
         examples, row = np.unique(features.example[found.items], return_inverse=True)
         arrays, starts = {}, {}
         for name, which in (("embedding", is_own), ("negative", ~is_own)):
@@ -317,7 +312,7 @@ class SentenceEmbeddings(Task):
 
     def merged_batch(self, predictions: Outputs, features: Features) -> tuple[dict[str, Any], dict[str, Any]]:
         chosen = features_of(features, predictions.items)
-        is_own = _parts(features)[chosen] < 2
+        is_own = places(features)[chosen] < 2
         vectors = np.empty((len(chosen), predictions["embedding"].shape[1]), dtype=np.float32)
         vectors[is_own], vectors[~is_own] = predictions["embedding"], predictions["negative"]
         targets = {name: np.asarray(rows[chosen]) for name, rows in features.dense.items()}
@@ -426,40 +421,6 @@ class SentenceEmbeddings(Task):
 _OTHERS = tuple(name for name in NAMES if name != "ndcg_at_10")
 _MOST_PARTS = 1 << 20
 """More than an example has texts."""
-
-
-def _owned(texts: Sequence[str], owners: Array, number: int, encoder: Encoder) -> Features:
-    """Texts as features of the examples that own them [texts]; an example of which a text is left out has none."""
-    if encoder.overflow == "window":
-        raise RecipeError(
-            "tokens.overflow: a vector is of one text as a whole, found 'window'.",
-            fix="Set tokens.overflow to 'truncate', 'drop' or 'error'.",
-        )
-    try:
-        features = encoder.but(steps=()).texts(texts)
-    except InputError as error:
-        if (position := getattr(error, "position", None)) is None:
-            raise
-        owner = int(owners[position])
-        message = error.message.replace(f"Example {position} ", f"Example {owner} ")
-        raise InputError(message, fix=error.fix, position=owner) from None
-    example = owners[features.example]
-    is_whole = np.bincount(example, minlength=number) == np.bincount(owners, minlength=number)
-    return _chosen(features, np.flatnonzero(is_whole[example]), example, number)
-
-
-def _chosen(features: Features, chosen: Array, example: Array, number: int) -> Features:
-    """Some features, in this order, with the example [F] of each."""
-    streams = features.streams
-    if len(chosen) != features.num_features or (np.diff(chosen) != 1).any():
-        streams = {name: stream.take(chosen) for name, stream in streams.items()}
-    return replace(features, streams=streams, example=example[chosen].astype(np.int32), num_examples=number)
-
-
-def _parts(features: Features) -> Array:
-    """int64[F]: which text of its example a feature is: 0 the first, 1 its pair, from 2 on negatives."""
-    example = np.asarray(features.example)
-    return np.arange(len(example), dtype=np.int64) - np.searchsorted(example, example)
 
 
 def _unit(vectors: Array) -> Array:

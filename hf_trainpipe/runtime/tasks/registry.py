@@ -16,6 +16,7 @@ from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .regression import Regression
+from .reranking import Reranking
 from .summarization import Summarization
 from .tagging import TokenClassification
 from .translation import Translation
@@ -33,6 +34,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         Translation,
         MultipleChoice,
         CausalLM,
+        Reranking,
     )
 }
 """The tasks that every package knows, by name."""

@@ -1,0 +1,59 @@
+"""Features of examples with several texts each, or several pairs of them: one feature a text.
+
+N examples, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import RecipeError
+from ..tokens.features import Features, concatenate
+
+if TYPE_CHECKING:
+    from ..tokens.encoder import Encoder
+
+Array = npt.NDArray[Any]
+
+
+def owned(encoder: Encoder, owners: Array, number: int, *columns: Sequence[str]) -> Features:
+    """Texts, or pairs of them, that are preprocessed, as features of the examples that own them.
+
+    Args:
+        owners: [texts] ascending, the example of each; some may have none.
+        number: N
+
+    Raises:
+        RecipeError: long texts are to become windows.
+        InputError: as :meth:`.encoder.Encoder.texts`.
+    """
+    if encoder.overflow == "window":
+        raise RecipeError(
+            "tokens.overflow: the model reads each text as a whole, found 'window'.",
+            fix="Set tokens.overflow to 'truncate', 'drop' or 'error'.",
+        )
+    there, places = np.unique(owners, return_inverse=True)
+    features = encoder.but(steps=()).texts(*columns, owners=places.astype(np.int64))
+    return replace(features, example=there[features.example].astype(np.int32), num_examples=number)
+
+
+def behind(features: Features, more: Features) -> Features:
+    """Features with further ones behind those of the same example; an example without features gets none."""
+    joined = concatenate([features, more])
+    example = np.concatenate([features.example, more.example])
+    kept = np.flatnonzero(features.windows[more.example] > 0)
+    chosen = np.concatenate([np.arange(features.num_features), features.num_features + kept])
+    order = chosen[np.argsort(example[chosen], kind="stable")]
+    streams = {name: stream.take(order) for name, stream in joined.streams.items()}
+    return replace(features, streams=streams, example=example[order])
+
+
+def places(features: Features) -> Array:
+    """int64[F]: which text of its example a feature is, from 0 on."""
+    example = np.asarray(features.example)
+    return np.arange(len(example), dtype=np.int64) - np.searchsorted(example, example)
