@@ -93,6 +93,29 @@ def of_predict(task: TaskSchema) -> dict[str, Any]:
     }
 
 
+def of_embeddings(model: str) -> dict[str, Any]:
+    """Of ``POST /v1/embeddings``."""
+    text: Schema = {"type": "string", "minLength": 1}
+    optional: Schema = {
+        "model": {"type": "string", "description": "Not looked at: there is one."},
+        "encoding_format": {"enum": ["float", "base64", None]},
+        "dimensions": {"type": ["integer", "null"], "minimum": 1},
+        "input_type": {"enum": ["query", "document", None], "description": "Which prompt is put before the texts."},
+        "user": {"type": ["string", "null"]},
+    }
+    body = _object({"input": {"anyOf": [text, _list(text)]}, **optional}, required=("input",))
+    vector = {"anyOf": [_list({"type": "number"}), {"type": "string"}]}
+    item = _object({"object": {"const": "embedding"}, "index": {"type": "integer"}, "embedding": vector})
+    usage = _object({"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}})
+    answer = _object({"object": {"const": "list"}, "data": _list(item), "model": {"type": "string"}, "usage": usage})
+    example = {"input": ["How do I return a parcel?"], "model": model}
+    return {
+        "summary": "Vectors, as OpenAI's clients ask for them",
+        "responses": _responses(answer, None, errors=tuple(_STATUSES)),
+        "openapi_extra": {"requestBody": {"required": True, "content": _json(body, example)}},
+    }
+
+
 def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
     """Of ``GET /info``."""
     kinds = "single_label, multi_label, regression, tags, or the task's own."
