@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.columns import Column as Column
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
     from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings as SentenceEmbeddings
+    from hf_trainpipe.runtime.tasks.masked_lm import MaskedLM as MaskedLM
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
     from hf_trainpipe.runtime.tasks.multiple_choice import MultipleChoice as MultipleChoice
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
@@ -96,6 +97,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
+    "hf_trainpipe.runtime.tasks.masked_lm": "MaskedLM",
     "hf_trainpipe.runtime.tasks.multiple_choice": "MultipleChoice",
     "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
     "hf_trainpipe.runtime.tasks.summarization": "Summarization",

@@ -23,7 +23,7 @@ CHAPTERS = {
         "SentenceEmbeddings", "Reranking",
         "Summarization", "Translation",
         "MultipleChoice",
-        "CausalLM",
+        "CausalLM", "MaskedLM",
     ),
     "Data": ("Files", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (

@@ -38,6 +38,7 @@ PUBLIC = [
     "MultipleChoice",
     "CausalLM",
     "Reranking",
+    "MaskedLM",
     "Task",
     "Column",
     "Labels",

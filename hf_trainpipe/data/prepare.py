@@ -20,6 +20,7 @@ from hf_trainpipe.data.encode import content_digest, encode_cached, tokenizer_di
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.base import Requests, Task
+from hf_trainpipe.runtime.tasks.draws import Draws
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import Batch, Features, dense_batch, features_of, pad
 
@@ -70,6 +71,14 @@ class Prepared:
     def batch(self, features: np.ndarray) -> Batch:
         """The tensors of a micro-batch: the model's inputs, targets, and ``weights`` [B]."""
         return pad(self.features, features, with_targets=True)
+
+    def varied(self, features: np.ndarray, task: Task, *, seed: int, epoch: int) -> Batch:
+        """The same of the training, with what the task draws for an epoch."""
+        batch = self.batch(features)
+        if type(task).vary is Task.vary:
+            return batch
+        assert self.rows.encoder is not None
+        return task.vary(batch, Draws(seed, epoch, features, self.rows.encoder))
 
     def targets(self, features: np.ndarray) -> dict[str, torch.Tensor]:
         """What a loss over features sees beside their outputs: the dense columns, and ``weights``."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream
+from hf_trainpipe.runtime.tokens.masking import Masker
 from hf_trainpipe.runtime.tokens.ragged import ends_of, ranges
 
 if TYPE_CHECKING:
@@ -36,11 +37,15 @@ class UnreadEncoder(Encoder):
         second: Sequence[str] | None = None,
         *,
         with_places: bool = False,
+        with_words: bool = False,
         owners: np.ndarray | None = None,
     ) -> Features:
         if with_places:
             return super().texts(first, second, with_places=True)
         found = _features(np.ones(len(first), dtype=np.int64))
+        if with_words:
+            word = Ragged(np.zeros(len(first), dtype=np.int32), to_model=False)
+            return found.with_stream("input", found.input.with_column("word", word))
         if owners is None:
             return found
         number = (np.arange(len(owners)) - np.searchsorted(owners, owners)).astype(np.int32)
@@ -49,6 +54,10 @@ class UnreadEncoder(Encoder):
 
     def ids(self, texts: Sequence[str]) -> tuple[Any, Any]:
         return np.zeros(len(texts), dtype=np.int32), np.ones(len(texts), dtype=np.int64)
+
+    @property
+    def masker(self) -> Masker:
+        return Masker("[MASK]", -1, np.zeros(1, dtype=np.int64))
 
     def but(self, **_: Any) -> UnreadEncoder:
         return self

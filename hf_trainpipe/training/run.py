@@ -153,7 +153,7 @@ class Run(Setup):
         everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
         self._trace(step, everyones[self.ranks.rank])
 
-        batches = self._micro_batches(train, everyones[self.ranks.rank])
+        batches = self._micro_batches(train, everyones[self.ranks.rank], epoch=self.order.epoch(step))
         # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
         needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
@@ -176,8 +176,9 @@ class Run(Setup):
         everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
         return [self._groups(train, share) for share in everyones], train
 
-    def _micro_batches(self, train: Prepared, examples: np.ndarray) -> list[Batch]:
-        return [train.batch(group) for group in self._groups(train, examples)]
+    def _micro_batches(self, train: Prepared, examples: np.ndarray, *, epoch: int = 0) -> list[Batch]:
+        groups = self._groups(train, examples)
+        return [train.varied(group, self.task, seed=self.recipe.seed, epoch=epoch) for group in groups]
 
     def _train_at(self, step: int) -> Prepared:
         """The rows that a step is drawn from: the training split, or the window of a stream."""

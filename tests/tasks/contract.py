@@ -49,6 +49,8 @@ TASKS = (
     "documents",
     "blocks",
     "ranking",
+    "masks",
+    "masks_in_blocks",
     "spans",
     "rewriting",
 )
@@ -108,6 +110,7 @@ def write_inputs(folder: Path) -> None:
             {"source": text, "target": [text[:20], f"a {mood} day"]} for text, mood in zip(texts, moods, strict=True)
         ],
         "choices": [_with_choices(place, text) for place, text in enumerate(texts)],
+        "masks_in_blocks": [{"text": text} for text in texts],
         "documents": [{"text": text} for text in texts],
         "blocks": [{"text": text} for text in texts],
         "ranking": [
@@ -115,6 +118,9 @@ def write_inputs(folder: Path) -> None:
             for place, mood in enumerate(moods[:22])
         ]
         + [{"query": "kind", "documents": texts[:2], "scores": [0, 1]}] * 2,
+        "masks": [
+            {"text": f"it was {text}" if place % 5 else "anna saw the [MASK] ."} for place, text in enumerate(texts)
+        ],
         "spans": [_with_answer(row) for row in tiny_tagged(24, seed=4)],
         "rewriting": [{"source": text, "target": f"it was {mood}"} for text, mood in zip(texts, moods, strict=True)],
     }
@@ -184,6 +190,8 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "documents": (h.CausalLM(max_new_tokens=5), (h.NormalizeSpace(),)),
         "blocks": (h.CausalLM(blocks=True, max_new_tokens=5), ()),
         "ranking": (h.Reranking(score="scores", high=2.0, drawn=1, loss="list"), (h.Lowercase(),)),
+        "masks": (h.MaskedLM(), (h.NormalizeSpace(),)),
+        "masks_in_blocks": (h.MaskedLM(blocks=True), ()),
     }
     models = {"summaries": "bart", "translations": "marian", "documents": "llama", "blocks": "llama"}
     if name not in own:

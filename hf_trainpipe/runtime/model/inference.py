@@ -126,7 +126,7 @@ def collect(
                 rows[name].append(tensor)
                 continue
             index, count = _rows_of(output, features, chosen[places], tensor)
-            rows[name].append(tensor.reshape(-1, *tensor.shape[2:])[index])
+            rows[name].append(tensor if index is None else tensor.reshape(-1, *tensor.shape[2:])[index])
             counts[name].append(count)
     if not order:
         return Outputs(chosen, dict.fromkeys(declared, np.zeros((0, 1), dtype=np.float32)), {
@@ -141,9 +141,9 @@ def collect(
     return Outputs(chosen, ordered.arrays, ordered.starts)
 
 
-def _rows_of(output: Output, features: Features, chosen: Ints, tensor: Any) -> tuple[Ints, Ints]:
-    """Which rows of a tensor [B, L, ...], flattened, belong to features, and how many each has."""
-    width = int(tensor.shape[1])
+def _rows_of(output: Output, features: Features, chosen: Ints, tensor: Any) -> tuple[Ints | None, Ints]:
+    """Which rows of a tensor [B, L, ...], flattened, belong to features (None: all of it, as it is), and how many each has."""
+    width = 0 if output.picked else int(tensor.shape[1])
     if output.rows == "sequence":
         real = np.asarray((tensor != output.fill).cpu() if hasattr(tensor, "cpu") else tensor != output.fill)
         count = np.where(real.any(axis=1), width - np.argmax(real[:, ::-1], axis=1), 0).astype(np.int64)
@@ -151,13 +151,15 @@ def _rows_of(output: Output, features: Features, chosen: Ints, tensor: Any) -> t
     stream = features.streams[output.stream]
     begin = np.asarray(stream.starts[chosen])
     lengths = np.asarray(stream.starts[chosen + 1]) - begin
+    assert output.where is not None or not output.picked, "the tokens that are picked are named by a column"
     shift = np.zeros_like(lengths) if stream.side == "right" else width - lengths
     target = ranges(np.arange(len(chosen), dtype=np.int64) * width + shift, lengths)
     if output.where is None:
         return target, lengths
     kept = np.asarray(stream[output.where])[ranges(begin, lengths)] >= 0
     feature = np.repeat(np.arange(len(chosen)), lengths)
-    return target[kept], np.bincount(feature[kept], minlength=len(chosen)).astype(np.int64)
+    index = None if output.picked else target[kept]
+    return index, np.bincount(feature[kept], minlength=len(chosen)).astype(np.int64)
 
 
 def known_lengths_of(batch: Batch, task: Task | None) -> AbstractContextManager[None]:

@@ -28,6 +28,8 @@ class Output:
     stream: str = "input"
     where: str | None = None
     """Of tokens, only those for which this column of the stream is 0 or more; None: all."""
+    picked: bool = False
+    """Whether the tensor has those tokens alone, [R, ...] in the order of the batch, and not all [B, L, ...]."""
     fill: int = 0
     """What a shorter sequence of a batch ends with."""
 

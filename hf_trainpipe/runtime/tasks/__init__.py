@@ -3,9 +3,9 @@
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
 classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
-translation, causal_lm
+translation, causal_lm, masked_lm
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags, several, text_to_text, continuing   what several of them need
+merging, texts, tags, several, text_to_text, continuing   what several of them need;  draws: what differs between epochs
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
 """
 
@@ -19,6 +19,7 @@ from .causal_lm import CausalLM
 from .classification import TextClassification
 from .columns import ANYTHING, CHOICES, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
 from .embeddings import SentenceEmbeddings
+from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
@@ -45,6 +46,7 @@ __all__ = [
     "Encoder",
     "Features",
     "Labels",
+    "MaskedLM",
     "Metric",
     "MultiLabelClassification",
     "MultipleChoice",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..tokens.encoder import Encoder
-    from ..tokens.features import Features
+    from ..tokens.features import Batch, Features
+    from .draws import Draws
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,14 @@ class Task(ABC):
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
         """Rows whose target the task does not know, with what stands there: a labelled file is scored without them."""
         return []
+
+    def vary(self, batch: Batch, draws: Draws) -> Batch:
+        """A micro-batch of the training with what differs from epoch to epoch, such as masks.
+
+        A function of the draws and of each feature alone, so that it is the same after a resume, on any ranks and in any
+        micro-batch. Evaluations take features as they are.
+        """
+        return batch
 
     def precompute(self, model: torch.nn.Module, features: Features) -> Features:
         """Add what the model gives before its first step, such as a reference's log-probabilities."""

@@ -12,6 +12,7 @@ from .base import Task
 from .causal_lm import CausalLM
 from .classification import TextClassification
 from .embeddings import SentenceEmbeddings
+from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
@@ -35,6 +36,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         MultipleChoice,
         CausalLM,
         Reranking,
+        MaskedLM,
     )
 }
 """The tasks that every package knows, by name."""
@@ -65,6 +67,7 @@ _TRAINING = frozenset(
         "supervise",
         "tune",
         "unknown_labels",
+        "vary",
     ]
 )
 """What only the training calls."""

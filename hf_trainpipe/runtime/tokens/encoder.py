@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..text.preprocessing import apply, apply_aligned, apply_words
 from .backend import chunks
 from .encoding import OverflowPolicy, TextEncoder
+from .masking import Masker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,6 +64,7 @@ class Encoder:
         steps: Sequence[Preprocessor] | None = None,
         max_length: int | None = None,
         overflow: OverflowPolicy | None = None,
+        stride: int | None = None,
     ) -> Encoder:
         """The same with something changed: a target of a length of its own, without preprocessing."""
         return type(self)(
@@ -69,8 +72,17 @@ class Encoder:
             steps=self.steps if steps is None else steps,
             max_length=max_length or self.max_length,
             overflow=overflow or self.overflow,
-            stride=self.stride,
+            stride=self.stride if stride is None else stride,
         )
+
+    @cached_property
+    def masker(self) -> Masker:
+        """What masking needs of the tokenizer.
+
+        Raises:
+            RecipeError: it has no mask token.
+        """
+        return Masker.of(self.tokenizer)
 
     def texts(
         self,
@@ -78,6 +90,7 @@ class Encoder:
         second: Sequence[str] | None = None,
         *,
         with_places: bool = False,
+        with_words: bool = False,
         owners: Ints | None = None,
     ) -> Features:
         """Encode texts, or pairs of texts, as one stream ``input``.
@@ -85,12 +98,16 @@ class Encoder:
         Args:
             with_places: Also where each token comes from: columns ``part`` (0 or 1, -1 of special tokens), and ``start``
                 and ``end`` in characters of that text as it was given.
+            with_words: Also the word that each token is of (texts alone): column ``word``, the word's number in its text, -1 of
+                special tokens and of those that an earlier window holds too.
             owners: Where an example has several texts, or pairs: ascending without a gap, the example of each. Column
                 ``text`` then tells which of them a token is of. An example is too long where one of its texts is.
 
         Raises:
             InputError: An example is too long and the policy is ``error``; ``position`` says which.
         """
+        if with_words:
+            return self._tokens.numbered(self.clean(first))
         if not with_places:
             return self._tokens.texts(self.clean(first), None if second is None else self.clean(second), owners=owners)
         texts = [first] if second is None else [first, second]

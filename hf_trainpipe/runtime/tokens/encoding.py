@@ -30,6 +30,9 @@ _POLICIES = ("truncate", "window", "drop", "error")
 _BATCH = 8192
 """Texts that the tokenizer gets in one call."""
 _UNLIMITED = 1 << 30
+_SPACE = "\u2581"
+"""With which SentencePiece writes a space."""
+_LONGEST_WORD = 10
 
 
 class _Tokens(NamedTuple):
@@ -126,6 +129,31 @@ class TextEncoder:
             return self._tokenize(texts)
         finally:
             self._backend.encode_special_tokens = before
+
+    def numbered(self, texts: Sequence[str]) -> Features:
+        """As :meth:`texts`, with the column ``word``: which word of its text a token is of, -1 of special ones and of
+        those that an earlier window holds too.
+
+        Words are those of the tokenizer (WordPiece, BPE), cut where a token begins with its sign of a space (Unigram). More than
+        ten tokens without a space, as in scripts that write none, are no word: each is one.
+        """
+        ids, counts, numbers = [], [], []
+        spaces = {number for token, number in self._backend.get_vocab().items() if token.startswith(_SPACE)}
+        for batch in chunks(texts, _BATCH):
+            for encoding in self._backend.encode_batch(list(batch), add_special_tokens=False):
+                ids.append(np.array(encoding.ids, dtype=np.int32))
+                counts.append(len(encoding.ids))
+                numbers.append(_words_of(encoding.ids, encoding.word_ids, spaces))
+        nothing = [np.zeros(0, dtype=np.int32)]
+        tokens = _Tokens(np.concatenate([*nothing, *ids]), np.array(counts, dtype=np.int64))
+        features = self._cut_single(tokens, self._room, with_source=True)[0]
+        source = np.asarray(features.input["source"])
+        word = np.append(np.concatenate([*nothing, *numbers]), np.int32(-1))[source]  # -1 takes the last one
+        seen = np.maximum.accumulate(np.append(np.int32(-1), source))[:-1]
+        word = np.where(source > seen, word, -1)
+        columns = {name: column for name, column in features.input.columns.items() if name != "source"}
+        columns["word"] = Ragged(word.astype(np.int32), fill=-1, to_model=False)
+        return features.with_stream("input", replace(features.input, columns=columns))
 
     def aligned(self, columns: Sequence[Sequence[Aligned]]) -> Features:
         """As :meth:`texts`, of edited texts, or pairs of them, with the columns ``part``, ``start`` and ``end``: the text
@@ -352,6 +380,23 @@ class TextEncoder:
             columns["source"] = Ragged(_sources(parts, texts, nothing), fill=-1, to_model=False)
         stream = Stream(starts, columns, mask="attention_mask")
         return Features({"input": stream}, example.astype(np.int32), len(counts), overflow)
+
+
+def _words_of(ids: Sequence[int], words: Sequence[int | None], spaces: set[int]) -> npt.NDArray[np.int32]:
+    """int32[n]: the number of the word of each token.
+
+    Args:
+        words: What the tokenizer calls the word of each.
+        spaces: Tokens that begin with a space, and so a word.
+    """
+    if not len(ids):
+        return np.zeros(0, dtype=np.int32)
+    named = np.array([-1 if word is None else word for word in words], dtype=np.int64)
+    begins = np.append(True, named[1:] != named[:-1]) | np.array([number in spaces for number in ids])
+    word = np.cumsum(begins) - 1
+    is_long = np.bincount(word)[word] > _LONGEST_WORD
+    alone: npt.NDArray[np.int32] = (np.cumsum(begins | is_long) - 1).astype(np.int32)
+    return alone
 
 
 def _any_of(mask: npt.NDArray[np.bool_], owners: Ints) -> npt.NDArray[np.bool_]:
