@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.columns import Column as Column
     from hf_trainpipe.runtime.tasks.columns import Labels as Labels
     from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings as SentenceEmbeddings
+    from hf_trainpipe.runtime.tasks.instruction_tuning import InstructionTuning as InstructionTuning
     from hf_trainpipe.runtime.tasks.masked_lm import MaskedLM as MaskedLM
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
     from hf_trainpipe.runtime.tasks.multiple_choice import MultipleChoice as MultipleChoice
@@ -96,6 +97,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.classification": "TextClassification",
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",
+    "hf_trainpipe.runtime.tasks.instruction_tuning": "InstructionTuning",
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
     "hf_trainpipe.runtime.tasks.masked_lm": "MaskedLM",
     "hf_trainpipe.runtime.tasks.multiple_choice": "MultipleChoice",

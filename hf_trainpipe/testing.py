@@ -101,6 +101,14 @@ def tiny_seq2seq(folder: Path, *, kind: Literal["t5", "bart", "marian"] = "t5") 
     return folder
 
 
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ m['content'] }}{% else %}<|{{ m['role'] }}|>{{ m['content'] }}{% endif %}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""The chat template of :func:`tiny_causal_model`."""
+
+
 def tiny_causal_model(folder: Path, *, layers: int = 2) -> Path:
     """Write a causal model (Llama's architecture, heads that share keys) with random weights and a tokenizer of the same words.
 
@@ -128,6 +136,7 @@ def tiny_causal_model(folder: Path, *, layers: int = 2) -> Path:
         tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         additional_special_tokens=["<|user|>", "<|assistant|>"], model_max_length=64,
     )  # fmt: skip
+    tokenizer.chat_template = TEMPLATE
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,

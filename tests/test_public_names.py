@@ -30,6 +30,7 @@ PUBLIC = [
     "TextClassification",
     "MultiLabelClassification",
     "Regression",
+    "InstructionTuning",
     "TokenClassification",
     "QuestionAnswering",
     "SentenceEmbeddings",

@@ -52,7 +52,7 @@ class UnreadEncoder(Encoder):
         stream = found.input.with_column("text", Ragged(number, to_model=False))
         return Features({"input": stream}, owners.astype(np.int32), len(np.unique(owners)))
 
-    def ids(self, texts: Sequence[str]) -> tuple[Any, Any]:
+    def plain_ids(self, texts: Sequence[str]) -> tuple[Any, Any]:
         return np.zeros(len(texts), dtype=np.int32), np.ones(len(texts), dtype=np.int64)
 
     @property

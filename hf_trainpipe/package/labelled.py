@@ -223,7 +223,7 @@ def _complete(dataset: Dataset, task: Task, left: _Left) -> Dataset:
     """Rows with all inputs and a label."""
     target = task.target
     keep = np.ones(len(dataset), dtype=bool)
-    inputs = ((column.name, "without an input", True) for column in task.inputs.values())
+    inputs = ((column.name, "without an input", column.cell.is_blank_missing) for column in task.inputs.values())
     labels = [(name, "without a label", target.cell.is_blank_missing) for name in target.columns] if target else []
     for name, what, blank in (*inputs, *labels):
         missing = missing_in(dataset, name, blank=blank)

@@ -39,6 +39,8 @@ TASKS = (
     "classification",
     "multi_label",
     "regression",
+    "instructions",
+    "conversations",
     "tags",
     "spans_of_words",
     "answers",
@@ -58,6 +60,7 @@ TASKS = (
 WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""
 STEPS = 4
+TALKS = ("instructions", "conversations")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,13 @@ def write_inputs(folder: Path) -> None:
         "choices": [_with_choices(place, text) for place, text in enumerate(texts)],
         "masks_in_blocks": [{"text": text} for text in texts],
         "documents": [{"text": text} for text in texts],
+        "instructions": [
+            {"instruction": f"how was {text[:12]}", "input": "" if place % 2 else "a film", "output": f"it was {mood}"}
+            for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
+        "conversations": [
+            _with_turns(place, text, mood) for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
         "blocks": [{"text": text} for text in texts],
         "ranking": [
             {"query": mood, "documents": texts[place : place + 1 + place % 3], "scores": [2, 0, 1][: 1 + place % 3]}
@@ -161,6 +171,12 @@ def _with_choices(place: int, text: str) -> dict[str, Any]:
     }
 
 
+def _with_turns(place: int, text: str, mood: str) -> dict[str, Any]:
+    """A conversation of one or two turns."""
+    turns = [("user", text[:9]), ("assistant", "a day"), ("user", "how ?"), ("assistant", f"  {mood}")]
+    return {"messages": [{"role": role, "content": content} for role, content in turns[2 * (place % 2) :]]}
+
+
 def _as_squad(place: int, row: dict[str, Any]) -> dict[str, Any]:
     """In SQuAD's form; of every third question the answer is taken out."""
     answer = row.pop("answer")
@@ -187,6 +203,8 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         ),
         "translations": (h.Translation(max_new_tokens=8, label_smoothing=0.1, target_max_length=6), ()),
         "choices": (h.MultipleChoice(), (h.StripHtml(),)),
+        "instructions": (h.InstructionTuning(input="input", max_new_tokens=5), (h.NormalizeSpace(),)),
+        "conversations": (h.InstructionTuning(messages="messages", system="be kind", max_new_tokens=5), ()),
         "documents": (h.CausalLM(max_new_tokens=5), (h.NormalizeSpace(),)),
         "blocks": (h.CausalLM(blocks=True, max_new_tokens=5), ()),
         "ranking": (h.Reranking(score="scores", high=2.0, drawn=1, loss="list"), (h.Lowercase(),)),
@@ -194,6 +212,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "masks_in_blocks": (h.MaskedLM(blocks=True), ()),
     }
     models = {"summaries": "bart", "translations": "marian", "documents": "llama", "blocks": "llama"}
+    models |= {"instructions": "llama", "conversations": "llama"}
     if name not in own:
         recipe, source = load(f"{foreign}:{name}")
         model = folder / recipe.model.name
@@ -205,7 +224,11 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         data=_files(name, folder),
         task=task,
         preprocessing=steps,
-        tokens=h.Tokens(max_length=16, overflow="truncate" if name in WHOLE else "window", stride=4),
+        tokens=h.Tokens(
+            max_length=60 if name in TALKS else 16,
+            overflow="truncate" if name in (*WHOLE, *TALKS) else "window",
+            stride=4,
+        ),
         optim=h.Optim(peak_lr=1e-2, precision="fp32"),
         budget=h.Budget(max_steps=STEPS, examples_per_step=8, log_every=1, save_every=2, micro_batch_tokens=128),
         evaluation=h.Evaluation(resamples=20),

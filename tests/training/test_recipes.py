@@ -90,6 +90,10 @@ COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
     "stsb_embeddings": pairs("sentence1", "sentence2", "label", (0.0, 2.5, 4.2)),
     "retrieval": questions,
     "codah": choices,
+    "alpaca_sft": lambda count, seed: [
+        {"instruction": text[:9], "input": "it" * (place % 2), "output": text[-6:]}
+        for place, text in enumerate(texts(count, seed))
+    ],
     "shakespeare": lambda count, seed: [{"text": text} for text in texts(count, seed)],
     "reranker": questions,
     "mlm": lambda count, seed: [{"text": text} for text in texts(count, seed)],
@@ -154,7 +158,7 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     recipe = replace(
         recipe,
         model=model_of(recipe, workshop.folder, tmp_path),
-        tokens=replace(recipe.tokens, max_length=24, stride=4),
+        tokens=replace(recipe.tokens, max_length=50 if "sft" in path.stem else 24, stride=4),
         budget=Budget(max_steps=3, examples_per_step=16, log_every=1),
         evaluation=replace(recipe.evaluation, resamples=20),
         data=Rows(path.stem) if path.stem in COLUMNS else recipe.data,

@@ -2,6 +2,7 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
+instruction_tuning (with tokens/chat),
 classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
 translation, causal_lm, masked_lm
 registry        tasks by name;  older: what packages of older versions mean
@@ -19,6 +20,7 @@ from .causal_lm import CausalLM
 from .classification import TextClassification
 from .columns import ANYTHING, CHOICES, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
 from .embeddings import SentenceEmbeddings
+from .instruction_tuning import InstructionTuning
 from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
@@ -45,6 +47,7 @@ __all__ = [
     "Column",
     "Encoder",
     "Features",
+    "InstructionTuning",
     "Labels",
     "MaskedLM",
     "Metric",

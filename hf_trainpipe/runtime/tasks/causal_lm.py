@@ -64,7 +64,7 @@ class CausalLM(Continuing):
     def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
         """Whole documents behind the token that begins one; ``supervise`` and ``asked`` cut them."""
         tokenizer = encoder.tokenizer
-        ids, counts = encoder.ids(inputs["text"])
+        ids, counts = encoder.plain_ids(encoder.clean(inputs["text"]))
         begin = [] if self.between is not None else _begin(tokenizer)
         check_tokens(len(ids) + len(begin) * len(counts))
         starts = ends_of(counts)
@@ -119,7 +119,7 @@ class CausalLM(Continuing):
 
     def _joined(self, ids: Array, starts: Array, shares: Array, encoder: Encoder) -> tuple[Array, Array, Array]:
         """Documents with the text between them behind each but the last."""
-        glue, _ = encoder.but(steps=()).ids([self.between or ""])
+        glue, _ = encoder.plain_ids([self.between or ""])
         at = np.repeat(starts[1:-1], len(glue))
         lengths = np.diff(starts) + len(glue)
         lengths[-1:] -= len(glue)

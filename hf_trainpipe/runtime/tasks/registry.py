@@ -12,6 +12,7 @@ from .base import Task
 from .causal_lm import CausalLM
 from .classification import TextClassification
 from .embeddings import SentenceEmbeddings
+from .instruction_tuning import InstructionTuning
 from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
@@ -28,6 +29,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         TextClassification,
         MultiLabelClassification,
         Regression,
+        InstructionTuning,
         TokenClassification,
         QuestionAnswering,
         SentenceEmbeddings,

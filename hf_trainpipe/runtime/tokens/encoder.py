@@ -113,10 +113,14 @@ class Encoder:
         texts = [first] if second is None else [first, second]
         return self._tokens.aligned([self._aligned(column) for column in texts])
 
-    def ids(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Token ids of preprocessed texts, one text after the other, and how many each has: not cut, without special tokens;
+    def plain_ids(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Token ids of texts as they are, one text after the other, and how many each has: not cut, without special tokens, and
         special tokens written in a text are ordinary text."""
-        return self._tokens.ids(self.clean(texts), plain=True)
+        return self._tokens.ids(texts, plain=True)
+
+    def template_ids(self, text: str) -> npt.NDArray[np.int32]:
+        """Token ids of a text in which special tokens count, without any around it."""
+        return self._tokens.ids([text], plain=False)[0]
 
     def words(self, sentences: Sequence[Sequence[str]]) -> Features:
         """Encode words that are preprocessed already. Column ``words``: at the first token of a word, in the one window
