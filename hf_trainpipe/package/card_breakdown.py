@@ -40,6 +40,9 @@ def _split(split: str, found: Mapping[str, Any]) -> str:
     errors = [error for error in found["errors"] if error.get("text")][:ERRORS]
     if errors:
         parts.append("Worst errors:\n\n" + "\n".join(f"- {describe_error(e)}: {_quoted(e['text'])}" for e in errors))
+    if samples := found.get("samples", [])[:ERRORS]:
+        rows = [(_quoted(one["asked"]), _quoted(one["written"])) for one in samples]
+        parts.append("Samples, each up to its first tokens:\n\n" + table(("asked", "written"), rows))
     return f"### {split}\n\n" + "\n\n".join(parts) if parts else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import time
 from collections.abc import Mapping
@@ -76,6 +77,8 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
             report = _behind_scores(run, judged)
         recorded, package = place / "recorded.jsonl", place / "package"
         record_predictions(run, recordable, recorded, model=model)
+        for name, found in _samples(run, recorded).items():
+            report[name]["samples"] = found
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             write_package(run, model, package, scores=scores, seconds=seconds, report=report, adapter=adapter)
@@ -186,6 +189,22 @@ def _record_requests(run: Run, model: Any, path: Path) -> None:
     record(outputs, [task.as_input(one) for one in values], path)
 
 
+def _samples(run: Run, recorded: Path) -> dict[str, list[dict[str, str]]]:
+    """Of a task whose model writes: what it was asked in the recorded requests, and what it wrote first."""
+    task = tuned_task(run)
+    name = next((name for name in ("validation", "test") if name in run.data.splits), None)
+    if task.scored is None or name is None:
+        return {}
+    lines = [json.loads(line) for line in recorded.read_text(encoding="utf-8").splitlines()]
+    decode = run.tokenizer.decode
+    return {
+        name: [
+            {"asked": task.spelt(line["input"]), "written": decode(line["output"], skip_special_tokens=True)}
+            for line in lines
+        ]
+    }
+
+
 def _data_info(run: Run) -> dict[str, Any]:
     return {
         "description": run.recipe.data.describe(),
@@ -285,7 +304,9 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         curve=read_curve(run.folder.path, select=run.recipe.selected_metric),
         trust_remote_code=run.recipe.model.trust_remote_code,
         history=identity.get("history", ()),
-        report=report if shows_errors else {split: {**found, "errors": []} for split, found in report.items()},
+        report=report
+        if shows_errors
+        else {split: {**found, "errors": [], "samples": []} for split, found in report.items()},
     )
 
 

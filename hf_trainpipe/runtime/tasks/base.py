@@ -400,6 +400,13 @@ class Task(ABC):
         """The values of a row as a request has them: without what is to be learnt, where a column holds both."""
         return values
 
+    def spelt(self, given: Any) -> str:
+        """An input as a client sends it, for a person to read."""
+        if not isinstance(given, dict):
+            return str(given)
+        form = next((form for form in self.schema().inputs if set(form) == set(given)), {})
+        return " | ".join(cell.spelt(given[role]) for role, cell in form.items())
+
     def as_input(self, values: Mapping[str, Any]) -> Any:
         """Values by role as a client sends them: a text alone stays bare."""
         form = self.inputs
