@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from hf_trainpipe import __version__
-from hf_trainpipe.serve import inference_protocol, openai_embeddings, openapi, page
+from hf_trainpipe.serve import inference_protocol, openai_chat, openai_embeddings, openapi, page
 from hf_trainpipe.serve.batcher import Batcher
 from hf_trainpipe.serve.callers import CALLER
 from hf_trainpipe.serve.json_bodies import json_response, read_json
@@ -66,6 +66,7 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     _add_health(app, server)
     inference_protocol.add_routes(app, engine.info, engine.schema, batcher)
     openai_embeddings.add_routes(app, engine, batcher)
+    openai_chat.add_routes(app, engine, batcher)
     page.add_routes(app)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from hf_trainpipe.runtime.bounds import Bounds
+from hf_trainpipe.runtime.handler.jobs import heard
 from hf_trainpipe.runtime.model.memory import give_back
 from hf_trainpipe.serve.admission import Admission, too_much
 from hf_trainpipe.serve.batch_selection import choose
@@ -118,12 +119,18 @@ class Batcher:
         return self._thread.is_alive()
 
     async def ask(
-        self, inputs: Sequence[Any], parameters: Mapping[str, Any], caller: Caller | None = None
+        self,
+        inputs: Sequence[Any],
+        parameters: Mapping[str, Any],
+        caller: Caller | None = None,
+        *,
+        listener: Callable[[list[int]], None] | None = None,
     ) -> list[Any]:
         """The answer of each input, in order, as ``predict`` of the package gives it.
 
         Args:
             caller: Its client's share is used; the work is cancelled where the caller disconnects.
+            listener: Told in the model's thread of the tokens that are written of the one input, each time one comes.
 
         Raises:
             Refusal: 413, 422, 429, 499 or 503.
@@ -139,7 +146,7 @@ class Batcher:
         self.admission.check_characters(characters)
         if not inputs:
             return []
-        with self.admission.admit(caller.client, len(inputs), characters):
+        with self.admission.admit(caller.client, len(inputs), characters), heard(job, listener):
             is_large = self.admission.is_large(len(inputs), characters)
             future = asyncio.get_running_loop().create_future()
             ticket = _Ticket(job, future, caller.client, is_large, characters)

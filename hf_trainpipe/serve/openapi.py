@@ -17,6 +17,7 @@ DESCRIPTION = "Answers of a package of hf-trainpipe. Every response has X-Reques
 TAGS = [
     {"name": "answers", "description": "The body of Inference Endpoints."},
     {"name": "signs", "description": "For those who watch the server."},
+    {"name": "v1", "description": "What OpenAI's clients ask, of packages that write texts."},
     {"name": "v2", "description": "The Open Inference Protocol, version 2."},
 ]
 
@@ -147,6 +148,19 @@ def of_sign(what: str) -> dict[str, Any]:
 
 V2: dict[str, Any] = {"responses": _responses({"type": "object"}, None, errors=(401,))}
 """Of the protocol's descriptions."""
+
+
+def of_completions() -> dict[str, Any]:
+    """Of ``POST /v1/chat/completions`` and ``/v1/completions``, whose forms are OpenAI's."""
+    answer: Schema = {
+        "type": "object",
+        "properties": {"choices": _list({"type": "object"}), "usage": {"type": "object"}},
+        "required": ["choices"],
+    }
+    return {
+        "responses": _responses(answer, None, errors=tuple(_STATUSES)),
+        "openapi_extra": {"requestBody": {"required": True, "content": _json({"type": "object"})}},
+    }
 
 
 def of_infer(names: Sequence[str], outputs: Mapping[str, str]) -> dict[str, Any]:

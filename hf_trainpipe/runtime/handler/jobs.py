@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..model.listening import LISTENER, listening
 from ..model.outputs import Outputs, concatenate
 from ..tokens import features as tokens
 from ..tokens.features import Features
@@ -73,6 +75,17 @@ class Job:
         """Of all features, in their order."""
         assert not self.missing, f"{self.missing} features are not computed"
         return concatenate(self._found)
+
+
+@contextmanager
+def heard(job: Any, listener: Callable[[list[int]], None] | None) -> Iterator[None]:
+    """Tell somebody of the tokens that are written for a request of one input, while this is open; None: nobody."""
+    if listener is None:
+        yield
+        return
+    with listening(listener) as number:
+        job.parameters = {**job.parameters, LISTENER: number}
+        yield
 
 
 Piece = tuple[Job, int]

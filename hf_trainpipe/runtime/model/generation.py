@@ -9,7 +9,7 @@ Legend: B texts of a batch, L tokens of the longest source, n tokens of the long
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,7 @@ def write(
     settings: Generation,
     *,
     keys: Sequence[bytes] | None = None,
+    watch: Callable[[torch.Tensor], None] | None = None,
     **inputs: Any,
 ) -> torch.Tensor:
     """Tokens that a model writes for each input.
@@ -134,6 +135,7 @@ def write(
     Args:
         model: Bare, a ``GenerationMixin`` of transformers, in evaluation mode.
         keys: Of each input, what its drawing depends on beside the seed; needed where the temperature is above 0.
+        watch: Called with the tokens [B, n] that are written so far, each time one is.
         inputs: What ``generate`` takes: ``input_ids`` and ``attention_mask``; ``encoder_outputs`` in place of ids.
 
     Returns:
@@ -148,7 +150,12 @@ def write(
         assert keys is not None, "whoever draws names the inputs"
         processors.append(_drawing(settings, keys))
     with _only(mixin, settings) as config:
-        found = mixin.generate(**inputs, generation_config=config, logits_processor=processors)
+        found = mixin.generate(
+            **inputs,
+            generation_config=config,
+            logits_processor=processors,
+            stopping_criteria=_watched(mixin, inputs, watch),
+        )
     is_decoder = not mixin.config.is_encoder_decoder
     given = (
         int(inputs["input_ids"].shape[1]) if is_decoder else 1
@@ -161,6 +168,23 @@ def write(
     behind = (is_end.cumsum(dim=1) - is_end.long()) > 0
     tokens: torch.Tensor = ids_Bn.masked_fill(behind, NOTHING)
     return tokens
+
+
+def _watched(model: Any, inputs: Mapping[str, Any], watch: Callable[[torch.Tensor], None] | None) -> Any:
+    """Stopping criteria that stop nothing and tell of each token; None: of nobody."""
+    if watch is None:
+        return None
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    given, told = 1 if model.config.is_encoder_decoder else int(inputs["input_ids"].shape[1]), watch
+
+    class Watched(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            told(input_ids[:, given:])
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    return StoppingCriteriaList([Watched()])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.generation import NOTHING, Generation, write
+from ..model.listening import LISTENER, tell
 from ..model.outputs import Output, Outputs
 from .base import Metric, Parameter, Requests, Task
 from .merging import by_example
@@ -191,6 +192,7 @@ class Continuing(Generation, Task):
             "temperature": np.full(count, parameters.get("temperature", self.temperature), dtype=np.float64),
             "top_p": np.full(count, parameters.get("top_p", self.top_p), dtype=np.float64),
             "drawing_seed": np.full(count, parameters.get("seed", self.drawing_seed), dtype=np.int64),
+            LISTENER: np.full(count, parameters.get(LISTENER, 0), dtype=np.int64),
             "ends": np.tile(np.array(self.ends(encoder) or (_NO_END,), dtype=np.int64), (count, 1)),
         }
         return replace(features, asked=said)
@@ -215,10 +217,25 @@ class Continuing(Generation, Task):
             read = ids[rows].gather(1, places.clamp(min=0))
             keys = [read[at, width - length :].cpu().numpy().tobytes() for at, length in enumerate(lengths.tolist())]
             said = replace(self, **dict(zip(names, settings, strict=True)))
+            listeners = {at: number for at, number in enumerate(inputs[LISTENER][rows].tolist()) if number}
+            ends = {*inputs["ends"][rows].flatten().tolist()}
+
+            def watch(ids: torch.Tensor, listeners: dict[int, int] = listeners, ends: set[int] = ends) -> None:
+                for at, number in [*listeners.items()]:
+                    if (written := ids[at].tolist())[-1] in ends:
+                        del listeners[at]
+                    else:
+                        tell(number, written)
+
             with _ending(model, inputs["ends"][rows]):
                 found = write(
-                    model, said, keys=keys, input_ids=read, attention_mask=(places >= 0).to(mask.dtype)
-                )  # fmt: skip
+                    model,
+                    said,
+                    keys=keys,
+                    watch=watch if listeners else None,
+                    input_ids=read,
+                    attention_mask=(places >= 0).to(mask.dtype),
+                )
             written |= dict(zip(rows, found, strict=True))
         longest = max(1, *(len(row) for row in written.values()))
         out = ids.new_full((len(asked), longest), NOTHING)
