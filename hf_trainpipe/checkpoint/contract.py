@@ -21,6 +21,7 @@ FREE: Mapping[str, str] = {
     "evaluation.errors": "what is listed changes no weight",
     "evaluation.errors_in_card": "what is listed changes no weight",
     "task.lost_spans": "a limit changes no weight",
+    "model.lora.save_adapter": "what a package holds beside the model changes no weight",
 }
 """Fields (with all below them) that may change without ``--allow-change``, and why."""
 

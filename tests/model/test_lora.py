@@ -27,6 +27,8 @@ from hf_trainpipe import (
     TokenClassification,
     replace,
 )
+from hf_trainpipe.checkpoint.contract import compare
+from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.optimizer import build_optimizer
 from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.hub import interim
@@ -34,6 +36,7 @@ from hf_trainpipe.model import lora as adapters
 from hf_trainpipe.model.adapter import Adapter, load_with_peft
 from hf_trainpipe.model.facts import model_facts
 from hf_trainpipe.model.weights import build_model
+from hf_trainpipe.recipe_file.options import override
 from hf_trainpipe.runtime.model.unpad import is_unpadded, unpad
 from hf_trainpipe.tasks import Labels
 from hf_trainpipe.testing import tiny_model
@@ -264,6 +267,34 @@ def test_a_target_that_is_no_layer_is_refused_with_those_that_are(models: Path, 
 def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Lora(**wrong)
+
+
+def test_it_is_set_from_the_command_line_and_recorded() -> None:
+    made: dict[str, Any] = {
+        "name": "x",
+        "data": Files(train="x.csv"),
+        "task": TextClassification("text", label="label"),
+    }
+    plain = Recipe(**made, model=Pretrained("model"))
+    adapted = override(plain, ["--model.lora.rank", "4", "--model.lora.targets", "query", "value", "--model.lora.dora"])
+    assert adapted.model.lora == Lora(rank=4, targets=("query", "value"), dora=True)
+    assert from_json(json.loads(json.dumps(to_json(adapted)))) == adapted
+    assert override(adapted, ["--model.lora.targets", "all-linear"]).model.lora == Lora(rank=4, dora=True)
+    assert override(adapted, ["--model.lora", "none"]) == plain
+
+
+def test_only_what_is_packaged_may_change_in_a_resumed_run() -> None:
+    made: dict[str, Any] = {
+        "name": "x",
+        "data": Files(train="x.csv"),
+        "task": TextClassification("text", label="label"),
+    }
+    before, packaged, other = (
+        {"recipe": to_json(Recipe(**made, model=Pretrained("model", lora=lora)))}
+        for lora in (Lora(), Lora(save_adapter=True), Lora(alpha=8))
+    )
+    assert compare(before, packaged) == []
+    assert [str(one) for one in compare(before, other)] == ["model.lora.alpha: 16.0 -> 8"]
 
 
 @pytest.mark.parametrize("frozen", [{"freeze_layers": 1}, {"freeze_embeddings": True}])
