@@ -2,6 +2,7 @@
 
 names      folders and Hub ids; pins a Hub id to a commit
 tokenizer  loads the tokenizer, checks it against the model's embedding
+marian     fast tokenizers of Marian's models, from their SentencePiece models
 lengths    the maximum length of an input in tokens
 limits     length and tokenizer of a recipe, before its data is read
 facts      parameters and layers, from the configuration alone

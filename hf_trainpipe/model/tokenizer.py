@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.model.marian import fast_marian
 from hf_trainpipe.model.names import from_pretrained, load_config, load_options, text_config
 
 if TYPE_CHECKING:
@@ -29,7 +31,13 @@ def load_tokenizer(model: Pretrained) -> Any:
     field = "model.tokenizer" if model.tokenizer else "model.name"
     name = model.tokenizer or model.name
     options = load_options(model) if model.tokenizer is None else {}
-    tokenizer = from_pretrained(AutoTokenizer, name, what="tokenizer", field=field, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Recommended: pip install sacremoses"
+        )  # Marian's, for what nothing here calls
+        tokenizer = from_pretrained(AutoTokenizer, name, what="tokenizer", field=field, **options)
+    if type(tokenizer).__name__ == "MarianTokenizer":
+        tokenizer = fast_marian(tokenizer)
     if not tokenizer.is_fast:
         raise RecipeError(
             f"model.tokenizer: expected a fast tokenizer, found the slow {type(tokenizer).__name__}.",

@@ -137,6 +137,8 @@ TAGS = Cell("tags", is_blank_missing=False)
 """A list of tag names or ids, one a word."""
 SPANS = Cell("spans", is_blank_missing=False)
 """A list of ``{"start", "end", "label"}`` in characters of the text column."""
+TEXTS = Cell("text, or a list of them")
+"""A string, or a list of strings that are all right."""
 ANYTHING = Cell("value", is_blank_missing=False)
 """Whatever the task makes of it."""
 

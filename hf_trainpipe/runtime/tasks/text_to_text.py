@@ -21,7 +21,7 @@ from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
 from ..tokens.features import Stream
 from .base import Metric, Requests, Task, TaskSchema
-from .columns import ANYTHING, TEXT, Column
+from .columns import TEXT, TEXTS, Column
 from .texts import record
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class TextToText(Generation, Task):
 
     def columns(self) -> dict[str, Column]:
         text, right = self.names_of_columns
-        return {"text": Column(text, TEXT), "target": Column(right, ANYTHING, is_target=True, usual=(right, "target"))}
+        return {"text": Column(text, TEXT), "target": Column(right, TEXTS, is_target=True, usual=(right, "target"))}
 
     # -- features and targets ------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class TextToText(Generation, Task):
         references = self._references(rows)
         is_dropping = self.target_overflow == "drop" and rows.split == "train"
         policy: Any = "error" if self.target_overflow == "error" else "drop" if is_dropping else "truncate"
-        encoder = rows.encoder.but(steps=(), overflow=policy, max_length=self.target_max_length)
+        encoder = rows.encoder.of_targets(overflow=policy, max_length=self.target_max_length)
         try:
             targets = encoder.texts([texts[0] for texts in references])
         except InputError as error:

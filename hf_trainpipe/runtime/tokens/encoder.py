@@ -148,5 +148,11 @@ class Encoder:
             for text, words in zip(cleaned, cut, strict=True):
                 yield [(word, *text.to_original(start, end)) for word, start, end in words]
 
+    def of_targets(self, *, max_length: int, overflow: OverflowPolicy) -> Encoder:
+        """What encodes the texts that a model writes: without preprocessing, by a tokenizer of theirs where the model has one
+        (``target_tokenizer``, in training alone)."""
+        tokenizer = getattr(self.tokenizer, "target_tokenizer", self.tokenizer)
+        return type(self)(tokenizer, max_length=max_length, overflow=overflow)
+
     def _aligned(self, texts: Sequence[str]) -> list[Aligned]:
         return [text for chunk in chunks(texts, _CHUNK_ALIGNED) for text in apply_aligned(self.steps, chunk)]
