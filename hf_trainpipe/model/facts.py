@@ -41,7 +41,8 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts
     with torch.device("meta"):
         empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code)
     total = sum(parameter.numel() for parameter in empty.parameters())
-    embeddings = sum(module.weight.numel() for module in empty.modules() if isinstance(module, torch.nn.Embedding))
+    tables = {id(one.weight): one.weight.numel() for one in empty.modules() if isinstance(one, torch.nn.Embedding)}
+    embeddings = sum(tables.values())  # a table that encoder and decoder share counts once
     text = text_config(config)
     if model.lora is not None:
         adapt(empty, model.lora)

@@ -258,10 +258,9 @@ class Batcher:
             self._check_limit(ticket, ticket.job.num_tokens)
 
     def _queue_features(self, ticket: _Ticket) -> None:
-        lengths = ticket.job.lengths.tolist()
-        if self._check_limit(ticket, tokens := sum(lengths)):
+        if self._check_limit(ticket, tokens := ticket.job.num_tokens):
             self._metrics.tokens.inc(tokens)
-            ticket.features.extend(enumerate(lengths))
+            ticket.features.extend(enumerate(ticket.job.lengths.tolist()))
 
     def _check_limit(self, ticket: _Ticket, tokens: int) -> bool:
         if tokens <= self._limits.tokens:

@@ -24,6 +24,8 @@ class Job:
 
     examples: Sequence[Example]
     parameters: Mapping[str, Any]
+    cost: Callable[[Features], npt.NDArray[np.int64]] | None = None
+    """What is computed of each feature, :meth:`.base.Task.widths`; None: its tokens."""
     prepared: Features | None = None
     missing: int = 0
     """Features without outputs."""
@@ -38,11 +40,14 @@ class Job:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """[F] tokens of each feature, special tokens included."""
+        """[F] tokens that are computed of each feature: special ones, and those that may be written, included."""
         if self.prepared is None:
             assert not self.examples, "encode comes first"
             return np.zeros(0, dtype=np.int64)
-        return self.prepared.lengths
+        if self.cost is None:
+            return self.prepared.lengths
+        total: npt.NDArray[np.int64] = self.cost(self.prepared).sum(axis=1)
+        return total
 
     @property
     def num_read(self) -> int:

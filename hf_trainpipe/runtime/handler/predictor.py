@@ -150,7 +150,7 @@ class Predictor:
             InputError: As :meth:`predict`, but for texts that are too long.
         """
         self.task.check_parameters(parameters)
-        return Job(read_inputs(inputs, self._schema), parameters)
+        return Job(read_inputs(inputs, self._schema), parameters, cost=self.task.widths)
 
     def encode(self, jobs: Sequence[Job], *, bounds: Bounds | None = None) -> dict[Job, InputError]:
         """Tokenise requests together; returns those that cannot be used, with the reason.
