@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.sources import Files as Files
     from hf_trainpipe.data.sources import Frame as Frame
     from hf_trainpipe.data.sources import HubData as HubData
+    from hf_trainpipe.data.sources_parallel import ParallelFiles as ParallelFiles
     from hf_trainpipe.errors import CheckpointError as CheckpointError
     from hf_trainpipe.errors import DataError as DataError
     from hf_trainpipe.errors import Interrupted as Interrupted
@@ -82,6 +83,7 @@ _NAMES_OF = {
     "dataclasses": "replace",
     "hf_trainpipe.cli": "main",
     "hf_trainpipe.data.sources": "Files Frame HubData",
+    "hf_trainpipe.data.sources_parallel": "ParallelFiles",
     "hf_trainpipe.training.execute": "execute",
     "hf_trainpipe.training.options": "RunOptions",
     "hf_trainpipe.errors": "CheckpointError DataError Interrupted MissingExtra PackageError PushError "

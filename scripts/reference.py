@@ -25,7 +25,7 @@ CHAPTERS = {
         "MultipleChoice",
         "CausalLM", "MaskedLM",
     ),
-    "Data": ("Files", "Frame", "HubData", "SupportMessages"),
+    "Data": ("Files", "ParallelFiles", "Frame", "HubData", "SupportMessages"),
     "Preprocessing": (
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",

@@ -32,6 +32,7 @@ PUBLIC = [
     "Regression",
     "InstructionTuning",
     "TokenClassification",
+    "ParallelFiles",
     "QuestionAnswering",
     "SentenceEmbeddings",
     "Summarization",

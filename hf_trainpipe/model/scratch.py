@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Pretrained, Scratch
 from hf_trainpipe.runtime.handler.predictor import quiet
-from hf_trainpipe.runtime.tasks.columns import TEXT
+from hf_trainpipe.runtime.tasks.columns import TEXT, TEXTS
 from hf_trainpipe.runtime.text.preprocessing import apply
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _ids(config: Any, tokenizer: Any) -> dict[str, Any]:
     }
     if config.is_encoder_decoder:
         found["decoder_start_token_id"] = tokenizer.pad_token_id
+    if getattr(config, "forced_eos_token_id", None) is not None:  # of BART and Marian: an id of their own tokenizers
+        found["forced_eos_token_id"] = tokenizer.eos_token_id
     return found
 
 
@@ -111,12 +114,14 @@ def _draw(recipe: Recipe, config: Any) -> Any:
 
 def _texts(recipe: Recipe, rows: Dataset) -> Iterator[str]:
     """The training texts as the tokenizer will see them."""
-    columns = [column for column in recipe.task.columns().values() if column.cell == TEXT]
+    columns = [column for column in recipe.task.columns().values() if column.cell in (TEXT, TEXTS)]
     for column in columns:
         for begin in range(0, len(rows), _CHUNK):
-            texts = [text for text in rows[begin : begin + _CHUNK][column.name] if isinstance(text, str)]
+            cells = rows[begin : begin + _CHUNK][column.name]
+            several = chain.from_iterable(cell if isinstance(cell, list) else [cell] for cell in cells)
+            texts = [text for text in several if isinstance(text, str)]
             yield from texts if column.is_target else apply(recipe.preprocessing, texts)
-    if between := getattr(recipe.task, "between", None):
+    if between := recipe.task.fields().get("between"):
         yield between
 
 
