@@ -65,6 +65,8 @@ def describe_error(error: Mapping[str, Any]) -> str:
     def some(parts: list[str]) -> str:
         return ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
 
+    if "written" in error:
+        return f"{error['written']!r:.60} where {error['right']!r:.60} is right"
     if "wrong" in error:
         return some(error["wrong"])
     if "missed" in error:

@@ -39,11 +39,18 @@ def _split(split: str, found: Mapping[str, Any]) -> str:
         parts.append("Confused most:\n\n" + table(("gold", "predicted", "count"), rows))
     errors = [error for error in found["errors"] if error.get("text")][:ERRORS]
     if errors:
-        parts.append("Worst errors:\n\n" + "\n".join(f"- {describe_error(e)}: {_quoted(e['text'])}" for e in errors))
+        parts.append("Worst errors:\n\n" + "\n".join(f"- {_described(e)}: {_quoted(e['text'])}" for e in errors))
     if samples := found.get("samples", [])[:ERRORS]:
         rows = [(_quoted(one["asked"]), _quoted(one["written"])) for one in samples]
         parts.append("Samples, each up to its first tokens:\n\n" + table(("asked", "written"), rows))
     return f"### {split}\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _described(error: Mapping[str, Any]) -> str:
+    """An error whose texts, if it has some, stay text."""
+    if "written" in error:
+        return f"{_quoted(error['written'])} where {_quoted(error['right'])} is right"
+    return describe_error(error)
 
 
 def _quoted(text: str) -> str:

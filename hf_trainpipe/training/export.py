@@ -142,6 +142,8 @@ def _behind_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[
     for name, predictions in judged.items():
         split = run.data.splits[name]
         found = metrics.breakdown(predictions, num_errors=run.recipe.evaluation.errors)
+        if predictions.kind == "own":
+            found["errors"] = task.worst(predictions.judged, run.recipe.evaluation.errors)
         asked = split.asked(task)
         for error in found["errors"]:
             example = predictions.example(error.pop("position"))

@@ -23,6 +23,7 @@ from hf_trainpipe.data.sampler import EpochSampler, micro_batches
 from hf_trainpipe.engine.kept import FOLDER
 from hf_trainpipe.metrics import intervals, score
 from hf_trainpipe.metrics.base import Predictions
+from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.runtime.model import generation
 from hf_trainpipe.runtime.model.inference import run
 from hf_trainpipe.runtime.model.outputs import Outputs
@@ -232,6 +233,9 @@ def test_windows_and_missing_positions_are_refused(models: Path) -> None:
     windows = Encoder(encoder.tokenizer, max_length=32, overflow="window", stride=4)
     with pytest.raises(RecipeError, match="found 'window'"):
         Translation().check(rows_of(windows, ("it was good", "a day")))
+    encoder.tokenizer.set_tgt_lang_special_tokens = None  # as mBART's and NLLB's have
+    with pytest.raises(RecipeError, match="marks texts with their languages"):
+        Translation().check(rows_of(encoder, ("it was good", "a day")))
     task = Translation(max_new_tokens=65)
     with pytest.raises(RecipeError, match="the model has 64 positions"):
         run(model, task.encode({"text": ["it"]}, encoder), task=task, chosen=np.arange(1), max_tokens=64)
@@ -375,6 +379,14 @@ def test_an_evaluation_that_was_killed_goes_on_and_losses_are_those_of_a_plain_l
     result = execute(asked, run_dir=whole)
     assert result.verified["passed"]
     assert not (whole / FOLDER).exists()
+    [worst, *_] = result.report["validation"]["errors"]
+    assert {worst["text"]: worst["right"]}.items() <= dict(PAIRS).items()
+    [line] = breakdown(
+        {"validation": {**result.report["validation"], "errors": [{**worst, "written": "`<b>"}]}}
+    ).splitlines()[4:]
+    assert line.startswith("- `'<b>` where `it was a"), "what a model writes stays text in a card"
+    told = json.loads((whole / "package/generation_config.json").read_text())
+    assert (told["max_new_tokens"], told["num_beams"]) == (6, 1)
     needed, calls = len(calls), []
 
     killed, limit = tmp_path / "killed", 8

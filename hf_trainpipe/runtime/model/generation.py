@@ -187,27 +187,41 @@ def _watched(model: Any, inputs: Mapping[str, Any], watch: Callable[[torch.Tenso
     return StoppingCriteriaList([Watched()])
 
 
-@contextmanager
-def _only(model: Any, settings: Generation) -> Iterator[Any]:
-    """The settings as transformers has them; of the model's own only its special tokens count meanwhile."""
+def settle(model: Any, settings: Generation) -> None:
+    """Make the settings the model's own ``generation_config``, which it is saved with."""
+    config = _config(model, settings)
+    if settings.temperature > 0:  # transformers draws from one generator for a whole batch
+        narrow = {"top_k": settings.top_k, "top_p": settings.top_p}
+        config.update(do_sample=True, temperature=settings.temperature, **narrow)
+    model.generation_config = config
+
+
+def _config(model: Any, settings: Generation) -> Any:
+    """The settings as transformers has them, with the model's own special tokens; nothing is drawn."""
     from transformers import GenerationConfig
 
-    own = model.generation_config
-    special = {name: getattr(own, name, None) for name in SPECIAL}
+    special = {name: getattr(model.generation_config, name, None) for name in SPECIAL}
     if special["decoder_start_token_id"] is None:
         special["decoder_start_token_id"] = getattr(model.config, "decoder_start_token_id", None)
     if special["pad_token_id"] is None:  # behind the end of a shorter text
         special["pad_token_id"] = getattr(model.config, "pad_token_id", None) or 0
-    config = GenerationConfig(
+    beams = {"length_penalty": settings.length_penalty} if settings.beams > 1 else {}
+    return GenerationConfig(
         **{name: value for name, value in special.items() if value is not None},
         max_new_tokens=settings.max_new_tokens,
         min_new_tokens=settings.min_new_tokens or None,
         num_beams=settings.beams,
-        length_penalty=settings.length_penalty,
         no_repeat_ngram_size=settings.no_repeat_ngram,
         repetition_penalty=settings.repetition_penalty,
         do_sample=False,
+        **beams,
     )
+
+
+@contextmanager
+def _only(model: Any, settings: Generation) -> Iterator[Any]:
+    """The settings as transformers has them; of the model's own only its special tokens count meanwhile."""
+    own, config = model.generation_config, _config(model, settings)
     model.generation_config = config
     try:
         yield config

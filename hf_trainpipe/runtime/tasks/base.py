@@ -327,6 +327,17 @@ class Task(ABC):
         """
         return self
 
+    def worst(self, judged: Any, number: int) -> list[dict[str, Any]]:
+        """Of a task with metrics of its own alone: its worst answers, the worst first, for a person.
+
+        Args:
+            judged: What ``judge`` gave.
+
+        Returns:
+            ``{"position", "right", "written"}`` each: which of the judged examples, and two texts.
+        """
+        return []
+
     def explain(self, error: Mapping[str, Any], asked: Requests, example: int) -> Mapping[str, Any]:
         """More about one of the worst errors, for a person.
 

@@ -70,6 +70,7 @@ _TRAINING = frozenset(
         "tune",
         "unknown_labels",
         "vary",
+        "worst",
     ]
 )
 """What only the training calls."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from .base import Metric, TaskSchema
 from .text_scores import ROUGE, require, rouge_signature
-from .text_to_text import UNFINISHED, TextToText, Written
+from .text_to_text import UNFINISHED, Array, TextToText, Written
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Summarization(TextToText):
 
     def metrics_need(self) -> None:
         require("rouge_score", metric="ROUGE")
+
+    def quality(self, written: Written) -> Array:
+        return written.rouge[:, 0]
 
     def metrics(self) -> tuple[Metric, ...]:
         return (

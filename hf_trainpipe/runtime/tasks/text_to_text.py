@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, RecipeError
-from ..model.generation import NOTHING, Generation, check_positions, log_probabilities, write
+from ..model.generation import NOTHING, Generation, check_positions, log_probabilities, settle, write
 from ..model.inference import bare
 from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
@@ -144,6 +144,12 @@ class TextToText(Generation, Task):
                 f"tokens.overflow: expected 'truncate', 'drop' or 'error' where a {type(self).__name__} writes one text for "
                 "a whole text, found 'window'.",
                 fix="Choose 'truncate', and raise tokens.max_length as far as the model goes.",
+            )
+        if rows.encoder is not None and hasattr(rows.encoder.tokenizer, "set_tgt_lang_special_tokens"):
+            raise RecipeError(
+                f"model.tokenizer: {type(rows.encoder.tokenizer).__name__} marks texts with their languages, which a "
+                f"{type(self).__name__} cannot name.",
+                fix="Choose a model of one pair of languages (Helsinki-NLP/opus-mt-en-de), or one that reads a prefix (T5).",
             )
         self._references(rows)
 
@@ -309,6 +315,18 @@ class TextToText(Generation, Task):
             written += texts_of(predictions.rows("text", position))
             right.append(tuple(texts_of(np.asarray(features.within.part(item, item + 1)["characters"]))))
         return Written(tuple(written), tuple(right), predictions["has_end"].astype(bool))
+
+    @abstractmethod
+    def quality(self, written: Written) -> Array:
+        """[N] how good each text is by itself."""
+
+    def worst(self, judged: Written, number: int) -> list[dict[str, Any]]:
+        places = np.argsort(self.quality(judged), kind="stable")[:number].tolist()
+        return [{"position": at, "right": judged.references[at][0], "written": judged.texts[at]} for at in places]
+
+    def prepare_model(self, model: torch.nn.Module) -> None:
+        """What transformers alone would write by the package, too."""
+        settle(bare(model), self)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """``{"summary_text": ...}`` and alike, as transformers' pipelines did."""

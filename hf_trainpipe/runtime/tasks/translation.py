@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .base import Metric, TaskSchema
 from .text_scores import bleu, chrf, require
-from .text_to_text import UNFINISHED, TextToText, Written
+from .text_to_text import UNFINISHED, Array, TextToText, Written
 
 if TYPE_CHECKING:
     from ..model.outputs import Outputs
@@ -37,6 +37,9 @@ class Translation(TextToText):
 
     def judge(self, predictions: Outputs, features: Features) -> Written:
         return replace(super().judge(predictions, features), bleu_tokenizer=self.bleu_tokenizer)
+
+    def quality(self, written: Written) -> Array:
+        return chrf(written.chrf.statistics)
 
     def metrics(self) -> tuple[Metric, ...]:
         return (
