@@ -88,6 +88,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def is_training(self) -> bool:
+        """Whether these are the rows that a run begins to train on; of a stream the first window."""
+        return self._is_training
+
     # -- anything -------------------------------------------------------------------------------------------------------
 
     def once(self, key: Hashable, read: Callable[[], Found]) -> Found:

@@ -67,9 +67,9 @@ class Run(Setup):
         )
         stream, place = self.recipe.data.stream(), self.folder.path / "stream"
         self._windows = Windows(stream, place, rows=len(self.data.train)) if stream is not None else None
-        self._train = self.data.train
         with self.console.working("loading the model"):
             self._load_model()
+        self._train = self.data.train  # as the model completed it
 
     def _load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""

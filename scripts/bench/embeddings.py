@@ -16,8 +16,10 @@ the CPU, of all threads, in the loop of steps alone (the peer tokenizes there, t
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,8 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PEAK_LR, WARMUP, EXAMPLES_PER_STEP, MAX_LENGTH = 5e-5, 0.1, 32, 128
 
 
-def train_with_peer(data_dir: Path, seed: int) -> Row:
-    """sentence-transformers' trainer."""
+def train_with_peer(data_dir: Path, seed: int, *, kept: Path, minutes: float) -> Row | None:
+    """sentence-transformers' trainer. After so many minutes it saves into ``kept`` and gives None; called again, it goes on."""
     import torch
     import transformers
     from datasets import Dataset
@@ -59,45 +61,51 @@ def train_with_peer(data_dir: Path, seed: int) -> Row:
         "sentence2": [row["sentence2"] for row in train],
         "score": [row["label"] / 5.0 for row in train],
     }
-    spent: dict[str, float] = {}
+    spent_before = json.loads((kept / "spent.json").read_text()) if (kept / "spent.json").exists() else 0.0
+    spent = {"until": time.monotonic() + 60 * minutes, "loop": spent_before}
 
     class Clock(transformers.TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            spent["began"] = time.process_time()
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            spent.setdefault("began", time.process_time())
 
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            spent["loop"] = time.process_time() - spent["began"]
+        def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            spent["loop"] = spent_before + time.process_time() - spent["began"]
+            if time.monotonic() > spent["until"] and state.global_step < state.max_steps:
+                control.should_save = control.should_training_stop = True
 
-    with tempfile.TemporaryDirectory() as output:
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=output,
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(
+            output_dir=str(kept),
             seed=seed,
             num_train_epochs=1,
             per_device_train_batch_size=EXAMPLES_PER_STEP,
             learning_rate=PEAK_LR,
             warmup_steps=WARMUP,  # below 1: a fraction of all steps
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=100_000,
+            save_total_limit=1,
             report_to="none",
             use_cpu=True,
             disable_tqdm=True,
             logging_steps=50,
-        )
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_dict(rows),
-            loss=losses.CosineSimilarityLoss(model),
-            callbacks=[Clock()],
-        )
-        trainer.train()
+        ),
+        train_dataset=Dataset.from_dict(rows),
+        loss=losses.CosineSimilarityLoss(model),
+        callbacks=[Clock()],
+    )
+    trainer.train(resume_from_checkpoint=any(kept.glob("checkpoint-*")))
+    if trainer.state.global_step < trainer.state.max_steps:
+        (kept / "spent.json").write_text(json.dumps(spent["loop"]))
+        return None
     options = {"normalize_embeddings": True, "show_progress_bar": False}
     first, second = (model.encode([row[name] for row in dev], **options) for name in ("sentence1", "sentence2"))
     score = float(spearmanr((first * second).sum(axis=1), [row["label"] for row in dev]).statistic)
     return {"score": score, "loop": spent["loop"], "steps": trainer.state.global_step, "precision": "fp32"}
 
 
-def train_with_ours(data_dir: Path, seed: int, *, precision: str = "auto") -> Row:
-    """This project's recipe."""
+def train_with_ours(data_dir: Path, seed: int, *, precision: str = "auto", **_: Any) -> Row:
+    """This project's recipe, at once."""
     from hf_trainpipe import execute
     from hf_trainpipe.recipe_file import load
     from hf_trainpipe.training import execute as stops
@@ -148,7 +156,7 @@ def train_with_ours(data_dir: Path, seed: int, *, precision: str = "auto") -> Ro
 SIDES: dict[str, Any] = {
     "sentence-transformers": train_with_peer,
     "ours": train_with_ours,
-    "ours-fp32": lambda data_dir, seed: train_with_ours(data_dir, seed, precision="fp32"),
+    "ours-fp32": functools.partial(train_with_ours, precision="fp32"),
 }
 
 
@@ -203,11 +211,18 @@ def main() -> None:
     parser.add_argument("--sides", default=",".join(SIDES), help="which of them train")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--results", type=Path, default=RESULTS / "embeddings.jsonl", help="one line a training")
+    parser.add_argument(
+        "--minutes", type=float, default=600.0, help="a training of the peer saves after them, with exit code 75"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
         side, seed = options.one.split(",")
-        found = SIDES[side](options.data_dir, int(seed))
+        kept = options.results.with_suffix("") / f"{side}-{seed}"
+        found = SIDES[side](options.data_dir, int(seed), kept=kept, minutes=options.minutes)
+        if found is None:
+            raise SystemExit(75)
+        shutil.rmtree(kept, ignore_errors=True)
         row = {"side": side, "seed": int(seed), "model_sha256": MODEL_SHA256, **found}
         append_jsonl(options.results, row)
         print(json.dumps(row), flush=True)
@@ -218,7 +233,9 @@ def main() -> None:
                 continue
             command = [sys.executable, __file__, "--data-dir", str(options.data_dir), "--results", str(options.results)]
             environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-            subprocess.run([*command, "--one", f"{side},{seed}"], env=environ, check=True)
+            command += ["--minutes", str(options.minutes), "--one", f"{side},{seed}"]
+            if (code := subprocess.run(command, env=environ).returncode) != 0:
+                raise SystemExit(code)
     text = page(read_jsonl(options.results), typed_command())
     options.results.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)

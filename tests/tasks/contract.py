@@ -196,7 +196,10 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "tags": (h.TokenClassification(), (h.NormalizeUnicode(),)),
         "spans_of_words": (h.TokenClassification(text="text", spans="entities"), (h.StripHtml(), h.CleanUrls())),
         "answers": (h.QuestionAnswering(), (h.NormalizeSpace(),)),
-        "embeddings": (h.SentenceEmbeddings(negative="negative", prompt="it ", pair_prompt="was "), (h.Lowercase(),)),
+        "embeddings": (
+            h.SentenceEmbeddings(negative="negative", mined=2, prompt="it ", pair_prompt="was "),
+            (h.Lowercase(),),
+        ),
         "summaries": (
             h.Summarization(prefix="say : ", max_new_tokens=8, beams=2, no_repeat_ngram=2, target_max_length=32),
             (h.Lowercase(),),

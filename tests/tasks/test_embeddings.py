@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
-from transformers import BertTokenizerFast
+from transformers import AutoModel, BertTokenizerFast
 
 from hf_trainpipe import DataError, RecipeError, SentenceEmbeddings
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.package.columns import Chooser, Known, parse_asked
 from hf_trainpipe.runtime.model.outputs import Outputs
+from hf_trainpipe.runtime.tasks.mining import nearest_strangers
 from hf_trainpipe.runtime.tasks.ranking import NAMES, ranking_scores
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import Features, pad
@@ -37,7 +39,7 @@ def prepared(
     tokenizer: BertTokenizerFast, task: SentenceEmbeddings, *rows: dict[str, object], **options: object
 ) -> Features:
     encoder = Encoder(tokenizer, **{"max_length": 8, **options})
-    held = Rows(Dataset.from_list(list(rows)), "train", encoder=encoder)
+    held = Rows(Dataset.from_list(list(rows)), "train", encoder=encoder, is_training=True)
     task.check(held)
     return task.supervise(held, task.encode(held.inputs(task), encoder))
 
@@ -118,6 +120,51 @@ def test_what_is_wrong_is_told_with_its_row(tokenizer: BertTokenizerFast) -> Non
     for wrong in ({"score": "score", "loss": "in_batch"}, {"loss": "cosine"}, {"low": 1.0}, {"temperature": 0.0}):
         with pytest.raises(RecipeError):
             SentenceEmbeddings(**wrong)
+
+
+def test_negatives_are_mined_among_texts_that_do_not_belong_together() -> None:
+    draws = np.random.default_rng(3)
+    for _ in range(30):
+        anchors, candidates = (draws.normal(size=(size, 4)).astype(np.float32) for size in (7, 9))
+        own = draws.normal(size=7)
+        belongs = np.array(sorted(set(map(tuple, draws.integers(0, [7, 9], size=(12, 2)).tolist())))).T
+        row, found = nearest_strangers(
+            anchors, candidates, own=own, belongs=(belongs[0], belongs[1]), count=3, below=0.9
+        )
+        for anchor in range(7):
+            scores = anchors[anchor] @ candidates.T
+            strangers = [
+                place
+                for place in np.argsort(-scores).tolist()
+                if scores[place] < 0.9 * own[anchor] and (anchor, place) not in set(zip(*belongs.tolist(), strict=True))
+            ]
+            assert found[row == anchor].tolist() == strangers[:3]
+
+
+def test_mined_negatives_stand_behind_the_texts_of_their_examples(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    model = AutoModel.from_pretrained(tiny_model(tmp_path))
+    task = SentenceEmbeddings(negative="negative", mined=2, mined_below=2.0)
+    pairs = [("anna", "kind"), ("anna", "film"), ("boris", "film"), ("carla", "mean"), ("mean", "day")]
+    rows = [{"text": text, "text_pair": pair, "negative": ["story"] * (text == "boris")} for text, pair in pairs]
+    before = prepared(tokenizer, task, *rows)
+    after = task.precompute(model, before)
+    assert after.windows.tolist() == [4, 4, 5, 4, 4]
+    assert after.dense["part"].tolist() == [*range(4), *range(4), *range(5), *range(4), *range(4)]
+    of_text: dict[str, int] = {}
+    for text, number in zip(texts_of(after, tokenizer), after.dense["same"].tolist(), strict=True):
+        assert of_text.setdefault(text, number) == number
+    belongs = {"anna": {"anna", "kind", "film"}, "boris": {"film"}, "carla": {"mean"}, "mean": {"mean", "day"}}
+    groups = np.split(np.array(texts_of(after, tokenizer)), np.cumsum(after.windows)[:-1])
+    for (text, pair), group in zip(pairs, groups, strict=True):
+        assert group[:2].tolist() == [text, pair]
+        assert not belongs[text] & set(group[2:].tolist())
+        assert len(set(group.tolist())) == len(group)
+    assert after.dense["number"].tolist() == after.example.tolist()
+    batch = pad(after, np.arange(after.num_features), with_targets=True)
+    vectors = torch.randn(after.num_features, 8)
+    assert float(task.loss_sum({"embedding": vectors}, batch)) > 0
+    validation = replace(before, of_examples={**before.of_examples, "mined": np.zeros(5, dtype=np.int64)})
+    assert task.precompute(model, validation) is validation
 
 
 # -- losses ---------------------------------------------------------------------------------------------------------

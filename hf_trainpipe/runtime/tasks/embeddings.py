@@ -20,6 +20,7 @@ from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .columns import ANYTHING, NUMBER, TEXT, Column
+from .mining import nearest_strangers
 from .ranking import NAMES, ranking_scores
 from .several import behind, owned, places
 from .texts import record
@@ -61,6 +62,11 @@ class SentenceEmbeddings(Task):
     """The score of pairs that mean the same: cosine 1."""
     negative: str | None = None
     """The column with a text that does not belong to ``text``, or a list of them (hard negatives)."""
+    mined: int = 0
+    """Hard negatives that each training example gets before the first step: the pairs of others that the model, as it is then,
+    finds nearest to its text."""
+    mined_below: float = 0.95
+    """Texts whose cosine is at least this share of the own pair's are not taken: they may well belong to the text."""
     loss: Literal["cosine", "cosent", "in_batch"] | None = None
     """``cosine``: squared error of the cosine; ``cosent``: the order of all scores of the step; ``in_batch``: softmax over the
     texts of the step. None: ``cosine`` with scores, ``in_batch`` without."""
@@ -97,6 +103,11 @@ class SentenceEmbeddings(Task):
         if self.score is not None and self.negative is not None:
             raise RecipeError(
                 "task.negative: pairs with a score need no negatives.", fix="Leave task.negative or task.score out."
+            )
+        if self.mined < 0 or (self.mined and self.score is not None):
+            raise RecipeError(
+                f"task.mined: expected 0 or more, and 0 for pairs with a score, found {self.mined}.",
+                fix="Leave task.mined out, or task.score.",
             )
         if self.temperature <= 0:
             raise RecipeError(
@@ -213,10 +224,12 @@ class SentenceEmbeddings(Task):
             "same": of_features,
             "anchor": np.array([ids[row][0] for row in features.example], dtype=np.int64),
         }
-        of_examples = {"texts": np.array([row[:2] for row in ids], dtype=np.int64).reshape(-1, 2)}
+        of_examples: dict[str, Array] = {"texts": np.array([row[:2] for row in ids], dtype=np.int64).reshape(-1, 2)}
         if self.score is not None:
             of_examples["score"] = ((self._scores(rows) - self.low) / (self.high - self.low)).astype(np.float32)
             dense["labels"] = of_examples["score"][features.example]
+        if self.mined:
+            of_examples["mined"] = np.full(len(rows), self.mined if rows.is_training else 0, dtype=np.int64)
         if self.negative is not None:  # so that a run knows other negatives
             of_examples["negatives"] = np.array([_digest(row) for row in negatives], dtype=np.uint64)
         features = replace(features, together=self.kind == "cosine")
@@ -229,6 +242,50 @@ class SentenceEmbeddings(Task):
         owners = np.repeat(np.arange(len(negatives)), [len(row) for row in negatives])
         flat = [prompt + text for text in encoder.clean(flat)]
         return behind(features, owned(encoder.but(overflow="truncate"), owners, len(negatives), flat))
+
+    def precompute(self, model: torch.nn.Module, features: Features) -> Features:
+        """Hard negatives behind the texts of their examples, where the split gets some."""
+        wanted = features.of_examples.get("mined")
+        if wanted is None or not wanted.any():
+            return features
+        from ..model.exact import exact_products
+        from ..model.inference import run
+
+        everything = np.arange(features.num_features, dtype=np.int64)
+        device = next(model.parameters()).device
+        with exact_products():
+            found = run(model, features, task=self, chosen=everything, max_tokens=_MINED_TOKENS, device=device)
+        vectors, part, same = _unit(found["embedding"]), features.dense["part"], features.dense["same"]
+        anchors = np.flatnonzero(part == 0)
+        pairs = anchors + 1
+        texts, first, of_pair = np.unique(same[pairs], return_index=True, return_inverse=True)
+        candidates = pairs[first]
+        # What belongs to a text, wherever in the split it stands, and the text itself.
+        ids, of_anchor = np.unique(same[anchors], return_inverse=True)
+        right = np.unique(np.stack([of_anchor, of_pair], axis=1), axis=0)
+        itself = np.flatnonzero(np.isin(ids, texts))
+        right = np.concatenate([right, np.stack([itself, np.searchsorted(texts, ids[itself])], axis=1)])
+        by_id = np.split(right[np.argsort(right[:, 0], kind="stable"), 1], np.cumsum(np.bincount(right[:, 0]))[:-1])
+        counts = np.array([len(by_id[number]) for number in of_anchor], dtype=np.int64)
+        belongs = np.repeat(np.arange(len(anchors)), counts), np.concatenate([by_id[number] for number in of_anchor])
+        row, candidate = nearest_strangers(
+            vectors[anchors],
+            vectors[candidates],
+            own=(vectors[anchors] * vectors[pairs]).sum(axis=1),
+            belongs=belongs,
+            count=self.mined,
+            below=self.mined_below,
+        )
+        chosen, example = candidates[candidate], features.example[anchors[row]]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        dense = {
+            **{name: rows[chosen] for name, rows in features.dense.items()},
+            "part": features.windows[example] + place,
+            "number": example.astype(np.int64),
+            "anchor": features.dense["anchor"][anchors[row]],
+        }
+        streams = {name: stream.take(chosen) for name, stream in features.streams.items()}
+        return behind(features, replace(features, streams=streams, example=example, dense=dense))
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
@@ -419,6 +476,8 @@ class SentenceEmbeddings(Task):
 
 
 _OTHERS = tuple(name for name in NAMES if name != "ndcg_at_10")
+_MINED_TOKENS = 4096
+"""Tokens of a batch of the texts that negatives are looked for among."""
 _MOST_PARTS = 1 << 20
 """More than an example has texts."""
 

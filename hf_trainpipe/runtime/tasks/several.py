@@ -44,13 +44,14 @@ def owned(encoder: Encoder, owners: Array, number: int, *columns: Sequence[str])
 
 def behind(features: Features, more: Features) -> Features:
     """Features with further ones behind those of the same example; an example without features gets none."""
-    joined = concatenate([features, more])
+    joined = concatenate([replace(one, of_examples={}) for one in (features, more)])
     example = np.concatenate([features.example, more.example])
     kept = np.flatnonzero(features.windows[more.example] > 0)
     chosen = np.concatenate([np.arange(features.num_features), features.num_features + kept])
     order = chosen[np.argsort(example[chosen], kind="stable")]
     streams = {name: stream.take(order) for name, stream in joined.streams.items()}
-    return replace(features, streams=streams, example=example[order])
+    dense = {name: rows[order] for name, rows in joined.dense.items()}
+    return replace(features, streams=streams, example=example[order], dense=dense)
 
 
 def places(features: Features) -> Array:
