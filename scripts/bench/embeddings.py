@@ -160,7 +160,7 @@ SIDES: dict[str, Any] = {
 }
 
 
-def page(rows: list[Row], command: str) -> str:
+def page(rows: list[Row], command: str, note: str = "") -> str:
     """The table of what was measured, and the ratios to the peer."""
     held = {(row["side"], row["seed"]): row for row in rows}
     lines = []
@@ -201,7 +201,7 @@ def page(rows: list[Row], command: str) -> str:
     about = "\n\n".join((__doc__ or "").strip().split("\n\n")[2:])
     return (
         f"# Embeddings beside sentence-transformers\n\n```\n{command}\n```\n\n{about}\n\n"
-        f"STS-B dev, Spearman x 100, seeds {seeds}.\n\n{markdown_table(header, lines)}\n\n{facts}.\n"
+        f"STS-B dev, Spearman x 100, seeds {seeds}.\n\n{markdown_table(header, lines)}\n\n{note}{facts}.\n"
     )
 
 
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=600.0, help="a training of the peer saves after them, with exit code 75"
     )
+    parser.add_argument("--note", default="", help="a sentence for the page, such as what else the machine did")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
@@ -236,7 +237,7 @@ def main() -> None:
             command += ["--minutes", str(options.minutes), "--one", f"{side},{seed}"]
             if (code := subprocess.run(command, env=environ).returncode) != 0:
                 raise SystemExit(code)
-    text = page(read_jsonl(options.results), typed_command())
+    text = page(read_jsonl(options.results), typed_command(), f"{options.note}\n\n" if options.note else "")
     options.results.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
