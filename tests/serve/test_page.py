@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hf_trainpipe import Reranking, SentenceEmbeddings
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.older import task_of_decoder
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE
+from hf_trainpipe.testing import tiny_model
 from tests.package.conftest import write_package
 from tests.serve.browser import browser, require
 from tests.serve.conftest import Running, start
@@ -120,12 +122,12 @@ def test_entities_are_marked_where_they_are(tags: Running, tagger: Path, tmp_pat
 def test_errors_pairs_and_many_labels(tmp_path: Path) -> None:
     """A pair's two fields, many labels folded, a threshold, and a server that goes away."""
     labels = tuple(f"a rather long label, number {number}" for number in range(12))
-    from tests.package.conftest import tiny_model
+    from tests.package.conftest import tiny_model as model_of
 
     package = write_package(
         tmp_path / "run",
         inputs=[{"text": "ada", "text_pair": "london"}],
-        model=tiny_model(labels),
+        model=model_of(labels),
         task=task_of_decoder(
             {
                 "decoder": {"kind": "multi_label", "labels": list(labels), "options": {"threshold": 0.3}},
@@ -169,3 +171,39 @@ def test_the_policy_lets_nothing_else_in(server: Running, tmp_path: Path) -> Non
     assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "no outside resource"
     assert " style=" not in page
     assert " on" + "click" not in page
+
+
+def test_documents_in_order_and_a_vector(tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tiny_model(tmp_path / "model")
+    tokenizer, cut = AutoTokenizer.from_pretrained(folder), {"max_length": 16, "overflow": "truncate", "stride": 0}
+    asked = {"query": "anna", "documents": ["it was a good day", "the film was bad", "anna was kind"]}
+    for task, model, given in (
+        (Reranking(), AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1), asked),
+        (SentenceEmbeddings(), AutoModel.from_pretrained(folder), "it was a good day"),
+    ):
+        run = tmp_path / type(task).__name__
+        package = write_package(run, inputs=[given], model=model, tokenizer=tokenizer, task=task, tokens=cut)
+        [answer] = Predictor.load(package).predict([given])
+        with start(package, run / "page.log") as running, browser(run / "profile", width=360) as driver:
+            driver.get(f"http://127.0.0.1:{running.port}/demo")
+            text, pair = wait(driver, lambda driver: find(driver, "#text")), find(driver, "#pair")
+            wait(driver, lambda driver: driver.title == "tiny")
+            text[0].send_keys(given if isinstance(given, str) else given["query"])
+            if not isinstance(given, str):
+                pair[0].send_keys("\n".join(given["documents"]))
+            driver.find_element("id", "ask").click()
+            shown = wait(
+                driver,
+                lambda driver: (
+                    [part.text for part in find(driver, "#answer")] if find(driver, "#answer .took") else None
+                ),
+            )[0]
+            if isinstance(given, str):
+                assert f"{len(answer['embedding'])} numbers: {answer['embedding'][0]:.3f}" in shown
+            else:
+                places = [shown.index(given["documents"][item["index"]]) for item in answer]
+                assert places == sorted(places)
+            assert fits(driver)
+            assert complaints(driver) == []
