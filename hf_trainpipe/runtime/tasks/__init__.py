@@ -7,7 +7,6 @@ classification, multi_label, regression, tagging, question_answering, multiple_c
 translation, causal_lm, masked_lm
 registry        tasks by name;  older: what packages of older versions mean
 merging, texts, tags, several, mining, text_to_text, continuing   what several of them need;  draws: what differs between epochs
-merging, texts, tags, several, mining, text_to_text, continuing   what several of them need
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
 """
 
