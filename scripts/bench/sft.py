@@ -168,9 +168,7 @@ def trl(options: argparse.Namespace) -> Row:
 
     ids, labels, steps = examples_of(options)
     chosen = [one for step in steps for one in step]
-    rows = Dataset.from_list(
-        [{"input_ids": ids[one], "completion_mask": [int(label != -100) for label in labels[one]]} for one in chosen]
-    )
+    rows = Dataset.from_list([{"input_ids": ids[one], "labels": labels[one]} for one in chosen])
     clock = Clock()
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -185,7 +183,7 @@ def trl(options: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
             output_dir=folder, per_device_train_batch_size=EXAMPLES, max_steps=options.steps + 1, learning_rate=RATE,
-            lr_scheduler_type="constant", max_length=1024, padding_free=True, completion_only_loss=True, use_cpu=True,
+            lr_scheduler_type="constant", max_length=None, padding_free=True, completion_only_loss=True, use_cpu=True,
             report_to=[], save_strategy="no", logging_steps=1, gradient_checkpointing=False, bf16=False,
             dataset_kwargs={"skip_prepare_dataset": True}, shuffle_dataset=False, weight_decay=0.0,
         )  # fmt: skip
