@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 CPU_TOKENS = 512
 CPU_TOKENS_UNPADDED = 2048
-GPU_TOKENS = 16_384
+GPU_TOKENS, GPU_TOKENS_MOST = 4096, 65_536
+"""Of a micro-batch on a GPU, at least and at most; in between what fits into a third of its memory."""
+ACTIVATION_BYTES = 48
+"""Of a token, layer and hidden unit, kept for the backward pass in 16 bits: an estimate for encoders, on the large side."""
+COMPILED_SAVING, COMPILING_SECONDS = 6e-11, 60.0
+"""Compiled layers save so many seconds a token, layer and hidden unit on a GPU (an H200: docs/results/speed-gpu.md), and take so
+long to compile, at most."""
 CPU_COST, GPU_COST = 96, 2048
 """Fixed cost of a padded micro-batch, in tokens. On a CPU, with MPNet and DeBERTa of MiniLM's size and SST-2, 96 was the
 fastest of 20, 32, 64, 96, 400: with 20 (1.09 computed per real token) a step took a tenth (fp32) to a half (``medium``)
@@ -205,7 +211,7 @@ def make_plan(
         total = min(total, budget.max_steps)
     evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
     padding = why_padded(recipe, facts.model_type)
-    usual = GPU_TOKENS if machine.on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
+    usual = _gpu_tokens(facts, machine) if machine.on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
     tokens = max(budget.micro_batch_tokens or usual, length)
     per_rank = -(-budget.examples_per_step // world_size)
     adapted = facts.trained is not None
@@ -233,7 +239,7 @@ def make_plan(
         save_every=min(budget.save_every or evaluate_every, total),
         max_length=length,
         precision=machine.precision,
-        compiled=recipe.optim.compile,
+        compiled=_compiles(recipe, machine, facts, tokens=total * budget.examples_per_step * (mean_tokens or 0.0)),
         algorithm=recipe.optim.algorithm,
         checkpointed=recipe.optim.checkpoint_layers,
         padding=padding,
@@ -245,6 +251,21 @@ def make_plan(
         trained=facts.trained,
         flops_per_step=flops,
     )
+
+
+def _gpu_tokens(facts: ModelFacts, machine: Machine) -> int:
+    """Tokens of a micro-batch whose activations fill a third of the GPU's memory."""
+    size = ACTIVATION_BYTES * facts.layers * facts.hidden * (2 if machine.precision == "fp32" else 1)
+    fitting = int((machine.gpu_bytes or 0) / 3 / max(1, size)) // GPU_TOKENS * GPU_TOKENS
+    return min(GPU_TOKENS_MOST, max(GPU_TOKENS, fitting))
+
+
+def _compiles(recipe: Recipe, machine: Machine, facts: ModelFacts, *, tokens: float) -> bool:
+    """Whether the layers are compiled: as the recipe says, else on a GPU where the steps to come save more than it takes."""
+    if recipe.optim.compile is not None:
+        return recipe.optim.compile
+    fits = machine.on_gpu and not machine.sharded and not recipe.optim.checkpoint_layers
+    return fits and tokens * facts.layers * facts.hidden * COMPILED_SAVING > COMPILING_SECONDS
 
 
 def _steps_of_stream(recipe: Recipe) -> int:

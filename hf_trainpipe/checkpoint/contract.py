@@ -25,6 +25,9 @@ FREE: Mapping[str, str] = {
 }
 """Fields (with all below them) that may change without ``--allow-change``, and why."""
 
+OLDER_DEFAULTS: Mapping[str, Any] = {"optim.compile": False}
+"""What a field was by default before None meant that the plan decides."""
+
 EXTENDABLE = ("budget.epochs", "budget.max_steps", "budget.evaluate_every", "budget.save_every", "budget.patience")
 """What ``--extend`` may change: how long the run trains, and when it evaluates and saves."""
 
@@ -171,8 +174,8 @@ def _walk(where: str, old: Any, new: Any) -> Iterator[Difference]:
     elif _is_list(old) and _is_list(new) and len(old) == len(new):
         for position, (before, now) in enumerate(zip(old, new, strict=True)):
             yield from _walk(f"{where}[{position}]", before, now)
-    elif not _same(old, new) and not (old is _ABSENT and new is None):
-        # A setting that the version of the interrupted run did not have, and that is not used now.
+    elif not _same(old, new) and not (new is None and old in (_ABSENT, OLDER_DEFAULTS.get(where, _ABSENT))):
+        # Not a setting that the version of the interrupted run did not have, or had another default for, and that is not used.
         yield Difference(where, old, new)
 
 

@@ -1,14 +1,16 @@
-"""torch.compile for the layers of an encoder: optional, off by default.
+"""torch.compile for the layers of an encoder: where the plan says so.
 
 On a CPU it gained nothing in our measurements (docs/results/speed.md, ``ours-compiled``): a step is mostly matrix
-products, which a compiler leaves as they are. Graphs are dynamic in the number of tokens. torch chooses kernels by the
-first sizes it sees, so every attempt of a run starts with the same batch, and a resumed run sums in the same order.
+products, which a compiler leaves as they are. On a GPU what lies between them becomes one kernel each. Graphs are dynamic in
+the number of tokens. torch chooses kernels by the first sizes it sees, so every attempt of a run starts with the same
+batch; on a GPU none is chosen by timing. So a resumed run sums in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -44,10 +46,12 @@ def compile_layers(
     if not layers:
         return "no layers were found in it"
     expected = gradient(False)
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    options: dict[str, Any] | None = {"deterministic": True} if on_gpu and backend == "inductor" else None
     attention.register(IMPLEMENTATION, hidden=True)
     try:
         for layer in layers:
-            layer.compile(dynamic=True, backend=backend)
+            layer.compile(dynamic=True, backend=backend, options=options)
         difference = _relative_error(expected, gradient(False))
         if difference <= tolerance:
             gradient(True)

@@ -122,9 +122,7 @@ def mean_loss(model: torch.nn.Module, split: Prepared, ranks: Ranks, *, task: Ta
             together = split.features.example[chosen] if split.features.together else None
             for places in token_budget_batches(split.features.widths[chosen], max_tokens=max_tokens, together=together):
                 batch = pad(split.features, chosen[places], with_targets=True)
-                there = batch.with_tensors(
-                    {name: tensor.to(ranks.accelerator.device) for name, tensor in batch.items()}
-                )
+                there = batch.to(ranks.accelerator.device)
                 with known_lengths_of(there, task if unpadded else None):
                     outputs = task.forward(model, there.inputs)
                 total += float(task.loss_sum(outputs, there))

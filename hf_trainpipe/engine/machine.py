@@ -24,10 +24,13 @@ class Machine:
     on_gpu: bool
     sharded: bool = False
     """Whether weights, gradients and optimizer state are sharded (FSDP2)."""
+    gpu_bytes: int | None = None
+    """Memory of the GPU."""
 
     def to_json(self) -> dict[str, Any]:
         """For run.json, so that a resumed run uses the same."""
-        return {"precision": self.precision, "threads": self.threads, "ranks": self.ranks}
+        found = {"precision": self.precision, "threads": self.threads, "ranks": self.ranks}
+        return found if self.gpu_bytes is None else {**found, "gpu_bytes": self.gpu_bytes}
 
 
 def this_machine(
@@ -51,7 +54,16 @@ def this_machine(
         threads = probe().threads if wanted == "auto" and not on_gpu else num_threads()
         precision = (known.get("precision") if wanted == "auto" else None) or choose_precision(wanted, on_gpu=on_gpu)
     threads = int(os.environ.get("HF_TRAINPIPE_THREADS") or threads)
-    return Machine(ranks=ranks, threads=threads, precision=precision, on_gpu=on_gpu, sharded=sharded)
+    gpu_bytes = (known.get("gpu_bytes") or _gpu_bytes()) if on_gpu else None
+    return Machine(
+        ranks=ranks, threads=threads, precision=precision, on_gpu=on_gpu, sharded=sharded, gpu_bytes=gpu_bytes
+    )
+
+
+def _gpu_bytes() -> int | None:
+    import torch
+
+    return torch.cuda.get_device_properties().total_memory if torch.cuda.is_available() else None
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"], *, on_gpu: bool) -> Precision:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hf_trainpipe.engine.device import Precision
+from hf_trainpipe.engine.gpu.halves import HalfWeights
 from hf_trainpipe.errors import RecipeError
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,6 +33,8 @@ class Mixed:
         self._kind = torch.device(device).type
         self.scaler: Any = torch.amp.GradScaler(self._kind) if precision == "fp16" else None
         """Of fp16, whose small gradients would underflow; None: the loss is not scaled."""
+        self.halves: HalfWeights | None = None
+        """What training steps read in place of weights; whoever sets it takes the gradients of those."""
 
     @property
     def is_on(self) -> bool:
@@ -40,7 +43,10 @@ class Mixed:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast to the run's precision, if it has one."""
-        return nullcontext() if self._dtype is None else torch.autocast(self._kind, dtype=self._dtype)
+        if self._dtype is None:
+            return nullcontext()
+        # A CUDA graph casts weights whenever it runs; a copy that a pass before it made would go stale.
+        return torch.autocast(self._kind, dtype=self._dtype, cache_enabled=self._kind != "cuda")
 
     def around(self, model: torch.nn.Module) -> torch.nn.Module:
         """``model``, wrapped in :class:`Autocast` where needed, for the training step to call."""
@@ -48,7 +54,12 @@ class Mixed:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Run the backward pass, with the loss scaled where needed."""
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.scaled(loss).backward()  # type: ignore[no-untyped-call]
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss, scaled where gradients in fp16 would underflow."""
+        found: torch.Tensor = loss if self.scaler is None else self.scaler.scale(loss)
+        return found
 
     def check(self) -> None:
         """Try one product, forward and backward.
@@ -86,7 +97,8 @@ class Autocast(torch.nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         from accelerate.utils import convert_to_fp32
 
-        with self._mixed.autocast():
+        halves = self._mixed.halves
+        with self._mixed.autocast(), nullcontext() if halves is None else halves.installed():
             out = self.module(*args, **kwargs)
         return convert_to_fp32(out)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.cpu.sparse_embedding_gradient import EmbeddingGradients
+from hf_trainpipe.engine.gpu.graphs import Record, Recorder, Replayable
 from hf_trainpipe.engine.optimizer import Clipping, build_optimizer
 
 if TYPE_CHECKING:
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
 
 def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> SingleProcess:
     """Wrap ``model``, which is on its device with its weights, for training on these ranks. A collective."""
-    kind = SingleProcess if ranks.size == 1 else FullySharded if ranks.sharded else DataParallel
+    alone = OneGpu if ranks.accelerator.device.type == "cuda" else SingleProcess
+    kind = alone if ranks.size == 1 else FullySharded if ranks.sharded else DataParallel
     return kind(model, optim, ranks, mixed)
 
 
@@ -87,6 +92,91 @@ class SingleProcess:
         elif self._clipping is not None or math.isfinite(float(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+@dataclass(eq=False)
+class Recorded:
+    """Clipping and update of a gradient that lies in certain tensors, as CUDA graphs."""
+
+    clipping: Replayable
+    norm: torch.Tensor
+    """Overwritten by each clipping."""
+    read: tuple[torch.Tensor, torch.Tensor | None]
+    """What the update reads of the clipping: whether to skip, the factor on the gradient."""
+    update: Replayable | None = None
+
+
+class OneGpu(SingleProcess):
+    """A single process with a GPU: clipping and update are CUDA graphs where gradients lie in the same memory again.
+
+    The optimizer reads learning rates from the device, recorded or not, so that both ways give the same bits.
+    """
+
+    record: Callable[[torch.device], Record] = Recorder
+    limit = 2
+    """Gradients that are recorded: of steps with one micro-batch, and with several."""
+
+    def _prepare(self, *, is_fused: bool) -> None:
+        super()._prepare(is_fused=is_fused)
+        groups: list[dict[str, Any]] = self.optimizer.param_groups
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._rates = [torch.zeros((), device=self._parameters[0].device) for _ in groups]
+        self._place: tuple[int, ...] = ()
+        """The addresses of this step's gradient."""
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._known: dict[tuple[int, ...], Recorded] = {}
+        self._recorder: Record | None = None
+
+    def clip(self, max_norm: float | None) -> torch.Tensor:
+        if self._clipping is None:
+            return super().clip(max_norm)
+        grads = [parameter.grad for parameter in self._parameters]
+        self._place = tuple(grad.data_ptr() for grad in grads if grad is not None)
+        self._seen[self._place] += 1
+        if (
+            self._place
+            and self._place not in self._known
+            and self._seen[self._place] > 1
+            and len(self._known) < self.limit
+        ):
+            self._record_clipping(self._clipping, max_norm)
+        if (known := self._known.get(self._place)) is None:
+            return super().clip(max_norm)
+        known.clipping.replay()
+        return known.norm.clone()
+
+    def step(self, norm: torch.Tensor) -> None:
+        if self._clipping is None:
+            super().step(norm)
+            return
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        if (known := self._known.get(self._place)) is None:
+            self._update()
+        else:
+            if known.update is None:
+                assert self._recorder is not None
+                known.update = self._recorder(self._update, warm_ups=0)
+            known.update.replay()
+        self.optimizer.zero_grad()
+
+    def _record_clipping(self, clipping: Clipping, max_norm: float | None) -> None:
+        self._recorder = self._recorder or self.record(self._rates[0].device)
+        norm = torch.zeros_like(self._rates[0])
+        recorded = self._recorder(lambda: norm.copy_(clipping.measure(max_norm)))
+        read = (self.optimizer.found_inf, self.optimizer.grad_scale)
+        self._known[self._place] = Recorded(recorded, norm, read)
+
+    def _update(self) -> None:
+        groups = self.optimizer.param_groups
+        options = [{name: group[name] for name in ("lr", "capturable")} for group in groups]
+        try:
+            for group, rate in zip(groups, self._rates, strict=True):
+                group.update(lr=rate, capturable=True)
+            self.optimizer.step()
+        finally:
+            for group, held in zip(groups, options, strict=True):
+                group.update(held)
 
 
 class DataParallel(SingleProcess):

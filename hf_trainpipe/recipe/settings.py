@@ -184,9 +184,12 @@ class Optim:
     precision: Literal["auto", "fp32", "medium", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it; on a CPU the faster of fp32 and ``medium`` in a one-second benchmark. ``medium``
     keeps everything in fp32 and multiplies matrices in bf16 (torch's float32_matmul_precision of that name)."""
-    compile: bool = False
-    """Compile the encoder's layers with torch.compile before the first step. On a CPU it gained nothing in our
-    measurements. Needs a C++ compiler on a CPU, Triton on a GPU."""
+    compile: bool | None = None
+    """Compile the encoder's layers with torch.compile before the first step; None: on a GPU, where the run is long enough to
+    pay for it. On a CPU it gained nothing in our measurements. Needs a C++ compiler on a CPU, Triton on a GPU."""
+    graphs: bool | None = None
+    """Run forward and backward passes as CUDA graphs, so that short steps do not wait for Python; None: on one GPU, where no
+    padding is computed. Micro-batches are then rounded up to few shapes. False: exactly their tokens, launch by launch."""
     checkpoint_layers: bool = False
     """Gradient checkpointing: keep only the input of each layer and recompute the rest in the backward pass. The same
     gradient, much less memory for activations, about a third more time."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.engine.gpu.rounding import RoundedBatch
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.schedule import rate_factor
 from hf_trainpipe.errors import Interrupted, TrainingDiverged
@@ -132,10 +133,13 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
             try:
                 if not done.out_of_memory:
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
-                    loss_sum = loss_of(micro)
-                    done.busy_seconds = time.perf_counter() - started
-                    exchanging = exchanging or (is_last and run.ranks.size > 1)
-                    run.mixed.backward(loss_sum * scale)
+                    if run.graphs is not None and isinstance(batch, RoundedBatch):
+                        loss_sum = run.graphs.add_gradient(batch, scale)
+                    else:
+                        loss_sum = loss_of(micro)
+                        done.busy_seconds = time.perf_counter() - started
+                        exchanging = exchanging or (is_last and run.ranks.size > 1)
+                        run.mixed.backward(loss_sum * scale)
                     done.loss_sum += loss_sum.detach().double()
                     done.tokens += batch.tokens
                     done.computed_tokens += run.computed_tokens(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, sharding
 from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.evaluation import loss_of, mean_loss, predict_split
+from hf_trainpipe.engine.gpu.ahead import Ahead
+from hf_trainpipe.engine.gpu.embedding import add_in_order
+from hf_trainpipe.engine.gpu.rounding import RoundedBatch, fills_of
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.kept import Kept
 from hf_trainpipe.engine.mixed import Mixed
@@ -28,6 +31,7 @@ from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
+from hf_trainpipe.training.graphed import graphs_of
 from hf_trainpipe.training.setup import Setup
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.gc import resume_gc
@@ -37,10 +41,11 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.engine.gpu.graphs import Graphs
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tokens.features import Batch
 
-EVALUATION_TOKENS = 4096
+EVALUATION_TOKENS, EVALUATION_TOKENS_GPU = 4096, 16_384
 """Tokens a batch of an evaluation holds at most, padding included."""
 
 HEAD = (0, 0, 0, 1)
@@ -54,10 +59,15 @@ class Run(Setup):
         setup: The run before its model is loaded; the weights are loaded here.
     """
 
+    graphs: Graphs | None = None
+    """Of the forward and backward passes, where steps run as CUDA graphs."""
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(**vars(setup))
         self.pad_id: int = self.tokenizer.pad_token_id or 0  # as a package pads
-        self.evaluation_tokens = max(EVALUATION_TOKENS, self.plan.max_length)
+        self.evaluation_tokens = max(
+            EVALUATION_TOKENS if self.device_is_host else EVALUATION_TOKENS_GPU, self.plan.max_length
+        )
         self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
         self.order = EpochSampler(
@@ -70,6 +80,8 @@ class Run(Setup):
         with self.console.working("loading the model"):
             self._load_model()
         self._train = self.data.train  # as the model completed it
+        is_ahead = not self.device_is_host and self._windows is None  # the rows of a stream are drawn step by step
+        self._ahead = Ahead(self._prepare, total_steps=self.plan.total_steps) if is_ahead else None
 
     def _load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
@@ -91,6 +103,8 @@ class Run(Setup):
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.data.precompute(self.whole_model)
+        if not self.device_is_host:
+            self.graphs = graphs_of(self)
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
 
@@ -105,16 +119,22 @@ class Run(Setup):
                     self.console.say(f"attention   {', '.join(kernels)}")
         if self.accelerator.device.type == "cpu":
             dropout.use_fast_dropout(self.bare)
+        elif self.accelerator.device.type == "cuda":
+            add_in_order(self.bare)
 
     def _compile(self) -> bool:
         """Compile the layers on all ranks or on none; returns whether they are compiled."""
-        batch = self._micro_batches(self.data.train, self.data.train.usable[: self.plan.examples_per_step])[0]
+        train = self.data.train
+        batch = self._batches(train, self._groups(train, train.usable[: self.plan.examples_per_step])[:1])[0]
 
         def gradient(training: bool) -> list[torch.Tensor]:
             seed_everything(self.recipe.seed, *HEAD)
             self.model.train(training)
             with nullcontext() if training else exact_products(), self.parallel.micro_batch_context(last=False):
-                self.mixed.backward(self.loss_sum(batch))
+                if self.graphs is not None and isinstance(batch, RoundedBatch):
+                    self.graphs.run(batch, 1.0)
+                else:
+                    self.mixed.backward(self.loss_sum(batch))
             found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
             self.optimizer.zero_grad()
             return found
@@ -148,14 +168,15 @@ class Run(Setup):
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of a step (counted from 0), the largest first."""
-        train = self._train_at(step)
-        examples = train.usable[self.order.global_batch(step)]
-        everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
-        self._trace(step, everyones[self.ranks.rank])
+        if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
+            self._trace(step)
+        return self._prepare(step) if self._ahead is None else self._ahead.get(step, self.micro_batch_tokens)
 
-        batches = self._micro_batches(train, everyones[self.ranks.rank], epoch=self.order.epoch(step))
+    def _prepare(self, step: int) -> list[Batch]:
+        groups, train = self.global_batch(step)
+        batches = self._batches(train, groups[self.ranks.rank], epoch=self.order.epoch(step))
         # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
-        needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
+        needed = max(map(len, groups)) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
 
     def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
@@ -172,13 +193,20 @@ class Run(Setup):
     def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
         """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
         train = self._train_at(step)
-        examples = train.usable[self.order.global_batch(step)]
-        everyones = shares(examples, train.example_lengths, ranks=self.ranks.size)
-        return [self._groups(train, share) for share in everyones], train
+        return [self._groups(train, share) for share in self._shares(train, step)], train
 
-    def _micro_batches(self, train: Prepared, examples: np.ndarray, *, epoch: int = 0) -> list[Batch]:
-        groups = self._groups(train, examples)
-        return [train.varied(group, self.task, seed=self.recipe.seed, epoch=epoch) for group in groups]
+    def _shares(self, train: Prepared, step: int) -> list[np.ndarray]:
+        """The examples of each rank in a step."""
+        examples = train.usable[self.order.global_batch(step)]
+        return shares(examples, train.example_lengths, ranks=self.ranks.size)
+
+    def _batches(self, train: Prepared, groups: Sequence[np.ndarray], *, epoch: int = 0) -> list[Batch]:
+        """Tensors of micro-batches: rounded up where steps are graphs, and ready to be copied to a GPU."""
+        batches = [train.varied(group, self.task, seed=self.recipe.seed, epoch=epoch) for group in groups]
+        if self.graphs is not None:
+            fills = fills_of(train.features)
+            batches = [RoundedBatch(batch, fills) for batch in batches]
+        return batches if self.device_is_host else [batch.pinned() for batch in batches]
 
     def _train_at(self, step: int) -> Prepared:
         """The rows that a step is drawn from: the training split, or the window of a stream."""
@@ -224,6 +252,8 @@ class Run(Setup):
         if (scaler := self.mixed.scaler) is not None:
             scaler.update(scaler.get_scale())  # the non-finite norm was no overflow
         self.optimizer.zero_grad()
+        if self.graphs is not None:
+            self.graphs.forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.console.say(
@@ -231,12 +261,12 @@ class Run(Setup):
             f"{self.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
         )
 
-    def _trace(self, step: int, examples: np.ndarray) -> None:
+    def _trace(self, step: int) -> None:
         """With HF_TRAINPIPE_TRACE=1: which examples this rank trains on in each step, as lines of JSON."""
-        if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
-            line = {"step": step + 1, "rank": self.ranks.rank, "examples": examples.tolist()}
-            with (self.folder.path / f"trace-rank{self.ranks.rank}.jsonl").open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+        examples = self._shares(self._train_at(step), step)[self.ranks.rank]
+        line = {"step": step + 1, "rank": self.ranks.rank, "examples": examples.tolist()}
+        with (self.folder.path / f"trace-rank{self.ranks.rank}.jsonl").open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
 
     def heartbeat(self) -> Heartbeat:
         """Ends the run and names the rank if one hangs; while it is open, every forward pass is a beat."""
@@ -261,18 +291,25 @@ class Run(Setup):
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
-        outputs, there = self.outputs(batch)
-        return self.task.loss_sum(outputs, there)
+        return self.loss_there(batch.to(self.accelerator.device))
+
+    def loss_there(self, batch: Batch, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """The same of one on the device; by the model of the steps, or another."""
+        return self.task.loss_sum(self._forward(batch, model or self.model), batch)
 
     def outputs(self, batch: Batch) -> tuple[Mapping[str, torch.Tensor], Batch]:
         """What the loss of a micro-batch on the CPU is computed from, and the micro-batch on the device."""
-        device = self.accelerator.device
-        there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+        there = batch.to(self.accelerator.device)
+        return self._forward(there, self.model), there
+
+    def _forward(self, there: Batch, model: torch.nn.Module) -> Mapping[str, torch.Tensor]:
         with known_lengths_of(there, self.task if self.unpadded else None):
-            return self.task.forward(self.model, there.inputs), there
+            return self.task.forward(model, there.inputs)
 
     def computed_tokens(self, batch: Batch) -> int:
         """Tokens that the model computes of a micro-batch, padding included."""
+        if isinstance(batch, RoundedBatch):
+            return batch.shape.tokens
         return batch.tokens if self.unpadded else batch.padded_tokens
 
     def set_rate(self, rate: float) -> None:

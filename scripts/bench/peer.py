@@ -106,12 +106,13 @@ def trainer_of(workload: Workload, way: str, output: str, **arguments: Any) -> A
     arguments |= {"bf16": "bf16" in options, "torch_compile": "compiled" in options}
 
     class Counting(transformers.Trainer):  # type: ignore[misc]
-        lengths: list[int] = []  # noqa: RUF012  of this one class, made for one process
+        seen: list[torch.Tensor] = []  # noqa: RUF012  of this one class, made for one process
+        """Lengths of each micro-batch, still on the device: reading them would make the step wait."""
         computed = 0
 
         def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
             mask = inputs["attention_mask"]
-            self.lengths.extend(mask.sum(1).tolist())
+            self.seen.append(mask.sum(1))
             self.computed += mask.numel()
             return super().training_step(model, inputs, *rest, **more)
 
@@ -150,8 +151,8 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             times[:] = [time.perf_counter()]
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
+        def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available() and state.global_step == arguments.max_steps:
                 torch.cuda.synchronize()
             times.append(time.perf_counter())
 
@@ -160,12 +161,12 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
         trainer.add_callback(Clock())
         if warmup:
             trainer.train()
-        trainer.lengths.clear()
+        trainer.seen.clear()
         trainer.computed = 0
         trainer.args.max_steps = steps
         trainer.train()
     assert len(times) == steps + 1, (len(times), steps)
-    lengths, computed = trainer.lengths, trainer.computed
+    lengths, computed = [n for seen in trainer.seen for n in seen.tolist()], trainer.computed
     if trainer.args.world_size > 1:
         parts: list[Any] = [None] * trainer.args.world_size
         torch.distributed.all_gather_object(parts, (lengths, computed))

@@ -39,7 +39,7 @@ def clean_environment(folder: Path, **extra: str) -> dict[str, str]:
         kept |= {"OMP_NUM_THREADS": "1", "HF_TRAINPIPE_THREADS": "1"}
     return {
         **kept,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_CACHE": str(folder / "datasets-cache"),
@@ -188,13 +188,15 @@ def timed_steps(
     *arguments: str,
     steps: int,
     launch: Sequence[str] = (),
+    warmup: int = WARMUP,
     cores: Sequence[int] | None = None,
     **environ: str,
 ) -> Row:
-    """A training of ``WARMUP + steps`` steps; the times are from its ledger, the examples from its trace.
+    """A training of ``warmup + steps`` steps; the times are from its ledger, the examples from its trace.
 
     Args:
         lengths: :func:`workloads.text_lengths`.
+        warmup: A multiple of ``WINDOW``.
 
     Raises:
         RuntimeError: the ledger's own count of tokens differs from the one made here.
@@ -203,15 +205,15 @@ def timed_steps(
         run = folder / "run"
         train_steps(
             workload, run, "--budget.log-every", str(WINDOW), *arguments,
-            steps=WARMUP + steps, launch=launch, cores=cores, HF_TRAINPIPE_TRACE="1", **environ,
+            steps=warmup + steps, launch=launch, cores=cores, HF_TRAINPIPE_TRACE="1", **environ,
         )  # fmt: skip
         ledger, traced = ledger_of(run), traced_steps(run)
-    speeds = series(ledger, "train/tokens_per_second")
-    kept = [lengths[number] for line in traced if line["step"] > WARMUP for number in line["examples"]]
+    speeds = [point for point in series(ledger, "train/tokens_per_second") if point["step"] >= warmup]
+    kept = [lengths[number] for line in traced if line["step"] > warmup for number in line["examples"]]
     said = sum(point["value"] * (point["time"] - before["time"]) for before, point in itertools.pairwise(speeds))
     if abs(said / sum(kept) - 1) > 0.05:
         raise RuntimeError(f"tokens: expected {sum(kept):,} from the trace, the ledger says {said:,.0f}.")
-    padding = [point["value"] for point in series(ledger, "train/padding") if point["step"] > WARMUP]
+    padding = [point["value"] for point in series(ledger, "train/padding") if point["step"] > warmup]
     return {
         "seconds": speeds[-1]["time"] - speeds[0]["time"],
         "steps": steps,
@@ -248,6 +250,7 @@ def train_side(
     *,
     steps: int,
     warmup: int = 4,
+    warmup_ours: int = WARMUP,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
 ) -> Row:
@@ -255,10 +258,11 @@ def train_side(
 
     Args:
         warmup: Steps of the peer that are not counted.
+        warmup_ours: Those of this project's sides.
         device: Of the peer.
     """
     if side.startswith("ours"):
-        found = timed_steps(workload, lengths, *OURS[side], steps=steps, cores=cores)
+        found = timed_steps(workload, lengths, *OURS[side], steps=steps, warmup=warmup_ours, cores=cores)
     else:
         numbers = ["--steps", str(steps), "--warmup", str(warmup)]
         found = peer("train", workload.folder, "--way", side, *numbers, "--device", device, cores=cores)

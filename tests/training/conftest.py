@@ -132,7 +132,7 @@ class Workshop:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEPTUNE_")}
         return {
             **inherited,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
             "HF_HUB_OFFLINE": "1",
             "HF_TRAINPIPE_CACHE": str(self.folder / "cache"),
             "HF_TRAINPIPE_THREADS": "1",

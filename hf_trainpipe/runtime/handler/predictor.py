@@ -24,6 +24,9 @@ from .jobs import Job, Piece
 from .requests import Example, by_role, read_inputs
 from .user_code import has_consent, load_classes
 
+BATCH_TOKENS, BATCH_TOKENS_GPU = 4096, 16_384
+"""Tokens of a batch, padding included, where nobody says how many."""
+
 
 class Predictor:
     """Answers by the model of a package. Make one with :meth:`load`."""
@@ -117,13 +120,13 @@ class Predictor:
         """The same package with another model and tokenizer, on the CPU."""
         return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=self.encoder.steps)
 
-    def predict(self, inputs: Sequence[Any], *, batch_tokens: int = 4096, **parameters: Any) -> list[Any]:
+    def predict(self, inputs: Sequence[Any], *, batch_tokens: int | None = None, **parameters: Any) -> list[Any]:
         """The answer of each input, in order.
 
         Args:
             inputs: Texts; pairs ``(a, b)`` or ``{"text", "text_pair"}``; for tagging, texts or
                 ``{"words": [...]}``; or what else the package's task takes.
-            batch_tokens: Tokens of a batch, padding included.
+            batch_tokens: Tokens of a batch, padding included; None: as many as the device is fast with.
             parameters: Those of the answers (``top_k``, ``threshold``, ``aggregation``).
 
         Returns:
@@ -235,7 +238,7 @@ class Predictor:
         return self.task.encode(by_role(examples, self._schema), self.encoder)
 
     def predictions(
-        self, features: Features, *, batch_tokens: int = 4096, examples: Any = None, scores_targets: bool = False
+        self, features: Features, *, batch_tokens: int | None = None, examples: Any = None, scores_targets: bool = False
     ) -> Outputs:
         """Outputs of examples, their windows merged.
 
@@ -248,7 +251,7 @@ class Predictor:
         merged = self.task.merge(self._forward(features, chosen, batch_tokens, scores_targets), features)
         return self.task.decode(merged, self.encoder)
 
-    def outputs(self, inputs: Sequence[Any], *, batch_tokens: int = 4096) -> Outputs:
+    def outputs(self, inputs: Sequence[Any], *, batch_tokens: int | None = None) -> Outputs:
         """:meth:`predictions` of inputs.
 
         Raises:
@@ -261,7 +264,10 @@ class Predictor:
         """What the package must reproduce of each input, as JSON; None of one that it does not take."""
         return as_lists(self.outputs(inputs), self.task.recorded, len(inputs))
 
-    def _forward(self, features: Features, chosen: Any, batch_tokens: int, scores_targets: bool = False) -> Outputs:
+    def _forward(
+        self, features: Features, chosen: Any, batch_tokens: int | None, scores_targets: bool = False
+    ) -> Outputs:
+        batch_tokens = batch_tokens or (BATCH_TOKENS if str(self.device) == "cpu" else BATCH_TOKENS_GPU)
         if isinstance(self.model, OnnxModel):
             return self.model.run(features, task=self.task, chosen=chosen, max_tokens=batch_tokens)
         from ..model.exact import exact_products

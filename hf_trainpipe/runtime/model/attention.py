@@ -16,12 +16,12 @@ import torch.nn.functional as F
 
 from ..tokens.ragged import ranges
 from .exact import exact_products
-from .kernels import Call, attend_on_gpu, band
+from .kernels import Call, attend_by_kernel, band
+from .layout import KnownLengths, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .unpad import Layout
 
 draw_mask: Callable[[int, float, torch.dtype], torch.Tensor] | None = None
 """Where training puts a faster source of dropout masks on a CPU: (elements, rate, dtype) -> 0 or 1 / (1 - rate)."""
@@ -82,8 +82,8 @@ def attend(
         return out, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # [T, h, d]
-    if query.is_cuda:
-        return attend_on_gpu(Call(query, key, value, layout, scale, dropout, sliding_window))[None], None
+    if query.is_cuda or not isinstance(layout, KnownLengths):
+        return attend_by_kernel(Call(query, key, value, layout, scale, dropout, sliding_window))[None], None
     flat = [tensor.float() for tensor in (query, key, value)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat):
         out_T: torch.Tensor = _Grouped.apply(*flat, layout, scale, dropout, sliding_window)  # type: ignore[no-untyped-call]
@@ -94,7 +94,7 @@ def attend(
 
 
 def _by_views(
-    flat: list[torch.Tensor], layout: Layout, scale: float, dropout: float, window: int | None
+    flat: list[torch.Tensor], layout: KnownLengths, scale: float, dropout: float, window: int | None
 ) -> torch.Tensor:
     """Group by group with torch's fused kernel, on views; [T, h, d]. Autograd goes through it, too."""
     parts, begin = [], 0
@@ -108,7 +108,7 @@ def _by_views(
     return torch.cat(parts)
 
 
-def _blocks(layout: Layout, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _blocks(layout: KnownLengths, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
     """int64[T * h] twice: rows of [T, h] in the order of the groups' [b, h, n] blocks, and the way back."""
     known = layout.__dict__.setdefault("_blocks", {})
     if heads not in known:
@@ -136,7 +136,7 @@ class _Grouped(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        layout: Layout,
+        layout: KnownLengths,
         scale: float,
         dropout: float,
         window: int | None,
@@ -195,7 +195,7 @@ class _Grouped(torch.autograd.Function):
         return (*found, None, None, None, None)
 
 
-def _places(layout: Layout, heads: int) -> Iterator[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
+def _places(layout: KnownLengths, heads: int) -> Iterator[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
     """For each group: (features x heads, tokens), its rows, its cells of attention weights."""
     row = cell = 0
     for length, count in layout.groups:

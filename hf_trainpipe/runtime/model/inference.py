@@ -64,7 +64,7 @@ def run(
 
     def compute(places: Ints) -> Mapping[str, torch.Tensor]:
         batch = pad(features, chosen[places], with_targets=scores_targets)
-        there = batch.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+        there = batch.to(device)
         inputs = there.inputs
         if not with_types:
             inputs.pop("token_type_ids", None)
@@ -167,7 +167,7 @@ def known_lengths_of(batch: Batch, task: Task | None) -> AbstractContextManager[
     from .unpad import known_lengths
 
     streams = [name for name in (task.unpadded if task is not None else ()) if name in batch.masks]
-    return known_lengths([(batch[batch.masks[name]], batch.lengths[name]) for name in streams])
+    return known_lengths([(batch[batch.masks[name]], batch.where(name)) for name in streams])
 
 
 def of_choices(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

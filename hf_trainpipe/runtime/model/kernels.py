@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from .exact import exact_products
-
-if TYPE_CHECKING:
-    from .unpad import Layout
+from .layout import Layout
 
 TOLERANCES = {torch.float16: 2e-2, torch.bfloat16: 5e-2, torch.float32: 1e-3}
 """Largest difference from fp32 over the largest value; a feature that sees another one gives some tenths. In fp32 products
@@ -46,10 +44,6 @@ class Call:
     """A token sees those nearer than this many places; None: all of its feature."""
 
     @property
-    def longest(self) -> int:
-        return max(self.layout.lengths)
-
-    @property
     def sides(self) -> tuple[int, int]:
         """How many places a token sees before and behind it; -1: all."""
         return (-1, -1) if self.window is None else (self.window - 1, self.window - 1)
@@ -59,7 +53,7 @@ def flash_attn(call: Call) -> torch.Tensor:
     """The package flash-attn."""
     from flash_attn import flash_attn_varlen_func
 
-    starts, longest = call.layout.starts, call.longest
+    starts, longest = call.layout.starts, call.layout.longest
     found: torch.Tensor = flash_attn_varlen_func(
         call.query, call.key, call.value, starts, starts, longest, longest,
         dropout_p=call.dropout, softmax_scale=call.scale, window_size=call.sides, deterministic=True,
@@ -78,7 +72,7 @@ class _TorchFlash(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-        starts, longest, (left, right) = call.layout.starts, call.longest, call.sides
+        starts, longest, (left, right) = call.layout.starts, call.layout.longest, call.sides
         out, logsumexp, seed, offset, _ = torch.ops.aten._flash_attention_forward(
             query, key, value, starts, starts, longest, longest, call.dropout, False, False,
             scale=call.scale, window_size_left=left, window_size_right=right,
@@ -92,7 +86,7 @@ class _TorchFlash(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         query, key, value, out, logsumexp, seed, offset, starts = ctx.saved_tensors
         longest, dropout, scale, left, right = ctx.settings
-        with _in_fixed_order():
+        with in_fixed_order():
             grads = torch.ops.aten._flash_attention_backward(
                 grad.contiguous(), query, key, value, out, logsumexp, starts, starts, longest, longest,
                 dropout, False, seed, offset, scale=scale, window_size_left=left, window_size_right=right,
@@ -101,7 +95,7 @@ class _TorchFlash(torch.autograd.Function):
 
 
 @contextmanager
-def _in_fixed_order() -> Iterator[None]:
+def in_fixed_order() -> Iterator[None]:
     """Kernels that are called here add in the same order each time."""
     enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
@@ -125,7 +119,7 @@ class _TorchEfficient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-        starts, longest = call.layout.starts, call.longest
+        starts, longest = call.layout.starts, call.layout.longest
         out, logsumexp, seed, offset, *_ = torch.ops.aten._efficient_attention_forward(
             query[None], key[None], value[None], None, starts, starts, longest, longest,
             call.dropout, 0, any(ctx.needs_input_grad), scale=call.scale,
@@ -190,9 +184,9 @@ def candidates(dtype: torch.dtype, size: int, *, slides: bool) -> list[str]:
     return [name for name in KERNELS if name not in refused]
 
 
-def attend_on_gpu(call: Call) -> torch.Tensor:
+def attend_by_kernel(call: Call) -> torch.Tensor:
     """Attention [T, h, d] by the first kernel that is right for such a call."""
-    slides = call.window is not None and call.longest > call.window
+    slides = call.window is not None and call.layout.longest > call.window
     query, key, value = (tensor.contiguous() for tensor in (call.query, call.key, call.value))
     name = choose(query.device, query.dtype, query.shape[-1], slides, call.dropout > 0.0)
     return KERNELS[name](
@@ -232,7 +226,8 @@ def is_right(
     def outcome(way: Callable[[Call], torch.Tensor], kind: torch.dtype, dropout: float) -> list[torch.Tensor]:
         return try_out(way, device, kind, size, window=_WINDOW if slides else None, dropout=dropout)
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with forked, torch.inference_mode(False), torch.enable_grad():  # a package may ask first
         with exact_products():
             expected = outcome(padded_sdpa, torch.float32, 0.0)
         try:
@@ -260,8 +255,6 @@ def try_out(
     Args:
         size: Of the heads; there are two.
     """
-    from .unpad import Layout
-
     layout = Layout.of(lengths, max(lengths), device)
     torch.manual_seed(5)
     query, key, value = (

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from .exact import exact_products
 from .forking import apart
-from .unpad import _KNOWN, _TAKEN, TOLERANCE, Layout, _base, _is_right_padded, _undo, is_unpadded, prove
+from .layout import KnownLengths, Layout
+from .unpad import _KNOWN, _TAKEN, TOLERANCE, _base, _is_right_padded, _undo, is_unpadded, prove
 
 IMPLEMENTATION = "hf_trainpipe_packed"
 """The name under which transformers knows the attention of this module."""
@@ -113,7 +114,7 @@ def attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    layout: Layout | None = None,
+    layout: KnownLengths | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function of transformers, for causal models.
@@ -147,7 +148,7 @@ def attend(
 
 
 def _by_document(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths, window: int | None, options: Any
 ) -> torch.Tensor:
     """[T, h, d]: documents of one length together, by torch's fused kernel, on views."""
     parts, begin = [], 0
@@ -160,7 +161,7 @@ def _by_document(
 
 
 def _at_once(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths, window: int | None, options: Any
 ) -> torch.Tensor:
     """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
     q, k, v = (

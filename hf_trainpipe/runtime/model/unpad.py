@@ -13,19 +13,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from threading import local
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..tokens.ragged import ends_of, ranges
 from .exact import exact_products
 from .forking import apart
 from .inference import bare, of_choices
+from .layout import Layout
 
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
@@ -46,71 +43,9 @@ hooks and the attention it had."""
 _KNOWN = local()
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a batch are, longest feature first, so that features of one length lie side by side."""
-
-    width: int
-    """L"""
-    lengths: tuple[int, ...]
-    """Tokens of each feature [B], in the order of the flat tokens: falling."""
-    rows: npt.NDArray[np.int64]
-    """[B] the row of the batch that each of them comes from."""
-    device: torch.device
-
-    @classmethod
-    def of(cls, lengths: Sequence[int] | npt.NDArray[Any], width: int, device: torch.device) -> Layout:
-        """The layout of features of these lengths [B], in the order of the batch; padding is on the right."""
-        given = np.asarray(lengths, dtype=np.int64)
-        rows = np.argsort(-given, kind="stable")
-        return cls(width, tuple(given[rows].tolist()), rows, device)
-
-    @cached_property
-    def num_tokens(self) -> int:
-        """T"""
-        return sum(self.lengths)
-
-    @cached_property
-    def groups(self) -> tuple[tuple[int, int], ...]:
-        """(length, how many features have it), in the order of the flat tokens; features without tokens left out."""
-        lengths, counts = np.unique(np.asarray(self.lengths), return_counts=True)
-        pairs = zip(lengths[::-1].tolist(), counts[::-1].tolist(), strict=True)
-        return tuple((length, count) for length, count in pairs if length > 0)
-
-    @cached_property
-    def positions_T(self) -> torch.Tensor:
-        """int64[T] the place of each token in its feature."""
-        return self._put(ranges(np.zeros(len(self.lengths), dtype=np.int64), np.asarray(self.lengths)))
-
-    @cached_property
-    def source_T(self) -> torch.Tensor:
-        """int64[T] the place of each token in the batch, flattened to [B * L]."""
-        return self._put(ranges(self.rows * self.width, np.asarray(self.lengths)))
-
-    @cached_property
-    def starts(self) -> torch.Tensor:
-        """int32[B + 1] where each feature starts among the flat tokens."""
-        return self._put(ends_of(np.asarray(self.lengths)).astype(np.int32))
-
-    def _put(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
-
-    def flatten(self, tensor: torch.Tensor) -> torch.Tensor:
-        """[B, L] -> [1, T]"""
-        return tensor.reshape(-1).index_select(0, self.source_T)[None]
-
-    def restore(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[1, T, H] -> [B, L, H], zeros where there is no token."""
-        flat = hidden.new_zeros(len(self.lengths) * self.width, hidden.shape[-1])
-        return flat.index_copy(0, self.source_T, hidden[0]).view(len(self.lengths), self.width, -1)
-
-
 @contextmanager
-def known_lengths(known: Sequence[tuple[torch.Tensor, Sequence[int] | npt.NDArray[Any]]]) -> Iterator[None]:
-    """Tell the lengths [B] of the batches that have these masks, so that nobody has to ask a GPU for them.
+def known_lengths(known: Sequence[tuple[torch.Tensor, Sequence[int] | npt.NDArray[Any] | Layout]]) -> Iterator[None]:
+    """Tell the lengths [B] of the batches that have these masks, or their layout, so that nobody asks a GPU for them.
 
     They hold for these very tensors: a model that is called with another one meanwhile asks for itself.
     """
@@ -270,14 +205,15 @@ def _hook(base: Any, first_position: int) -> list[Any]:
         if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
         viewed = mask._base if mask._base is not None and mask._base.shape == mask.shape else mask
-        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is viewed), None)
-        if lengths is None:
-            lengths = mask.sum(dim=1).tolist()
-            if not _is_right_padded(mask, lengths):
+        layout = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is viewed), None)
+        if layout is None:
+            layout = mask.sum(dim=1).tolist()
+            if not _is_right_padded(mask, layout):
                 return args, kwargs
-        layout = Layout.of(lengths, ids.shape[1], ids.device)
-        if layout.num_tokens in (0, ids.numel()):  # nothing to leave out
-            return args, kwargs
+        if not isinstance(layout, Layout):
+            layout = Layout.of(layout, ids.shape[1], ids.device)
+            if layout.num_tokens in (0, ids.numel()):  # nothing to leave out
+                return args, kwargs
         given["input_ids"] = layout.flatten(ids)
         given["position_ids"] = (layout.positions_T + first_position)[None]
         if takes_types:

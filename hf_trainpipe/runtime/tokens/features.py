@@ -17,6 +17,8 @@ import numpy.typing as npt
 from .ragged import Groups, ends_of, ranges
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import torch
 
 Ints = npt.NDArray[np.int64]
@@ -296,6 +298,19 @@ class Batch(dict[str, "torch.Tensor"]):
     def padded_tokens(self) -> int:
         """The same with padding to the longest."""
         return sum(len(lengths) * int(lengths.max(initial=0)) for lengths in self.lengths.values())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same with its tensors on a device."""
+        return self.with_tensors({name: tensor.to(device, non_blocking=True) for name, tensor in self.items()})
+
+    def pinned(self) -> Self:
+        """The same, in place, in page-locked memory, from which copies to a GPU need no wait."""
+        self.update({name: tensor.pin_memory() for name, tensor in self.items()})
+        return self
+
+    def where(self, stream: str) -> Any:
+        """What tells the path without padding where a stream's tokens are: the lengths [B]."""
+        return self.lengths[stream]
 
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Batch:
         """The same features with other tensors: on a device, or of weight 0."""

@@ -9,7 +9,8 @@ import torch
 
 from hf_trainpipe.runtime.model import attention, kernels
 from hf_trainpipe.runtime.model.kernels import KERNELS, Call, candidates, choose, is_right, try_out
-from hf_trainpipe.runtime.model.unpad import Layout, prove
+from hf_trainpipe.runtime.model.layout import Layout
+from hf_trainpipe.runtime.model.unpad import prove
 
 CPU = torch.device("cpu")
 

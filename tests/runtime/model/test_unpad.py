@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from hf_trainpipe.runtime.model import attention, unpad
-from hf_trainpipe.runtime.model.unpad import ARCHITECTURES, Layout, is_unpadded, known_lengths, padded
+from hf_trainpipe.runtime.model.layout import Layout
+from hf_trainpipe.runtime.model.unpad import ARCHITECTURES, is_unpadded, known_lengths, padded
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
