@@ -1,8 +1,8 @@
 """Forward and backward passes as CUDA graphs: one launch instead of a thousand.
 
-A shape is captured when it comes for the second time; before that, and where there is no room, it runs eagerly. Both ways
+A shape is recorded when it comes for the second time; before that, and where there is no room, it runs eagerly. Both ways
 compute the same bits for the same seed, which is proven for each graph before it is used, so that a resumed run, which
-captures anew, ends with the same weights. Graphs share one pool of memory. Their gradients are copied into one set of tensors.
+records anew, ends with the same weights. Graphs share one pool of memory. Their gradients are copied into one set of tensors.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.mixed import Mixed
 
 MAX_GRAPHS = 48
-"""Shapes that are captured; further ones run eagerly."""
+"""Shapes that are recorded; further ones run eagerly."""
 WARM_UPS = 1
-"""Passes on the stream of the capture before it."""
+"""Passes on the stream of the recording before it."""
 
 
 class Replayable(Protocol):
@@ -53,7 +53,7 @@ class Recorder:
                 run()
         now.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads save checkpoints and prepare batches meanwhile: what they call must not end the capture.
+        # Other threads save checkpoints and prepare batches meanwhile: what they call must not end the recording.
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             run()
         return graph
@@ -184,9 +184,7 @@ class Graphs:
                 f"warning: steps of further shapes are launched one by one, those of {self.limit} are not: {reason}"
             )
         for parameter, grad, earlier in zip(self.parameters, computed, before, strict=True):
-            parameter.grad = grad if earlier is None or grad is None else earlier.add_(grad)
-            if grad is None:
-                parameter.grad = earlier
+            parameter.grad = earlier if grad is None else grad if earlier is None else earlier.add_(grad)
         return loss
 
     def _graph(self, batch: RoundedBatch, kind: torch.dtype) -> Graph:

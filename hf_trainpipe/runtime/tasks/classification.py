@@ -105,9 +105,11 @@ class TextClassification(TextTask):
 
     def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """float32[B]: the share of an example that a feature is, times the weight of its class."""
+        from ..model.constants import constant
+
         weights = batch["weights"]
         if isinstance(self.class_weights, tuple):
-            weights = weights * weights.new_tensor(self.class_weights)[batch["labels"]]
+            weights = weights * constant(self.class_weights, weights.dtype, weights.device)[batch["labels"]]
         return weights
 
     def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
