@@ -61,7 +61,7 @@ def _why_not_rounded(run: Run) -> str | None:
     import torch
 
     train, task = run.data.train, run.task
-    batch = train.batch(train.features_of(train.usable[:_TRIED]))
+    batch = train.varied(train.features_of(train.usable[:_TRIED]), task, seed=run.recipe.seed, epoch=0)
     rounded = RoundedBatch(batch, fills_of(train.features))
     was_training = run.bare.training
     run.bare.eval()
