@@ -104,7 +104,7 @@ class Run(Setup):
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.data.precompute(self.whole_model)
         if not self.device_is_host:
-            self.graphs = graphs_of(self)
+            self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
 
