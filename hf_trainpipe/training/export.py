@@ -195,7 +195,7 @@ def _samples(run: Run, recorded: Path) -> dict[str, list[dict[str, str]]]:
     """Of a task whose model writes: what it was asked in the recorded requests, and what it wrote first."""
     task = tuned_task(run)
     name = next((name for name in ("validation", "test") if name in run.data.splits), None)
-    if task.scored is None or name is None:
+    if task.scored is None or task.recorded != ("ids",) or name is None:
         return {}
     lines = [json.loads(line) for line in recorded.read_text(encoding="utf-8").splitlines()]
     decode = run.tokenizer.decode

@@ -65,9 +65,7 @@ class Run(Setup):
     def __init__(self, setup: Setup) -> None:
         super().__init__(**vars(setup))
         self.pad_id: int = self.tokenizer.pad_token_id or 0  # as a package pads
-        self.evaluation_tokens = max(
-            EVALUATION_TOKENS if self.device_is_host else EVALUATION_TOKENS_GPU, self.plan.max_length
-        )
+        self.evaluation_tokens = max(EVALUATION_TOKENS_GPU if self.on_gpu else EVALUATION_TOKENS, self.plan.max_length)
         self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
         self.order = EpochSampler(
@@ -80,7 +78,7 @@ class Run(Setup):
         with self.console.working("loading the model"):
             self._load_model()
         self._train = self.data.train  # as the model completed it
-        is_ahead = not self.device_is_host and self._windows is None  # the rows of a stream are drawn step by step
+        is_ahead = self.on_gpu and self._windows is None  # the rows of a stream are drawn step by step
         self._ahead = Ahead(self._prepare, total_steps=self.plan.total_steps) if is_ahead else None
 
     def _load_model(self) -> None:
@@ -103,7 +101,7 @@ class Run(Setup):
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.data.precompute(self.whole_model)
-        if not self.device_is_host:
+        if self.on_gpu:
             self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
@@ -113,13 +111,13 @@ class Run(Setup):
         if self.plan.padding is None and (reason := unpad(self.bare)) is not None:
             self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
         self.unpadded = is_unpadded(self.bare)
-        if self.unpadded and self.accelerator.device.type == "cuda":
+        if self.unpadded and self.on_gpu:
             with self.mixed.autocast():
                 if kernels := gpu_kernels(self.bare, self.mixed.dtype):
                     self.console.say(f"attention   {', '.join(kernels)}")
         if self.accelerator.device.type == "cpu":
             dropout.use_fast_dropout(self.bare)
-        elif self.accelerator.device.type == "cuda":
+        elif self.on_gpu:
             add_in_order(self.bare)
 
     def _compile(self) -> bool:
@@ -206,7 +204,7 @@ class Run(Setup):
         if self.graphs is not None:
             fills = fills_of(train.features)
             batches = [RoundedBatch(batch, fills) for batch in batches]
-        return batches if self.device_is_host else [batch.pinned() for batch in batches]
+        return [batch.pinned() for batch in batches] if self.on_gpu else batches
 
     def _train_at(self, step: int) -> Prepared:
         """The rows that a step is drawn from: the training split, or the window of a stream."""
@@ -277,6 +275,11 @@ class Run(Setup):
     def epoch(self) -> float:
         """Epochs done, as a fraction."""
         return self.state.step / self.order.steps_per_epoch
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU of NVIDIA's."""
+        return bool(self.accelerator.device.type == "cuda")
 
     @property
     def device_is_host(self) -> bool:
