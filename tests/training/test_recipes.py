@@ -143,9 +143,10 @@ def comparable(answer: Any) -> list[tuple[str, float]]:
 
 
 def model_of(recipe: Recipe, folder: Path, place: Path) -> Pretrained:
-    """A tiny model for the recipe's; one from random weights is small itself."""
+    """A tiny model for the recipe's."""
     if isinstance(recipe.model, Scratch):
-        return replace(recipe.model, vocabulary=400)
+        sizes = {name: min(64, size) if type(size) is int else size for name, size in recipe.model.config.items()}
+        return replace(recipe.model, vocabulary=400, config=sizes)
     if recipe.task.schema().model == "AutoModelForSeq2SeqLM":
         return Pretrained(str(tiny_seq2seq(place / "model")))
     if recipe.task.schema().model == "AutoModelForCausalLM":
