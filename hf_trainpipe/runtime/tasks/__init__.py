@@ -2,9 +2,8 @@
 
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
-instruction_tuning (with tokens/chat),
 classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
-translation, causal_lm, masked_lm
+translation, causal_lm, instruction_tuning, masked_lm
 registry        tasks by name;  older: what packages of older versions mean
 merging, texts, tags, several, mining, text_to_text, continuing   what several of them need;  draws: what differs between epochs
 squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
