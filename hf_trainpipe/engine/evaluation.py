@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.prepare import Prepared
     from hf_trainpipe.engine.kept import Kept
     from hf_trainpipe.engine.ranks import Ranks
-    from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.tasks.base import Metric, Task
     from hf_trainpipe.runtime.tokens.features import Features
 
 
@@ -83,14 +84,17 @@ def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predi
     if task.judged_as is not None:
         examples = judged.pop("examples", predictions.items)
         found = metrics.Predictions(task.judged_as, examples=examples, **judged)  # type: ignore[arg-type]
-        signatures = {metric.name: metric.signature(found) for metric in own if metric.signature is not None}
         columns = {metric.name: metric.statistic(found) for metric in own}
-        return found.with_own(columns, finishes=finishes, signatures=signatures) if own else found
-    signatures = {metric.name: metric.signature(judged) for metric in own if metric.signature is not None}
+        return found.with_own(columns, finishes=finishes, signatures=_signatures(own, found)) if own else found
     columns = {metric.name: np.asarray(metric.statistic(judged), dtype=np.float64) for metric in own}
     return metrics.Predictions.of_own(
-        columns, examples=predictions.items, judged=judged, finishes=finishes, signatures=signatures
+        columns, examples=predictions.items, judged=judged, finishes=finishes, signatures=_signatures(own, judged)
     )
+
+
+def _signatures(own: Sequence[Metric], judged: Any) -> dict[str, str]:
+    """How scores of a task's own were computed, by name, where they tell."""
+    return {metric.name: metric.signature(judged) for metric in own if metric.signature is not None}
 
 
 def tune(task: Task, predictions: metrics.Predictions) -> Task:

@@ -171,10 +171,12 @@ class Run(Setup):
         return self._prepare(step) if self._ahead is None else self._ahead.get(step, self.micro_batch_tokens)
 
     def _prepare(self, step: int) -> list[Batch]:
-        groups, train = self.global_batch(step)
-        batches = self._batches(train, groups[self.ranks.rank], epoch=self.order.epoch(step))
+        train = self._train_at(step)
+        everyones = self._shares(train, step)
+        groups = self._groups(train, everyones[self.ranks.rank])
+        batches = self._batches(train, groups, epoch=self.order.epoch(step))
         # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
-        needed = max(map(len, groups)) if self.ranks.sharded else 1
+        needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
         return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
 
     def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:

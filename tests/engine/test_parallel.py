@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.parallel import OneGpu, parallelize
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.recipe import Optim
+from tests.engine.gpu.recorder import Again
 
 
 @pytest.mark.gpu
@@ -38,15 +38,6 @@ def test_a_step_does_not_wait_for_the_device() -> None:
     for parameter, old in zip(model.parameters(), before, strict=True):
         assert torch.isfinite(parameter).all()
         assert not torch.equal(parameter, old)
-
-
-class Again:
-    """What a recorder gives where there is no GPU: the function runs again."""
-
-    def __init__(self, run: Callable[[], None], *, warm_ups: int = 1) -> None:
-        self.replay = run
-        if warm_ups:
-            run()
 
 
 def weights_after(

@@ -6,7 +6,7 @@ micro-batch then have other last bits in each pass (seen with torch 2.11 on an H
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,8 +18,6 @@ FEW_IDS = 3072
 FEW_ROWS = 1024
 """Tables up to here are multiplied with; larger ones are sorted."""
 _TRIED = 8192
-
-_repeats: dict[torch.device, bool] = {}
 
 
 def add_in_order(model: torch.nn.Module) -> None:
@@ -83,15 +81,14 @@ def _by_sorting(grad: torch.Tensor, ids: torch.Tensor, rows: int, padding: int) 
     return found
 
 
+@cache
 def _repeats_itself(device: torch.device) -> bool:
     """Whether torch's kernel gives the same bits each time for one id alone. Takes some milliseconds, once."""
-    if device not in _repeats:
-        ids = torch.full((_TRIED,), 7, device=device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            grad = torch.randn(_TRIED, 64, device=device)
-        try:
-            found = [_by_torch(grad, ids, 2 * FEW_ROWS, -1) for _ in range(4)]
-            _repeats[device] = all(torch.equal(found[0], again) for again in found[1:])
-        except RuntimeError:  # there is no such way in this build
-            _repeats[device] = False
-    return _repeats[device]
+    ids = torch.full((_TRIED,), 7, device=device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        grad = torch.randn(_TRIED, 64, device=device)
+    try:
+        first, *others = (_by_torch(grad, ids, 2 * FEW_ROWS, -1) for _ in range(4))
+    except RuntimeError:  # there is no such way in this build
+        return False
+    return all(torch.equal(first, again) for again in others)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from .exact import exact_products
 from .forking import apart
 from .layout import KnownLengths, Layout
-from .unpad import _KNOWN, _TAKEN, TOLERANCE, _base, _is_right_padded, _undo, is_unpadded, prove
+from .unpad import _base, _is_right_padded, is_unpadded, known_of, prove, take
 
 IMPLEMENTATION = "hf_trainpipe_packed"
 """The name under which transformers knows the attention of this module."""
@@ -65,26 +65,14 @@ def pack(model: Any) -> str | None:
         return reason
     if is_unpadded(model):
         return None
-    base, before = _base(model), model.config._attn_implementation
+
+    def sees_others(found: list[torch.Tensor]) -> str | None:
+        seen = prove(found[1:], apart(lambda: _probe(model, 1))[1:])
+        return f"a changed document moves the outputs of others by {seen:.1e}" if seen > _SEEN else None
+
     register()
-    try:
-        expected = apart(lambda: _probe(model, 0))
-        setattr(base, _TAKEN, (_hook(base), before))
-        model.set_attn_implementation(IMPLEMENTATION)
-        found, changed = apart(lambda: _probe(model, 0)), apart(lambda: _probe(model, 1))
-        difference, seen = prove(expected, found), prove(found[1:], changed[1:])
-    except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
-        difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    else:
-        if seen > _SEEN:
-            difference, reason = float("inf"), f"a changed document moves the outputs of others by {seen:.1e}"
-        else:
-            reason = f"its outputs differ from the padded model's by {difference:.1e}"
-    if difference <= TOLERANCE:
-        return None
-    if is_unpadded(model):
-        _undo(model)
-    return reason
+    base = _base(model)
+    return take(model, IMPLEMENTATION, hook=lambda: _hook(base), probe=lambda: _probe(model, 0), refuse=sees_others)
 
 
 def register() -> None:
@@ -199,7 +187,7 @@ def _hook(base: Any) -> list[Any]:
             return args, kwargs
         if mask.shape != ids.shape or any(given.get(name) is not None for name in absent[:3]):
             return args, kwargs
-        lengths = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is mask), None)
+        lengths = known_of(mask)
         if lengths is None:
             if given.get("use_cache"):  # generation begins, whose later steps need what this one keeps
                 return args, kwargs

@@ -11,7 +11,7 @@ Legend: B features of a batch, L longest of them, T tokens of all, H hidden size
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import local
 from typing import Any
@@ -57,6 +57,12 @@ def known_lengths(known: Sequence[tuple[torch.Tensor, Sequence[int] | npt.NDArra
         _KNOWN.masks = before
 
 
+def known_of(mask: torch.Tensor) -> Any:
+    """What :func:`known_lengths` told of a mask, or of the one that it is a view of; None: nothing."""
+    viewed = mask._base if mask._base is not None and mask._base.shape == mask.shape else mask
+    return next((told for known, told in getattr(_KNOWN, "masks", ()) if known is viewed), None)
+
+
 def is_unpadded(model: torch.nn.Module) -> bool:
     """Whether :func:`unpad` took the model."""
     return hasattr(_base(model), _TAKEN)
@@ -84,23 +90,46 @@ def unpad(model: Any) -> str | None:
         return "the configuration asks for a decoder or for relative positions"
     if is_unpadded(model):
         return None
-    before = config._attn_implementation
     from .attention import register
 
     register(IMPLEMENTATION)
     first = (int(config.pad_token_id or 0) + 1) if kind in _FROM_PADDING else 0
+    return take(model, IMPLEMENTATION, hook=lambda: _hook(base, first), probe=lambda: _probe(model))
+
+
+def take(
+    model: Any,
+    implementation: str,
+    *,
+    hook: Callable[[], list[Any]],
+    probe: Callable[[], list[torch.Tensor]],
+    refuse: Callable[[list[torch.Tensor]], str | None] = lambda found: None,
+) -> str | None:
+    """Switch a path on, in place; leave the model as it was where it does not give the padded model's numbers.
+
+    Args:
+        implementation: The name under which transformers knows the path's attention.
+        hook: Puts the hooks of the path on the base model.
+        probe: Outputs of a small batch, without padding.
+        refuse: Why the path is not taken all the same, by what it gave for that batch.
+
+    Returns:
+        None, or why the model stays as it is.
+    """
+    base, before = _base(model), model.config._attn_implementation
     try:
-        expected = apart(lambda: _probe(model))
-        setattr(base, _TAKEN, (_hook(base, first), before))
-        model.set_attn_implementation(IMPLEMENTATION)
-        difference = prove(expected, apart(lambda: _probe(model)))
+        expected = apart(probe)
+        setattr(base, _TAKEN, (hook(), before))
+        model.set_attn_implementation(implementation)
+        found = apart(probe)
+        difference = prove(expected, found)
+        reason = refuse(found)
     except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
-        difference, reason = float("inf"), f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     else:
-        reason = f"its outputs differ from the padded model's by {difference:.1e}"
-    if difference <= TOLERANCE:
-        return None
-    if is_unpadded(model):
+        if reason is None and not difference <= TOLERANCE:  # also where it is no number
+            reason = f"its outputs differ from the padded model's by {difference:.1e}"
+    if reason is not None and is_unpadded(model):
         _undo(model)
     return reason
 
@@ -204,8 +233,7 @@ def _hook(base: Any, first_position: int) -> list[Any]:
         asks = given.get("output_hidden_states") or given.get("output_attentions")
         if ids is None or mask is None or mask.dim() != 2 or not plain or asks:
             return args, kwargs
-        viewed = mask._base if mask._base is not None and mask._base.shape == mask.shape else mask
-        layout = next((lengths for known, lengths in getattr(_KNOWN, "masks", ()) if known is viewed), None)
+        layout = known_of(mask)
         if layout is None:
             layout = mask.sum(dim=1).tolist()
             if not _is_right_padded(mask, layout):

@@ -16,19 +16,12 @@ from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.runtime.model import unpad
 from hf_trainpipe.runtime.model.unpad import known_lengths
+from tests.engine.gpu.recorder import Again
 from tests.engine.gpu.test_rounding import features_of, rounded
 from tests.runtime.model.test_unpad import build
 
 CPU = torch.device("cpu")
 LENGTHS = ([9, 20, 4], [30, 3, 1], [7, 20, 5], [9, 21, 4, 40], [8, 22, 2], [9, 20, 35, 40], [33], [12, 13, 8])
-
-
-class Again:
-    """What a recorder gives where there is no GPU: the function runs again."""
-
-    def __init__(self, run: Callable[[], None], *, warm_ups: int = 0) -> None:
-        run()
-        self.replay = run
 
 
 def sometimes_wrong(run: Callable[[], None]) -> Any:
