@@ -10,8 +10,6 @@ AdamW step, without logging, checkpoints or a schedule. The first 20 steps are n
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from processes import own_side
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, parse, ratio, spread
 
@@ -38,7 +37,7 @@ def recipe_of(options: Any) -> Any:
 
         from hf_trainpipe.testing import tiny_rows
 
-        data: Any = Frame(train=pandas.DataFrame(tiny_rows(200, seed=1))[["text"]])
+        data: Any = Frame(train=pandas.DataFrame(tiny_rows(200, seed=1))[["text"]], validation=0.1)
     else:
         data = replace(recipe.data, root=str(options.data_dir / "tinyshakespeare"))
     return replace(recipe, data=data, budget=replace(recipe.budget, max_steps=options.steps + UNCOUNTED, epochs=100))
@@ -141,13 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     def measure(case: str, side: str) -> Row:
         command = [sys.executable, __file__, "--side", side, "--steps", str(options.steps)]
         command += ["--smoke"] if options.smoke else ["--data-dir", str(options.data_dir)]
-        threads = str(options.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "HF_TRAINPIPE_THREADS": threads, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode:
-            raise SystemExit(f"{side}: {done.stderr[-3000:]}")
-        row: Row = json.loads(done.stdout.strip().splitlines()[-1])
-        return row
+        return own_side(command, side, threads=options.threads)
 
     compare(
         options, ["shakespeare"], lambda _: SIDES, measure, summary, benchmark="B21", title="a language model from random weights",

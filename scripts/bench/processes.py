@@ -139,6 +139,20 @@ def last_json(output: str) -> Row:
     return found
 
 
+def own_side(command: Sequence[str], side: str, *, threads: int) -> Row:
+    """What a benchmark's own process for one of its sides prints last, as JSON.
+
+    Raises:
+        SystemExit: with the end of what it said, where it failed.
+    """
+    count = str(threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": count, "HF_TRAINPIPE_THREADS": count, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{side}: {done.stderr[-3000:]}")
+    return last_json(done.stdout)
+
+
 def peer(verb: str, folder: Path, *arguments: str, cores: Sequence[int] | None = None) -> Row:
     """A verb of ``peer.py`` over a workload, in a process of its own."""
     command = [sys.executable, str(BENCH / "peer.py"), verb, "--folder", str(folder), *arguments]

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from processes import own_side
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
 
@@ -270,18 +269,7 @@ def main(argv: list[str] | None = None) -> None:
                 *more,
             ]
             command += ["--smoke"] if options.smoke else ["--data-dir", str(options.data_dir)]
-            threads = str(options.threads)
-            environment = {
-                **os.environ,
-                "OMP_NUM_THREADS": threads,
-                "HF_TRAINPIPE_THREADS": threads,
-                "HF_HUB_OFFLINE": "1",
-            }
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-            if done.returncode:
-                raise SystemExit(f"{side}: {done.stderr[-3000:]}")
-            row: Row = json.loads(done.stdout.strip().splitlines()[-1])
-            return row
+            return own_side(command, side, threads=options.threads)
 
         compare(
             options, ["alpaca"], lambda _: sides, measure, summary, benchmark="B20", title="instruction tuning", doc=__doc__,
