@@ -49,6 +49,7 @@ class Store:
         mode: "write" removes what a killed process left unfinished, so hold the run's lock. "read" changes
             nothing on disk: damaged checkpoints are skipped and stay.
         on_quarantine: Called with the place of a damaged checkpoint and the reason; default: a log warning.
+        on_saved: Called with the step of a checkpoint that is on the disk, from the thread that wrote it.
 
     Raises:
         TrainpipeError: mode is "write" and the directory cannot be written.
@@ -62,6 +63,7 @@ class Store:
         run_uid: str | None = None,
         mode: Literal["write", "read"] = "write",
         on_quarantine: Callable[[Path, str], None] | None = None,
+        on_saved: Callable[[int], None] = lambda _: None,
     ) -> None:
         if keep < 2:
             raise ValueError(f"keep: expected 2 or more, so that a damaged checkpoint has one before it; found {keep}.")
@@ -75,6 +77,7 @@ class Store:
             mode=mode,
             on_quarantine=on_quarantine or _log_quarantine,
         )
+        self._on_saved = on_saved
         self._buffers = tensors.Buffers()
         self._thread: threading.Thread | None = None
         self._outcome: Path | BaseException | None = None
@@ -232,6 +235,7 @@ class Store:
             self._folder.delete(keep={*newest, prepared.step, prepared.best_step})
         except OSError as error:
             logger.warning("step %d is saved, but tidying up after it failed: %s", prepared.step, error)
+        self._on_saved(prepared.step)
         return path
 
     def _failed(self, step: int, error: Exception) -> SaveFailed:

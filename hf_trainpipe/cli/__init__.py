@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import EXIT_FILE, render
+from hf_trainpipe.tracking.console import fitted, forms_of_a_verb, tell_error
 from hf_trainpipe.utils.gc import postpone_gc, resume_gc
 from hf_trainpipe.utils.secrets import scrub
 from hf_trainpipe.utils.wording import messages_shown_in
@@ -68,7 +69,7 @@ def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
     postpone_gc()
     try:
-        with messages_shown_in("shell"):
+        with messages_shown_in("shell"), forms_of_a_verb():
             code = _guarded(action)
     finally:
         resume_gc()
@@ -94,8 +95,10 @@ def _guarded(action: Callable[[], int]) -> int:
         message, fix = getattr(error, "message", None), getattr(error, "fix", None)
         if isinstance(message, str) and isinstance(fix, str):
             # A TrainpipeError, or an error of the runtime that travels in packages.
-            _say(render(message, fix))
-            return int(getattr(error, "exit_code", 2))
+            code = int(getattr(error, "exit_code", 2))
+            if not tell_error(message, fix, exit_code=code):
+                _say(render(message, fix))
+            return code
         print(scrub(traceback.format_exc()), file=sys.stderr)
         print(
             "This is a bug in hf-trainpipe, not in your input. Please report it with the lines above "
@@ -109,4 +112,4 @@ def _say(text: str) -> None:
     from hf_trainpipe.cli.parser import is_main_process
 
     if is_main_process():
-        print(text, file=sys.stderr)
+        print(fitted(text, sys.stderr), file=sys.stderr)

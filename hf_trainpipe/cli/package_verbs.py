@@ -148,14 +148,17 @@ def push(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.hub.repository import push, retry
 
     if arguments.retry:
-        print_result({"pushed": retry(path)}, arguments, show_pushed)
+        with busy("pushing what waits"):
+            pushed = retry(path)
+        print_result({"pushed": pushed}, arguments, show_pushed)
         return 0
-    result = push(
-        path,
-        arguments.repo,
-        private=not arguments.public,
-        tag=None if arguments.tag == "none" else arguments.tag,
-        **taken(arguments, "revision", "pull_request", "message"),
-    )
+    with busy(f"pushing {path} to {arguments.repo}"):
+        result = push(
+            path,
+            arguments.repo,
+            private=not arguments.public,
+            tag=None if arguments.tag == "none" else arguments.tag,
+            **taken(arguments, "revision", "pull_request", "message"),
+        )
     print_result(result, arguments, show_pushed)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -169,4 +170,9 @@ def busy(what: str) -> AbstractContextManager[object]:
 
 def print_result(result: Any, arguments: argparse.Namespace, show: Callable[[Any], str]) -> None:
     """Print what a verb found: with ``--json`` one line of JSON for programs, else the text of ``show``."""
-    print(json.dumps(result, ensure_ascii=False, default=str) if arguments.json else show(result))
+    if arguments.json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+        return
+    from hf_trainpipe.tracking.console import fitted
+
+    print(fitted(show(result), sys.stdout))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -184,6 +185,7 @@ def prepare(
     root: Path,
     say: Callable[[str], None],
     splits: Mapping[str, Dataset] | None = None,
+    working: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> PreparedData:
     """Load, audit and encode every split of a recipe.
 
@@ -194,13 +196,15 @@ def prepare(
         root: The cache folder.
         say: Called with progress lines.
         splits: Already loaded splits; None: ``recipe.data.splits()``.
+        working: Around what takes long, with what it is.
 
     Raises:
         DataError: with file and line where they are known.
     """
     recipe.task.check_preprocessing(recipe.preprocessing)
-    loaded: Any = recipe.data.splits() if splits is None else splits
-    warnings = list(audit(recipe.task, loaded))
+    with working("reading and checking the data"):
+        loaded: Any = recipe.data.splits() if splits is None else splits
+        warnings = list(audit(recipe.task, loaded))
     encoder = Encoder(
         tokenizer,
         steps=recipe.preprocessing,
@@ -238,7 +242,8 @@ def prepare(
     prepared: dict[str, Prepared] = {}
     for name, dataset in loaded.items():
         rows = train if name == "train" else Rows(dataset, name, encoder=encoder)
-        split = prepared[name] = prepare_rows(rows, root)
+        with working(f"encoding {name}, {len(dataset):,} rows"):
+            split = prepared[name] = prepare_rows(rows, root)
         warnings += [*rows.notes, *_lost(name, split.features, recipe.tokens.overflow), *rows.warnings()]
         rows.check_lost()
         if len(split.usable) == 0:

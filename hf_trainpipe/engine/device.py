@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["fp32", "medium", "bf16", "fp16"]
 
@@ -39,6 +42,20 @@ def set_precision(precision: Precision) -> None:
     Switches.set_exact()
     if precision == "medium":
         torch.set_float32_matmul_precision("medium")
+
+
+def memory_in_use(device: torch.device) -> int | None:
+    """Bytes that this process holds: of the GPU, kept for reuse included, or of the machine; None where nobody tells."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    try:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    except (ImportError, OSError):
+        return None
 
 
 @contextmanager

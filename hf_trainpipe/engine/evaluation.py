@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def predict_split(
     max_tokens: int,
     examples: np.ndarray | None = None,
     kept: Kept | None = None,
+    done: Callable[[int], None] | None = None,
 ) -> Outputs:
     """Run the model over a split: each rank its share, sorted by length, under a token budget. A collective.
 
@@ -44,8 +45,11 @@ def predict_split(
         model: Unwrapped, on the ranks' device.
         examples: Some of the usable ones; None: all.
         kept: Where what is done stays, in parts of some batches; None: nowhere.
+        done: Called with the examples that all ranks have done, as far as this one knows.
     """
-    chosen = split.features_of(_share_of(split, split.usable if examples is None else examples, ranks))
+    examples = split.usable if examples is None else examples
+    chosen = split.features_of(_share_of(split, examples, ranks))
+    told = _Told(done or (lambda _: None), len(examples), len(chosen))
 
     def outputs(features: np.ndarray) -> Outputs:
         device, scores = ranks.accelerator.device, task.scored is not None
@@ -57,6 +61,7 @@ def predict_split(
             max_tokens=max_tokens,
             device=device,
             scores_targets=scores,
+            done=told.add,
         )
 
     if kept is None or not len(chosen):
@@ -64,10 +69,30 @@ def predict_split(
     else:
         batches = list(token_budget_batches(task.widths(split.features)[chosen], max_tokens=max_tokens))
         parts = [chosen[np.concatenate(batches[at : at + _BATCHES])] for at in range(0, len(batches), _BATCHES)]
-        found = concatenate([kept.part(part, partial(outputs, part)) for part in parts])
+        answered = []
+        for part, end in zip(parts, np.cumsum([len(part) for part in parts]), strict=True):
+            answered.append(kept.part(part, partial(outputs, part)))
+            told.reach(int(end))  # what was on the disk is done too
+        found = concatenate(answered)
     merged = task.merge(found, split.features)
     assert split.rows.encoder is not None
     return concatenate(ranks.gather(task.decode(merged, split.rows.encoder)))
+
+
+class _Told:
+    """Tells how many examples are done, from the features that this rank has done of its share."""
+
+    def __init__(self, done: Callable[[int], None], examples: int, features: int) -> None:
+        self._done, self._examples, self._features, self._count = done, examples, max(features, 1), 0
+
+    def add(self, count: int) -> None:
+        """``count`` features more."""
+        self.reach(self._count + count)
+
+    def reach(self, count: int) -> None:
+        """``count`` features in all."""
+        self._count = count
+        self._done(self._examples * count // self._features)
 
 
 def _share_of(split: Prepared, examples: np.ndarray, ranks: Ranks) -> np.ndarray:

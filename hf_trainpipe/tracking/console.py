@@ -1,27 +1,26 @@
-"""Progress on the console: one live line on a terminal, plain lines elsewhere.
+"""The progress of a run: what it tells is kept here, and given to one view.
 
-step 120/651  epoch 0.55  loss 0.4312  lr 4.2e-05  1,530 tok/s  left 3:12
-eval 120/651  accuracy 0.8612  loss 0.3911  best
-scoring validation: 12,000 of 40,000 rows, 8 s
+On a terminal a few lines redraw (:mod:`.views.terminal`), in a notebook an output (:mod:`.views.notebook`), elsewhere there
+are plain lines (:mod:`.views.lines`); ``train --log json`` writes JSON lines (:mod:`.views.jsonlines`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
+import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TextIO
+from typing import Literal, TextIO
 
-from hf_trainpipe.utils.wording import adapt_message
+from hf_trainpipe.tracking.views.base import Progress, View, Work
+from hf_trainpipe.tracking.views.jsonlines import Captured, JsonLines
+from hf_trainpipe.tracking.views.lines import Lines
+from hf_trainpipe.utils.wording import adapt_message, current_place
 
-RATES = {"tokens_per_second": "tok/s", "examples_per_second": "ex/s", "steps_per_second": "steps/s"}
-HIDDEN = frozenset({"grad_norm"})
-REDRAW_SECONDS, EVERY_SECONDS = 0.1, 4.0
+Form = Literal["auto", "live", "plain", "json"]
+_chosen: Form = "auto"
 
 
 class Console:
@@ -31,7 +30,7 @@ class Console:
         total_steps: Optimizer steps of the whole run.
         is_main: Whether this process shows anything.
         stream: Where to; None: standard error.
-        live: Redraw one line (True) or write plain lines (False); None: what the stream is.
+        form: How; None: what :func:`choose_form` said, which is ``auto``: what the stream is.
         clock: Seconds, for the time left.
     """
 
@@ -41,20 +40,32 @@ class Console:
         is_main: bool = True,
         *,
         stream: TextIO | None = None,
-        live: bool | None = None,
+        form: Form | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total_steps = total_steps
-        self._stream: TextIO | None = (stream if stream is not None else sys.stderr) if is_main else None
-        self._live = live if live is not None else _is_terminal(self._stream)
+        self.now = Progress(total_steps)
+        self.memory: Callable[[], int | None] = lambda: None
+        """Asked for the bytes that the process holds when numbers are shown."""
+        self._is_main = is_main
+        self._view = view_of(stream, form) if is_main else View()
         self._clock = clock
         self._first_step = 0
         self._started: float | None = None
         self._paused_at: float | None = None
-        self._drawn_at = -math.inf
-        self._line = ""
-        self._values: Mapping[str, float] = {}
-        self._lock = threading.RLock()  # progress of long work comes from a thread
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run; 0 until they are known."""
+        return self.now.total_steps
+
+    @total_steps.setter
+    def total_steps(self, total: int) -> None:
+        self.now.total_steps = total
+
+    @property
+    def shows_intervals(self) -> bool:
+        """Whether intervals of scores are shown while a run trains, so that it is worth computing them."""
+        return self._view.shows_intervals
 
     def start(self, step: int = 0) -> None:
         """Begin to count; ``step`` is above 0 where a run continues."""
@@ -62,21 +73,43 @@ class Console:
         self._started = self._clock()
 
     def tick(self, *, step: int, epoch: float) -> None:
-        """An optimizer step is done. Redraws the live line, ten times a second at most."""
-        self._resume()
-        if self._live and self._stream is not None and self._clock() - self._drawn_at >= REDRAW_SECONDS:
-            self._draw(self._format("step", self._values, step=step, epoch=epoch))
+        """An optimizer step is done."""
+        self._at(step, epoch)
+        self._view.tick(self.now)
 
     def step(self, values: Mapping[str, float], *, step: int, epoch: float) -> None:
         """Show the numbers of a logging interval; names may carry their ``train/`` prefix."""
-        self._resume()
-        self._values = dict(values)
-        self._show(self._format("step", values, step=step, epoch=epoch))
+        self.now.values = dict(values)
+        self._at(step, epoch)
+        self.now.memory = self.memory()
+        self._view.step(self.now)
 
-    def evaluation(self, values: Mapping[str, float], *, step: int, best: bool = False) -> None:
-        """Show the scores of an evaluation on a line that stays."""
-        line = self._format("eval", values, step=step, epoch=None)
-        self.say(f"{line}  best" if best else line)
+    def evaluation(
+        self,
+        values: Mapping[str, float],
+        *,
+        step: int,
+        best: bool = False,
+        select: str | None = None,
+        intervals: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """Show the scores of an evaluation on a line that stays.
+
+        Args:
+            best: Whether it is the best so far.
+            select: The metric that decides.
+            intervals: Low and high of some scores.
+        """
+        now = self.now
+        now.scores, now.scored_step, now.is_best, now.intervals = dict(values), step, best, dict(intervals or {})
+        if best and select is not None and select in values:
+            now.best = (select, values[select], step)
+        self._view.evaluation(now)
+
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint of ``step`` is on the disk."""
+        self.now.saved_step = step
+        self._view.checkpoint(self.now)
 
     def pause(self) -> None:
         """Do not count the time until the next step (an evaluation, a save) when the time left is estimated."""
@@ -85,52 +118,46 @@ class Console:
 
     @contextlib.contextmanager
     def working(self, what: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show progress of long work that shows none by itself, from a thread, every few seconds while the block lasts.
+        """Show progress of long work that shows none by itself, from a thread, while the block lasts.
 
         Yields:
             What to call with the number of rows that are done, of ``total`` where they are counted.
         """
-        started, over, shown, rows = self._clock(), threading.Event(), threading.Event(), deque[int](maxlen=1)
-        of = f" of {total:,}" if total else ""
+        work, over, view, now = Work(what, total, self._clock()), threading.Event(), self._view, self.now
 
         def tell() -> None:
-            while not over.wait(EVERY_SECONDS):
-                count = f": {rows[0]:,}{of} rows" if rows else ""
-                self._show(f"{what}{count}, {self._clock() - started:,.0f} s")
-                shown.set()
+            seconds = view.patience
+            while not over.wait(seconds):
+                seconds, work.seconds = view.every, self._clock() - work.started
+                if now.works[-1:] == [work]:  # work inside of it shows for both
+                    view.going(work, now)
+
+        def done(rows: int) -> None:
+            work.rows = rows
 
         thread = threading.Thread(target=tell, name="working", daemon=True)
-        if self._stream is not None:
+        if self._is_main:
+            now.works.append(work)
+            view.began(work, now)
             thread.start()
         try:
-            yield rows.append
+            yield done
         finally:
             over.set()
             if thread.is_alive():
                 thread.join()
-            if self._live and shown.is_set():
-                with self._lock:
-                    self._line = ""
-                    self._write("\r\x1b[2K")
-
-    def _show(self, text: str) -> None:
-        with self._lock:
-            if self._live:
-                self._draw(text)
-            else:
-                self._write(text + "\n")
+            if self._is_main:
+                now.works.remove(work)
+                work.seconds = self._clock() - work.started
+                view.ended(work, now)
 
     def say(self, text: str) -> None:
-        """Write a line that stays, above the live one; commands in it are spelled for where it is shown."""
-        text = adapt_message(text)
-        with self._lock:
-            self._write(f"\r\x1b[2K{text}\n{self._line}" if self._live and self._line else text + "\n")
+        """Write a line that stays; commands in it are spelled for where it is shown."""
+        self._view.say(adapt_message(text))
 
     def close(self) -> None:
-        """End the live line. Closing twice is fine."""
-        if self._live and self._line:
-            self._write("\n")
-        self._line = ""
+        """End the live view. Closing twice is fine."""
+        self._view.close(self.now)
 
     def seconds_left(self, step: int) -> float | None:
         """Estimate from the steps done since :meth:`start`; None before the first."""
@@ -140,69 +167,77 @@ class Console:
         spent = self._clock() - self._started
         return max(spent, 0.0) / done * max(self.total_steps - step, 0)
 
-    def _resume(self) -> None:
+    def _at(self, step: int, epoch: float) -> None:
         if self._paused_at is not None and self._started is not None:
             self._started += self._clock() - self._paused_at  # as if it had begun so much later
         self._paused_at = None
-
-    def _format(self, kind: str, values: Mapping[str, float], *, step: int, epoch: float | None) -> str:
-        width = len(str(self.total_steps))
-        parts = [f"{kind} {step:>{width}}/{self.total_steps}"]
-        if epoch is not None:
-            parts.append(f"epoch {epoch:.2f}")
-        rates: list[str] = []
-        for name, value in values.items():
-            short = name.rsplit("/", 1)[-1]
-            if short in RATES:
-                rates.append(f"{_rate(value)} {RATES[short]}")
-            elif short not in HIDDEN:
-                parts.append(f"{short} {_number(short, value)}")
-        parts += rates
-        left = self.seconds_left(step) if kind == "step" else None
-        if left is not None:
-            parts.append(f"left {_duration(left)}")
-        return "  ".join(parts)
-
-    def _draw(self, line: str) -> None:
-        columns = shutil.get_terminal_size((100, 24)).columns
-        self._line = line[: max(columns - 1, 20)]
-        self._drawn_at = self._clock()
-        self._write(f"\r\x1b[2K{self._line}")
-
-    def _write(self, text: str) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):  # a closed terminal or pipe does not end a run
-            self._stream = None
+        self.now.step, self.now.epoch, self.now.seconds_left = step, epoch, self.seconds_left(step)
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def view_of(stream: TextIO | None = None, form: Form | None = None) -> View:
+    """What shows progress on a stream (None: standard error), in a form (None: the chosen one)."""
+    form = form or _chosen
+    if form == "auto" and stream is None and current_place() == "notebook":
+        from hf_trainpipe.tracking.views.notebook import Notebook
+
+        return Notebook()
+    stream = sys.stderr if stream is None else stream
+    if form == "json":
+        return JsonLines(stream)
+    if form == "live" or (form == "auto" and redraws(stream)):
+        from hf_trainpipe.tracking.views.terminal import Terminal
+
+        return Terminal(stream)
+    return Lines(stream)
+
+
+def redraws(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can redraw lines."""
     try:
-        return stream is not None and stream.isatty()
-    except ValueError:
+        return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+    except ValueError:  # it is closed
         return False
 
 
-def _number(name: str, value: float) -> str:
-    if not math.isfinite(value):
-        return str(value)
-    if name in ("lr", "learning_rate") or (value != 0 and not 1e-3 <= abs(value) < 1e5):
-        return f"{value:.1e}" if value else "0"
-    return f"{value:.4f}"
+def fitted(text: str, stream: TextIO) -> str:
+    """A text as it is shown on a stream: on a terminal its long lines are broken between words."""
+    if not redraws(stream):
+        return text
+    from hf_trainpipe.tracking.views.terminal import wrapped
+
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        width = 0
+    return "\n".join(wrapped(text, width or 80))
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+def choose_form(form: Form) -> None:
+    """Show progress in this form until :func:`forms_of_a_verb` ends. With ``json`` all that is written to standard error
+    becomes events."""
+    global _chosen
+    _chosen = form
+    if form == "json" and not isinstance(sys.stderr, Captured):
+        sys.stderr = Captured(sys.stderr)
 
 
-def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds: ``3:12``, ``1:03:12``, ``2d 4:00:00``."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour}:{minute:02d}:{second:02d}"
-    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+@contextlib.contextmanager
+def forms_of_a_verb() -> Iterator[None]:
+    """What is chosen inside ends with it."""
+    global _chosen
+    before, stream = _chosen, sys.stderr
+    try:
+        yield
+    finally:
+        _chosen = before
+        if isinstance(sys.stderr, Captured):
+            sys.stderr.finish()
+            sys.stderr = stream
+
+
+def tell_error(message: str, fix: str, *, exit_code: int) -> bool:
+    """Write an error as an event where JSON is written; returns whether it is."""
+    if _chosen != "json":
+        return False
+    JsonLines(sys.stderr).write("error", message=message, fix=fix, exit_code=exit_code)
+    return True

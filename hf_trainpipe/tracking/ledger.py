@@ -172,6 +172,8 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.rewinds = 0
+        """How often it started again, because another file had replaced this one."""
         self._file: BinaryIO | None = None
 
     def read(self, *, num_lines: int = 1000) -> list[bytes]:
@@ -201,6 +203,7 @@ class Tail:
         if self._file is not None:
             self._file.close()
             self._file = None
+            self.rewinds += 1
 
 
 def read(path: str | Path) -> Iterator[Point]:

@@ -54,6 +54,7 @@ class Checkpointing:
             on_quarantine=lambda place, reason: self.console.say(
                 f"warning: a damaged checkpoint was set aside ({place.name}): {reason}"
             ),
+            on_saved=self.console.checkpoint,
         )
 
     def restore(self) -> None:

@@ -108,8 +108,9 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
 
 def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module, *, first: int | None = None) -> Outputs:
     examples = None if first is None else run.data.splits[split].usable[:first]
-    with run.console.working(f"scoring {split} in fp32, {len(run.data.splits[split]):,} examples"):
-        return run.predict(split, autocast=False, examples=examples, model=model)
+    total = len(run.data.splits[split]) if examples is None else len(examples)
+    with run.console.working(f"scoring {split} in fp32", total=total) as done:
+        return run.predict(split, autocast=False, examples=examples, model=model, done=done)
 
 
 def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
+from hf_trainpipe.engine.device import memory_in_use
 from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.tracking.follower import Follower
@@ -41,6 +43,7 @@ class TrainingLog:
         """Steps whose loss and gradient norm are still on the device."""
         self._grad_norm = math.nan
         self._straggler: int | None = None
+        self.console.memory = partial(memory_in_use, run.accelerator.device)
         self.restart_clock()
 
     def open(self, *, offset: int) -> None:
@@ -118,14 +121,17 @@ class TrainingLog:
                 state.window.loss_sum += loss_sum
                 state.window.count += report.count
 
-    def log_scores(self, scores: Mapping[str, float], *, best: bool) -> None:
-        """Write the scores of an evaluation; rank 0 only."""
+    def log_scores(
+        self, scores: Mapping[str, float], *, best: bool, intervals: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """Write the scores of an evaluation, and show them, some with an interval; rank 0 only."""
         assert self.ledger is not None
         step = self.run.state.step
         self.ledger.log(
             {f"validation/{name}": score for name, score in scores.items()}, step=step, epoch=self.run.epoch
         )
-        self.console.evaluation(scores, step=step, best=best)
+        select = self.run.recipe.selected_metric
+        self.console.evaluation(scores, step=step, best=best, select=select, intervals=intervals)
 
     def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], card: Path) -> None:
         """Write the final scores, and offer the model card to the trackers; rank 0 only."""
@@ -208,8 +214,8 @@ class Evaluator:
             return False
         run.console.pause()
         split = run.data.splits["validation"]
-        with run.console.working(f"evaluating validation, {len(split):,} examples"):
-            outputs = run.predict("validation")
+        with run.console.working("evaluating validation", total=len(split)) as done:
+            outputs = run.predict("validation", done=done)
             loss = run.evaluation_loss("validation", outputs)
         select = run.recipe.selected_metric
 
@@ -220,7 +226,7 @@ class Evaluator:
                 predictions = judge(outputs, split.features, task)
             scores = {"loss": loss, **metrics.score(predictions, run.recipe.scored_metrics)}
             better = metrics.better(select, scores[select], state.best.value if state.best else None, task=run.task)
-            self.log.log_scores(scores, best=better)
+            self.log.log_scores(scores, best=better, intervals=self._interval(predictions))
             return better, task.changes_from(run.task), scores
 
         better, tuned, scores = run.ranks.from_main(scored)
@@ -230,3 +236,17 @@ class Evaluator:
         state.stale = 0 if better else state.stale + 1
         self.log.restart_clock()
         return better
+
+    def _interval(self, predictions: metrics.Predictions) -> dict[str, tuple[float, float]]:
+        """The selected score's, where the console shows it; the final scores have all."""
+        recipe = self.run.recipe
+        if not self.run.console.shows_intervals:
+            return {}
+        found = metrics.intervals(
+            predictions,
+            [recipe.selected_metric],
+            confidence=recipe.evaluation.confidence,
+            resamples=recipe.evaluation.resamples,
+            seed=recipe.seed,
+        )
+        return {name: (interval.low, interval.high) for name, interval in found.items()}

@@ -105,7 +105,9 @@ def push_result(setup: Setup, result: Result) -> Result:
     outcome: dict[str, Any]
     try:
         outcome = {"repo": hub.repo}
-        sent = push(result.run_dir, hub.repo, private=hub.private, tag=hub.tag)
+        size = sum(file.stat().st_size for file in result.package.rglob("*") if file.is_file())
+        with setup.console.working(f"pushing {size / 2**20:,.1f} MiB to {hub.repo}"):
+            sent = push(result.run_dir, hub.repo, private=hub.private, tag=hub.tag)
         outcome = {name: sent[name] for name in RECORDED}
         retry(result.run_dir)
     except TrainpipeError as error:

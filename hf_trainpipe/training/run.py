@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -339,12 +339,14 @@ class Run(Setup):
         autocast: bool = True,
         examples: np.ndarray | None = None,
         model: torch.nn.Module | None = None,
+        done: Callable[[int], None] | None = None,
     ) -> Outputs:
         """Outputs for the examples of a split, or some of them, on every rank.
 
         Args:
             autocast: False: in fp32.
             model: The one that answers; None: the run's.
+            done: Called with the examples that all ranks have done, as far as this one knows.
         """
         prepared, kept = self.data.splits[split], None
         with self._evaluation(autocast=autocast, model=model) as answering:
@@ -367,6 +369,7 @@ class Run(Setup):
                 max_tokens=self.evaluation_tokens,
                 examples=examples,
                 kept=kept,
+                done=done,
             )
 
     def evaluation_loss(self, split: str, predictions: Outputs) -> float:

@@ -120,7 +120,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             _apply(machine, recipe, ranks)
             limits = model_limits(recipe.model, recipe.task, tokenizer)
             with console.working("preparing the data"):
-                data, plan = _prepare(recipe, tokenizer, limits, machine=machine, say=console.say)
+                data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             if recipe.model.lora is not None:  # no checkpoint holds the frozen weights
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
@@ -198,7 +198,7 @@ def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
 
 
 def _prepare(
-    recipe: Recipe, tokenizer: Any, limits: ModelLimits, *, machine: Machine, say: Callable[[str], None]
+    recipe: Recipe, tokenizer: Any, limits: ModelLimits, *, machine: Machine, console: Console
 ) -> tuple[PreparedData, Plan]:
     """The data of a recipe, encoded, and the plan that follows from it."""
     data = prepare(
@@ -207,7 +207,8 @@ def _prepare(
         max_length=max_length(recipe.tokens, limits.limit),
         vocab_size=limits.rows,
         root=cache_root(),
-        say=say,
+        say=console.say,
+        working=console.working,
     )
     validate(recipe, fitted=data.task)
     check_selection(recipe.evaluation.select, data.splits)

@@ -70,7 +70,9 @@ class Table:
         cells = [[_one_line(cell) for cell in row[: len(self.head)]] for row in rows]
         if not self._widths:
             columns = list(zip(*cells, strict=True)) or [() for _ in self.head]
-            natural = [max([_wide(name), *map(_wide, column)]) for name, column in zip(self.head, columns, strict=True)]
+            natural = [
+                max([width_of(name), *map(width_of, column)]) for name, column in zip(self.head, columns, strict=True)
+            ]
             self._widths = _fit(natural, self.width - 2 * (len(natural) - 1))
             self._numeric = [bool(column) and all(map(_is_number, column)) for column in columns]
             yield self._line(self.head)
@@ -79,7 +81,7 @@ class Table:
 
     def _line(self, cells: Sequence[str]) -> str:
         return "  ".join(
-            _pad(_cut(cell, size), size, right=right)
+            _pad(cut(cell, size), size, right=right)
             for cell, size, right in zip(cells, self._widths, self._numeric, strict=True)
         ).rstrip()
 
@@ -99,24 +101,25 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _wide(text: str) -> int:
+def width_of(text: str) -> int:
     """Columns of a terminal: two for a wide character of East Asia, none for a combining mark."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _cut(text: str, size: int) -> str:
-    if _wide(text) <= size:
+def cut(text: str, size: int) -> str:
+    """The text, if it is at most ``size`` columns wide; else its beginning and an ellipsis."""
+    if width_of(text) <= size:
         return text
     kept = text[: max(size - 1, 0)]
-    while _wide(kept) > size - 1:
+    while width_of(kept) > size - 1:
         kept = kept[:-1]
     return kept + "…"
 
 
 def _pad(text: str, size: int, *, right: bool) -> str:
-    space = " " * (size - _wide(text))
+    space = " " * (size - width_of(text))
     return space + text if right else text + space
 
 

@@ -40,6 +40,7 @@ def run(
     max_tokens: int,
     device: torch.device | str = "cpu",
     scores_targets: bool = False,
+    done: Callable[[int], None] = lambda _: None,
 ) -> Outputs:
     """What a task predicts for features, or makes of their targets. The model is in evaluation mode meanwhile.
 
@@ -48,6 +49,7 @@ def run(
         chosen: Which features, in any order; the items of the result.
         max_tokens: Tokens of a batch, padding included.
         scores_targets: Whether its ``likelihood`` is asked, of features with targets, and not its ``predict``.
+        done: Called after each batch with its number of features.
     """
     import torch
 
@@ -72,6 +74,7 @@ def run(
             out = task.likelihood(model, there) if scores_targets else task.predict(model, inputs)
         if on_cpu and next(numbers) % _TRIM_EVERY == 0:
             give_back()
+        done(len(places))
         return {name: out[name] for name in declared}
 
     def joined(parts: list[Any]) -> npt.NDArray[Any]:
