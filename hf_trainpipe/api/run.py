@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.api.package import Package, load
 from hf_trainpipe.codec import from_json
-from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.errors import DataError, TrainpipeError, closest
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import newest_attempt
 from hf_trainpipe.utils.atomic import read_json_object
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return str(self._document.get("name") or self.path.name)
+        return str(self.document.get("name") or self.path.name)
 
     @property
     def state(self) -> State:
@@ -86,7 +86,7 @@ class Run:
         Raises:
             RecipeError: it has a class of its recipe file, or its data were in memory.
         """
-        return from_json(self._document.get("recipe") or {})
+        return from_json(self.document.get("recipe") or {})
 
     @cached_property
     def package(self) -> Package:
@@ -164,7 +164,8 @@ class Run:
         return f"<b>{escape(self.name)}</b> ({self.state}) {escape(str(self.path))}{table}"
 
     @cached_property
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """The content of run.json."""
         return read_json_object(self.path / "run.json", needs={}, fix=DAMAGED)
 
 
@@ -172,6 +173,22 @@ def find_runs(folder: Path) -> list[Run]:
     """The runs in a folder, or the folder itself, newest first."""
     places = [folder] if (folder / "run.json").is_file() else [entry.parent for entry in folder.glob("*/run.json")]
     return [Run(place) for place in sorted(places, key=lambda place: -(place / "run.json").stat().st_mtime)]
+
+
+def as_row(run: Run) -> dict[str, Any]:
+    """One run of a list, as JSON; a damaged file of it is told in its state."""
+    row: dict[str, Any] = {
+        "run": str(run.path), "state": "damaged", "step": 0, "split": None, "metric": None, "score": None, "bytes": run.bytes
+    }  # fmt: skip
+    try:
+        result = run.result
+        scores = result.get("scores") or {}
+        split = "validation" if "validation" in scores else next(iter(scores), None)
+        select = result.get("select")
+        score = (scores.get(split) or {}).get(select) if split is not None else None
+        return row | {"state": run.state, "step": run.step, "split": split, "metric": select, "score": score}
+    except TrainpipeError as error:
+        return row | {"error": error.message}
 
 
 def removable(run: Run) -> list[Path]:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import named_recipe, recipe_of
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, verb
-from hf_trainpipe.errors import CheckpointError, TrainpipeError
+from hf_trainpipe.errors import CheckpointError
 
 if TYPE_CHECKING:
     import argparse
-
-    from hf_trainpipe.api.run import Run
 
 
 @verb(
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     "--json",
 )
 def runs(arguments: argparse.Namespace) -> int:
-    from hf_trainpipe.api.run import clean, find_runs, removable
+    from hf_trainpipe.api.run import as_row, clean, find_runs, removable
     from hf_trainpipe.utils.tables import table
 
     folder = Path(arguments.folder)
@@ -36,7 +34,7 @@ def runs(arguments: argparse.Namespace) -> int:
             f"{folder}: there is no such folder.", fix="Name the folder that runs are in, or train a recipe first."
         )
     listed = find_runs(folder)
-    rows: list[dict[str, Any]] = [_row(run) for run in listed]
+    rows: list[dict[str, Any]] = [as_row(run) for run in listed]
     for run, row in zip(listed, rows, strict=True):
         if arguments.clean:
             found = removable(run) if row["state"] == "complete" else []
@@ -55,22 +53,6 @@ def runs(arguments: argparse.Namespace) -> int:
         print()
         print(_cleaned(rows, done=arguments.yes))
     return 0
-
-
-def _row(run: Run) -> dict[str, Any]:
-    """One run, as JSON; a damaged file of it is told in its state."""
-    row: dict[str, Any] = {
-        "run": str(run.path), "state": "damaged", "step": 0, "split": None, "metric": None, "score": None, "bytes": run.bytes
-    }  # fmt: skip
-    try:
-        result = run.result
-        scores = result.get("scores") or {}
-        split = "validation" if "validation" in scores else next(iter(scores), None)
-        select = result.get("select")
-        score = (scores.get(split) or {}).get(select) if split is not None else None
-        return row | {"state": run.state, "step": run.step, "split": split, "metric": select, "score": score}
-    except TrainpipeError as error:
-        return row | {"error": error.message}
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -127,3 +109,26 @@ def verify_resume(arguments: argparse.Namespace) -> int:
         proof = verify_finished(path, recipe, source=source, say=console.say)
     print_result(proof, arguments, describe)
     return 0 if proof["identical"] else CheckpointError.exit_code
+
+
+@verb(
+    "ui",
+    "a local page over a folder of runs: scores, settings, curves while they train",
+    Argument("[FOLDER]", "a folder of runs, or one run; runs", default="runs"),
+    Argument("--host H", "another than loopback needs HF_TRAINPIPE_TOKEN", default="127.0.0.1"),
+    Argument("--port P", "0: any free one; 8100 by default", type=int, default=8100),
+    Argument("--json", "say where it is in a line of JSON on stdout"),
+)
+def ui(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.serve.run import from_environment, require_extra
+
+    require_extra()
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: there is no such folder.", fix="Name the folder that runs are in, or train a recipe first."
+        )
+    from hf_trainpipe.ui.app import serve_page
+
+    settings = from_environment(host=arguments.host, port=arguments.port)
+    return serve_page(folder, settings, as_json=arguments.json)

@@ -10,9 +10,10 @@ from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
-from hf_trainpipe.cli.run_verbs import runs, verify_resume
+from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
+from hf_trainpipe.tracking.console import choose_form
 
 
 @verb(
@@ -35,11 +36,19 @@ from hf_trainpipe.errors import PushError
         "--verify-resume",
         "before packaging, kill a copy of the run, resume it and compare bit for bit; the model card tells",
     ),
+    Argument(
+        "--log auto|live|plain|json",
+        "how progress is shown on standard error: auto redraws a few lines on a terminal and writes plain ones elsewhere; "
+        "json writes an object a line",
+        default="auto",
+    ),
     Argument("--planned-stop kill:STEP|stop:STEP", argparse.SUPPRESS),
     Argument("--json", "print the result as one line of JSON, last"),
     takes_fields=True,
 )
 def train(arguments: argparse.Namespace) -> int:
+    if is_main_process():
+        choose_form(arguments.log)
     recipe, source = named_recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
@@ -135,7 +144,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, completion,
+        train, launch, show, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui, completion,
         doctor,
     )
 }  # fmt: skip

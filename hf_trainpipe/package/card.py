@@ -235,13 +235,13 @@ def _data(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         lines.append(f"Data set: `{facts.dataset}`{config}.")
     if facts.dataset_revision:
         lines.append(f"Revision: `{facts.dataset_revision}`.")
-    return _joined("\n".join(lines), table(("", "value"), _flatten(manifest["data"])) if manifest["data"] else "")
+    return _joined("\n".join(lines), table(("", "value"), flatten(manifest["data"])) if manifest["data"] else "")
 
 
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """``{"a": {"b": 1}}`` as ``[("a.b", 1)]``."""
     if isinstance(value, Mapping) and value:
-        return [pair for name, child in value.items() for pair in _flatten(child, f"{prefix}.{name}".lstrip("."))]
+        return [pair for name, child in value.items() for pair in flatten(child, f"{prefix}.{name}".lstrip("."))]
     return [(prefix, value)]
 
 
@@ -252,7 +252,7 @@ def _settings(manifest: Mapping[str, Any]) -> str:
         (setting, value)
         for name in chosen
         if name in recipe
-        for setting, value in _flatten(recipe[name], name)
+        for setting, value in flatten(recipe[name], name)
         if value is not None and not setting.endswith(".kind")
     ]
     if not rows:

@@ -46,10 +46,20 @@ class Middleware:
         app: The routes.
         settings: Token and limits.
         is_draining: Whether the server is shutting down: clients are told to close their connections.
+        is_open: Whether a path is answered without the token.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        is_draining: Callable[[], bool],
+        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+    ) -> None:
         self._app = app
+        self._is_open = is_open
         self._settings = settings
         self._metrics = metrics
         self._is_draining = is_draining
@@ -117,7 +127,7 @@ class Middleware:
                 fix = f"Use http://127.0.0.1, or set {TOKEN_VARIABLE} for the server and send the token."
                 raise Refusal(421, "host", "Host: expected localhost or a loopback address.", fix)
             return
-        if scope["path"] in OPEN_PATHS:
+        if self._is_open(scope["path"]):
             return
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):

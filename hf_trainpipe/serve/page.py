@@ -6,22 +6,31 @@ import base64
 import hashlib
 import re
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Response
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def add_routes(app: FastAPI) -> None:
     """Add ``GET /demo``."""
     text = files("hf_trainpipe.serve").joinpath("demo.html").read_text(encoding="utf-8")
-    headers = {
-        "Content-Security-Policy": policy(text),
-        "X-Frame-Options": "DENY",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    }
+    headers = headers_of(text)
 
     @app.get("/demo", tags=["answers"], summary="A page to try the package")
     async def demo() -> Response:
         return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """The headers of a page."""
+    return {
+        "Content-Security-Policy": policy(text),
+        "X-Frame-Options": "DENY",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
 
 
 def policy(text: str) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import json
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.errors import MissingExtra, TrainpipeError
+from hf_trainpipe.errors import MissingExtra
+from hf_trainpipe.serve.listening import listen, run, whole_seconds
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.tables import facts
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     import socket
 
     from hf_trainpipe.serve.engine import Engine
-
-_STOP = tuple(
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)
-)
 
 
 def require_extra() -> None:
@@ -70,7 +63,7 @@ def serve(
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     try:
-        listener = _listen(settings.host, settings.port)  # before the weights: the address may be taken
+        listener = listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
             with Console(0).working("loading the package"):
                 engine = engines.load(package, device=device, allow_code=allow_code, backend=backend)
@@ -87,24 +80,6 @@ def serve(
 def from_environment(**choices: Any) -> Settings:
     """Settings with the token of the environment, if there is one."""
     return Settings(token=os.environ.get(TOKEN_VARIABLE) or None, **choices)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    import socket
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), port))
-    except OSError as error:
-        listener.close()
-        raise TrainpipeError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}.",
-            fix="Stop what listens there, or choose another --port; 0 takes any free one.",
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, logger: logging.Logger) -> None:
@@ -130,10 +105,7 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
 def _serve(
     engine: Engine, settings: Settings, listener: socket.socket, logger: logging.Logger, *, as_json: bool = False
 ) -> int:
-    import uvicorn
-
     from hf_trainpipe.serve.app import make_app
-    from hf_trainpipe.serve.connections import protocol
 
     predictor = engine.predictor
     predictor.predict(list(engine.schema.examples))  # the first call is slow, and shows what is broken
@@ -141,55 +113,23 @@ def _serve(
     gc.freeze()  # what is loaded stays: garbage collections skip it while a client waits
     batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
     app, state = make_app(engine, settings, batch_tokens=batch_tokens)
-    limit_s = max(1, round(settings.drain_s))
-    config = uvicorn.Config(
+
+    def stop() -> bool:
+        waiting = state.batcher.admission.waiting
+        if state.is_draining:
+            logger.info("stopping already: %d inputs wait, for %g s at most", waiting, whole_seconds(settings.drain_s))
+            return False
+        state.is_draining = True
+        logger.info("stopping: %d inputs wait", waiting)
+        return True
+
+    run(
         app,
-        http=protocol(settings.limits, refused=state.metrics.refused),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=max(1, round(settings.limits.idle_s)),
-        proxy_headers=False,  # a client could claim any address in a header
-        timeout_graceful_shutdown=limit_s,
-        backlog=1024,
+        settings,
+        listener,
+        refused=state.metrics.refused,
+        started=lambda url: _announce(engine, settings, url, as_json=as_json, logger=logger),
+        stop=stop,
     )
-
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-    class Server(uvicorn.Server):
-        """Uvicorn's, with our signals: it would end with the signal instead of 0."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            if self.started:
-                _announce(engine, settings, url, as_json=as_json, logger=logger)
-
-        @contextlib.contextmanager
-        def capture_signals(self):  # type: ignore[no-untyped-def]
-            loop = asyncio.get_running_loop()
-
-            def on_signal(*_: object) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended: so does the process
-                    loop.call_soon_threadsafe(self._stop)
-
-            for number in _STOP:
-                signal.signal(number, on_signal)
-            yield
-
-        def _stop(self) -> None:
-            if state.is_draining:
-                logger.info(
-                    "stopping already: %d inputs wait, for %g s at most", state.batcher.admission.waiting, limit_s
-                )
-                return
-            state.is_draining = True
-            logger.info("stopping: %d inputs wait", state.batcher.admission.waiting)
-            asyncio.get_running_loop().call_later(settings.notice_s, setattr, self, "should_exit", True)
-
-    Server(config).run(sockets=[listener])
-    for number in _STOP:
-        signal.signal(number, signal.SIG_IGN)  # the rest of the shutdown is not interrupted either
     logger.info("stopped")
     return 0
