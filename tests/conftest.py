@@ -72,7 +72,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def real_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In this test every process begins as a person's does."""
     with monkeypatch.context() as patch:
-        patch.setattr(warm, "_places", {})
+        patch.setattr(warm, "_waiting", [])
         yield
 
 

@@ -6,6 +6,7 @@ hf_trainpipe), and one with the whole of hf_trainpipe. :class:`Popen` is ``subpr
 
     python -m hf_trainpipe VERB ...      is forked from the second (``launch``, whose workers are its children, is not;
                                          nor are servers)
+    python -m accelerate.commands.launch is forked from the second, and so are its workers
     python scripts/bench/X.py ...        is forked from the second
     python -I -B .../probe.py ...        is forked from the first
 
@@ -29,13 +30,15 @@ import os
 import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,15 +57,17 @@ READ_AT_IMPORT_OF_ALL = (
     *READ_AT_IMPORT, "PYTHON", "OPENBLAS_", "CUDA_", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "HOME", "XDG_", "HF_HOME", "HF_HUB",
     "HF_ENDPOINT", "HF_DATASETS", "HF_TOKEN", "TRANSFORMERS_", "TORCH_", "PYTORCH_",
 )  # fmt: skip
-HEEDED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS")
+HEEDED = (
+    "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_TOKEN",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING",
+)  # fmt: skip
 """Names of that kind that a forked process heeds, or that change no result."""
 VARIABLE = "HF_TRAINPIPE_TESTS_WARM"
 SECONDS = "HF_TRAINPIPE_TESTS_SECONDS"
 """Names a file, if set, to which each forked process adds its seconds of a core: in its own code, in the system's."""
 _BARE, _WHOLE = "bare", "whole"
-_places: dict[str, str] = {}
-"""Name of a waiting process to the path of its socket; empty: all processes begin as always."""
-_environment: dict[str, str] = {}
+_waiting: list[tuple[dict[str, str], dict[str, str]]] = []
+"""Pairs of waiting processes: name to the path of its socket, and the environment that they have. None: all begin as always."""
 _Plain: Any = subprocess.Popen
 
 
@@ -72,33 +77,56 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     It ends when the pipe to this process is closed. The processes of this one's tests find it by the environment.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process, places = _begin(folder, environment)
+    os.environ[VARIABLE] = json.dumps({"places": places, "environment": environment})
+    return process
+
+
+@contextlib.contextmanager
+def waits_with(environment: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile this process's tests begin those with such an environment warm, too: one that libraries read at their import."""
+    if not _waiting:
+        yield
+        return
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    process, places = _begin(folder, environment)
+    _waiting.append((places, dict(environment)))
+    try:
+        yield
+    finally:
+        _waiting.remove((places, dict(environment)))
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def _begin(folder: Path, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
     places = {kind: str(folder / kind) for kind in (_BARE, _WHOLE)}
     listeners = {kind: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for kind in places}
     for kind, listener in listeners.items():
         listener.bind(places[kind])
         listener.listen(64)
     files = [listener.fileno() for listener in listeners.values()]
-    process = subprocess.Popen(
+    process = _Plain(
         [sys.executable, "-I", "-B", str(Path(__file__).resolve()), json.dumps(places), *map(str, files)],
         env=environment, cwd=folder, stdin=subprocess.PIPE, pass_fds=files, start_new_session=True,
     )  # fmt: skip
     for listener in listeners.values():
         listener.close()
-    os.environ[VARIABLE] = json.dumps({"places": places, "environment": environment})
-    return process
+    return process, places
 
 
 def join() -> None:
     """From now on processes begin warm in this one, where :func:`start` was called here or by who began it."""
-    told = json.loads(os.environ.get(VARIABLE, "{}"))
-    _places.update(told.get("places", {}))
-    _environment.update(told.get("environment", {}))
+    if told := json.loads(os.environ.get(VARIABLE, "{}")):
+        _waiting.append((told["places"], told["environment"]))
     subprocess.Popen = Popen  # type: ignore[misc]
 
 
 def waits() -> bool:
     """Whether there is a process to fork from."""
-    return bool(_places)
+    return bool(_waiting)
 
 
 class Popen(_Plain):  # type: ignore[misc]
@@ -113,13 +141,13 @@ class Popen(_Plain):  # type: ignore[misc]
         if found is None:
             super()._execute_child(*positional)
             return
-        kind, request = found
+        place, request = found
         ends = ("p2cread", "c2pwrite", "errwrite")
         files = [number if asked[name] == -1 else asked[name] for number, name in enumerate(ends)]
         body = json.dumps(request).encode()
         try:
             self._status = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._status.connect(_places[kind])
+            self._status.connect(place)
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
             self._status.sendmsg([len(body).to_bytes(4, "big")], rights)
             self._status.sendall(body)
@@ -156,10 +184,10 @@ class Popen(_Plain):  # type: ignore[misc]
 
 
 def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The waiting process that a command is forked from, if any, and what it is asked."""
+    """The socket of the waiting process that a command is forked from, if any, and what it is asked."""
     args = asked["args"]
     if (
-        not _places
+        not _waiting
         or asked["shell"]
         or asked["preexec_fn"]
         or asked["pass_fds"]
@@ -167,9 +195,13 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     ):
         return None
     words = [os.fspath(part) for part in args]
+    if words[1:2] == ["-u"]:  # as torch's agent begins the ranks
+        del words[1]
     directory = os.fspath(asked["cwd"] or os.getcwd())
     match words:
         case [sys.executable, "-m", "hf_trainpipe", verb, *_] if verb not in ("launch", "serve"):
+            kind, argv, path = _WHOLE, words[2:], directory
+        case [sys.executable, "-m", "accelerate.commands.launch", *_]:
             kind, argv, path = _WHOLE, words[2:], directory
         case [sys.executable, str(script), *_] if script.startswith(BENCHMARKS) and not script.startswith(SERVERS):
             kind, argv, path = _WHOLE, words[1:], BENCHMARKS.rstrip(os.sep)
@@ -179,10 +211,12 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
             return None
     environment = dict(os.environ if asked["env"] is None else asked["env"])
     compared = READ_AT_IMPORT if kind == _BARE else READ_AT_IMPORT_OF_ALL
-    if _read(environment, compared) != _read(_environment, compared):
+    needed = _read(environment, compared)
+    place = next((places[kind] for places, has in _waiting if _read(has, compared) == needed), None)
+    if place is None:
         return None
     further = environment.get("PYTHONPATH", "").split(os.pathsep)
-    return kind, {
+    return place, {
         "argv": argv,
         "paths": [] if path is None else [path, *filter(None, further)],
         "cwd": directory,
@@ -198,11 +232,11 @@ def _read(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[s
 
 def main(places: dict[str, str], bare: socket.socket, whole: socket.socket) -> None:
     """The life of both waiting processes."""
-    _places.update(places)
-    _environment.update(os.environ)
+    _waiting.append((places, dict(os.environ)))
     if 0 in select.select([bare, whole, 0], [], [])[0]:
         return
     gc.disable()
+    subprocess.Popen = Popen  # type: ignore[misc]  before torch's agent, which begins the ranks, takes its name
     for name in LIBRARIES:
         importlib.import_module(name)
     if os.fork() == 0:
@@ -224,7 +258,6 @@ def _serve_whole(listener: socket.socket) -> None:
             with contextlib.suppress(ImportError):  # of an extra that is not installed
                 importlib.import_module(module.name)
     sys.path.remove(str(REPOSITORY))
-    subprocess.Popen = Popen  # type: ignore[misc]
     _serve(listener)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.utils.secrets import scrub
+from tests import warm
 from tests.hub.hub_server import TOKEN, Hub
 
 AWS_ID, AWS_KEY = "AKIACANARYCANARY0001", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYCANARYKEY1"
@@ -49,7 +51,7 @@ def talkative():
 
 
 @pytest.fixture
-def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
+def online(workshop, hub: Hub, tmp_path: Path) -> Iterator[dict[str, str]]:
     (workshop.folder / "canary_recipes.py").write_text(RECIPES)
     with (workshop.folder / "train.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -57,11 +59,13 @@ def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
         writer = csv.DictWriter(stream, ["text", "label"])
         writer.writeheader()
         writer.writerows({**row, "text": f"{row['text']} {IN_DATA}"} for row in rows)
-    return {
+    variables = {
         **ENVIRONMENT,
         **hub.environment(tmp_path / "hf"),
         "NEPTUNE_RETRIES_TIMEOUT": "1",
     }
+    with warm.waits_with(workshop.environment(variables)):
+        yield variables
 
 
 def uploaded(hub: Hub) -> dict[str, bytes]:

@@ -6,12 +6,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.package.layout import list_files
+from tests import warm
 from tests.hub.hub_server import Fault, Hub
 
 RECIPES = """
@@ -38,9 +39,11 @@ def mirrored():
 
 
 @pytest.fixture
-def online(workshop, hub: Hub, tmp_path: Path) -> dict[str, str]:
+def online(workshop, hub: Hub, tmp_path: Path) -> Iterator[dict[str, str]]:
     (workshop.folder / "hub_recipes.py").write_text(RECIPES)
-    return hub.environment(tmp_path / "hf")
+    variables = hub.environment(tmp_path / "hf")
+    with warm.waits_with(workshop.environment(variables)):
+        yield variables
 
 
 def remote(hub: Hub, branch: str = "main") -> dict[str, bytes]:

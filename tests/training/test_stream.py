@@ -8,6 +8,7 @@ import re
 import pytest
 
 from hf_trainpipe.testing import tiny_rows
+from tests import warm
 from tests.data.test_sources_hub import FIRST, REPO, Hub, serve
 
 RECIPE = f"""
@@ -41,7 +42,7 @@ def hub(workshop):
     }
     (workshop.folder / "streaming.py").write_text(RECIPE)
     with serve(stand_in) as endpoint:
-        yield {
+        variables = {
             "HF_ENDPOINT": endpoint,
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
@@ -51,6 +52,8 @@ def hub(workshop):
             "HF_TRAINPIPE_TRACE": "1",
             "no_proxy": "127.0.0.1",
         }
+        with warm.waits_with(workshop.environment(variables)):
+            yield variables
 
 
 def trace(workshop, run: str, ranks: int = 1) -> dict[int, list[int]]:
