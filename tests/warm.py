@@ -49,7 +49,10 @@ LIBRARIES = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert",
 )  # fmt: skip
-TRAINING = ("accelerate", "datasets", "pandas", "torch.distributed", "hf_trainpipe")
+TRAINING = (
+    "accelerate", "datasets", "pandas", "torch.distributed", "hf_trainpipe", "matplotlib.figure", "matplotlib.backends.backend_svg",
+    "scipy.special", "jinja2",
+)  # fmt: skip
 LEFT_OUT = ("hf_trainpipe.serve", "hf_trainpipe.package.probe")
 READ_AT_IMPORT = ("OMP_", "MKL_")
 """Beginnings of names of the environment that a process which has imported torch cannot heed any more."""

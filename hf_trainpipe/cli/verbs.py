@@ -10,6 +10,7 @@ from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
+from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_machine, show_sync
 from hf_trainpipe.errors import PushError
@@ -144,7 +145,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui, completion,
-        doctor,
+        train, launch, show, report, compare, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui,
+        completion, doctor,
     )
 }  # fmt: skip

@@ -30,11 +30,11 @@ def score(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
     """
     names = [name for name in dict.fromkeys(names) if name != LOSS]
     check(names, predictions.kind, own=predictions.own)
-    metrics = [_metric(name, predictions) for name in names if not is_external(name)]
+    metrics = [metric_of(name, predictions) for name in names if not is_external(name)]
     if len(predictions) == 0 or not predictions.answered():
         return dict.fromkeys(names, float("nan"))
     computed = dict.fromkeys(names, float("nan"))
-    compute = _computation(predictions, metrics)
+    compute = computation(predictions, metrics)
     for name, value in compute(np.ones((1, len(predictions)))).items():
         computed[name] = float(value[0])
     for name in names:
@@ -69,8 +69,8 @@ def intervals(
     num_examples = len(predictions)
     drawn = {name: np.full(resamples, np.nan) for name in names}
     if names and num_examples and predictions.answered():
-        compute = _computation(predictions, [_metric(name, predictions) for name in names])
-        for rows, weights in _resamples(num_examples, resamples=resamples, seed=seed):
+        compute = computation(predictions, [metric_of(name, predictions) for name in names])
+        for rows, weights in resampled(num_examples, resamples=resamples, seed=seed):
             for name, scores in compute(weights).items():
                 drawn[name][rows] = scores
     tail = (1 - confidence) / 2
@@ -89,11 +89,11 @@ def intervals(
     return found
 
 
-def _metric(name: str, predictions: Predictions) -> Metric:
+def metric_of(name: str, predictions: Predictions) -> Metric:
     return get(name, predictions.kind, own=predictions.own, finishes=predictions.finishes)
 
 
-def _resamples(num_examples: int, *, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+def resampled(num_examples: int, *, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
     """Blocks of resamples as weights [r, N]. What a resample draws does not depend on the blocks."""
     random = np.random.Generator(np.random.Philox(seed))
     block = max(1, _CELLS // num_examples)
@@ -105,7 +105,7 @@ def _resamples(num_examples: int, *, resamples: int, seed: int) -> Iterator[tupl
         yield slice(start, stop), weights
 
 
-def _computation(predictions: Predictions, metrics: list[Metric]) -> Callable[[Floats], dict[str, Floats]]:
+def computation(predictions: Predictions, metrics: list[Metric]) -> Callable[[Floats], dict[str, Floats]]:
     """A function of weights [R, N] that gives the scores [R] of each metric."""
     families: dict[Callable[[Predictions], Floats], list[SumMetric]] = {}
     for metric in metrics:

@@ -105,8 +105,8 @@ def write(
             "preprocessing": [dict(step) for step in preprocessing_json],
             "tokens": dict(tokens),
             "scores": layout.finite(scores or {}),
-            "recipe": _without_home(layout.finite(recipe_json or {})),
-            "data": _without_home(layout.finite(data_info or {})),
+            "recipe": without_home(layout.finite(recipe_json or {})),
+            "data": without_home(layout.finite(data_info or {})),
             "versions": versions(lines),
             "files": {},
             "code": code,
@@ -114,7 +114,7 @@ def write(
             "verified": None,
             "resumed": dict(resumed) if resumed is not None else None,
         }
-        readme = _without_home(render(manifest, card or CardFacts()))
+        readme = without_home(render(manifest, card or CardFacts()))
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")
         if others := layout.list_files(temporary)[1]:
             raise PackageError(
@@ -229,12 +229,12 @@ def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None
     return {"file": target.name, "sha256": layout.hash_file(target)}
 
 
-def _without_home(value: Any) -> Any:
+def without_home(value: Any) -> Any:
     """``value`` with home folders in its strings written as ``~``."""
     if isinstance(value, Mapping):
-        return {name: _without_home(child) for name, child in value.items()}
+        return {name: without_home(child) for name, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_home(child) for child in value]
+        return [without_home(child) for child in value]
     if isinstance(value, str):
         home = str(Path.home())
         if len(home) > 3:

@@ -29,6 +29,7 @@ from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
+from hf_trainpipe.training.reporting import keep_predictions, leave_report
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -75,6 +76,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
             judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
             scores = _final_scores(run, judged)
             report = _behind_scores(run, judged)
+            keep_predictions(run, judged)
         recorded, package = place / "recorded.jsonl", place / "package"
         record_predictions(run, recordable, recorded, model=model)
         for name, found in _samples(run, recorded).items():
@@ -100,6 +102,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         )
         log.log_final(scores, package / "README.md")
         write_json(place / "result.json", result.to_json())
+        leave_report(run)
         remove_kept(place)
         return result
 

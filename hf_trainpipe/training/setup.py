@@ -135,7 +135,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
                 "source": None if source is None else {"path": str(source.path), "function": source.function},
                 "places": dict(places),
             }
-            begin = partial(folder.begin, identity, options, total_steps=plan.total_steps, facts=_facts(ranks))
+            begin = partial(folder.begin, identity, options, total_steps=plan.total_steps, facts=_facts(ranks, plan))
             finished = ranks.from_main(begin)
             for line in [single_process_warning(), *limits.warnings, *data.warnings, *unknown_warnings, *folder.notes]:
                 if line is not None:
@@ -225,9 +225,10 @@ def _prepare(
     return data, plan
 
 
-def _facts(ranks: Ranks) -> dict[str, Any]:
-    """What an attempt records of where it runs."""
-    return {"world_size": ranks.size, "machines": num_machines(), "device": ranks.accelerator.device.type}
+def _facts(ranks: Ranks, plan: Plan) -> dict[str, Any]:
+    """What an attempt records of where it runs, and its plan for people."""
+    place = {"world_size": ranks.size, "machines": num_machines(), "device": ranks.accelerator.device.type}
+    return {**place, "plan": plan.lines()}
 
 
 def _extension(recipe: Recipe, plan: Plan, newest: Checkpoint) -> str:

@@ -1,0 +1,135 @@
+"""A score by parts of a split (lengths, slices), what constant answers would score, and whether probabilities are honest.
+
+Shapes: N examples, C labels, B bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_trainpipe.metrics.base import Floats, Interval, Predictions, sigmoid
+from hf_trainpipe.metrics.registry import LOSS, is_external
+from hf_trainpipe.metrics.scoring import computation, metric_of, score
+
+BINS = 10
+"""Of probabilities, equally wide."""
+_RESAMPLES = 500
+
+
+def by_part(
+    predictions: Predictions,
+    name: str,
+    parts: Mapping[str, NDArray[np.bool_]],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """A score of each part of the examples, with a bootstrap interval over its own examples.
+
+    Args:
+        parts: Name to which examples [N] belong to it; an empty part is left out.
+    """
+    if name == LOSS or is_external(name) or not predictions.answered():
+        return {}
+    compute = computation(predictions, [metric_of(name, predictions)])
+    random = np.random.Generator(np.random.Philox(seed))
+    found, tail = {}, (1 - confidence) / 2
+    for part, inside in parts.items():
+        members = np.flatnonzero(inside)
+        if not len(members):
+            continue
+        weights = np.zeros((_RESAMPLES + 1, len(predictions)))
+        weights[0, members] = 1.0
+        for row in weights[1:]:
+            row[members] = np.bincount(random.integers(0, len(members), size=len(members)), minlength=len(members))
+        values = compute(weights)[name]
+        defined = values[1:][~np.isnan(values[1:])]
+        low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) else (np.nan, np.nan)
+        found[part] = Interval(
+            value=float(values[0]), low=float(low), high=float(high), confidence=confidence, n=len(members),
+            resamples=len(defined),
+        )  # fmt: skip
+    return found
+
+
+def by_length(lengths: NDArray[np.int64], *, num_parts: int = 5) -> dict[str, NDArray[np.bool_]]:
+    """Examples by their number of tokens, in parts of similar size.
+
+    >>> {name: int(inside.sum()) for name, inside in by_length(np.array([3, 4, 5, 9]), num_parts=2).items()}
+    {'3-4': 2, '5-9': 2}
+    """
+    if not len(lengths):
+        return {}
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, num_parts + 1)[1:-1], method="lower"))
+    place = np.searchsorted(edges, lengths, side="left")
+    found = {}
+    for part in np.unique(place):
+        inside = place == part
+        low, high = int(lengths[inside].min()), int(lengths[inside].max())
+        found[f"{low}-{high}" if low < high else str(low)] = inside
+    return found
+
+
+def constant_scores(predictions: Predictions, names: Sequence[str]) -> tuple[str, dict[str, float]] | None:
+    """What always giving the same answer would score: the most frequent label or tag of the split, or its mean.
+
+    Returns:
+        The answer, and the scores; None where no single answer stands for a task.
+    """
+    gold = predictions.references
+    names = [name for name in names if name not in predictions.own and not is_external(name) and name != LOSS]
+    if not len(predictions) or not names:
+        return None
+    if predictions.kind == "single_label":
+        label = int(np.bincount(gold).argmax())
+        outputs: NDArray[Any] = np.zeros((len(gold), predictions.num_labels))
+        outputs[:, label] = 1.0
+        said = repr(predictions.labels[label] if predictions.labels else label)
+    elif predictions.kind == "regression":
+        outputs, said = np.full(len(gold), float(gold.mean())), f"{float(gold.mean()):.3g}"
+    elif predictions.kind == "tags" and (gold >= 0).any():
+        tag = int(np.bincount(gold[gold >= 0]).argmax())
+        outputs, said = np.full(len(gold), tag), repr(predictions.labels[tag])
+    else:
+        return None
+    return said, score(replace(predictions, outputs=outputs), names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """How often answers of each confidence are right."""
+
+    confidence: Floats
+    """[B] mean probability of the answers in each bin; NaN of an empty one."""
+    right: Floats
+    """[B] share of them that is right."""
+    count: NDArray[np.int64]
+    """[B]"""
+    error: float
+    """Expected calibration error: the mean gap of the two, weighted by the counts (Naeini et al. 2015)."""
+
+
+def reliability(predictions: Predictions) -> Reliability | None:
+    """Of predictions with probabilities: single labels by their highest one, several by that of each label; else None."""
+    if predictions.decided or not len(predictions) or not predictions.answered():
+        return None
+    if predictions.kind == "single_label":
+        shifted = np.exp(predictions.outputs.astype(np.float64) - predictions.outputs.max(axis=1, keepdims=True))
+        chances = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
+        is_right = predictions.decisions() == predictions.references
+    elif predictions.kind == "multi_label":
+        chances, is_right = sigmoid(predictions.outputs).reshape(-1), predictions.references.reshape(-1) > 0
+    else:
+        return None
+    place = np.minimum((chances * BINS).astype(np.int64), BINS - 1)
+    count = np.bincount(place, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(place, weights=chances, minlength=BINS) / count
+        share = np.bincount(place, weights=is_right, minlength=BINS) / count
+    gaps = np.abs(np.nan_to_num(confidence - share))
+    return Reliability(confidence=confidence, right=share, count=count, error=float((gaps * count).sum() / count.sum()))

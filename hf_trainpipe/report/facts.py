@@ -1,0 +1,128 @@
+"""What a run's directory says of the run, read once for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_trainpipe.checkpoint.lock import is_locked
+from hf_trainpipe.codec import from_json
+from hf_trainpipe.errors import CheckpointError, DataError, RecipeError
+from hf_trainpipe.metrics.base import Floats
+from hf_trainpipe.metrics.saved import Predicted, folder_of, load
+from hf_trainpipe.package.layout import MANIFEST
+from hf_trainpipe.tracking.ledger import Point
+from hf_trainpipe.tracking.ledger import read as read_ledger
+from hf_trainpipe.utils.atomic import read_json_object
+
+_FIX = "Bring it back from a copy."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A run, complete or not."""
+
+    path: Path
+    document: Mapping[str, Any]
+    """run.json"""
+    result: Mapping[str, Any]
+    """result.json; empty before the end."""
+    attempts: Mapping[int, Mapping[str, Any]]
+    """What is recorded of each, by number."""
+    manifest: Mapping[str, Any]
+    """The package's trainpipe.json; empty where there is none."""
+    points: Mapping[str, list[Point]]
+    """The ledger by name, by step."""
+    predicted: Mapping[str, Predicted]
+    """Of each evaluated split what was predicted of every row, where the run recorded it."""
+    state: str
+    """``complete``, ``running``, or how the newest attempt ended: ``interrupted``, ``failed``, ``killed``."""
+
+    @property
+    def name(self) -> str:
+        return str(self.document.get("name") or self.path.name)
+
+    @property
+    def select(self) -> str:
+        """The metric that chooses the best model."""
+        chosen = self.result.get("select") or (self.document.get("recipe") or {}).get("evaluation", {}).get("select")
+        evaluated = [name.partition("/")[2] for name in self.points if name.startswith("validation/")]
+        return str(chosen or next((name for name in evaluated if name != "loss"), "loss"))
+
+    @property
+    def step(self) -> int:
+        """The last step that was logged."""
+        return max((points[-1].step for points in self.points.values()), default=0)
+
+    @property
+    def plan(self) -> list[str]:
+        """The plan of the newest attempt that recorded one."""
+        found = [list(one["plan"]) for _, one in sorted(self.attempts.items()) if one.get("plan")]
+        return found[-1] if found else []
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """The points of one number, by step."""
+        return [(point.step, point.value) for point in self.points.get(name, ())]
+
+    def begins(self) -> list[int]:
+        """The first step that each later attempt logged."""
+        first: dict[int, int] = {}
+        for points in self.points.values():
+            for point in points:
+                first[point.attempt] = min(point.step, first.get(point.attempt, point.step))
+        return [first[number] for number in sorted(first)[1:]]
+
+
+def read(path: Path) -> Facts:
+    """Read a run's directory.
+
+    Raises:
+        DataError: it is none, or what it recorded of its predictions is damaged.
+        CheckpointError: run.json or result.json is damaged.
+    """
+    if not (path / "run.json").is_file():
+        raise DataError(
+            f"{path} is not a run: it has no run.json.", fix="Name the folder of a run, such as runs/reviews."
+        )
+    document = read_json_object(path / "run.json", needs={}, fix=_FIX)
+    result = _optional(path / "result.json")
+    manifest = _optional(path / "package" / MANIFEST)
+    attempts: dict[int, Mapping[str, Any]] = {}
+    for file in sorted((path / "attempts").glob("[0-9]*.json")):
+        try:
+            attempts[int(file.stem)] = read_json_object(file, needs={}, fix="")
+        except CheckpointError:  # no number depends on it
+            attempts[int(file.stem)] = {}
+    points: dict[str, list[Point]] = {}
+    for point in read_ledger(path / "ledger.jsonl"):
+        points.setdefault(point.name, []).append(point)
+    finishes = _finishes(document)
+    predicted = {file.stem: load(file, finishes=finishes) for file in sorted(folder_of(path).glob("*.npz"))}
+    ending = attempts[max(attempts)].get("exit") if attempts else None
+    state = "running" if is_locked(path / "run.lock") else str(ending or "killed")
+    return Facts(
+        path=path,
+        document=document,
+        result=result,
+        attempts=attempts,
+        manifest=manifest,
+        points=points,
+        predicted={name: predicted[name] for name in ("validation", "test") if name in predicted},
+        state="complete" if result else state,
+    )
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    return read_json_object(file, needs={}, fix=_FIX) if file.is_file() else {}
+
+
+def _finishes(document: Mapping[str, Any]) -> Mapping[str, Callable[[Floats], Floats]]:
+    """How sums of a task's own metrics become scores; none where the task is a class of its recipe file."""
+    try:
+        task = from_json(document.get("recipe") or {}).task
+    except (RecipeError, TypeError, ValueError, KeyError):
+        return {}
+    own = (metric for metric in task.metrics() if not isinstance(metric, str))
+    return {metric.name: metric.finish for metric in own if metric.finish is not None}

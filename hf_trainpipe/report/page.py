@@ -1,0 +1,62 @@
+"""The report of a run: ``report.html`` in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_trainpipe.package.write import without_home
+from hf_trainpipe.report import plots, sections
+from hf_trainpipe.report.blocks import Page, Paragraph
+from hf_trainpipe.report.facts import Facts, read
+from hf_trainpipe.report.sentences import headline
+from hf_trainpipe.utils.atomic import write_bytes
+
+NAME = "report.html"
+
+
+def write(run: Path, *, mask_texts: bool = False, plots_to: Path | None = None) -> Path:
+    """Write the report of a run, complete or not; an earlier one is replaced.
+
+    Args:
+        run: Its directory.
+        mask_texts: Show how long texts are instead of what they say.
+        plots_to: Where the pictures are written too, as SVG and PNG; None: nowhere.
+
+    Raises:
+        DataError: there is no run, or what it recorded is damaged.
+        MissingExtra: ``plots_to`` is given and matplotlib is not installed.
+    """
+    page = report(read(run), mask_texts=mask_texts)
+    if plots_to is not None:
+        if not page.drawn():
+            with plots.style():  # says what is missing, if it is
+                pass
+        for picture in page.drawn():
+            picture.save(plots_to)
+    write_bytes(run / NAME, without_home(page.html()).encode(), durable=False)
+    return run / NAME
+
+
+def report(facts: Facts, *, mask_texts: bool = False) -> Page:
+    """The report as a page. Without matplotlib it has no pictures, and says how to get them."""
+    hint, evaluated = plots.missing(), list(facts.result.get("report") or {})
+    notes = [] if hint is None else [Paragraph(f"Without pictures, since matplotlib is not installed: {hint}", "note")]
+    return Page(
+        title=facts.name,
+        badge=facts.state,
+        lead=headline(facts),
+        notes=notes,
+        sections=[
+            sections.scores(facts),
+            *([sections.curves(facts)] if hint is None else []),
+            *(
+                sections.split_details(facts, split, mask_texts=mask_texts, pictures=hint is None)
+                for split in sorted(evaluated, key=("test", "validation").index)
+            ),
+            sections.data(facts),
+            sections.recipe(facts),
+            sections.environment(facts),
+            sections.reproduce(facts),
+        ],
+        foot="Written by hf-trainpipe report. The numbers are in result.json and ledger.jsonl beside this file.",
+    )

@@ -1,0 +1,87 @@
+"""What a finished run leaves to look at: predictions of every row, kept for comparisons, and its report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.metrics.saved import Predicted, folder_of, save
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_trainpipe.data.prepare import Prepared
+    from hf_trainpipe.metrics import Predictions
+    from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.training.run import Run
+
+MOST_VALUES = 12
+"""Of a column that cuts a split into slices."""
+MOST_SLICES = 8
+"""Columns that do."""
+
+
+def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
+    """Write the predictions of each evaluated split. A full disk costs the report's pictures, not the run."""
+    for name, predictions in judged.items():
+        try:
+            found = predicted(run.data.splits[name], predictions, run.task)
+            save(found, folder_of(run.folder.path) / f"{name}.npz")
+        except OSError as error:
+            run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {error}")
+
+
+def leave_report(run: Run) -> None:
+    """Write ``report.html``. Nothing that goes wrong here fails a run that is complete: ``report RUN`` writes it later."""
+    try:
+        from hf_trainpipe.report.page import write
+        from hf_trainpipe.report.plots import missing
+
+        write(run.folder.path)
+        if (line := missing()) is not None:
+            run.console.say(f"report.html has no pictures: {line}")
+    except Exception as error:  # of any kind: the run is complete
+        run.console.say(f"warning: no report.html: {type(error).__name__}: {error}")
+
+
+def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicted:
+    """Predictions of a split with hashes, lengths and slices of their rows."""
+    chosen = np.arange(len(predictions)) if predictions.examples is None else predictions.examples
+    dataset = split.rows.dataset.with_format("arrow")
+    columns = [dataset[:][column.name] for column in task.inputs.values()]
+    inputs = zip(*(column.to_pylist() for column in columns), strict=True)
+    hashes = np.fromiter((_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
+    return Predicted(
+        predictions=predictions,
+        rows=hashes[chosen],
+        lengths=split.example_lengths[chosen],
+        slices={name: tuple(values[at] for at in chosen.tolist()) for name, values in _slices(dataset, task).items()},
+    )
+
+
+def _hash(values: tuple[Any, ...]) -> int:
+    text = json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _slices(dataset: Dataset, task: Task) -> dict[str, list[str]]:
+    """Columns that the task does not read and that have few values; the file, where the rows come from several."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    read = {LINE, *(name for column in task.columns().values() for name in (column.name, *column.columns))}
+    found: dict[str, list[str]] = {}
+    whole = dataset[:]
+    for name in dataset.column_names:
+        column, kind = whole[name], whole[name].type
+        is_plain = pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+        if name in read or not is_plain or len(found) == MOST_SLICES:
+            continue
+        if 2 <= pc.count_distinct(column).as_py() <= MOST_VALUES:
+            found["file" if name == FILE else name] = [str(value) for value in column.to_pylist()]
+    return found

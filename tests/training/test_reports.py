@@ -1,0 +1,187 @@
+"""The report of a real run, and runs held against each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.metrics import score
+from hf_trainpipe.metrics.saved import load, save, taken
+from hf_trainpipe.report import plots
+from hf_trainpipe.report.comparison import compare
+from hf_trainpipe.report.facts import read
+from hf_trainpipe.report.page import write
+from hf_trainpipe.report.sentences import headline
+from tests.serve.browser import browser
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Done, Workshop
+
+
+@pytest.fixture(scope="module")
+def run(workshop: Workshop, whole: Done) -> Path:
+    return workshop.folder / "whole"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints", "*.safetensors"))
+
+
+def test_a_run_leaves_its_report(run: Path, whole: Done) -> None:
+    page = (run / "report.html").read_text()
+    accuracy = whole.result["scores"]["validation"]["accuracy"]
+    lead = re.search(r'<p class="lead">(.*?)</p>', page, re.DOTALL)
+    assert lead is not None
+    assert f"accuracy {accuracy['value']:.4f} on validation" in lead[1]
+    assert f"between {accuracy['low']:.4f} and {accuracy['high']:.4f}" in lead[1]
+    assert "Always answering" in lead[1]
+    assert page.count("<svg") >= 6
+    assert "http-equiv" in page
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)|@import', page)
+    assert len(page) < 2_000_000
+    for error in whole.result["report"]["validation"]["errors"][:5]:
+        assert error["place"] in page
+    assert whole.result["report"]["validation"]["rows"][0]["name"] in page
+    assert "hf_trainpipe train recipes.py --run-dir whole" in page or "hf-trainpipe train recipes.py" in page
+
+
+def test_what_is_recorded_of_each_row_gives_the_scores(run: Path, whole: Done) -> None:
+    kept = load(run / "predictions" / "validation.npz")
+    for name, found in whole.result["scores"]["validation"].items():
+        assert score(kept.predictions, [name])[name] == pytest.approx(found["value"])
+    assert len(set(kept.rows.tolist())) > 50
+    assert kept.lengths.min() > 2
+
+
+def test_texts_are_masked_on_request(copy: Path, whole: Done) -> None:
+    texts = [error["text"] for error in whole.result["report"]["validation"]["errors"]]
+    assert any(text in write(copy).read_text() for text in texts)
+    masked = write(copy, mask_texts=True).read_text()
+    assert not any(text in masked for text in texts)
+    assert "characters]" in masked
+
+
+def test_without_matplotlib_the_page_says_how_to_get_pictures(copy: Path, monkeypatch) -> None:
+    monkeypatch.setattr(plots, "find_spec", lambda _: None)
+    page = write(copy).read_text()
+    assert "pip install &#39;hf-trainpipe[report]&#39;" in page
+    assert "<svg" not in page
+    assert "Confusion matrix" in page
+
+
+def test_a_run_that_was_killed_has_a_report_too(copy: Path) -> None:
+    (copy / "result.json").unlink()
+    for file in (copy / "attempts").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "exit": None}))
+    facts = read(copy)
+    best = max(value for _, value in facts.series("validation/accuracy"))
+    assert headline(facts).startswith("Not complete. It ended without a word, at step")
+    assert f"is {best:.4f}, at step" in headline(facts)
+    assert "<svg" in write(copy).read_text()
+
+
+def test_pictures_are_files_on_request(copy: Path, tmp_path: Path) -> None:
+    write(copy, plots_to=tmp_path / "plots")
+    names = {file.name for file in (tmp_path / "plots").iterdir()}
+    assert {"curve-loss.svg", "curve-loss.png", "validation-reliability.png"} <= names
+    assert (tmp_path / "plots/curve-loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_fits_a_phone_and_is_dark_where_asked(run: Path, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile", width=360, height=800, dark=True) as page:
+        page.get((run / "report.html").as_uri())
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+        assert page.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+        line = page.execute_script(
+            "const drawn = [...document.querySelectorAll('svg path')].map(one => getComputedStyle(one).stroke);"
+            "return drawn.includes('rgb(110, 168, 240)')"
+        )
+        assert line  # the lines are drawn in the colours of the dark page
+        requests = page.execute_script("return performance.getEntriesByType('resource').length")
+        assert requests == 0
+        assert page.get_log("browser") == []
+
+
+def test_equal_runs_show_no_difference_and_a_worse_one_does(run: Path, copy: Path) -> None:
+    same = compare([read(run), read(copy)])
+    assert same.verdict.startswith("No difference shown, in 3 scores")
+    assert [one.difference for one in same.scores] == [0, 0, 0]
+    kept = load(copy / "predictions/validation.npz")
+    kept.predictions.outputs[:] = np.eye(2)[1 - kept.predictions.references]  # always wrong
+    save(kept, copy / "predictions/validation.npz")
+    worse = compare([read(run), read(copy)])
+    accuracy = next(one for one in worse.scores if one.metric == "accuracy")
+    assert accuracy.different
+    assert accuracy.better is False
+    assert accuracy.test == "McNemar"
+    assert "copy is worse than whole in" in worse.verdict
+    [rows] = worse.by_row
+    wrong = (rows["only_first"] - rows["only_second"]) / rows["rows"]
+    assert wrong == pytest.approx(-accuracy.difference)
+
+
+def test_only_rows_that_both_scored_are_compared(run: Path, copy: Path) -> None:
+    kept = load(copy / "predictions/validation.npz")
+    order = np.random.default_rng(0).permutation(len(kept))[:50]
+    save(taken(kept, order), copy / "predictions/validation.npz")
+    found = compare([read(run), read(copy)])
+    assert found.by_row[0]["rows"] == 50
+    assert found.by_row[0]["only_first"] == found.by_row[0]["only_second"] == 0
+    assert "validation: 50 rows are in both; 11 only in whole and 0 only in copy are left out." in found.notes
+    gold = load(copy / "predictions/validation.npz")
+    gold.predictions.references[:3] = 1 - gold.predictions.references[:3]
+    save(gold, copy / "predictions/validation.npz")
+    assert (
+        "validation: 3 rows have other gold labels in copy and are left out." in compare([read(run), read(copy)]).notes
+    )
+    shutil.rmtree(copy / "predictions")
+    found = compare([read(run), read(copy)])
+    assert found.scores == []
+    assert "recorded no predictions" in found.notes[0]
+    with pytest.raises(DataError, match="two runs"):
+        compare([read(run)])
+
+
+def test_labels_in_another_order_are_the_same_labels(run: Path, copy: Path) -> None:
+    from dataclasses import replace
+
+    kept = load(copy / "predictions/validation.npz")
+    held = kept.predictions
+    turned = replace(held, outputs=held.outputs[:, ::-1], references=1 - held.references, labels=held.labels[::-1])
+    save(replace(kept, predictions=turned), copy / "predictions/validation.npz")
+    found = compare([read(run), read(copy)])
+    assert found.by_row[0]["rows"] == 61
+    assert found.by_row[0]["only_first"] == found.by_row[0]["only_second"] == 0
+
+
+def test_the_verbs(workshop: Workshop, run: Path, copy: Path) -> None:
+    document = json.loads((copy / "run.json").read_text())
+    document["recipe"]["seed"] = 18
+    (copy / "run.json").write_text(json.dumps(document))
+    page = copy / "compared.html"
+    done = workshop.run(*_command("compare", str(run), str(copy), "--html", str(page), "--json"))
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["recipe"] == [{"field": "seed", "values": [17, 18]}]
+    assert found["scores"][0]["p"] == 1.0
+    assert "No difference shown" in page.read_text()
+    done = workshop.run(*_command("report", str(copy)))
+    assert done.out.strip() == str(copy / "report.html")
+    done = workshop.run(*_command("report", str(workshop.folder)))
+    assert done.code == 2
+    assert "is not a run" in done.err
+
+
+def _command(*arguments: str) -> list[str]:
+    import sys
+
+    return [sys.executable, "-m", "hf_trainpipe", *arguments]
