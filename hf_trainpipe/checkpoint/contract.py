@@ -28,7 +28,14 @@ FREE: Mapping[str, str] = {
 OLDER_DEFAULTS: Mapping[str, Any] = {"optim.compile": False}
 """What a field was by default before None meant that the plan decides."""
 
-EXTENDABLE = ("budget.epochs", "budget.max_steps", "budget.evaluate_every", "budget.save_every", "budget.patience")
+EXTENDABLE = (
+    "budget.epochs",
+    "budget.max_steps",
+    "budget.evaluate_every",
+    "budget.save_every",
+    "budget.patience",
+    "budget.stop_on_overfitting",
+)
 """What ``--extend`` may change: how long the run trains, and when it evaluates and saves."""
 
 FINGERPRINTS = "fingerprints"

@@ -139,11 +139,24 @@ def loss_of(predictions: Outputs, features: Features, task: Task) -> float | Non
         return float(task.loss_sum(outputs, batch)) / max(float(task.count(batch)), 1e-12)
 
 
-def mean_loss(model: torch.nn.Module, split: Prepared, ranks: Ranks, *, task: Task, max_tokens: int) -> float:
-    """The task's mean loss over the features of a split, as the training step computes it. A collective."""
+def mean_loss(
+    model: torch.nn.Module,
+    split: Prepared,
+    ranks: Ranks,
+    *,
+    task: Task,
+    max_tokens: int,
+    examples: np.ndarray | None = None,
+) -> float:
+    """The task's mean loss over the features of a split, as the training step computes it, without dropout. A collective.
+
+    Args:
+        examples: Some of the usable ones; None: all.
+    """
     import torch
 
-    chosen, total, count = split.features_of(_share_of(split, split.usable, ranks)), 0.0, 0.0
+    share = _share_of(split, split.usable if examples is None else examples, ranks)
+    chosen, total, count = split.features_of(share), 0.0, 0.0
     unpadded, was_training = is_unpadded(model), model.training
     model.eval()
     try:

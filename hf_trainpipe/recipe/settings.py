@@ -230,6 +230,8 @@ class Budget:
     """Steps that a logged loss is averaged over."""
     patience: int | None = None
     """Evaluations without improvement before the run stops early; None: never."""
+    stop_on_overfitting: bool = False
+    """Stop early once overfitting is shown (docs/results/overfitting.md)."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, besides the best one."""
     keep_when_done: Literal["last", "all"] = "last"
@@ -240,7 +242,7 @@ class Budget:
         if self.keep_checkpoints < 2:
             raise refused("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
         for name, value in vars(self).items():
-            if name != "keep_when_done":
+            if name not in ("keep_when_done", "stop_on_overfitting"):
                 check_positive(f"budget.{name}", value)
 
 
@@ -256,6 +258,9 @@ class Evaluation:
     """Level of the bootstrap intervals."""
     resamples: int = 1000
     """Bootstrap resamples of the examples."""
+    train_sample: int | None = None
+    """Training examples whose loss is taken without dropout at each evaluation, to tell overfitting; None: 3 % of those between
+    two evaluations, from 32 to 512, which costs about a hundredth of the training; 0: none."""
     errors: int = 20
     """Worst errors of each split, with their texts, in the run's result.json."""
     errors_in_card: bool | None = None
@@ -270,6 +275,7 @@ class Evaluation:
         _check_range("evaluation.confidence", self.confidence, 0.5, 1.0, open_high=True)
         check_positive("evaluation.resamples", self.resamples)
         _check_range("evaluation.errors", self.errors, 0, 1000)
+        _check_range("evaluation.train_sample", self.train_sample or 0, 0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -295,12 +301,14 @@ class Hub:
     """Languages of the texts, as ISO 639-1 codes."""
     tags: tuple[str, ...] = ()
     """Tags on the Hub."""
+    intended_use: tuple[str, ...] = ()
+    """Sentences on what the model is for, and what not: a section of the card."""
     limits: tuple[str, ...] = ()
     """Further sentences for the card's section on limits."""
 
     def __post_init__(self) -> None:
         check_choices("hub", self)
-        for name in ("language", "tags", "limits"):
+        for name in ("language", "tags", "intended_use", "limits"):
             if isinstance(getattr(self, name), str):
                 found = getattr(self, name)
                 raise refused(f"hub.{name}", "a tuple of texts", found, f"Write {name}=({found!r},).")

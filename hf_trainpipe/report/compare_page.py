@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hf_trainpipe.package.in_words import number
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.blocks import Block, Page, Paragraph, Pictures, Section, Table
 from hf_trainpipe.report.comparison import Comparison
 from hf_trainpipe.report.facts import Facts
-from hf_trainpipe.report.plots import SERIES, Line
-from hf_trainpipe.report.sentences import number
+from hf_trainpipe.report.plots import SERIES, Curves, Line
 from hf_trainpipe.utils.tables import facts as fact_lines
 from hf_trainpipe.utils.tables import table
 
@@ -136,8 +136,8 @@ def _curves(found: Comparison, runs: Sequence[Facts]) -> list[Block]:
             Line(name=label, points=run.series(name), colour=SERIES[at % len(SERIES)], marked=marked)
             for at, (label, run) in enumerate(zip(found.runs, runs, strict=True))
         ]
-        if any(line.points for line in series):
-            drawn.append(plots.curves(f"compare-{name.replace('/', '-')}", title, series))
+        if (shown := Curves(title=title, lines=series)).drawn:
+            drawn.append(plots.curves(f"compare-{name.replace('/', '-')}", shown))
     return [Pictures(drawn)] if drawn else []
 
 

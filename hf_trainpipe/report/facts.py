@@ -66,6 +66,12 @@ class Facts:
         """The points of one number, by step."""
         return [(point.step, point.value) for point in self.points.get(name, ())]
 
+    @property
+    def shown_from(self) -> int | None:
+        """The step from which overfitting is shown, by the last evaluation; None: not shown, or not looked for."""
+        shown, looked = self.points.get("overfitting/shown_from"), self.points.get("train/sample_loss")
+        return int(shown[-1].value) if shown and looked and shown[-1].step == looked[-1].step else None
+
     def begins(self) -> list[int]:
         """The first step that each later attempt logged."""
         first: dict[int, int] = {}

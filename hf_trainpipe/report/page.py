@@ -49,6 +49,7 @@ def report(facts: Facts, *, mask_texts: bool = False) -> Page:
         sections=[
             sections.scores(facts),
             *([sections.curves(facts)] if hint is None else []),
+            sections.overfitting(facts),
             *(
                 sections.split_details(facts, split, mask_texts=mask_texts, pictures=hint is None)
                 for split in sorted(evaluated, key=("test", "validation").index)

@@ -115,7 +115,11 @@ class Picture:
         with style():
             content = BytesIO()
             self.figure.savefig(
-                content, format="png", dpi=width / _SIZE[0], facecolor="white", metadata={"Software": None}
+                content,
+                format="png",
+                dpi=width / self.figure.get_figwidth(),
+                facecolor="white",
+                metadata={"Software": None},
             )
         return content.getvalue()
 
@@ -139,61 +143,83 @@ def style() -> Iterator[None]:
         yield
 
 
-def _axes(title: str) -> tuple[Figure, Any]:
+def _axes(*titles: str) -> tuple[Figure, list[Any]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title)
-    axes.tick_params(length=0)
-    return figure, axes
+    figure = Figure(figsize=(_SIZE[0] * len(titles), _SIZE[1]), layout="constrained")
+    found = list(figure.subplots(1, len(titles), squeeze=False)[0])
+    for title, axes in zip(titles, found, strict=True):
+        axes.set_title(title)
+        axes.tick_params(length=0)
+    return figure, found
 
 
-def curves(
-    name: str, title: str, lines: Sequence[Line], *, best: int | None = None, shown_from: int | None = None,
-    begins: Sequence[int] = (), log: bool = False,
-) -> Picture:  # fmt: skip
-    """Numbers over steps.
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Numbers over steps, as a picture or a part of one."""
 
-    Args:
-        best: The step of the best model, marked.
-        shown_from: The step from which overfitting is shown; what follows is shaded.
-        begins: Steps at which the run was resumed, marked.
-        log: Whether values stand on a logarithmic scale.
-    """
-    lines = [line for line in lines if line.points]
-    assert lines, "a picture shows something"
-    with style():
-        figure, axes = _axes(title)
-        for line in lines:
+    title: str
+    lines: Sequence[Line]
+    best: int | None = None
+    """The step of the best model, marked."""
+    shown_from: int | None = None
+    """The step from which overfitting is shown; what follows is shaded."""
+    begins: Sequence[int] = ()
+    """Steps at which the run was resumed, marked."""
+    log: bool = False
+    """Whether values that spread widely stand on a logarithmic scale."""
+
+    @property
+    def drawn(self) -> list[Line]:
+        """The lines that have points."""
+        return [line for line in self.lines if line.points]
+
+    @property
+    def about(self) -> str:
+        """What they show, for people who do not see it."""
+        ends = [f"{line.name} from {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}" for line in self.drawn]
+        shaded = f"; overfitting shown from step {self.shown_from:,}" if self.shown_from is not None else ""
+        return f"{self.title}: {', '.join(ends)}{shaded}"
+
+    def draw(self, axes: Any) -> None:
+        """Draw them; there is a line with points."""
+        for line in self.drawn:
             steps, values = _thinned(line.points)
             marker = {"marker": "o", "markersize": 3.5} if line.marked and len(steps) <= 60 else {}
             axes.plot(steps, values, color=line.colour, linewidth=1.6 if line.marked else 1.1, label=line.name,
                       linestyle="--" if line.dashed else "-", **marker)  # fmt: skip
-        known = [value for line in lines for _, value in line.points if value == value]
-        if log and known and 0 < min(known) < max(known) / 50:
+        known = [value for line in self.drawn for _, value in line.points if value == value]
+        if self.log and known and 0 < min(known) < max(known) / 50:
             axes.set_yscale("log")
-        begin, end = (pick(at[0] for line in lines for at in line.points) for pick in (min, max))
+        begin, end = (pick(step for line in self.drawn for step, _ in line.points) for pick in (min, max))
         if begin == end:
             axes.set_xlim(begin - 1, end + 1)
-        if shown_from is not None:
-            axes.axvspan(shown_from, end, color=MARK, linewidth=0, zorder=0, label="overfitting shown")
-        for step in begins:
+        if self.shown_from is not None:
+            axes.axvspan(self.shown_from, end, color=MARK, linewidth=0, zorder=0, label="overfitting shown")
+        for step in self.begins:
             axes.axvline(step, color=MUTED, linewidth=0.7, linestyle=":")
-        if best is not None:
-            axes.axvline(best, color=MUTED, linewidth=0.9, linestyle="--", label="best")
+        if self.best is not None:
+            axes.axvline(self.best, color=MUTED, linewidth=0.9, linestyle="--", label="best")
         axes.set_xlabel("step")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
-    told = ", ".join(f"{line.name} from {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}" for line in lines)
-    return Picture(name, f"{title}: {told}", figure)
+
+
+def curves(name: str, *shown: Curves) -> Picture:
+    """Curves side by side, those that have points."""
+    shown = tuple(one for one in shown if one.drawn)
+    with style():
+        figure, found = _axes(*(one.title for one in shown))
+        for one, axes in zip(shown, found, strict=True):
+            one.draw(axes)
+    return Picture(name, "; ".join(one.about for one in shown), figure)
 
 
 def diagram(name: str, title: str, found: Reliability) -> Picture:
     """How often answers of each confidence are right, beside the diagonal where both are equal."""
     with style():
-        figure, axes = _axes(title)
+        figure, [axes] = _axes(title)
         filled = found.count > 0
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
         sizes = 12 + 120 * found.count[filled] / found.count.max()
@@ -208,7 +234,7 @@ def diagram(name: str, title: str, found: Reliability) -> Picture:
 def parts(name: str, title: str, label: str, found: Mapping[str, Interval]) -> Picture:
     """A score of each part of a split, with its interval."""
     with style():
-        figure, axes = _axes(title)
+        figure, [axes] = _axes(title)
         values = np.array([one.value for one in found.values()])
         spread = np.array(
             [[one.value - one.low for one in found.values()], [one.high - one.value for one in found.values()]]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hf_trainpipe.metrics.overfitting import FEWEST
 from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores, reliability
 from hf_trainpipe.metrics.score_details import describe_error
 from hf_trainpipe.package.card import flatten
+from hf_trainpipe.package.in_words import interval, number
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.blocks import Block, Code, Folded, Paragraph, Pictures, Quotes, Section, Table
-from hf_trainpipe.report.facts import Facts
-from hf_trainpipe.report.plots import SERIES, Line
-from hf_trainpipe.report.sentences import interval, number
+from hf_trainpipe.report.facts import Facts, read
+from hf_trainpipe.report.plots import SERIES, Curves, Line
 from hf_trainpipe.utils.wording import adapt_message
 
 LARGEST_MATRIX = 24
@@ -57,30 +60,68 @@ def scores(facts: Facts) -> Section:
 
 def curves(facts: Facts) -> Section:
     """Losses, the selected score, learning rate, gradient norm, throughput."""
-    select, best = facts.select, facts.result.get("best_step")
-    loss = [
-        Line(name="training, with dropout", points=facts.series("train/loss"), colour=SERIES[0]),
-        Line(name="validation", points=facts.series("validation/loss"), colour=SERIES[1], marked=True),
-    ]
-    wanted: list[tuple[str, str, list[Line], dict[str, Any]]] = [("loss", "Loss", loss, {"best": best})]
-    if select != "loss":
-        line = Line(name=select, points=facts.series(f"validation/{select}"), colour=SERIES[1], marked=True)
-        wanted.append(("score", f"{select} on validation", [line], {"best": best}))
-    for name, title, key, colour, log in (
-        ("rate", "Learning rate", "train/lr", SERIES[2], False),
-        ("norm", "Gradient norm", "train/grad_norm", SERIES[3], True),
-        ("speed", "Tokens a second", "train/tokens_per_second", SERIES[5], False),
-    ):
-        wanted.append((name, title, [Line(name=title, points=facts.series(key), colour=colour)], {"log": log}))
     begins = facts.begins()
-    drawn = [plots.curves(f"curve-{name}", title, lines, begins=begins, **more) for name, title, lines, more in wanted
-             if any(line.points for line in lines)]  # fmt: skip
+    shown = [
+        ("loss", _losses(facts)),
+        ("score", _selected(facts)),
+        ("rate", _plain(facts, "Learning rate", "train/lr", SERIES[2])),
+        ("norm", _plain(facts, "Gradient norm", "train/grad_norm", SERIES[3])),
+        ("speed", _plain(facts, "Tokens a second", "train/tokens_per_second", SERIES[5])),
+    ]
+    drawn = [plots.curves(f"curve-{name}", replace(one, begins=begins)) for name, one in shown if one.drawn]
     blocks: list[Block] = [Pictures(drawn)] if drawn else []
     if begins and drawn:
-        blocks.append(
-            Paragraph(f"Dotted lines: the run was resumed, after step {', '.join(f'{one:,}' for one in begins)}.")
-        )
+        listed = ", ".join(f"{one:,}" for one in begins)
+        blocks.append(Paragraph(f"Dotted lines: the run was resumed, and went on with step {listed}."))
     return Section("Curves", blocks)
+
+
+def overfitting(facts: Facts) -> Section:
+    """Whether overfitting is shown, and the interval that says so."""
+    looked, slope = facts.points.get("train/sample_loss"), facts.points.get("overfitting/slope")
+    if not looked:
+        return Section("Overfitting", [])
+    told = f"Overfitting is {'not shown' if facts.shown_from is None else f'shown from step {facts.shown_from:,}'}."
+    if slope and slope[-1].step == looked[-1].step:
+        low, high = (facts.points[f"overfitting/{name}"][-1].value for name in ("low", "high"))
+        told += (
+            f" Since the lowest validation loss, validation minus training loss (both without dropout) changes by "
+            f"{slope[-1].value:+.3g} in 1,000 steps, between {low:+.3g} and {high:+.3g}."
+        )
+    else:
+        told += f" There are fewer than {FEWEST} evaluations since the lowest validation loss, too few to tell a slope from."
+    how = (
+        "It is shown where this slope and that of the validation loss alone are above zero, at a level that holds for all "
+        "evaluations together: one run in twenty that does not overfit, at most, is called so."
+    )
+    return Section("Overfitting", [Paragraph(told, "warning" if facts.shown_from is not None else ""), Paragraph(how)])
+
+
+def card_curve(run: Path, *, select: str) -> bytes | None:
+    """Losses and the selected score of a run as one PNG, for its card; None before anything was logged."""
+    facts = read(run)
+    shown = [one for one in (_losses(facts), _selected(facts, select)) if one.drawn]
+    return plots.curves("curves", *shown).png() if shown else None
+
+
+def _losses(facts: Facts) -> Curves:
+    lines = [
+        Line(name="training, with dropout", points=facts.series("train/loss"), colour=SERIES[0]),
+        Line(name="training, without", points=facts.series("train/sample_loss"), colour=SERIES[2], marked=True),
+        Line(name="validation", points=facts.series("validation/loss"), colour=SERIES[1], marked=True),
+    ]
+    return Curves(title="Loss", lines=lines, best=facts.result.get("best_step"), shown_from=facts.shown_from)
+
+
+def _selected(facts: Facts, select: str | None = None) -> Curves:
+    select = select or facts.select
+    points = facts.series(f"validation/{select}") if select != "loss" else []
+    line = Line(name=select, points=points, colour=SERIES[1], marked=True)
+    return Curves(title=f"{select} on validation", lines=[line], best=facts.result.get("best_step"))
+
+
+def _plain(facts: Facts, title: str, name: str, colour: str) -> Curves:
+    return Curves(title=title, lines=[Line(name=title, points=facts.series(name), colour=colour)], log=True)
 
 
 def split_details(facts: Facts, split: str, *, mask_texts: bool, pictures: bool) -> Section:

@@ -16,13 +16,17 @@ from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.engine.device import memory_in_use
 from hf_trainpipe.engine.evaluation import judge, tune
+from hf_trainpipe.metrics.overfitting import FEWEST
 from hf_trainpipe.recipe import RunInfo
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import FINAL, Ledger
+from hf_trainpipe.training import gap
 from hf_trainpipe.training.health import straggler
 from hf_trainpipe.training.state import Best
 
 if TYPE_CHECKING:
+    from hf_trainpipe.metrics.overfitting import Trend
+    from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.sidecar.parent import Sidecar
     from hf_trainpipe.training.loop import StepReport
     from hf_trainpipe.training.run import Run
@@ -133,6 +137,18 @@ class TrainingLog:
         select = self.run.recipe.selected_metric
         self.console.evaluation(scores, step=step, best=best, select=select, intervals=intervals)
 
+    def log_gap(self, trend: Trend, train_loss: float) -> None:
+        """Write the training loss without dropout and what it says of overfitting; rank 0 only."""
+        assert self.ledger is not None
+        values = {"train/sample_loss": train_loss}
+        if math.isfinite(trend.slope):
+            values |= {"overfitting/slope": trend.slope, "overfitting/low": trend.low, "overfitting/high": trend.high}
+        if trend.shown_from is not None:
+            values["overfitting/shown_from"] = float(trend.shown_from)
+        self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
+        if trend.evaluations >= FEWEST or trend.shown_from is not None:
+            self.console.say(f"overfitting {trend.line}")
+
     def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], card: Path) -> None:
         """Write the final scores, and offer the model card to the trackers; rank 0 only."""
         assert self.ledger is not None
@@ -197,11 +213,16 @@ class Evaluator:
         self.run = run
         self.log = log
 
+        self._sample = gap.sample_of(run)
+
     @property
     def stops_early(self) -> bool:
-        """Whether the score has not improved for ``budget.patience`` evaluations in a row."""
-        patience = self.run.recipe.budget.patience
-        return patience is not None and self.run.state.stale >= patience
+        """Whether the score has not improved for ``budget.patience`` evaluations in a row, or overfitting is shown and
+        ``budget.stop_on_overfitting`` is set."""
+        budget, state = self.run.recipe.budget, self.run.state
+        if budget.stop_on_overfitting and state.gaps.shown_from is not None:
+            return True
+        return budget.patience is not None and state.stale >= budget.patience
 
     def evaluate(self) -> bool:
         """Score the validation split, if there is one.
@@ -217,6 +238,7 @@ class Evaluator:
         with run.console.working("evaluating validation", total=len(split)) as done:
             outputs = run.predict("validation", done=done)
             loss = run.evaluation_loss("validation", outputs)
+            gaps = self._gaps(outputs)
         select = run.recipe.selected_metric
 
         def scored() -> tuple[bool, dict[str, Any], dict[str, float]]:
@@ -230,6 +252,9 @@ class Evaluator:
             return better, task.changes_from(run.task), scores
 
         better, tuned, scores = run.ranks.from_main(scored)
+        if gaps is not None:
+            trend = state.gaps.add(state.step, *gaps)
+            run.ranks.from_main(lambda: self.log.log_gap(trend, gap.mean(gaps[1])))
         state.evaluated, state.due = state.step, False
         if better:
             state.best = Best(step=state.step, value=scores[select], scores=scores, tuned=tuned)
@@ -250,3 +275,9 @@ class Evaluator:
             seed=recipe.seed,
         )
         return {name: (interval.low, interval.high) for name, interval in found.items()}
+
+    def _gaps(self, outputs: Outputs) -> tuple[list[float], list[float]] | None:
+        """Losses without dropout, by block, of validation and of a sample of the training; None of a task without them."""
+        if not len(self._sample):
+            return None
+        return gap.validation_losses(self.run, outputs, self._sample), gap.train_losses(self.run, self._sample)

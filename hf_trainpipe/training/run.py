@@ -380,3 +380,14 @@ class Run(Setup):
             with self._evaluation(autocast=True) as model:
                 found = mean_loss(model, prepared, self.ranks, task=self.task, max_tokens=self.evaluation_tokens)
         return found
+
+    def block_losses(self, split: str, blocks: Sequence[np.ndarray]) -> list[float]:
+        """The task's mean loss over each of some blocks of examples; all ranks call it."""
+        prepared = self.data.splits[split]
+        with self._evaluation(autocast=True) as model:
+            return [
+                mean_loss(
+                    model, prepared, self.ranks, task=self.task, max_tokens=self.evaluation_tokens, examples=block
+                )
+                for block in blocks
+            ]

@@ -202,7 +202,13 @@ def _check_longer(newest: Checkpoint | None, total_steps: int, *, recipe: Mappin
             f"(budget.epochs {budget['epochs']:g}, budget.max_steps {budget['max_steps']}).",
             fix="Raise budget.epochs, or budget.max_steps where it is set: --extend --budget.epochs MORE",
         )
-    stale = newest.state["run"]["stale"] if newest is not None else 0
+    state = newest.state["run"] if newest is not None else {}
+    if budget.get("stop_on_overfitting") and (state.get("gaps") or {}).get("shown_from") is not None:
+        raise RecipeError(
+            "--extend: the run ended early: overfitting was shown.",
+            fix="Set budget.stop_on_overfitting to false beside the budget.",
+        )
+    stale = state.get("stale", 0)
     if budget["patience"] is not None and stale >= budget["patience"]:
         raise RecipeError(
             f"--extend: the run ended early: its score has not improved for {stale} evaluations, as many as "

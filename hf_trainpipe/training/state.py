@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hf_trainpipe.metrics.overfitting import Gaps
 from hf_trainpipe.training.health import LossSpikeDetector
 
 
@@ -54,6 +55,9 @@ class RunState:
     micro_batch_tokens: int | None = None
     """The token budget after an out-of-memory error; part of the state, since dropout depends on it."""
 
+    gaps: Gaps = field(default_factory=Gaps)
+    """Losses without dropout, from which overfitting is told."""
+
     stream: dict[str, Any] | None = None
     """Where the current window of a stream begins (:mod:`hf_trainpipe.data.streaming`)."""
 
@@ -86,5 +90,6 @@ class RunState:
                 "best": Best(**best) if best else None,
                 "window": LogWindow(**data.get("window", {})),
                 "usual": LossSpikeDetector(**data.get("usual", {})),
+                "gaps": Gaps(**data.get("gaps", {})),
             }
         )

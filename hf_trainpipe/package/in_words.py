@@ -1,0 +1,50 @@
+"""Scores in words: what cards and reports say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def number(value: Any) -> str:
+    """A score for people; ``-`` where it is undefined.
+
+    >>> number(0.91234), number(None), number(1234.5)
+    ('0.9123', '-', '1,234.5')
+    """
+    if not isinstance(value, int | float) or value != value:
+        return "-"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+
+
+def interval(score: Mapping[str, Any]) -> str:
+    """``0.88 to 0.94``, or nothing."""
+    low, high = score.get("low"), score.get("high")
+    known = isinstance(low, int | float) and isinstance(high, int | float) and low == low and high == high
+    return f"{number(low)} to {number(high)}" if known else ""
+
+
+def main_split(scores: Mapping[str, Any]) -> str | None:
+    """The split that a result is told of: test, or validation without one."""
+    return next((name for name in ("test", "validation") if scores.get(name)), None)
+
+
+def result(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], *, select: str | None = None) -> str:
+    """The selected score of the main split in a phrase; empty without scores.
+
+    >>> result({"test": {"f1": {"value": 0.91, "low": 0.88, "high": 0.94, "confidence": 0.95, "n": 1400}}})
+    'f1 0.9100 on test, between 0.8800 and 0.9400 with 95 % confidence, over 1,400 examples'
+    """
+    split = main_split(scores)
+    if split is None:
+        return ""
+    found = scores[split]
+    name = select if select is not None and select in found else next(iter(found))
+    score = found[name]
+    between = interval(score).replace(" to ", " and ")
+    level = f"{100 * (score.get('confidence') or 0.95):g} %"
+    spread = f", between {between} with {level} confidence" if between else ""
+    count = f", over {score['n']:,} examples" if score.get("n") else ""
+    return f"{name} {number(score.get('value'))} on {split}{spread}{count}"
