@@ -12,6 +12,8 @@ from typing import Any
 from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import curve, is_number, table
+from hf_trainpipe.package.in_words import result
+from hf_trainpipe.package.layout import PICTURE
 
 _LISTED_LABELS = 100
 _NOTE = "<!-- Text between these marks is rewritten by each push; text outside of them stays. -->"
@@ -41,12 +43,16 @@ class CardFacts:
     attempts: int = 1
     """Starts of the run: one, and one more after each interruption."""
     hardware: str | None = None
+    intended_use: Sequence[str] = ()
+    """Sentences on what the model is for."""
     limits: Sequence[str] = ()
     """Further sentences for the section on limits."""
     tags: Sequence[str] = ()
     """Further tags for the Hub to find it by."""
     curve: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """The training curve: name (``train/loss``) to ``(step, value)`` pairs, by step."""
+    picture: bool = False
+    """Whether the package holds a picture of the curve (:data:`.layout.PICTURE`)."""
     trust_remote_code: bool = False
     report: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Split to the details of its scores (:func:`hf_trainpipe.metrics.breakdown`); texts of errors only if they may be
@@ -63,14 +69,15 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     Hub survives the next push.
     """
     sections = (
+        ("scores", "Scores", _scores(manifest, facts)),
+        ("intended", "Intended use", "\n".join(f"- {line}" for line in facts.intended_use)),
+        ("limits", "Limits", _limits(manifest, facts)),
         ("usage", "How to use", _usage(manifest)),
         ("labels", "Labels", _labels(manifest)),
-        ("data", "Training data", _data(manifest, facts)),
-        ("scores", "Scores", _scores(manifest, facts)),
         ("breakdown", "Scores by label", breakdown(facts.report)),
-        ("curve", "Training curve", curve(facts.curve)),
+        ("curve", "Training curve", _curve(facts)),
+        ("data", "Training data", _data(manifest, facts)),
         ("preprocessing", "Preprocessing", _preprocessing(manifest)),
-        ("limits", "Limits", _limits(manifest, facts)),
         ("environment", "Environment", _environment(manifest, facts)),
         ("settings", "Settings", _settings(manifest)),
         ("reproduce", "How to reproduce", _reproduce(manifest, facts)),
@@ -140,7 +147,12 @@ def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     lora = _lora(manifest)
     how = f" with LoRA of rank {lora['rank']}, merged into the weights" if lora else ""
     pair = " It reads pairs of texts." if manifest["about"]["reads"] == "pair" else ""
-    return f"A text model that {what}{base}{revision}{how}.{pair} Trained and measured with hf-trainpipe."
+    said = f"A text model that {what}{base}{revision}{how}.{pair}"
+    select = ((manifest["recipe"] or {}).get("evaluation") or {}).get("select")
+    scored = result(manifest["scores"], select=select)
+    return (
+        f"{said}{f' **{scored[:1].upper()}{scored[1:]}.**' if scored else ''} Trained and measured with hf-trainpipe."
+    )
 
 
 def _lora(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -191,7 +203,7 @@ model = peft.PeftModel.from_pretrained(base, "adapter")
         )
     return f"""
 Install `requirements.txt` and run this in this folder. The handler preprocesses, tokenizes and decodes as in the
-evaluation below; Inference Endpoints uses the same one:
+evaluation above; Inference Endpoints uses the same one:
 {consent}
 ```python
 import sys
@@ -216,7 +228,7 @@ def _labels(manifest: Mapping[str, Any]) -> str:
     about = manifest["about"]
     labels = about["labels"]
     more = len(labels) - _LISTED_LABELS
-    options = ", ".join(f"{name} {_code(value)}" for name, value in about["options"].items())
+    options = ", ".join(f"{name} {_code(value)}" for name, value in about["options"].items() if value is not None)
     return _joined(
         table(("id", "label"), enumerate(labels[:_LISTED_LABELS])) if labels else f"None: it {about['does']}.",
         f"and {more} more, in `config.json`." if more > 0 else "",
@@ -235,7 +247,19 @@ def _data(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         lines.append(f"Data set: `{facts.dataset}`{config}.")
     if facts.dataset_revision:
         lines.append(f"Revision: `{facts.dataset_revision}`.")
-    return _joined("\n".join(lines), table(("", "value"), flatten(manifest["data"])) if manifest["data"] else "")
+    told = manifest["data"] or {}
+    rows, overflow = told.get("rows") or {}, told.get("overflow") or {}
+    splits = [
+        (split, count, *(overflow.get(split, {}).get(name, "") for name in ("tokens", "over_length", "dropped")))
+        for split, count in rows.items()
+    ]
+    rest = {name: value for name, value in told.items() if name not in ("rows", "overflow")}
+    known = [(name, value) for name, value in flatten(rest) if value is not None]
+    return _joined(
+        "\n".join(lines),
+        table(("split", "examples", "tokens", "longer than the limit", "dropped"), splits) if splits else "",
+        table(("", "value"), known) if known else "",
+    )
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -243,6 +267,14 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         return [pair for name, child in value.items() for pair in flatten(child, f"{prefix}.{name}".lstrip("."))]
     return [(prefix, value)]
+
+
+def _curve(facts: CardFacts) -> str:
+    """The picture, with the numbers folded; without one the numbers, drawn as blocks."""
+    numbers = curve(facts.curve)
+    if not facts.picture or not numbers:
+        return numbers
+    return f"![Losses and scores by step]({PICTURE})\n\n<details><summary>Numbers</summary>\n\n{numbers}\n\n</details>"
 
 
 def _settings(manifest: Mapping[str, Any]) -> str:
@@ -280,7 +312,9 @@ def _scores(manifest: Mapping[str, Any], facts: CardFacts) -> str:
 def _preprocessing(manifest: Mapping[str, Any]) -> str:
     lines = []
     for number, step in enumerate(manifest["preprocessing"], start=1):
-        options = ", ".join(f"{name}={_code(value)}" for name, value in step.items() if name != "kind")
+        options = ", ".join(
+            f"{name}={_code(value)}" for name, value in step.items() if name != "kind" and value is not None
+        )
         lines.append(f"{number}. {step['kind']}{f' ({options})' if options else ''}")
     tokens = manifest["tokens"]
     length = f"at most {tokens['max_length']}" if tokens.get("max_length") else "at most the model's maximum"
@@ -293,7 +327,7 @@ def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     has_labels = bool(manifest["about"]["labels"])
     told = (
         (True, "The scores hold for texts like those of the evaluated splits; measure again on other sources."),
-        (has_labels, "It knows only the labels above; a text that fits none of them gets one all the same."),
+        (has_labels, "It knows only the labels listed below; a text that fits none of them gets one all the same."),
         (has_labels, "Its scores per answer are outputs of the network and are not calibrated."),
         (manifest["tokens"].get("overflow") == "truncate", "Texts beyond the maximum length are truncated."),
         (True, "It may repeat biases of its training data and of its base model."),

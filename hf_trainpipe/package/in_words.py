@@ -41,8 +41,11 @@ def result(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], *, select: str
     if split is None:
         return ""
     found = scores[split]
-    name = select if select is not None and select in found else next(iter(found))
+    told = [name for name in found if name != "loss"] or list(found)
+    name = select if select is not None and select in found else told[0]
     score = found[name]
+    if score.get("value") is None:
+        return ""
     between = interval(score).replace(" to ", " and ")
     level = f"{100 * (score.get('confidence') or 0.95):g} %"
     spread = f", between {between} with {level} confidence" if between else ""

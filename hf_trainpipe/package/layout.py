@@ -18,6 +18,8 @@ from hf_trainpipe.utils import atomic
 RUNTIME = "trainpipe_runtime"
 ADAPTER = "adapter"
 """An adapter and the head alone, for peft: nothing that answers reads it."""
+PICTURE = "curves.png"
+"""The training curve, shown by the card."""
 RECORDED = "recorded.jsonl"
 """Recorded predictions, in the run's directory: they contain texts and are never packaged."""
 

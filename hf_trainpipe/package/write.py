@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ def write(
     card: CardFacts | None = None,
     name: str | None = None,
     adapter: Callable[[Path], None] | None = None,
+    picture: bytes | None = None,
     durable: bool = True,
 ) -> Path:
     """Write the package ``directory``; an earlier one is replaced atomically when the new one is complete.
@@ -66,6 +68,7 @@ def write(
         card: Further facts for the model card.
         name: Name of the package; None: the recipe's.
         adapter: Writes the folder ``adapter/``, which does not exist yet; None: there is none.
+        picture: Of the training curve, as PNG; None: there is none.
         durable: Whether to fsync it; not needed for a trial.
 
     Returns:
@@ -114,7 +117,9 @@ def write(
             "verified": None,
             "resumed": dict(resumed) if resumed is not None else None,
         }
-        readme = without_home(render(manifest, card or CardFacts()))
+        if picture is not None:
+            (temporary / layout.PICTURE).write_bytes(picture)
+        readme = without_home(render(manifest, replace(card or CardFacts(), picture=picture is not None)))
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="\n")
         if others := layout.list_files(temporary)[1]:
             raise PackageError(

@@ -29,7 +29,7 @@ from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
-from hf_trainpipe.training.reporting import keep_predictions, leave_report
+from hf_trainpipe.training.reporting import keep_predictions, leave_report, picture_of
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -266,6 +266,7 @@ def write_package(
         card=card,
         name=run.recipe.name,
         adapter=None if adapter is None else adapter.write,
+        picture=None if report is None else picture_of(run),  # a template for pushes gets none
         durable=durable,
     )
     return card
@@ -295,6 +296,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         language=(hub.language or None) if hub else None,
         license=hub.license if hub else None,
         tags=hub.tags if hub else (),
+        intended_use=hub.intended_use if hub else (),
         limits=hub.limits if hub else (),
         base_model=None if _from_scratch(run) else run.recipe.model.name,
         base_revision=run.recipe.model.revision,

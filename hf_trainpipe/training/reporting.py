@@ -49,6 +49,14 @@ def leave_report(run: Run) -> None:
         run.console.say(f"warning: no report.html: {type(error).__name__}: {error}")
 
 
+def picture_of(run: Run) -> bytes | None:
+    """The training curve for the card, as PNG; None without matplotlib."""
+    from hf_trainpipe.report import plots
+    from hf_trainpipe.report.sections import card_curve
+
+    return None if plots.missing() is not None else card_curve(run.folder.path, select=run.recipe.selected_metric)
+
+
 def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicted:
     """Predictions of a split with hashes, lengths and slices of their rows."""
     chosen = np.arange(len(predictions)) if predictions.examples is None else predictions.examples

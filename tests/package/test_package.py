@@ -13,6 +13,7 @@ import pytest
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
+from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import requirements
@@ -134,6 +135,28 @@ def test_card(classifier_run: Path) -> None:
     for expected in ("| 1 | angry |", "NormalizeSpace", "c" * 40, "f" * 64, "recipes/tiny.py", "peak_lr"):
         assert expected in text
     assert "/home/" not in text
+
+
+def test_a_card_says_first_what_it_does_how_well_and_for_whom(classifier_run: Path) -> None:
+    manifest = json.loads((classifier_run / "package" / layout.MANIFEST).read_text())
+    manifest["recipe"]["optim"]["max_grad_norm"] = None
+    told = CardFacts(
+        intended_use=("Sorting mail.",),
+        limits=("Not for other languages.",),
+        curve={"train/loss": [(1, 2.0), (2, 1.0)]},
+        picture=True,
+    )
+    text = render(manifest, told).partition("\n---\n")[2]
+    first = text[: text.index("## How to use")]
+    assert (
+        "**Accuracy 0.9100 on validation, between 0.8800 and 0.9400 with 95 % confidence, over 400 examples.**" in first
+    )
+    assert "## Intended use\n\n- Sorting mail." in first
+    assert "- Not for other languages." in first
+    assert f"![Losses and scores by step]({layout.PICTURE})" in text
+    assert "max_grad_norm" not in text
+    assert "null" not in text
+    assert "| train | 100 |" in text
 
 
 def test_manifest_holds_no_home_path_and_no_nan(classifier_run: Path) -> None:

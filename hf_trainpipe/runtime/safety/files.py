@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from .stamps import Stamps
 
 MANIFEST = "trainpipe.json"
-DOCUMENT = re.compile(r"README\.md|LICENSE(\.md|\.txt)?|NOTICE")
+DOCUMENT = re.compile(r"README\.md|LICENSE(\.md|\.txt)?|NOTICE|curves\.png")
 """Nothing that answers reads them, and people write into a card: a load does not compare them, ``verify`` does."""
 _ALLOWED = re.compile(
     r"""
-      README\.md | LICENSE(\.md|\.txt)? | NOTICE | trainpipe\.json | requirements\.txt
+      README\.md | LICENSE(\.md|\.txt)? | NOTICE | curves\.png | trainpipe\.json | requirements\.txt
     | config\.json | generation_config\.json
     | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
     | tokenizer\.json | tokenizer_config\.json | special_tokens_map\.json | added_tokens\.json
