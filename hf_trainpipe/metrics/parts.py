@@ -34,7 +34,8 @@ def by_part(
     Args:
         parts: Name to which examples [N] belong to it; an empty part is left out.
     """
-    if name == LOSS or is_external(name) or not predictions.answered():
+    unknown = predictions.kind == "own" and name not in predictions.own
+    if unknown or name == LOSS or is_external(name) or not predictions.answered():
         return {}
     compute = computation(predictions, [metric_of(name, predictions)])
     random = np.random.Generator(np.random.Philox(seed))

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.checkpoint.lock import is_locked
-from hf_trainpipe.codec import from_json
-from hf_trainpipe.errors import CheckpointError, DataError, RecipeError
+from hf_trainpipe.errors import CheckpointError, DataError
 from hf_trainpipe.metrics.base import Floats
 from hf_trainpipe.metrics.saved import Predicted, folder_of, load
 from hf_trainpipe.package.layout import MANIFEST
+from hf_trainpipe.runtime.errors import SchemaError
+from hf_trainpipe.runtime.tasks.registry import task_from_json
 from hf_trainpipe.tracking.ledger import Point
 from hf_trainpipe.tracking.ledger import read as read_ledger
 from hf_trainpipe.utils.atomic import read_json_object
@@ -104,7 +105,7 @@ def read(path: Path) -> Facts:
     points: dict[str, list[Point]] = {}
     for point in read_ledger(path / "ledger.jsonl"):
         points.setdefault(point.name, []).append(point)
-    finishes = _finishes(document)
+    finishes = _finishes(manifest)
     predicted = {file.stem: load(file, finishes=finishes) for file in sorted(folder_of(path).glob("*.npz"))}
     ending = attempts[max(attempts)].get("exit") if attempts else None
     state = "running" if is_locked(path / "run.lock") else str(ending or "killed")
@@ -124,11 +125,13 @@ def _optional(file: Path) -> dict[str, Any]:
     return read_json_object(file, needs={}, fix=_FIX) if file.is_file() else {}
 
 
-def _finishes(document: Mapping[str, Any]) -> Mapping[str, Callable[[Floats], Floats]]:
-    """How sums of a task's own metrics become scores; none where the task is a class of its recipe file."""
+def _finishes(manifest: Mapping[str, Any]) -> Mapping[str, Callable[[Floats], Floats]]:
+    """How sums of the task's own metrics become scores; none of a task that is a class of its recipe file."""
+    if not manifest.get("task"):
+        return {}
     try:
-        task = from_json(document.get("recipe") or {}).task
-    except (RecipeError, TypeError, ValueError, KeyError):
+        task = task_from_json(manifest["task"])
+    except SchemaError:  # of code that is not here: those metrics are left out
         return {}
     own = (metric for metric in task.metrics() if not isinstance(metric, str))
     return {metric.name: metric.finish for metric in own if metric.finish is not None}
