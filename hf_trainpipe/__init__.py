@@ -73,7 +73,9 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.text.preprocessing import SpacySentences as SpacySentences
     from hf_trainpipe.runtime.text.preprocessing import SpacyTokens as SpacyTokens
     from hf_trainpipe.runtime.text.preprocessing import StripHtml as StripHtml
+    from hf_trainpipe.tracking.mlflow import MLflow as MLflow
     from hf_trainpipe.tracking.neptune import Neptune as Neptune
+    from hf_trainpipe.tracking.tensorboard import TensorBoard as TensorBoard
     from hf_trainpipe.training.execute import execute as execute
     from hf_trainpipe.training.options import RunOptions as RunOptions
 
@@ -109,7 +111,9 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.regression": "Regression",
     "hf_trainpipe.runtime.tasks.reranking": "Reranking",
     "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
+    "hf_trainpipe.tracking.mlflow": "MLflow",
     "hf_trainpipe.tracking.neptune": "Neptune",
+    "hf_trainpipe.tracking.tensorboard": "TensorBoard",
 }
 PUBLIC: dict[str, str] = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 """Public name to the module that defines it."""

@@ -48,6 +48,8 @@ PUBLIC = [
     "Files",
     "Frame",
     "Neptune",
+    "MLflow",
+    "TensorBoard",
     "SupportMessages",
     "main",
     "execute",
@@ -112,9 +114,9 @@ def test_version_is_the_project_s() -> None:
 def test_recipe_names_load_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from hf_trainpipe import Recipe, TextClassification, SpacySentences, HubData, Files, Neptune, main\n"
+        "from hf_trainpipe import Recipe, TextClassification, SpacySentences, HubData, Files, Neptune, MLflow, main\n"
         "import hf_trainpipe.recipe_file, hf_trainpipe.codec, hf_trainpipe.cli.verbs\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'spacy', 'neptune', 'sklearn', 'scipy'}\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'spacy', 'neptune', 'mlflow', 'sklearn', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)

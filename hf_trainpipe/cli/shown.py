@@ -101,6 +101,27 @@ def show_sync(found: Found) -> str:
     return "\n".join([*found["messages"], *shown, verdict])
 
 
+def show_exported(found: Found) -> str:
+    """Where the table is."""
+    return f"{found['file']}: {found['points']:,} points of {found['names']:,} metrics"
+
+
+def show_imported(found: Found) -> str:
+    """The runs that were made, a row each."""
+    rows = [
+        [
+            run["name"],
+            f"{run['points']:,}",
+            f"{run['left_out']:,}",
+            run["run"] if run["new"] else f"{run['run']} (was there)",
+        ]
+        for run in found["runs"]
+    ]
+    first = found["runs"][0]["run"]
+    shown = table(["run", "points", "left out", "folder"], rows)
+    return f"{shown}\n\nnext  hf-trainpipe track sync {first} --to mlflow"
+
+
 def show_machine(found: Found) -> str:
     """What ``doctor`` found: the machine, then versions."""
     yes = {True: "yes", False: "no"}

@@ -12,7 +12,7 @@ from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
 from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
-from hf_trainpipe.cli.shown import show_machine, show_sync
+from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.tracking.console import choose_form
 
@@ -43,6 +43,7 @@ from hf_trainpipe.tracking.console import choose_form
         "json writes an object a line",
         default="auto",
     ),
+    Argument("--track NAME ...", "a further tracker: mlflow, tensorboard, ...; may be repeated"),
     Argument("--planned-stop kill:STEP|stop:STEP", argparse.SUPPRESS),
     Argument("--json", "print the result as one line of JSON, last"),
     takes_fields=True,
@@ -56,6 +57,10 @@ def train(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.training.options import RunOptions
         from hf_trainpipe.training.signals import PlannedStop
 
+    if arguments.track:
+        from hf_trainpipe.tracking.base import with_trackers
+
+        recipe = with_trackers(recipe, arguments.track)
     if arguments.planned_stop:  # a copy of a run: no trackers, no pushes
         recipe = replace(recipe, trackers=(), hub=None)
     if arguments.extend and (arguments.resume == "never" or arguments.allow_change):
@@ -108,16 +113,41 @@ def show(arguments: argparse.Namespace) -> int:
 
 @verb(
     "track",
-    "track sync RUN: bring trackers up to date",
-    Argument("sync", "send what a tracker has not received yet", dest="action"),
-    Argument("RUN", "a run's folder"),
+    "track sync RUN: bring trackers up to date; export RUN: a table; import FOLDER: offline Neptune runs",
+    Argument(
+        "sync|export|import",
+        "sync: send what a tracker has not received yet; export: write every number as a table; import: make runs of "
+        "an offline Neptune folder",
+        dest="action",
+    ),
+    Argument("RUN", "a run's folder; for import, a .neptune folder or one that holds it"),
+    Argument("--to NAME", "of sync: this tracker, whether the recipe has it or not: mlflow, tensorboard, ..."),
+    Argument(
+        "--output F", "of export: FILE.csv or FILE.parquet, RUN/ledger.csv by default; of import: a folder for runs"
+    ),
     "--json",
 )
 def track(arguments: argparse.Namespace) -> int:
-    run = existing(arguments.run, "run")
+    run = existing(arguments.run, "folder" if arguments.action == "import" else "run")
+    if arguments.to and arguments.action != "sync":
+        raise UsageError(
+            f"track {arguments.action}: --to belongs to sync.", fix=f"hf-trainpipe track sync {run} --to ..."
+        )
+    if arguments.output and arguments.action == "sync":
+        raise UsageError("track sync: --output belongs to export and import.", fix="Leave it out.")
+    if arguments.action == "export":
+        from hf_trainpipe.tracking.table import export
+
+        print_result(export(run, arguments.output), arguments, show_exported)
+        return 0
+    if arguments.action == "import":
+        from hf_trainpipe.tracking.neptune_files import import_runs
+
+        print_result(import_runs(run, arguments.output), arguments, show_imported)
+        return 0
     from hf_trainpipe.tracking.follower import sync
 
-    report = sync(run)
+    report = sync(run, to=arguments.to)
     print_result(report, arguments, show_sync)
     return 0 if report["complete"] else PushError.exit_code
 

@@ -18,12 +18,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
-from hf_trainpipe.errors import RecipeError, closest
-from hf_trainpipe.recipe import RunInfo, Session, Tracker
+from hf_trainpipe.errors import MissingExtra, RecipeError, closest
+from hf_trainpipe.recipe import Recipe, RunInfo, Session, Tracker
+from hf_trainpipe.tracking.facts import Outcome
 from hf_trainpipe.utils.atomic import write_bytes
 from hf_trainpipe.utils.user_file import run_file
 
-KINDS = {"Neptune": "hf_trainpipe.tracking.neptune"}
+KINDS = {
+    "Neptune": "hf_trainpipe.tracking.neptune",
+    "MLflow": "hf_trainpipe.tracking.mlflow",
+    "TensorBoard": "hf_trainpipe.tracking.tensorboard",
+}
 """Built-in trackers: kind -> its module, imported where it is used."""
 
 
@@ -33,7 +38,8 @@ _loading = threading.Lock()
 class ConfirmingSession(Session):
     """A session that knows what arrived. Points logged through it count as sent after :meth:`flush`.
 
-    With a plain :class:`~hf_trainpipe.recipe.Session`, a point counts as sent when ``log`` returns.
+    It gets finite numbers only, and the attempt of each step as one more, ``attempt``. With a plain
+    :class:`~hf_trainpipe.recipe.Session`, a point counts as sent when ``log`` returns.
     """
 
     destination: str
@@ -50,6 +56,9 @@ class ConfirmingSession(Session):
     @abstractmethod
     def last_steps(self, names: Iterable[str]) -> Mapping[str, int] | None:
         """The last step the destination holds of each metric that it has; None: it cannot tell."""
+
+    def conclude(self, outcome: Outcome) -> None:
+        """The run is complete: tell what it left. Called once, and again where that was changed."""
 
 
 def tracking_folder(directory: Path) -> Path:
@@ -87,6 +96,37 @@ def describe(tracker: Tracker) -> dict[str, Any]:
             fix="Define the tracker's class at the top level of the recipe file.",
         ) from error
     return spec
+
+
+def tracker_named(name: str) -> Tracker:
+    """A built-in tracker with its defaults, by its name on the command line: ``mlflow``.
+
+    Raises:
+        RecipeError: where there is none.
+    """
+    known = {kind.lower(): kind for kind in KINDS}
+    kind = known.get(name.lower())
+    if kind is None:
+        raise RecipeError(
+            f"trackers: expected one of {', '.join(sorted(known))}, found {name!r}.",
+            fix=f"Choose one of them.{closest(name.lower(), known)}",
+        )
+    return load_spec({"kind": kind, "settings": {}})
+
+
+def with_trackers(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """A recipe with further trackers by name; one of a kind that it has already is not added."""
+    trackers = list(recipe.trackers)
+    for name in names:
+        tracker = tracker_named(name)
+        if not any(type(other) is type(tracker) for other in trackers):
+            trackers.append(tracker)
+    return dataclasses.replace(recipe, trackers=tuple(trackers))
+
+
+def needs(package: str, extra: str, error: ImportError) -> MissingExtra:
+    """The error where a tracker's library is not installed."""
+    return MissingExtra(f"{package} is not installed.", fix=f"pip install 'hf-trainpipe[{extra}]'")
 
 
 def load_spec(spec: Mapping[str, Any]) -> Tracker:
@@ -136,10 +176,48 @@ def read_spec(directory: Path) -> tuple[RunInfo, list[dict[str, Any]]]:
     except FileNotFoundError as error:
         raise RecipeError(
             f"{directory}: expected a run with trackers, found no tracking/trackers.json.",
-            fix="Name the directory of a run whose recipe has trackers, such as runs/NAME.",
+            fix="Name the tracker: `hf-trainpipe track sync RUN --to NAME`; "
+            "or the directory of a run whose recipe has trackers, such as runs/NAME.",
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(
             f"{path}: expected the description of a run's trackers, found {error!r}.",
             fix="Train the run once more (it continues where it was): the file is written again.",
         ) from error
+
+
+def read_run(directory: Path) -> RunInfo:
+    """Who a run is, from its run.json; also of one that had no trackers.
+
+    Raises:
+        RecipeError: where the directory holds no run.
+    """
+    path = directory / "run.json"
+    try:
+        content = json.loads(path.read_bytes())
+        attempts = [int(file.stem) for file in (directory / "attempts").glob("[0-9]*.json") if file.stem.isdigit()]
+        name = str(content.get("name") or directory.name)
+        return RunInfo(name, str(content["uid"]), directory, max(attempts, default=1), content["recipe"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"{directory}: expected a run, found no run.json that can be read ({error!r}).",
+            fix="Name the directory of a run, such as runs/NAME.",
+        ) from error
+
+
+def specs_for(directory: Path, to: str | None) -> tuple[RunInfo, dict[int, dict[str, Any]]]:
+    """A run, and the trackers to send it to, by their place in the recipe: all of the recipe; or those of the kind ``to``,
+    and where the recipe has none this tracker with its defaults.
+
+    Raises:
+        RecipeError: where there is no run, or no such tracker.
+    """
+    if to is None:
+        run, specs = read_spec(directory)
+        return run, dict(enumerate(specs))
+    wanted = describe(tracker_named(to))
+    if not (directory / "tracking" / "trackers.json").is_file():
+        return read_run(directory), {0: wanted}
+    run, specs = read_spec(directory)
+    same = {place: spec for place, spec in enumerate(specs) if spec["kind"] == wanted["kind"]}
+    return run, same or {len(specs): wanted}

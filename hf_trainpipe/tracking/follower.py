@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.sidecar.parent import Sidecar
-from hf_trainpipe.tracking.base import artifacts_file, read_spec, tracking_folder, write_spec
+from hf_trainpipe.tracking.base import artifacts_file, specs_for, tracking_folder, write_spec
 from hf_trainpipe.tracking.feeder import Feeder
 from hf_trainpipe.utils.backoff import backoff
 
@@ -79,7 +80,7 @@ class Follower(Sidecar):
         return code == 0
 
 
-def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict[str, Any]:
+def sync(directory: str | Path, *, to: str | None = None, tries: int = 3, wait_s: float = 35.0) -> dict[str, Any]:
     """Send what a run's trackers have not got yet, in the foreground. Runs trackers' code.
 
     A tracker that was offline and now finds a server gets the whole run; a server that holds part of
@@ -87,6 +88,7 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict
 
     Args:
         directory: The run's directory.
+        to: One tracker by name (``mlflow``), which the recipe need not have; None: all of the recipe.
         tries: How often to try to reach a tracker.
         wait_s: Seconds to wait for another process that is sending this run.
 
@@ -95,7 +97,7 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict
         num_left and error; ``messages``, lines for the user.
 
     Raises:
-        RecipeError: where the directory holds no run with trackers.
+        RecipeError: where the directory holds no run with trackers, or no tracker is named ``to``.
         TrainpipeError: another process is still sending after ``wait_s`` seconds.
     """
     from filelock import Timeout
@@ -103,19 +105,14 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict
     from hf_trainpipe.tracking.process import lock_of
 
     directory = Path(directory).resolve()
-    run, specs = read_spec(directory)
+    run, specs = specs_for(directory, to)
     messages: list[str] = []
     reports: list[dict[str, Any]] = []
     try:
         with lock_of(directory).acquire(timeout=wait_s), contextlib.chdir(directory):
-            for position, spec in enumerate(specs):
+            for position, spec in specs.items():
                 feeder = Feeder(run, spec, position=position, say=messages.append, log=lambda _: None)
-                for attempt in range(tries):
-                    if attempt:
-                        time.sleep(backoff(attempt, first_s=2.0, longest_s=10.0))
-                    if feeder.send_new():
-                        break
-                feeder.close()
+                _send_all(feeder, tries)
                 told = {name: getattr(feeder, name) for name in ("kind", "destination", "address", "num_sent", "error")}
                 reports.append({**told, "num_left": feeder.num_left()})
     except Timeout as error:
@@ -125,3 +122,21 @@ def sync(directory: str | Path, *, tries: int = 3, wait_s: float = 35.0) -> dict
         ) from error
     complete = all(report["error"] is None and report["num_left"] == 0 for report in reports)
     return {"complete": complete, "trackers": reports, "messages": messages}
+
+
+def _send_all(feeder: Feeder, tries: int) -> None:
+    """Send everything, from a thread: a tracker that does not answer in time is left behind."""
+
+    def work() -> None:
+        for attempt in range(tries):
+            if attempt:
+                time.sleep(backoff(attempt, first_s=2.0, longest_s=10.0))
+            if feeder.send_new():
+                break
+        feeder.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive() and feeder.late() is None:
+        thread.join(0.2)
+    feeder.tell_late()

@@ -13,10 +13,8 @@ The token stays in the environment: no file of the run holds it.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from typing import Any, Literal
 from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession
+from hf_trainpipe.tracking.facts import flat
 
 CLIENT_TIMEOUTS = {"NEPTUNE_RETRIES_TIMEOUT": "5", "NEPTUNE_REQUEST_TIMEOUT": "20"}
 MODES = ("auto", "offline", "async", "debug")
@@ -128,7 +127,7 @@ class _NeptuneSession(ConfirmingSession):
             self.notice = OFFLINE_NOTICE
         elif mode == "offline":
             self.notice = "offline; the run is kept in .neptune of its folder."
-        parameters = dict(_flat(run.recipe))
+        parameters = dict(flat(run.recipe))
         last = next(reversed(parameters), None)
         if last is not None and not (self._is_server and connected.exists(f"recipe/{last}")):
             for name, value in parameters.items():
@@ -136,8 +135,7 @@ class _NeptuneSession(ConfirmingSession):
 
     def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
         for name, value in values.items():
-            if math.isfinite(value):  # the client drops others
-                self._waiting.setdefault(name, []).append((step, value, time))
+            self._waiting.setdefault(name, []).append((step, value, time))
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -170,19 +168,3 @@ class _NeptuneSession(ConfirmingSession):
 def _run_id(uid: str) -> str:
     """Neptune takes ids of 36 characters at most."""
     return uid if len(uid) <= 36 else hashlib.sha256(uid.encode()).hexdigest()[:32]
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """Leaves of a JSON value by path, as Neptune's field types: None is "None", lists of scalars are JSON."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}/{key}" if name else str(key))
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
-        for position, item in enumerate(value):
-            yield from _flat(item, f"{name}/{position}")
-    elif isinstance(value, list | tuple):
-        yield name, json.dumps(list(value))
-    elif isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
-        yield name, value
-    else:
-        yield name, str(value)

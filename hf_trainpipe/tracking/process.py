@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     for feeder in feeders:
         threading.Thread(target=_follow, args=(feeder, child.ending, options.poll, log), daemon=True).start()
     while not child.wait(0.5):
-        pass
+        for feeder in feeders:
+            feeder.tell_late()
     for feeder in feeders:
         feeder.done.wait(child.seconds_left(options.linger))
     late = [feeder for feeder in feeders if not feeder.done.is_set()]

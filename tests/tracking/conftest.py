@@ -77,6 +77,11 @@ class Place:
     def info(self, attempt: int = 1, **recipe: Any) -> RunInfo:
         return RunInfo("sst2", "b2d6a1c0-0000-4000-8000-000000000001", self.run, attempt, recipe)
 
+    def is_resumable(self, *, checkpoint: int) -> None:
+        """From here on, this is a run that may be resumed from a checkpoint."""
+        (self.run / "run.json").write_text('{"fingerprints": {}}')
+        (self.run / f"checkpoints/step-{checkpoint:08d}").mkdir(parents=True)
+
     def ledger(self, attempt: int = 1, truncate_to: int | None = None) -> closing[Ledger]:
         return closing(Ledger(self.run / "ledger.jsonl", attempt=attempt, truncate_to=truncate_to))
 

@@ -13,6 +13,7 @@ import pytest
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.tracking.follower import Follower
+from hf_trainpipe.tracking.ledger import read
 from hf_trainpipe.tracking.neptune import Neptune
 
 from .conftest import finished, until
@@ -75,6 +76,12 @@ def offline_points(operations: list[dict[str, Any]]) -> dict[str, list[tuple[int
     return found
 
 
+def held(place: Place) -> dict[str, list[tuple[int, float]]]:
+    """What a destination is to hold: the ledger's finite points, and the attempt of each step."""
+    attempts = {point.step: float(point.attempt) for point in read(place.run / "ledger.jsonl")}
+    return place.points() | {"attempt": sorted(attempts.items())}
+
+
 @pytest.fixture
 def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[NeptuneServer]:
     with NeptuneServer() as found:
@@ -101,7 +108,8 @@ def test_offline_first_then_a_server(place: Place, request: pytest.FixtureReques
     assert "offline" in message
     assert "hosted service ended" in message
 
-    expected = place.points() | {"train/grad_norm": [(26, 1.5)]}
+    steps = [step for step, _ in held(place)["attempt"] if step != 25]
+    expected = held(place) | {"train/grad_norm": [(26, 1.5)], "attempt": [(step, 1.0) for step in steps]}
     (operations,) = offline_runs(place)
     assert offline_points(operations) == expected
     values = {"/".join(row["path"]): row["value"] for row in operations if row["type"].startswith("Assign")}
@@ -123,9 +131,10 @@ def test_offline_first_then_a_server(place: Place, request: pytest.FixtureReques
 
 def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server: NeptuneServer) -> None:
     tracker = Neptune()
+    place.is_resumable(checkpoint=9)
     running = Follower(place.info(**RECIPE), [tracker], poll_s=0.05, linger_s=2.0)
     offset = log(place, range(10))
-    until(lambda: bool(server.runs) and server.metrics() == place.points())
+    until(lambda: bool(server.runs) and server.metrics() == held(place))
     assert running.messages() == []
 
     server.stop()
@@ -139,14 +148,17 @@ def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server:
     server.start()
     report = sync(place)  # after the process has ended by itself
     assert report["complete"]
-    assert server.metrics() == place.points()
+    found_there = server.metrics()
+    assert found_there.pop("attempt") == [(step, 1.0) for step in range(10)]  # the others may come again, in attempt 2
+    assert found_there == place.points()
 
     (place.run / "report.html").write_text("<p>done</p>")
     running = Follower(place.info(attempt=2, **RECIPE), [tracker], poll_s=0.05)
     log(place, range(10, 30), attempt=2, truncate_to=offset)
+    (place.run / "result.json").write_text('{"steps": 30}')
     running.artifact(place.run / "report.html")
     assert finished(running) == []
-    assert server.metrics() == place.points()
+    assert server.metrics() == held(place)
     assert server.refused == []
     (run,) = server.runs
     assert run.files == {"artifacts/report.html": b"<p>done</p>"}
@@ -160,7 +172,7 @@ def test_an_answer_that_is_lost_repeats_no_point(place: Place, server: NeptuneSe
     log(place, range(12))
     messages = finished(running)
     assert "connected again" in messages[-1]
-    assert server.metrics() == place.points()
+    assert server.metrics() == held(place)
 
 
 def test_what_a_recipe_may_not_say() -> None:
