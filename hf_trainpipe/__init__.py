@@ -73,9 +73,12 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.text.preprocessing import SpacySentences as SpacySentences
     from hf_trainpipe.runtime.text.preprocessing import SpacyTokens as SpacyTokens
     from hf_trainpipe.runtime.text.preprocessing import StripHtml as StripHtml
+    from hf_trainpipe.tracking.comet import Comet as Comet
     from hf_trainpipe.tracking.mlflow import MLflow as MLflow
     from hf_trainpipe.tracking.neptune import Neptune as Neptune
     from hf_trainpipe.tracking.tensorboard import TensorBoard as TensorBoard
+    from hf_trainpipe.tracking.trackio import Trackio as Trackio
+    from hf_trainpipe.tracking.wandb import WandB as WandB
     from hf_trainpipe.training.execute import execute as execute
     from hf_trainpipe.training.options import RunOptions as RunOptions
 
@@ -111,9 +114,12 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.regression": "Regression",
     "hf_trainpipe.runtime.tasks.reranking": "Reranking",
     "hf_trainpipe.runtime.tasks.tagging": "TokenClassification",
+    "hf_trainpipe.tracking.comet": "Comet",
     "hf_trainpipe.tracking.mlflow": "MLflow",
     "hf_trainpipe.tracking.neptune": "Neptune",
     "hf_trainpipe.tracking.tensorboard": "TensorBoard",
+    "hf_trainpipe.tracking.trackio": "Trackio",
+    "hf_trainpipe.tracking.wandb": "WandB",
 }
 PUBLIC: dict[str, str] = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 """Public name to the module that defines it."""

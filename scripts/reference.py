@@ -30,7 +30,7 @@ CHAPTERS = {
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",
     ),
-    "Trackers": ("Neptune", "MLflow", "TensorBoard"),
+    "Trackers": ("Neptune", "MLflow", "Comet", "TensorBoard", "Trackio", "WandB"),
     "Options of a run, in Python": ("RunOptions",),
 }  # fmt: skip
 HEAD = """# Reference

@@ -27,7 +27,10 @@ from hf_trainpipe.utils.user_file import run_file
 KINDS = {
     "Neptune": "hf_trainpipe.tracking.neptune",
     "MLflow": "hf_trainpipe.tracking.mlflow",
+    "Comet": "hf_trainpipe.tracking.comet",
     "TensorBoard": "hf_trainpipe.tracking.tensorboard",
+    "Trackio": "hf_trainpipe.tracking.trackio",
+    "WandB": "hf_trainpipe.tracking.wandb",
 }
 """Built-in trackers: kind -> its module, imported where it is used."""
 

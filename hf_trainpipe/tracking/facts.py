@@ -5,10 +5,12 @@ Everything is read from the run's directory, so that ``track sync`` tells a trac
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -123,14 +125,24 @@ def outcome_of(run: RunInfo) -> Outcome | None:
 
 def as_csv(names: list[str], matrix: list[list[int]]) -> str:
     """A confusion matrix for people and spreadsheets: gold by row, predicted by column."""
-    import csv
-    import io
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["gold", *names])
     writer.writerows([name, *row] for name, row in zip(names, matrix, strict=True))
     return text.getvalue()
+
+
+def markdown(header: list[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def as_markdown(names: list[str], matrix: list[list[int]]) -> str:
+    """A confusion matrix in Markdown: gold by row."""
+    rows = [[f"**{name}**", *map(str, row)] for name, row in zip(names, matrix, strict=True)]
+    return markdown(["gold \\ predicted", *names], rows)
 
 
 def _newest_attempt(directory: Path) -> dict[str, Any]:

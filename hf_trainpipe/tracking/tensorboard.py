@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, needs
-from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat
+from hf_trainpipe.tracking.facts import Outcome, as_markdown, beside, environment_of, flat, markdown
 
 LONGEST_TEXT = 100_000
 
@@ -74,8 +74,7 @@ class _TensorBoardSession(ConfirmingSession):
     def conclude(self, outcome: Outcome) -> None:
         self._text("package", outcome.location, step=outcome.best_step)
         for split, (names, matrix) in outcome.confusions.items():
-            lines = [[f"**{name}**", *map(str, row)] for name, row in zip(names, matrix, strict=True)]
-            self._text(f"confusion/{split}", _markdown(["gold \\ predicted", *names], lines), step=outcome.best_step)
+            self._text(f"confusion/{split}", as_markdown(names, matrix), step=outcome.best_step)
 
     def finish(self) -> None:
         self._writer.close()
@@ -119,11 +118,4 @@ def _hparams(parameters: Mapping[str, Any]) -> Any:
 
 
 def _table(values: Mapping[str, Any]) -> str:
-    return _markdown(["name", "value"], [[name, f"`{value}`"] for name, value in values.items()])
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
-    )
+    return markdown(["name", "value"], [[name, f"`{value}`"] for name, value in values.items()])

@@ -25,10 +25,15 @@ from hf_trainpipe.tracking.feeder import Feeder
 from hf_trainpipe.tracking.follower import sync
 from hf_trainpipe.tracking.ledger import Ledger, read
 
-from .readers import READERS, Held
+from .readers import ABOUT, READERS, Held
 
 UID = "b2d6a1c0-0000-4000-8000-000000000001"
-RECIPE = {"name": "sst2", "optim": {"peak_lr": 5e-5, "max_grad_norm": None}, "task": {"names": ["no", "yes"]}, "long": "a" * 9000}
+RECIPE = {
+    "name": "sst2",
+    "optim": {"peak_lr": 5e-5, "max_grad_norm": None},
+    "task": {"names": ["no", "yes"]},
+    "long": "a" * 9000,
+}
 RESULT = {
     "select": "accuracy",
     "best_step": 40,
@@ -42,7 +47,10 @@ def expected(run: Path) -> Held:
     points = list(read(run / "ledger.jsonl"))
     attempts = {point.step: point.attempt for point in points}
     return sorted(
-        [*((point.name, point.step, point.value) for point in points), *(("attempt", s, float(a)) for s, a in attempts.items())]
+        [
+            *((point.name, point.step, point.value) for point in points),
+            *(("attempt", s, float(a)) for s, a in attempts.items()),
+        ]
     )
 
 
@@ -88,7 +96,9 @@ def run_with_kills(root: Path, num_kills: int, kinds: list[str]) -> None:
                 os._exit(1)
         while not (is_last or ready.exists()):
             time.sleep(0.01)
-        with closing(Ledger(directory / "ledger.jsonl", attempt=attempt, truncate_to=offset, last_step=checkpoint)) as ledger:
+        with closing(
+            Ledger(directory / "ledger.jsonl", attempt=attempt, truncate_to=offset, last_step=checkpoint)
+        ) as ledger:
             for step in range(checkpoint + 1, STEPS if is_last else checkpoint + 9):
                 log(ledger, step)
                 if not is_last and step == checkpoint + 5:  # the run is killed 3 steps behind its next checkpoint
@@ -109,10 +119,12 @@ def run_with_kills(root: Path, num_kills: int, kinds: list[str]) -> None:
 
 def main(folder: str, num_kills: str, *kinds: str) -> None:
     root = Path(folder).resolve()
+    os.environ["TRACKIO_DIR"] = str(root / "trackio")
     run_with_kills(root, int(num_kills), list(kinds))
     reports: list[dict[str, Any]] = [sync(root / "run", to=kind) for kind in kinds for _ in range(2)]
     found = {kind: READERS[kind](root) for kind in kinds}
-    print(json.dumps({"expected": expected(root / "run"), "found": found, "reports": reports}))
+    about = {kind: ABOUT[kind](root) for kind in kinds if kind in ABOUT}
+    print(json.dumps({"expected": expected(root / "run"), "found": found, "reports": reports, "about": about}))
 
 
 if __name__ == "__main__":

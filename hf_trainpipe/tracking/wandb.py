@@ -1,0 +1,193 @@
+"""Weights & Biases: online, or in files that ``wandb sync`` sends later.
+
+Environment, read by wandb itself:
+    WANDB_API_KEY, WANDB_BASE_URL      credentials, and a server of one's own
+    WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY      where the recipe says nothing
+
+A row holds the numbers of a step and ``step``, which is the axis of all charts: wandb's own counter takes no step twice and
+none that is late. What a run holds is read back when it goes on: online by wandb's API, offline from its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import time as clock
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
+
+MODES = ("auto", "online", "offline")
+START_SECONDS = 20.0
+STEP = "step"
+BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandB(Tracker):
+    """Log to Weights & Biases. A resumed run continues the one with its id.
+
+    >>> WandB(project="reviews").mode
+    'auto'
+    """
+
+    project: str | None = None
+    """None: WANDB_PROJECT, else ``hf-trainpipe``."""
+    entity: str | None = None
+    """A user or team; None: WANDB_ENTITY, else the key's own."""
+    mode: Literal["auto", "online", "offline"] = "auto"
+    """``auto`` is WANDB_MODE, else ``online`` with WANDB_API_KEY and ``offline`` without."""
+    folder: str = "."
+    """Folder that holds ``wandb/`` with the offline runs; a relative one is seen from beside the run's: ``runs/wandb``."""
+    tags: tuple[str, ...] = ()
+    """Tags of the run."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise RecipeError(
+                f"WandB.mode: expected one of {', '.join(MODES)}, found {self.mode!r}.", fix="Choose one of them."
+            )
+
+    def start(self, run: RunInfo) -> ConfirmingSession:
+        """Begin or continue the run.
+
+        Raises:
+            MissingExtra: where wandb is not installed.
+        """
+        os.environ.setdefault("WANDB_SILENT", "true")
+        try:
+            import wandb
+        except ImportError as error:
+            raise needs("wandb", "wandb", error) from error
+        mode = self._mode()
+        folder = beside(run, self.folder).resolve()
+        uid = re.sub(r"[^\w-]", "", run.uid)[:64] or hashlib.sha256(run.uid.encode()).hexdigest()[:32]
+        held = _held_offline(folder, uid) if mode == "offline" else {}
+        opened = wandb.init(
+            id=uid,
+            project=self.project or os.environ.get("WANDB_PROJECT") or "hf-trainpipe",
+            entity=self.entity,
+            name=run.name,
+            dir=str(folder),
+            mode=mode,
+            resume="allow",
+            tags=list(self.tags),
+            config={**dict(flat(run.recipe, separator=".")), "environment": environment_of(run)},
+            allow_val_change=True,
+            reinit="create_new",
+            settings=wandb.Settings(
+                init_timeout=START_SECONDS,
+                console="off",
+                silent=True,
+                disable_git=True,
+                disable_code=True,
+                x_disable_stats=True,
+                x_disable_meta=True,
+            ),
+        )
+        if mode == "online" and opened.resumed:
+            held = _held_online(wandb, opened)
+        return _WandBSession(wandb, opened, run, mode, held)
+
+    def _mode(self) -> Literal["online", "offline"]:
+        asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
+        if asked == "online" or (asked != "offline" and "WANDB_API_KEY" in os.environ):
+            return "online"
+        return "offline"
+
+
+class _WandBSession(ConfirmingSession):
+    def __init__(self, wandb: Any, opened: Any, run: RunInfo, mode: str, held: Mapping[str, int]) -> None:
+        self._wandb, self._opened, self._run, self._held = wandb, opened, run, dict(held)
+        self.destination = f"{mode} {opened.project}"
+        if mode == "online":
+            self.address = opened.url
+        else:
+            where = Path(opened.dir).parent.parent
+            self.address = f"wandb sync --append {where}/offline-run-*-{opened.id}"
+            self.notice = f"offline; the run is kept in {where}. `wandb sync` sends it."
+        opened.define_metric(STEP, hidden=True)
+        opened.define_metric("*", step_metric=STEP)
+
+    def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
+        self._opened.log({**values, STEP: step, "_timestamp": time})
+
+    def flush(self) -> None:
+        """Rows are on their way in wandb's own process; what arrived is asked when the run goes on."""
+
+    def last_steps(self, names: Iterable[str]) -> dict[str, int]:
+        return {name: self._held[name] for name in names if name in self._held}
+
+    def artifact(self, path: Path) -> None:
+        inside = path.is_relative_to(self._run.directory)
+        base = self._run.directory if inside else path.parent
+        self._opened.save(str(path), base_path=str(base), policy="now")
+
+    def conclude(self, outcome: Outcome) -> None:
+        self._opened.summary.update({"package": outcome.location, "best_step": outcome.best_step})
+        place = self._run.directory / "tracking"
+        for split, (names, matrix) in outcome.confusions.items():
+            file = place / f"confusion-{split}.csv"
+            file.write_text(as_csv(names, matrix))
+            self._opened.save(str(file), base_path=str(place), policy="now")
+
+    def finish(self) -> None:
+        self._opened.finish(exit_code=0 if state_of(self._run) == "complete" else 1)
+
+
+def _held_online(wandb: Any, opened: Any) -> dict[str, int]:
+    found = wandb.Api(timeout=int(START_SECONDS)).run(f"{opened.entity}/{opened.project}/{opened.id}")
+    return _last(dict(row) for row in found.scan_history(page_size=10_000))
+
+
+def _held_offline(folder: Path, uid: str) -> dict[str, int]:
+    files = sorted(folder.glob(f"wandb/offline-run-*-{uid}/run-*.wandb"))
+    sizes = [file.stat().st_size for file in files]
+    while files:  # the process that wrote the last rows of a killed run may still write
+        clock.sleep(0.3)
+        if sizes == (sizes := [file.stat().st_size for file in files]):
+            break
+    return _last(row for file in files for row in read_rows(file))
+
+
+def _last(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    last: dict[str, int] = {}
+    for row in rows:
+        step = row.get(STEP)
+        for name, value in row.items():
+            if step is not None and value is not None:
+                last[name] = max(int(step), last.get(name, -1))
+    return last
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The history of an offline run: records in blocks of 32 KiB, as LevelDB's log has them, each a protobuf."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, position, parts = file.read_bytes(), FILE_HEADER, b""
+    while position + HEADER <= len(content):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+            continue
+        _, size, kind = struct.unpack("<IHB", content[position : position + HEADER])
+        data = content[position + HEADER : position + HEADER + size]
+        position += HEADER + size
+        if len(data) < size:
+            return  # cut off by a kill
+        parts = data if kind in (1, 2) else parts + data  # whole, first; middle, last
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            if record.WhichOneof("record_type") == "history":
+                yield {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+                }
