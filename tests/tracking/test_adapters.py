@@ -54,9 +54,9 @@ def test_each_tracker_holds_the_ledger_exactly_after_a_kill(tmp_path: Path) -> N
         assert [value for *_, value in held] == pytest.approx(
             [value for *_, value in found["expected"]], rel=rounding, abs=0
         )
-    first, again = found["reports"][::2], found["reports"][1::2]
-    assert all(report["complete"] for report in (*first, *again))
-    assert all(report["trackers"][0]["num_sent"] == 0 for report in again)
+    *first, again = found["reports"]
+    assert all(report["complete"] for report in (*first, again))
+    assert [tracker["num_sent"] for tracker in again["trackers"]] == [0] * len(LOCAL)
     about = found["about"]
     assert about["MLflow"]["params"]["optim.peak_lr"] == "5e-05"
     assert len(about["MLflow"]["params"]["long"]) == 6000
@@ -69,30 +69,39 @@ def test_each_tracker_holds_the_ledger_exactly_after_a_kill(tmp_path: Path) -> N
     assert {"parameters", "README.md", "confusion/validation", "package"} <= set(about["TensorBoard"])
 
 
+def series(kind: str, name: str, *points: tuple[Any, float | None, float]) -> dict[str, Any]:
+    """An operation of the Neptune client, as it writes it."""
+    values = [{"value": value, "step": step, "ts": time} for value, step, time in points]
+    return {"type": kind, "path": name.split("/"), "values": values}
+
+
 def test_a_neptune_folder_becomes_a_run_that_any_tracker_takes(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import neptune
-
     monkeypatch.chdir(tmp_path)
-    held = neptune.init_run(mode="offline", custom_run_id="mine", git_ref=False, capture_hardware_metrics=False,
-                            capture_stdout=False, capture_stderr=False, capture_traceback=False)  # fmt: skip
-    held["params/lr"] = 0.1
-    held["train/loss"].extend([0.5, 0.25, 0.125], steps=[1, 2, 4], timestamps=[10.0, 11.0, 12.0])
-    held["train/half"].extend([1.0, 2.0], steps=[0.5, 1.5])
-    held["notes"].append("a line")
-    held.stop()
-    with open(next((tmp_path / ".neptune").rglob("data-1.log")), "a") as file:
-        file.write('{"obj": {"type": "LogFloats", "path": ["train", "lo')  # a kill cut it short
+    place_of_log = tmp_path / ".neptune/async/run__4ce1d3f0-aaaa__17__x/exec-0"
+    place_of_log.mkdir(parents=True)
+    rows = [
+        {"type": "AssignString", "path": ["sys", "custom_run_id"], "value": "mine"},
+        {"type": "AssignFloat", "path": ["params", "lr"], "value": 0.1},
+        series("LogFloats", "train/loss", (0.5, 1.0, 10.0), (0.25, 2.0, 11.0)),
+        series("LogFloats", "train/half", (1.0, 0.5, 10.0), (2.0, 1.5, 11.0)),
+        series("LogFloats", "train/loss", (0.125, 4.0, 12.0), (9.0, 2.0, 13.0)),  # a step that was there
+        series("LogStrings", "notes", ("a line", None, 10.0)),
+        {"type": "UploadFileContent", "path": ["..", "code"], "ext": "py", "file_content": "cGFzcw=="},
+    ]
+    written = "".join(json.dumps({"obj": row, "version": n}) + "\n" for n, row in enumerate(rows))
+    (place_of_log / "data-1.log").write_text(written + '{"obj": {"type": "LogFloats", "path": ["train", "lo')  # killed
 
     assert command(["track", "import", ".neptune", "--output", "old"]) == 0
     assert "5" in capsys.readouterr().out
     (folder,) = Path("old").iterdir()
     again = import_runs(Path(), "old")["runs"]
-    assert [(run["new"], run["points"], run["left_out"]) for run in again] == [(False, 5, 0)]
+    assert [(run["new"], run["points"], run["left_out"]) for run in again] == [(False, 5, 1)]
     run = json.loads((folder / "run.json").read_text())
     assert (run["uid"], run["recipe"]["params/lr"]) == ("mine", 0.1)
     assert json.loads((folder / "neptune.json").read_text())["texts"]["notes"][0][1] == "a line"
+    assert (folder / "files/code.py").read_text() == "pass"
 
     for expected in (9, 0):  # five points, and the attempt of four steps
         assert command(["track", "sync", str(folder), "--to", "tensorboard", "--json"]) == 0

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.tracking.follower import Follower
 from hf_trainpipe.tracking.ledger import read
 from hf_trainpipe.tracking.neptune import Neptune
+from hf_trainpipe.tracking.neptune_files import import_runs
 
 from .conftest import finished, until
 from .neptune_server import PROJECT, NeptuneServer
@@ -118,6 +120,13 @@ def test_offline_first_then_a_server(place: Place, request: pytest.FixtureReques
     assert values["recipe/task/names"] == '["negative", "positive"]'
     assert values["recipe/trackers/0/kind"] == "Neptune"
     assert values["sys/name"] == "sst2"
+
+    (made,) = import_runs(place.run, place.root / "old")["runs"]  # what was written is enough for the run's ledger
+    imported = {(point.name, point.step): point for point in read(Path(made["run"]) / "ledger.jsonl")}
+    logged = {(point.name, point.step): point for point in read(place.run / "ledger.jsonl") if point.step != 25}
+    assert imported.keys() == logged.keys()
+    assert all(abs(point.time - logged[key].time) < 0.01 for key, point in imported.items())
+    assert json.loads((Path(made["run"]) / "run.json").read_text())["recipe"]["optim/peak_lr"] == 5e-5
 
     server: NeptuneServer = request.getfixturevalue("server")  # now there is a token
     report = sync(place)
