@@ -113,7 +113,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 @verb(
     "track",
-    "track sync RUN: bring trackers up to date; export RUN: a table; import FOLDER: offline Neptune runs",
+    "track sync RUN: bring trackers up to date; export RUN; import FOLDER of Neptune",
     Argument(
         "sync|export|import",
         "sync: send what a tracker has not received yet; export: write every number as a table; import: make runs of "
