@@ -102,6 +102,39 @@ class KnownLengths(Layout):
 
 
 @dataclass(frozen=True)
+class Branched(KnownLengths):
+    """Features that have a beginning and two ends, one behind the other: each end sees the beginning and itself alone."""
+
+    parts: npt.NDArray[np.int64]
+    """[B, 3] tokens of the beginning, of the first and of the second end, in the order of the flat tokens."""
+
+    @staticmethod
+    def of_parts(parts: npt.NDArray[np.int64], width: int, device: torch.device) -> Branched:
+        """The layout of features of such parts [B, 3], in the order of the batch; padding is on the right."""
+        totals = parts.sum(axis=1)
+        rows = np.argsort(-totals, kind="stable")
+        return Branched(width, tuple(totals[rows].tolist()), rows, device, parts[rows])
+
+    @cached_property
+    def positions_T(self) -> torch.Tensor:  # type: ignore[override]
+        begins, firsts, seconds = self.parts.T
+        first = np.stack([np.zeros_like(begins), begins], axis=1).reshape(-1)
+        return self._put(ranges(first, np.stack([begins + firsts, seconds], axis=1).reshape(-1)))
+
+    def sees(self, window: int | None) -> torch.Tensor:
+        """bool[B, L, L], in the order of the batch: which tokens a token sees, ``window`` positions back at most."""
+        parts = np.empty_like(self.parts)
+        parts[self.rows] = self.parts
+        begin, first = parts[:, :1], parts[:, 1:2]
+        places = np.arange(self.width)[None]
+        end_BL = np.where(places < begin, 0, np.where(places < begin + first, 1, 2))
+        position_BL = np.where(end_BL == 2, places - first, places)
+        behind = position_BL[:, :, None] - position_BL[:, None, :]
+        same = (end_BL[:, None, :] == 0) | (end_BL[:, :, None] == end_BL[:, None, :])
+        return self._put(same & (behind >= 0) & (behind < (window or self.width)))
+
+
+@dataclass(frozen=True)
 class FixedLayout(Layout):
     """A layout whose sizes are fixed and whose tensors are filled for one batch after the other: that of a CUDA graph."""
 

@@ -48,16 +48,25 @@ def token_losses(model: Any, inputs: Mapping[str, torch.Tensor], labels: torch.T
         return losses_S.new_zeros(labels.shape).masked_scatter(labels != IGNORED, losses_S)
 
 
-def _losses(model: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-    """[S], or with a gradient their sum [1]."""
+def position_losses(model: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    """[B, L] the loss of each position, 0 where it is not supervised; with a gradient of its own each."""
+    losses_S = _losses(model, inputs, labels, each=True)
+    return losses_S.new_zeros(labels.shape).masked_scatter(labels != IGNORED, losses_S)
+
+
+def _losses(
+    model: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor, *, each: bool = False
+) -> torch.Tensor:
+    """[S], or with a gradient their sum [1] unless ``each`` is asked for."""
     inner = bare(model)
+    loss_of = position_by_position if each else chunked_losses
     is_supervised = labels != IGNORED
     targets_S = labels[is_supervised]
     if getattr(inner, _RETURNED, True):
         kept: list[torch.Tensor] = []
 
         def fused(head: Any, hidden: torch.Tensor) -> torch.Tensor:
-            found = chunked_losses(hidden[is_supervised], head.weight, getattr(head, "bias", None), targets_S)
+            found = loss_of(hidden[is_supervised], head.weight, getattr(head, "bias", None), targets_S)
             kept.append(found.detach())
             return found.view(1, -1, 1)
 
@@ -74,7 +83,7 @@ def _losses(model: Any, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor
     with _head(inner, selected):
         logits_SV = model(**inputs, use_cache=False).logits[0].float()
     losses_S = F.cross_entropy(logits_SV, targets_S, reduction="none")
-    return losses_S.sum()[None] if torch.is_grad_enabled() else losses_S
+    return losses_S.sum()[None] if torch.is_grad_enabled() and not each else losses_S
 
 
 @contextmanager
@@ -128,10 +137,7 @@ class _Chunked(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[rows] = (grad_logits @ cast_VH).to(grad_hidden.dtype)
             if grad_weight is not None:
-                if cast_VH.dtype == torch.float32:
-                    grad_weight.addmm_(grad_logits.t(), hidden_SH[rows].float())
-                else:
-                    grad_weight += grad_logits.t() @ hidden_SH[rows].to(cast_VH.dtype)
+                _add_product(grad_weight, grad_logits, hidden_SH[rows])
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.types = (weight_VH.dtype, None if bias_V is None else bias_V.dtype)
         return total
@@ -148,6 +154,67 @@ class _Chunked(torch.autograd.Function):
         )
 
 
+def position_by_position(
+    hidden_SH: torch.Tensor, weight_VH: torch.Tensor, bias_V: torch.Tensor | None, targets_S: torch.Tensor
+) -> torch.Tensor:
+    """[S] cross-entropy of a linear head, in fp32, each with a gradient of its own.
+
+    What a loss makes of each position is known only behind the forward pass, so the backward pass computes the logits of a chunk
+    once more.
+    """
+    found: torch.Tensor = _Each.apply(hidden_SH, weight_VH, bias_V, targets_S)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Each(torch.autograd.Function):
+    """Neither logits nor their gradient are held for longer than a chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_SH: torch.Tensor,
+        weight_VH: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_S: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(hidden_SH, weight_VH, bias_V, targets_S)
+        ctx.kind = _product_type(hidden_SH)
+        parts = [losses for losses, _, _ in _chunks(hidden_SH, weight_VH, bias_V, targets_S, gradients=False)]
+        return torch.cat(parts) if parts else hidden_SH.new_zeros(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad_S: torch.Tensor) -> Any:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias else None
+        cast = weight.to(ctx.kind)
+        for _, rows, grad_logits in _chunks(hidden, weight, bias, targets, gradients=True, kind=ctx.kind):
+            grad_logits.mul_(grad_S[rows, None])
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            grad_logits = grad_logits.to(cast.dtype)
+            if grad_hidden is not None:
+                grad_hidden[rows] = (grad_logits @ cast).to(grad_hidden.dtype)
+            if grad_weight is not None:
+                _add_product(grad_weight, grad_logits, hidden[rows])
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            None,
+        )
+
+
+def _add_product(total_VH: torch.Tensor, grad_logits: torch.Tensor, hidden: torch.Tensor) -> None:
+    """Add the gradient of a head's weight by some rows, in fp32."""
+    if grad_logits.dtype == torch.float32:
+        total_VH.addmm_(grad_logits.t(), hidden.float())
+    else:
+        total_VH += grad_logits.t() @ hidden.to(grad_logits.dtype)
+
+
 def _product_type(hidden: torch.Tensor) -> torch.dtype:
     """What matrices are multiplied in: autocast's type, where it is on."""
     kind = hidden.device.type
@@ -161,10 +228,15 @@ def _chunks(
     targets_S: torch.Tensor,
     *,
     gradients: bool,
+    kind: torch.dtype | None = None,
 ) -> Iterator[tuple[torch.Tensor, slice, torch.Tensor]]:
-    """Losses [s] of some rows, these rows, and (with ``gradients``) the gradient of their logits [s, V]; in fp32."""
+    """Losses [s] of some rows, these rows, and (with ``gradients``) the gradient of their logits [s, V]; in fp32.
+
+    Args:
+        kind: What matrices are multiplied in; None: as it is here.
+    """
     size = max(16, CHUNK_ELEMENTS // weight_VH.shape[0])
-    kind = _product_type(hidden_SH)
+    kind = kind or _product_type(hidden_SH)
     weight, bias = weight_VH.to(kind), None if bias_V is None else bias_V.to(kind)
     for begin in range(0, len(targets_S), size):
         rows = slice(begin, begin + size)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from .exact import exact_products
 from .forking import apart
-from .layout import KnownLengths, Layout
+from .layout import Branched, KnownLengths, Layout
 from .unpad import _base, _is_right_padded, is_unpadded, known_of, prove, take
 
 IMPLEMENTATION = "hf_trainpipe_packed"
@@ -129,6 +129,8 @@ def attend(
     if asked := [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]:
         raise NotImplementedError(f"attention with {', '.join(asked)}")
     options = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if isinstance(layout, Branched):
+        return _eagerly(_by_branch)(query, key, value, layout, sliding_window, options)[None], None
     if query.is_cuda:
         return _at_once(query, key, value, layout, sliding_window, options)[None], None
     with exact_products():  # blocks this small gain nothing from bf16
@@ -148,16 +150,54 @@ def _by_document(
     return torch.cat(parts)
 
 
-def _at_once(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths, window: int | None, options: Any
+def _by_branch(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Branched, window: int | None, options: Any
 ) -> torch.Tensor:
-    """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
-    q, k, v = (
+    """[T, h, d]: a beginning and its first end as one document; the second end sees the beginning and itself."""
+    if query.is_cuda:
+        return _branches_at_once(query, key, value, layout, window, options)
+    parts, at = [], 0
+    with exact_products():
+        for begin, first, second in layout.parts.tolist():
+            fork, end = at + begin + first, at + begin + first + second
+            q, k, v = (t[:, :, at:fork] for t in (query, key, value))
+            parts.append(_causal(q, k, v, window, options))
+            k, v = (torch.cat([t[:, :, at : at + begin], t[:, :, fork:end]], dim=2) for t in (key, value))
+            parts.append(_causal(query[:, :, fork:end], k, v, window, options))
+            at = end
+    return torch.cat([part[0].transpose(0, 1) for part in parts])
+
+
+_eagerly: Any = torch.compiler.disable
+"""What a compiler does not look inside: the sizes of branches differ from feature to feature."""
+
+
+def _branches_at_once(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Branched, window: int | None, options: Any
+) -> torch.Tensor:
+    """[T, h, d]: the same by one call, padded on the right for the attention alone, with a mask."""
+    q, k, v = _padded(query, key, value, layout)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.sees(window)[:, None], **options)
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.source_T)
+
+
+def _padded(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths
+) -> tuple[torch.Tensor, ...]:
+    """[B, h, L, d] each, zeros where there is no token."""
+    return tuple(
         layout.restore(t[0].transpose(0, 1).flatten(1)[None])
         .view(-1, layout.width, t.shape[1], t.shape[3])
         .transpose(1, 2)
         for t in (query, key, value)
     )
+
+
+def _at_once(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths, window: int | None, options: Any
+) -> torch.Tensor:
+    """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
+    q, k, v = _padded(query, key, value, layout)
     out = _causal(q, k, v, window, options)
     return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.source_T)
 
@@ -165,13 +205,14 @@ def _at_once(
 def _causal(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: int | None, options: Any
 ) -> torch.Tensor:
-    """[b, h, n, d]: each token sees itself and those before it, ``window`` of them at most."""
-    length = query.shape[2]
-    if window is None or length <= window:
+    """[b, h, n, d]: each token sees itself and those before it, ``window`` of them at most; the queries are of the last keys."""
+    length, before = key.shape[2], key.shape[2] - query.shape[2]
+    if not before and (window is None or length <= window):
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
     places = torch.arange(length, device=query.device)
-    behind = places[:, None] - places[None, :]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=(behind >= 0) & (behind < window), **options)
+    behind = places[before:, None] - places[None, :]
+    sees = (behind >= 0) & (behind < (window or length))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=sees, **options)
 
 
 def _hook(base: Any) -> list[Any]:
@@ -194,7 +235,7 @@ def _hook(base: Any) -> list[Any]:
             lengths = mask.sum(dim=1).tolist()
             if not _is_right_padded(mask, lengths):
                 return args, kwargs
-        layout = Layout.of(lengths, ids.shape[1], ids.device)
+        layout = lengths if isinstance(lengths, Layout) else Layout.of(lengths, ids.shape[1], ids.device)
         if layout.num_tokens == 0:
             return args, kwargs
         given["input_ids"] = layout.flatten(ids)
