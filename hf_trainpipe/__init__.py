@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.masked_lm import MaskedLM as MaskedLM
     from hf_trainpipe.runtime.tasks.multi_label import MultiLabelClassification as MultiLabelClassification
     from hf_trainpipe.runtime.tasks.multiple_choice import MultipleChoice as MultipleChoice
+    from hf_trainpipe.runtime.tasks.preferences import PreferenceTuning as PreferenceTuning
     from hf_trainpipe.runtime.tasks.question_answering import QuestionAnswering as QuestionAnswering
     from hf_trainpipe.runtime.tasks.regression import Regression as Regression
     from hf_trainpipe.runtime.tasks.reranking import Reranking as Reranking
@@ -108,6 +109,7 @@ _NAMES_OF = {
     "hf_trainpipe.runtime.tasks.multi_label": "MultiLabelClassification",
     "hf_trainpipe.runtime.tasks.masked_lm": "MaskedLM",
     "hf_trainpipe.runtime.tasks.multiple_choice": "MultipleChoice",
+    "hf_trainpipe.runtime.tasks.preferences": "PreferenceTuning",
     "hf_trainpipe.runtime.tasks.question_answering": "QuestionAnswering",
     "hf_trainpipe.runtime.tasks.summarization": "Summarization",
     "hf_trainpipe.runtime.tasks.translation": "Translation",

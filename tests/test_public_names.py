@@ -38,6 +38,7 @@ PUBLIC = [
     "Summarization",
     "Translation",
     "MultipleChoice",
+    "PreferenceTuning",
     "CausalLM",
     "Reranking",
     "MaskedLM",

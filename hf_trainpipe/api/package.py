@@ -132,11 +132,12 @@ class Package:
 
         table, name = read_table(data, ReadOptions(**reading))
         if recipe is not None:
-            task, evaluation, seed = recipe.task, recipe.evaluation, recipe.seed
+            task, evaluation, seed, model = recipe.task, recipe.evaluation, recipe.seed, recipe.model
         else:
             task = self._recorded("task", self.predictor.task)
             evaluation = self._recorded("evaluation", Evaluation())
             seed = int(self._recipe.get("seed") or 0)
+            model = self._beginning()
         with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
             found = evaluate_table(
                 self.predictor,
@@ -149,6 +150,7 @@ class Package:
                 label=label,
                 values=(self._recipe.get("data") or {}).get("values"),
                 seed=seed,
+                model=model,
                 progress=work,
             )
         return {"file": name, **found}
@@ -170,6 +172,15 @@ class Package:
         except RecipeError:
             return otherwise
         return found if type(found) is type(otherwise) else otherwise
+
+    def _beginning(self) -> Any:
+        """The model that the recorded recipe began with; None where it is not known."""
+        from hf_trainpipe.recipe import Pretrained
+
+        try:
+            return value_from_json(self._recipe.get("model"), Pretrained)
+        except RecipeError:
+            return None
 
     def _asked(self, column: str | Sequence[str]) -> tuple[str, ...]:
         return parse_asked((column,) if isinstance(column, str) else tuple(column), self._known)

@@ -133,16 +133,24 @@ class PreparedData:
     def train(self) -> Prepared:
         return self.splits["train"]
 
-    def precomputed(self, split: Prepared, model: Callable[[], torch.nn.Module]) -> Prepared:
-        """A split with what the task asks of the model before its first step, if it asks anything."""
+    def precomputed(
+        self, split: Prepared, model: Callable[[], torch.nn.Module], kept: Callable[..., Features] | None = None
+    ) -> Prepared:
+        """A split with what the task asks of the model before its first step, if it asks anything.
+
+        Args:
+            kept: :func:`.reference.with_reference`, which knows the weights; of a task that refers to them.
+        """
         if type(self.task).precompute is Task.precompute:
             return split
-        return replace(split, features=self.task.precompute(model(), split.features))
+        there = model()  # with FSDP2 all ranks put it together
 
-    def precompute(self, model: Callable[[], torch.nn.Module]) -> None:
-        """The same for all splits, in place."""
-        for name, split in self.splits.items():
-            self.splits[name] = self.precomputed(split, model)
+        def compute() -> Features:
+            return self.task.precompute(there, split.features)
+
+        if kept is None or not self.task.refers:
+            return replace(split, features=compute())
+        return replace(split, features=kept(split.features, self.task, compute=compute, split=split.name))
 
 
 def _digest(value: object) -> str:

@@ -73,6 +73,7 @@ def evaluate_table(
     label: str | None = None,
     values: Mapping[str, Mapping[str, str]] | None = None,
     seed: int = 0,
+    model: Any = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score a package on the rows of a table.
@@ -81,6 +82,7 @@ def evaluate_table(
         name: What messages call the table.
         known: The recipe's columns; ``asked`` and ``label`` choose others.
         values: What the recipe makes of values (``data.values``).
+        model: The recipe's, for scores that compare with it.
         progress: Called with the number of rows that are done.
 
     Returns:
@@ -144,7 +146,9 @@ def evaluate_table(
             f"{name}: none of its {table.num_rows:,} rows can be scored: {_told(left)}.",
             fix="Check the columns: --column NAME is the text, --label NAME the gold label.",
         )
-    result = score_rows(predictor, dataset, task=task, evaluation=evaluation, seed=seed, split=name, progress=progress)
+    result = score_rows(
+        predictor, dataset, task=task, evaluation=evaluation, seed=seed, split=name, model=model, progress=progress
+    )
     if longer := result["longer"]:
         left.out["longer than the package takes"] += longer
     return {
@@ -212,7 +216,7 @@ def _all_of(parts: tuple[str, ...], free: list[str], *, name: str) -> str:
     for part in parts:
         if part not in free:
             raise DataError(
-                f"{name}: expected a column of 0s and 1s for each of {', '.join(parts)}, found no {part!r} among "
+                f"{name}: expected the columns {', '.join(parts)}, found no {part!r} among "
                 f"{', '.join(map(repr, free)) or 'none'} beside the input.{closest(part, free)}",
                 fix="Rename the column, or name one that holds lists of labels: --label NAME.",
             )

@@ -64,6 +64,7 @@ def score(
         evaluation=recipe.evaluation,
         seed=recipe.seed,
         split=split,
+        model=recipe.model,
         progress=progress,
     )
 
@@ -92,6 +93,7 @@ def score_rows(
     evaluation: Evaluation,
     seed: int,
     split: str,
+    model: Any = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score a loaded package on rows that have the task's columns; the result is that of :func:`score`.
@@ -99,10 +101,12 @@ def score_rows(
     Args:
         task: Fitted, over the names that the rows have.
         split: What errors call the rows.
+        model: The recipe's, for scores that compare with it.
         progress: Called with the number of rows that are done.
     """
     from hf_trainpipe.data.rows import Rows
     from hf_trainpipe.engine.evaluation import judge
+    from hf_trainpipe.package.reference import referred
     from hf_trainpipe.runtime.model.outputs import concatenate
     from hf_trainpipe.runtime.tokens import features as tokens
 
@@ -113,6 +117,8 @@ def score_rows(
     encoded = [predictor.features(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
     features = task.supervise(rows, tokens.concatenate(encoded))
     longer = len(inputs) - len(np.unique(features.example)) if features.num_examples == len(inputs) else 0
+    if task.refers:
+        features = referred(predictor, features, task, model=model, split=split)
     positions = rows.report.get("positions")
     for line in (*rows.warnings(), *((positions,) if positions else ())):
         log.warning("%s", line)

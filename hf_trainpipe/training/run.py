@@ -7,8 +7,10 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.data.reference import with_reference
 from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
 from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, sharding
@@ -34,6 +36,7 @@ from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
 from hf_trainpipe.training.graphed import graphs_of
 from hf_trainpipe.training.setup import Setup
 from hf_trainpipe.training.state import RunState
+from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.gc import resume_gc
 
 if TYPE_CHECKING:
@@ -100,11 +103,37 @@ class Run(Setup):
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
         self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
-        self.data.precompute(self.whole_model)
+        self._look_at_data()
         if self.on_gpu:
             self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
+
+    def _look_at_data(self) -> None:
+        """What the task asks of the model before its first step, for all splits."""
+        if (line := self.task.remark(self.bare)) is not None:
+            self.console.say(f"warning: {line}")
+        for name, split in self.data.splits.items():
+            self.data.splits[name] = self._precomputed(split)
+
+    def _precomputed(self, split: Prepared) -> Prepared:
+        """A split with what the task asks of the model before its first step; what training compares with is computed as its steps
+        are, so that both round alike, and the rest in fp32."""
+        if not self.task.refers:
+            return self.data.precomputed(split, self.whole_model)
+        trains = split.name == "train"
+        kept = partial(
+            with_reference,
+            weights=self.data.fingerprints["base"],
+            precision=self.plan.precision if trains else "fp32",
+            root=cache_root(),
+            say=self.console.say,
+        )
+        with (
+            self.console.working(f"looking at {split.name} with the model as it begins"),
+            self.mixed.autocast() if trains else exact_products(),
+        ):
+            return self.data.precomputed(split, self.whole_model, kept)
 
     def _speed_up(self) -> None:
         """Skip padding if the check of this model passed; on a CPU, use the faster dropout."""
@@ -218,7 +247,7 @@ class Run(Setup):
             windows.restore(self.state.stream)
             rows, folder = windows.open(number)
             assert self.data.prepare_split is not None
-            self._train = self.data.precomputed(self.data.prepare_split("train", rows, folder), self.whole_model)
+            self._train = self._precomputed(self.data.prepare_split("train", rows, folder))
             for line in self._train.rows.warnings(f"train, window {number}"):
                 self.console.say(f"warning: {line}")
             self.state.stream = windows.to_json()

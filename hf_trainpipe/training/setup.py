@@ -122,7 +122,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
-            if recipe.model.lora is not None:  # no checkpoint holds the frozen weights
+            if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             source = options.source
             identity = {

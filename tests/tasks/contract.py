@@ -41,6 +41,8 @@ TASKS = (
     "regression",
     "instructions",
     "conversations",
+    "preferences",
+    "wanted",
     "tags",
     "spans_of_words",
     "answers",
@@ -60,7 +62,7 @@ TASKS = (
 WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""
 STEPS = 4
-TALKS = ("instructions", "conversations")
+TALKS = ("instructions", "conversations", "preferences", "wanted")
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,14 @@ def write_inputs(folder: Path) -> None:
         "conversations": [
             _with_turns(place, text, mood) for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
         ],
+        "preferences": [
+            _with_turns(place, text, mood, ("chosen", "rejected"))
+            for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
+        "wanted": [
+            {"prompt": f"how was  {text[:12]}", "completion": f"it was {mood}", "label": place % 3 > 0}
+            for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
         "blocks": [{"text": text} for text in texts],
         "ranking": [
             {"query": mood, "documents": texts[place : place + 1 + place % 3], "scores": [2, 0, 1][: 1 + place % 3]}
@@ -171,10 +181,14 @@ def _with_choices(place: int, text: str) -> dict[str, Any]:
     }
 
 
-def _with_turns(place: int, text: str, mood: str) -> dict[str, Any]:
-    """A conversation of one or two turns."""
+def _with_turns(place: int, text: str, mood: str, columns: tuple[str, ...] = ("messages",)) -> dict[str, Any]:
+    """Conversations of one or two turns, which differ in their last answers."""
     turns = [("user", text[:9]), ("assistant", "a day"), ("user", "how ?"), ("assistant", f"  {mood}")]
-    return {"messages": [{"role": role, "content": content} for role, content in turns[2 * (place % 2) :]]}
+    messages = [{"role": role, "content": content} for role, content in turns[2 * (place % 2) :]]
+    return {
+        name: [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + " a film" * number}]
+        for number, name in enumerate(columns)
+    }
 
 
 def _as_squad(place: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +222,8 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "choices": (h.MultipleChoice(), (h.StripHtml(),)),
         "instructions": (h.InstructionTuning(input="input", max_new_tokens=5), (h.NormalizeSpace(),)),
         "conversations": (h.InstructionTuning(messages="messages", system="be kind", max_new_tokens=5), ()),
+        "preferences": (h.PreferenceTuning(prompt=None, system="be kind", max_new_tokens=5), ()),
+        "wanted": (h.PreferenceTuning(loss="kto", max_new_tokens=5), (h.NormalizeSpace(),)),
         "documents": (h.CausalLM(max_new_tokens=5), (h.NormalizeSpace(),)),
         "blocks": (h.CausalLM(blocks=True, max_new_tokens=5), ()),
         "ranking": (h.Reranking(score="scores", high=2.0, drawn=1, loss="list"), (h.Lowercase(),)),
@@ -215,7 +231,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "masks_in_blocks": (h.MaskedLM(blocks=True), ()),
     }
     models = {"summaries": "bart", "translations": "marian", "documents": "llama", "blocks": "llama"}
-    models |= {"instructions": "llama", "conversations": "llama"}
+    models |= dict.fromkeys(TALKS, "llama")
     if name not in own:
         recipe, source = load(f"{foreign}:{name}")
         model = folder / recipe.model.name

@@ -46,11 +46,11 @@ def prepared(task: Task) -> Prepared:
 
 def test_a_model_is_asked_before_its_first_step() -> None:
     asked = PreparedData({"train": prepared(Referenced())}, Referenced(), {})
-    asked.precompute(lambda: 2.5)  # type: ignore[arg-type, return-value]
-    assert asked.train.batch(np.array([0, 2]))["reference"].tolist() == [2.5, 2.5]
+    found = asked.precomputed(asked.train, lambda: 2.5)  # type: ignore[arg-type, return-value]
+    assert found.batch(np.array([0, 2]))["reference"].tolist() == [2.5, 2.5]
     plain = PreparedData({"train": prepared(TextClassification())}, TextClassification(), {})
-    plain.precompute(lambda: pytest.fail("nobody asked"))
-    assert set(plain.train.batch(np.array([0]))) == {"input_ids", "attention_mask", "labels", "weights"}
+    same = plain.precomputed(plain.train, lambda: pytest.fail("nobody asked"))
+    assert set(same.batch(np.array([0]))) == {"input_ids", "attention_mask", "labels", "weights"}
 
 
 def test_features_that_a_loss_compares_stay_in_one_micro_batch() -> None:

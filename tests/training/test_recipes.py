@@ -94,6 +94,13 @@ COLUMNS: dict[str, Callable[[int, int], list[Row]]] = {
         {"instruction": text[:9], "input": "it" * (place % 2), "output": text[-6:]}
         for place, text in enumerate(texts(count, seed))
     ],
+    "dpo": lambda count, seed: [
+        {
+            name: [{"role": "user", "content": text[:9]}, {"role": "assistant", "content": answer}]
+            for name, answer in (("chosen", text[-6:]), ("rejected", text[:6]))
+        }
+        for text in texts(count, seed)
+    ],
     "multi30k": lambda count, seed: [{"en": text, "de": text[::-1]} for text in texts(count, seed)],
     "dialogsum": lambda count, seed: [{"dialogue": text, "summary": text[:20]} for text in texts(count, seed)],
     "shakespeare": lambda count, seed: [{"text": text} for text in texts(count, seed)],
@@ -163,7 +170,7 @@ def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatc
     recipe = replace(
         recipe,
         model=model_of(recipe, workshop.folder, tmp_path),
-        tokens=replace(recipe.tokens, max_length=50 if "sft" in path.stem else 24, stride=4),
+        tokens=replace(recipe.tokens, max_length=50 if path.stem in ("alpaca_sft", "dpo") else 24, stride=4),
         task=replace(recipe.task, max_new_tokens=8) if recipe.task.generates else recipe.task,
         budget=Budget(max_steps=3, examples_per_step=16, log_every=1),
         evaluation=replace(recipe.evaluation, resamples=20),

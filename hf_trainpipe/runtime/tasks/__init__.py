@@ -3,10 +3,11 @@
 base            Task, and what its methods take and give
 columns         columns and what their cells hold
 classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
-translation, causal_lm, instruction_tuning, masked_lm
+translation, causal_lm, instruction_tuning, preferences, masked_lm
 registry        tasks by name;  older: what packages of older versions mean
-merging, texts, tags, several, mining, text_to_text, continuing   what several of them need;  draws: what differs between epochs
-squad, ranking, text_scores          scores of answers, of ranked lists and of written texts
+merging, texts, tags, several, mining, text_to_text, continuing, conversing   what several of them need;  draws: what differs between epochs
+preference_rows, preference_losses    what preferences is made of
+squad, ranking, text_scores, preference_scores   scores of answers, of ranked lists and of written texts
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .instruction_tuning import InstructionTuning
 from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
+from .preferences import PreferenceTuning
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .reranking import Reranking
@@ -55,6 +57,7 @@ __all__ = [
     "Output",
     "Outputs",
     "Parameter",
+    "PreferenceTuning",
     "QuestionAnswering",
     "Ragged",
     "Regression",

@@ -211,6 +211,14 @@ class Task(ABC):
         """Add what the model gives before its first step, such as a reference's log-probabilities."""
         return features
 
+    @property
+    def refers(self) -> bool:
+        """Whether losses and scores compare with the model as it was before its first step.
+
+        Then the dense columns that ``precompute`` adds are kept on disk, and a package is scored beside that model.
+        """
+        return False
+
     # -- the model -----------------------------------------------------------------------------------------------------
 
     @property
@@ -225,6 +233,10 @@ class Task(ABC):
 
     def prepare_model(self, model: torch.nn.Module) -> None:  # noqa: B027  nothing to prepare
         """Set a model that was just loaded up for training: freeze what the task does not use of it."""
+
+    def remark(self, model: torch.nn.Module) -> str | None:
+        """What a person should know of how the task is computed with a model that was just loaded; None: nothing."""
+        return None
 
     def model_class(self) -> type[Any]:
         """The transformers ``AutoModelFor...`` class that the schema names. Imports transformers when called."""

@@ -16,6 +16,7 @@ from .instruction_tuning import InstructionTuning
 from .masked_lm import MaskedLM
 from .multi_label import MultiLabelClassification
 from .multiple_choice import MultipleChoice
+from .preferences import PreferenceTuning
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .reranking import Reranking
@@ -30,6 +31,7 @@ BUILT_IN: Mapping[str, type[Task]] = {
         MultiLabelClassification,
         Regression,
         InstructionTuning,
+        PreferenceTuning,
         TokenClassification,
         QuestionAnswering,
         SentenceEmbeddings,
@@ -65,6 +67,8 @@ _TRAINING = frozenset(
         "over",
         "precompute",
         "prepare_model",
+        "refers",
+        "remark",
         "separable",
         "supervise",
         "tune",

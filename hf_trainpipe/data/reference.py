@@ -1,0 +1,108 @@
+"""What the model made of a split before its first step, computed once and kept on disk.
+
+An entry is a folder of ``.npy`` files beside the token cache, a column a file, and an ``entry.json`` that is written last and has
+their sha256. Its name is a hash of what the numbers follow from: the weights, the features (so the tokenizer, the template and the
+data), what the task reads them by, and the precision. If any of these changes, another entry is made; a damaged one is made
+again. One process makes it while others wait on a file lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.utils.resources import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.tokens.features import Features
+
+VERSION = 1
+
+
+def with_reference(
+    features: Features,
+    task: Task,
+    *,
+    compute: Callable[[], Features],
+    weights: str,
+    precision: str,
+    root: Path,
+    split: str,
+    say: Callable[[str], None],
+) -> Features:
+    """Features with the dense columns of :meth:`.Task.precompute`.
+
+    Args:
+        compute: The features with them, computed.
+        weights: What identifies the weights.
+        precision: What they are computed in: ``fp32``, ``bf16``, ...
+        root: The cache folder.
+        split: For messages.
+        say: Called with a line when they are computed.
+    """
+    from filelock import FileLock
+
+    settings = {
+        "version": VERSION,
+        "task": [type(task).__name__, {name: task.fields()[name] for name in task.encodes_by or ()}],
+        "weights": weights,
+        "precision": precision,
+        "features": _digest(features),
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+    folder = root / "reference" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        known = _known(folder, features)
+        if known is None:
+            found = compute()
+            known = {name: rows for name, rows in found.dense.items() if name not in features.dense}
+            _save(folder, known, settings)
+            say(f"reference of {split}: {features.num_features:,} examples, by the model as it begins; kept")
+    return features.with_targets(**known)
+
+
+def _digest(features: Features) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(features.example).tobytes())
+    for name, stream in features.streams.items():
+        digest.update(f"{name} {stream.mask} {stream.side}".encode())
+        digest.update(np.ascontiguousarray(stream.starts).tobytes())
+        for column, held in stream.columns.items():
+            digest.update(f"{column} {held.values.dtype} {held.fill}".encode())
+            digest.update(np.ascontiguousarray(held.values).tobytes())
+    return digest.hexdigest()
+
+
+def _known(folder: Path, features: Features) -> dict[str, np.ndarray] | None:
+    """The columns of an entry; None if there is none or it is damaged."""
+    try:
+        entry: dict[str, Any] = json.loads((folder / "entry.json").read_text())
+        found = {}
+        for name, digest in entry["columns"].items():
+            if sha256_file(folder / f"{name}.npy") != digest:
+                return None
+            found[name] = np.load(folder / f"{name}.npy")
+    except (EOFError, KeyError, OSError, TypeError, ValueError):
+        return None
+    return found if all(len(rows) == features.num_features for rows in found.values()) else None
+
+
+def _save(folder: Path, columns: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    for name, rows in columns.items():
+        np.save(building / f"{name}.npy", rows)
+    hashes = {name: sha256_file(building / f"{name}.npy") for name in columns}
+    (building / "entry.json").write_text(json.dumps({**settings, "columns": hashes}))
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
