@@ -49,7 +49,9 @@ def recipe_of(folder: Path, loss: str, *, steps: int = 1, lora: h.Lora | None = 
         task=h.PreferenceTuning(loss=loss, **more),  # type: ignore[arg-type]
         tokens=h.Tokens(max_length=60),
         optim=h.Optim(peak_lr=1e-2, precision="fp32"),
-        budget=h.Budget(max_steps=steps, micro_batch_tokens=1 << 20, **{"examples_per_step": ROWS, **budget}),
+        budget=h.Budget(
+            max_steps=steps, epochs=steps, micro_batch_tokens=1 << 20, **{"examples_per_step": ROWS, **budget}
+        ),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from hf_trainpipe.runtime.model import branches, packed
-from hf_trainpipe.runtime.model.branches import Rows, answer_losses, separate_losses, shared_losses, why_not_shared
+from hf_trainpipe.runtime.model.branches import Rows, answer_losses, separate_losses, why_not_shared
 from hf_trainpipe.runtime.model.layout import Branched
 from hf_trainpipe.runtime.model.next_token import IGNORED, position_losses
 from hf_trainpipe.runtime.model.unpad import unpad
@@ -59,7 +59,7 @@ def test_a_model_whose_answers_see_each_other_computes_questions_twice(monkeypat
         assert "another first answer moves what it makes of the second" in str(why_not_shared(model))
     rows = rows_of([[9, 7, 4], [1, 3, 8]])
     assert torch.equal(answer_losses(model, rows), separate_losses(model, rows))
-    assert not torch.equal(answer_losses(model, rows), shared_losses(model, rows))
+    assert why_not_shared(model) is not None, "it is asked once"
 
 
 @pytest.mark.parametrize("window", [None, 4])
