@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.utils.resources import sha256_file
+from hf_trainpipe.utils.atomic import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ def with_reference(
             known = {name: rows for name, rows in found.dense.items() if name not in features.dense}
             _save(folder, known, settings)
             say(f"reference of {split}: {features.num_features:,} examples, by the model as it begins; kept")
-    return features.with_targets(**known)
+    return replace(features, dense={**features.dense, **known})
 
 
 def _digest(features: Features) -> str:
