@@ -102,10 +102,11 @@ def evaluate_table(
     used = [column for source in sources for column in source]
     inputs = [_joined(table, source) for source in sources]
     fitted = task
-    if len(task.schema().inputs) > 1 and known.is_one:  # a tagger's: texts, or lists of words
+    forms = task.schema().inputs
+    if len(forms) > 1 and known.is_one and any(WORDS in form.values() for form in forms):  # a tagger's: texts, or words
         inputs = [_as_words(inputs[0])]
         wanted = TEXT if is_text(inputs[0].type) else WORDS
-        fitted = task.over(next(role for form in task.schema().inputs for role, cell in form.items() if cell == wanted))
+        fitted = task.over(next(role for form in forms for role, cell in form.items() if cell == wanted))
     free = [column for column in there if column not in used]
     found, gold, called = None, [], {}
     if fitted.target is not None and task.target is not None:
