@@ -48,7 +48,10 @@ def predict_split(
         done: Called with the examples that all ranks have done, as far as this one knows.
     """
     examples = split.usable if examples is None else examples
-    chosen = split.features_of(_share_of(split, examples, ranks))
+    share = _share_of(split, examples, ranks)
+    if len(examples) and not len(share):  # more ranks than examples: the others have all of them
+        return concatenate(ranks.gather(Outputs(share, {})))
+    chosen = split.features_of(share)
     told = _Told(done or (lambda _: None), len(examples), len(chosen))
 
     def outputs(features: np.ndarray) -> Outputs:

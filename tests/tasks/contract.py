@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,11 +30,13 @@ from hf_trainpipe.training.signals import PlannedStop
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hf_trainpipe.data.prepare import PreparedData
     from hf_trainpipe.recipe.source import RecipeSource
+    from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tokens.features import Features
 
-__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "own_code_needs_consent", "predict_is_evaluate", "resumes_after_a_kill", "serves",
-           "train", "write_inputs"]  # fmt: skip
+__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
+           "recipe_of", "resumes_after_a_kill", "serves", "train", "write_inputs"]  # fmt: skip
 
 TASKS = (
     "classification",
@@ -316,23 +319,62 @@ def own_code_needs_consent(trained: Trained, monkeypatch: pytest.MonkeyPatch) ->
 def features_are_those_of_serving(trained: Trained) -> None:
     """What training encoded is what the package makes of the same inputs as a client sends them; but of a task that is
     scored by its targets, which cut and extend them."""
-    from hf_trainpipe.data.prepare import prepare
-
     package = h.load(trained.folder).predictor
-    data = prepare(
-        trained.recipe,
-        tokenizer=package.tokenizer,
-        max_length=16,
-        vocab_size=None,
-        root=trained.folder / "cache",
-        say=lambda _: None,
-    )
+    data = _prepared(trained, package.tokenizer)
     if data.task.scored is not None:
         return
     rows = Rows(data.train.rows.dataset, "train").inputs(data.task)
     values = [dict(zip(rows, cells, strict=True)) for cells in zip(*rows.values(), strict=True)]
     served = package.features([data.task.as_input(one) for one in values])
     assert_same_features(_first_of_each(data.train.features, served), served)
+
+
+def _prepared(trained: Trained, tokenizer: Any) -> PreparedData:
+    from hf_trainpipe.data.prepare import prepare
+
+    return prepare(
+        trained.recipe,
+        tokenizer=tokenizer,
+        max_length=16,
+        vocab_size=None,
+        root=trained.folder / "cache",
+        say=lambda _: None,
+    )
+
+
+class _Rank:
+    """A rank of a process that is all of them, the last one first: it gathers its part and those of the ranks before it."""
+
+    def __init__(self, rank: int, *, of: int, parts: list[Any]) -> None:
+        import torch
+
+        self.rank, self.size, self._parts = rank, of, parts
+        self.accelerator = SimpleNamespace(device=torch.device("cpu"))
+
+    def gather(self, part: Any) -> list[Any]:
+        self._parts.insert(0, part)
+        return self._parts
+
+
+def more_ranks_than_examples(trained: Trained) -> None:
+    """A rank without an example of a split adds nothing, and takes nothing away, whatever a task's outputs look like."""
+    from hf_trainpipe.engine.evaluation import predict_split
+
+    package = h.load(trained.folder, allow_code=True).predictor
+    data = _prepared(trained, package.tokenizer)
+    split, parts = data.splits["validation"], []
+
+    def predicted(ranks: Any) -> Outputs:
+        first = split.usable[:1]
+        return predict_split(package.model, split, ranks, task=package.task, max_tokens=128, examples=first)
+
+    nothing, found = predicted(_Rank(1, of=2, parts=parts)), predicted(_Rank(0, of=2, parts=parts))
+    alone = predicted(_Rank(0, of=1, parts=[]))
+    assert (len(nothing), len(found), len(alone)) == (0, 1, 1)
+    assert found.arrays.keys() == alone.arrays.keys()
+    for name, array in alone.arrays.items():
+        assert np.array_equal(found[name], array), name
+        assert found[name].dtype == array.dtype, name
 
 
 def _first_of_each(learnt: Features, served: Features) -> Features:

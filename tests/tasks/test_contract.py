@@ -29,6 +29,7 @@ def one_cache(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py")
     contract.features_are_those_of_serving(trained)
+    contract.more_ranks_than_examples(trained)
     contract.serves(trained)
     contract.predict_is_evaluate(trained)
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)

@@ -28,13 +28,16 @@ def test_four_micro_batches_give_the_losses_of_one(workshop, one_batch) -> None:
 
 
 def test_two_ranks_give_the_losses_and_scores_of_one(workshop, one_batch) -> None:
-    done = workshop.train("recipes.py:exact", "--run-dir", "two", ranks=2)
+    head, row = (workshop.folder / "dev.csv").read_text().splitlines()[:2]
+    (workshop.folder / "one.csv").write_text(f"{head}\n{row}\n")
+    done = workshop.train("recipes.py:exact", "--run-dir", "two", "--data.test", "one.csv", ranks=2)
     assert done.code == 0, done.err
     found = workshop.ledger("two")
     assert_same_losses(found, one_batch)
     # 61 examples on two ranks: none is counted twice, none left out.
     assert found["validation/accuracy", 12] == one_batch["validation/accuracy", 12]
     assert done.result["scores"]["validation"]["accuracy"]["n"] == 61
+    assert done.result["scores"]["test"]["accuracy"]["n"] == 1  # a rank without an example
 
 
 def test_losses_are_those_of_a_plain_loop(workshop, one_batch) -> None:

@@ -83,7 +83,11 @@ class Outputs:
 
 
 def concatenate(parts: Sequence[Outputs]) -> Outputs:
-    """The parts of several ranks or batches, sorted by item; each item must come exactly once."""
+    """The parts of several ranks or batches, sorted by item; each item must come exactly once.
+
+    A part without items says nothing, not even which arrays there are.
+    """
+    parts = [part for part in parts if len(part)] or parts[:1]
     items = np.concatenate([part.items for part in parts])
     assert len(np.unique(items)) == len(items), "an item was computed twice"
     names = parts[0].arrays
