@@ -61,6 +61,22 @@ def test_both_sides_run_over_as_many_examples(start: Callable[..., str], script:
     assert "figures mean nothing" in printed
 
 
+@pytest.mark.parametrize("script", ["sft.py", "language_model.py"])
+def test_both_sides_of_a_language_model_learn_the_same(start: Callable[..., str], script: str, tmp_path: Path) -> None:
+    sides = ["--sides", "ours,plain"] if script == "sft.py" else []
+    printed = start(script, *sides, "--smoke", "--threads", "1", "--out", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    [runs] = found["runs"].values()
+    [ours], [plain] = runs["ours"], runs["plain"]
+    if script == "sft.py":
+        assert ours["targets"] == plain["targets"] > 0
+        assert ours["losses"] == pytest.approx(plain["losses"], abs=1e-5)
+    else:
+        assert ours["loss"] == pytest.approx(plain["loss"], rel=0.2)  # plain has no schedule
+    assert found["ratios"]["ours / plain, CPU"]["median"] > 0
+    assert "figures mean nothing" in printed
+
+
 def compared(found: dict[str, Any], case: str, sides: set[str], ratio: str) -> None:
     runs = found["runs"][case]
     assert sides <= set(runs)
