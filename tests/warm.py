@@ -240,8 +240,7 @@ def main(places: dict[str, str], bare: socket.socket, whole: socket.socket) -> N
         return
     gc.disable()
     subprocess.Popen = Popen  # type: ignore[misc]  before torch's agent, which begins the ranks, takes its name
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    import_libraries()
     if os.fork() == 0:
         bare.close()
         _serve_whole(whole)
@@ -254,14 +253,25 @@ def _serve_whole(listener: socket.socket) -> None:
     if 0 in select.select([listener, 0], [], [])[0]:
         return
     sys.path.insert(0, str(REPOSITORY))
+    import_training()
+    sys.path.remove(str(REPOSITORY))
+    _serve(listener)
+
+
+def import_libraries() -> None:
+    """Import what every process of a training needs of others."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+def import_training() -> None:
+    """Import the whole of hf_trainpipe, and what it imports while it trains."""
     for name in TRAINING:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(sys.modules["hf_trainpipe"].__path__, "hf_trainpipe."):
         if not module.name.startswith(LEFT_OUT) and not module.name.endswith(("process", "__main__")):
             with contextlib.suppress(ImportError):  # of an extra that is not installed
                 importlib.import_module(module.name)
-    sys.path.remove(str(REPOSITORY))
-    _serve(listener)
 
 
 def _serve(listener: socket.socket) -> None:

@@ -1,8 +1,9 @@
-"""``scripts/faults``: run rows of the fault matrix, or random kills; print and write the results."""
+"""``scripts/faults``: run rows of the fault matrix, random kills, or kills of every task; print and write the results."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import tempfile
@@ -15,19 +16,22 @@ from .kills import campaign
 from .lab import Lab
 from .row import Outcome, Row
 from .rows import ROWS
+from .tasks import Forms, all_forms, line
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 0: all rows pass, or all kills end bit-identical; 1: not; 2: a wrong option."""
+    """Exit 0: all rows pass, or all kills and all tasks end bit-identical; 1: not; 2: a wrong option."""
     options = parser().parse_args(arguments)
     if options.list:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader may have seen enough: --list | head
         print("\n".join(report.listed(row) for row in ROWS))
         return 0
     rows = ROWS if options.all else [row for row in ROWS if row.number in options.rows]
-    if not rows and not options.kills:
-        parser().error("choose --all, --rows, --kills or --list")
+    if not rows and not options.kills and not options.tasks:
+        parser().error("choose --all, --rows, --kills, --tasks or --list")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        if options.tasks:
+            return tasks(Path(folder), options)
         lab = Lab(Path(folder) / "lab")
         return kills(lab, options, arguments) if options.kills else matrix(lab, rows, options, arguments)
 
@@ -39,9 +43,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--all", action="store_true", help="run every row")
     made.add_argument("--rows", type=numbers, default=frozenset(), metavar="4,15,22-23")
     made.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 at N random instants")
-    made.add_argument("--seed", type=int, default=1, help="seed of the random instants")
+    made.add_argument(
+        "--tasks",
+        action="store_true",
+        help="kill -9 each form of each task after three random steps; with --json, those that the file lacks",
+    )
+    made.add_argument("--seed", type=int, default=1, help="seed of the random instants and steps")
     made.add_argument("--json", type=Path, metavar="FILE")
-    made.add_argument("--report", action="store_true", help="write docs/results/faults.md, faults-kills.md")
+    made.add_argument(
+        "--report", action="store_true", help="write docs/results/faults.md, faults-kills.md or faults-tasks.md"
+    )
     return made
 
 
@@ -94,6 +105,24 @@ def kills(lab: Lab, options: argparse.Namespace, arguments: Sequence[str]) -> in
     if options.report:
         print(report.kills_page(result, arguments))
     return 0 if result.count("identical") == len(result.kills) else 1
+
+
+def tasks(folder: Path, options: argparse.Namespace) -> int:
+    """Run every form of every task; with ``--json FILE`` those that FILE lacks."""
+    result = Forms(options.seed)
+    if options.json and options.json.exists():
+        result = Forms.of_json(json.loads(options.json.read_text()))
+
+    def finished(found: Forms) -> None:
+        print(line(found.forms[-1]), flush=True)
+        if options.json:
+            report.write_json(options.json, found.to_json())
+
+    all_forms(folder, result, finished=finished)
+    print(f"{result.line} ({result.seconds:.0f} s)")
+    if options.report:
+        print(report.tasks_page(result, ["--tasks", "--seed", str(result.seed), "--report"]))
+    return 0 if result.identical == len(result.forms) else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 from .kills import Campaign
 from .lab import ROOT
 from .row import Outcome, Row
+from .tasks import KILLS, SAVE_EVERY, STEPS, Forms
 
 PAGES = ROOT / "docs/results"
 
@@ -86,6 +87,26 @@ def kills_page(result: Campaign, arguments: Sequence[str]) -> Path:
         counts = [sum(kill.outcome == name for kill in those) for name in ("identical", "lost", "manual")]
         lines.append(f"| {' | '.join(str(cell) for cell in (*key, len(those), *counts))} |")
     return _write("faults-kills.md", lines)
+
+
+def tasks_page(result: Forms, arguments: Sequence[str]) -> Path:
+    """Write docs/results/faults-tasks.md."""
+    lines = _header("Kills of every task", arguments)
+    lines += [f"{result.line}. {result.seconds:.0f} s.", ""]
+    lines += [
+        f"Each form of each task that tests/tasks/contract.py has is trained for {STEPS} steps on a tiny model, with a checkpoint every "
+        f"{SAVE_EVERY} steps and two evaluations: once left alone, once killed (SIGKILL) after {KILLS} random steps and continued in a new "
+        "process each time; with all weights trained, and with adapters (LoRA) and the head alone. The last checkpoint's weights and optimizer "
+        "state are compared byte for byte, and all numbers of the ledger but speeds.",
+        "",
+        "| task | trained | killed after step | went on behind step | result |",
+        "|---|---|---|---|---|",
+    ]
+    for form in result.forms:
+        told = ", ".join(form.differing).replace("|", "\\|") or "bit-identical"
+        steps = (", ".join(map(str, found)) for found in (form.kills, form.resumed))
+        lines.append(f"| {form.name} | {form.trained} | {' | '.join(steps)} | {told} |")
+    return _write("faults-tasks.md", lines)
 
 
 def _write(name: str, lines: Sequence[str]) -> Path:
