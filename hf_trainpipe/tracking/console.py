@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TextIO
 
 from hf_trainpipe.tracking.views.base import Progress, View, Work
-from hf_trainpipe.tracking.views.jsonlines import Captured, JsonLines
+from hf_trainpipe.tracking.views.captured import Captured
+from hf_trainpipe.tracking.views.jsonlines import JsonLines
 from hf_trainpipe.tracking.views.lines import Lines
 from hf_trainpipe.utils.wording import adapt_message, current_place
 
@@ -193,6 +194,8 @@ def view_of(stream: TextIO | None = None, form: Form | None = None) -> View:
 
 def redraws(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can redraw lines."""
+    if isinstance(stream, Captured):  # another view has the terminal
+        return False
     try:
         return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
     except ValueError:  # it is closed
@@ -218,7 +221,7 @@ def choose_form(form: Form) -> None:
     global _chosen
     _chosen = form
     if form == "json" and not isinstance(sys.stderr, Captured):
-        sys.stderr = Captured(sys.stderr)
+        sys.stderr = Captured(sys.stderr, JsonLines(sys.stderr).output)
 
 
 @contextlib.contextmanager
@@ -231,7 +234,7 @@ def forms_of_a_verb() -> Iterator[None]:
     finally:
         _chosen = before
         if isinstance(sys.stderr, Captured):
-            sys.stderr.finish()
+            JsonLines(stream).output(sys.stderr.take_open_line())
             sys.stderr = stream
 
 

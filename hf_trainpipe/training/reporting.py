@@ -42,7 +42,8 @@ def leave_report(run: Run) -> None:
         from hf_trainpipe.report.page import write
         from hf_trainpipe.report.plots import missing
 
-        write(run.folder.path)
+        with run.console.working("writing the report"):
+            write(run.folder.path)
         if (line := missing()) is not None:
             run.console.say(f"report.html has no pictures: {line}")
     except Exception as error:  # of any kind: the run is complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -102,7 +103,13 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
     validate(recipe)
     ranks = Ranks(make_accelerator())
     console = Console(0, ranks.is_main)
-    with RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder, restore_torch_settings():
+    with (
+        RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder,
+        restore_torch_settings(),
+        warnings.catch_warnings(),
+    ):
+        if not ranks.is_main:
+            warnings.simplefilter("ignore")  # the first rank shows the same, above what redraws
         if options.resume_from is not None:
             _fetch_run(options.resume_from, folder, say=console.say)
         recorded = (folder.existing if options.resume != "never" else None) or {}

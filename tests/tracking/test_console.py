@@ -132,8 +132,16 @@ def test_what_others_print_stays_above_the_live_view(monkeypatch: pytest.MonkeyP
     console.start()
     console.step(VALUES, step=1, epoch=0.1)
     print("from a library", file=sys.stderr)
+    print("\rfetching  10 %\rfetching  50 %", end="", file=sys.stderr)
     console.step(VALUES, step=2, epoch=0.2)
-    assert screen(re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()), width=80)[0] == "from a library"
+    shown = lambda: screen(re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()), width=80)  # noqa: E731
+    assert shown()[:2] == ["from a library", "fetching  50 %"], "a bar redraws with the region"
+    assert shown()[2].startswith("step  2/10")
+    print("\rfetching 100 %", file=sys.stderr)
+    assert shown()[:2] == ["from a library", "fetching 100 %"]
+    with Console(0).working("inner work has no region of its own"):
+        console.step(VALUES, step=3, epoch=0.3)
+    assert shown()[2].startswith("step  3/10")
     console.close()
     assert sys.stderr is stream
     for name in ("dumb", ""):

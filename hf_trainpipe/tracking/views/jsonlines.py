@@ -8,7 +8,6 @@ docs/watching.md lists the events. Numbers that JSON lacks are the strings of th
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import threading
@@ -19,7 +18,7 @@ from hf_trainpipe.tracking.views.base import Progress, View, Work, wall_clock
 
 
 class JsonLines(View):
-    """Writes every event; text that others write to the same stream arrives as events too, through :class:`Captured`."""
+    """Writes every event; text that others write to the same stream arrives in :meth:`output`."""
 
     shows_intervals = True
 
@@ -82,49 +81,10 @@ class JsonLines(View):
         is_warning = text.startswith("warning: ")
         self.write("message", level="warning" if is_warning else "info", text=text.removeprefix("warning: "))
 
-
-class Captured(io.TextIOBase):
-    """Stands for standard error while JSON is written there: each line that is written to it becomes an event."""
-
-    def __init__(self, beneath: TextIO) -> None:
-        self.beneath = beneath
-        self._view = JsonLines(beneath)
-        self._rest = ""
-        self._lock = threading.RLock()
-
-    def write(self, text: str) -> int:
-        with self._lock:
-            *lines, self._rest = (self._rest + text).split("\n")
-            for line in lines:
-                self._tell(line)
-        return len(text)
-
-    def finish(self) -> None:
-        """Tell what was written without an end of line."""
-        with self._lock:
-            line, self._rest = self._rest, ""
-            self._tell(line)
-
-    def _tell(self, line: str) -> None:
-        shown = line.rstrip("\r").rpartition("\r")[2]  # of a bar that redraws itself: how it ended
-        if shown.strip():
-            self._view.write("output", text=shown)
-
-    def flush(self) -> None:
-        self.beneath.flush()
-
-    def fileno(self) -> int:
-        return self.beneath.fileno()
-
-    def isatty(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.beneath.encoding
+    def output(self, line: str) -> None:
+        """A line that others wrote."""
+        if line.strip():
+            self.write("output", text=line)
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | str]:

@@ -7,6 +7,7 @@ nothing behind that the next prompt would be glued to.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
@@ -14,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_trainpipe.tracking.views.base import Progress, View, Work
+from hf_trainpipe.tracking.views.captured import Captured
 from hf_trainpipe.tracking.views.wording import block, evaluation_parts, joined, step_line
-from hf_trainpipe.utils.tables import width_of
+from hf_trainpipe.utils.tables import cut, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +37,12 @@ class Terminal(View):
     shows_intervals = True
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream: TextIO = getattr(stream, "beneath", stream)
         self._console: Any = None
         self._live: Live | None = None
+        self._captured: dict[str, Captured] = {}
+        """What stands for a stream of ``sys`` while the region may be there."""
+        self._trains = False
         self._drawn = 0.0
         self._is_gone = False
         self._lock = threading.RLock()
@@ -47,7 +52,12 @@ class Terminal(View):
             self._draw(now)
 
     def step(self, now: Progress) -> None:
+        self._trains = True
+        self._capture()
         self._draw(now)
+
+    def began(self, work: Work, now: Progress) -> None:
+        self._capture()
 
     def checkpoint(self, now: Progress) -> None:
         self.tick(now)
@@ -58,6 +68,8 @@ class Terminal(View):
     def ended(self, work: Work, now: Progress) -> None:
         if self._live is not None:
             self._draw(now)  # without it
+        if not now.works and not self._trains:
+            self._release()
 
     def evaluation(self, now: Progress) -> None:
         def show() -> None:
@@ -72,8 +84,9 @@ class Terminal(View):
 
     def close(self, now: Progress) -> None:
         def end() -> None:
-            was_live = self._live is not None
+            was_live, self._trains = self._live is not None, False
             self._stop()
+            self._release()
             if was_live and now.step:
                 first, *further = joined(step_line(now).split("  "), self._width - 2)
                 self._print(first, *(f"  {line}" for line in further))
@@ -90,7 +103,8 @@ class Terminal(View):
             from rich.text import Text
 
             marks = "━─" if "utf" in (self._rich.encoding or "").lower() else "#-"
-            lines = block(now, width=self._width, marks=marks)
+            bars = [cut(line, self._width) for one in self._captured.values() if (line := one.open_line.strip())]
+            lines = [*bars, *block(now, width=self._width, marks=marks)]
             if not lines:
                 self._stop()
                 return
@@ -103,7 +117,8 @@ class Terminal(View):
                     console=self._rich,
                     auto_refresh=False,
                     transient=True,
-                    redirect_stdout=_is_terminal(sys.stdout),
+                    redirect_stdout=False,  # its own turns every redrawing of a bar into a line
+                    redirect_stderr=False,
                 )
                 self._live.start(refresh=True)
             else:
@@ -150,12 +165,37 @@ class Terminal(View):
                 action()
             except (OSError, ValueError):
                 self._is_gone = True
-                self._abandon()
+                self._release()
 
-    def _abandon(self) -> None:
-        """Give the standard streams back without writing."""
-        if self._live is not None:
-            self._live._disable_redirect_io()
+    def _capture(self) -> None:
+        """Take what others write to this terminal: it belongs above the region."""
+        with self._lock:
+            for name in ("stderr", "stdout"):
+                stream = getattr(sys, name)
+                if name not in self._captured and not isinstance(stream, Captured) and self._is_here(stream):
+                    self._captured[name] = Captured(stream, self._above, is_terminal=True)
+                    setattr(sys, name, self._captured[name])
+
+    def _release(self) -> None:
+        with self._lock:
+            while self._captured:
+                name, ours = self._captured.popitem()
+                if getattr(sys, name) is ours:
+                    setattr(sys, name, ours.beneath)
+                with contextlib.suppress(OSError, ValueError):
+                    ours.beneath.write(ours.take_open_line())
+
+    def _above(self, line: str) -> None:
+        from rich.text import Text
+
+        self._guarded(lambda: self._rich.print(Text.from_ansi(line), soft_wrap=True))
+
+    def _is_here(self, stream: Any) -> bool:
+        """Whether a stream writes to this terminal."""
+        try:
+            return stream is self._stream or (bool(stream.isatty()) and bool(self._stream.isatty()))
+        except (AttributeError, ValueError):
+            return False
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -175,10 +215,3 @@ def wrapped(text: str, width: int) -> list[str]:
         further = Text(line[len(first) :].lstrip()).wrap(console, max(width - indent, 10))
         lines += [first.rstrip(), *(" " * indent + part.plain.rstrip() for part in further)]
     return lines
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return stream is not None and bool(stream.isatty())
-    except ValueError:
-        return False
