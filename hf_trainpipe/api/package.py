@@ -11,6 +11,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.package.columns import Chooser, Known, known_columns, parse_asked
 from hf_trainpipe.package.layout import find_package
 from hf_trainpipe.tracking.console import Console
+from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,17 @@ def load(
     folder = find_package(path)
     with Console(0).working("loading the package"):
         return Package(folder, Predictor.load(folder, device=device, allow_code=allow_code, backend=backend))
+
+
+class Evaluated(dict[str, Any]):
+    """What :meth:`Package.evaluate` found; a notebook shows its scores as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, *("-" if score.get(part) is None else f"{score[part]:.4f}" for part in ("value", "low", "high"))]
+            for name, score in self.get("scores", {}).items()
+        ]
+        return f"{self.get('n', 0):,} rows{html(['metric', 'value', 'low', 'high'], rows)}"
 
 
 class Package:
@@ -101,7 +113,7 @@ class Package:
         label: str | None = None,
         recipe: Recipe | None = None,
         **reading: Any,
-    ) -> dict[str, Any]:
+    ) -> Evaluated:
         """Score on labelled rows, with bootstrap intervals over them.
 
         Args:
@@ -125,7 +137,8 @@ class Package:
 
             chosen = recipe or from_json(self._recipe)
             with Console(0).working(f"scoring {split}") as work:
-                return score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
+                found = score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
+            return Evaluated(found)
         from hf_trainpipe.data.readers_base import ReadOptions
         from hf_trainpipe.package.labelled import evaluate_table, read_table
         from hf_trainpipe.recipe import Evaluation
@@ -153,7 +166,7 @@ class Package:
                 model=model,
                 progress=work,
             )
-        return {"file": name, **found}
+        return Evaluated(file=name, **found)
 
     def __repr__(self) -> str:
         kind = self.predictor.task.schema().answers

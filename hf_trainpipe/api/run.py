@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
     from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.report.plots import Picture
 
 DAMAGED = "Bring it back from a copy."
 State = Literal["complete", "interrupted", "failed", "running", "killed"]
@@ -127,7 +128,7 @@ class Run:
         return frame
 
     def curve(self, *names: str) -> pandas.DataFrame:
-        """Numbers by step, a column each: ``run.curve("train/loss", "validation/accuracy").plot()``.
+        """Numbers by step, a column each; :meth:`plot` draws them.
 
         Args:
             names: Of the ledger; none: all that have more than one point, or all.
@@ -148,6 +149,48 @@ class Run:
         chosen = list(names) or [name for name in known if counts[name] > 1] or known
         wide = frame[frame["name"].isin(chosen)].pivot_table(index="step", columns="name", values="value")
         return wide.reindex(columns=chosen).rename_axis(columns=None)
+
+    def plot(self, *names: str) -> Picture:
+        """A picture of numbers by step: ``run.plot("train/loss", "validation/loss")``; a notebook shows it, ``save`` writes
+        it. Those that end alike (``train/loss`` and ``validation/loss``) share their axes.
+
+        Args:
+            names: Of the ledger; none: the losses, and the selected score on validation.
+
+        Raises:
+            DataError: a name that the ledger does not have, or no number yet.
+            MissingExtra: matplotlib is not installed.
+        """
+        from hf_trainpipe.report.plots import SERIES, Curves, Line, curves
+
+        frame = self.curve(*names)
+        if not names:
+            select = self.result.get("select") or (self.document.get("recipe") or {}).get("evaluation", {}).get(
+                "select"
+            )
+            usual = ("train/loss", "validation/loss", f"validation/{select}")
+            frame = frame[[name for name in usual if name in frame] or list(frame)]
+        if frame.empty:
+            raise DataError(f"{self.path}: the ledger has no number yet.", fix="Wait until the run has logged one.")
+        groups: dict[str, list[str]] = {}
+        for name in frame:
+            groups.setdefault(name.rpartition("/")[2], []).append(name)
+        shown = [
+            Curves(
+                title=title,
+                lines=[
+                    Line(
+                        name=name,
+                        points=[(int(step), float(value)) for step, value in frame[name].dropna().items()],
+                        colour=SERIES[number % len(SERIES)],
+                        marked=name.startswith("validation/"),
+                    )
+                    for number, name in enumerate(found)
+                ],
+            )
+            for title, found in groups.items()
+        ]
+        return curves(f"curves-{self.path.resolve().name}", *shown)
 
     def __repr__(self) -> str:
         shown = [f", {row.split} {row.metric} {_number(row.value)}" for row in self.scores[:2].itertuples()]

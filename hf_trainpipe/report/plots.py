@@ -110,6 +110,9 @@ class Picture:
         label = self.about.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).rstrip()
 
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
     def png(self, *, width: int = 1200) -> bytes:
         """The same as pixels on white."""
         with style():
