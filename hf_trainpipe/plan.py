@@ -13,6 +13,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.facts import ModelFacts, model_facts
 from hf_trainpipe.model.lengths import max_length
 from hf_trainpipe.model.limits import ModelLimits
+from hf_trainpipe.model.quantised import quantised_bytes
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Plan:
     """Weights, gradients and optimizer state of one rank, without activations."""
     trained: int | None = None
     """Parameters of the adapters and the head, where nothing else is trained; None: there are no adapters."""
+    base_bits: int | None = None
+    """Of the weights of the base's linear layers; None: they are in fp32."""
     flops_per_step: float | None = None
     """FLOPs of matrix products of one step over all ranks, forward and backward."""
 
@@ -138,7 +141,8 @@ class Plan:
     def _lora(self) -> str:
         assert self.trained is not None
         share = self.trained / self.parameters
-        return f"{self.trained:,} parameters are trained, {share:.1%} of the model's: the adapters and the head"
+        held = "" if self.base_bits is None else f"; the base is held in {self.base_bits} bits"
+        return f"{self.trained:,} parameters are trained, {share:.1%} of the model's: the adapters and the head{held}"
 
 
 def why_padded(recipe: Recipe, model_type: str) -> str | None:
@@ -221,7 +225,10 @@ def make_plan(
         parameters=trained,
         in_tables=0 if adapted else facts.parameters - facts.encoder_parameters,
     )
-    weight_bytes = WEIGHT_BYTES * trained + (FROZEN_BYTES * facts.parameters if adapted else 0)
+    weight_bytes = WEIGHT_BYTES * trained + (FROZEN_BYTES * (facts.parameters - facts.quantised) if adapted else 0)
+    base_bits = recipe.model.lora.base_bits if recipe.model.lora is not None else None
+    if base_bits is not None:
+        weight_bytes += quantised_bytes(facts.quantised, base_bits)
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
     return Plan(
         num_examples=num_examples,
@@ -249,6 +256,7 @@ def make_plan(
         memory_bytes=(weight_bytes + moments) // (world_size if machine.sharded else 1),
         sharded=machine.sharded,
         trained=facts.trained,
+        base_bits=base_bits,
         flops_per_step=flops,
     )
 

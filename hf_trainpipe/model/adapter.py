@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.lora import ADAPTER, config_of, is_of_adapter
+from hf_trainpipe.model.lora import ADAPTER, config_of, is_of_adapter, quantise_as_trained
 from hf_trainpipe.model.weights import build_model
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _module_of(parameter: str, *, inner: str) -> str:
 
 
 def load_with_peft(folder: Path, base: Pretrained, task: Task, *, say: Callable[[str], None]) -> Any:
-    """The base as transformers loads it, with an adapter folder put on it by peft alone; on the CPU, to evaluate.
+    """The base as transformers loads it, in few bits if it was, with an adapter folder put on it by peft alone; on the CPU, to
+    evaluate.
 
     torch's generator is left as it was: what is drawn here is replaced by the folder's.
     """
@@ -100,4 +102,7 @@ def load_with_peft(folder: Path, base: Pretrained, task: Task, *, say: Callable[
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers by an older name
         plain = build_model(replace(base, lora=None), task, say=say)
+        if base.lora is not None and base.lora.base_bits is not None:
+            whole = json.loads((folder / "adapter_config.json").read_bytes())["modules_to_save"] or ()
+            quantise_as_trained(plain, base.lora.base_bits, whole=whole)
         return peft.PeftModel.from_pretrained(plain, str(folder)).get_base_model().eval()

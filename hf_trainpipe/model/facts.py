@@ -26,6 +26,8 @@ class ModelFacts:
     model_type: str = ""
     trained: int | None = None
     """Parameters of the adapters and the head; None: the recipe has no adapters."""
+    quantised: int = 0
+    """Weights of the base that are held in few bits."""
 
 
 def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts:
@@ -44,8 +46,7 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts
     tables = {id(one.weight): one.weight.numel() for one in empty.modules() if isinstance(one, torch.nn.Embedding)}
     embeddings = sum(tables.values())  # a table that encoder and decoder share counts once
     text = text_config(config)
-    if model.lora is not None:
-        adapt(empty, model.lora)
+    quantised = 0 if model.lora is None else adapt(empty, model.lora)
     return ModelFacts(
         parameters=total,
         encoder_parameters=total - embeddings,
@@ -54,4 +55,5 @@ def model_facts(model: Pretrained, task: Task, *, num_labels: int) -> ModelFacts
         architecture=type(empty).__name__,
         model_type=getattr(config, "model_type", ""),
         trained=None if model.lora is None else num_trained(empty),
+        quantised=quantised,
     )

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
+from hf_trainpipe.model import quantised
 from hf_trainpipe.utils.atomic import sha256_file
 from hf_trainpipe.utils.resources import is_local, require_weights, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from hf_trainpipe.recipe import Lora, Pretrained
 
@@ -30,6 +31,8 @@ ADAPTER = "default"
 """peft's name of the one adapter, part of the names of its parameters."""
 _CONFIG = "peft_config"
 """peft's attribute of a model that has adapters."""
+_BARE_HEADS = ("qa_outputs",)
+"""Heads that lie beside the parts of an encoder, with no module around these (T5ForQuestionAnswering)."""
 _MARK = ".lora_"
 """In the name of every parameter of an adapter, and of no other."""
 
@@ -48,8 +51,9 @@ def _peft() -> Any:
     return peft
 
 
-def adapt(model: Any, lora: Lora, *, fresh: Collection[str] = ()) -> None:
-    """Freeze a model of transformers in place, and put adapters beside its linear layers.
+def adapt(model: Any, lora: Lora, *, fresh: Collection[str] = (), say: Callable[[str], None] | None = None) -> int:
+    """Freeze a model of transformers in place, and put adapters beside its linear layers; with ``base_bits`` these hold their
+    weights in few bits then.
 
     What trains is the adapters, the head, and whatever is new. The first matrix of an adapter is drawn from torch's
     generator, the second is zero: the outputs stay as they were.
@@ -57,10 +61,14 @@ def adapt(model: Any, lora: Lora, *, fresh: Collection[str] = ()) -> None:
     Args:
         model: With weights, or on the meta device.
         fresh: Names of parameters that the weights did not contain: random, so never frozen.
+        say: Called with a line about a base in few bits.
+
+    Returns:
+        How many weights of the base are held in few bits.
 
     Raises:
-        MissingExtra: peft is not installed.
-        RecipeError: ``lora.targets`` names no layer.
+        MissingExtra: peft or bitsandbytes is not installed.
+        RecipeError: ``lora.targets`` names no layer, or there is none to quantise.
     """
     peft = _peft()
     whole = head_of(model) | {name for name, _ in model.named_parameters() if name in fresh}
@@ -81,17 +89,40 @@ def adapt(model: Any, lora: Lora, *, fresh: Collection[str] = ()) -> None:
         fan_in_fan_out=any(chosen.values()),
     )
     on_meta = next(model.parameters()).device.type == "meta"
+    count = 0
+    if lora.base_bits is not None:
+        count = quantised.check(model, layers, lora.base_bits)
+        error = None if on_meta else quantised.quantise(model, layers, lora.base_bits)
+        if error is not None and say is not None:
+            say(
+                f"the base is held in {lora.base_bits} bits: {count:,} weights of linear layers, which differ from the model's own "
+                f"by {error:.1%} (root mean square)"
+            )
     peft.inject_adapter_in_model(config, model, ADAPTER, low_cpu_mem_usage=on_meta)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in whole or _MARK in name)
+    return count
+
+
+def quantise_as_trained(model: Any, bits: int, *, whole: Collection[str]) -> None:
+    """Put the layers of a model without adapters into few bits that :func:`adapt` would.
+
+    Args:
+        whole: Modules that were trained whole.
+    """
+    inside = tuple(f"{module}." for module in whole)
+    kept = head_of(model) | {name for name, _ in model.named_parameters() if name.startswith(inside)}
+    quantised.quantise(model, [name for name, _ in _linear_layers(model, without=kept)], bits)
 
 
 def head_of(model: Any) -> set[str]:
     """The parameters outside of the encoder. None of a language model, whose head is pretrained and often tied to its
     embeddings, nor of a model without a head."""
     base = model.base_model
-    if base is model or model.get_output_embeddings() is not None:
+    if model.get_output_embeddings() is not None:
         return set()
+    if base is model:
+        return {name for name, _ in model.named_parameters() if name.partition(".")[0] in _BARE_HEADS}
     inside = {id(parameter) for parameter in base.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) not in inside}
 
@@ -164,11 +195,15 @@ def held(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def merged(model: Any) -> Any:
-    """A copy of a model without its adapters, whose weights do what weights and adapters did."""
+    """A copy of a model without its adapters, whose weights do what weights and adapters did.
+
+    A base in few bits is dequantised first: to merge into its bits would round the adapters away.
+    """
     from peft.tuners.lora import LoraLayer
 
     plain = copy.deepcopy(model)
     how = how_to_merge(model)
+    quantised.dequantise(plain)
     with torch.no_grad():
         for name, layer in list(plain.named_modules()):
             if isinstance(layer, LoraLayer):

@@ -78,7 +78,7 @@ def build_model(model: Pretrained, task: Task, *, say: Callable[[str], None]) ->
     if getattr(loaded.config, "pad_token_id", None) is None:
         loaded.config.pad_token_id = load_tokenizer(model).pad_token_id or 0
     if model.lora is not None:
-        adapt(loaded, model.lora, fresh=fresh)
+        adapt(loaded, model.lora, fresh=fresh, say=say)
     built: torch.nn.Module = loaded
     task.prepare_model(built)
     return built

@@ -62,6 +62,9 @@ class Lora:
     """Multiply by ``alpha / sqrt(rank)``, so that a higher rank does not learn more slowly (arXiv 2312.03732)."""
     dora: bool = False
     """Also train the length of each row of a weight (arXiv 2402.09353): a little better at low ranks, slower."""
+    base_bits: Literal[4, 8] | None = None
+    """Hold the frozen weights of the model's linear layers in so many bits (4: NF4, 8: a scale for each row), and dequantise them
+    whenever they are used (arXiv 2305.14314): less memory, more time. None: in fp32. Needs ``hf-trainpipe[qlora]``."""
     save_adapter: bool = False
     """Put the adapter and the head alone into the package's folder ``adapter/`` too, as peft reads them."""
 
@@ -69,6 +72,10 @@ class Lora:
         check_positive("model.lora.rank", self.rank)
         check_positive("model.lora.alpha", self.alpha)
         _check_range("model.lora.dropout", self.dropout, 0.0, 1.0, open_high=True)
+        if self.base_bits not in (None, 4, 8):
+            raise refused(
+                "model.lora.base_bits", "4, 8 or None", self.base_bits, "Leave base_bits out: the base stays in fp32."
+            )
         if isinstance(self.targets, str):
             fix = 'Write targets="all-linear", or the ends of names: targets=("query", "value").'
             if self.targets != "all-linear":

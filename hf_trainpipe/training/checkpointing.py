@@ -21,6 +21,7 @@ from hf_trainpipe.data.sampler import ORDER_VERSION
 from hf_trainpipe.engine.sharding import is_sharded, local_rows
 from hf_trainpipe.errors import CheckpointError, PackageError
 from hf_trainpipe.model.lora import held, how_to_merge, is_adapted
+from hf_trainpipe.model.quantised import base_of
 from hf_trainpipe.package import layout
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.atomic import sha256_file
@@ -90,6 +91,9 @@ class Checkpointing:
             RunState.from_json(state["run"])
             if not isinstance(checkpoint.manifest["ledger_offset"], int):
                 return f"its manifest has the ledger offset {checkpoint.manifest['ledger_offset']!r}"
+            base = base_of(run.bare)
+            if base is not None and checkpoint.manifest.get("base") != vars(base):
+                return f"its adapters were trained beside other weights in {base.bits} bits"
             saved, moments = checkpoint.shapes()
             for name in sorted({*saved, *weights}):
                 found, expected = saved.get(name), list(weights[name].shape) if name in weights else None
@@ -201,6 +205,7 @@ class Checkpointing:
             "fingerprints": run.data.fingerprints,
             "ledger_offset": ledger.offset,
             **({"adapter": how} if (how := how_to_merge(run.bare)) else {}),
+            **({"base": dict(vars(base))} if (base := base_of(run.bare)) is not None else {}),
         }
 
     def load_best(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.adapter import Adapter, load_with_peft
 from hf_trainpipe.model.lora import is_adapted, merged
+from hf_trainpipe.model.quantised import base_of
 from hf_trainpipe.package.layout import ADAPTER
 from hf_trainpipe.package.probe import gaps
 from hf_trainpipe.package.verify import read_recorded
@@ -52,7 +53,9 @@ def say_gap(run: Run, outputs: Mapping[str, Outputs], *, count: int) -> None:
     split, found = next(iter(outputs.items()))
     some = found.take(np.arange(min(max(count, run.ranks.size), len(found)), dtype=np.int64))
     gap = difference(some, run.predict(split, autocast=False, examples=some.items), run.task)
-    said = f"the adapters are merged into the weights: answers to {len(some)} examples differ by at most {gap:.1e}"
+    base = base_of(run.bare)
+    into = "the weights" if base is None else f"the base, dequantised from {base.bits} bits"
+    said = f"the adapters are merged into {into}: answers to {len(some)} examples differ by at most {gap:.1e}"
     if gap > BROKEN:
         raise PackageError(
             f"{said[0].upper()}{said[1:]}, more than rounding explains.",

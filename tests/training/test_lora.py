@@ -14,7 +14,10 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hf_trainpipe import Lora
+from hf_trainpipe import Lora, RunOptions
+from hf_trainpipe.errors import CheckpointError
+from hf_trainpipe.model.quantised import Base
+from hf_trainpipe.training.execute import execute
 from tests.tasks import contract
 from tests.training.test_resume import comparable
 
@@ -85,6 +88,28 @@ def by_peft_alone(package: Path, base: Path) -> None:
         found = peft.PeftModel.from_pretrained(plain, package / "adapter").eval()(**asked)[0]
         expected = kind.from_pretrained(package).eval()(**asked)[0]
     assert float((found - expected).abs().max()) < 1e-5 < 1e-3 < float((before - expected).abs().max())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_beside_a_base_in_four_bits(inputs, tmp_path, monkeypatch, capsys) -> None:
+    """It trains, resumes at the same bits, is merged into the dequantised base, and knows that base again."""
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
+    lora = Lora(rank=2, save_adapter=True, base_bits=4)
+    trained = contract.train("tags", inputs, tmp_path / "run", FOREIGN, lora=lora)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the base is held in 4 bits" in said
+    assert "the adapters are merged into the base, dequantised from 4 bits: answers to" in said
+    contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
+    checkpoint = max((tmp_path / "run/checkpoints").glob("step-*"))
+    assert {name.rpartition(".")[0] for name in held(checkpoint) if ".lora_" not in name} == {"classifier"}
+    base = json.loads((checkpoint / "MANIFEST.json").read_text())["base"]
+    assert base["bits"] == 4
+    packaged = load_file(tmp_path / "run/package/model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in packaged.values())
+    again = RunOptions(source=trained.source, resume="must")
+    monkeypatch.setattr("hf_trainpipe.training.checkpointing.base_of", lambda _: Base(4, "of another library"))
+    with pytest.raises(CheckpointError, match="trained beside other weights in 4 bits"):
+        execute(trained.recipe, run_dir=tmp_path / "killed", options=again)
 
 
 def held(checkpoint: Path) -> set[str]:
