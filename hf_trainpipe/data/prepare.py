@@ -139,7 +139,7 @@ class PreparedData:
         """A split with what the task asks of the model before its first step, if it asks anything.
 
         Args:
-            kept: :func:`.reference.with_reference`, which knows the weights; of a task that refers to them.
+            kept: :func:`.reference.with_reference`, which knows the weights.
         """
         if type(self.task).precompute is Task.precompute:
             return split
@@ -148,9 +148,11 @@ class PreparedData:
         def compute() -> Features:
             return self.task.precompute(there, split.features)
 
-        if kept is None or not self.task.refers:
-            return replace(split, features=compute())
-        return replace(split, features=kept(split.features, self.task, compute=compute, split=split.name))
+        if kept is None or not self.task.keeps(split.features):
+            features = compute()
+        else:
+            features = kept(split.features, self.task, compute=compute, split=split.name)
+        return replace(split, features=self.task.completed(features))
 
 
 def _digest(value: object) -> str:

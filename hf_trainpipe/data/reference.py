@@ -55,6 +55,7 @@ def with_reference(
     settings = {
         "version": VERSION,
         "task": [type(task).__name__, {name: task.fields()[name] for name in task.encodes_by or ()}],
+        **({} if task.refers else {"asked": [task.to_json(), _digest_of_columns(features)]}),
         "weights": weights,
         "precision": precision,
         "features": _digest(features),
@@ -68,7 +69,7 @@ def with_reference(
             found = compute()
             known = {name: rows for name, rows in found.dense.items() if name not in features.dense}
             _save(folder, known, settings)
-            say(f"reference of {split}: {features.num_features:,} examples, by the model as it begins; kept")
+            say(f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept")
     return replace(features, dense={**features.dense, **known})
 
 
@@ -80,6 +81,15 @@ def _digest(features: Features) -> str:
         for column, held in stream.columns.items():
             digest.update(f"{column} {held.values.dtype} {held.fill}".encode())
             digest.update(np.ascontiguousarray(held.values).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_columns(features: Features) -> str:
+    """Of what is right, too: negatives follow from it."""
+    digest = hashlib.sha256()
+    for name, rows in sorted({**features.dense, **features.of_examples}.items()):
+        digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
+        digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
 
 

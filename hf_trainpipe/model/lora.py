@@ -13,6 +13,7 @@ import copy
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -272,11 +273,14 @@ def merged_weights(
 
 
 def base_fingerprint(model: Pretrained) -> str:
-    """What identifies the frozen weights, which no checkpoint holds: the commit on the Hub, or a hash of the files.
+    """What identifies the frozen weights, which no checkpoint holds: the commit on the Hub, or a hash of the files, and the bits they
+    are held in.
 
     Args:
         model: Pinned (:func:`~hf_trainpipe.model.names.pin_model`).
     """
+    if model.lora is not None and model.lora.base_bits is not None:
+        return f"{base_fingerprint(replace(model, lora=None))} in {model.lora.base_bits} bits"
     if not is_local(model.name):
         return str(model.revision)
     weights = require_weights(folder := resolve(model.name))

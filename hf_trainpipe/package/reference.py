@@ -38,7 +38,11 @@ def referred(predictor: Predictor, features: Features, task: Task, *, model: Any
             fix="Give the run's recipe: --recipe FILE.",
             exit_code=2,
         )
-    plain = replace(pin_model(model), lora=None)
+    plain = pin_model(model)
+    if (
+        plain.lora is None or plain.lora.base_bits is None
+    ):  # one in few bits is made with its adapters, which change nothing yet
+        plain = replace(plain, lora=None)
 
     def compute() -> Features:
         from hf_trainpipe.model.weights import build_model

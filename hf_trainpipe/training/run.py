@@ -27,7 +27,7 @@ from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.model.lora import is_adapted
+from hf_trainpipe.model.lora import base_fingerprint, is_adapted
 from hf_trainpipe.model.proof import prove_forward
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
@@ -119,12 +119,13 @@ class Run(Setup):
     def _precomputed(self, split: Prepared) -> Prepared:
         """A split with what the task asks of the model before its first step; what training compares with is computed as its steps
         are, so that both round alike, and the rest in fp32."""
-        if not self.task.refers:
+        if not self.task.keeps(split.features):
             return self.data.precomputed(split, self.whole_model)
         trains = split.name == "train"
+        base = self.data.fingerprints.get("base")
         kept = partial(
             with_reference,
-            weights=self.data.fingerprints["base"],
+            weights=base or self.ranks.from_main(partial(base_fingerprint, self.recipe.model)),
             precision=self.plan.precision if trains else "fp32",
             root=cache_root(),
             say=self.console.say,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sklearn.metrics import ndcg_score
 from transformers import AutoModel, BertTokenizerFast
 
 from hf_trainpipe import DataError, RecipeError, SentenceEmbeddings
+from hf_trainpipe.data.prepare import Prepared, PreparedData
+from hf_trainpipe.data.reference import with_reference
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.package.columns import Chooser, Known, parse_asked
 from hf_trainpipe.runtime.model.outputs import Outputs
@@ -147,7 +150,8 @@ def test_mined_negatives_stand_behind_the_texts_of_their_examples(tokenizer: Ber
     pairs = [("anna", "kind"), ("anna", "film"), ("boris", "film"), ("carla", "mean"), ("mean", "day")]
     rows = [{"text": text, "text_pair": pair, "negative": ["story"] * (text == "boris")} for text, pair in pairs]
     before = prepared(tokenizer, task, *rows)
-    after = task.precompute(model, before)
+    assert task.keeps(before)
+    after = task.completed(task.precompute(model, before))
     assert after.windows.tolist() == [4, 4, 5, 4, 4]
     assert after.dense["part"].tolist() == [*range(4), *range(4), *range(5), *range(4), *range(4)]
     of_text: dict[str, int] = {}
@@ -164,7 +168,35 @@ def test_mined_negatives_stand_behind_the_texts_of_their_examples(tokenizer: Ber
     vectors = torch.randn(after.num_features, 8)
     assert float(task.loss_sum({"embedding": vectors}, batch)) > 0
     validation = replace(before, of_examples={**before.of_examples, "mined": np.zeros(5, dtype=np.int64)})
-    assert task.precompute(model, validation) is validation
+    assert not task.keeps(validation)
+    assert task.completed(task.precompute(model, validation)) is validation
+
+
+def test_mined_negatives_are_looked_for_once(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    model, said = AutoModel.from_pretrained(tiny_model(tmp_path / "model")), list[str]()
+    pairs = [("anna", "kind"), ("anna", "film"), ("boris", "film"), ("carla", "mean"), ("mean", "day")]
+
+    def mined(weights: str = "a", *, looks: bool = True, below: float = 2.0, last: str = "day") -> Features:
+        task = SentenceEmbeddings(mined=2, mined_below=below)
+        rows = [{"text": text, "text_pair": pair} for text, pair in (*pairs[:-1], ("mean", last))]
+        split = Prepared("train", prepared(tokenizer, task, *rows), Rows(Dataset.from_list(rows), "train"), "")
+        kept = partial(with_reference, weights=weights, precision="fp32", root=tmp_path, say=said.append)
+        asked = (lambda: model) if looks else (lambda: None)
+        return PreparedData({"train": split}, task, {}).precomputed(split, asked, kept).features  # type: ignore[arg-type]
+
+    first, again = mined(), mined(looks=False)
+    assert first.windows.tolist() == [4] * 5
+    for name, rows in first.dense.items():
+        assert np.array_equal(again.dense[name], rows), name
+    assert np.array_equal(again.input["input_ids"], first.input["input_ids"])
+    assert said == ["looked at train with the model as it begins: 5 examples; kept"]
+    mined("b"), mined(below=0.5), mined(last="kind")
+    assert len(said) == 4, "other weights, another limit, and other texts that belong together are looked at anew"
+    [*kept] = tmp_path.glob("reference/*/nearest.npy")
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-8])
+    assert np.array_equal(mined().dense["same"], first.dense["same"])
+    assert len(said) == 5, "and so is what is damaged"
 
 
 # -- losses ---------------------------------------------------------------------------------------------------------

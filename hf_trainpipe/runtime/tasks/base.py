@@ -211,6 +211,14 @@ class Task(ABC):
         """Add what the model gives before its first step, such as a reference's log-probabilities."""
         return features
 
+    def keeps(self, features: Features) -> bool:
+        """Whether the dense columns that ``precompute`` adds to a split are kept on disk."""
+        return self.refers
+
+    def completed(self, features: Features) -> Features:
+        """Features with what follows from those columns, such as further texts; called behind ``precompute``."""
+        return features
+
     @property
     def refers(self) -> bool:
         """Whether losses and scores compare with the model as it was before its first step.

@@ -243,10 +243,13 @@ class SentenceEmbeddings(Task):
         flat = [prompt + text for text in encoder.clean(flat)]
         return behind(features, owned(encoder.but(overflow="truncate"), owners, len(negatives), flat))
 
-    def precompute(self, model: torch.nn.Module, features: Features) -> Features:
-        """Hard negatives behind the texts of their examples, where the split gets some."""
+    def keeps(self, features: Features) -> bool:
         wanted = features.of_examples.get("mined")
-        if wanted is None or not wanted.any():
+        return wanted is not None and bool(wanted.any())
+
+    def precompute(self, model: torch.nn.Module, features: Features) -> Features:
+        """``nearest`` int64[F, mined]: of each text the features that are hard negatives, the nearest first; -1 where there is none."""
+        if not self.keeps(features):
             return features
         from ..model.exact import exact_products
         from ..model.inference import run
@@ -276,13 +279,23 @@ class SentenceEmbeddings(Task):
             count=self.mined,
             below=self.mined_below,
         )
-        chosen, example = candidates[candidate], features.example[anchors[row]]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
+        nearest = np.full((features.num_features, self.mined), -1, dtype=np.int64)
+        nearest[anchors[row], np.arange(len(row)) - np.searchsorted(row, row)] = candidates[candidate]
+        return features.with_targets(nearest=nearest)
+
+    def completed(self, features: Features) -> Features:
+        """Hard negatives behind the texts of their examples."""
+        if "nearest" not in features.dense:
+            return features
+        nearest = features.dense["nearest"]
+        features = replace(features, dense={name: rows for name, rows in features.dense.items() if name != "nearest"})
+        anchor, place = np.nonzero(nearest >= 0)
+        chosen, example = nearest[anchor, place], features.example[anchor]
         dense = {
             **{name: rows[chosen] for name, rows in features.dense.items()},
             "part": features.windows[example] + place,
             "number": example.astype(np.int64),
-            "anchor": features.dense["anchor"][anchors[row]],
+            "anchor": features.dense["anchor"][anchor],
         }
         streams = {name: stream.take(chosen) for name, stream in features.streams.items()}
         return behind(features, replace(features, streams=streams, example=example, dense=dense))

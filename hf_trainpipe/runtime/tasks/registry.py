@@ -55,11 +55,13 @@ _TRAINING = frozenset(
     [
         "check",
         "check_preprocessing",
+        "completed",
         "count",
         "explain",
         "fit",
         "fitted_as",
         "judge",
+        "keeps",
         "likelihood",
         "loss_sum",
         "merged_batch",
