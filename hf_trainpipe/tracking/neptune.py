@@ -22,7 +22,8 @@ from typing import Any, Literal
 from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession
-from hf_trainpipe.tracking.facts import flat
+from hf_trainpipe.tracking.facts import Outcome, as_csv, environment_of, flat
+from hf_trainpipe.tracking.neptune_files import last_steps
 
 CLIENT_TIMEOUTS = {"NEPTUNE_RETRIES_TIMEOUT": "5", "NEPTUNE_REQUEST_TIMEOUT": "20"}
 MODES = ("auto", "offline", "async", "debug")
@@ -117,6 +118,7 @@ class _NeptuneSession(ConfirmingSession):
     def __init__(self, connected: Any, run: RunInfo, *, mode: str, is_implied: bool) -> None:
         self._run = connected
         self._directory = run.directory
+        self._uid = _run_id(run.uid)
         self._is_server = mode == "async"
         self._waiting: dict[str, list[tuple[int, float, float]]] = {}
         self.destination = mode
@@ -132,6 +134,8 @@ class _NeptuneSession(ConfirmingSession):
         if last is not None and not (self._is_server and connected.exists(f"recipe/{last}")):
             for name, value in parameters.items():
                 connected[f"recipe/{name}"] = value
+        for name, value in environment_of(run).items():
+            connected[f"environment/{name}"] = value
 
     def log(self, values: Mapping[str, float], *, step: int, time: float) -> None:
         for name, value in values.items():
@@ -146,7 +150,10 @@ class _NeptuneSession(ConfirmingSession):
 
     def last_steps(self, names: Iterable[str]) -> dict[str, int] | None:
         if not self._is_server:
-            return None
+            if self.destination != "offline":
+                return None
+            held = last_steps(self._directory, self._uid)
+            return {name: held[name] for name in names if name in held}
         found: dict[str, int] = {}
         for name in names:
             field = f"metrics/{name}"
@@ -156,6 +163,12 @@ class _NeptuneSession(ConfirmingSession):
                     found[name] = int(table["step"].max())
         return found
 
+    def conclude(self, outcome: Outcome) -> None:
+        self._run["package"] = outcome.location
+        self._run["best_step"] = outcome.best_step
+        for split, (names, matrix) in outcome.confusions.items():
+            self._run[f"confusion/{split}"].upload(_file(as_csv(names, matrix)))
+
     def artifact(self, path: Path) -> None:
         inside = path.is_relative_to(self._directory)
         name = path.relative_to(self._directory).as_posix() if inside else path.name
@@ -163,6 +176,12 @@ class _NeptuneSession(ConfirmingSession):
 
     def finish(self) -> None:
         self._run.stop(seconds=STOP_SECONDS)
+
+
+def _file(text: str) -> Any:
+    from neptune.types import File
+
+    return File.from_content(text, extension="csv")
 
 
 def _run_id(uid: str) -> str:

@@ -86,10 +86,7 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
     """
     found: dict[str, tuple[NeptuneRun, str]] = {}
     for place in _places(folder):
-        made = NeptuneRun()
-        for operation, log in _operations(place):
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # of another version of the client: passed over
-                made.apply(operation, log.parent)
+        made = _read(place)
         own = place.name.split("__")[1]
         uid = str(made.values.get("sys/custom_run_id") or own)
         if uid in found:
@@ -105,10 +102,31 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
     return {"runs": [_write(run, uid, own, root) for uid, (run, own) in found.items()]}
 
 
+def last_steps(folder: Path, uid: str) -> dict[str, int]:
+    """The last step of each of our series in the offline runs with this id, in a folder that holds ``.neptune``."""
+    last: dict[str, int] = {}
+    for place in _places(folder / ".neptune"):
+        made = _read(place)
+        if made.values.get("sys/custom_run_id") == uid:
+            for name, points in made.numbers.items():
+                steps = [int(step) for step, _, _ in points if step is not None]
+                key = name.removeprefix(OURS)
+                last[key] = max([last.get(key, -1), *steps])
+    return last
+
+
 def _places(folder: Path) -> list[Path]:
     logs = sorted(folder.rglob("data-*.log"))
     places = [next((p for p in (log.parent, *log.parents) if p.name.startswith("run__")), None) for log in logs]
     return list(dict.fromkeys(place for place in places if place is not None))
+
+
+def _read(place: Path) -> NeptuneRun:
+    run = NeptuneRun()
+    for operation, log in _operations(place):
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of another version of the client: passed over
+            run.apply(operation, log.parent)
+    return run
 
 
 def _operations(place: Path) -> Iterator[tuple[dict[str, Any], Path]]:

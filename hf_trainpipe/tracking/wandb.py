@@ -113,7 +113,7 @@ class _WandBSession(ConfirmingSession):
             self.address = opened.url
         else:
             where = Path(opened.dir).parent.parent
-            self.address = f"wandb sync --append {where}/offline-run-*-{opened.id}"
+            self.address = f"wandb sync {where}/offline-run-*-{opened.id}"
             self.notice = f"offline; the run is kept in {where}. `wandb sync` sends it."
         opened.define_metric(STEP, hidden=True)
         opened.define_metric("*", step_metric=STEP)

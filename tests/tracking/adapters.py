@@ -3,7 +3,7 @@
     python -m tests.tracking.adapters FOLDER NUM_KILLS KIND ...
 
 A child process follows the ledger, as the follower does, and is killed with -9 while points come; the run goes back to its
-checkpoint each time. In the end ``track sync`` sends the rest, twice.
+checkpoint each time. In the end ``track sync`` sends the rest: it is killed once, and then done twice.
 """
 
 from __future__ import annotations
@@ -131,6 +131,13 @@ def main(folder: str, num_kills: str, *kinds: str) -> None:
     for kind in kinds:  # before the first fork: each child would import them anew
         importlib.import_module(LIBRARIES[kind])
     run_with_kills(root, int(num_kills), list(kinds))
+    child = os.fork()
+    if child == 0:
+        sync(root / "run")
+        os._exit(0)
+    time.sleep(random.uniform(0.5, 1.5))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     reports: list[dict[str, Any]] = [*(sync(root / "run", to=kind) for kind in kinds), sync(root / "run")]
     found = {kind: READERS[kind](root) for kind in kinds}
     about = {kind: ABOUT[kind](root) for kind in kinds if kind in ABOUT}

@@ -68,7 +68,30 @@ def comet(root: Path) -> Held:
     return sorted(held)
 
 
-READERS = {"TensorBoard": tensorboard, "MLflow": mlflow, "Trackio": trackio, "WandB": wandb, "Comet": comet}
+def neptune(root: Path) -> Held:
+    """With the client's own operations."""
+    from neptune.internal.operation import LogFloats, Operation
+
+    from hf_trainpipe.tracking.neptune_files import _operations, _places
+
+    held = []
+    for place in _places(root / ".neptune"):
+        for row, _ in _operations(place):
+            operation = Operation.from_dict(row)
+            if isinstance(operation, LogFloats):
+                name = "/".join(operation.path[1:])
+                held += [(name, int(point.step), point.value) for point in operation.values]
+    return sorted(held)
+
+
+READERS = {
+    "Neptune": neptune,
+    "TensorBoard": tensorboard,
+    "MLflow": mlflow,
+    "Trackio": trackio,
+    "WandB": wandb,
+    "Comet": comet,
+}
 
 
 def about_mlflow(root: Path) -> dict[str, Any]:
