@@ -33,6 +33,15 @@ KINDS = {
     "WandB": "hf_trainpipe.tracking.wandb",
 }
 """Built-in trackers: kind -> its module, imported where it is used."""
+LIBRARIES = {
+    "Neptune": "neptune",
+    "MLflow": "mlflow",
+    "Comet": "comet_ml",
+    "TensorBoard": "tensorboard",
+    "Trackio": "trackio",
+    "WandB": "wandb",
+}
+"""Kind -> the library that it needs."""
 
 
 _loading = threading.Lock()
@@ -106,6 +115,7 @@ def tracker_named(name: str) -> Tracker:
 
     Raises:
         RecipeError: where there is none.
+        MissingExtra: where its library is not installed.
     """
     known = {kind.lower(): kind for kind in KINDS}
     kind = known.get(name.lower())
@@ -114,6 +124,8 @@ def tracker_named(name: str) -> Tracker:
             f"trackers: expected one of {', '.join(sorted(known))}, found {name!r}.",
             fix=f"Choose one of them.{closest(name.lower(), known)}",
         )
+    if importlib.util.find_spec(LIBRARIES[kind]) is None:
+        raise missing(kind)
     return load_spec({"kind": kind, "settings": {}})
 
 
@@ -127,9 +139,11 @@ def with_trackers(recipe: Recipe, names: Sequence[str]) -> Recipe:
     return dataclasses.replace(recipe, trackers=tuple(trackers))
 
 
-def needs(package: str, extra: str, error: ImportError) -> MissingExtra:
+def missing(kind: str) -> MissingExtra:
     """The error where a tracker's library is not installed."""
-    return MissingExtra(f"{package} is not installed.", fix=f"pip install 'hf-trainpipe[{extra}]'")
+    return MissingExtra(
+        f"{kind} needs {LIBRARIES[kind]}, which is not installed.", fix=f"pip install 'hf-trainpipe[{kind.lower()}]'"
+    )
 
 
 def load_spec(spec: Mapping[str, Any]) -> Tracker:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat
 
 MODES = ("auto", "online", "offline")
@@ -74,7 +74,7 @@ class Comet(Tracker):
         try:
             import comet_ml
         except ImportError as error:
-            raise needs("comet_ml", "comet", error) from error
+            raise missing("Comet") from error
         key = re.sub(r"[^a-zA-Z0-9]", "", run.uid)
         key = key if 32 <= len(key) <= 50 else hashlib.sha256(run.uid.encode()).hexdigest()[:40]
         settings: dict[str, Any] = {

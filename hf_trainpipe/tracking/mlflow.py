@@ -21,7 +21,7 @@ from typing import Any
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
 
 CLIENT_SETTINGS = {
@@ -81,7 +81,7 @@ class MLflow(Tracker):
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise needs("MLflow", "mlflow", error) from error
+            raise missing("MLflow") from error
         uri = _absolute(self.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", run)
         return _MLflowSession(MlflowClient(tracking_uri=uri, registry_uri=uri), self, run, uri)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, as_markdown, beside, environment_of, flat, markdown
 
 LONGEST_TEXT = 100_000
@@ -38,7 +38,7 @@ class TensorBoard(Tracker):
         try:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError as error:
-            raise needs("TensorBoard", "tensorboard", error) from error
+            raise missing("TensorBoard") from error
         place = beside(run, self.folder) / f"{run.name}-{run.uid[:8]}"
         held = dict(_last_steps(place))
         return _TensorBoardSession(EventFileWriter(str(place), filename_suffix=f".{run.attempt}"), run, place, held)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, as_markdown, environment_of, flat
 
 
@@ -41,7 +41,7 @@ class Trackio(Tracker):
         try:
             from trackio.sqlite_storage import SQLiteStorage
         except ImportError as error:
-            raise needs("Trackio", "trackio", error) from error
+            raise missing("Trackio") from error
         return _TrackioSession(SQLiteStorage, run, self.project)
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, needs
+from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
 
 MODES = ("auto", "online", "offline")
@@ -67,7 +67,7 @@ class WandB(Tracker):
         try:
             import wandb
         except ImportError as error:
-            raise needs("wandb", "wandb", error) from error
+            raise missing("WandB") from error
         mode = self._mode()
         folder = beside(run, self.folder).resolve()
         uid = re.sub(r"[^\w-]", "", run.uid)[:64] or hashlib.sha256(run.uid.encode()).hexdigest()[:32]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hf_trainpipe.cli import run as command
-from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.tracking.base import KINDS, tracker_named, with_trackers
 from hf_trainpipe.tracking.comet import Comet
 from hf_trainpipe.tracking.mlflow import MLflow
@@ -137,6 +137,13 @@ def test_trackers_by_name(place: Place, capsys: pytest.CaptureFixture[str]) -> N
     assert command(["track", "export", str(place.run), "--to", "mlflow"]) == 2
     assert command(["track", "sync", str(place.run), "--to", "mlfow"]) == 2
     assert "Did you mean 'mlflow'?" in capsys.readouterr().err
+
+
+def test_a_library_that_is_missing_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="Comet needs comet_ml, which is not installed") as caught:
+        tracker_named("comet")
+    assert caught.value.fix == "pip install 'hf-trainpipe[comet]'"
 
 
 def test_named_trackers_join_those_of_a_recipe() -> None:
