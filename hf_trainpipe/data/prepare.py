@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +145,9 @@ class PreparedData:
             return split
         there = model()  # with FSDP2 all ranks put it together
 
-        def compute() -> Features:
-            return self.task.precompute(there, split.features)
-
+        compute = partial(self.task.precompute, there)
         if kept is None or not self.task.keeps(split.features):
-            features = compute()
+            features = compute(split.features)
         else:
             features = kept(split.features, self.task, compute=compute, split=split.name)
         return replace(split, features=self.task.completed(features))

@@ -3,7 +3,7 @@
 An entry is a folder of ``.npy`` files beside the token cache, a column a file, and an ``entry.json`` that is written last and has
 their sha256. Its name is a hash of what the numbers follow from: the weights, the features (so the tokenizer, the template and the
 data), what the task reads them by, and the precision. If any of these changes, another entry is made; a damaged one is made
-again. One process makes it while others wait on a file lock.
+again. The ranks of a run compute a share each; runs that want the same entry at the same time wait for each other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Features
 
@@ -33,24 +35,29 @@ def with_reference(
     features: Features,
     task: Task,
     *,
-    compute: Callable[[], Features],
+    compute: Callable[[Features], Features],
     weights: str,
     precision: str,
     root: Path,
     split: str,
     say: Callable[[str], None],
+    ranks: Ranks | None = None,
 ) -> Features:
     """Features with the dense columns of :meth:`.Task.precompute`.
 
     Args:
-        compute: The features with them, computed.
+        compute: Some of the features with them, computed.
         weights: What identifies the weights.
         precision: What they are computed in: ``fp32``, ``bf16``, ...
         root: The cache folder.
         split: For messages.
         say: Called with a line when they are computed.
+        ranks: Of the run, which all call this and compute a share each; None: whoever comes first computes all of it.
     """
     from filelock import FileLock
+
+    def columns(some: Features) -> dict[str, np.ndarray]:
+        return {name: rows for name, rows in compute(some).dense.items() if name not in features.dense}
 
     settings = {
         "version": VERSION,
@@ -63,14 +70,38 @@ def with_reference(
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = root / "reference" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        known = _known(folder, features)
+    told = f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept"
+    one_at_a_time = FileLock(folder.with_suffix(".lock"))
+
+    def save(found: dict[str, np.ndarray]) -> None:
+        with one_at_a_time:
+            _save(folder, found, settings)
+
+    if ranks is None or ranks.size == 1:
+        with one_at_a_time:
+            known = _known(folder, features)
+            if known is None:
+                known = columns(features)
+                save(known)
+                say(told)
+    else:
+        known = ranks.from_main(lambda: _known(folder, features))
         if known is None:
-            found = compute()
-            known = {name: rows for name, rows in found.dense.items() if name not in features.dense}
-            _save(folder, known, settings)
-            say(f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept")
+            known = _together(ranks, features, columns)
+            ranks.from_main(partial(save, known))
+            say(told)
     return replace(features, dense={**features.dense, **known})
+
+
+def _together(
+    ranks: Ranks, features: Features, columns: Callable[[Features], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The columns of all features, of which each rank computes a share of all lengths."""
+    by_length = np.argsort(-features.lengths, kind="stable")
+    shares = [np.sort(by_length[rank :: ranks.size]) for rank in range(ranks.size)]
+    parts = ranks.gather(columns(features.keep(shares[ranks.rank])))
+    back = np.argsort(np.concatenate(shares))
+    return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
 
 def _digest(features: Features) -> str:

@@ -44,7 +44,7 @@ def referred(predictor: Predictor, features: Features, task: Task, *, model: Any
     ):  # one in few bits is made with its adapters, which change nothing yet
         plain = replace(plain, lora=None)
 
-    def compute() -> Features:
+    def compute(some: Features) -> Features:
         from hf_trainpipe.model.weights import build_model
         from hf_trainpipe.runtime.model.exact import exact_products
         from hf_trainpipe.runtime.model.unpad import unpad
@@ -52,7 +52,7 @@ def referred(predictor: Predictor, features: Features, task: Task, *, model: Any
         loaded = build_model(plain, task, say=lambda _: None).to(predictor.device)
         unpad(loaded)
         with exact_products():
-            return task.precompute(loaded, features)
+            return task.precompute(loaded, some)
 
     return with_reference(
         features,

@@ -129,6 +129,7 @@ class Run(Setup):
             precision=self.plan.precision if trains else "fp32",
             root=cache_root(),
             say=self.console.say,
+            ranks=self.ranks if self.task.refers else None,  # mining looks at all texts at once
         )
         with (
             self.console.working(f"looking at {split.name} with the model as it begins"),

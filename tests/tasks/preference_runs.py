@@ -1,9 +1,8 @@
-"""The first gradient of runs that learn preferences, written to files: python -m tests.tasks.preference_runs FOLDER."""
+"""Runs that learn preferences, and the gradient of their first step."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,11 +80,8 @@ def gradient(recipe: h.Recipe, place: Path, *, pieces: bool) -> dict[str, torch.
         return found
 
 
-if __name__ == "__main__":
-    from safetensors.torch import save_file
-
-    where = Path(sys.argv[1])
-    for kind in ("dpo", "kto"):
-        tensors = gradient(recipe_of(where, kind, micro_batch_examples=3), where / f"two-{kind}", pieces=True)
-        if torch.distributed.get_rank() == 0:
-            save_file(tensors, where / f"two-{kind}.safetensors")
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert max(float(one.abs().max()) for one in expected.values()) > 1e-3
+    for name, one in expected.items():
+        assert float((found[name] - one).abs().max()) <= 1e-5, name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,8 @@ from hf_trainpipe.runtime.tasks.preference_losses import kto, orpo
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import Features
 from hf_trainpipe.training.loop import train
-from tests.tasks.preference_runs import begun, gradient, recipe_of, write_inputs
-from tests.training.ranks import run_ranks
+from tests.tasks.preference_runs import assert_same, begun, gradient, recipe_of, write_inputs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Row = dict[str, Any]
 
 
@@ -142,6 +138,16 @@ def test_rows_without_a_difference_long_and_empty_ones_are_counted(tokenizer) ->
         assert found.overflow.dropped == (overflow == "drop")
 
 
+def test_unequal_numbers_of_wanted_and_other_answers_are_told(tokenizer) -> None:
+    good = {"prompt": "how was it", "completion": "a film", "label": "true"}
+    rows = rows_of(good, *[{**good, "label": "false"}] * 4, tokenizer=tokenizer)
+    learnt(PreferenceTuning(loss="kto"), rows)
+    assert any("count 0.25 times as much" in note and "task.desirable_weight=4 would" in note for note in rows.notes)
+    rows = rows_of(good, *[{**good, "label": "false"}] * 4, tokenizer=tokenizer)
+    learnt(PreferenceTuning(loss="kto", desirable_weight=4.0), rows)
+    assert rows.notes == []
+
+
 def test_fields_that_do_not_fit_are_refused() -> None:
     for wrong in ({"loss": "ipo"}, {"beta": 0.0}, {"label_smoothing": 0.1, "loss": "kto"}, {"desirable_weight": 2.0}):
         with pytest.raises(RecipeError, match=f"task.{next(iter(wrong))}"):
@@ -248,29 +254,12 @@ def at_once(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    assert max(float(one.abs().max()) for one in expected.values()) > 1e-3
-    for name, one in expected.items():
-        assert float((found[name] - one).abs().max()) <= 1e-5, name
-
-
 @pytest.mark.parametrize("loss", ["dpo", "orpo", "kto"])
 def test_a_step_in_pieces_and_questions_computed_twice_give_its_gradient(
     folder: Path, tmp_path: Path, at_once, loss: str
 ) -> None:
     cut = recipe_of(folder, loss, micro_batch_examples=3, shared_prompt=loss == "orpo")
     assert_same(gradient(cut, tmp_path / "cut", pieces=True), at_once[loss])
-
-
-def test_two_ranks_give_it_too(folder: Path, at_once) -> None:
-    cache = {"HF_TRAINPIPE_CACHE": str(folder / "cache"), "HF_TRAINPIPE_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    env = {**os.environ, **cache, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "tests.tasks.preference_runs", str(folder)]
-    code, _, said = run_ranks(command, 2, cwd=folder, env=env, timeout=120)
-    assert code == 0, said
-    for loss in ("dpo", "kto"):
-        assert_same(load_file(folder / f"two-{loss}.safetensors"), at_once[loss])
 
 
 # -- the reference -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""The gradient of the first step of a run with in-batch negatives, written to a file: python across.py FOLDER NAME PIECE DROPOUT."""
+"""The gradient of the first step of a run with in-batch negatives, and of ones that learn preferences, written to files: python -m
+tests.training.across FOLDER NAME PIECE."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from hf_trainpipe.training.across import losses
 from hf_trainpipe.training.loop import compute_gradient
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
+from tests.tasks import preference_runs
 
 PAIRS = 512
 
@@ -65,6 +67,10 @@ if __name__ == "__main__":
     from safetensors.torch import save_file
 
     place, said, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    tensors = gradient(place, said, piece=size)
+    tensors = {said: gradient(place, said, piece=size)}
+    for loss in ("dpo", "kto"):
+        recipe = preference_runs.recipe_of(place / "preferences", loss, micro_batch_examples=3)
+        tensors[f"{said}-{loss}"] = preference_runs.gradient(recipe, place / f"{said}-{loss}", pieces=True)
     if torch.distributed.get_rank() == 0:
-        save_file(tensors, place / f"{said}.safetensors")
+        for name, found in tensors.items():
+            save_file(found, place / f"{name}.safetensors")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hf_trainpipe.testing import tiny_model, tiny_rows
 from hf_trainpipe.training.across import losses
+from tests.tasks import preference_runs
 from tests.training.across import PAIRS, gradient
 from tests.training.ranks import run_ranks
 
@@ -48,13 +49,27 @@ def test_pieces_of_16_texts_give_the_gradient_of_512_pairs(folder: Path, at_once
     assert_same(gradient(folder, "pieces", piece=16), at_once)
 
 
-def test_two_ranks_give_it_too(folder: Path, at_once: dict[str, torch.Tensor]) -> None:
+@pytest.fixture(scope="module")
+def two_ranks(folder: Path) -> Path:
+    """Where two ranks left their gradients."""
+    preference_runs.write_inputs(folder / "preferences")
     cache = {"HF_TRAINPIPE_CACHE": str(folder / "cache"), "HF_TRAINPIPE_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     env = {**os.environ, **cache, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tests.training.across", str(folder), "two", "16"]
     code, _, said = run_ranks(command, 2, cwd=folder, env=env, timeout=120)
     assert code == 0, said
-    assert_same(load_file(folder / "two.safetensors"), at_once)
+    return folder
+
+
+def test_two_ranks_give_it_too(two_ranks: Path, at_once: dict[str, torch.Tensor]) -> None:
+    assert_same(load_file(two_ranks / "two.safetensors"), at_once)
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_two_ranks_learn_preferences_as_one_does(two_ranks: Path, tmp_path: Path, loss: str) -> None:
+    asked = preference_runs.recipe_of(two_ranks / "preferences", loss)
+    found = load_file(two_ranks / f"two-{loss}.safetensors")
+    preference_runs.assert_same(found, preference_runs.gradient(asked, tmp_path / "one", pieces=False))
 
 
 def test_the_second_pass_drops_what_the_first_one_dropped(folder: Path) -> None:

@@ -123,6 +123,12 @@ class Branched(KnownLengths):
 
     def sees(self, window: int | None) -> torch.Tensor:
         """bool[B, L, L], in the order of the batch: which tokens a token sees, ``window`` positions back at most."""
+        known: dict[int | None, torch.Tensor] = self.__dict__.setdefault("_sees", {})  # of one layer after the other
+        if window not in known:
+            known[window] = self._sees(window)
+        return known[window]
+
+    def _sees(self, window: int | None) -> torch.Tensor:
         parts = np.empty_like(self.parts)
         parts[self.rows] = self.parts
         begin, first = parts[:, :1], parts[:, 1:2]

@@ -36,6 +36,8 @@ Array = npt.NDArray[Any]
 _REFERENCE_TOKENS = 4096
 """Tokens of a batch whose reference is computed."""
 _LOSSES = ("dpo", "orpo", "kto")
+_BALANCED = (0.75, 1.5)
+"""Of KTO: what wanted answers may count, over what others do; the paper (section 4.2 of arXiv 2402.01306) takes 1 to 1.5."""
 
 
 @dataclass(frozen=True)
@@ -262,9 +264,24 @@ class PreferenceTuning(Conversing):
         empty = [row for row, one in enumerate(found) if not all(answer.strip() for answer in one.answers)]
         if empty:
             rows.note(f"{len(empty):,} of {count:,} examples have an empty answer: the first is {rows.place(empty[0])}")
-        if self.loss == "kto" and not 0 < (wanted := int(self._wanted(rows).sum())) < count:
+        if self.loss == "kto":
+            self._tell_balance(rows, wanted=int(self._wanted(rows).sum()))
+
+    def _tell_balance(self, rows: Any, *, wanted: int) -> None:
+        """Warn where one kind of answers, by numbers and weights, decides nearly alone."""
+        others = len(rows) - wanted
+        if not wanted or not others:
             rows.note(
-                f"all {count:,} answers are {'wanted' if wanted else 'unwanted'}: nothing tells one from the other"
+                f"all {len(rows):,} answers are {'wanted' if wanted else 'unwanted'}: none tells them from others"
+            )
+            return
+        share = wanted * self.desirable_weight / (others * self.undesirable_weight)
+        if not _BALANCED[0] <= share <= _BALANCED[1]:
+            name, even = ("undesirable", share) if share > 1 else ("desirable", 1 / share)
+            even *= getattr(self, f"{name}_weight")
+            rows.note(
+                f"{wanted:,} answers are wanted and {others:,} are not: by their weights the former count {share:.2g} times as "
+                f"much as the latter, where about as much is usual: task.{name}_weight={even:.2g} would make them even"
             )
 
     # -- the model -----------------------------------------------------------------------------------------------------
