@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hf_trainpipe.metrics.base import Predictions
 from hf_trainpipe.metrics.scoring import computation, metric_of, resampled
 
-RESAMPLES = 10_000
-"""Enough for p-values that Holm's correction multiplies."""
+RESAMPLES, _FEWEST, _MOST_DRAWS = 10_000, 1000, 1_000_000_000
+"""Enough for p-values that Holm's correction multiplies; of a split with more than 100,000 rows fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def differences(
     names: Sequence[str],
     *,
     confidence: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Each score's difference with its interval: a resample draws the same rows for both (Efron & Tibshirani 1993, 16.4).
@@ -56,7 +56,9 @@ def differences(
     Args:
         first: Predictions of N examples.
         second: Of the same examples, in the same order.
+        resamples: None: :data:`RESAMPLES`, or as many as take a minute.
     """
+    resamples = resamples or min(RESAMPLES, max(_FEWEST, _MOST_DRAWS // max(1, len(first))))
     assert len(first) == len(second), "pairs are of the same rows"
     found = {}
     names = [name for name in names if first.answered() and second.answered() and len(first)]

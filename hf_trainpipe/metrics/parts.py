@@ -18,7 +18,9 @@ from hf_trainpipe.metrics.scoring import computation, metric_of, score
 
 BINS = 10
 """Of probabilities, equally wide."""
-_RESAMPLES = 500
+_RESAMPLES, _FEWEST = 500, 50
+_CELLS, _MOST_CELLS = 1 << 22, 50_000_000
+"""Weights of resamples at a time, and of a part at all: of a large split there are fewer resamples, of a huge one no interval."""
 
 
 def by_part(
@@ -39,21 +41,25 @@ def by_part(
         return {}
     compute = computation(predictions, [metric_of(name, predictions)])
     random = np.random.Generator(np.random.Philox(seed))
+    num_examples = len(predictions)
+    resamples = min(_RESAMPLES, _MOST_CELLS // num_examples)
     found, tail = {}, (1 - confidence) / 2
     for part, inside in parts.items():
         members = np.flatnonzero(inside)
         if not len(members):
             continue
-        weights = np.zeros((_RESAMPLES + 1, len(predictions)))
-        weights[0, members] = 1.0
-        for row in weights[1:]:
-            row[members] = np.bincount(random.integers(0, len(members), size=len(members)), minlength=len(members))
-        values = compute(weights)[name]
-        defined = values[1:][~np.isnan(values[1:])]
-        low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) else (np.nan, np.nan)
+        value = float(compute(inside[None].astype(np.float64))[name][0])
+        drawn: list[Floats] = []
+        for start in range(0, resamples, block := max(1, _CELLS // num_examples)):
+            weights = np.zeros((min(block, resamples - start), num_examples))
+            for row in weights:
+                row[members] = np.bincount(random.integers(0, len(members), size=len(members)), minlength=len(members))
+            drawn.append(compute(weights)[name])
+        values = np.concatenate(drawn) if drawn else np.zeros(0)
+        defined = values[~np.isnan(values)]
+        low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) >= _FEWEST else (np.nan, np.nan)
         found[part] = Interval(
-            value=float(values[0]), low=float(low), high=float(high), confidence=confidence, n=len(members),
-            resamples=len(defined),
+            value=value, low=float(low), high=float(high), confidence=confidence, n=len(members), resamples=len(defined)
         )  # fmt: skip
     return found
 

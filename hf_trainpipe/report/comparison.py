@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.metrics.paired import RESAMPLES, McNemar, differences, holm, mcnemar, right
+from hf_trainpipe.metrics.paired import McNemar, differences, holm, mcnemar, right
 from hf_trainpipe.metrics.registry import LOSS, greater_is_better, is_external
 from hf_trainpipe.metrics.saved import Predicted, taken
 from hf_trainpipe.package.card import flatten
@@ -86,7 +86,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Facts], *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    runs: Sequence[Facts], *, confidence: float = 0.95, resamples: int | None = None, seed: int = 0
 ) -> Comparison:
     """Hold each run against the first.
 
@@ -214,7 +214,7 @@ def _same_gold(one: Predicted, two: Predicted) -> NDArray[np.bool_]:
 
 
 def _hold(
-    found: Comparison, first: Facts, other: Facts, pair: tuple[Predicted, Predicted], split: str, *, name: str, resamples: int,
+    found: Comparison, first: Facts, other: Facts, pair: tuple[Predicted, Predicted], split: str, *, name: str, resamples: int | None,
     seed: int,
 ) -> None:  # fmt: skip
     one, two = (side.predictions for side in pair)

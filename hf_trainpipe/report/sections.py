@@ -64,7 +64,7 @@ def curves(facts: Facts) -> Section:
     shown = [
         ("loss", _losses(facts)),
         ("score", _selected(facts)),
-        ("rate", _plain(facts, "Learning rate", "train/lr", SERIES[2])),
+        ("rate", replace(_plain(facts, "Learning rate", "train/lr", SERIES[2]), log=False)),
         ("norm", _plain(facts, "Gradient norm", "train/grad_norm", SERIES[3])),
         ("speed", _plain(facts, "Tokens a second", "train/tokens_per_second", SERIES[5])),
     ]
@@ -206,7 +206,7 @@ def _errors(found: Mapping[str, Any], *, mask_texts: bool) -> list[Block]:
         quotes.append((told + said, _masked(str(error.get("text", "")), mask_texts)))
     blocks: list[Block] = [Paragraph("Worst errors"), Quotes(quotes)] if quotes else []
     samples = [
-        (f"asked: {_masked(one['asked'], mask_texts)}", _masked(one["written"], mask_texts))
+        (f"asked: {_masked(one['asked'], mask_texts)}", _masked(one["written"], mask_texts) or "(nothing)")
         for one in (found.get("samples") or ())[:SHOWN]
     ]
     if samples:
@@ -295,9 +295,13 @@ def reproduce(facts: Facts) -> Section:
 
 
 def _spelt(value: Any) -> str:
-    return (
-        value if isinstance(value, str) else ", ".join(map(str, value)) if isinstance(value, Sequence) else str(value)
-    )
+    """A setting for people: parts by their kind, lists by their members."""
+    if isinstance(value, Mapping):
+        options = ", ".join(f"{name}={part}" for name, part in value.items() if name != "kind" and part is not None)
+        return f"{value.get('kind', '')}({options})"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_spelt, value))
+    return str(value)
 
 
 def _date(seconds: Any) -> str:

@@ -62,6 +62,8 @@ class Result:
                 f"verified  {self.verified['n']} recorded predictions, largest difference "
                 f"{self.verified['max_abs_diff']:.1e}"
             )
+        if (self.run_dir / "report.html").is_file():
+            lines.append(f"report    {self.run_dir / 'report.html'}")
         lines.append(f"package   {self.package}")
         if self.push.get("state") == "done":
             version = f", {self.push['tag']}" if self.push.get("tag") else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from hf_trainpipe import RunOptions, replace
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics import score
 from hf_trainpipe.metrics.saved import load, save, taken
@@ -23,6 +24,7 @@ from tests.serve.browser import browser
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hf_trainpipe import Recipe
     from tests.training.conftest import Done, Workshop
 
 
@@ -52,6 +54,40 @@ def test_a_run_leaves_its_report(run: Path, whole: Done) -> None:
         assert error["place"] in page
     assert whole.result["report"]["validation"]["rows"][0]["name"] in page
     assert "hf_trainpipe train recipes.py --run-dir whole" in page or "hf-trainpipe train recipes.py" in page
+
+
+def test_losses_without_dropout_are_taken_and_change_nothing(run: Path, workshop: Workshop) -> None:
+    with_sample = workshop.ledger("whole")
+    evaluated = {step for name, step in with_sample if name == "validation/loss"}
+    assert {step for name, step in with_sample if name == "train/sample_loss"} == evaluated
+    assert all(0 < value < 5 for (name, _), value in with_sample.items() if name == "train/sample_loss")
+    assert "Overfitting is not shown." in (run / "report.html").read_text()
+    done = workshop.train("recipes.py", "--run-dir", "plain", "--evaluation.train-sample", "0")
+    assert done.code == 0, done.err
+    plain = workshop.ledger("plain")
+    timeless = {key: value for key, value in plain.items() if key[0] != "train/tokens_per_second"}
+    assert all(with_sample[key] == value for key, value in timeless.items())
+    assert not [name for name, _ in plain if "sample" in name or "overfitting" in name]
+    assert workshop.weights("plain") == workshop.weights("whole")
+
+
+def test_a_run_may_end_where_overfitting_is_shown(recipe: Recipe, tmp_path: Path) -> None:
+    from hf_trainpipe.training.monitor import Evaluator, TrainingLog
+    from hf_trainpipe.training.run import Run
+    from hf_trainpipe.training.setup import set_up
+
+    for stops in (True, False):
+        asked = replace(recipe, budget=replace(recipe.budget, stop_on_overfitting=stops))
+        with set_up(asked, RunOptions(), run_dir=tmp_path / str(stops)) as setup:
+            run = Run(setup)
+            with TrainingLog(run) as log:
+                evaluator = Evaluator(run, log)
+                assert not evaluator.stops_early
+                for number in range(14):
+                    rising = [0.5 + 0.1 * abs(number - 2) + 0.01 * block for block in range(10)]
+                    run.state.gaps.add(number, rising, [0.1 + 0.01 * block for block in range(10)])
+                assert run.state.gaps.shown_from == 2
+                assert evaluator.stops_early is stops
 
 
 def test_what_is_recorded_of_each_row_gives_the_scores(run: Path, whole: Done) -> None:
@@ -152,8 +188,6 @@ def test_only_rows_that_both_scored_are_compared(run: Path, copy: Path) -> None:
 
 
 def test_labels_in_another_order_are_the_same_labels(run: Path, copy: Path) -> None:
-    from dataclasses import replace
-
     kept = load(copy / "predictions/validation.npz")
     held = kept.predictions
     turned = replace(held, outputs=held.outputs[:, ::-1], references=1 - held.references, labels=held.labels[::-1])
