@@ -89,8 +89,9 @@ def train(made: Recipe, place: Path) -> dict[str, Any]:
         return {
             "shown_from": shown,
             "evaluations": len(gaps.steps),
-            "validation": [round(float(np.mean(one)), 4) for one in gaps.validation],
-            "train": [round(float(np.mean(one)), 4) for one in gaps.train],
+            "steps": gaps.steps,
+            "validation": [[round(loss, 5) for loss in one] for one in gaps.validation],
+            "train": [[round(loss, 5) for loss in one] for one in gaps.train],
         }
 
 
@@ -121,12 +122,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         if found:
             shown = sum(line["shown_from"] is not None for line in found)
             low, last, train = (
-                np.median([pick(line) for line in found])
-                for pick in (
-                    lambda one: min(one["validation"]),
-                    lambda one: one["validation"][-1],
-                    lambda one: one["train"][-1],
-                )
+                np.median([pick(*(np.mean(line[side], axis=1) for side in ("validation", "train"))) for line in found])
+                for pick in (lambda held, _: held.min(), lambda held, _: held[-1], lambda _, learnt: learnt[-1])
             )
             rows.append(f"| {kind} | {len(found)} | {shown} | {low:.3f} to {last:.3f} | {train:.3f} |")
     for lasting in (0.0, 0.5, 0.8, 0.95):
@@ -154,7 +151,7 @@ def main() -> None:
     begun = time.monotonic()
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     known = {(line["kind"], line["seed"]) for line in done}
-    wanted = [(kind, seed) for kind in ("healthy", "shuffled") for seed in range(getattr(given, kind))]
+    wanted = [(kind, seed) for kind in ("shuffled", "healthy") for seed in range(getattr(given, kind))]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_TRAINPIPE_CACHE"] = str(Path(folder) / "cache")
         tiny_model(Path(folder) / "model")

@@ -5,15 +5,16 @@ examples, each in some fixed blocks of examples. Two slopes by steps since the l
 loss, and of the gap, validation minus training. Overfitting is shown where the intervals of both lie above zero: the gap alone
 grows in every run that learns its training examples by heart without harm.
 
-A slope is taken in two ways, each at half the level. A steady rise: least squares over the evaluations behind the lowest,
-which itself is left out, since it was chosen for being low. A rise that has come to rest: from the lowest to the mean of the
-later half of the evaluations behind it, where the quantile allows for the lowest of all evaluations so far.
+A slope is taken in two ways, each at half the level. A steady rise: the median of the slopes between all pairs of evaluations
+behind the lowest, with the interval that follows from Kendall's distribution (Theil 1950, Sen 1968): it asks for no shape of
+the rise, and jumps may grow with it. The lowest itself is left out, since it was chosen for being low. A rise that has come to
+rest: from the lowest to the mean of the later half of the evaluations behind it, where the quantile allows for the lowest of
+all evaluations so far.
 
 An interval holds two uncertainties: which examples were chosen (the spread of the slope over blocks, paired, since the
-examples stay the same), and how much training jumps from evaluation to evaluation (the residuals; of the line with their
-autocorrelation). Levels are spent over the evaluations, alpha / ((k + 1) (k + 2)) for the k-th test, so that in all a run
+examples stay the same), and how much training jumps from evaluation to evaluation. Levels are spent over the evaluations, alpha / ((k + 1) (k + 2)) for the k-th test, so that in all a run
 that does not overfit is called so at any evaluation with at most half the probability alpha; the other half is kept back for
-jumps that last longer than residuals show.
+jumps that last over evaluations.
 
 Shapes: E evaluations, K blocks.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -35,8 +36,6 @@ FEWEST = 4
 """Evaluations behind the lowest that a line can be told from."""
 PER_STEPS = 1000
 """Slopes are by so many steps."""
-_MOST_LASTING = 0.7
-"""Autocorrelation of residuals that is allowed for, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +118,7 @@ class Gaps:
 
 
 def steady(steps: Floats, sides: Sequence[Floats], *, tail: float) -> tuple[float, float, float]:
-    """The slope of a sum of losses by least squares, without the first evaluation, and its interval.
+    """The slope of a sum of losses by Theil and Sen, without the first evaluation, and its interval.
 
     Args:
         steps: [E]
@@ -127,19 +126,26 @@ def steady(steps: Floats, sides: Sequence[Floats], *, tail: float) -> tuple[floa
         tail: The probability that the slope lies below the interval, and above.
     """
     steps, sides = steps[1:], [side[1:] for side in sides]
-    centred = steps - steps.mean()
-    spread = float((centred**2).sum())
-    weights = centred / spread
     summed = np.sum([side.mean(axis=1) for side in sides], axis=0)
-    slope = float(weights @ summed)
-    residuals = summed - summed.mean() - slope * centred
-    squares, freedom = float((residuals**2).sum()), len(steps) - 2
-    lasting = float(residuals[1:] @ residuals[:-1]) / max(squares, 1e-300) + 2 / len(steps)  # less its bias
-    lasting = min(max(lasting, 0.0), _MOST_LASTING)
-    deviation = math.sqrt(squares / freedom / spread * (1 + lasting) / (1 - lasting))
-    jumps = _quantile(freedom, tail) * deviation
-    half = math.hypot(jumps, _examples([weights @ side for side in sides], tail))
-    return slope, slope - half, slope + half
+    first, second = np.triu_indices(len(steps), 1)
+    slopes = np.sort((summed[second] - summed[first]) / (steps[second] - steps[first]))
+    slope, outside = float(np.median(slopes)), int((_inversions(len(steps)) <= tail).sum())
+    if not outside:  # so few evaluations cannot show anything at this level
+        return slope, -math.inf, math.inf
+    centred = steps - steps.mean()
+    weights = centred / float((centred**2).sum())
+    examples = _examples([weights @ side for side in sides], tail)
+    below, above = slope - float(slopes[outside - 1]), float(slopes[-outside]) - slope
+    return slope, slope - math.hypot(below, examples), slope + math.hypot(above, examples)
+
+
+@cache
+def _inversions(count: int) -> Floats:
+    """The probabilities of at most 0, 1, 2, ... inversions in a random order (Kendall 1938)."""
+    chances = np.ones(1)
+    for number in range(2, count + 1):
+        chances = np.convolve(chances, np.full(number, 1 / number))
+    return np.asarray(np.cumsum(chances))
 
 
 def settled(steps: Floats, sides: Sequence[Floats], *, tail: float, among: int) -> tuple[float, float, float]:
