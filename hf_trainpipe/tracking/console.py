@@ -234,7 +234,7 @@ def forms_of_a_verb() -> Iterator[None]:
     finally:
         _chosen = before
         if isinstance(sys.stderr, Captured):
-            JsonLines(stream).output(sys.stderr.take_open_line())
+            JsonLines(stream).output(sys.stderr.let_go(lambda: sys.stderr))
             sys.stderr = stream
 
 

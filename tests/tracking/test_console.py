@@ -128,10 +128,13 @@ def test_what_others_print_stays_above_the_live_view(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "80")
     stream = Tty()
     monkeypatch.setattr("sys.stderr", stream)
+    with Console(0).working("importing"):
+        kept = sys.stderr  # by a logger, say
+    assert kept is not stream
     console = Console(10)
     console.start()
     console.step(VALUES, step=1, epoch=0.1)
-    print("from a library", file=sys.stderr)
+    print("from a library", file=kept)
     print("\rfetching  10 %\rfetching  50 %", end="", file=sys.stderr)
     console.step(VALUES, step=2, epoch=0.2)
     shown = lambda: screen(re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()), width=80)  # noqa: E731

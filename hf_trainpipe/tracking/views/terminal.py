@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_trainpipe.tracking.views.base import Progress, View, Work
@@ -183,7 +184,7 @@ class Terminal(View):
                 if getattr(sys, name) is ours:
                     setattr(sys, name, ours.beneath)
                 with contextlib.suppress(OSError, ValueError):
-                    ours.beneath.write(ours.take_open_line())
+                    ours.beneath.write(ours.let_go(partial(getattr, sys, name)))
 
     def _above(self, line: str) -> None:
         from rich.text import Text
