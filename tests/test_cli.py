@@ -221,3 +221,12 @@ def test_a_folder_that_is_no_package(verb: str, tmp_path: Path, capsys: pytest.C
 def test_a_run_without_trackers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["track", "sync", str(tmp_path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_errors_are_events_where_json_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", str(tmp_path / "none.py"), "--log", "json"]) == 2
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert events[-1]["event"] == "error"
+    assert (events[-1]["exit_code"], "none.py" in events[-1]["message"]) == (2, True)
+    assert run(["train", str(tmp_path / "none.py")]) == 2
+    assert capsys.readouterr().err.startswith("error: "), "the next command is as before"
