@@ -5,8 +5,9 @@
     python -m hf_trainpipe train recipes/alpaca_sft.py --model.lora.rank 16 --optim.peak-lr 5e-4
     python -m hf_trainpipe train recipes/alpaca_sft.py:files --data.root ../shared/data/alpaca --model.name FOLDER
 
-Conversations in one column need `--task.messages COLUMN`. Ask the result with `hf-trainpipe predict runs/alpaca_sft "Name three
-colours."`, or in Python with `max_tokens`, `temperature` and the like. Run the same command again to continue an interrupted run.
+Conversations in one column need `--task.messages COLUMN`. Ask the result with
+`hf_trainpipe.load("runs/alpaca_sft").predict({"messages": [{"role": "user", "content": "Name three colours."}]}, max_tokens=50)`, or
+`hf-trainpipe serve runs/alpaca_sft/package`. Run the same command again to continue an interrupted run.
 """
 
 from hf_trainpipe import (

@@ -8,7 +8,7 @@
 
 Whole conversations are read from `chosen` and `rejected`; with texts, `--task.prompt COLUMN` names the one that asks. Answers that
 are good or bad by themselves need `--task.loss kto` with `--task.completion` and `--task.label`. Ask the result with
-`hf-trainpipe predict runs/dpo "Name three colours."`. Run the same command again to continue an interrupted run.
+`hf_trainpipe.load("runs/dpo").predict({"messages": [{"role": "user", "content": "Name three colours."}]})`. Run the same command again to continue an interrupted run.
 """
 
 from hf_trainpipe import (

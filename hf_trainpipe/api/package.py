@@ -170,9 +170,9 @@ class Package:
 
     def __repr__(self) -> str:
         kind = self.predictor.task.schema().answers
-        labels = f"{len(self.labels)} labels" if self.labels else "a number"
+        labels = f", {len(self.labels)} labels" if self.labels else ""
         where = "onnx" if type(self.predictor.model).__name__ == "OnnxModel" else f"torch on {self.predictor.device}"
-        return f"Package({str(self.path)!r}: {kind}, {labels}, {where})"
+        return f"Package({str(self.path)!r}: {kind}{labels}, {where})"
 
     @cached_property
     def _known(self) -> Known:
