@@ -12,9 +12,8 @@ rest: from the lowest to the mean of the later half of the evaluations behind it
 all evaluations so far.
 
 An interval holds two uncertainties: which examples were chosen (the spread of the slope over blocks, paired, since the
-examples stay the same), and how much training jumps from evaluation to evaluation. Levels are spent over the evaluations, alpha / ((k + 1) (k + 2)) for the k-th test, so that in all a run
-that does not overfit is called so at any evaluation with at most half the probability alpha; the other half is kept back for
-jumps that last over evaluations.
+examples stay the same), and how much training jumps from evaluation to evaluation. Levels are spent over the evaluations, alpha / (k (k + 1)) for the k-th test, so that a run that does not
+overfit is called so at any evaluation with at most the probability alpha in all.
 
 Shapes: E evaluations, K blocks.
 """
@@ -30,8 +29,8 @@ import numpy as np
 
 from hf_trainpipe.metrics.base import Floats
 
-BLOCKS = 10
-"""Of the examples of each side."""
+BLOCKS, TRAIN_BLOCKS = 32, 16
+"""Of the examples of validation, and of the sample of the training, each of which is a forward pass of its own."""
 FEWEST = 4
 """Evaluations behind the lowest that a line can be told from."""
 PER_STEPS = 1000
@@ -93,7 +92,7 @@ class Gaps:
         steps = np.array(self.steps[lowest + 1 :], dtype=np.float64) / PER_STEPS
         of_validation, of_train = (np.array(side[lowest + 1 :]) for side in (self.validation, self.train))
         self.looks += 1
-        tail = alpha / ((self.looks + 1) * (self.looks + 2)) / 2
+        tail = alpha / (self.looks * (self.looks + 1)) / 2
         steps = np.array(self.steps[lowest:], dtype=np.float64) / PER_STEPS
         of_validation, of_train = (np.array(side[lowest:]) for side in (self.validation, self.train))
         found = []

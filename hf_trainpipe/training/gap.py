@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_trainpipe.engine.evaluation import loss_of
-from hf_trainpipe.metrics.overfitting import BLOCKS
+from hf_trainpipe.metrics.overfitting import BLOCKS, TRAIN_BLOCKS
 
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.model.outputs import Outputs
@@ -37,14 +37,14 @@ def sample_of(run: Run) -> np.ndarray:
     return np.asarray(random.permutation(usable)[:size])
 
 
-def blocks_of(examples: np.ndarray) -> list[np.ndarray]:
-    """Some examples in blocks, at most one a block empty of none."""
-    return [block for block in np.array_split(examples, BLOCKS) if len(block)]
+def blocks_of(examples: np.ndarray, count: int) -> list[np.ndarray]:
+    """Some examples in blocks of one size but for an example; of few examples fewer blocks."""
+    return [block for block in np.array_split(examples, count) if len(block)]
 
 
 def train_losses(run: Run, sample: np.ndarray) -> list[float]:
     """Mean loss of each block of the sample. All ranks call it."""
-    return run.block_losses("train", blocks_of(sample))
+    return run.block_losses("train", blocks_of(sample, TRAIN_BLOCKS))
 
 
 def validation_losses(run: Run, outputs: Outputs, sample: np.ndarray) -> list[float]:
@@ -53,10 +53,10 @@ def validation_losses(run: Run, outputs: Outputs, sample: np.ndarray) -> list[fl
     features = run.data.splits["validation"].features
     shuffled = np.random.Generator(np.random.Philox([run.recipe.seed, _SAMPLE])).permutation(len(outputs))
     found: list[float] = []
-    for block in blocks_of(shuffled):
+    for block in blocks_of(shuffled, BLOCKS):
         loss = loss_of(outputs.take(np.sort(block)), features, run.task)
         if loss is None:
-            return run.block_losses("validation", blocks_of(outputs.items[shuffled[: len(sample)]]))
+            return run.block_losses("validation", blocks_of(outputs.items[shuffled[: len(sample)]], TRAIN_BLOCKS))
         found.append(loss)
     return found
 
