@@ -12,8 +12,9 @@ rest: from the lowest to the mean of the later half of the evaluations behind it
 all evaluations so far.
 
 An interval holds two uncertainties: which examples were chosen (the spread of the slope over blocks, paired, since the
-examples stay the same), and how much training jumps from evaluation to evaluation. Levels are spent over the evaluations, alpha / (k (k + 1)) for the k-th test, so that a run that does not
-overfit is called so at any evaluation with at most the probability alpha in all.
+examples stay the same), and how much training jumps from evaluation to evaluation. Levels are spent over the evaluations,
+alpha / (k (k + 1)) for the k-th test, so that a run that does not overfit is called so at any evaluation with at most the
+probability alpha in all.
 
 Shapes: E evaluations, K blocks.
 """
