@@ -127,10 +127,10 @@ def table(lines: list[dict[str, Any]]) -> str:
             )
             rows.append(f"| {kind} | {len(found)} | {shown} | {low:.3f} to {last:.3f} | {train:.3f} |")
     for lasting in (0.0, 0.5, 0.8, 0.95):
-        share = wandering(runs=300, lasting=lasting)
-        rows.append(f"| simulated at rest, {lasting:g} of a jump lasts | 300 | {share:.1%} | | |")
+        share = wandering(runs=100, lasting=lasting)
+        rows.append(f"| simulated at rest, {lasting:g} of a jump lasts | 100 | {share:.1%} | | |")
     rows.append(
-        f"| simulated, rising by 0.02 an evaluation | 300 | {wandering(runs=300, lasting=0.0, rise=0.02):.1%} | | |"
+        f"| simulated, rising by 0.02 an evaluation | 100 | {wandering(runs=100, lasting=0.0, rise=0.02):.1%} | | |"
     )
     return "\n".join(rows)
 
