@@ -29,7 +29,14 @@ from hf_trainpipe.tracking.base import ConfirmingSession, missing
 from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat
 
 MODES = ("auto", "online", "offline")
-CLIENT_SETTINGS = {"COMET_TIMEOUT_HTTP": "10", "COMET_LOGGING_CONSOLE": "ERROR", "COMET_DISABLE_ANNOUNCEMENT": "1"}
+CLIENT_SETTINGS = {
+    "COMET_TIMEOUT_HTTP": "10",
+    "COMET_LOGGING_CONSOLE": "CRITICAL",
+    "COMET_DISABLE_ANNOUNCEMENT": "1",
+    # Once more to begin with: the feeder tries again by itself.
+    **{f"COMET_GET_OR_ADD_EXPERIMENT_RETRY_{kind}": "1" for kind in ("TOTAL", "CONNECT", "READ", "STATUS")},
+}
+"""What the client is told where the environment does not say otherwise."""
 FLUSH_SECONDS = 50
 NOT_LOGGED = (
     "log_code", "log_graph", "auto_param_logging", "auto_metric_logging", "parse_args", "auto_output_logging",
