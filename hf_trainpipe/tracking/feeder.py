@@ -106,7 +106,7 @@ class Feeder:
             session = self._session or self._connect()
             while (lines := self._ledger.read()) or self._waiting:
                 with self._within("taking points", ANSWER_SECONDS):
-                    self._send(session, self._ready(lines, isinstance(session, ConfirmingSession)))
+                    self._send(session, self._ready(lines, session))
                 if not lines:
                     break
             with self._within("taking a file", FILE_SECONDS):
@@ -188,12 +188,14 @@ class Feeder:
     def _save(self) -> None:
         write_sent(self._state, self._destinations, kind=self.kind)
 
-    def _ready(self, lines: Sequence[bytes], confirms: bool) -> list[Point]:
-        """The points that can be sent: those of new lines, and of those that waited."""
+    def _ready(self, lines: Sequence[bytes], session: Session) -> list[Point]:
+        """The points that can be sent: those of new lines, and of those that waited. A plain session gets all in order."""
         if self._ledger.rewinds != self._rewinds:  # the ledger was replaced by a shorter one
             self._rewinds, self._waiting = self._ledger.rewinds, []
         points = [point for line in lines if (point := Point.from_line(line)) is not None]
-        points = [*self._waiting, *(_with_attempt(points) if confirms else points)]
+        if not isinstance(session, ConfirmingSession):
+            return points
+        points = [*self._waiting, *_with_attempt(points)]
         kept = last_kept_step(self.run.directory)
         self._waiting = [point for point in points if _waits(point, kept)]
         return [point for point in points if not _waits(point, kept)]
