@@ -148,13 +148,21 @@ def kills(place: Place) -> tuple[bool, list[str]]:
         log = run / "tracking/follower.log"
         before = log.read_text().count(": connected to") if log.exists() else 0
         process = place.train("runs/killed", *KINDS, step_seconds=0.12)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 30
         while time.monotonic() < end and process.poll() is None:
             if log.exists() and log.read_text().count(": connected to") - before >= len(KINDS):
                 break
             time.sleep(0.1)
         time.sleep(chance.uniform(0, 2.5))
         beside = followers(run)
+        if process.poll() is not None:
+            print(
+                "ended by itself:",
+                process.returncode,
+                process.stderr.read() if process.stderr else "",
+                log.read_text()[-6000:],
+            )
+            return False, ["A trainer ended by itself."]
         os.killpg(process.pid, signal.SIGKILL)
         with_follower = kill % 2 == 0
         if with_follower:
