@@ -10,6 +10,7 @@ none that is late. What a run holds is read back when it goes on: online by wand
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -113,7 +114,7 @@ class _WandBSession(ConfirmingSession):
             self.address = opened.url
         else:
             where = Path(opened.dir).parent.parent
-            self.address = f"wandb sync {where}/offline-run-*-{opened.id}"
+            self.address = f"wandb sync {where}/offline-run-*-{opened.id}*"
             self.notice = f"offline; the run is kept in {where}. `wandb sync` sends it."
         opened.define_metric(STEP, hidden=True)
         opened.define_metric("*", step_metric=STEP)
@@ -150,13 +151,26 @@ def _held_online(wandb: Any, opened: Any) -> dict[str, int]:
 
 
 def _held_offline(folder: Path, uid: str) -> dict[str, int]:
-    files = sorted(folder.glob(f"wandb/offline-run-*-{uid}/run-*.wandb"))
-    sizes = [file.stat().st_size for file in files]
-    while files:  # the process that wrote the last rows of a killed run may still write
-        clock.sleep(0.3)
-        if sizes == (sizes := [file.stat().st_size for file in files]):
-            break
+    files = sorted(folder.glob(f"wandb/offline-run-*/run-{uid}.wandb"))  # two of one second: ...-ID and ...-ID-1
+    end = clock.monotonic() + START_SECONDS
+    while any(map(_is_open, files)):  # wandb's own process outlives a killed one for a moment, and writes what it has
+        if clock.monotonic() > end:
+            raise ConnectionError(f"another process of wandb still writes a run in {folder}/wandb")
+        clock.sleep(0.1)
     return _last(row for file in files for row in read_rows(file))
+
+
+def _is_open(file: Path) -> bool:
+    """Whether a process has the file open; where /proc does not tell, whether it was written in the last three seconds."""
+    processes = Path("/proc")
+    if not (processes / "self/fd").is_dir():
+        return clock.time() - file.stat().st_mtime < 3
+    wanted = os.path.realpath(file)
+    for descriptor in processes.glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(descriptor) == wanted:
+                return True
+    return False
 
 
 def _last(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
