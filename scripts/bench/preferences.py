@@ -201,7 +201,8 @@ def _odds_of_trl(options: argparse.Namespace) -> Row:
         gold = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
         logits = model(ids, attention_mask=mask, use_cache=False).logits
         means = ORPOTrainer.get_batch_logps(logits, gold, average_log_prob=True)
-        odds, *_ = ORPOTrainer.odds_ratio_loss(SimpleNamespace(beta=BETA), means[:EXAMPLES], means[EXAMPLES:])
+        trainer = SimpleNamespace(beta=BETA, accelerator=SimpleNamespace(device="cpu"))
+        odds, *_ = ORPOTrainer.odds_ratio_loss(trainer, means[:EXAMPLES], means[EXAMPLES:])
         loss = -means[:EXAMPLES].mean() - odds.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
