@@ -7,8 +7,8 @@
     python -m hf_trainpipe train recipes/dpo.py:files --data.root FOLDER --model.name FOLDER
 
 Whole conversations are read from `chosen` and `rejected`; with texts, `--task.prompt COLUMN` names the one that asks. Answers that
-are good or bad by themselves need `--task.loss kto` with `--task.completion` and `--task.label`. Ask the result with
-`hf_trainpipe.load("runs/dpo").predict({"messages": [{"role": "user", "content": "Name three colours."}]})`. Run the same command again to continue an interrupted run.
+are good or bad by themselves need `--task.loss kto` with `--task.completion` and `--task.label`. Ask the result in Python:
+`hf_trainpipe.load("runs/dpo").predict("Name three colours.")`. Run the same command again to continue an interrupted run.
 """
 
 from hf_trainpipe import (

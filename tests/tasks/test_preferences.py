@@ -115,6 +115,7 @@ def test_texts_messages_and_whole_conversations_are_the_same_ids_as_in_serving(t
         ({"chosen": [ASKED, GOOD], "rejected": [says("user", "who"), BAD]}, {"prompt": None}, "part at message 0"),
         ({"chosen": [GOOD], "rejected": [GOOD]}, {"prompt": None}, "before the answer, found none"),
         ({**PAIR}, {"prompt": None}, "column 'chosen': expected a conversation"),
+        ({**PAIR, "rejected": None}, {}, "column 'rejected': expected an answer, found nothing"),
         ({**PAIR, "completion": "a", "label": "maybe"}, {"loss": "kto"}, "expected whether the answer is wanted, found 'maybe'"),
     ],
 )  # fmt: skip

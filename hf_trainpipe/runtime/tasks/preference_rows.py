@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .columns import ANYTHING, TEXT, Column, Text, Unfit
+from .columns import TEXT, Cell, Column, Text, Unfit
 from .conversing import MESSAGES, messages_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Asked(Text):
 
 ASKED = Asked("text, or messages", {"anyOf": [TEXT.schema, MESSAGES.schema]})
 """What a column of questions holds."""
+_ANSWER = Cell("an answer", is_blank_missing=False)
+_LABEL = Cell("whether the answer is wanted", is_blank_missing=False)
 
 
 class PreferenceRow(NamedTuple):
@@ -62,7 +64,7 @@ def read_rows(rows: Any, prompt: str | None, names: Sequence[str]) -> list[Prefe
         prompts = _each(rows, prompt, rows.values(Column(prompt, ASKED)), question)
     found = []
     for name in names:
-        pairs = [*zip(rows.values(Column(name, ANYTHING)), prompts, strict=True)]
+        pairs = [*zip(rows.values(Column(name, _ANSWER)), prompts, strict=True)]
         found.append(_each(rows, name, pairs, lambda pair: _answer(*pair)))
     read = []
     for row, answers in enumerate(zip(*found, strict=True)):
@@ -93,7 +95,7 @@ def read_wanted(rows: Any, name: str) -> npt.NDArray[np.float32]:
             )
         return wanted
 
-    return np.array(_each(rows, name, rows.values(Column(name, ANYTHING)), read), dtype=np.float32)
+    return np.array(_each(rows, name, rows.values(Column(name, _LABEL)), read), dtype=np.float32)
 
 
 def _each(rows: Any, name: str, cells: Sequence[Any], read: Callable[[Any], Any]) -> list[Any]:
