@@ -2,7 +2,7 @@
 
     python scripts/bench/preferences.py --data-dir ../shared/data --model FOLDER
     python scripts/bench/preferences.py --data-dir ../shared/data --model FOLDER --cases dpo --sides ours,ours-twice --repeats 3
-    python scripts/bench/preferences.py --data-dir ../shared/data --model FOLDER --peer-python OTHER/bin/python
+    python scripts/bench/preferences.py --smoke --sides ours,trl --steps 9 --rate 1e-2     losses alone, of a tiny model
 
 Each side takes the same steps of 8 examples each in a process of its own, after one that is not counted. Questions and chosen answers
 are Alpaca's; a rejected answer is that of another row. KTO learns the same answers one by one, every other one unwanted, from the same 8
@@ -31,7 +31,6 @@ from sft import Clock
 CASES = ("dpo", "kto", "orpo")
 SIDES = ("ours", "ours-twice", "trl")
 EXAMPLES = 8
-RATE = 1e-5
 BETA = 0.1
 
 
@@ -74,7 +73,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
         data=Frame(train=pandas.DataFrame(rows_of(options))),
         task=PreferenceTuning(loss=options.case, beta=BETA, shared_prompt=options.side != "ours-twice"),
         tokens=Tokens(max_length=60 if options.smoke else 1024, overflow="truncate"),
-        optim=Optim(peak_lr=RATE, schedule="constant", warmup=0.0, weight_decay=0.0, precision="fp32"),
+        optim=Optim(peak_lr=options.rate, schedule="constant", warmup=0.0, weight_decay=0.0, precision="fp32"),
         budget=Budget(
             max_steps=options.steps + 1,
             epochs=options.steps + 1,
@@ -163,7 +162,7 @@ def trl(options: argparse.Namespace) -> Row:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = config_of(
-            output_dir=folder, per_device_train_batch_size=EXAMPLES, max_steps=options.steps + 1, learning_rate=RATE,
+            output_dir=folder, per_device_train_batch_size=EXAMPLES, max_steps=options.steps + 1, learning_rate=options.rate,
             lr_scheduler_type="constant", max_length=None, use_cpu=True, report_to=[], save_strategy="no", logging_steps=100,
             gradient_checkpointing=False, bf16=False, weight_decay=0.0, beta=BETA, precompute_ref_log_probs=True,
         )  # fmt: skip
@@ -186,7 +185,7 @@ def _odds_of_trl(options: argparse.Namespace) -> Row:
     from trl.experimental.orpo import ORPOTrainer
 
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.0, fused=True)
     clock = Clock()
     for step in examples_of(options):
         whole = [torch.tensor(row["asked"] + row[side]) for side in ("first", "second") for row in step]
@@ -252,6 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cases", default="dpo,kto,orpo")
     parser.add_argument("--sides", default="ours,ours-twice,trl")
     parser.add_argument("--steps", type=int, default=3, help="steps that are counted")
+    parser.add_argument("--rate", type=float, default=1e-5, help="the learning rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--micro-batch-tokens", type=int, default=None)
     parser.add_argument("--peer-python", default=sys.executable, help="of the side trl")
@@ -259,8 +259,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--side", help="measure this side of --case in this process, and print it")
     options = parse(parser, argv)
     sides, cases = names_of(options.sides, SIDES, parser), names_of(options.cases, CASES, parser)
-    if options.smoke:
-        options.steps = 1
     with tempfile.TemporaryDirectory() as folder:
         if options.smoke and options.model is None:
             from hf_trainpipe.testing import tiny_causal_model
@@ -273,7 +271,7 @@ def main(argv: list[str] | None = None) -> None:
         def measure(case: str, side: str) -> Row:
             python = options.peer_python if side == "trl" else sys.executable
             command = [python, __file__, "--case", case, "--side", side, "--model", str(options.model)]
-            command += ["--steps", str(options.steps)]
+            command += ["--steps", str(options.steps), "--rate", str(options.rate)]
             if options.micro_batch_tokens is not None:
                 command += ["--micro-batch-tokens", str(options.micro_batch_tokens)]
             command += ["--smoke"] if options.smoke else ["--data-dir", str(options.data_dir)]
@@ -281,7 +279,7 @@ def main(argv: list[str] | None = None) -> None:
 
         compare(
             options, cases, lambda _: sides, measure, summary, benchmark="B23", title="preferences", doc=__doc__,
-            settings={"steps": options.steps, "examples a step": EXAMPLES, "threads": options.threads},
+            settings={"steps": options.steps, "examples a step": EXAMPLES, "rate": options.rate, "threads": options.threads},
         )  # fmt: skip
 
 

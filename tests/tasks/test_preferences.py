@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
 
@@ -19,6 +19,7 @@ import hf_trainpipe as h
 from hf_trainpipe import DataError, PreferenceTuning, RecipeError
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.sampler import EpochSampler
+from hf_trainpipe.errors import ResumeMismatch
 from hf_trainpipe.runtime.model.next_token import IGNORED
 from hf_trainpipe.runtime.tasks.preference_losses import kto, orpo
 from hf_trainpipe.runtime.tokens.encoder import Encoder
@@ -300,10 +301,14 @@ def test_the_reference_is_computed_once_with_adapters_too_and_again_where_it_mus
     weights = load_file(folder / "model" / "model.safetensors")
     moved = tmp_path / "moved"
     write_inputs(moved)
-    from safetensors.torch import save_file
-
     name = next(iter(weights))
     save_file({**weights, name: weights[name] * 1.01}, moved / "model" / "model.safetensors", metadata={"format": "pt"})
     with begun(recipe_of(moved, "dpo"), tmp_path / "moved-run") as run:
         assert not np.array_equal(run.data.train.features.dense["reference"], first)
     assert len(calls) == 4
+    save_file(weights, moved / "model" / "model.safetensors", metadata={"format": "pt"})
+    with (
+        pytest.raises(ResumeMismatch, match=r"fingerprints\.base"),
+        begun(recipe_of(moved, "dpo"), tmp_path / "moved-run"),
+    ):
+        pytest.fail("it went on with another reference")
