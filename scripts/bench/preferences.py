@@ -52,7 +52,8 @@ def rows_of(options: argparse.Namespace) -> list[Row]:
             for row in raw
         ]
     for place, row in enumerate(found):
-        row["rejected"] = found[place - 3]["chosen"]
+        others = (found[place - back]["chosen"] for back in range(1, count))
+        row["rejected"] = next(other for other in others if other != row["chosen"])
     if options.case != "kto":
         return found
     sides = ("chosen", "rejected")
@@ -201,8 +202,8 @@ def _odds_of_trl(options: argparse.Namespace) -> Row:
         logits = model(ids, attention_mask=mask, use_cache=False).logits
         means = ORPOTrainer.get_batch_logps(logits, gold, average_log_prob=True)
         trainer = SimpleNamespace(beta=BETA, accelerator=SimpleNamespace(device="cpu"))
-        odds, *_ = ORPOTrainer.odds_ratio_loss(trainer, means[:EXAMPLES], means[EXAMPLES:])
-        loss = -means[:EXAMPLES].mean() - odds.mean()
+        odds, *_ = ORPOTrainer.odds_ratio_loss(trainer, means[: len(step)], means[len(step) :])
+        loss = -means[: len(step)].mean() - odds.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
