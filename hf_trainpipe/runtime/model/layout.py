@@ -123,7 +123,7 @@ class Branched(KnownLengths):
 
     def sees(self, window: int | None) -> torch.Tensor:
         """bool[B, L, L], in the order of the batch: which tokens a token sees, ``window`` positions back at most."""
-        known: dict[int | None, torch.Tensor] = self.__dict__.setdefault("_sees", {})  # of one layer after the other
+        known: dict[int | None, torch.Tensor] = self.__dict__.setdefault("_seen", {})  # of one layer after the other
         if window not in known:
             known[window] = self._sees(window)
         return known[window]
