@@ -38,7 +38,7 @@ def recipe():
         name="tiny", model=Pretrained("model"), data=Files(train="train.csv", validation="dev.csv"),
         task=TextClassification("text", label="label"), tokens=Tokens(max_length=32),
         optim=Optim(peak_lr=1e-3, precision="fp32"),
-        budget=Budget(max_steps={STEPS}, examples_per_step=8, log_every=2, evaluate_every=50, save_every={SAVE_EVERY}),
+        budget=Budget(epochs=20, max_steps={STEPS}, examples_per_step=8, log_every=2, evaluate_every=50, save_every={SAVE_EVERY}),
         evaluation=Evaluation(resamples=50),
     )
 """
