@@ -65,8 +65,8 @@ def say_gap(run: Run, outputs: Mapping[str, Outputs], *, count: int) -> None:
 
 
 def difference(one: Outputs, other: Outputs, task: Task | None = None) -> float:
-    """The largest difference of a number in outputs for the same items; infinite where they have other shapes. As the task
-    tells it, where it has a way of its own.
+    """The largest difference of a number in outputs for the same items, of one above 1 as a share of it, since a sum over a long
+    answer is rounded more coarsely; infinite where they have other shapes. As the task tells it, where it has a way of its own.
 
     Of whole numbers, such as generated tokens, those that differ are not compared: one near tie changes all that follow.
     """
@@ -77,7 +77,10 @@ def difference(one: Outputs, other: Outputs, task: Task | None = None) -> float:
     for name, array in one.arrays.items():
         if array.dtype.kind == "f":
             there = other.arrays[name]
-            found.append(float(np.abs(array - there).max(initial=0.0)) if array.shape == there.shape else np.inf)
+            if array.shape != there.shape:
+                found.append(np.inf)
+            else:
+                found.append(float((np.abs(array - there) / np.maximum(1.0, np.abs(there))).max(initial=0.0)))
     return max(found) if all(number == number for number in found) else np.inf
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -17,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from hf_trainpipe import Lora, RunOptions
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.model.quantised import Base
+from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.training.execute import execute
+from hf_trainpipe.training.merging import difference
 from tests.tasks import contract
 from tests.training.test_resume import comparable
 
@@ -110,6 +113,16 @@ def test_beside_a_base_in_four_bits(inputs, tmp_path, monkeypatch, capsys) -> No
     monkeypatch.setattr("hf_trainpipe.training.checkpointing.base_of", lambda _: Base(4, "of another library"))
     with pytest.raises(CheckpointError, match="trained beside other weights in 4 bits"):
         execute(trained.recipe, run_dir=tmp_path / "killed", options=again)
+
+
+def test_a_sum_over_a_long_answer_is_compared_by_its_size() -> None:
+    def far(*nats: float) -> float:
+        both = (Outputs(np.arange(len(one)), {"nats": np.array(one)}) for one in ((800.0, 0.5), nats))
+        return difference(*both)
+
+    assert far(800.0008, 0.5) == pytest.approx(1e-6)
+    assert far(800.0, 0.501) == pytest.approx(1e-3)
+    assert far(800.0) == float("inf")
 
 
 def held(checkpoint: Path) -> set[str]:
