@@ -53,7 +53,7 @@ TRAINING = (
     "accelerate", "datasets", "pandas", "torch.distributed", "hf_trainpipe", "matplotlib.figure", "matplotlib.backends.backend_svg",
     "scipy.special", "jinja2",
 )  # fmt: skip
-LEFT_OUT = ("hf_trainpipe.serve", "hf_trainpipe.package.probe")
+LEFT_OUT = ("hf_trainpipe.serve", "hf_trainpipe.package.probe", "hf_trainpipe.tracking.mlflow_model")
 READ_AT_IMPORT = ("OMP_", "MKL_")
 """Beginnings of names of the environment that a process which has imported torch cannot heed any more."""
 READ_AT_IMPORT_OF_ALL = (

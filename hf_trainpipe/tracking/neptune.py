@@ -23,7 +23,7 @@ from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession
 from hf_trainpipe.tracking.facts import Outcome, as_csv, environment_of, flat
-from hf_trainpipe.tracking.neptune_files import last_steps
+from hf_trainpipe.tracking.neptune_files import UID, last_steps
 
 CLIENT_TIMEOUTS = {"NEPTUNE_RETRIES_TIMEOUT": "5", "NEPTUNE_REQUEST_TIMEOUT": "20"}
 MODES = ("auto", "offline", "async", "debug")
@@ -134,6 +134,7 @@ class _NeptuneSession(ConfirmingSession):
         if last is not None and not (self._is_server and connected.exists(f"recipe/{last}")):
             for name, value in parameters.items():
                 connected[f"recipe/{name}"] = value
+        connected[UID] = self._uid
         for name, value in environment_of(run).items():
             connected[f"environment/{name}"] = value
 

@@ -26,6 +26,8 @@ from hf_trainpipe.utils.atomic import write_bytes, write_json
 KIND = "neptune"
 OURS = "metrics/"
 """Where our own adapter puts the ledger's names."""
+UID = "hf_trainpipe/uid"
+"""Where it puts the id of our run: offline, the client does not write its ``custom_run_id``."""
 
 
 @dataclass
@@ -44,6 +46,11 @@ class NeptuneRun:
     def is_ours(self) -> bool:
         """Whether our adapter wrote it."""
         return any(name.startswith("recipe/") for name in self.values)
+
+    @property
+    def uid(self) -> str | None:
+        """What the parts of a run have in common: each process that went on with it made a folder of its own."""
+        return self.values.get(UID) or self.values.get("sys/custom_run_id")
 
     def apply(self, operation: dict[str, Any], folder: Path) -> None:
         """Do what the server would have done."""
@@ -90,7 +97,7 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
         if not (made.numbers or made.texts or made.files) and all(name.startswith("sys/") for name in made.values):
             continue  # killed before it was told anything
         own = place.name.split("__")[1]
-        uid = str(made.values.get("sys/custom_run_id") or own)
+        uid = made.uid or own
         if uid in found:
             _join(found[uid][0], made)
         else:
@@ -105,11 +112,11 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
 
 
 def last_steps(folder: Path, uid: str) -> dict[str, int]:
-    """The last step of each of our series in the offline runs with this id, in a folder that holds ``.neptune``."""
+    """The last step of each of our series in the offline runs of a run's folder; those with another id do not count."""
     last: dict[str, int] = {}
     for place in _places(folder / ".neptune"):
         made = _read(place)
-        if made.values.get("sys/custom_run_id") == uid:
+        if made.uid in (uid, None):  # None: of an older version
             for name, points in made.numbers.items():
                 steps = [int(step) for step, _, _ in points if step is not None]
                 key = name.removeprefix(OURS)
