@@ -54,8 +54,8 @@ def compare(arguments: argparse.Namespace) -> int:
     runs = [read(path) for path in paths]
     found = compare(runs, confidence=arguments.confidence)
     if arguments.html is not None:
-        from hf_trainpipe.utils.atomic import write_bytes
+        from hf_trainpipe.report.page import save
 
-        write_bytes(arguments.html, compare_page.page(found, runs).html().encode(), durable=False)
+        save(compare_page.page(found, runs), arguments.html)
     print_result(found.to_json(), arguments, lambda _: compare_page.lines(found))
     return 0

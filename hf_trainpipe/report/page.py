@@ -10,6 +10,7 @@ from hf_trainpipe.report.blocks import Page, Paragraph
 from hf_trainpipe.report.facts import Facts, read
 from hf_trainpipe.report.sentences import headline
 from hf_trainpipe.utils.atomic import write_bytes
+from hf_trainpipe.utils.secrets import scrub
 
 NAME = "report.html"
 
@@ -33,8 +34,14 @@ def write(run: Path, *, mask_texts: bool = False, plots_to: Path | None = None) 
                 pass
         for picture in page.drawn():
             picture.save(plots_to)
-    write_bytes(run / NAME, without_home(page.html()).encode(), durable=False)
+    save(page, run / NAME)
     return run / NAME
+
+
+def save(page: Page, file: Path) -> None:
+    """Write a page, without secrets that a recipe or a text may hold, and without the name of the home folder: pages are shown
+    to others."""
+    write_bytes(file, scrub(without_home(page.html())).encode(), durable=False)
 
 
 def report(facts: Facts, *, mask_texts: bool = False) -> Page:

@@ -27,13 +27,14 @@ MOST_SLICES = 8
 
 
 def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
-    """Write the predictions of each evaluated split. A full disk costs the report's pictures, not the run."""
+    """Write the predictions of each evaluated split. Nothing that goes wrong here fails a run: the report has fewer pictures."""
     for name, predictions in judged.items():
         try:
             found = predicted(run.data.splits[name], predictions, run.task)
             save(found, folder_of(run.folder.path) / f"{name}.npz")
-        except OSError as error:
-            run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {error}")
+        except Exception as error:  # of any kind: the scores are there
+            told = f"{type(error).__name__}: {error}"
+            run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {told}")
 
 
 def leave_report(run: Run) -> None:
@@ -59,9 +60,13 @@ def picture_of(run: Run) -> bytes | None:
 
 
 def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicted:
-    """Predictions of a split with hashes, lengths and slices of their rows."""
+    """Predictions of a split with hashes, lengths and slices of their rows; of blocks of several rows with hashes of their tokens."""
     chosen = np.arange(len(predictions)) if predictions.examples is None else predictions.examples
     dataset = split.rows.dataset.with_format("arrow")
+    if len(split) != len(dataset):
+        return Predicted(
+            predictions=predictions, rows=_hashes_of_tokens(split)[chosen], lengths=split.example_lengths[chosen]
+        )
     columns = [dataset[:][column.name] for column in task.inputs.values()]
     inputs = zip(*(column.to_pylist() for column in columns), strict=True)
     hashes = np.fromiter((_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
@@ -74,8 +79,22 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
 
 
 def _hash(values: tuple[Any, ...]) -> int:
-    text = json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    return _number(json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def _number(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _hashes_of_tokens(split: Prepared) -> np.ndarray:
+    """uint64[N]"""
+    stream = split.features.input
+    ids, starts = np.asarray(stream["input_ids"], dtype=np.int32), np.asarray(stream.starts)
+    hashes = np.zeros(len(split), dtype=np.uint64)
+    for feature, example in enumerate(split.features.example):
+        tokens = ids[starts[feature] : starts[feature + 1]].tobytes()
+        hashes[example] = _number(hashes[example].tobytes() + tokens)
+    return hashes
 
 
 def _slices(dataset: Dataset, task: Task) -> dict[str, list[str]]:

@@ -269,6 +269,9 @@ def train(name: str, inputs: Path, folder: Path, foreign: Path, *, lora: h.Lora 
     result = execute(recipe, run_dir=folder, options=RunOptions(source=source))
     assert result.verified["passed"]
     assert result.verified["n"] == min(24, recipe.task.num_recorded)
+    assert {f"predictions/{split}.npz" for split in result.scores} | {"report.html"} <= {
+        str(path.relative_to(folder)) for path in folder.rglob("*")
+    }
     return Trained(recipe, result, folder, source)
 
 

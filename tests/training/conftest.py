@@ -27,6 +27,8 @@ import signal
 import time
 from dataclasses import dataclass
 
+import torch
+
 from hf_trainpipe import (
     Budget, Evaluation, Files, Neptune, NormalizeSpace, Optim, Pretrained, Recipe, TextClassification,
     TokenClassification, Tokens, main, replace,
@@ -35,13 +37,13 @@ from hf_trainpipe import (
 
 @dataclass(frozen=True)
 class Mortal(TextClassification):
-    """A task that kills its process in the micro-batch that KILL_AT numbers, on rank KILL_RANK.
+    """A task that kills its process in the micro-batch of training that KILL_AT numbers, on rank KILL_RANK.
 
     In the one that WAIT_AT numbers it waits until the file WAIT_FOR is there.
     """
 
     def loss_sum(self, model, batch):
-        count = int(os.environ.get("COUNTED", "0")) + 1
+        count = int(os.environ.get("COUNTED", "0")) + torch.is_grad_enabled()
         os.environ["COUNTED"] = str(count)
         rank = os.environ.get("RANK", "0")
         while str(count) == os.environ.get("WAIT_AT") and not os.path.exists(os.environ["WAIT_FOR"]):
