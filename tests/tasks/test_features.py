@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hf_trainpipe import (
@@ -108,6 +108,8 @@ def test_training_and_serving_encode_alike(tokenizer: Any, tmp_path: Path) -> No
         assert package.encode(jobs) == {}
         assert_same_features(learnt, concatenate([job.prepared for job in jobs if job.prepared is not None]))
 
+    for place in range(len(known)):  # nothing of any text is left
+        check = example(texts=[("\ufeff", "\ufeff")], steps=(), chosen=place)(check)
     check()
 
 

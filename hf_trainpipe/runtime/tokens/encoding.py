@@ -165,14 +165,13 @@ class TextEncoder:
         else:
             features = self._encode_pairs(*tokens, with_source=True)
         stream = features.input
-        source = np.asarray(stream["source"])
-        is_text = source >= 0
-        part_of = np.repeat(np.arange(len(tokens), dtype=np.int32), [len(one.ids) for one in tokens])
-        places = np.concatenate([place for _, place in found])
+        source = np.asarray(stream["source"])  # -1 of a special token: the last row of the tables below
+        part_of = np.append(np.repeat(np.arange(len(tokens)), [len(one.ids) for one in tokens]), -1)
+        places = np.concatenate([*(place for _, place in found), [[-1, -1]]])
         told = {"part": part_of[source], "start": places[source, 0], "end": places[source, 1]}
         columns_T = {name: column for name, column in stream.columns.items() if name != "source"}
         for name, values in told.items():
-            columns_T[name] = Ragged(np.where(is_text, values, -1).astype(np.int32), to_model=False)
+            columns_T[name] = Ragged(values.astype(np.int32), to_model=False)
         return features.with_stream("input", replace(stream, columns=columns_T))
 
     def _tokenize_aligned(self, texts: Sequence[Aligned]) -> tuple[_Tokens, npt.NDArray[np.int64]]:
