@@ -52,6 +52,11 @@ class NeptuneRun:
         """What the parts of a run have in common: each process that went on with it made a folder of its own."""
         return self.values.get(UID) or self.values.get("sys/custom_run_id")
 
+    @property
+    def begins(self) -> float:
+        """The time of its first number: parts of a run are joined in this order."""
+        return min((time for points in self.numbers.values() for _, _, time in points), default=math.inf)
+
     def apply(self, operation: dict[str, Any], folder: Path) -> None:
         """Do what the server would have done."""
         kind, name = operation["type"], "/".join(operation["path"])
@@ -92,8 +97,7 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
         DataError: There is no such run, or a folder is in the way.
     """
     found: dict[str, tuple[NeptuneRun, str]] = {}
-    for place in _places(folder):
-        made = _read(place)
+    for place, made in sorted(((place, _read(place)) for place in _places(folder)), key=lambda part: part[1].begins):
         if not (made.numbers or made.texts or made.files) and all(name.startswith("sys/") for name in made.values):
             continue  # killed before it was told anything
         own = place.name.split("__")[1]

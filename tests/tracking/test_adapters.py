@@ -122,6 +122,17 @@ def test_a_neptune_folder_becomes_a_run_that_any_tracker_takes(
     assert "expected offline runs of Neptune" in capsys.readouterr().err
 
 
+def test_parts_of_a_neptune_run_are_joined_by_their_times(tmp_path: Path) -> None:
+    for name, point in (("a", (0.25, 2.0, 20.0)), ("b", (0.5, 1.0, 10.0))):  # by name the later one comes first
+        place = tmp_path / f".neptune/offline/run__{name}__1__x"
+        place.mkdir(parents=True)
+        uid = {"type": "AssignString", "path": ["hf_trainpipe", "uid"], "value": "ours"}
+        rows = [uid, series("LogFloats", "metrics/train/loss", point)]
+        (place / "data-1.log").write_text("".join(json.dumps({"obj": row, "version": n}) for n, row in enumerate(rows)))
+    (made,) = import_runs(tmp_path, tmp_path / "old")["runs"]
+    assert (made["points"], made["left_out"]) == (2, 0)
+
+
 def test_trackers_by_name(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert [type(tracker_named(kind.lower())).__name__ for kind in KINDS] == list(KINDS)
     with pytest.raises(
