@@ -11,8 +11,8 @@ from hf_trainpipe.api.package import Package, load
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import DataError, TrainpipeError, closest
 from hf_trainpipe.tracking import ledger
-from hf_trainpipe.training.run_files import newest_attempt
 from hf_trainpipe.utils.atomic import read_json_object
+from hf_trainpipe.utils.attempts import newest_attempt
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from hf_trainpipe.hub.push_queue import Entry, PushQueue, describe_file
 from hf_trainpipe.hub.retry import USUAL, limit_silence
 from hf_trainpipe.hub.upload import differences, list_commit
 from hf_trainpipe.utils.atomic import fsync_tree, read_json_object, write_bytes, write_json
+from hf_trainpipe.utils.attempts import newest_attempt
 from hf_trainpipe.utils.secrets import refuse_secrets
 
 BRANCH = "checkpoints"
@@ -85,11 +86,7 @@ def _identify(run: Path, work: Path, ledger_bytes: int) -> dict[str, Path]:
 
 def _attempt(run: Path) -> dict[str, Any]:
     """What the newest attempt ran with, without its host and process."""
-    attempts = sorted((run / "attempts").glob("[0-9]*.json"))
-    try:
-        facts = read_json_object(attempts[-1], needs={}, fix="") if attempts else {}
-    except CheckpointError:
-        facts = {}  # only versions are lost, and differences of these are only warned of
+    facts = newest_attempt(run)  # if it is damaged, only versions are lost, and differences of these are only warned of
     kept = ("started", "world_size", "versions", "git_commit", "git_dirty")
     return {"attempt": 1, "exit": "mirrored", **{name: facts.get(name) for name in kept}}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.checkpoint.lock import is_locked
-from hf_trainpipe.errors import CheckpointError, DataError
+from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics.base import Floats
 from hf_trainpipe.metrics.saved import Predicted, folder_of, load
 from hf_trainpipe.package.layout import MANIFEST
@@ -17,6 +17,7 @@ from hf_trainpipe.runtime.tasks.registry import task_from_json
 from hf_trainpipe.tracking.ledger import Point
 from hf_trainpipe.tracking.ledger import read as read_ledger
 from hf_trainpipe.utils.atomic import read_json_object
+from hf_trainpipe.utils.attempts import read_attempts
 
 _FIX = "Bring it back from a copy."
 
@@ -96,12 +97,7 @@ def read(path: Path) -> Facts:
     document = read_json_object(path / "run.json", needs={}, fix=_FIX)
     result = _optional(path / "result.json")
     manifest = _optional(path / "package" / MANIFEST)
-    attempts: dict[int, Mapping[str, Any]] = {}
-    for file in sorted((path / "attempts").glob("[0-9]*.json")):
-        try:
-            attempts[int(file.stem)] = read_json_object(file, needs={}, fix="")
-        except CheckpointError:  # no number depends on it
-            attempts[int(file.stem)] = {}
+    attempts = read_attempts(path)
     points: dict[str, list[Point]] = {}
     for point in read_ledger(path / "ledger.jsonl"):
         points.setdefault(point.name, []).append(point)

@@ -22,6 +22,7 @@ from hf_trainpipe.errors import MissingExtra, RecipeError, closest
 from hf_trainpipe.recipe import Recipe, RunInfo, Session, Tracker
 from hf_trainpipe.tracking.facts import Outcome
 from hf_trainpipe.utils.atomic import write_bytes
+from hf_trainpipe.utils.attempts import read_attempts
 from hf_trainpipe.utils.user_file import run_file
 
 KINDS = {
@@ -67,7 +68,7 @@ class ConfirmingSession(Session):
 
     @abstractmethod
     def last_steps(self, names: Iterable[str]) -> Mapping[str, int] | None:
-        """The last step the destination holds of each metric that it has; None: it cannot tell."""
+        """The last step the destination holds of each metric that it has, of others than ``names`` too; None: it cannot tell."""
 
     def conclude(self, outcome: Outcome) -> None:
         """The run is complete: tell what it left. Called once, and again where that was changed."""
@@ -137,6 +138,31 @@ def with_trackers(recipe: Recipe, names: Sequence[str]) -> Recipe:
         if not any(type(other) is type(tracker) for other in trackers):
             trackers.append(tracker)
     return dataclasses.replace(recipe, trackers=tuple(trackers))
+
+
+def check_mode(tracker: Tracker, mode: str, known: Sequence[str]) -> None:
+    """Refuse a mode that the tracker does not have.
+
+    Raises:
+        RecipeError: as said.
+    """
+    if mode not in known:
+        raise RecipeError(
+            f"{type(tracker).__name__}.mode: expected one of {', '.join(known)}, found {mode!r}.",
+            fix="Choose one of them.",
+        )
+
+
+def check_tags(tracker: Tracker, tags: object) -> None:
+    """Refuse one string in place of several: each of its letters would be a tag.
+
+    Raises:
+        RecipeError: as said.
+    """
+    if isinstance(tags, str):
+        raise RecipeError(
+            f"{type(tracker).__name__}.tags: expected a tuple of strings, found {tags!r}.", fix=f"Write ({tags!r},)."
+        )
 
 
 def missing(kind: str) -> MissingExtra:
@@ -212,9 +238,10 @@ def read_run(directory: Path) -> RunInfo:
     path = directory / "run.json"
     try:
         content = json.loads(path.read_bytes())
-        attempts = [int(file.stem) for file in (directory / "attempts").glob("[0-9]*.json") if file.stem.isdigit()]
         name = str(content.get("name") or directory.name)
-        return RunInfo(name, str(content["uid"]), directory, max(attempts, default=1), content["recipe"])
+        return RunInfo(
+            name, str(content["uid"]), directory, max(read_attempts(directory), default=1), content["recipe"]
+        )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RecipeError(
             f"{directory}: expected a run, found no run.json that can be read ({error!r}).",

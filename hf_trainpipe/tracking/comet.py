@@ -23,10 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, missing
-from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat
+from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags, missing
+from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat, last_of
 
 MODES = ("auto", "online", "offline")
 CLIENT_SETTINGS = {
@@ -64,10 +63,8 @@ class Comet(Tracker):
     """Tags of the experiment."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise RecipeError(
-                f"Comet.mode: expected one of {', '.join(MODES)}, found {self.mode!r}.", fix="Choose one of them."
-            )
+        check_mode(self, self.mode, MODES)
+        check_tags(self, self.tags)
 
     def start(self, run: RunInfo) -> ConfirmingSession:
         """Begin or continue the experiment.
@@ -99,7 +96,7 @@ class Comet(Tracker):
         rows = list(_offline_points(folder, key))
         kind = comet_ml.ExistingOfflineExperiment if rows else comet_ml.OfflineExperiment
         begin = partial(kind, offline_directory=str(folder), **settings)
-        session = _CometSession(begin, run, self, _last(rows), destination="offline")
+        session = _CometSession(begin, run, self, last_of(rows), destination="offline")
         session.address = f"comet upload {folder}/{key}*.zip"
         session.notice = f"offline; the run is kept in {folder}. `comet upload` sends it."
         return session
@@ -122,7 +119,7 @@ def _online(comet_ml: Any, settings: dict[str, Any], run: RunInfo, tracker: Come
         raise ConnectionError("Comet's server refused the experiment, or could not be reached")
     found = comet_ml.API().get_experiment_by_key(settings["experiment_key"])
     rows = found.get_metrics() if found is not None else []
-    held = _last((row["metricName"], row["step"]) for row in rows)
+    held = last_of((row["metricName"], row["step"]) for row in rows)
     session = _CometSession(lambda: opened, run, tracker, held, destination=f"online {opened.project_name}")
     session.tell()
     session.address = opened.url
@@ -158,7 +155,7 @@ class _CometSession(ConfirmingSession):
             raise ConnectionError("Comet's server did not take everything")
 
     def last_steps(self, names: Iterable[str]) -> dict[str, int]:
-        return {name: self._held[name] for name in names if name in self._held}
+        return self._held
 
     def artifact(self, path: Path) -> None:
         self.tell().log_asset(str(path), file_name=path.name, overwrite=True)
@@ -192,11 +189,3 @@ def _offline_points(folder: Path, key: str) -> Iterator[tuple[str, int | None]]:
             row = json.loads(line)
             if row.get("type") == "metric_msg":
                 yield row["payload"]["metric"]["metricName"], row["payload"]["metric"]["step"]
-
-
-def _last(points: Iterable[tuple[str, int | None]]) -> dict[str, int]:
-    last: dict[str, int] = {}
-    for name, step in points:
-        if step is not None:
-            last[name] = max(int(step), last.get(name, -1))
-    return last

@@ -10,12 +10,13 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_trainpipe.recipe import RunInfo
+from hf_trainpipe.utils.attempts import newest_attempt
 
 Scalar = str | int | float | bool
 State = Literal["complete", "interrupted", "failed", "running"]
@@ -46,7 +47,7 @@ def flat(value: Any, name: str = "", *, separator: str = "/") -> Iterator[tuple[
 def environment_of(run: RunInfo) -> dict[str, str]:
     """Versions, commit, precision and ranks of the newest attempt, and the command; what is not recorded is left out."""
     identity = _object(run.directory / "run.json")
-    attempt = _newest_attempt(run.directory)
+    attempt = newest_attempt(run.directory)
     known: dict[str, Any] = {
         **{f"versions.{name}": version for name, version in (attempt.get("versions") or {}).items()},
         "git_commit": attempt.get("git_commit"),
@@ -63,7 +64,7 @@ def state_of(run: RunInfo) -> State:
     """How the run stands; ``interrupted`` of one that was killed, too."""
     if (run.directory / "result.json").is_file():
         return "complete"
-    attempt = _newest_attempt(run.directory)
+    attempt = newest_attempt(run.directory)
     return "failed" if attempt.get("exit") == "failed" else "interrupted"
 
 
@@ -123,6 +124,19 @@ def outcome_of(run: RunInfo) -> Outcome | None:
     )
 
 
+def last_of(points: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """The last step of each name; points without a step do not count.
+
+    >>> last_of([("loss", 2), ("loss", 1), ("lr", None)])
+    {'loss': 2}
+    """
+    last: dict[str, int] = {}
+    for name, step in points:
+        if step is not None:
+            last[name] = max(int(step), last.get(name, -1))
+    return last
+
+
 def as_csv(names: list[str], matrix: list[list[int]]) -> str:
     """A confusion matrix for people and spreadsheets: gold by row, predicted by column."""
     text = io.StringIO()
@@ -143,11 +157,6 @@ def as_markdown(names: list[str], matrix: list[list[int]]) -> str:
     """A confusion matrix in Markdown: gold by row."""
     rows = [[f"**{name}**", *map(str, row)] for name, row in zip(names, matrix, strict=True)]
     return markdown(["gold \\ predicted", *names], rows)
-
-
-def _newest_attempt(directory: Path) -> dict[str, Any]:
-    files = sorted((directory / "attempts").glob("[0-9]*.json"))
-    return _object(files[-1]) if files else {}
 
 
 def _object(path: Path) -> dict[str, Any]:

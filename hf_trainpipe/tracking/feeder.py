@@ -180,7 +180,8 @@ class Feeder:
             names = {point.name for point in read(self._ledger.path)} | set(sent.steps) | {ATTEMPT}
             held = session.last_steps(sorted(names))
             if held is not None:
-                sent.steps = dict(held)  # what the server says, not our own record
+                # What the server says, not our own record.
+                sent.steps = {name: held[name] for name in names if name in held}
         self._save()
         self._log(f"{self.kind}: connected to {self.destination} {sent.address or ''}")
         return session

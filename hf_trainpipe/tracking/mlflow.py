@@ -21,7 +21,7 @@ from typing import Any
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, missing
+from hf_trainpipe.tracking.base import ConfirmingSession, check_tags, missing
 from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
 
 CLIENT_SETTINGS = {
@@ -61,9 +61,7 @@ class MLflow(Tracker):
     """Give this alias to the new version: ``models:/NAME@ALIAS``. Needs ``register``."""
 
     def __post_init__(self) -> None:
-        tags: object = self.tags
-        if isinstance(tags, str):
-            raise RecipeError(f"MLflow.tags: expected a tuple of strings, found {tags!r}.", fix=f"Write ({tags!r},).")
+        check_tags(self, self.tags)
         if self.alias is not None and self.register is None:
             raise RecipeError(
                 f"MLflow.alias: expected register beside it, found alias={self.alias!r} alone.",

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession
+from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags
 from hf_trainpipe.tracking.facts import Outcome, as_csv, environment_of, flat
 from hf_trainpipe.tracking.neptune_files import UID, last_steps
 
@@ -57,17 +57,8 @@ class Neptune(Tracker):
     """Tags of the run in Neptune."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise RecipeError(
-                f"Neptune.mode: expected one of {', '.join(MODES)}, found {self.mode!r}.",
-                fix="Choose one of them.",
-            )
-        tags: object = self.tags
-        if isinstance(tags, str):
-            raise RecipeError(
-                f"Neptune.tags: expected a tuple of strings, found {self.tags!r}.",
-                fix=f"Write ({self.tags!r},).",
-            )
+        check_mode(self, self.mode, MODES)
+        check_tags(self, self.tags)
 
     def start(self, run: RunInfo) -> ConfirmingSession:
         """Connect; offline data go to ``.neptune`` of the current folder.
@@ -153,8 +144,7 @@ class _NeptuneSession(ConfirmingSession):
         if not self._is_server:
             if self.destination != "offline":
                 return None
-            held = last_steps(self._directory, self._uid)
-            return {name: held[name] for name in names if name in held}
+            return last_steps(self._directory, self._uid)
         found: dict[str, int] = {}
         for name in names:
             field = f"metrics/{name}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.tracking.facts import last_of
 from hf_trainpipe.tracking.ledger import Point
 from hf_trainpipe.utils.atomic import write_bytes, write_json
 
@@ -117,15 +118,14 @@ def import_runs(folder: Path, output: str | Path | None = None) -> dict[str, Any
 
 def last_steps(folder: Path, uid: str) -> dict[str, int]:
     """The last step of each of our series in the offline runs of a run's folder; those with another id do not count."""
-    last: dict[str, int] = {}
-    for place in _places(folder / ".neptune"):
-        made = _read(place)
-        if made.uid in (uid, None):  # None: of an older version
-            for name, points in made.numbers.items():
-                steps = [int(step) for step, _, _ in points if step is not None]
-                key = name.removeprefix(OURS)
-                last[key] = max([last.get(key, -1), *steps])
-    return last
+    parts = (_read(place) for place in _places(folder / ".neptune"))
+    return last_of(
+        (name.removeprefix(OURS), None if step is None else int(step))
+        for made in parts
+        if made.uid in (uid, None)  # None: of an older version
+        for name, points in made.numbers.items()
+        for step, _, _ in points
+    )
 
 
 def _places(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, missing
-from hf_trainpipe.tracking.facts import Outcome, as_markdown, beside, environment_of, flat, markdown
+from hf_trainpipe.tracking.facts import Outcome, as_markdown, beside, environment_of, flat, last_of, markdown
 
 LONGEST_TEXT = 100_000
 
@@ -40,7 +40,7 @@ class TensorBoard(Tracker):
         except ImportError as error:
             raise missing("TensorBoard") from error
         place = beside(run, self.folder) / f"{run.name}-{run.uid[:8]}"
-        held = dict(_last_steps(place))
+        held = last_of(_points(place))
         return _TensorBoardSession(EventFileWriter(str(place), filename_suffix=f".{run.attempt}"), run, place, held)
 
 
@@ -65,7 +65,7 @@ class _TensorBoardSession(ConfirmingSession):
         self._writer.flush()
 
     def last_steps(self, names: Iterable[str]) -> dict[str, int]:
-        return {name: self._held[name] for name in names if name in self._held}
+        return self._held
 
     def artifact(self, path: Path) -> None:
         if path.suffix in (".md", ".txt", ".csv"):
@@ -98,17 +98,15 @@ class _TensorBoardSession(ConfirmingSession):
         self._writer.add_event(Event(summary=summary, step=step, wall_time=clock.time() if time is None else time))
 
 
-def _last_steps(place: Path) -> Iterator[tuple[str, int]]:
-    """The last step of each scalar in the event files of a folder; a record that a kill cut short is passed over."""
+def _points(place: Path) -> Iterator[tuple[str, int]]:
+    """Name and step of each scalar in the event files of a folder; a record that a kill cut short is passed over."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-    last: dict[str, int] = {}
     for file in sorted(place.glob("events.out.tfevents.*")):
         for event in LegacyEventFileLoader(str(file)).Load():
             for value in event.summary.value:
                 if value.HasField("simple_value"):
-                    last[value.tag] = max(event.step, last.get(value.tag, -1))
-    yield from last.items()
+                    yield value.tag, event.step
 
 
 def _hparams(parameters: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hf_trainpipe.recipe import RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, missing
-from hf_trainpipe.tracking.facts import Outcome, as_markdown, environment_of, flat
+from hf_trainpipe.tracking.facts import Outcome, as_markdown, environment_of, flat, last_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,8 @@ class _TrackioSession(ConfirmingSession):
             )
 
     def last_steps(self, names: Iterable[str]) -> dict[str, int]:
-        last: dict[str, int] = {}
-        for row in self._storage.get_logs(self._project, run_id=self._run.uid):
-            for name in row:
-                last[name] = max(int(row["step"]), last.get(name, -1))
-        return {name: last[name] for name in names if name in last}
+        rows = self._storage.get_logs(self._project, run_id=self._run.uid)
+        return last_of((name, row["step"]) for row in rows for name in row)
 
     def artifact(self, path: Path) -> None:
         if path.suffix == ".md":

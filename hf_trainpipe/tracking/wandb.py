@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import RunInfo, Tracker
-from hf_trainpipe.tracking.base import ConfirmingSession, missing
-from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
+from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags, missing
+from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, last_of, state_of
 
 MODES = ("auto", "online", "offline")
 START_SECONDS = 20.0
@@ -53,10 +52,8 @@ class WandB(Tracker):
     """Tags of the run."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise RecipeError(
-                f"WandB.mode: expected one of {', '.join(MODES)}, found {self.mode!r}.", fix="Choose one of them."
-            )
+        check_mode(self, self.mode, MODES)
+        check_tags(self, self.tags)
 
     def start(self, run: RunInfo) -> ConfirmingSession:
         """Begin or continue the run.
@@ -126,7 +123,7 @@ class _WandBSession(ConfirmingSession):
         """Rows are on their way in wandb's own process; what arrived is asked when the run goes on."""
 
     def last_steps(self, names: Iterable[str]) -> dict[str, int]:
-        return {name: self._held[name] for name in names if name in self._held}
+        return self._held
 
     def artifact(self, path: Path) -> None:
         inside = path.is_relative_to(self._run.directory)
@@ -174,13 +171,7 @@ def _is_open(file: Path) -> bool:
 
 
 def _last(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    last: dict[str, int] = {}
-    for row in rows:
-        step = row.get(STEP)
-        for name, value in row.items():
-            if step is not None and value is not None:
-                last[name] = max(int(step), last.get(name, -1))
-    return last
+    return last_of((name, row.get(STEP)) for row in rows for name, value in row.items() if value is not None)
 
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -26,8 +26,9 @@ from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
 from hf_trainpipe.training.options import RunOptions
-from hf_trainpipe.training.run_files import BEGIN_ANEW, environment, read_attempts, read_identity, read_result
+from hf_trainpipe.training.run_files import BEGIN_ANEW, environment, read_identity, read_result
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.utils.attempts import read_attempts
 from hf_trainpipe.utils.wording import command_line
 
 

@@ -1,4 +1,4 @@
-"""What a run's directory says of the run: run.json, result.json and attempts/, read back."""
+"""What a run's directory says of the run: run.json and result.json, read back; how long its attempts took."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from hf_trainpipe.errors import CheckpointError
 from hf_trainpipe.tracking.ledger import read as read_ledger
 from hf_trainpipe.utils.atomic import read_json_object
+from hf_trainpipe.utils.attempts import read_attempts
 
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "spacy", "numpy")
 """Their versions are recorded with each attempt."""
@@ -42,24 +43,6 @@ def read_identity(run: Path) -> dict[str, Any]:
     if not isinstance(history, list) or not all(isinstance(entry, dict) and "changes" in entry for entry in history):
         raise CheckpointError(f"{run / 'run.json'}: history: expected a list of changes.", fix=BEGIN_ANEW)
     return found
-
-
-def read_attempts(run: Path) -> dict[int, dict[str, Any]]:
-    """Number -> what is recorded of that attempt; nothing where its file is damaged, since no number depends on it."""
-    found: dict[int, dict[str, Any]] = {}
-    for file in sorted((run / "attempts").glob("[0-9]*.json")):
-        if file.stem.isdigit():
-            try:
-                found[int(file.stem)] = read_json_object(file, needs={}, fix="")
-            except CheckpointError:
-                found[int(file.stem)] = {}
-    return found
-
-
-def newest_attempt(run: Path) -> dict[str, Any]:
-    """What is recorded of the last attempt; nothing where there was none, or its file is damaged."""
-    attempts = read_attempts(run)
-    return attempts[max(attempts)] if attempts else {}
 
 
 def read_result(run: Path) -> dict[str, Any] | None:

@@ -27,8 +27,9 @@ from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines
 from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
 from hf_trainpipe.training.run_directory import RunFolder
-from hf_trainpipe.training.run_files import environment, newest_attempt, read_identity, read_result
+from hf_trainpipe.training.run_files import environment, read_identity, read_result
 from hf_trainpipe.utils.atomic import read_json_object, write_json
+from hf_trainpipe.utils.attempts import newest_attempt
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe

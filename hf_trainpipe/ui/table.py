@@ -22,7 +22,7 @@ from hf_trainpipe.checkpoint.lock import is_locked
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.package.card import flatten
 from hf_trainpipe.tracking.ledger import FINAL, Point, Tail
-from hf_trainpipe.training.run_files import read_attempts
+from hf_trainpipe.utils.attempts import read_attempts
 
 REPORT = "report.html"
 LEDGER = "ledger.jsonl"
