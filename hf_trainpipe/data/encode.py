@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.tasks.registry import is_built_in
 from hf_trainpipe.runtime.text.preprocessing import steps_to_json
 from hf_trainpipe.runtime.tokens.features import Features, Overflow, Ragged, Stream
+from hf_trainpipe.utils.atomic import new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -176,11 +175,7 @@ def encode_cached(
                 position = getattr(error, "position", None)
                 where = place(position) if position is not None else f"split {split!r}"
                 raise DataError(f"{where}: {error.message}", fix=error.fix) from None
-            building = folder.with_name(f".{key}.{os.getpid()}")
-            shutil.rmtree(building, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            building.mkdir()
-            _save(features, building)
-            building.rename(folder)
+            with new_folder(folder) as building:
+                _save(features, building)
             say(f"encoded {split}: {features.num_examples:,} examples, {features.num_tokens:,} tokens")
     return known or _open(folder)

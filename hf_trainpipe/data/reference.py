@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.utils.atomic import sha256_file
+from hf_trainpipe.utils.atomic import new_folder, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,12 +137,8 @@ def _known(folder: Path, features: Features) -> dict[str, np.ndarray] | None:
 
 
 def _save(folder: Path, columns: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    for name, rows in columns.items():
-        np.save(building / f"{name}.npy", rows)
-    hashes = {name: sha256_file(building / f"{name}.npy") for name in columns}
-    (building / "entry.json").write_text(json.dumps({**settings, "columns": hashes}))
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
+    with new_folder(folder) as building:
+        for name, rows in columns.items():
+            np.save(building / f"{name}.npy", rows)
+        hashes = {name: sha256_file(building / f"{name}.npy") for name in columns}
+        (building / "entry.json").write_text(json.dumps({**settings, "columns": hashes}))

@@ -8,7 +8,6 @@ not read earlier rows again.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.utils.atomic import new_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -119,13 +119,10 @@ class Windows:
             known = _next_position(place)
             if known is None:
                 rows, after = self.stream.read(start, self.rows)
-                building = place.with_name(f".{place.name}.{os.getpid()}")
-                for unfinished in (building, place):
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                rows.save_to_disk(str(building / "rows"))
                 written = json.dumps(after.to_json())
-                (building / "next.json").write_text(written)
-                building.rename(place)
+                with new_folder(place) as building:
+                    rows.save_to_disk(str(building / "rows"))
+                    (building / "next.json").write_text(written)
                 known = Position(**json.loads(written))  # through JSON, as the other ranks read it
         return place, known
 

@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,23 @@ def write_json(path: Path, value: Any, *, indent: int = 1, sort_keys: bool = Tru
     """Replace ``path`` by ``value`` as strict JSON (no NaN), as :func:`write_bytes` does."""
     text = json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n", durable=durable)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` to write into, which takes its place when the block has ended; after an error the old one stays.
+
+    For what can be made again: nothing is fsynced. Callers hold a lock.
+    """
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    try:
+        yield building
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def read_json_object(path: Path, *, needs: Mapping[str, type | tuple[type, ...]], fix: str) -> dict[str, Any]:
