@@ -17,6 +17,7 @@ from ..errors import InputError, RecipeError
 from ..tokens.chat import ROLES, Chat, Message
 from ..tokens.features import Features, Ragged, Stream
 from ..tokens.ragged import ends_of
+from .base import TaskSchema
 from .columns import TEXT, Cell, Text, Unfit
 from .continuing import Continuing
 
@@ -166,7 +167,54 @@ class Conversing(Continuing):
             found.append(np.concatenate([chat.ids(around.before), contents[at[example] : at[example + 1]], ends]))
         return found
 
+    @staticmethod
+    def leaves_out(encoder: Encoder, example: int, *, tokens: int, room: int, over: int) -> bool:
+        """Whether an example is left out for its length, and neither kept nor cut.
+
+        Args:
+            tokens: Of its question and longest answer.
+            room: For the answer, behind the question.
+            over: Tokens of that answer that have no room.
+
+        Raises:
+            InputError: ``tokens.overflow`` is ``error``.
+        """
+        if over <= 0 or (room >= 1 and encoder.overflow not in ("drop", "error")):
+            return False
+        if encoder.overflow == "error":
+            raise InputError(
+                f"Example {example} has {tokens} tokens; tokens.max_length is {encoder.max_length}.",
+                fix="Raise tokens.max_length, or set tokens.overflow to 'drop' or 'truncate'.",
+                position=example,
+            )
+        return True
+
     # -- answers -------------------------------------------------------------------------------------------------------
+
+    def conversing_schema(
+        self, *, inputs: Sequence[Mapping[str, Cell]], examples: Sequence[Any], reads: str, note: str
+    ) -> TaskSchema:
+        """The schema of a model that answers instructions.
+
+        Args:
+            note: A sentence on what was learnt.
+        """
+        ends = f" Answers end with `{self.stop_token}`, whose prediction is in the loss." if self.stop_token else ""
+        return TaskSchema(
+            inputs=tuple(inputs),
+            examples=tuple(examples),
+            reads=reads,
+            answers="text",
+            answer_example={
+                "generated_text": "Red, green and blue.",
+                "finish_reason": "stop",
+                "prompt_tokens": 31,
+                "completion_tokens": 7,
+            },
+            does="answers instructions",
+            notes=(f"{note}{ends}",),
+            **self.writing_schema(),
+        )
 
     def ends(self, encoder: Encoder) -> tuple[int, ...]:
         own = encoder.tokenizer.convert_tokens_to_ids(self.stop_token) if self.stop_token is not None else None

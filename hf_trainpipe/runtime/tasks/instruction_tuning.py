@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, RecipeError
+from ..errors import RecipeError
 from ..tokens.chat import Chat
 from ..tokens.features import Features, Overflow, Ragged, Stream
 from ..tokens.ragged import ends_of
@@ -131,13 +131,7 @@ class InstructionTuning(Conversing):
             is_learnt = np.concatenate([flags[prompt] * (self.turns == "all"), np.ones(len(answer), dtype=np.int8)])
             tokens += len(whole)
             room = size + 1 - (prompt.stop - prompt.start)  # the last token of all is predicted, and not read
-            if len(answer) > room and (room < 1 or encoder.overflow in ("drop", "error")):
-                if encoder.overflow == "error":
-                    raise InputError(
-                        f"Example {example} has {len(whole)} tokens; tokens.max_length is {size}.",
-                        fix="Raise tokens.max_length, or set tokens.overflow to 'drop' or 'truncate'.",
-                        position=example,
-                    )
+            if self.leaves_out(encoder, example, tokens=len(whole), room=room, over=len(answer) - room):
                 too_long, lost = too_long + 1, lost + len(whole)
                 continue
             if len(answer) > room:
@@ -185,19 +179,6 @@ class InstructionTuning(Conversing):
             if self.input is not None:
                 forms = ({"instruction": TEXT, "input": PERHAPS}, *forms)
                 examples = (*examples, {"instruction": "Translate into French.", "input": "Good morning."})
-        ends = f" Answers end with `{self.stop_token}`, whose prediction is in the loss." if self.stop_token else ""
-        return TaskSchema(
-            inputs=forms,
-            examples=examples,
-            reads="messages" if self.messages is not None else "instruction",
-            answers="text",
-            answer_example={
-                "generated_text": "Red, green and blue.",
-                "finish_reason": "stop",
-                "prompt_tokens": 31,
-                "completion_tokens": 7,
-            },
-            does="answers instructions",
-            notes=(f"Only answers were learnt, not what was asked.{ends}",),
-            **self.writing_schema(),
-        )
+        reads = "messages" if self.messages is not None else "instruction"
+        note = "Only answers were learnt, not what was asked."
+        return self.conversing_schema(inputs=forms, examples=examples, reads=reads, note=note)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, RecipeError
+from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.chat import Chat
 from ..tokens.features import Features, Overflow, Ragged, Stream, features_of
@@ -188,13 +188,7 @@ class PreferenceTuning(Conversing):
             room = size + 1 - len(asked)  # the last token of all is predicted, and not read
             over = max(len(answer) for answer in own) - room
             tokens += len(asked) + sum(map(len, own))
-            if over > 0 and (room < 1 or encoder.overflow in ("drop", "error")):
-                if encoder.overflow == "error":
-                    raise InputError(
-                        f"Example {example} has {len(asked) + over + room} tokens; tokens.max_length is {size}.",
-                        fix="Raise tokens.max_length, or set tokens.overflow to 'drop' or 'truncate'.",
-                        position=example,
-                    )
+            if self.leaves_out(encoder, example, tokens=len(asked) + over + room, room=room, over=over):
                 too_long, lost = too_long + 1, lost + len(asked) + sum(map(len, own))
                 continue
             for answer in own:
@@ -370,23 +364,7 @@ class PreferenceTuning(Conversing):
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def schema(self) -> TaskSchema:
-        ends = f" Answers end with `{self.stop_token}`, whose prediction is in the loss." if self.stop_token else ""
         forms: tuple[Mapping[str, Cell], ...] = ({"prompt": TEXT}, {"messages": MESSAGES})
-        return TaskSchema(
-            inputs=forms,
-            examples=(
-                "Name three colours.",
-                {"messages": [{"role": "user", "content": "Name three colours."}]},
-            ),
-            reads="prompt",
-            answers="text",
-            answer_example={
-                "generated_text": "Red, green and blue.",
-                "finish_reason": "stop",
-                "prompt_tokens": 31,
-                "completion_tokens": 7,
-            },
-            does="answers instructions",
-            notes=(f"It was tuned on preferences ({self.loss.upper()}, beta {self.beta:g}).{ends}",),
-            **self.writing_schema(),
-        )
+        examples = ("Name three colours.", {"messages": [{"role": "user", "content": "Name three colours."}]})
+        note = f"It was tuned on preferences ({self.loss.upper()}, beta {self.beta:g})."
+        return self.conversing_schema(inputs=forms, examples=examples, reads="prompt", note=note)
