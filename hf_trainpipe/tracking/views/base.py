@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TextIO
 
 
 @dataclass(eq=False)
@@ -87,6 +89,25 @@ class View:
 
     def close(self, now: Progress) -> None:
         """The training is over, or has failed: leave the place clean. May be called again."""
+
+
+class LineWriter:
+    """Whole lines to a stream, from any thread. A closed terminal or pipe ends the lines, and not the run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self._lock = threading.RLock()
+
+    def write(self, line: str) -> None:
+        """Write a line at once; its end is added."""
+        with self._lock:
+            if self._stream is None:
+                return
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._stream = None
 
 
 def wall_clock() -> float:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from hf_trainpipe.tracking.views.base import Progress, View, Work, wall_clock
+from hf_trainpipe.tracking.views.base import LineWriter, Progress, View, Work, wall_clock
 
 
 class JsonLines(View):
@@ -23,20 +22,12 @@ class JsonLines(View):
     shows_intervals = True
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = getattr(stream, "beneath", stream)
-        self._lock = threading.RLock()
+        self._lines = LineWriter(getattr(stream, "beneath", stream))
 
     def write(self, event: str, **facts: Any) -> None:
         """Write one event."""
         line = json.dumps({"event": event, "time": round(wall_clock(), 3), **facts}, ensure_ascii=False, default=str)
-        with self._lock:
-            if self._stream is None:
-                return
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._stream = None
+        self._lines.write(line)
 
     def step(self, now: Progress) -> None:
         left = None if now.seconds_left is None else round(now.seconds_left, 1)

@@ -7,10 +7,9 @@ scoring validation: 12,000 of 40,000 rows, 8 s
 
 from __future__ import annotations
 
-import threading
 from typing import TextIO
 
-from hf_trainpipe.tracking.views.base import Progress, View, Work
+from hf_trainpipe.tracking.views.base import LineWriter, Progress, View, Work
 from hf_trainpipe.tracking.views.wording import evaluation_parts, step_line, work_line
 
 
@@ -18,8 +17,7 @@ class Lines(View):
     """Writes a line for all that stays, and one every few seconds for work that goes on."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
-        self._lock = threading.RLock()  # progress of long work comes from a thread
+        self._write = LineWriter(stream).write
 
     def step(self, now: Progress) -> None:
         self._write(step_line(now))
@@ -32,13 +30,3 @@ class Lines(View):
 
     def say(self, text: str) -> None:
         self._write(text)
-
-    def _write(self, text: str) -> None:
-        with self._lock:
-            if self._stream is None:
-                return
-            try:
-                self._stream.write(text + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # a closed terminal or pipe does not end a run
-                self._stream = None

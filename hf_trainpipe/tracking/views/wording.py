@@ -71,9 +71,7 @@ def evaluation_parts(now: Progress, *, with_intervals: bool) -> list[str]:
     parts = [place_of("eval", now.scored_step or 0, now.total_steps)]
     for name, value in now.scores.items():
         short = name.rsplit("/", 1)[-1]
-        interval = now.intervals.get(short) if with_intervals else None
-        shown = "" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]"
-        parts.append(f"{short} {number(short, value)}{shown}")
+        parts.append(f"{short} {number(short, value)}{_interval(now, short) if with_intervals else ''}")
     return [*parts, "best"] if now.is_best else parts
 
 
@@ -110,14 +108,18 @@ def _scores(now: Progress) -> list[str]:
     parts = []
     name = now.best[0] if now.best is not None else next(iter(now.intervals), None)
     if name is not None and name in now.scores:
-        low_high = now.intervals.get(name)
-        interval = "" if low_high is None else f" [{low_high[0]:.4f}, {low_high[1]:.4f}]"
-        parts.append(f"{name} {number(name, now.scores[name])}{interval} at {now.scored_step:,}")
+        parts.append(f"{name} {number(name, now.scores[name])}{_interval(now, name)} at {now.scored_step:,}")
     if now.best is not None and now.best[2] != now.scored_step:
         parts.append(f"best {number(name or '', now.best[1])} at {now.best[2]:,}")
     if now.saved_step is not None:
         parts.append(f"checkpoint at {now.saved_step:,}")
     return parts
+
+
+def _interval(now: Progress, name: str) -> str:
+    """`` [0.8480, 0.8730]``; nothing where it is not known."""
+    found = now.intervals.get(name)
+    return "" if found is None else f" [{found[0]:.4f}, {found[1]:.4f}]"
 
 
 def joined(parts: Iterable[str], width: int) -> list[str]:
