@@ -90,8 +90,6 @@ class Gaps:
             self.shown_from = None  # validation has become better than it was before
         if behind < FEWEST:
             return self._trend(lowest, (math.nan,) * 3)
-        steps = np.array(self.steps[lowest + 1 :], dtype=np.float64) / PER_STEPS
-        of_validation, of_train = (np.array(side[lowest + 1 :]) for side in (self.validation, self.train))
         self.looks += 1
         tail = alpha / (self.looks * (self.looks + 1)) / 2
         steps = np.array(self.steps[lowest:], dtype=np.float64) / PER_STEPS

@@ -67,7 +67,8 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
         return Predicted(
             predictions=predictions, rows=_hashes_of_tokens(split)[chosen], lengths=split.example_lengths[chosen]
         )
-    columns = [dataset[:][column.name] for column in task.inputs.values()]
+    whole = dataset[:]
+    columns = [whole[column.name] for column in task.inputs.values()]
     inputs = zip(*(column.to_pylist() for column in columns), strict=True)
     hashes = np.fromiter((_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
     return Predicted(
