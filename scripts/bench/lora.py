@@ -1,4 +1,4 @@
-"""B23: time, memory and checkpoints of LoRA beside full tuning, and beside peft with the HF Trainer.
+"""B24: time, memory and checkpoints of LoRA beside full tuning, and beside peft with the HF Trainer.
 
     python scripts/bench/lora.py --data-dir ../shared/data --model FOLDER
     python scripts/bench/lora.py --data-dir ../shared/data --model FOLDER --cases sft --sides lora-4bit --add
@@ -55,6 +55,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
         )
     lora = Lora(rank=RANK, alpha=ALPHA, base_bits=4 if options.side == "lora-4bit" else None)
     adapted = options.side.startswith("lora")
+    found = replace(found, optim=replace(found.optim, peak_lr=RATE))
     return replace(found, model=replace(found.model, lora=lora)) if adapted else found
 
 
@@ -62,28 +63,21 @@ def ours(options: argparse.Namespace) -> Row:
     """Steps of the training loop itself, then what a checkpoint would hold."""
     from safetensors.torch import save_file
 
-    from hf_trainpipe import RunOptions
     from hf_trainpipe.checkpoint.optimizer import flatten_optimizer
     from hf_trainpipe.model.lora import held, num_trained
-    from hf_trainpipe.training.loop import train
-    from hf_trainpipe.training.run import Run
-    from hf_trainpipe.training.setup import set_up
 
-    clock = sft.Clock()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        set_up(recipe_of(options), RunOptions(), run_dir=Path(folder) / "run") as found,
-    ):
-        run = Run(found)
-        for report in train(run):
-            clock.step(targets=report.count, tokens=report.tokens, loss=float(report.loss_sum) / report.count)
-        row = {**clock.row(), "peak": peak(), "trained": num_trained(run.bare)}
+    def measured(run: Any) -> Row:
+        row = {"peak": peak(), "trained": num_trained(run.bare)}
         moments, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
         weights = {tensor.data_ptr(): (name, tensor) for name, tensor in held(run.bare).items()}  # tied ones once
-        save_file({name: tensor.contiguous() for name, tensor in weights.values()}, Path(folder) / "weights")
-        save_file({name: tensor.contiguous() for name, tensor in moments.items()}, Path(folder) / "moments")
-        sizes = [(Path(folder) / name).stat().st_size for name in ("weights", "moments")]
-    return {**row, "weights": sizes[0], "checkpoint": sum(sizes)}
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder) / "weights", Path(folder) / "moments"
+            save_file({name: tensor.contiguous() for name, tensor in weights.values()}, files[0])
+            save_file({name: tensor.contiguous() for name, tensor in moments.items()}, files[1])
+            sizes = [file.stat().st_size for file in files]
+        return {**row, "weights": sizes[0], "checkpoint": sum(sizes)}
+
+    return sft.timed(recipe_of(options), measured)
 
 
 def peak() -> int:
@@ -95,21 +89,12 @@ def examples_of(options: argparse.Namespace) -> tuple[list[list[int]], list[Any]
     """Ids and labels of each example as this project makes them, and the examples of each step."""
     if options.case == "sft":
         return sft.examples_of(options)
-    from hf_trainpipe.data.prepare import prepare
-    from hf_trainpipe.data.sampler import EpochSampler
-    from hf_trainpipe.model.tokenizer import load_tokenizer
-    from hf_trainpipe.utils.cache import cache_root
-
     recipe = recipe_of(options)
-    tokenizer = load_tokenizer(recipe.model)
-    settings = {"tokenizer": tokenizer, "max_length": 128, "vocab_size": None, "root": cache_root()}
-    data = prepare(recipe, **settings, say=lambda line: None).train
+    data = sft.prepared(recipe)
     stream, labels = data.features.input, data.features.of_examples.get("labels", data.features.dense.get("labels"))
     assert labels is not None
     ids = [stream["input_ids"][a:b].tolist() for a, b in zip(stream.starts, stream.starts[1:], strict=False)]
-    size = recipe.budget.examples_per_step
-    order = EpochSampler(num_examples=len(data.usable), examples_per_step=size, seed=recipe.seed)
-    return ids, labels.tolist(), [order.global_batch(step).tolist() for step in range(options.steps + 1)]
+    return ids, labels.tolist(), sft.steps_of(recipe, len(data.usable), options.steps + 1)
 
 
 def peft(options: argparse.Namespace) -> Row:
@@ -243,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
             return own_side(command, f"{case} {side}", threads=options.threads)
 
         compare(
-            options, cases, lambda _: sides, measure, summary, benchmark="B23", title="LoRA beside full tuning", doc=__doc__,
+            options, cases, lambda _: sides, measure, summary, benchmark="B24", title="LoRA beside full tuning", doc=__doc__,
             settings={"steps": options.steps, "rank": RANK, "threads": options.threads},
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from processes import own_side
 from public_data import Row
 from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
-from sft import Clock
+from sft import Clock, prepared, steps_of, timed
 
 CASES = ("dpo", "kto", "orpo")
 SIDES = ("ours", "ours-twice", "trl")
@@ -86,37 +86,13 @@ def recipe_of(options: argparse.Namespace) -> Any:
 
 def ours(options: argparse.Namespace) -> Row:
     """Steps of the training loop itself, timed from outside."""
-    from hf_trainpipe import RunOptions
-    from hf_trainpipe.training.loop import train
-    from hf_trainpipe.training.run import Run
-    from hf_trainpipe.training.setup import set_up
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        set_up(recipe_of(options), RunOptions(), run_dir=Path(folder) / "run") as found,
-    ):
-        clock = Clock()
-        for report in train(Run(found)):
-            clock.step(targets=report.count, tokens=report.tokens, loss=float(report.loss_sum) / report.count)
-        return clock.row()
+    return timed(recipe_of(options))
 
 
 def examples_of(options: argparse.Namespace) -> list[list[Row]]:
     """What this project makes of the data: ids of the question and of both answers, step by step."""
-    from hf_trainpipe.data.prepare import prepare
-    from hf_trainpipe.data.sampler import EpochSampler
-    from hf_trainpipe.model.tokenizer import load_tokenizer
-    from hf_trainpipe.utils.cache import cache_root
-
     recipe = recipe_of(options)
-    features = prepare(
-        recipe,
-        tokenizer=load_tokenizer(recipe.model),
-        max_length=recipe.tokens.max_length or 0,
-        vocab_size=None,
-        root=cache_root(),
-        say=lambda line: None,
-    ).train.features
+    features = prepared(recipe).features
     stream, rows = features.input, []
     for feature in range(features.num_features):
         place = slice(int(stream.starts[feature]), int(stream.starts[feature + 1]))
@@ -125,8 +101,7 @@ def examples_of(options: argparse.Namespace) -> list[list[Row]]:
         rows.append({"asked": asked, "first": labels[branch == 1].tolist(), "second": labels[branch == 2].tolist()})
         if "desirable" in features.dense:
             rows[-1]["label"] = bool(features.dense["desirable"][feature])
-    order = EpochSampler(num_examples=len(rows), examples_per_step=EXAMPLES, seed=recipe.seed)
-    return [[rows[int(place)] for place in order.global_batch(step)] for step in range(options.steps + 1)]
+    return [[rows[place] for place in step] for step in steps_of(recipe, len(rows), options.steps + 1)]
 
 
 def trl(options: argparse.Namespace) -> Row:

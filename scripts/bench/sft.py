@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def recipe_of(options: argparse.Namespace) -> Any:
 
 def ours(options: argparse.Namespace) -> Row:
     """Steps of the training loop itself, timed from outside."""
+    return timed(recipe_of(options))
+
+
+def timed(recipe: Any, then: Callable[[Any], Row] = lambda run: {}) -> Row:
+    """The steps of a recipe, and what ``then`` makes of the run."""
     from hf_trainpipe import RunOptions
     from hf_trainpipe.training.loop import train
     from hf_trainpipe.training.run import Run
@@ -71,12 +77,12 @@ def ours(options: argparse.Namespace) -> Row:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        set_up(recipe_of(options), RunOptions(), run_dir=Path(folder) / "run") as found,
+        set_up(recipe, RunOptions(), run_dir=Path(folder) / "run") as found,
     ):
-        clock = Clock()
-        for report in train(Run(found)):
+        clock, run = Clock(), Run(found)
+        for report in train(run):
             clock.step(targets=report.count, tokens=report.tokens, loss=float(report.loss_sum) / report.count)
-        return clock.row()
+        return {**clock.row(), **then(run)}
 
 
 class Clock:
@@ -109,13 +115,24 @@ class Clock:
 
 def examples_of(options: argparse.Namespace) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
     """What this project makes of the data: ids and labels of each example (of transformers: as long as the ids), and the steps."""
+    recipe = recipe_of(options)
+    data = prepared(recipe)
+    stream = data.features.input
+    ids, labels = [], []
+    for feature in range(data.features.num_features):
+        place = slice(int(stream.starts[feature]), int(stream.starts[feature + 1]))
+        ids.append([*stream["input_ids"][place].tolist(), int(stream["labels"][place][-1])])
+        labels.append([-100, *stream["labels"][place].tolist()])
+    return ids, labels, steps_of(recipe, len(data.usable), options.steps + 1)
+
+
+def prepared(recipe: Any) -> Any:
+    """The training split of a recipe as this project encodes it."""
     from hf_trainpipe.data.prepare import prepare
-    from hf_trainpipe.data.sampler import EpochSampler
     from hf_trainpipe.model.tokenizer import load_tokenizer
     from hf_trainpipe.utils.cache import cache_root
 
-    recipe = recipe_of(options)
-    data = prepare(
+    return prepare(
         recipe,
         tokenizer=load_tokenizer(recipe.model),
         max_length=recipe.tokens.max_length or 0,
@@ -123,14 +140,14 @@ def examples_of(options: argparse.Namespace) -> tuple[list[list[int]], list[list
         root=cache_root(),
         say=lambda line: None,
     ).train
-    stream = data.features.input
-    ids, labels = [], []
-    for feature in range(data.features.num_features):
-        place = slice(int(stream.starts[feature]), int(stream.starts[feature + 1]))
-        ids.append([*stream["input_ids"][place].tolist(), int(stream["labels"][place][-1])])
-        labels.append([-100, *stream["labels"][place].tolist()])
-    order = EpochSampler(num_examples=len(data.usable), examples_per_step=EXAMPLES, seed=recipe.seed)
-    return ids, labels, [order.global_batch(step).tolist() for step in range(options.steps + 1)]
+
+
+def steps_of(recipe: Any, examples: int, count: int) -> list[list[int]]:
+    """The examples of the first ``count`` steps."""
+    from hf_trainpipe.data.sampler import EpochSampler
+
+    order = EpochSampler(num_examples=examples, examples_per_step=recipe.budget.examples_per_step, seed=recipe.seed)
+    return [order.global_batch(step).tolist() for step in range(count)]
 
 
 def plain(options: argparse.Namespace) -> Row:
