@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.api.package import load as load
     from hf_trainpipe.api.run import Run as Run
     from hf_trainpipe.cli import main as main
+    from hf_trainpipe.data.chosen_rows import ChosenRows as ChosenRows
     from hf_trainpipe.data.sources import Files as Files
     from hf_trainpipe.data.sources import Frame as Frame
     from hf_trainpipe.data.sources import HubData as HubData
@@ -88,6 +89,7 @@ __version__ = "0.1.0"
 _NAMES_OF = {
     "dataclasses": "replace",
     "hf_trainpipe.cli": "main",
+    "hf_trainpipe.data.chosen_rows": "ChosenRows",
     "hf_trainpipe.data.sources": "Files Frame HubData",
     "hf_trainpipe.data.sources_parallel": "ParallelFiles",
     "hf_trainpipe.training.execute": "execute",

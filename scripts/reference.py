@@ -25,7 +25,7 @@ CHAPTERS = {
         "MultipleChoice",
         "CausalLM", "MaskedLM",
     ),
-    "Data": ("Files", "ParallelFiles", "Frame", "HubData", "SupportMessages"),
+    "Data": ("Files", "ParallelFiles", "Frame", "HubData", "ChosenRows", "SupportMessages"),
     "Preprocessing": (
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",

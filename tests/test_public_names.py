@@ -33,6 +33,7 @@ PUBLIC = [
     "InstructionTuning",
     "TokenClassification",
     "ParallelFiles",
+    "ChosenRows",
     "QuestionAnswering",
     "SentenceEmbeddings",
     "Summarization",

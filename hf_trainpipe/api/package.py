@@ -14,7 +14,7 @@ from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -161,7 +161,7 @@ class Package:
                 known=self._known,
                 asked=self._asked(column),
                 label=label,
-                values=(self._recipe.get("data") or {}).get("values"),
+                values=self._origin.get("values"),
                 seed=seed,
                 model=model,
                 progress=work,
@@ -177,6 +177,14 @@ class Package:
     @cached_property
     def _known(self) -> Known:
         return known_columns(self.predictor.info.to_json())
+
+    @property
+    def _origin(self) -> Mapping[str, Any]:
+        """The recorded source of the data, as JSON; of chosen rows the one that they were chosen from."""
+        found: Mapping[str, Any] = self._recipe.get("data") or {}
+        while found.get("kind") == "ChosenRows":
+            found = found["source"]
+        return found
 
     def _recorded(self, name: str, otherwise: _T) -> _T:
         """A part of the recorded recipe; ``otherwise`` where it is of another class, or of one in the recipe's file."""

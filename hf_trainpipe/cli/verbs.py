@@ -23,6 +23,10 @@ from hf_trainpipe.tracking.console import choose_form
     "RECIPE",
     Argument("--run-dir D", "folder of the run; runs/NAME by default", type=Path),
     Argument(
+        "--rows FILE",
+        "train, select and test on chosen rows of the data: a JSON file, for each split a list of [split of the data, [rows]]",
+    ),
+    Argument(
         "--resume auto|never|must",
         "auto continues an interrupted run or starts one; must fails where there is none",
         default="auto",
@@ -52,6 +56,11 @@ def train(arguments: argparse.Namespace) -> int:
     if is_main_process():
         choose_form(arguments.log)
     recipe, source = named_recipe(arguments)
+    if arguments.rows:
+        from hf_trainpipe.data.chosen_rows import ChosenRows
+
+        recipe = replace(recipe, data=ChosenRows.of(recipe.data, arguments.rows))
+        source = replace(source, overrides=(*source.overrides, "--rows", arguments.rows))
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
         from hf_trainpipe.training.options import RunOptions

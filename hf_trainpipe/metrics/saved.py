@@ -68,6 +68,8 @@ def save(found: Predicted, path: Path) -> None:
     }
     if held.word_starts is not None:
         arrays["word_starts"] = held.word_starts
+    if held.examples is not None and not np.array_equal(held.examples, np.arange(len(held))):
+        arrays["examples"] = held.examples  # some rows of the split have no prediction
     arrays |= {f"own_{number}": column for number, column in enumerate(held.own.values())}
     for number, values in enumerate(found.slices.values()):
         arrays[f"slice_{number}"] = np.asarray(values, dtype=np.str_)
@@ -99,6 +101,7 @@ def load(path: Path, *, finishes: Mapping[str, Callable[[Floats], Floats]] | Non
             labels=tuple(told["labels"]),
             threshold=float(threshold) if threshold.ndim == 0 else threshold,
             word_starts=arrays.get("word_starts"),
+            examples=arrays.get("examples"),
             scheme=told["scheme"],
             has_entities=told["has_entities"],
             own={name: arrays[f"own_{number}"] for number, name in enumerate(told["own"])},

@@ -62,6 +62,10 @@ class Data(ABC):
         """First rows of the splits, for a quick check; None: :meth:`splits` is fast enough."""
         return None
 
+    def origin(self) -> Data:
+        """The source that the rows come from: this one; of chosen rows, the one that they are chosen from."""
+        return self
+
     @abstractmethod
     def describe(self) -> str:
         """One line for plans and model cards; uses no network and no file."""

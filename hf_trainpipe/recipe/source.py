@@ -15,7 +15,8 @@ class RecipeSource:
     function: str | None
     """The function that returned it; None for a JSON file."""
     overrides: tuple[str, ...] = ()
-    """Options of fields, as typed on the command line: ``("--optim.peak-lr", "1e-5")``."""
+    """Options of fields, as typed on the command line: ``("--optim.peak-lr", "1e-5")``; and ``--rows``, which replaces the
+    data."""
 
     @property
     def arguments(self) -> list[str]:

@@ -251,7 +251,7 @@ def write_package(
         model=model,
         tokenizer=run.tokenizer,
         task=travelling(tuned_task(run)),
-        columns=_columns(run.recipe.data),
+        columns=_columns(run.recipe.data.origin()),
         preprocessing_json=steps_to_json(run.recipe.preprocessing),
         tokens={
             "max_length": run.plan.max_length,
@@ -288,7 +288,8 @@ def _from_scratch(run: Run) -> dict[str, Any]:
 
 def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping[str, Any]]) -> CardFacts:
     hub, data = run.recipe.hub, run.recipe.data
-    on_hub = data if isinstance(data, HubData) else None
+    origin = data.origin()
+    on_hub = origin if isinstance(origin, HubData) else None
     identity = read_identity(run.folder.path)
     asked = run.recipe.evaluation.errors_in_card
     shows_errors = on_hub is not None if asked is None else asked  # their texts are pushed with the package
@@ -319,4 +320,5 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
 
 
 def _revision(data: Data) -> str | None:
-    return data.commit() if isinstance(data, HubData) else None
+    origin = data.origin()
+    return origin.commit() if isinstance(origin, HubData) else None
