@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.errors import EXIT_FILE, render
 from hf_trainpipe.tracking.console import fitted, forms_of_a_verb, tell_error
 from hf_trainpipe.utils.gc import postpone_gc, resume_gc
+from hf_trainpipe.utils.processes import end_with_parent
 from hf_trainpipe.utils.secrets import scrub
 from hf_trainpipe.utils.wording import messages_shown_in
 
@@ -67,6 +68,7 @@ def main(recipe: Callable[[], Recipe], argv: Sequence[str] | None = None) -> Non
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; errors become text on stderr and an exit code."""
+    end_with_parent()
     postpone_gc()
     try:
         with messages_shown_in("shell"), forms_of_a_verb():

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from typing import Any
 
+from hf_trainpipe.utils.processes import end_with_parent
+
 FOREIGN = ("use_deepspeed", "use_fsdp", "use_megatron_lm", "multi_gpu", "tpu", "mpirun_hostfile")
 """Options with which accelerate's launcher starts several processes by itself."""
 
@@ -69,4 +71,5 @@ def _are_cpu_ranks(resolved: Any) -> bool:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     main(sys.argv[1:])

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import EXIT_FILE
+from hf_trainpipe.utils.processes import REAP_SECONDS, children, kill, reap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     import psutil
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-REAP_SECONDS = 5.0
-"""Seconds to wait for processes that outlive their launcher, or rank 0, before they are killed."""
 
 
 def launch(command: Sequence[str]) -> int:
@@ -50,9 +49,9 @@ def launch(command: Sequence[str]) -> int:
         def forward(number: int, frame: FrameType | None) -> None:
             nonlocal interrupts
             interrupts += number == signal.SIGINT
-            workers = _children(launcher)
+            workers = children(launcher)
             if interrupts > 1:
-                _kill([*_children(launcher, recursive=True), launcher])
+                kill([*children(launcher, recursive=True), launcher])
                 return
             for worker in workers or [launcher]:
                 with contextlib.suppress(psutil.Error):
@@ -63,52 +62,17 @@ def launch(command: Sequence[str]) -> int:
         try:
             ended = None
             while process.poll() is None:
-                descendants |= {child.pid: child for child in _children(launcher, recursive=True)}
+                descendants |= {child.pid: child for child in children(launcher, recursive=True)}
                 if ended is None and exit_file.exists():
                     ended = time.monotonic()
                 if ended is not None and time.monotonic() - ended > REAP_SECONDS:
-                    _kill(_children(launcher))  # a stopped one cannot handle the signal of torch's agent
+                    kill(children(launcher))  # a stopped one cannot handle the signal of torch's agent
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            _reap(descendants)
+            reap(descendants.values())
         if process.returncode != 0 and exit_file.exists():
             return int(exit_file.read_text())
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
-    import psutil
-
-    try:
-        found: list[psutil.Process] = process.children(recursive=recursive)
-    except psutil.Error:
-        return []
-    return found
-
-
-def _reap(descendants: dict[int, psutil.Process]) -> None:
-    """End training processes that outlived their launcher; sidecars may finish."""
-    import psutil
-
-    sidecars = {"hf_trainpipe.tracking.process", "hf_trainpipe.hub.background_push_process"}
-
-    def is_worker(process: psutil.Process) -> bool:
-        try:
-            return process.is_running() and not sidecars & set(process.cmdline())
-        except psutil.Error:
-            return False
-
-    left = [process for process in descendants.values() if is_worker(process)]
-    _, alive = psutil.wait_procs(left, timeout=REAP_SECONDS)
-    _kill(alive)
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    import psutil
-
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
