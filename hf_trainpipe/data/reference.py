@@ -63,7 +63,7 @@ def with_reference(
         **({} if task.refers else {"asked": [task.to_json(), _digest_of_columns(features)]}),
         "weights": weights,
         "precision": precision,
-        "features": _digest(features),
+        "features": tokens_digest(features),
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = root / "reference" / key
@@ -102,7 +102,8 @@ def _together(
     return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
 
-def _digest(features: Features) -> str:
+def tokens_digest(features: Features) -> str:
+    """sha256 of the tokens of all examples."""
     digest = hashlib.sha256(np.ascontiguousarray(features.example).tobytes())
     for name, stream in features.streams.items():
         digest.update(f"{name} {stream.mask} {stream.side}".encode())

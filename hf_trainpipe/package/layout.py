@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from hf_trainpipe.runtime.safety.files import MANIFEST as MANIFEST
 from hf_trainpipe.runtime.safety.files import hash_file as hash_file
 from hf_trainpipe.runtime.safety.files import is_package_file as is_package_file
 from hf_trainpipe.utils import atomic
+from hf_trainpipe.utils.atomic import finite as finite
 
 RUNTIME = "trainpipe_runtime"
 ADAPTER = "adapter"
@@ -110,13 +110,6 @@ def with_section(card: str, heading: str, text: str) -> str:
     """
     rest = re.sub(rf"(?ms)^{re.escape(heading)}\n.*?(?=^## |\Z)", "", card).rstrip()
     return f"{rest}\n\n{heading}\n\n{text.strip()}\n"
-
-
-def finite(value: Any) -> Any:
-    """``value`` with NaN and infinities as None, which JSON lacks."""
-    if isinstance(value, Mapping):
-        return {name: finite(child) for name, child in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe import metrics
+from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.errors import DataError, PackageError, closest
-from hf_trainpipe.package.layout import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from datasets import Dataset
 
@@ -137,24 +135,3 @@ def score_rows(
     names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
     scores = score_predictions(predictions, names, evaluation=evaluation, seed=seed)
     return {"split": split, "n": len(predictions), "longer": longer, "scores": scores}
-
-
-def score_predictions(
-    predictions: metrics.Predictions, names: Iterable[str], *, evaluation: Evaluation, seed: int
-) -> dict[str, dict[str, Any]]:
-    """Each metric with its bootstrap interval over the examples; ``evaluate:NAME`` has none.
-
-    Returns:
-        ``{metric: {"value", "low", "high", "confidence", "n", "resamples"}}``; undefined numbers are None. With
-        ``signature``, a line, where the metric tells how it was computed.
-    """
-    names = list(dict.fromkeys(names))
-    found = metrics.intervals(
-        predictions, names, confidence=evaluation.confidence, resamples=evaluation.resamples, seed=seed
-    )
-    scores: dict[str, dict[str, Any]] = {name: asdict(interval) for name, interval in found.items()}
-    for name in set(scores) & set(predictions.signatures):
-        scores[name]["signature"] = predictions.signatures[name]
-    for name, value in metrics.score(predictions, filter(metrics.is_external, names)).items():
-        scores[name] = {"value": value, "low": None, "high": None, "n": len(predictions)}
-    return {metric: finite(score) for metric, score in scores.items()}

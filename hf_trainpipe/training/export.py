@@ -18,8 +18,8 @@ from hf_trainpipe.data.prepare import Inputs
 from hf_trainpipe.data.sources import HubData
 from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.engine.kept import remove_kept
+from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.package.card import CardFacts, read_curve
-from hf_trainpipe.package.scoring import score_predictions
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.model import inference

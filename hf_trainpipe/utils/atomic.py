@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -78,6 +79,13 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         fsync_dir(path.parent)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with NaN and infinities as None, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {name: finite(child) for name, child in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any, *, indent: int = 1, sort_keys: bool = True, durable: bool = True) -> None:
