@@ -31,9 +31,7 @@ def _blockwise(answer: Callable[[Any], Any]) -> Answers:
     """In blocks of rows, so that what is in flight stays bounded."""
 
     def answers(features: Any) -> Floats:
-        parts = [
-            np.asarray(answer(features[at : at + _ROWS]), np.float32) for at in range(0, features.shape[0], _ROWS)
-        ]
+        parts = [np.asarray(answer(features[at : at + _ROWS]), np.float32) for at in range(0, features.shape[0], _ROWS)]
         return np.concatenate(parts)
 
     return answers
@@ -76,13 +74,12 @@ def one_vs_rest(features: Any, labels: NDArray[Any], *, num_labels: int, tol: fl
     """A logistic regression for each of several labels; one that every row has, or none, keeps its share."""
     from sklearn.linear_model import LogisticRegression
 
-    shares = np.clip(labels.mean(axis=0), _LEAST, 1 - _LEAST)
     models = {
         label: _fitted(LogisticRegression(C=C, max_iter=300, tol=tol), features, labels[:, label])
         for label in range(num_labels)
         if 0 < labels[:, label].sum() < len(labels)
     }
-    constant = np.log(shares / (1 - shares)).astype(np.float32)
+    constant = _log_odds(labels.mean(axis=0))
 
     def answer(some: Any) -> Floats:
         logits = np.tile(constant, (some.shape[0], 1))
@@ -113,12 +110,18 @@ def line(features: Any, numbers: NDArray[Any], *, num_labels: int = 1) -> Answer
 def constant(targets: NDArray[Any], *, kind: str, num_labels: int) -> Floats:
     """float32[C] or [1]: what is answered to every text: shares of the labels, or the mean."""
     if kind == "regression":
-        return np.array([np.mean(targets)], dtype=np.float32)
+        return np.full(1, np.mean(targets), dtype=np.float32)
     if kind == "multi_label":
-        shares = np.clip(targets.mean(axis=0), _LEAST, 1 - _LEAST)
-        return np.log(shares / (1 - shares)).astype(np.float32)
+        return _log_odds(targets.mean(axis=0))
     counts = np.bincount(targets, minlength=num_labels)
-    return np.log(np.maximum(counts / max(1, counts.sum()), _LEAST)).astype(np.float32)
+    shares: Floats = np.log(np.maximum(counts / max(1, counts.sum()), _LEAST)).astype(np.float32)
+    return shares
+
+
+def _log_odds(shares: NDArray[Any]) -> Floats:
+    shares = np.clip(shares, _LEAST, 1 - _LEAST)
+    odds: Floats = np.log(shares / (1 - shares)).astype(np.float32)
+    return odds
 
 
 def _two(labels: NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.baselines import learners, tagging
 from hf_trainpipe.baselines.frozen import frozen_texts
-from hf_trainpipe.baselines.vectors import TfIdf, matching
+from hf_trainpipe.baselines.vectors import TfIdf, Unfit, matching
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.recipe import Scratch
 from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings
@@ -141,7 +141,10 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
         ]  # fmt: skip
     kind = task.judged_as
     is_scored_pair = isinstance(task, SentenceEmbeddings) and task.score is not None
-    if not (isinstance(task, TextTask) and kind in ("single_label", "multi_label", "regression")) and not is_scored_pair:
+    if (
+        not (isinstance(task, TextTask) and kind in ("single_label", "multi_label", "regression"))
+        and not is_scored_pair
+    ):
         raise RecipeError(
             f"task: there are no baselines for {type(task).__name__}: expected a task that classifies, scores or tags texts.",
             fix="Hold its runs against each other instead: `hf-trainpipe compare RUN RUN`.",
@@ -156,9 +159,7 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
                  most=partial(_affordable, 1_500_000, 8_000_000)),
     ]  # fmt: skip
     if kind == "single_label":
-        found.append(
-            Baseline(name="forest", title="a random forest of standardised words", learn=_forest, most=_grown)
-        )
+        found.append(Baseline(name="forest", title="a random forest of standardised words", learn=_forest, most=_grown))
     return [*found, *frozen]
 
 
@@ -199,6 +200,16 @@ def _picked(columns: Sequence[Sequence[Any]], rows: Array | None) -> list[Sequen
 
 def _target(split: Split, rows: Array | None) -> Array:
     return split.targets if rows is None else split.targets[rows]
+
+
+def check_learnable(train: Split) -> None:
+    """Refuse training rows of one label, before anything is computed of them.
+
+    Raises:
+        Unfit: as said.
+    """
+    if train.task.judged_as == "single_label" and len(np.unique(train.targets)) < 2:
+        raise Unfit("all training rows have the same label")
 
 
 def _learner(split: Split) -> Callable[..., learners.Answers]:

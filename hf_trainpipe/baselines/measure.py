@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 
 from hf_trainpipe import metrics
 from hf_trainpipe.baselines.kept import Kept, Measured
-from hf_trainpipe.baselines.listed import Baseline, Means, Split, baselines_of
+from hf_trainpipe.baselines.listed import Baseline, Means, Split, baselines_of, check_learnable
 from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.data.predicted import predicted
 from hf_trainpipe.data.prepare import PreparedData, prepare
@@ -33,7 +32,6 @@ from hf_trainpipe.runtime.tasks.tagging import TokenClassification
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
-    from hf_trainpipe.metrics.saved import Predicted
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.tracking.console import Console
@@ -53,10 +51,37 @@ class Found:
     recipe: Recipe
     """The model pinned."""
 
+    @property
+    def select(self) -> str:
+        """The metric that they are held against each other by: the recipe's, or the first that they have."""
+        scores = [found for one in self.measured for found in one.scores.values()]
+        chosen = self.recipe.selected_metric
+        return chosen if not scores or chosen in scores[0] else next(iter(scores[0]), chosen)
 
-def measure(
-    recipe: Recipe, *, console: Console, folder: Path | None = None, most_rows: int | None = None
-) -> Found:
+    @property
+    def best(self) -> Measured | None:
+        """The best on validation, or without one on test."""
+        best: Measured | None = None
+        value: float | None = None
+        for one in self.measured:
+            split = next(name for name in EVALUATED if name in one.scores)
+            found = (one.scores[split].get(self.select) or {}).get("value")
+            if found is not None and metrics.better(self.select, found, value, task=self.data.task):
+                best, value = one, found
+        return best
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "select": self.select,
+            "best": None if self.best is None else self.best.name,
+            "baselines": [one.to_json() for one in self.measured],
+            "unfit": self.unfit,
+            "fingerprints": self.data.fingerprints,
+        }
+
+
+def measure(recipe: Recipe, *, console: Console, folder: Path | None = None, most_rows: int | None = None) -> Found:
     """Read the data of a recipe as training reads them, and learn and score its baselines; what is kept is not learnt again.
 
     Args:
@@ -81,9 +106,7 @@ def measure(
         return of_data(recipe, data, console=console, kept=Kept(recipe, data, folder), most_rows=most_rows)
 
 
-def of_data(
-    recipe: Recipe, data: PreparedData, *, console: Console, kept: Kept, most_rows: int | None = None
-) -> Found:
+def of_data(recipe: Recipe, data: PreparedData, *, console: Console, kept: Kept, most_rows: int | None = None) -> Found:
     """The same of data that are prepared."""
     splits = {name: Split(data.splits[name], data.task) for name in EVALUATED if name in data.splits}
     if not splits:
@@ -92,9 +115,7 @@ def of_data(
             fix="Name one in the data (validation='validation'), or cut one off: validation=0.1.",
         )
     train = Split(data.train, data.task)
-    means = Means(
-        model=recipe.model, root=cache_root(), working=console.working, say=console.say, most_rows=most_rows
-    )
+    means = Means(model=recipe.model, root=cache_root(), working=console.working, say=console.say, most_rows=most_rows)
     measured, unfit = [], {}
     for baseline in baselines_of(data.task, recipe.model):
         found = kept.get(baseline, most_rows)
@@ -123,6 +144,8 @@ def _ready(recipe: Recipe) -> Iterator[tuple[Recipe, Any]]:
 
 
 def _learn(baseline: Baseline, train: Split, splits: Mapping[str, Split], means: Means) -> Measured:
+    if baseline.name != "majority":
+        check_learnable(train)
     begun = time.perf_counter()
     rows = _rows(baseline, train, means.most_rows)
     answers = baseline.learn(train, rows, means)
@@ -131,7 +154,9 @@ def _learn(baseline: Baseline, train: Split, splits: Mapping[str, Split], means:
     task = train.task
     if "validation" in outputs:
         task = tune(task, _judged(outputs["validation"], splits["validation"], task))
-    told = {name: predicted(split.prepared, _judged(outputs[name], split, task), task) for name, split in splits.items()}
+    told = {
+        name: predicted(split.prepared, _judged(outputs[name], split, task), task) for name, split in splits.items()
+    }
     return Measured(
         name=baseline.name,
         title=baseline.title,

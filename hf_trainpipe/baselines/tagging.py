@@ -46,7 +46,9 @@ def most_frequent(train: Sentences, tags: NDArray[Any], *, num_labels: int) -> C
     once: Ints = tags[known]
     for spelt in (str, str.lower):
         numbers: dict[str, int] = {}
-        place = np.array([numbers.setdefault(spelt(train.words[at]), len(numbers)) for at in known], dtype=np.int64)
+        place = np.array(
+            [numbers.setdefault(spelt(train.words[at]), len(numbers)) for at in known.tolist()], dtype=np.int64
+        )
         counts = np.zeros((len(numbers), num_labels), dtype=np.int64)
         np.add.at(counts, (place, tags[known]), 1)
         best = counts.argmax(axis=1)

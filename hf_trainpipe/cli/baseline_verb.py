@@ -1,0 +1,60 @@
+"""The verb that holds simple models against a recipe's: baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli.asking_verbs import named_recipe
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.baselines.measure import Found
+
+
+@verb(
+    "baseline",
+    "score simple models on a recipe's data, in seconds: what fine-tuning has to beat",
+    "RECIPE",
+    Argument("--output D", "keep them there, with what each answered to every row; the cache by default", type=Path),
+    Argument("--rows N", "training rows that each learns from at most; as many as take a minute by default", type=int),
+    "--json",
+    takes_fields=True,
+)
+def baseline(arguments: argparse.Namespace) -> int:
+    if arguments.rows is not None and arguments.rows < 2:
+        raise UsageError(f"baseline: --rows: expected 2 or more, found {arguments.rows}.", fix="Write --rows 5000.")
+    recipe, source = named_recipe(arguments)
+    with busy("starting"):
+        from hf_trainpipe.baselines.measure import measure
+        from hf_trainpipe.tracking.console import Console
+        from hf_trainpipe.utils.resources import search_folders
+
+    console = Console(0)
+    with search_folders(source.path.parent):
+        found = measure(recipe, console=console, folder=arguments.output, most_rows=arguments.rows)
+    console.close()
+    print_result(found.to_json() if arguments.json else None, arguments, lambda _: show(found))
+    return 0
+
+
+def show(found: Found) -> str:
+    """A table of the baselines, by the metric that selects the best model."""
+    from hf_trainpipe.package.in_words import interval, number
+    from hf_trainpipe.utils.tables import table
+
+    name, splits = found.select, list(found.measured[0].scores) if found.measured else []
+    rows = []
+    for one in found.measured:
+        scores = [one.scores[split].get(name) or {} for split in splits]
+        cells = [f"{number(score.get('value'))} ({interval(score) or '-'})" for score in scores]
+        rows.append([one.title, *cells, f"{one.rows:,}", f"{one.seconds:.1f}"])
+    head = ["baseline", *(f"{name} on {split}" for split in splits), "rows learnt from", "seconds"]
+    whole = max((one.of for one in found.measured), default=0)
+    lines = [f"{found.recipe.name}: {whole:,} training rows", "", table(head, rows)]
+    lines += [f"not learnt: {title}: {why}" for title, why in found.unfit.items()]
+    if found.best is not None:
+        lines += ["", f"What a fine-tuned model has to beat: {found.best.title}."]
+    return "\n".join(lines)
