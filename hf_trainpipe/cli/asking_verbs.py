@@ -39,7 +39,8 @@ def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return taken(arguments, "device", "allow_code", "backend")
 
 
-def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
+def reading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :data:`READING` gave, but for the columns: fields of ``ReadOptions`` and ``Files``."""
     delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
     return {"delimiter": delimiter, **taken(arguments, "format", "encoding", "quoting")}
 
@@ -75,7 +76,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     package = load(path, **worker_of(arguments))
     if arguments.file is not None:
-        chosen = {**taken(arguments, "column", "label"), **_reading(arguments)}
+        chosen = {**taken(arguments, "column", "label"), **reading(arguments)}
         result = package.evaluate(arguments.file, recipe=recipe, **chosen)
     else:
         with use_paths_of_run(path, source):
@@ -157,7 +158,7 @@ def predict(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         column=arguments.column,
-        reading=ReadOptions(**_reading(arguments)),
+        reading=ReadOptions(**reading(arguments)),
         form=form,
         **worker_of(arguments),
         **params,

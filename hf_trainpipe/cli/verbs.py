@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
+from hf_trainpipe.cli.audit_verb import audit
 from hf_trainpipe.cli.baseline_verb import baseline
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
@@ -185,7 +186,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, baseline, report, compare, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui,
+        train, launch, show, audit, baseline, report, compare, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui,
         completion, doctor,
     )
 }  # fmt: skip

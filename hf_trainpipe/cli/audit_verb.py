@@ -1,0 +1,127 @@
+"""The verb that looks at data before anything is trained: audit."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_trainpipe.cli.asking_verbs import READING, named_recipe, reading, recipe_of
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, verb
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.audit.whole import Audit
+
+LEVELS = {"never": 4, "wrong": 3, "costs": 2, "look": 1}
+"""By ``--fail-on``: the lowest level at which the verb ends with :data:`FOUND`."""
+FOUND = 2
+
+
+@verb(
+    "audit",
+    "look at data before training: what repeats, leaks, contradicts itself or is broken, the worst first",
+    Argument(
+        "RECIPE|FILE", "a recipe, or a file of rows: .csv, .jsonl, .parquet, ...; or a run's folder", dest="recipe"
+    ),
+    Argument("[FILE ...]", "further files: test.csv is the split test by its name", dest="files", nargs="*"),
+    Argument("--text NAME ...", "of files: the column of texts; twice for a pair; guessed by default"),
+    Argument("--label NAME", "of files: the column of labels; guessed by default"),
+    *READING[1:],
+    Argument("--header A,B,...", "of files without a header line: the names of their columns"),
+    Argument("--html FILE", "write a page too", type=Path),
+    Argument(
+        "--fail-on never|wrong|costs|look", "exit with 2 where a finding is as bad as this, for CI", default="never"
+    ),
+    "--json",
+    takes_fields=True,
+)
+def audit(arguments: argparse.Namespace) -> int:
+    found = _audited(arguments)
+    if arguments.html is not None:
+        from hf_trainpipe.report import audit_page
+        from hf_trainpipe.report.page import save
+
+        save(audit_page.page(found), arguments.html)
+    from hf_trainpipe.audit.shown import screen
+
+    print_result(found.to_json() if arguments.json else None, arguments, lambda _: screen(found))
+    return FOUND if (found.worst or 0) >= LEVELS[arguments.fail_on] else 0
+
+
+def _audited(arguments: argparse.Namespace) -> Audit:
+    from hf_trainpipe.audit.whole import audit
+
+    if not _is_recipe(arguments):
+        if arguments.fields:
+            raise UsageError(
+                f"audit: {arguments.fields[0]} belongs to a recipe, and {arguments.recipe} is a file of rows.",
+                fix="Leave it out. Of files: --text NAME, --label NAME, --format F.",
+            )
+        return _of_files(arguments)
+    if arguments.files or arguments.text or arguments.label:
+        raise UsageError(
+            f"audit: {arguments.recipe} says which data and columns it reads.",
+            fix="Name the recipe alone, or files alone; fields of a recipe are --task.text NAME, --data.train FILE.",
+        )
+    recipe, folders = _recipe(arguments)
+    with folders, busy("auditing"):
+        return audit(recipe.task, recipe.data.splits(), recipe=recipe, working=busy)
+
+
+def _is_recipe(arguments: argparse.Namespace) -> bool:
+    """Whether the first argument is a recipe or a run; of a JSON file its content decides."""
+    spelled = arguments.recipe
+    path = Path(spelled)
+    if arguments.load is not None or (path / "run.json").is_file():
+        return True
+    if path.suffix == ".json" and path.is_file() and not arguments.files:
+        with path.open("rb") as file:
+            start = file.read(1 << 20).lstrip()
+        if start[:1] != b"{":
+            return False
+        try:
+            return "task" in json.loads(path.read_bytes())
+        except ValueError:
+            return False
+    head, _, function = spelled.rpartition(":")
+    return path.suffix == ".py" or (head.endswith(".py") and function.isidentifier())
+
+
+def _recipe(arguments: argparse.Namespace) -> tuple[Any, AbstractContextManager[object]]:
+    from hf_trainpipe.utils.resources import search_folders, use_paths_of_run
+
+    path = Path(arguments.recipe)
+    if arguments.load is None and (path / "run.json").is_file():
+        if arguments.fields:
+            raise UsageError("audit: a run's recipe is as it was trained.", fix="Name the recipe to change a field.")
+        return recipe_of(path, None)[0], use_paths_of_run(path, None)
+    recipe, source = named_recipe(arguments)
+    return recipe, search_folders(source.path.parent) if source is not None else nullcontext()
+
+
+def _of_files(arguments: argparse.Namespace) -> Audit:
+    from hf_trainpipe.audit.guess import files_of, task_of, without_header
+    from hf_trainpipe.audit.whole import audit
+
+    paths = [arguments.recipe, *arguments.files]
+    for path in paths:
+        if not any(mark in path for mark in "*?["):
+            existing(path, "file, recipe or run")
+    options = {name: value for name, value in reading(arguments).items() if value is not None}
+    if arguments.header:
+        options["header"] = tuple(name.strip() for name in arguments.header.split(","))
+    source, assumed = files_of(paths, **options)
+    with busy("reading"):
+        splits = source.splits()
+        if not arguments.header and (number := without_header(splits)):
+            names = tuple(f"column_{at}" for at in range(1, number + 1))
+            splits = files_of(paths, **options, header=names)[0].splits()
+            assumed.append(
+                f"the first line is a row, not a header: columns are {names[0]} to {names[-1]} (--header A,B)"
+            )
+    task, further = task_of(splits["train"], texts=arguments.text, label=arguments.label)
+    with busy("auditing"):
+        return audit(task, splits, assumed=(*assumed, *further), working=busy)
