@@ -22,7 +22,7 @@ FOUND = 2
 
 @verb(
     "audit",
-    "look at data before training: what repeats, leaks, contradicts itself or is broken, the worst first",
+    "look at data before training: what repeats, leaks, contradicts itself or is broken",
     Argument(
         "RECIPE|FILE", "a recipe, or a file of rows: .csv, .jsonl, .parquet, ...; or a run's folder", dest="recipe"
     ),
