@@ -10,6 +10,8 @@ from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.audit_verb import audit
 from hf_trainpipe.cli.baseline_verb import baseline
 from hf_trainpipe.cli.completion import SHELLS
+from hf_trainpipe.cli.crossval_verb import crossval
+from hf_trainpipe.cli.learn_curve_verb import learn_curve
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
 from hf_trainpipe.cli.report_verbs import compare, report
@@ -187,6 +189,7 @@ VERBS = {
     listed.name: listed
     for listed in (
         train, launch, show, audit, baseline, report, compare, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui,
+        crossval, learn_curve,
         completion, doctor,
     )
 }  # fmt: skip

@@ -34,6 +34,8 @@ class Predicted:
     """[N] tokens of each example."""
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Columns of the data with few values, beside those that the task reads: the value of each example."""
+    numbers: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Where each example comes from, of predictions of several runs: its fold, split, row and group."""
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -57,6 +59,7 @@ def save(found: Predicted, path: Path) -> None:
         "has_entities": held.has_entities,
         "own": list(held.own),
         "slices": list(found.slices),
+        **({"numbers": list(found.numbers)} if found.numbers else {}),
     }
     arrays: dict[str, NDArray[np.generic]] = {
         "told": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
@@ -73,6 +76,7 @@ def save(found: Predicted, path: Path) -> None:
     arrays |= {f"own_{number}": column for number, column in enumerate(held.own.values())}
     for number, values in enumerate(found.slices.values()):
         arrays[f"slice_{number}"] = np.asarray(values, dtype=np.str_)
+    arrays |= {f"number_{place}": values for place, values in enumerate(found.numbers.values())}
     content = BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # of numpy's **kwds
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,10 @@ def load(path: Path, *, finishes: Mapping[str, Callable[[Floats], Floats]] | Non
             own={name: arrays[f"own_{number}"] for number, name in enumerate(told["own"])},
         )
         slices = {name: tuple(arrays[f"slice_{number}"].tolist()) for number, name in enumerate(told["slices"])}
-        found = Predicted(predictions=predictions, rows=arrays["rows"], lengths=arrays["lengths"], slices=slices)
+        numbers = {name: arrays[f"number_{place}"] for place, name in enumerate(told.get("numbers", ()))}
+        found = Predicted(
+            predictions=predictions, rows=arrays["rows"], lengths=arrays["lengths"], slices=slices, numbers=numbers
+        )
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(
             f"{path}: expected the predictions of an evaluation, found {error!r:.120}.",
@@ -139,4 +146,5 @@ def taken(found: Predicted, positions: NDArray[np.int64]) -> Predicted:
         rows=found.rows[positions],
         lengths=found.lengths[positions],
         slices={name: tuple(values[at] for at in positions) for name, values in found.slices.items()},
+        numbers={name: values[positions] for name, values in found.numbers.items()},
     )

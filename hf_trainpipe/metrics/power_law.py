@@ -1,0 +1,136 @@
+"""How an error falls with the number of training rows: a power law with an offset, and what it forecasts, with an interval.
+
+``error(n) = floor + (error at the largest n measured - floor) * (n / largest) ** -slope`` (Hestness et al. 2017; Rosenfeld et al.
+2020). The offset and the slope are hardly told apart by a few points, so none is fitted: every law on a grid is weighed by how well
+it explains the points, and a forecast is what they say together. Before any point, the floor is uniform between 0 and the error,
+and the slope uniform in its logarithm, between almost flat and a third power.
+
+Shapes: P sizes, S seeds, L laws of the grid, D draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_trainpipe.metrics.base import Floats
+
+SLOPES = (0.05, 1.0)
+MISFIT = 0.02
+"""Of an error: how far from a law the truth may lie at one size, beside what seeds and subsets change."""
+_GRID = 48
+_DRAWS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """An error that was not measured."""
+
+    rows: float
+    value: float
+    """The median."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """Laws, each as often as it is likely."""
+
+    largest: float
+    errors: Floats
+    """[D] at the largest size measured."""
+    floors: Floats
+    """[D]"""
+    slopes: Floats
+    """[D]"""
+    noise: float
+    """Of an error: the standard deviation of one run, by its seed and subset."""
+    confidence: float
+
+    def drawn(self, rows: float) -> Floats:
+        """[D]: the error that each law expects at a size."""
+        found: Floats = self.floors + (self.errors - self.floors) * (rows / self.largest) ** -self.slopes
+        return found
+
+    def at(self, rows: float, *, of_one_run: bool = True) -> Forecast:
+        """The error at a size.
+
+        Args:
+            of_one_run: The interval is that of one run, not of the mean over seeds and subsets.
+        """
+        found = self.drawn(rows)
+        if of_one_run:
+            found = found * (1 + self.noise * np.random.Generator(np.random.Philox(1)).standard_normal(len(found)))
+        return self._forecast(rows, np.clip(found, 0, None))
+
+    def gain(self, rows: float, *, beyond: float | None = None) -> Forecast:
+        """How much lower the expected error is at a size than at another; by default the largest measured."""
+        return self._forecast(rows, self.drawn(beyond or self.largest) - self.drawn(rows))
+
+    def rows_for(self, gain: float, *, most: float = 1e9) -> tuple[float | None, float]:
+        """Rows at which the expected error is lower by ``gain`` than at the largest size.
+
+        Returns:
+            The median over laws, None where half of them never get there with ``most`` rows; and the share of laws that do.
+        """
+        left = 1 - gain / np.maximum(self.errors - self.floors, 1e-12)
+        with np.errstate(all="ignore"):
+            needed = np.where(left > 0, self.largest * np.maximum(left, 1e-300) ** (-1 / self.slopes), np.inf)
+        reached = float((needed <= most).mean())
+        middle = float(np.median(needed))
+        return (middle if middle <= most else None), reached
+
+    def _forecast(self, rows: float, drawn: Floats) -> Forecast:
+        tail = (1 - self.confidence) / 2
+        low, value, high = np.quantile(drawn, (tail, 0.5, 1 - tail))
+        return Forecast(rows=rows, value=float(value), low=float(low), high=float(high))
+
+
+def fit(
+    sizes: Sequence[int], errors: Sequence[Sequence[float]], *, finest: float = 0.0, confidence: float = 0.9
+) -> Law:
+    """Weigh laws by measured errors.
+
+    Args:
+        sizes: [P] rows, ascending.
+        errors: [P][S] the error of each run, at least one a size.
+        finest: The smallest difference that the test shows at all: half of one over its rows.
+
+    Raises:
+        ValueError: fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"expected two sizes or more, found {len(sizes)}.")
+    means = np.asarray([float(np.mean(one)) for one in errors])
+    noise = _noise(errors, finest)
+    counts = np.asarray([len(one) for one in errors], dtype=np.float64)
+    spread = np.sqrt((noise * means) ** 2 / counts + (MISFIT * means) ** 2 + finest**2)
+    last = means[-1]
+    reach = 4 * spread[-1]
+    shares = (np.arange(_GRID) + 0.5) / _GRID
+    slopes = np.geomspace(SLOPES[0], SLOPES[1], _GRID)
+    ends = np.maximum(last + np.linspace(-reach, reach, _GRID), 1e-9)
+    end, share, slope = (axis.ravel() for axis in np.meshgrid(ends, shares, slopes, indexing="ij"))
+    floor = share * end
+    surprise = np.zeros(len(end))
+    for size, mean, sd in zip(sizes, means, spread, strict=True):
+        expected = floor + (end - floor) * (size / sizes[-1]) ** -slope
+        surprise += ((mean - expected) / sd) ** 2 if sd > 0 else np.where(mean == expected, 0.0, math.inf)
+    weights = np.exp(-(surprise - surprise.min()) / 2)
+    random = np.random.Generator(np.random.Philox(0))
+    chosen = random.choice(len(end), size=_DRAWS, p=weights / weights.sum())
+    return Law(float(sizes[-1]), end[chosen], floor[chosen], slope[chosen], noise, confidence)
+
+
+def _noise(errors: Sequence[Sequence[float]], finest: float) -> float:
+    """Of an error: the standard deviation between runs of a size, over all sizes together."""
+    squares, freedom = 0.0, 0
+    for one in errors:
+        mean = max(float(np.mean(one)), finest, 1e-9)
+        squares += float(np.sum((np.asarray(one) - np.mean(one)) ** 2)) / mean**2
+        freedom += len(one) - 1
+    return math.sqrt(squares / freedom) if freedom else 0.05

@@ -1,0 +1,81 @@
+"""A cross-validation from the command line: stopped inside a fold, continued, refused where it is another one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hf_trainpipe.cli import run as cli
+from hf_trainpipe.data import chosen_rows
+from hf_trainpipe.metrics import score
+from hf_trainpipe.metrics.saved import load
+
+
+@pytest.fixture
+def typed(workshop, monkeypatch):
+    """The verb as it is typed in the workshop."""
+    monkeypatch.chdir(workshop.folder)
+    for name, value in workshop.environment({}).items():
+        monkeypatch.setenv(name, value)
+    return lambda *arguments: cli(["crossval", *arguments, "--json"])
+
+
+def test_every_row_is_held_out_once_and_a_second_call_continues(typed, workshop, tmp_path, capsys) -> None:
+    study = tmp_path / "study"
+    command = ("recipes.py:exact", "--folds", "2", "--study-dir", str(study), "--budget.max-steps", "2")
+    assert typed(*command) == 0
+    found = json.loads(capsys.readouterr().out)
+    held = load(study / "out_of_fold.npz")
+    assert len(held) == found["rows"] == 261
+    assert len({*zip(held.numbers["split"].tolist(), held.numbers["row"].tolist(), strict=True)}) == 261
+    assert np.isclose(score(held.predictions, ["accuracy"])["accuracy"], found["scores"]["accuracy"]["value"])
+    by_fold = [run["scores"]["accuracy"] for run in found["runs"]]
+    assert by_fold == found["scores"]["accuracy"]["folds"]
+    rows = chosen_rows.read(study / "rows/1.json")
+    tested = {(name, row) for name, numbers in rows["test"] for row in numbers.tolist()}
+    first = held.numbers["fold"] == 1
+    names = np.asarray(found["splits"])[held.numbers["split"][first]].tolist()
+    assert tested == {*zip(names, held.numbers["row"][first].tolist(), strict=True)}
+    (study / "crossval.json").unlink()
+    store = (study / "out_of_fold.npz").read_bytes()
+    assert typed(*command) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert (study / "out_of_fold.npz").read_bytes() == store
+    assert "held-out rows" in (study / "crossval.html").read_text()
+    assert typed(*command, "--seed", "5") == 2
+    assert "holds another study" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "one.csv: expected rows, found an empty file"),
+        ("text,label\n", "found only the header"),
+        ("text,label\na film,good\n", "at least two labels"),
+        ("text,label\na film,good\nb film,bad\n", "5 folds need 5 rows at least, found 2"),
+    ],
+)
+def test_too_little_data_is_one_screen(typed, workshop, tmp_path, capsys, content: str, said: str) -> None:
+    (workshop.folder / "one.csv").write_text(content)
+    fields = ("--data.train", "one.csv", "--data.validation", "none", "--evaluation.select", "none")
+    assert typed("recipes.py:exact", "--study-dir", str(tmp_path / "study"), *fields) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--folds", "1"), "expected 2 or more"),
+        (("--by", "time"), "--by time needs a column"),
+        (("--time", "label", "--by", "grouped"), "--time belongs to --by time"),
+        (("--group", "nothing"), "has no column 'nothing'"),
+        (("--time", "text"), "expected a number or a date"),
+        (("--splits", "tset"), "no split 'tset'"),
+    ],
+)
+def test_wrong_options_are_one_screen(typed, tmp_path, capsys, options: tuple[str, ...], said: str) -> None:
+    assert typed("recipes.py:exact", "--study-dir", str(tmp_path / "study"), *options) == 2
+    assert said in capsys.readouterr().err
