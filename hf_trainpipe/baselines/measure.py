@@ -91,10 +91,20 @@ def measure(recipe: Recipe, *, console: Console, folder: Path | None = None, mos
     Raises:
         TrainpipeError: what training would refuse; a task without baselines; no split to score.
     """
+    recipe, data = read(recipe, console=console)
+    return of_data(recipe, data, console=console, kept=Kept(recipe, data, folder), most_rows=most_rows)
+
+
+def read(recipe: Recipe, *, console: Console) -> tuple[Recipe, PreparedData]:
+    """The recipe with its model pinned, and its data as training reads them.
+
+    Raises:
+        TrainpipeError: what training would refuse; a task without baselines.
+    """
     with _ready(recipe) as (recipe, tokenizer):
         baselines_of(recipe.task, recipe.model)  # refuses a task before its data are read
         limits = model_limits(recipe.model, recipe.task, tokenizer)
-        data = prepare(
+        return recipe, prepare(
             recipe,
             tokenizer=tokenizer,
             max_length=max_length(recipe.tokens, limits.limit),
@@ -103,7 +113,6 @@ def measure(recipe: Recipe, *, console: Console, folder: Path | None = None, mos
             say=console.say,
             working=console.working,
         )
-        return of_data(recipe, data, console=console, kept=Kept(recipe, data, folder), most_rows=most_rows)
 
 
 def of_data(recipe: Recipe, data: PreparedData, *, console: Console, kept: Kept, most_rows: int | None = None) -> Found:
@@ -122,7 +131,7 @@ def of_data(recipe: Recipe, data: PreparedData, *, console: Console, kept: Kept,
         if found is None:
             try:
                 with console.working(f"{baseline.title}"):
-                    found = _learn(baseline, train, splits, means)
+                    found = learn(baseline, train, splits, means)
             except Unfit as reason:
                 unfit[baseline.title] = str(reason)
                 continue
@@ -143,11 +152,19 @@ def _ready(recipe: Recipe) -> Iterator[tuple[Recipe, Any]]:
         yield recipe, load_tokenizer(made)
 
 
-def _learn(baseline: Baseline, train: Split, splits: Mapping[str, Split], means: Means) -> Measured:
+def learn(baseline: Baseline, train: Split, splits: Mapping[str, Split], means: Means, *, rows: Any = None) -> Measured:
+    """Learn one baseline, and let it answer the splits.
+
+    Args:
+        rows: int64[n]: the training rows that it learns from; None: all, or as many as it can afford.
+
+    Raises:
+        Unfit: it cannot be learnt from these rows.
+    """
     if baseline.name != "majority":
         check_learnable(train)
     begun = time.perf_counter()
-    rows = _rows(baseline, train, means.most_rows)
+    rows = _rows(baseline, train, means.most_rows) if rows is None else rows
     answers = baseline.learn(train, rows, means)
     outputs = {name: answers(split) for name, split in splits.items()}
     seconds = time.perf_counter() - begun

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
         type=float,
     ),
     Argument("--seeds S", "runs of each fraction, each on its own subset; 3 by default", type=int, default=3),
+    Argument(
+        "--model NAME",
+        "baseline: a simple model in place of the recipe's, in seconds; words, characters, frozen, ... name one; recipe by "
+        "default",
+        default="recipe",
+    ),
     Argument("--on validation|test", "the split that scores; test by default, validation without one"),
     Argument("--confidence P", "of intervals; 0.9 by default", type=float, default=0.9),
     *STUDY,
@@ -42,8 +48,16 @@ def learn_curve(arguments: argparse.Namespace) -> int:
 
     chosen: dict[str, Any] = {"fractions": tuple(arguments.fractions)} if arguments.fractions else {}
     curve = Curve(seeds=arguments.seeds, on=arguments.on, confidence=arguments.confidence, **chosen)
-    folder = arguments.study_dir or Path("studies") / f"learn-curve-{recipe.name}"
-    found = measure(recipe, source, folder, curve=curve, launch=Launch(ranks=arguments.ranks), say=Console(0).say)
+    by = "" if arguments.model == "recipe" else f"-{arguments.model}"
+    folder = arguments.study_dir or Path("studies") / f"learn-curve-{recipe.name}{by}"
+    console = Console(0)
+    if arguments.model == "recipe":
+        found = measure(recipe, source, folder, curve=curve, launch=Launch(ranks=arguments.ranks), say=console.say)
+    else:
+        from hf_trainpipe.studies.baseline_curve import baseline_curve
+
+        found = baseline_curve(recipe, source, folder, curve=curve, model=arguments.model, console=console)
+        console.close()
     learn_curve_page.write_page(found, folder)
     print_result({**found, "study": str(folder)}, arguments, lambda _: learn_curve_page.lines(found, folder))
     return 0

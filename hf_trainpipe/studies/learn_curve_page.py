@@ -25,7 +25,8 @@ def lines(told: Mapping[str, Any], folder: Path) -> str:
     return "\n\n".join(
         [
             told["decision"],
-            f"{told['name']}: {told['metric']} of {told['on']} ({told['scored']:,} rows)",
+            f"{told['name']}: {told['metric']} of {told['on']} ({told['scored']:,} rows)"
+            + ("" if told["model"] == "recipe" else f" by a simple model, {told['model']}"),
             table(HEAD, _points(told)),
             table(_forecast_head(told), _forecasts(told)),
             fact_lines(shown),
