@@ -24,7 +24,7 @@ STUDY = (
 
 @verb(
     "crossval",
-    "train and test on every fold of the data: a score with an interval, and out-of-fold predictions of all rows",
+    "train and test on every fold: a score with an interval, out-of-fold predictions of all rows",
     "RECIPE",
     Argument("--folds K", "5 by default", type=int, default=5),
     Argument(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @verb(
     "learn-curve",
-    "train on parts of the data, and tell what more labels would bring, and whether this test could see it",
+    "train on parts of the data: what more labels would bring, and whether this test could see it",
     "RECIPE",
     Argument(
         "--fractions F ...",
