@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.audit.corpus import Corpus
+from hf_trainpipe.audit.twins import Twins
 from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.columns import column_of
 from hf_trainpipe.data.place import FILE, LINE, error_at, place
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
 
 Ints = NDArray[np.int64]
-_OTHER = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +157,9 @@ class Pool:
 
     @cached_property
     def duplicates(self) -> Ints:
-        """[N] number of each row's cluster: rows whose inputs are the same in normal form."""
-        columns = [[_normal(cell) for cell in self.column(column.name)] for column in self.task.inputs.values()]
-        return numbered(list(zip(*columns, strict=True)))
+        """[N] number of each row's cluster: rows whose inputs are the same in normal form or nearly (docs/audit.md), and what
+        these are near to."""
+        return Twins.of(Corpus(self.task, {name: self.splits[name] for name in self.names})).cluster
 
     def groups(self, column: str | None) -> Ints:
         """[N] number of each row's group: by a column, or by duplicates; a missing value is a group alone."""
@@ -202,15 +201,6 @@ def numbered(values: Sequence[Any]) -> Ints:
     """[N] equal values get equal numbers, from 0 by first appearance."""
     seen: dict[Any, int] = {}
     return np.fromiter((seen.setdefault(value, len(seen)) for value in values), dtype=np.int64, count=len(values))
-
-
-def _normal(cell: Any) -> str:
-    """Letters and digits alone, NFKC, case folded; of words each by itself; what that empties stays as it is."""
-    if isinstance(cell, str):
-        return _OTHER.sub("", unicodedata.normalize("NFKC", cell).casefold()) or cell
-    if isinstance(cell, list) and all(isinstance(word, str) for word in cell):
-        return json.dumps([unicodedata.normalize("NFKC", word).casefold() for word in cell])
-    return json.dumps(cell, sort_keys=True, default=str)
 
 
 def _is_time(cell: Any) -> bool:
