@@ -58,6 +58,35 @@ def freeze(model: torch.nn.Module, optim: Optim) -> None:
             parameter.requires_grad_(False)
 
 
+def reinitialize_top(model: Any, count: int) -> None:
+    """Draw the weights of the last layers of an encoder anew, and those of a pooler, from torch's generator.
+
+    The layers next to the output know the pretraining's own task best, and may be a worse start than none (Zhang et al. 2021,
+    arXiv 2006.05987). They are drawn as the architecture draws them.
+
+    Args:
+        model: Of transformers.
+
+    Raises:
+        RecipeError: the model has fewer layers.
+    """
+    if count == 0:
+        return
+    num_layers = _num_layers(model)
+    if count > num_layers:
+        raise RecipeError(
+            f"model.reinit_layers: the model has {num_layers} layers that are known by their names, found {count}.",
+            fix=f"Set model.reinit_layers to {num_layers} or less.",
+        )
+    for name, module in model.base_model.named_modules():
+        found = LAYER.search(f"{name}.")
+        is_top = found is not None and int(found.group(1)) >= num_layers - count
+        if is_top or name.partition(".")[0] == "pooler":
+            for parameter in module.parameters(recurse=False):
+                parameter._is_hf_initialized = False
+            model._init_weights(module)
+
+
 def build_optimizer(model: torch.nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """The recipe's optimizer over the trainable parameters; ``scale`` of a group multiplies the learning rate.
 

@@ -74,7 +74,7 @@ def fit_head(
         fresh: Parameters that the weights do not contain.
     """
     labels = task.label_names
-    outputs = _label_tensors(loaded, model, task)
+    outputs = label_tensors(loaded, model, task)
     kept = {name: dim for name, dim in outputs.items() if name not in set(fresh)}
     if not kept:
         return
@@ -111,7 +111,7 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:
+def label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:
     """Parameter name to its dimension of labels; nothing where the model's code refuses another number of them."""
 
     config = copy.deepcopy(loaded.config)

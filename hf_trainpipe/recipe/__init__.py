@@ -26,6 +26,7 @@ from hf_trainpipe.recipe.settings import Scratch as Scratch
 from hf_trainpipe.recipe.settings import Tokens as Tokens
 from hf_trainpipe.recipe.settings import refused
 from hf_trainpipe.runtime.tasks.base import Task
+from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.runtime.text.preprocessing import Preprocessor
 
 
@@ -78,6 +79,12 @@ class Recipe:
                 if (found := getattr(self.optim, name)) != unused:
                     fix = f"Leave optim.{name} out. To adapt some layers only, name them in model.lora.targets."
                     raise refused(f"optim.{name}", f"{unused} with model.lora, which freezes the model", found, fix)
+            if self.model.lora.save_adapter and isinstance(self.task, TextTask) and self.task.pooling:
+                fix = "Leave task.pooling or model.lora.save_adapter out; the package holds the merged weights either way."
+                raise refused("model.lora.save_adapter", "False with task.pooling: peft has no such head", True, fix)
+        if self.model.reinit_layers and self.task.refers:
+            fix = "Leave model.reinit_layers out: the task compares with the model as it begins."
+            raise refused("model.reinit_layers", f"0 for {type(self.task).__name__}", self.model.reinit_layers, fix)
         if self.seed < 0:
             raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
 

@@ -104,8 +104,19 @@ class Pretrained:
     """Run custom code of the model. Recorded in the manifest and the model card."""
     lora: Lora | None = None
     """Train adapters and the head alone; None: all of the model."""
+    head: Literal["probe"] | None = None
+    """How the head begins. ``probe``: as the linear model that fits the training split best while the encoder stays as it is; None:
+    as the model has it where that is for the same labels, else at random (docs/heads.md)."""
+    reinit_layers: int = 0
+    """Number of encoder layers, from the output, that begin at random, and a pooler with them (arXiv 2006.05987)."""
 
     def __post_init__(self) -> None:
+        if self.head not in (None, "probe"):
+            raise refused("model.head", "'probe' or None", self.head, "Leave model.head out, or set it to 'probe'.")
+        _check_range("model.reinit_layers", self.reinit_layers, 0, 1000)
+        if self.reinit_layers and self.lora is not None:
+            fix = "Leave model.reinit_layers out: with model.lora the layers of the encoder are not trained."
+            raise refused("model.reinit_layers", "0 with model.lora", self.reinit_layers, fix)
         for name in ("name", "tokenizer"):  # a pathlib.Path becomes text
             if isinstance(found := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(found))
@@ -132,9 +143,11 @@ class Scratch(Pretrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("revision", "sha256", "lora"):
+        for name in ("revision", "sha256", "lora", "head"):
             if getattr(self, name) is not None:
                 raise refused(f"model.{name}", "None: nothing is loaded", getattr(self, name), f"Leave {name} out.")
+        if self.reinit_layers:
+            raise refused("model.reinit_layers", "0: all of it is random", self.reinit_layers, "Leave it out.")
         check_positive("model.vocabulary", self.vocabulary)
 
 

@@ -22,7 +22,7 @@ from hf_trainpipe.engine.gpu.rounding import RoundedBatch, fills_of
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.kept import Kept
 from hf_trainpipe.engine.mixed import Mixed
-from hf_trainpipe.engine.optimizer import freeze
+from hf_trainpipe.engine.optimizer import freeze, reinitialize_top
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
@@ -34,6 +34,7 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
 from hf_trainpipe.training.graphed import graphs_of
+from hf_trainpipe.training.linear_probe import begin_as_probe
 from hf_trainpipe.training.setup import Setup
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.cache import cache_root
@@ -88,6 +89,7 @@ class Run(Setup):
         """Load weights, a head from the recipe's seed, and an optimizer."""
         seed_everything(self.recipe.seed, *HEAD)
         self.bare = build_model(self.recipe.model, self.task, say=self.console.say)
+        reinitialize_top(self.bare, self.recipe.model.reinit_layers)
         freeze(self.bare, self.recipe.optim)
         self.bare.to(self.accelerator.device)
         prove_forward(
@@ -97,6 +99,8 @@ class Run(Setup):
             pads_with_a_word=self.tokenizer.pad_token_id is None,
         )
         self._speed_up()
+        if self.recipe.model.head == "probe":
+            begin_as_probe(self, self.bare)
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)
         if self.ranks.sharded:

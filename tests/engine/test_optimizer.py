@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.mixed import Mixed
-from hf_trainpipe.engine.optimizer import build_optimizer, depth_of, freeze, state_bytes
+from hf_trainpipe.engine.optimizer import build_optimizer, depth_of, freeze, reinitialize_top, state_bytes
 from hf_trainpipe.engine.parallel import parallelize
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator
 from hf_trainpipe.errors import RecipeError
@@ -52,6 +52,26 @@ def test_frozen_parts_have_no_gradient(model) -> None:
 def test_freezing_more_layers_than_there_are_is_refused(model) -> None:
     with pytest.raises(RecipeError, match="2 layers, found 3"):
         freeze(model, Optim(freeze_layers=3))
+
+
+def test_top_layers_and_a_pooler_begin_at_random_and_the_rest_stays(model) -> None:
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for _ in range(2):  # the same draws from the same seed
+        torch.manual_seed(3)
+        reinitialize_top(model, 1)
+        drawn = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    changed = {name for name, parameter in drawn.items() if not torch.equal(parameter, before[name])}
+    # biases and norms begin as the architecture draws them, which is what the tiny model has
+    assert changed == {name for name in before if (".1." in name or "pooler" in name) and before[name].ndim > 1}
+    torch.manual_seed(3)
+    reinitialize_top(model, 1)
+    assert all(torch.equal(parameter, drawn[name]) for name, parameter in model.named_parameters())
+    assert all(parameter.std() == pytest.approx(0.02, rel=0.3) for name, parameter in drawn.items() if name in changed)
+
+
+def test_more_random_layers_than_there_are_are_refused(model) -> None:
+    with pytest.raises(RecipeError, match=r"2 layers .* found 3"):
+        reinitialize_top(model, 3)
 
 
 ALGORITHMS = [

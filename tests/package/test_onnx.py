@@ -20,6 +20,7 @@ from hf_trainpipe.package import layout, onnx, onnx_export, probe
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
+from hf_trainpipe.runtime.model.pooling import AUTO, Pooling
 from hf_trainpipe.runtime.tasks.older import task_of_decoder
 from tests.package.conftest import SENTENCES, TEXTS, write_package
 
@@ -38,7 +39,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "deberta-v2": {**SIZES, "num_hidden_layers": 2, "relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"],
                    "share_att_key": True, "type_vocab_size": 0, "pooler_hidden_size": 32},
 }  # fmt: skip
-TYPED = ("bert", "electra")
+TYPED = ("bert", "electra", "bert-mean")
+POOLED: dict[str, tuple[str, Pooling]] = {"bert-mean": ("bert", "mean")}
 
 
 def recipe(labels: list[str]) -> Recipe:
@@ -54,12 +56,14 @@ def recipe(labels: list[str]) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", [*ARCHITECTURES, *POOLED])
 def test_each_architecture_answers_alike_at_any_shape(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     tagging = kind in ("roberta", "electra")
     auto = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
-    model = auto.from_config(AutoConfig.for_model(kind, **ARCHITECTURES[kind], num_labels=3)).eval()
+    name, pooling = POOLED.get(kind, (kind, None))
+    model_class: Any = auto if pooling is None else AUTO[pooling]
+    model = model_class.from_config(AutoConfig.for_model(name, **ARCHITECTURES[name], num_labels=3)).eval()
     onnx_export.export(model, tmp_path / "model.onnx", takes_types=kind in TYPED, num_tokens=100)
     session = OnnxModel(tmp_path / "model.onnx", threads=1)
     generator = np.random.default_rng(0)

@@ -28,6 +28,7 @@ from hf_trainpipe.testing import tiny_causal_model, tiny_model, tiny_rows, tiny_
 from hf_trainpipe.training.signals import PlannedStop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from hf_trainpipe.data.prepare import PreparedData
@@ -262,10 +263,18 @@ def _files(name: str, folder: Path) -> h.Files:
     return h.Files(train=f"{name}.jsonl", validation=f"{name}.jsonl", root=str(folder))
 
 
-def train(name: str, inputs: Path, folder: Path, foreign: Path, *, lora: h.Lora | None = None) -> Trained:
+def train(
+    name: str,
+    inputs: Path,
+    folder: Path,
+    foreign: Path,
+    *,
+    lora: h.Lora | None = None,
+    change: Callable[[h.Recipe], h.Recipe] = lambda recipe: recipe,
+) -> Trained:
     """Train, evaluate, package and verify in a fresh process."""
     recipe, source = recipe_of(name, inputs, foreign)
-    recipe = replace(recipe, model=replace(recipe.model, lora=lora))
+    recipe = change(replace(recipe, model=replace(recipe.model, lora=lora)))
     result = execute(recipe, run_dir=folder, options=RunOptions(source=source))
     assert result.verified["passed"]
     assert result.verified["n"] == min(24, recipe.task.num_recorded)

@@ -32,7 +32,7 @@ def about(task: Task) -> dict[str, Any]:
         "does": schema.does,
         "notes": list(schema.notes),
         "model": schema.model,
-        "gives_logits": task.exportable,
+        "gives_logits": task.exportable and schema.model != "AutoModel",
     }
     plain: dict[str, Any] = json.loads(json.dumps(told, allow_nan=False))
     return plain

@@ -48,11 +48,15 @@ class TextClassification(TextTask):
     """The share of the target that is spread over all labels, in [0, 1)."""
     focal_gamma: float = 0.0
     """Above 0: the focal loss (Lin et al. 2017, arXiv 1708.02002), which dwells on hard examples."""
+    pooling: Literal["cls", "mean", "max"] | None = None
+    """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
+    those of all tokens. None: the model's own head (docs/heads.md)."""
 
     learned: ClassVar[tuple[str, ...]] = ("names",)
     judged_as: ClassVar[str] = "single_label"
 
     def __post_init__(self) -> None:
+        self.check_pooling()
         if not 0.0 <= self.label_smoothing < 1.0:
             raise RecipeError(
                 f"task.label_smoothing: expected a number in [0, 1), found {self.label_smoothing}.",
@@ -103,7 +107,7 @@ class TextClassification(TextTask):
     def model_options(self) -> dict[str, Any]:
         return {**label_maps(self.label_names), "problem_type": "single_label_classification"}
 
-    def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def weigh(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """float32[B]: the share of an example that a feature is, times the weight of its class."""
         from ..model.constants import constant
 
@@ -122,10 +126,10 @@ class TextClassification(TextTask):
         if self.focal_gamma > 0.0:
             log_p_B = functional.log_softmax(logits_BC, dim=-1).gather(1, batch["labels"][:, None])[:, 0]
             losses_B = losses_B * (1.0 - log_p_B.exp()).clamp(min=0.0) ** self.focal_gamma
-        return (losses_B * self._weights(batch)).sum()
+        return (losses_B * self.weigh(batch)).sum()
 
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return self._weights(batch).double().sum()
+        return self.weigh(batch).double().sum()
 
     def metrics(self) -> tuple[str, ...]:
         return ("accuracy", "f1_macro", "mcc")

@@ -308,13 +308,9 @@ class SentenceEmbeddings(Task):
             pooler.requires_grad_(False)
 
     def forward(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        hidden_BLH = model(**inputs)[0].float()
-        if self.pooling == "cls":
-            return {"embedding": hidden_BLH[:, 0]}
-        mask_BL = inputs["attention_mask"].to(hidden_BLH.dtype)
-        return {
-            "embedding": (hidden_BLH * mask_BL[:, :, None]).sum(dim=1) / mask_BL.sum(dim=1, keepdim=True).clamp(min=1.0)
-        }
+        from ..model.pooling import pooled
+
+        return {"embedding": pooled(model(**inputs)[0].float(), inputs["attention_mask"], self.pooling)}
 
     def loss_sum(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         import torch

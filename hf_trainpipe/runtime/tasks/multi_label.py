@@ -59,11 +59,15 @@ class MultiLabelClassification(TextTask):
     """Probability from which a label is given; one, or one a label."""
     tune_threshold: bool = True
     """Choose the threshold on the validation split at each evaluation; it travels in the package."""
+    pooling: Literal["cls", "mean", "max"] | None = None
+    """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
+    those of all tokens. None: the model's own head (docs/heads.md)."""
 
     learned: ClassVar[tuple[str, ...]] = ("names", "threshold")
     judged_as: ClassVar[str] = "multi_label"
 
     def __post_init__(self) -> None:
+        self.check_pooling()
         several = isinstance(self.threshold, tuple)
         limits = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
         if not all(is_probability(limit) for limit in limits) or (several and len(limits) != len(self.names or ())):

@@ -76,6 +76,7 @@ _TRAINING = frozenset(
         "tune",
         "unknown_labels",
         "vary",
+        "weigh",
         "worst",
     ]
 )

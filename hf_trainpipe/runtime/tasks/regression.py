@@ -6,7 +6,7 @@ Shapes: N examples, B features of a micro-batch.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +42,14 @@ class Regression(TextTask):
     """The smallest number that the package answers; None: no bound."""
     high: float | None = None
     """The largest number that the package answers; None: no bound."""
+    pooling: Literal["cls", "mean", "max"] | None = None
+    """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
+    those of all tokens. None: the model's own head (docs/heads.md)."""
 
     judged_as: ClassVar[str] = "regression"
 
     def __post_init__(self) -> None:
+        self.check_pooling()
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise RecipeError(
                 f"task.low, task.high: expected low < high, found {self.low} and {self.high}.",

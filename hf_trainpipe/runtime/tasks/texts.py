@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import RecipeError
+from ..model.pooling import AUTO, POOLINGS
 from .base import Parameter, Task
 from .columns import TEXT, Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
+
     from ..model.outputs import Outputs
+    from ..model.pooling import Pooling
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
     from .columns import Labels
@@ -34,9 +39,28 @@ class TextTask(Task):
 
     text: str
     text_pair: str | None
+    pooling: Pooling | None = None
+    """Of a task that may pool a field: which vector of a text its outputs are computed from; None: the model's own head."""
 
     exportable: ClassVar[bool] = True
     encodes_by: ClassVar[tuple[str, ...]] = ()
+
+    def check_pooling(self) -> None:
+        """Refuse a way to pool that there is not.
+
+        Raises:
+            RecipeError: as said.
+        """
+        if self.pooling not in (None, *POOLINGS):
+            raise RecipeError(
+                f"task.pooling: expected {', '.join(POOLINGS)} or None, found {self.pooling!r}.",
+                fix="Leave it out for the model's own head, or set it to 'mean'.",
+            )
+
+    def model_class(self) -> type[Any]:
+        if self.pooling is None:
+            return super().model_class()
+        return AUTO[self.pooling]
 
     def text_columns(self) -> dict[str, Column]:
         """The columns of its inputs."""
@@ -60,6 +84,10 @@ class TextTask(Task):
     def supervise(self, rows: Any, features: Features) -> Features:
         targets_N = self.targets(rows)
         return features.with_targets(labels=targets_N[features.example], of_examples={"labels": targets_N})
+
+    def weigh(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """float32[B]: how much each feature counts in the loss."""
+        return batch["weights"]
 
     def unknown_labels(self, rows: Any) -> list[tuple[int, str]]:
         return list(rows.unknown(self.target, self.label_names)) if self.label_names else []
@@ -86,7 +114,18 @@ class TextTask(Task):
             "examples": examples,
             "reads": "text" if self.text_pair is None else "pair",
             "pipeline": "text-classification",
-            "model": "AutoModelForSequenceClassification",
+            **self._model_schema(),
+        }
+
+    def _model_schema(self) -> dict[str, Any]:
+        if self.pooling is None:
+            return {"model": "AutoModelForSequenceClassification"}
+        vector = {"cls": "the vector of the first token", "mean": "the mean of the vectors of its tokens"}.get(
+            self.pooling, "the largest numbers of the vectors of its tokens"
+        )
+        return {
+            "model": "AutoModel",  # loads the encoder alone
+            "notes": (f"Its outputs are a linear layer over {vector}, which the handler computes.",),
         }
 
 
