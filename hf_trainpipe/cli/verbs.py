@@ -17,6 +17,7 @@ from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_mai
 from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
+from hf_trainpipe.cli.suggest_verb import suggest
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.tracking.console import choose_form
 
@@ -188,8 +189,8 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, audit, baseline, report, compare, evaluate, predict, package, verify, serve, push, track, verify_resume, runs, ui,
-        crossval, learn_curve,
+        train, launch, show, audit, baseline, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
+        serve, push, track, verify_resume, runs, ui,
         completion, doctor,
     )
 }  # fmt: skip

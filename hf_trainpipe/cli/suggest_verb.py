@@ -1,0 +1,78 @@
+"""The verb that chooses what to label next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, worker_of
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from typing import Any
+
+
+@verb(
+    "suggest",
+    "choose rows of a file to label next: those that the package is least sure of, and some at random",
+    "PACKAGE",
+    Argument("--input F", "rows without labels, in any format that training reads", required=True),
+    Argument("--output F", "a table (.csv, .jsonl, ...), or tasks of an annotation tool", required=True, type=Path),
+    Argument("--count N", "rows to choose; 100 by default", type=int, default=100),
+    Argument("--to table|label-studio|doccano|prodigy", "what to write; .json is label-studio, other endings a table"),
+    Argument("--random SHARE", "of the rows, drawn at random: their scores are honest", type=float, default=0.2),
+    Argument("--labelled F ...", "a file with texts that are labelled already; may be repeated"),
+    Argument("--blind", "leave the model's answers out, so that nobody is led by them"),
+    Argument("--seed N", "of the random rows", type=int, default=0),
+    *READING,
+    *WORKER,
+    "--json",
+)
+def suggest(arguments: argparse.Namespace) -> int:
+    package = existing(arguments.package, "package")
+    for file in (arguments.input, *arguments.labelled):
+        existing(file, "file")
+    if not 0 <= arguments.random <= 1:
+        raise UsageError(
+            f"suggest: --random: expected a share in [0, 1], found {arguments.random:g}.", fix="Write 0.2."
+        )
+    if arguments.count < 1:
+        raise UsageError(f"suggest: --count: expected 1 or more, found {arguments.count}.", fix="Write --count 100.")
+    from hf_trainpipe.data.readers_base import ReadOptions
+    from hf_trainpipe.package.label_files import tool_of, write
+    from hf_trainpipe.package.suggest import RANDOM, UNSURE
+    from hf_trainpipe.package.suggest import suggest as choose
+
+    tool = tool_of(arguments.output, arguments.to)
+    found = choose(
+        package,
+        arguments.input,
+        random_share=arguments.random,
+        reading=ReadOptions(**reading(arguments)),
+        **taken(arguments, "count", "labelled", "column", "seed"),
+        **worker_of(arguments),
+    )
+    files = write(found, arguments.output, tool=tool, with_answers=not arguments.blind)
+    chosen = [one.uncertainty for one in found.chosen if one.why == UNSURE]
+    result = {
+        "rows": found.rows,
+        "chosen": {why: found.count(why) for why in (UNSURE, RANDOM)},
+        "left_out": dict(found.left_out),
+        "uncertainty": {"all": found.mean_uncertainty, "unsure": sum(chosen) / len(chosen) if chosen else None},
+        "files": [str(file) for file in files],
+    }
+    print_result(result, arguments, _shown)
+    return 0
+
+
+def _shown(result: Mapping[str, Any]) -> str:
+    chosen, unsure = result["chosen"], result["uncertainty"]["unsure"]
+    mean = "" if unsure is None else f" (mean uncertainty {unsure:.2f}, of all rows {result['uncertainty']['all']:.2f})"
+    lines = [
+        f"{sum(chosen.values()):,} of {result['rows']:,} rows chosen: {chosen['unsure']:,} that the model is unsure of{mean}, "
+        f"{chosen['random']:,} at random"
+    ]
+    lines += [f"left out  {count:,} {reason}" for reason, count in result["left_out"].items()]
+    return "\n".join([*lines, *(f"written   {file}" for file in result["files"])])

@@ -1,0 +1,292 @@
+"""Which rows of a file to label next: those that the package is least sure of, unlike each other, and some at random.
+
+The random ones are drawn first, from all rows, so that their labels tell how good the model is on such texts and, trained on
+alone, whether choosing gains anything. The others come from the ten times as many rows with the smallest margins: clustered by
+their vectors, weighted by uncertainty, one a cluster (Zhdanov 2019, arXiv 1901.05954).
+
+Shapes: N rows of the file, S of the shortlist, W numbers of a vector.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
+from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
+from hf_trainpipe.package.inputs import Record, read_records
+from hf_trainpipe.package.layout import find_package, read_manifest
+from hf_trainpipe.package.predict import answer_rows
+from hf_trainpipe.tracking.console import Console
+
+if TYPE_CHECKING:
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+    from hf_trainpipe.runtime.tasks.base import Task
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SHORTLIST = 10
+"""Uncertain rows that are looked at for each that is chosen."""
+_CHUNK = 1_000
+UNSURE, RANDOM = "unsure", "random"
+"""Why a row was chosen."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row to label."""
+
+    row: int
+    """From 1, in the file."""
+    record: Record
+    given: Any
+    """As a client sends it."""
+    answer: Any
+    why: str
+    """:data:`UNSURE` or :data:`RANDOM`."""
+    uncertainty: float
+    """From 0 to 1: 1 less the margin between the two likeliest labels."""
+
+
+@dataclass(kw_only=True)
+class Suggestions:
+    """What :func:`suggest` found, the unsure ones before the random ones, each in the order of the file."""
+
+    task: Task
+    columns: tuple[str, ...]
+    """Of the input; empty for a file of lines."""
+    target: str | None
+    """The recipe's column of labels."""
+    name: str
+    """Of the package."""
+    chosen: list[Chosen]
+    rows: int
+    """Of the file."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Rows that were not candidates, by reason."""
+    mean_uncertainty: float
+    """Over the candidates."""
+
+    def count(self, why: str) -> int:
+        """Rows that were chosen for this reason."""
+        return sum(one.why == why for one in self.chosen)
+
+
+def suggest(
+    package: Path | str,
+    input: Path | str,
+    *,
+    count: int,
+    random_share: float = 0.2,
+    labelled: Sequence[Path | str] = (),
+    column: Sequence[str] = (),
+    reading: ReadOptions = AS_FOUND,
+    seed: int = 0,
+    device: str | None = None,
+    allow_code: bool = False,
+    backend: str | None = None,
+) -> Suggestions:
+    """Choose rows of a file to label. All rows are held in memory, their outputs are not.
+
+    Args:
+        count: Rows to choose, the random ones among them.
+        random_share: The share of them that is drawn at random.
+        labelled: Files whose rows are labelled already: the same texts are not chosen.
+        column: The column of the input, or two of a pair; none: those of the recipe.
+        seed: Of the random rows, and of the clusters.
+
+    Raises:
+        DataError: a file cannot be read, lacks the columns, or no row of it can be chosen.
+        RecipeError: the task has no probabilities of labels.
+    """
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+
+    path = find_package(package)
+    manifest = read_manifest(path)
+    known = known_columns(manifest)
+    chooser = Chooser(known, parse_asked(column, known), name=str(input))
+    records = list(read_records(input, reading))
+    inputs = [_input(chooser, record) for record in records]
+    done = set()
+    for file in labelled:
+        other = Chooser(known, parse_asked(column, known), name=str(file))
+        done.update(same_text(_input(other, record)) for record in read_records(file, reading))
+    console = Console(0)
+    with console.working("loading the package"):
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
+    if predictor.task.schema().answers not in _MEASURES:
+        raise RecipeError(
+            f"{path}: suggest needs probabilities of labels, and {type(predictor.task).__name__} gives none.",
+            fix="Use it with packages that classify texts or tag words.",
+        )
+    left_out: Counter[str] = Counter()
+    candidates = list(_candidates(inputs, done, left_out))
+    with console.working("measuring how sure the model is", total=len(candidates)) as work:
+        uncertain, rows = _measured(predictor, inputs, candidates, left_out, work)
+    if not rows:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "it has no rows"
+        raise DataError(
+            f"{input}: none of its {len(records):,} rows can be chosen: {reasons}.",
+            fix="Check the file, or choose the column that holds the text with --column NAME.",
+            file=str(input),
+        )
+    count = min(count, len(rows))
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: round(count * random_share)]
+    free = uncertain.copy()
+    free[drawn] = -1.0
+    place = np.array(rows)
+    vectors = _vectors(predictor, path, inputs)
+    with console.working("choosing rows that differ"):
+        unsure = _diverse(lambda short: vectors(place[short]), free, count - len(drawn), seed)
+    chosen = []
+    for why, places in ((UNSURE, np.sort(unsure)), (RANDOM, np.sort(drawn))):
+        answers = answer_rows(predictor, [inputs[rows[at]] for at in places], {})
+        chosen += [
+            Chosen(rows[at] + 1, records[rows[at]], inputs[rows[at]], answer, why, float(uncertain[at]))
+            for at, (answer, _) in zip(places, answers, strict=True)
+        ]
+    return Suggestions(
+        task=predictor.task,
+        columns=chooser.columns,
+        target=known.target,
+        name=predictor.info.name,
+        chosen=chosen,
+        rows=len(records),
+        left_out=left_out,
+        mean_uncertainty=float(uncertain.mean()),
+    )
+
+
+def same_text(given: Any) -> str:
+    """What an input is compared by: letters and digits of its normal form; where none is left, the input as it is.
+
+    >>> same_text("Fine, thanks!") == same_text("fine  thanks")
+    True
+    >>> same_text(":)")
+    ':)'
+    """
+    text = given if isinstance(given, str) else " | ".join(map(str, _values(given)))
+    plain = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+    return plain or text
+
+
+def _values(given: Any) -> Iterable[Any]:
+    if isinstance(given, dict):
+        return given.values()
+    return given if isinstance(given, list | tuple) else (given,)
+
+
+def _input(chooser: Chooser, record: Record) -> Any:
+    return chooser.input_of(record.fields) if record.fields is not None else chooser.line(record.value)
+
+
+def _candidates(inputs: Sequence[Any], done: set[str], left_out: Counter[str]) -> Iterator[int]:
+    """Rows with a text that is not labelled and did not come before."""
+    seen: set[str] = set()
+    for row, given in enumerate(inputs):
+        key = "" if given is None or given != given else same_text(given)
+        if not key.strip():
+            left_out["without a text"] += 1
+        elif key in done:
+            left_out["labelled already"] += 1
+        elif key in seen:
+            left_out["repeats of another row"] += 1
+        else:
+            seen.add(key)
+            yield row
+
+
+def _of_labels(answer: list[dict[str, Any]]) -> float:
+    """1 less the margin between the two likeliest labels."""
+    scores = [one["score"] for one in answer[:2]]
+    return 1.0 - (scores[0] - scores[1]) if len(scores) > 1 else 0.0
+
+
+def _of_several(answer: list[dict[str, Any]]) -> float:
+    """Of the label that is nearest to a probability of one half."""
+    return max((1.0 - abs(2.0 * one["score"] - 1.0) for one in answer), default=0.0)
+
+
+def _of_words(answer: list[dict[str, Any]]) -> float:
+    """Of the word whose tag is least probable."""
+    return max((1.0 - one["score"] for one in answer if one["label"] is not None), default=0.0)
+
+
+_MEASURES: dict[str, tuple[Callable[[list[dict[str, Any]]], float], dict[str, Any]]] = {
+    "single_label": (_of_labels, {}),
+    "multi_label": (_of_several, {"threshold": 0.0}),
+    "tags": (_of_words, {"aggregation": "none"}),
+}
+"""Of each kind of answers: how unsure one is, from 0 to 1, and the parameters with which all labels are told."""
+
+
+def _measured(
+    predictor: Predictor,
+    inputs: Sequence[Any],
+    candidates: Sequence[int],
+    left_out: Counter[str],
+    work: Callable[[int], None],
+) -> tuple[Floats, list[int]]:
+    """How unsure the model is of each row that it can answer, and these rows."""
+    measure, parameters = _MEASURES[predictor.task.schema().answers]
+    uncertain: list[float] = []
+    kept: list[int] = []
+    for start in range(0, len(candidates), _CHUNK):
+        rows = candidates[start : start + _CHUNK]
+        answers = answer_rows(predictor, [inputs[row] for row in rows], parameters)
+        for row, (answer, error) in zip(rows, answers, strict=True):
+            if error is not None:
+                left_out[f"without an answer ({error})"] += 1
+            else:
+                uncertain.append(measure(answer))
+                kept.append(row)
+        work(start + len(rows))
+    return np.array(uncertain), kept
+
+
+def _diverse(vectors: Callable[[Ints], NDArray[np.float32]], uncertain: Floats, count: int, seed: int) -> Ints:
+    """[count] places of uncertain rows that differ: of each cluster of the shortlist the row nearest to its centre.
+
+    Args:
+        vectors: float32[S, W] of some places.
+        uncertain: [N]; rows that may not be chosen are below 0.
+    """
+    allowed = int((uncertain >= 0).sum())
+    short = np.argsort(-uncertain, kind="stable")[: min(allowed, SHORTLIST * count)]
+    if count >= len(short):
+        return short
+    if not count:
+        return short[:0]
+    from sklearn.cluster import KMeans
+
+    found = vectors(short)
+    weights = uncertain[short] + 1e-6
+    means = KMeans(count, n_init=1, random_state=seed).fit(found, sample_weight=weights)
+    gaps = np.linalg.norm(found - means.cluster_centers_[means.labels_], axis=1)
+    order = np.lexsort((gaps, means.labels_))
+    first = order[np.concatenate([[True], np.diff(means.labels_[order]) > 0])]
+    left = np.setdiff1d(np.arange(len(short)), first)[: count - len(first)]  # equal rows leave clusters empty
+    return short[np.concatenate([first, left])]
+
+
+def _vectors(predictor: Predictor, folder: Path, inputs: Sequence[Any]) -> Callable[[Ints], NDArray[np.float32]]:
+    """Vectors of rows by the encoder of the package."""
+
+    def found(rows: Ints) -> NDArray[np.float32]:
+        from hf_trainpipe.baselines.frozen import frozen
+        from hf_trainpipe.recipe import Pretrained
+        from hf_trainpipe.utils.cache import cache_root
+
+        features = predictor.features([inputs[row] for row in rows])
+        return frozen(features, model=Pretrained(str(folder)), root=cache_root())
+
+    return found
