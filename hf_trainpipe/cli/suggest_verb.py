@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, worker_of
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+from hf_trainpipe.utils.tables import table
 
 if TYPE_CHECKING:
     import argparse
@@ -18,20 +19,29 @@ if TYPE_CHECKING:
     "suggest",
     "choose rows of a file to label next: those that the package is least sure of, and some at random",
     "PACKAGE",
-    Argument("--input F", "rows without labels, in any format that training reads", required=True),
-    Argument("--output F", "a table (.csv, .jsonl, ...), or tasks of an annotation tool", required=True, type=Path),
+    Argument("--input F", "rows without labels, in any format that training reads"),
+    Argument("--output F", "a table (.csv, .jsonl, ...), or tasks of an annotation tool", type=Path),
     Argument("--count N", "rows to choose; 100 by default", type=int, default=100),
     Argument("--to table|label-studio|doccano|prodigy", "what to write; .json is label-studio, other endings a table"),
     Argument("--random SHARE", "of the rows, drawn at random: their scores are honest", type=float, default=0.2),
     Argument("--labelled F ...", "a file with texts that are labelled already; may be repeated"),
     Argument("--blind", "leave the model's answers out, so that nobody is led by them"),
     Argument("--seed N", "of the random rows", type=int, default=0),
+    Argument("--replay", "instead: whether choosing would have gained anything on the run's own training data"),
+    "--recipe R",
     *READING,
     *WORKER,
     "--json",
 )
 def suggest(arguments: argparse.Namespace) -> int:
     package = existing(arguments.package, "package")
+    if arguments.replay:
+        return _replay(package, arguments)
+    if arguments.input is None or arguments.output is None:
+        raise UsageError(
+            "suggest: expected --input and --output.",
+            fix=f"hf-trainpipe suggest {package} --input new.csv --output next.csv",
+        )
     for file in (arguments.input, *arguments.labelled):
         existing(file, "file")
     if not 0 <= arguments.random <= 1:
@@ -65,6 +75,37 @@ def suggest(arguments: argparse.Namespace) -> int:
     }
     print_result(result, arguments, _shown)
     return 0
+
+
+def _replay(path: Path, arguments: argparse.Namespace) -> int:
+    recipe, source = recipe_of(path, arguments.recipe)
+    from hf_trainpipe.baselines.replay import replay
+    from hf_trainpipe.tracking.console import Console
+    from hf_trainpipe.utils.resources import use_paths_of_run
+
+    with use_paths_of_run(path, source):
+        found = replay(recipe, console=Console(0))
+    value, low, high = found.gain
+    arms = {"chosen": found.chosen.mean(axis=0), "random": found.random.mean(axis=0)}
+    result = {
+        "gain": {"value": value, "low": low, "high": high},
+        "starts": len(found.chosen),
+        "labels": found.labels,
+        "accuracy": {name: arm.tolist() for name, arm in arms.items()},
+        "verdict": found.verdict,
+    }
+    print_result(result, arguments, _shown_replay)
+    return 0
+
+
+def _shown_replay(result: Mapping[str, Any]) -> str:
+    accuracy = result["accuracy"]
+    rows = [
+        [f"{labels:,}", f"{chosen:.4f}", f"{random:.4f}"]
+        for labels, chosen, random in zip(result["labels"], accuracy["chosen"], accuracy["random"], strict=True)
+    ]
+    head = f"replayed with logistic regression on frozen vectors, {result['starts']} starts: {result['verdict']}"
+    return f"{head}\n\n{table(['labels', 'chosen', 'random'], rows)}"
 
 
 def _shown(result: Mapping[str, Any]) -> str:

@@ -130,12 +130,14 @@ def read_labels(column: Column, dataset: Dataset, split: str, *, said: tuple[str
         return _of_columns(column, cells)
     cell, held = column.cell, cells.held()
     kind = held.array.type
-    if is_list(kind) and cell is not CLASS:
+    several = np.flatnonzero(held.lengths != 1) if is_list(kind) and cell is CLASS else np.zeros(0, dtype=np.int64)
+    if is_list(kind) and not len(several):  # also one label, as annotation tools export it
         flat, counts = _of_lists(held), held.lengths
     elif pa.types.is_nested(kind) or cell is TAGS:
         if len(held.array):
             expected, fix = _FORMS[cell]
-            raise held.error(0, f"expected {expected}, found {kind} ({held.array[0].as_py()!r:.60}).", fix=fix)
+            at = int(several[0]) if len(several) else 0
+            raise held.error(at, f"expected {expected}, found {kind} ({held.array[at].as_py()!r:.60}).", fix=fix)
         flat, counts = pa.nulls(0), np.zeros(0, dtype=np.int64)
     elif cell is CLASSES and is_text(kind):
         flat, counts = _of_text(held, column.separator, said)

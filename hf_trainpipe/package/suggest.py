@@ -1,10 +1,9 @@
 """Which rows of a file to label next: those that the package is least sure of, unlike each other, and some at random.
 
 The random ones are drawn first, from all rows, so that their labels tell how good the model is on such texts and, trained on
-alone, whether choosing gains anything. The others come from the ten times as many rows with the smallest margins: clustered by
-their vectors, weighted by uncertainty, one a cluster (Zhdanov 2019, arXiv 1901.05954).
+alone, whether choosing gains anything. The others are chosen by :mod:`hf_trainpipe.baselines.choosing`.
 
-Shapes: N rows of the file, S of the shortlist, W numbers of a vector.
+Shapes: S rows of the shortlist, W numbers of a vector.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.baselines.choosing import diverse
 from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SHORTLIST = 10
-"""Uncertain rows that are looked at for each that is chosen."""
 _CHUNK = 1_000
 UNSURE, RANDOM = "unsure", "random"
 """Why a row was chosen."""
@@ -146,7 +144,7 @@ def suggest(
     place = np.array(rows)
     vectors = _vectors(predictor, path, inputs)
     with console.working("choosing rows that differ"):
-        unsure = _diverse(lambda short: vectors(place[short]), free, count - len(drawn), seed)
+        unsure = diverse(lambda short: vectors(place[short]), free, count - len(drawn), seed)
     chosen = []
     for why, places in ((UNSURE, np.sort(unsure)), (RANDOM, np.sort(drawn))):
         answers = answer_rows(predictor, [inputs[rows[at]] for at in places], {})
@@ -251,31 +249,6 @@ def _measured(
                 kept.append(row)
         work(start + len(rows))
     return np.array(uncertain), kept
-
-
-def _diverse(vectors: Callable[[Ints], NDArray[np.float32]], uncertain: Floats, count: int, seed: int) -> Ints:
-    """[count] places of uncertain rows that differ: of each cluster of the shortlist the row nearest to its centre.
-
-    Args:
-        vectors: float32[S, W] of some places.
-        uncertain: [N]; rows that may not be chosen are below 0.
-    """
-    allowed = int((uncertain >= 0).sum())
-    short = np.argsort(-uncertain, kind="stable")[: min(allowed, SHORTLIST * count)]
-    if count >= len(short):
-        return short
-    if not count:
-        return short[:0]
-    from sklearn.cluster import KMeans
-
-    found = vectors(short)
-    weights = uncertain[short] + 1e-6
-    means = KMeans(count, n_init=1, random_state=seed).fit(found, sample_weight=weights)
-    gaps = np.linalg.norm(found - means.cluster_centers_[means.labels_], axis=1)
-    order = np.lexsort((gaps, means.labels_))
-    first = order[np.concatenate([[True], np.diff(means.labels_[order]) > 0])]
-    left = np.setdiff1d(np.arange(len(short)), first)[: count - len(first)]  # equal rows leave clusters empty
-    return short[np.concatenate([first, left])]
 
 
 def _vectors(predictor: Predictor, folder: Path, inputs: Sequence[Any]) -> Callable[[Ints], NDArray[np.float32]]:

@@ -12,9 +12,9 @@ import pytest
 
 import hf_trainpipe
 from hf_trainpipe import Files, TextClassification, TokenClassification
+from hf_trainpipe.baselines.choosing import SHORTLIST, diverse
 from hf_trainpipe.cli import run
 from hf_trainpipe.data.rows import Rows
-from hf_trainpipe.package import suggest as module
 from hf_trainpipe.package.label_files import write
 from hf_trainpipe.package.suggest import RANDOM, UNSURE, suggest
 from tests.package.conftest import WORDS
@@ -57,7 +57,7 @@ def test_the_least_sure_rows_and_random_ones(classifier_run: Path, pool: Path, t
     drawn = {one.row for one in found.chosen if one.why == RANDOM}
     free = sorted(set(margins) - drawn - {1} - set(range(10, 301, 10)), key=lambda row: -margins[row])
     unsure = [one for one in found.chosen if one.why == UNSURE]
-    assert {one.row for one in unsure} <= set(free[: module.SHORTLIST * 9])
+    assert {one.row for one in unsure} <= set(free[: SHORTLIST * 9])
     for one in found.chosen:
         assert one.uncertainty == pytest.approx(margins[one.row], abs=1e-6)
     again = suggest(classifier_run, pool, count=WANTED, random_share=0.25, labelled=[labelled], seed=1)
@@ -69,10 +69,10 @@ def test_the_least_sure_rows_and_random_ones(classifier_run: Path, pool: Path, t
 def test_clusters_choose_rows_that_differ() -> None:
     uncertain = np.array([0.9, 0.91, 0.92, 0.5, 0.2, -1.0])
     vectors = np.array([[1, 0], [1, 0.01], [1, 0.02], [0, 1], [0, 0.9], [0, 1]], dtype=np.float32)
-    found = module._diverse(lambda rows: vectors[rows], uncertain, 2, 0)
+    found = diverse(lambda rows: vectors[rows], uncertain, 2, 0)
     assert len({bool(place < 3) for place in found}) == 2
     assert 5 not in found
-    same = module._diverse(lambda rows: np.ones((len(rows), 2), dtype=np.float32), uncertain, 3, 0)
+    same = diverse(lambda rows: np.ones((len(rows), 2), dtype=np.float32), uncertain, 3, 0)
     assert len(set(same.tolist())) == 3
 
 
@@ -96,7 +96,7 @@ def test_labels_come_back(classifier_run: Path, pool: Path, tmp_path: Path, tool
     task = TextClassification("text", label=column)
     rows = Rows(split, "train")
     assert split["text"] == [one.record.fields["text"] for one in found.chosen if one.record.fields]
-    labels = rows.labels(task.target)
+    labels = rows.labels(task.target, said=None)
     ids = rows.class_ids(task.target, labels)
     assert [labels[number] for number in ids] == [one.answer[0]["label"] for one in found.chosen]
 
