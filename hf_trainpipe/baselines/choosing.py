@@ -28,7 +28,7 @@ def diverse(
         uncertain: [N]; rows that may not be chosen are below 0.
     """
     allowed = int((uncertain >= 0).sum())
-    short = np.argsort(-uncertain, kind="stable")[: min(allowed, SHORTLIST * count)]
+    short: NDArray[np.int64] = np.argsort(-uncertain, kind="stable")[: min(allowed, SHORTLIST * count)]
     if count >= len(short):
         return short
     if not count:
@@ -45,4 +45,5 @@ def diverse(
     order = np.lexsort((gaps, means.labels_))
     first = order[np.concatenate([[True], np.diff(means.labels_[order]) > 0])]
     left = np.setdiff1d(np.arange(len(short)), first)[: count - len(first)]
-    return short[np.concatenate([first, left])]
+    picked: NDArray[np.int64] = short[np.concatenate([first, left])]
+    return picked

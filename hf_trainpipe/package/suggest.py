@@ -114,7 +114,7 @@ def suggest(
     chooser = Chooser(known, parse_asked(column, known), name=str(input))
     records = list(read_records(input, reading))
     inputs = [_input(chooser, record) for record in records]
-    done = set()
+    done: set[str] = set()
     for file in labelled:
         other = Chooser(known, parse_asked(column, known), name=str(file))
         done.update(same_text(_input(other, record)) for record in read_records(file, reading))
