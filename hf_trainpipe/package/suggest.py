@@ -8,9 +8,8 @@ Shapes: S rows of the shortlist, W numbers of a vector.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.audit.normal import PARTS, normal
 from hf_trainpipe.baselines.choosing import diverse
 from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
 from hf_trainpipe.errors import DataError, RecipeError
@@ -117,7 +117,7 @@ def suggest(
     done: set[str] = set()
     for file in labelled:
         other = Chooser(known, parse_asked(column, known), name=str(file))
-        done.update(same_text(_input(other, record)) for record in read_records(file, reading))
+        done.update(_same(_input(other, record)) for record in read_records(file, reading))
     console = Console(0)
     with console.working("loading the package"):
         predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
@@ -164,23 +164,10 @@ def suggest(
     )
 
 
-def same_text(given: Any) -> str:
-    """What an input is compared by: letters and digits of its normal form; where none is left, the input as it is.
-
-    >>> same_text("Fine, thanks!") == same_text("fine  thanks")
-    True
-    >>> same_text(":)")
-    ':)'
-    """
-    text = given if isinstance(given, str) else " | ".join(map(str, _values(given)))
-    plain = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
-    return plain or text
-
-
-def _values(given: Any) -> Iterable[Any]:
-    if isinstance(given, dict):
-        return given.values()
-    return given if isinstance(given, list | tuple) else (given,)
+def _same(given: Any) -> str:
+    """What an input is compared by."""
+    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else (given,)
+    return PARTS.join(normal(str(part)) for part in parts)
 
 
 def _input(chooser: Chooser, record: Record) -> Any:
@@ -191,7 +178,7 @@ def _candidates(inputs: Sequence[Any], done: set[str], left_out: Counter[str]) -
     """Rows with a text that is not labelled and did not come before."""
     seen: set[str] = set()
     for row, given in enumerate(inputs):
-        key = "" if given is None or given != given else same_text(given)
+        key = "" if given is None or given != given else _same(given)
         if not key.strip():
             left_out["without a text"] += 1
         elif key in done:
