@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @verb(
     "suggest",
-    "choose rows of a file to label next: those that the package is least sure of, and some at random",
+    "choose which rows of a file to label next",
     "PACKAGE",
     Argument("--input F", "rows without labels, in any format that training reads"),
     Argument("--output F", "a table (.csv, .jsonl, ...), or tasks of an annotation tool", type=Path),
