@@ -15,7 +15,7 @@
 
 Exit codes: 0 success; 1 internal error (traceback); 2 user error; 3 no valid checkpoint to resume from;
 4 training diverged; 5 push failed, everything else succeeded; 6 a package does not reproduce its predictions;
-75 interrupted, can be resumed.
+11 not shown to be no worse (compare --margin); 75 interrupted, can be resumed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from hf_trainpipe.utils.wording import adapt_message
 
 EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
 """Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""
+
+NOT_SHOWN = 11
+"""Exit code of ``compare --margin`` where a run is not shown to be no worse: a branch for whoever calls it, no failure."""
 
 TrainpipeError.spell = staticmethod(adapt_message)  # in the words of the place where a message is shown
 

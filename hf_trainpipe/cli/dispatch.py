@@ -28,7 +28,7 @@ Fine-tune a Hugging Face text model from one recipe, measure it, package it, ser
 VERB --help explains a verb; train RECIPE --help lists the fields of a recipe.
 Exit codes: 0 done, 1 a bug in hf-trainpipe, 2 wrong input, 3 no valid checkpoint,
 4 diverged, 5 a push failed, 6 a package does not reproduce its predictions,
-75 interrupted and resumable."""
+11 not shown to be no worse, 75 interrupted and resumable."""
 
 
 def dispatch(argv: Sequence[str]) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.metrics.base import Predictions
+from hf_trainpipe.metrics.base import Floats, Predictions
 from hf_trainpipe.metrics.scoring import computation, metric_of, resampled
 
 RESAMPLES, _FEWEST, _MOST_DRAWS = 10_000, 1000, 1_000_000_000
@@ -31,6 +31,13 @@ class Difference:
     high: float
     p: float
     """Two-sided, by the paired bootstrap: how often a resample has the other sign, twice."""
+    drawn: Floats = field(repr=False, compare=False)
+    """Differences of the resamples in which both scores are defined."""
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(self.drawn.std()) if len(self.drawn) else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,13 @@ def differences(
         defined = drawn[name][~np.isnan(drawn[name])]
         low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) else (np.nan, np.nan)
         found[name] = Difference(
-            first=one, second=other, value=other - one, low=float(low), high=float(high), p=_p_value(defined)
+            first=one,
+            second=other,
+            value=other - one,
+            low=float(low),
+            high=float(high),
+            p=_p_value(defined),
+            drawn=defined,
         )
     return found
 

@@ -7,6 +7,10 @@ blocks       paragraphs, tables, pictures; the one template and style of all pag
 plots        pictures, by matplotlib (extra ``report``), as SVG that follows the page's colours, or as files
 page         report.html
 comparison   runs held against each other: paired tests on the same rows, recipe fields
+seed_groups  the same of several seeds a side
+same_rows    predictions of several runs on the rows that all scored
+gate         whether a run is no worse than a margin
+planned      what a run's splits could show
 compare_page the same as a page
 """
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from hf_trainpipe.metrics.power import POWER
+from hf_trainpipe.metrics.stochastic_order import ALMOST
 from hf_trainpipe.package.in_words import number
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.blocks import Block, Page, Paragraph, Pictures, Section, Table
-from hf_trainpipe.report.comparison import Comparison
+from hf_trainpipe.report.comparison import Comparison, Held
 from hf_trainpipe.report.facts import Facts
 from hf_trainpipe.report.plots import SERIES, Curves, Line
 from hf_trainpipe.utils.tables import facts as fact_lines
 from hf_trainpipe.utils.tables import table
 
-_HEAD = ("run", "split", "metric", "first", "this", "difference", "interval", "p", "")
+_HEAD = ("run", "split", "metric", "first", "this", "difference", "interval", "p", "can show", "")
+_ORDER = ("score", "side", "of each seed", "almost always better")
+_ORDER_CAPTION = f"Scores of each seed, and almost stochastic order: better at almost every quantile where the bound in brackets is below {ALMOST}"
 _CELL = 60
 
 
 def lines(found: Comparison) -> str:
     """The comparison for a terminal."""
-    parts = [found.verdict]
-    many = len(found.runs) > 2
+    parts = [found.verdict, *(one.told(found.against, confidence=found.confidence) for one in found.gates)]
+    many = len(found.sides) > 2
     if found.scores:
         head = (
             *(("run",) if many else ()),
             "score",
-            found.runs[0],
-            "this" if many else found.runs[1],
+            found.against,
+            "this" if many else found.sides[1],
             "difference",
             "p",
             "",
@@ -40,9 +45,11 @@ def lines(found: Comparison) -> str:
             for one in found.scores
         ]  # fmt: skip
         parts.append(table(head, rows))
+    if ordered := _orders(found):
+        parts.append(table(_ORDER, ordered))
     for one in found.by_row:
         parts.append(
-            f"{one['split']}: of {one['rows']:,} rows only {found.runs[0]} gets {one['only_first']:,} right, "
+            f"{one['split']}: of {one['rows']:,} rows only {found.against} gets {one['only_first']:,} right, "
             f"only {one['run']} {one['only_second']:,} (McNemar p {one['p']:.4f})"
         )
     if found.recipe:
@@ -59,7 +66,11 @@ def page(found: Comparison, runs: Sequence[Facts]) -> Page:
     """The comparison as a page, with the curves of the runs over each other."""
     sections = [Section("Scores", _scores(found))]
     hint = plots.missing()
-    notes = [Paragraph(line, "note") for line in found.notes]
+    notes = [
+        Paragraph(f"{one.told(found.against, confidence=found.confidence)}.", "" if one.shown else "warning")
+        for one in found.gates
+    ]
+    notes += [Paragraph(line, "note") for line in found.notes]
     if hint is None:
         sections.append(Section("Curves", _curves(found, runs)))
     else:
@@ -68,7 +79,7 @@ def page(found: Comparison, runs: Sequence[Facts]) -> Page:
         rows = [[entry["field"], *(_value(one) for one in entry["values"])] for entry in found.recipe]
         sections.append(Section("Settings that differ", [Table(("field", *found.runs), rows)]))
     return Page(
-        title=" and ".join(found.runs) if len(found.runs) == 2 else ", ".join(found.runs),
+        title=" and ".join(found.sides) if len(found.sides) == 2 else ", ".join(found.sides),
         badge="compared",
         lead=found.verdict,
         notes=notes,
@@ -81,13 +92,22 @@ def _scores(found: Comparison) -> list[Block]:
     blocks: list[Block] = []
     if found.scores:
         blocks.append(Table(_HEAD, _rows(found)))
+        of_seeds = any(one.first_seeds for one in found.scores)
+        how = (
+            "Intervals and p-values by the hierarchical bootstrap over seeds and rows"
+            if of_seeds
+            else "Intervals by the paired bootstrap; p-values by McNemar's exact test where whole answers are counted, else by the "
+            "paired bootstrap"
+        )
         blocks.append(
             Paragraph(
-                f"Each run is held against {found.runs[0]} on the same rows. Intervals by the paired bootstrap; p-values by "
-                "McNemar's exact test where whole answers are counted, else by the paired bootstrap, all by Holm's correction "
-                f"for {len(found.scores)} scores."
+                f"Each is held against {found.against} on the same rows. {how}; all p-values by Holm's correction for "
+                f"{len(found.scores)} scores. “Can show” is the smallest difference that this comparison shows with "
+                f"{100 * POWER:g} % probability."
             )
         )
+    if ordered := _orders(found):
+        blocks.append(Table(_ORDER, ordered, caption=_ORDER_CAPTION))
     if found.by_row:
         head = ("run", "split", "rows", "only the first is right", "only this one is right", "McNemar p")
         blocks.append(Table(head, _by_row(found), caption="Rows that one of two gets right and the other does not"))
@@ -105,6 +125,7 @@ def _rows(found: Comparison) -> list[list[str]]:
             _signed(one.difference),
             f"{_signed(one.low)} to {_signed(one.high)}",
             f"{one.adjusted:.4f}" if one.adjusted == one.adjusted else "-",
+            _smallest(one),
             ("better" if one.better else "worse") if one.different else "no difference shown",
         ]
         for one in found.scores
@@ -139,6 +160,25 @@ def _curves(found: Comparison, runs: Sequence[Facts]) -> list[Block]:
         if (shown := Curves(title=title, lines=series)).drawn:
             drawn.append(plots.curves(f"compare-{name.replace('/', '-')}", shown))
     return [Pictures(drawn)] if drawn else []
+
+
+def _orders(found: Comparison) -> list[list[str]]:
+    """Of sides with several seeds: the scores of each, and whether one side is better at almost every quantile."""
+    rows: list[list[str]] = []
+    for one in found.scores:
+        if not one.first_seeds:
+            continue
+        rows.append([f"{one.split} {one.metric}", found.against, " ".join(map(number, one.first_seeds)), ""])
+        told = "-"
+        if (order := one.order) is not None:
+            says = "yes" if order.bound < ALMOST else "not shown"
+            told = f"{says} ({order.bound:.2f})"
+        rows.append(["", one.run, " ".join(map(number, one.second_seeds)), told])
+    return rows
+
+
+def _smallest(one: Held) -> str:
+    return f"{one.smallest:.4f}" if math.isfinite(one.smallest) else "-"
 
 
 def _signed(value: float) -> str:

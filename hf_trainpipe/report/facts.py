@@ -13,6 +13,7 @@ from hf_trainpipe.metrics.base import Floats
 from hf_trainpipe.metrics.saved import Predicted, folder_of, load
 from hf_trainpipe.package.layout import MANIFEST
 from hf_trainpipe.runtime.errors import SchemaError
+from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.runtime.tasks.registry import task_from_json
 from hf_trainpipe.tracking.ledger import Point
 from hf_trainpipe.tracking.ledger import read as read_ledger
@@ -39,6 +40,8 @@ class Facts:
     """The ledger by name, by step."""
     predicted: Mapping[str, Predicted]
     """Of each evaluated split what was predicted of every row, where the run recorded it."""
+    task: Task | None = None
+    """The package's; None where there is none, or it is a class of its recipe file."""
     state: str
     """``complete``, ``running``, or how the newest attempt ended: ``interrupted``, ``failed``, ``killed``."""
 
@@ -101,7 +104,8 @@ def read(path: Path) -> Facts:
     points: dict[str, list[Point]] = {}
     for point in read_ledger(path / "ledger.jsonl"):
         points.setdefault(point.name, []).append(point)
-    finishes = _finishes(manifest)
+    task = _task(manifest)
+    finishes = _finishes(task)
     predicted = {file.stem: load(file, finishes=finishes) for file in sorted(folder_of(path).glob("*.npz"))}
     ending = attempts[max(attempts)].get("exit") if attempts else None
     state = "running" if is_locked(path / "run.lock") else str(ending or "killed")
@@ -113,6 +117,7 @@ def read(path: Path) -> Facts:
         manifest=manifest,
         points=points,
         predicted={name: predicted[name] for name in ("validation", "test") if name in predicted},
+        task=task,
         state="complete" if result else state,
     )
 
@@ -121,13 +126,14 @@ def _optional(file: Path) -> dict[str, Any]:
     return read_json_object(file, needs={}, fix=_FIX) if file.is_file() else {}
 
 
-def _finishes(manifest: Mapping[str, Any]) -> Mapping[str, Callable[[Floats], Floats]]:
-    """How sums of the task's own metrics become scores; none of a task that is a class of its recipe file."""
-    if not manifest.get("task"):
-        return {}
+def _task(manifest: Mapping[str, Any]) -> Task | None:
     try:
-        task = task_from_json(manifest["task"])
-    except SchemaError:  # of code that is not here: those metrics are left out
-        return {}
-    own = (metric for metric in task.metrics() if not isinstance(metric, str))
+        return task_from_json(manifest["task"]) if manifest.get("task") else None
+    except SchemaError:  # of code that is not here
+        return None
+
+
+def _finishes(task: Task | None) -> Mapping[str, Callable[[Floats], Floats]]:
+    """How sums of the task's own metrics become scores; without the task those metrics are left out."""
+    own = (metric for metric in (task.metrics() if task is not None else ()) if not isinstance(metric, str))
     return {metric.name: metric.finish for metric in own if metric.finish is not None}

@@ -197,6 +197,60 @@ def test_labels_in_another_order_are_the_same_labels(run: Path, copy: Path) -> N
     assert found.by_row[0]["only_first"] == found.by_row[0]["only_second"] == 0
 
 
+def _noisy(run: Path, place: Path, *, seed: int, rate: float, noise: float) -> Path:
+    """A copy of a run with another seed and rate, whose answers differ."""
+    shutil.copytree(run, place, ignore=shutil.ignore_patterns("checkpoints", "*.safetensors"))
+    document = json.loads((place / "run.json").read_text())
+    document["recipe"] |= {"seed": seed, "optim": {**document["recipe"]["optim"], "peak_lr": rate}}
+    (place / "run.json").write_text(json.dumps(document))
+    kept = load(place / "predictions/validation.npz")
+    gold = np.eye(2)[kept.predictions.references]
+    drawn = np.random.default_rng(seed).normal(0, noise, gold.shape)
+    save(
+        replace(kept, predictions=replace(kept.predictions, outputs=gold + drawn)), place / "predictions/validation.npz"
+    )
+    return place
+
+
+def test_seeds_of_settings_are_held_against_each_other(run: Path, tmp_path: Path, capsys) -> None:
+    from hf_trainpipe.cli import run as command
+
+    old = [str(_noisy(run, tmp_path / f"old-{n}", seed=n, rate=0.1, noise=2)) for n in (1, 2, 3)]
+    new = [str(_noisy(run, tmp_path / f"new-{n}", seed=n + 10, rate=0.2, noise=0.3)) for n in (1, 2, 3)]
+    page = tmp_path / "compared.html"
+    assert command(["compare", *new, "--against", *old, "--margin", "0.5", "--html", str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sides"] == ["3 seeds of old", "3 seeds of new"]
+    assert found["passed"] is found["gates"][0]["shown"] is True
+    accuracy = found["scores"][0]
+    assert (accuracy["test"], accuracy["better"], accuracy["order"]["bound"]) == ("hierarchical bootstrap", True, 0)
+    assert [entry["field"] for entry in found["recipe"]] == ["optim.peak_lr"]
+    assert "3 seeds of new is better than 3 seeds of old" in page.read_text()
+    assert command(["compare", *old, "--against", *new, "--margin", "0.5"]) == 11
+    assert "3 seeds of old is not shown to be no worse than 3 seeds of new by 0.005" in capsys.readouterr().out
+    assert command(["compare", new[0], "--against", old[0], new[1]]) == 2
+    assert "the seed alone, found others in optim.peak_lr" in capsys.readouterr().err
+
+
+def test_a_margin_is_passed_only_where_that_is_shown(run: Path, tmp_path: Path, capsys) -> None:
+    from hf_trainpipe.cli import run as command
+
+    one, two = (str(_noisy(run, tmp_path / name, seed=1, rate=0.1, noise=0.5)) for name in ("one", "two"))
+    assert (
+        command(["compare", one, two, "--margin", "0.5", "--metric", "accuracy"]) == 11
+    )  # the same answers, but 61 rows
+    told = capsys.readouterr().out
+    assert "No difference shown, in 3 scores" in told
+    assert "two is not shown to be no worse than one by 0.005 in accuracy on validation: +0.0000" in told
+    assert command(["compare", one, two, "--margin", "10"]) == 0
+    assert command(["compare", one, two, "--margin", "1", "--metric", "rouge1"]) == 2
+    assert "scores that both have on the same rows: accuracy" in capsys.readouterr().err
+    assert command(["compare", one, "--planned", "20", "--json"]) == 0
+    [planned] = json.loads(capsys.readouterr().out.splitlines()[-1])["planned"]
+    assert (planned["rows"], planned["disagreement"]) == (61, 0.2)
+    assert 0.15 < planned["smallest"] < 0.2
+
+
 def test_the_verbs(workshop: Workshop, run: Path, copy: Path) -> None:
     document = json.loads((copy / "run.json").read_text())
     document["recipe"]["seed"] = 18
