@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe import metrics
+from hf_trainpipe.baselines.beside import EVALUATED, best, chosen
 from hf_trainpipe.baselines.kept import Kept, Measured
 from hf_trainpipe.baselines.listed import Baseline, Means, Split, baselines_of, check_learnable
 from hf_trainpipe.baselines.vectors import Unfit
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.tracking.console import Console
 
-EVALUATED = ("validation", "test")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -53,22 +52,13 @@ class Found:
 
     @property
     def select(self) -> str:
-        """The metric that they are held against each other by: the recipe's, or the first that they have."""
-        scores = [found for one in self.measured for found in one.scores.values()]
-        chosen = self.recipe.selected_metric
-        return chosen if not scores or chosen in scores[0] else next(iter(scores[0]), chosen)
+        """The metric that they are held against each other by."""
+        return chosen(self.measured, self.recipe.selected_metric)
 
     @property
     def best(self) -> Measured | None:
         """The best on validation, or without one on test."""
-        best: Measured | None = None
-        value: float | None = None
-        for one in self.measured:
-            split = next(name for name in EVALUATED if name in one.scores)
-            found = (one.scores[split].get(self.select) or {}).get("value")
-            if found is not None and metrics.better(self.select, found, value, task=self.data.task):
-                best, value = one, found
-        return best
+        return best(self.measured, self.select, self.data.task)
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import named_recipe
+from hf_trainpipe.cli.asking_verbs import named_recipe, recipe_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @verb(
     "baseline",
     "score simple models on a recipe's data, in seconds: what fine-tuning has to beat",
-    "RECIPE",
+    Argument("RECIPE|RUN", "FILE.py, FILE.py:FUNCTION or FILE.json; or the folder of a finished run", dest="recipe"),
     Argument("--output D", "keep them there, with what each answered to every row; the cache by default", type=Path),
+    Argument("--recipe R", "of a run whose recipe file has classes of its own: that file", dest="file"),
     Argument("--rows N", "training rows that each learns from at most; as many as take a minute by default", type=int),
     "--json",
     takes_fields=True,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 def baseline(arguments: argparse.Namespace) -> int:
     if arguments.rows is not None and arguments.rows < 2:
         raise UsageError(f"baseline: --rows: expected 2 or more, found {arguments.rows}.", fix="Write --rows 5000.")
+    run = Path(arguments.recipe)
+    if (run / "run.json").is_file():
+        return _of_run(run, arguments)
     recipe, source = named_recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.baselines.measure import measure
@@ -37,6 +41,33 @@ def baseline(arguments: argparse.Namespace) -> int:
         found = measure(recipe, console=console, folder=arguments.output, most_rows=arguments.rows)
     console.close()
     print_result(found.to_json() if arguments.json else None, arguments, lambda _: show(found))
+    return 0
+
+
+def _of_run(run: Path, arguments: argparse.Namespace) -> int:
+    """Hold a finished run against the baselines of its data."""
+    if arguments.fields:
+        raise UsageError(
+            f"baseline: {arguments.fields[0]} is a field of a recipe, and {run} is a run, which has recorded its own.",
+            fix="Leave it out, or name a recipe.",
+        )
+    from hf_trainpipe.report.beside import finished
+
+    finished(run)
+    recipe, source = recipe_of(run, arguments.file)
+    with busy("starting"):
+        from hf_trainpipe.package.in_words import beside_baselines
+        from hf_trainpipe.report.beside import hold
+        from hf_trainpipe.tracking.console import Console
+        from hf_trainpipe.utils.resources import use_paths_of_run
+
+    console = Console(0)
+    with use_paths_of_run(run, source):
+        found, told = hold(run, recipe, console=console, folder=arguments.output, most_rows=arguments.rows)
+    console.close()
+    verdict = beside_baselines(told) or "No difference could be tested"
+    places = ", ".join(str(run / name) for name in ("report.html", "package/README.md") if (run / name).is_file())
+    print_result(told, arguments, lambda _: f"{show(found)}\n\n{verdict}.\nTold in {places}.")
     return 0
 
 

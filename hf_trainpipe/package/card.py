@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.package import card_baselines
 from hf_trainpipe.package.card_breakdown import breakdown
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import curve, is_number, table
@@ -57,6 +58,8 @@ class CardFacts:
     report: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Split to the details of its scores (:func:`hf_trainpipe.metrics.breakdown`); texts of errors only if they may be
     shown."""
+    baselines: Mapping[str, Any] = field(default_factory=dict)
+    """The run's baselines.json; empty where simpler models were not held against it."""
     history: Sequence[Mapping[str, Any]] = ()
     """Changes of settings during the run, from run.json; each entry with ``from_step``, ``extended``, ``command``
     and ``changes`` (field, before, after)."""
@@ -70,6 +73,7 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     """
     sections = (
         ("scores", "Scores", _scores(manifest, facts)),
+        (card_baselines.NAME, card_baselines.TITLE, card_baselines.section(facts.baselines)),
         ("intended", "Intended use", "\n".join(f"- {line}" for line in facts.intended_use)),
         ("limits", "Limits", _limits(manifest, facts)),
         ("usage", "How to use", _usage(manifest)),

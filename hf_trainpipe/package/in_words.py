@@ -51,3 +51,23 @@ def result(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], *, select: str
     spread = f", between {between} with {level} confidence" if between else ""
     count = f", over {score['n']:,} examples" if score.get("n") else ""
     return f"{name} {number(score.get('value'))} on {split}{spread}{count}"
+
+
+def beside_baselines(told: Mapping[str, Any]) -> str:
+    """Whether a model beats the best baseline of its data, in a sentence; empty where that was not tested.
+
+    Args:
+        told: A run's ``baselines.json``.
+    """
+    held = told.get("held") or {}
+    split = main_split(held)
+    if split is None:
+        return ""
+    one = held[split]
+    title = next(found["title"] for found in told["baselines"] if found["name"] == told["best"])
+    verb = {True: "beats", False: "is worse than", None: "is not shown to beat"}[one["beats"]]
+    p = f"{one['p']:.4f}" if (one["p"] or 0) >= 1e-4 else "below 0.0001"
+    return (
+        f"On {split} it {verb} the best baseline, {title} ({one['metric']} {number(one['baseline'])}): "
+        f"{one['difference']:+.4f}, between {one['low']:+.4f} and {one['high']:+.4f} (p {p})"
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.baselines.beside import FILE
 from hf_trainpipe.checkpoint.lock import is_locked
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics.base import Floats
@@ -38,6 +39,8 @@ class Facts:
     """The package's trainpipe.json; empty where there is none."""
     points: Mapping[str, list[Point]]
     """The ledger by name, by step."""
+    baselines: Mapping[str, Any]
+    """baselines.json; empty where simpler models were not held against it."""
     predicted: Mapping[str, Predicted]
     """Of each evaluated split what was predicted of every row, where the run recorded it."""
     task: Task | None = None
@@ -116,6 +119,7 @@ def read(path: Path) -> Facts:
         attempts=attempts,
         manifest=manifest,
         points=points,
+        baselines=_optional(path / FILE),
         predicted={name: predicted[name] for name in ("validation", "test") if name in predicted},
         task=task,
         state="complete" if result else state,

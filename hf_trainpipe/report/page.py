@@ -55,6 +55,7 @@ def report(facts: Facts, *, mask_texts: bool = False) -> Page:
         notes=notes,
         sections=[
             sections.scores(facts),
+            sections.baselines(facts),
             *([sections.curves(facts)] if hint is None else []),
             sections.overfitting(facts),
             *(

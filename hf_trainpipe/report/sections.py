@@ -13,8 +13,9 @@ import numpy as np
 from hf_trainpipe.metrics.overfitting import FEWEST
 from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores, reliability
 from hf_trainpipe.metrics.score_details import describe_error
+from hf_trainpipe.package import card_baselines
 from hf_trainpipe.package.card import flatten
-from hf_trainpipe.package.in_words import interval, number
+from hf_trainpipe.package.in_words import beside_baselines, interval, main_split, number
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.blocks import Block, Code, Folded, Paragraph, Pictures, Quotes, Section, Table
 from hf_trainpipe.report.facts import Facts, read
@@ -56,6 +57,27 @@ def scores(facts: Facts) -> Section:
         )
     )
     return Section("Scores", blocks)
+
+
+def baselines(facts: Facts) -> Section:
+    """The model beside simpler ones, and whether it beats the best of them."""
+    told = facts.baselines
+    if not told.get("baselines"):
+        return Section(card_baselines.TITLE, [])
+    held = told["held"]
+    split = main_split(held)
+    blocks: list[Block] = []
+    if split is not None:
+        blocks.append(Paragraph(f"{beside_baselines(told)}.", "" if held[split]["beats"] else "warning"))
+    blocks.append(Table(*card_baselines.scores(told)))
+    blocks.append(
+        Paragraph(
+            "Each is learnt from the training split alone and scored on the same rows. The best is chosen on validation where there "
+            "is one, and the difference tested on the same rows."
+        )
+    )
+    lines = [f"{title}: {why}" for title, why in (told.get("unfit") or {}).items()]
+    return Section(card_baselines.TITLE, [*blocks, *(Paragraph(f"Not learnt: {line}.", "note") for line in lines)])
 
 
 def curves(facts: Facts) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hf_trainpipe.metrics.parts import constant_scores
 from hf_trainpipe.metrics.registry import greater_is_better
-from hf_trainpipe.package.in_words import main_split, number, result
+from hf_trainpipe.package.in_words import beside_baselines, main_split, number, result
 from hf_trainpipe.report.facts import Facts
 
 
@@ -23,6 +23,8 @@ def headline(facts: Facts) -> str:
         known, better = score["value"] is not None, greater_is_better(name)
         beats = known and (score["value"] > value if better else score["value"] < value)
         said += f" Always answering {answer} would score {number(value)}{'' if beats else ': the model is no better'}."
+    if verdict := beside_baselines(facts.baselines):
+        said += f" {verdict}."
     return said
 
 

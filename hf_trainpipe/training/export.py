@@ -29,7 +29,7 @@ from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
-from hf_trainpipe.training.reporting import keep_predictions, leave_report, picture_of
+from hf_trainpipe.training.reporting import hold_against_baselines, keep_predictions, leave_report, picture_of
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -77,13 +77,16 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
             scores = _final_scores(run, judged)
             report = _behind_scores(run, judged)
             keep_predictions(run, judged)
+        beside = hold_against_baselines(run)
         recorded, package = place / "recorded.jsonl", place / "package"
         record_predictions(run, recordable, recorded, model=model)
         for name, found in _samples(run, recorded).items():
             report[name]["samples"] = found
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
-            write_package(run, model, package, scores=scores, seconds=seconds, report=report, adapter=adapter)
+            write_package(
+                run, model, package, scores=scores, seconds=seconds, report=report, adapter=adapter, beside=beside
+            )
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
         if adapter is not None:
@@ -242,10 +245,15 @@ def write_package(
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
     adapter: Adapter | None = None,
+    beside: Mapping[str, Any] | None = None,
     durable: bool = True,
 ) -> CardFacts:
-    """Write the whole package of a model; returns the facts on its card."""
-    card = _card_facts(run, seconds=seconds, report=report or {})
+    """Write the whole package of a model; returns the facts on its card.
+
+    Args:
+        beside: What ``baselines.json`` of the run has.
+    """
+    card = dataclasses.replace(_card_facts(run, seconds=seconds, report=report or {}), baselines=beside or {})
     write(
         directory,
         model=model,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.predicted import predicted
+from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics.saved import folder_of, save
+from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.metrics import Predictions
@@ -22,6 +24,46 @@ def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
         except Exception as error:  # of any kind: the scores are there
             told = f"{type(error).__name__}: {error}"
             run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {told}")
+
+
+def hold_against_baselines(run: Run) -> dict[str, Any]:
+    """Hold the model against those baselines of its data that are kept on this machine; nothing is learnt here.
+
+    Returns:
+        What ``baselines.json`` has; empty where none are kept. Nothing that goes wrong here fails a run.
+    """
+    from hf_trainpipe.baselines.beside import FILE, beside
+    from hf_trainpipe.baselines.kept import Kept
+    from hf_trainpipe.baselines.listed import baselines_of
+    from hf_trainpipe.metrics.saved import load
+    from hf_trainpipe.package.in_words import beside_baselines
+
+    place = run.folder.path
+    (place / FILE).unlink(missing_ok=True)  # of an earlier end
+    try:
+        listed, kept = baselines_of(run.task, run.recipe.model), Kept(run.recipe, run.data)
+    except RecipeError:  # a task without baselines
+        return {}
+    try:
+        measured = [found for one in (listed if kept.is_any() else []) if (found := kept.get(one, None)) is not None]
+        if not measured:
+            run.console.say(f"baselines   hf-trainpipe baseline {place} holds the model against simpler ones")
+            return {}
+        with run.console.working("holding the model against the baselines that are kept"):
+            told = beside(
+                [kept.scored(one) for one in measured],
+                {file.stem: load(file) for file in sorted(folder_of(place).glob("*.npz"))},
+                select=run.recipe.selected_metric,
+                task=run.task,
+                confidence=run.recipe.evaluation.confidence,
+            )
+            write_json(place / FILE, told, sort_keys=False)
+        if verdict := beside_baselines(told):
+            run.console.say(f"baselines   {verdict}")
+        return told
+    except Exception as error:  # of any kind: the scores are there
+        run.console.say(f"warning: not held against baselines: {type(error).__name__}: {error}")
+        return {}
 
 
 def leave_report(run: Run) -> None:

@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 
 from hf_trainpipe import RunOptions, replace
+from hf_trainpipe.baselines.measure import measure
+from hf_trainpipe.cli import run as cli
+from hf_trainpipe.engine.evaluation import judge
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics import score
 from hf_trainpipe.metrics.saved import load, save, taken
+from hf_trainpipe.package.card_baselines import section
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.comparison import compare
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.report.page import write
 from hf_trainpipe.report.sentences import headline
+from hf_trainpipe.training.reporting import hold_against_baselines, keep_predictions
+from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.setup import set_up
+from hf_trainpipe.utils.atomic import sha256_file
 from tests.serve.browser import browser
 
 if TYPE_CHECKING:
@@ -73,8 +81,6 @@ def test_losses_without_dropout_are_taken_and_change_nothing(run: Path, workshop
 
 def test_a_run_may_end_where_overfitting_is_shown(recipe: Recipe, tmp_path: Path) -> None:
     from hf_trainpipe.training.monitor import Evaluator, TrainingLog
-    from hf_trainpipe.training.run import Run
-    from hf_trainpipe.training.setup import set_up
 
     for stops in (True, False):
         asked = replace(recipe, budget=replace(recipe.budget, stop_on_overfitting=stops))
@@ -104,6 +110,53 @@ def test_texts_are_masked_on_request(copy: Path, whole: Done) -> None:
     masked = write(copy, mask_texts=True).read_text()
     assert not any(text in masked for text in texts)
     assert "characters]" in masked
+
+
+def test_a_run_is_told_beside_simpler_models(
+    copy: Path, workshop: Workshop, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.chdir(workshop.folder)
+    accuracy = read(copy).result["scores"]["validation"]["accuracy"]["value"]
+    asked = ["baseline", str(copy), "--recipe", "recipes.py"]
+    assert cli([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    held, best = told["held"]["validation"], next(one for one in told["baselines"] if one["name"] == told["best"])
+    assert held["model"] == pytest.approx(accuracy)
+    assert held["difference"] == pytest.approx(accuracy - best["scores"]["validation"]["accuracy"]["value"])
+    verdict = f"the best baseline, {best['title']} (accuracy"
+    assert verdict in headline(read(copy))
+    assert verdict in (copy / "report.html").read_text()
+    card = (copy / "package/README.md").read_text()
+    assert card.count("## Beside simpler models") == card.count(verdict) == 1
+    assert card.index("## Scores") < card.index("## Beside simpler models") < card.index("## Limits")
+    listed = json.loads((copy / "package/trainpipe.json").read_text())["files"]["README.md"]
+    assert listed["sha256"] == sha256_file(copy / "package/README.md")
+    monkeypatch.setattr("hf_trainpipe.baselines.measure._learn", None)  # what is kept is not learnt again
+    assert cli(asked) == 0
+    assert verdict in capsys.readouterr().out
+    document = json.loads((copy / "run.json").read_text())
+    document["fingerprints"]["data"] = "another"
+    (copy / "run.json").write_text(json.dumps(document))
+    assert cli(asked) == 2
+    assert "no longer what it was trained on" in capsys.readouterr().err
+
+
+def test_a_training_tells_of_the_baselines_that_are_kept(recipe: Recipe, tmp_path: Path) -> None:
+    with set_up(recipe, RunOptions(), run_dir=tmp_path / "run") as setup:
+        run = Run(setup)
+        outputs = run.predict("validation", autocast=False)
+        keep_predictions(run, {"validation": judge(outputs, run.data.splits["validation"].features, run.task)})
+        assert hold_against_baselines(run) == {}
+        found = measure(recipe, console=run.console)
+        told = hold_against_baselines(run)
+    assert [one["name"] for one in told["baselines"]] == ["majority", "words", "characters", "forest", "frozen"]
+    assert [one["scores"] for one in told["baselines"]] == [dict(one.scores) for one in found.measured]
+    held = told["held"]["validation"]
+    assert held["model"] < 0.8 < held["baseline"]  # of a head that has not learnt
+    assert held["beats"] is False
+    assert held["p"] < 0.05
+    assert "On validation it is worse than the best baseline" in section(told)
+    assert json.loads((tmp_path / "run/baselines.json").read_text()) == told
 
 
 def test_without_matplotlib_the_page_says_how_to_get_pictures(copy: Path, monkeypatch) -> None:
