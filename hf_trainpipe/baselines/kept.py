@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 VERSION = 1
 _ENTRY = "entry.json"
 _TRAINS = ("class_weights", "label_smoothing", "focal_gamma", "threshold", "tune_threshold")
-"""Fields of tasks that the data and the baselines do not depend on... but a threshold, which is chosen on validation."""
+"""Fields of tasks that no baseline follows from: how a network is trained, and what is chosen on validation for each model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Kept:
 
     def _key(self, baseline: Baseline, most_rows: int | None) -> str:
         asks = self._model if baseline.asks_model else {}
-        return _hash({"rows": most_rows, "title": baseline.title, **baseline.settings, **asks})
+        return _hash({"rows": most_rows, "title": baseline.title, **asks})
 
     def _place(self, baseline: Baseline, key: str) -> Path:
         if self._folder is not None:
@@ -104,9 +104,8 @@ class Kept:
         return cache_root() / "baselines" / f"{self.common[:24]}-{baseline.name}-{key[:16]}"
 
     def is_any(self) -> bool:
-        """Whether anything is kept of these data, without a look at the model's weights."""
-        places = cache_root() / "baselines" if self._folder is None else self._folder
-        return any(places.glob(f"{self.common[:24]}-*" if self._folder is None else f"*/{_ENTRY}"))
+        """Whether the cache has any of these data, without a look at the model's weights."""
+        return any((cache_root() / "baselines").glob(f"{self.common[:24]}-*"))
 
     def get(self, baseline: Baseline, most_rows: int | None) -> Measured | None:
         """What is kept of a baseline; None if there is nothing, or it is damaged or of other data."""

@@ -5,9 +5,9 @@ Shapes: N examples of a split that have features, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,8 +122,7 @@ class Baseline:
     most: Callable[[Split], int] | None = None
     """Rows that it learns from at most; None: all, at any size."""
     asks_model: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What a change of makes another baseline."""
+    """Whether it follows from the recipe's model, too."""
 
 
 def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:

@@ -27,7 +27,7 @@ def section(told: Mapping[str, Any]) -> str:
         return ""
     verdict = beside_baselines(told)
     text = table(*scores(told))
-    return f"{f'**{verdict}.**' if verdict else ''}\n\n{text}\n\nAll are learnt from the same training rows.".strip()
+    return f"{f'**{verdict}.**' if verdict else ''}\n\n{text}\n\nEach is learnt from the training split alone.".strip()
 
 
 def scores(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -36,7 +36,6 @@ def hold_against_baselines(run: Run) -> dict[str, Any]:
     from hf_trainpipe.baselines.kept import Kept
     from hf_trainpipe.baselines.listed import baselines_of
     from hf_trainpipe.metrics.saved import load
-    from hf_trainpipe.package.in_words import beside_baselines
 
     place = run.folder.path
     (place / FILE).unlink(missing_ok=True)  # of an earlier end
@@ -58,8 +57,6 @@ def hold_against_baselines(run: Run) -> dict[str, Any]:
                 confidence=run.recipe.evaluation.confidence,
             )
             write_json(place / FILE, told, sort_keys=False)
-        if verdict := beside_baselines(told):
-            run.console.say(f"baselines   {verdict}")
         return told
     except Exception as error:  # of any kind: the scores are there
         run.console.say(f"warning: not held against baselines: {type(error).__name__}: {error}")

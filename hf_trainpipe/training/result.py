@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.baselines.beside import FILE
 from hf_trainpipe.metrics.score_details import screen
+from hf_trainpipe.package.in_words import beside_baselines
 from hf_trainpipe.utils.tables import html
 from hf_trainpipe.utils.wording import adapt_message, current_place
 
@@ -57,6 +60,8 @@ class Result:
         if self.report:
             split = "test" if "test" in self.report else next(iter(self.report))
             lines += [*screen(split, self.report[split]), ""]
+        if verdict := self._beside_baselines():
+            lines += [f"{verdict}.", ""]
         if self.verified:
             lines.append(
                 f"verified  {self.verified['n']} recorded predictions, largest difference "
@@ -75,6 +80,13 @@ class Result:
         else:
             lines.append(f'next      hf_trainpipe.load("{self.package}").predict(["a text"])')
         return adapt_message("\n".join(lines))
+
+    def _beside_baselines(self) -> str:
+        """Whether it beats the baselines of its data, where it was held against them."""
+        try:
+            return beside_baselines(json.loads((self.run_dir / FILE).read_text(encoding="utf-8")))
+        except (KeyError, OSError, ValueError):
+            return ""
 
     def __repr__(self) -> str:
         split, scores = next(iter(self.scores.items()), ("", {}))

@@ -14,6 +14,7 @@ from hf_trainpipe import (
     Budget,
     Evaluation,
     Frame,
+    MultiLabelClassification,
     Pretrained,
     Recipe,
     Regression,
@@ -200,3 +201,38 @@ def test_a_task_that_writes_has_none(model: Path) -> None:
     recipe = made(model, Summarization("text", summary="label"), train=tiny_rows(4), validation=tiny_rows(4))
     with pytest.raises(RecipeError, match="there are no baselines for Summarization"):
         measure.measure(recipe, console=Console(0))
+
+
+def test_several_labels_and_spans(model: Path) -> None:
+    def labelled(count: int, seed: int) -> list[dict[str, Any]]:
+        rows = tiny_rows(count, seed=seed)
+        return [
+            {"text": row["text"], "labels": [row["label"], *(["film"] if "film" in row["text"] else [])]}
+            for row in rows
+        ]
+
+    task = MultiLabelClassification("text", labels="labels")
+    splits = {"train": labelled(80, 0), "validation": labelled(40, 1)}
+    found = measure.measure(made(model, task, **splits), console=Console(0))
+    values = {one.name: one.scores["validation"]["f1_macro"]["value"] for one in found.measured}
+    assert list(values) == ["majority", "words", "characters", "frozen"]
+    assert values["words"] > 0.9 > values["majority"]
+
+    def spanned(count: int, seed: int) -> list[dict[str, Any]]:
+        found = []
+        for row in tiny_tagged(count, seed=seed):
+            at = np.cumsum([0, *(len(word) + 1 for word in row["tokens"])]).tolist()
+            spans = [
+                {"start": at[number], "end": at[number] + len(word), "label": tag[2:]}
+                for number, (word, tag) in enumerate(zip(row["tokens"], row["tags"], strict=True))
+                if tag != "O"
+            ]
+            found.append({"text": " ".join(row["tokens"]), "entities": spans})
+        return found
+
+    tagger = TokenClassification(text="text", spans="entities")
+    splits = {"train": spanned(40, 0), "validation": spanned(20, 1)}
+    found = measure.measure(made(model, tagger, **splits), console=Console(0), most_rows=30)
+    values = {one.name: one.scores["validation"]["entity_f1"]["value"] for one in found.measured}
+    assert values["word-tags"] > 0.9
+    assert {one.rows for one in found.measured} == {30}
