@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,13 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         split = "test" if "test" in line["baselines"][0]["scores"] else "validation"
         by = {found["name"]: found for found in line["baselines"]}
-        rows.append([line["name"], f"{line['select']}, {split}", *(_cell(by.get(name), split, line["select"]) for name in names)])
+        rows.append(
+            [
+                line["name"],
+                f"{line['select']}, {split}",
+                *(_cell(by.get(name), split, line["select"]) for name in names),
+            ]
+        )
     return "\n".join(f"|{'|'.join(row)}|" for row in rows)
 
 
@@ -97,12 +102,11 @@ def main() -> None:
     if arguments.table is not None:
         print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
         return
-    known: Callable[[], set[str]] = lambda: (
-        {json.loads(line)["name"] for line in arguments.out.read_text().splitlines()} if arguments.out.exists() else set()
-    )
+    written = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    known = {json.loads(line)["name"] for line in written}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in arguments.only.split(","):
-        if name in known():
+        if name in known:
             continue
         found = one(name, arguments.data_dir / RECIPES[name])
         with arguments.out.open("a") as file:

@@ -131,7 +131,7 @@ def test_a_run_is_told_beside_simpler_models(
     assert card.index("## Scores") < card.index("## Beside simpler models") < card.index("## Limits")
     listed = json.loads((copy / "package/trainpipe.json").read_text())["files"]["README.md"]
     assert listed["sha256"] == sha256_file(copy / "package/README.md")
-    monkeypatch.setattr("hf_trainpipe.baselines.measure._learn", None)  # what is kept is not learnt again
+    monkeypatch.setattr("hf_trainpipe.baselines.measure.learn", None)  # what is kept is not learnt again
     assert cli(asked) == 0
     assert verdict in capsys.readouterr().out
     document = json.loads((copy / "run.json").read_text())
