@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Facts:
     """The package's trainpipe.json; empty where there is none."""
     points: Mapping[str, list[Point]]
     """The ledger by name, by step."""
-    baselines: Mapping[str, Any]
+    baselines: Mapping[str, Any] = field(default_factory=dict)
     """baselines.json; empty where simpler models were not held against it."""
     predicted: Mapping[str, Predicted]
     """Of each evaluated split what was predicted of every row, where the run recorded it."""
