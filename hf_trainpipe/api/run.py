@@ -11,6 +11,7 @@ from hf_trainpipe.api.package import Package, load
 from hf_trainpipe.codec import from_json
 from hf_trainpipe.errors import DataError, TrainpipeError, closest
 from hf_trainpipe.tracking import ledger
+from hf_trainpipe.training.run_files import is_packaged
 from hf_trainpipe.utils.atomic import read_json_object
 from hf_trainpipe.utils.attempts import newest_attempt
 from hf_trainpipe.utils.tables import html
@@ -236,8 +237,8 @@ def as_row(run: Run) -> dict[str, Any]:
 
 def removable(run: Run) -> list[Path]:
     """Files of a complete run that serving and verifying its package do not need: checkpoints, windows of a stream,
-    traces, leftover copies. None for a run without result.json."""
-    if not (run.path / "result.json").is_file():
+    traces, leftover copies. None for a run without result.json, or without a package yet."""
+    if not (run.path / "result.json").is_file() or not is_packaged(run.result):
         return []
     # latest.json stays: it records that there were checkpoints, so that such a run does not start over by itself.
     names = ("checkpoints", "stream", "verify-resume", "rehearsal", "heartbeat", ".tmp-resume")

@@ -18,6 +18,7 @@ from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
 from hf_trainpipe.cli.suggest_verb import suggest
+from hf_trainpipe.cli.tune_verb import tune
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.tracking.console import choose_form
 
@@ -53,6 +54,7 @@ from hf_trainpipe.tracking.console import choose_form
         default="auto",
     ),
     Argument("--track NAME ...", "a further tracker: mlflow, tensorboard, ...; may be repeated"),
+    Argument("--validation-only", "score validation alone and write no package, as trials of a search do"),
     Argument("--planned-stop kill:STEP|stop:STEP", argparse.SUPPRESS),
     Argument("--json", "print the result as one line of JSON, last"),
     takes_fields=True,
@@ -75,7 +77,7 @@ def train(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.tracking.base import with_trackers
 
         recipe = with_trackers(recipe, arguments.track)
-    if arguments.planned_stop:  # a copy of a run: no trackers, no pushes
+    if arguments.planned_stop or arguments.validation_only:  # a copy of a run, or a trial: no trackers, no pushes
         recipe = replace(recipe, trackers=(), hub=None)
     if arguments.extend and (arguments.resume == "never" or arguments.allow_change):
         raise UsageError(
@@ -90,7 +92,7 @@ def train(arguments: argparse.Namespace) -> int:
     options = RunOptions(
         source=source,
         allow_change=frozenset(arguments.allow_change),
-        **taken(arguments, "resume", "resume_from", "extend", "verify_resume"),
+        **taken(arguments, "resume", "resume_from", "extend", "verify_resume", "validation_only"),
         planned_stop=PlannedStop.parse(arguments.planned_stop) if arguments.planned_stop else None,
     )
     result = execute(recipe, run_dir=arguments.run_dir, options=options)
@@ -189,7 +191,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, audit, baseline, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
+        train, launch, show, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
         serve, push, track, verify_resume, runs, ui,
         completion, doctor,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,10 @@ from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.recipe_file.mistakes import check_values, mistakes_in, retold
 from hf_trainpipe.recipe_file.options import leaves, override
+from hf_trainpipe.utils.resources import also_search
 from hf_trainpipe.utils.user_file import run_file
 
-__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of"]
+__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of", "variant"]
 
 
 def load(spelled: str) -> tuple[Recipe, RecipeSource]:
@@ -56,6 +58,21 @@ def load(spelled: str) -> tuple[Recipe, RecipeSource]:
             fix=f"It has:\n{listed}" if known else "Add `def recipe() -> Recipe:` to it.",
         )
     return call(found, source), source
+
+
+def variant(spelled: str, *options: str, file: str) -> Recipe:
+    """The recipe of another file with fields set as on a command line: what ``tune`` writes for the winner of a search.
+
+    Relative paths in that recipe are looked up in the folder of its file too.
+
+    Args:
+        spelled: As for :func:`load`, from the folder of ``file``.
+        options: ``"--optim.peak-lr", "3e-5"``, ...
+        file: ``__file__`` of the recipe file that calls this.
+    """
+    recipe, source = load(os.path.normpath(Path(file).resolve().parent / spelled))
+    also_search(source.path.parent)
+    return override(recipe, options)
 
 
 def call(function: Callable[[], object], source: RecipeSource) -> Recipe:

@@ -146,7 +146,8 @@ def style() -> Iterator[None]:
         yield
 
 
-def _axes(*titles: str) -> tuple[Figure, list[Any]]:
+def frame(*titles: str) -> tuple[Figure, list[Any]]:
+    """An empty picture with axes side by side, one a title; inside :func:`style`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_SIZE[0] * len(titles), _SIZE[1]), layout="constrained")
@@ -213,7 +214,7 @@ def curves(name: str, *shown: Curves) -> Picture:
     """Curves side by side, those that have points."""
     shown = tuple(one for one in shown if one.drawn)
     with style():
-        figure, found = _axes(*(one.title for one in shown))
+        figure, found = frame(*(one.title for one in shown))
         for one, axes in zip(shown, found, strict=True):
             one.draw(axes)
     return Picture(name, "; ".join(one.about for one in shown), figure)
@@ -222,7 +223,7 @@ def curves(name: str, *shown: Curves) -> Picture:
 def diagram(name: str, title: str, found: Reliability) -> Picture:
     """How often answers of each confidence are right, beside the diagonal where both are equal."""
     with style():
-        figure, [axes] = _axes(title)
+        figure, [axes] = frame(title)
         filled = found.count > 0
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
         sizes = 12 + 120 * found.count[filled] / found.count.max()
@@ -237,7 +238,7 @@ def diagram(name: str, title: str, found: Reliability) -> Picture:
 def parts(name: str, title: str, label: str, found: Mapping[str, Interval]) -> Picture:
     """A score of each part of a split, with its interval."""
     with style():
-        figure, [axes] = _axes(title)
+        figure, [axes] = frame(title)
         values = np.array([one.value for one in found.values()])
         spread = np.array(
             [[one.value - one.low for one in found.values()], [one.high - one.value for one in found.values()]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.utils.user_file import LOADED
 from hf_trainpipe.utils.wording import command_line
 
 if TYPE_CHECKING:
@@ -60,9 +62,12 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         PackageError: the package does not reproduce the evaluation.
     """
     model = packaged_model(run)
+    evaluated = ("validation",) if run.options.validation_only else ("validation", "test")
     outputs: dict[str, Outputs] = {
-        name: _outputs_in_fp32(run, name, model) for name in ("validation", "test") if name in run.data.splits
+        name: _outputs_in_fp32(run, name, model) for name in evaluated if name in run.data.splits
     }
+    if run.options.validation_only:
+        return run.ranks.from_main(lambda: _unpackaged(run, log, outputs, best_step=best_step))
     first = run.task.num_recorded if run.task.generates else None
     recordable = outputs or {"train": _outputs_in_fp32(run, "train", model, first=first)}
     say_gap(run, recordable, count=run.task.num_recorded)
@@ -70,13 +75,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
 
     def packaged() -> Result:
         place = run.folder.path
-        with run.console.working("computing the scores and their intervals"):
-            _tune_again(run, outputs)
-            task = tuned_task(run)
-            judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
-            scores = _final_scores(run, judged)
-            report = _behind_scores(run, judged)
-            keep_predictions(run, judged)
+        scores, report = _scored(run, outputs)
         beside = hold_against_baselines(run)
         recorded, package = place / "recorded.jsonl", place / "package"
         record_predictions(run, recordable, recorded, model=model)
@@ -110,6 +109,38 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         return result
 
     return run.ranks.from_main(packaged)
+
+
+def _unpackaged(run: Run, log: TrainingLog, outputs: Mapping[str, Outputs], *, best_step: int) -> Result:
+    """The end of a run that scores validation alone: its checkpoints stay, and package it when it is asked for again."""
+    place = run.folder.path
+    scores, report = _scored(run, outputs)
+    result = Result(
+        run_dir=place,
+        package=place / "package",
+        select=run.recipe.selected_metric,
+        scores=scores,
+        steps=run.state.step,
+        best_step=best_step,
+        seconds=time.time() - run.started,
+        report=report,
+        packaged=False,
+    )
+    log.log_final(scores, None)
+    write_json(place / "result.json", result.to_json())
+    remove_kept(place)
+    return result
+
+
+def _scored(run: Run, outputs: Mapping[str, Outputs]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores with intervals, and what stands behind them, by split; what was predicted is kept."""
+    with run.console.working("computing the scores and their intervals"):
+        _tune_again(run, outputs)
+        task = tuned_task(run)
+        judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
+        scores, report = _final_scores(run, judged), _behind_scores(run, judged)
+        keep_predictions(run, judged)
+    return scores, report
 
 
 def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module, *, first: int | None = None) -> Outputs:
@@ -227,7 +258,12 @@ def _data_info(run: Run) -> dict[str, Any]:
 def code_file(setup: Setup) -> Path | None:
     """The recipe file, if the package needs it: its classes preprocess, or are the task."""
     source = setup.options.source
-    return source.path if has_own_code(setup) and source is not None else None
+    if source is None or not has_own_code(setup):
+        return None
+    own = {type(part).__module__ for part in (*setup.recipe.preprocessing, travelling(setup.task))}
+    files = {sys.modules[name].__file__ for name in own if name.startswith(LOADED)}
+    [file] = files if len(files) == 1 else {str(source.path)}  # of a variant, the file that has the classes
+    return Path(str(file))
 
 
 def has_own_code(setup: Setup) -> bool:

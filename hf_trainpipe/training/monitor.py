@@ -149,8 +149,8 @@ class TrainingLog:
         if trend.evaluations >= FEWEST or trend.shown_from is not None:
             self.console.say(f"overfitting {trend.line}")
 
-    def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], card: Path) -> None:
-        """Write the final scores, and offer the model card to the trackers; rank 0 only."""
+    def log_final(self, scores: Mapping[str, Mapping[str, Mapping[str, Any]]], card: Path | None) -> None:
+        """Write the final scores, and offer the model card, if there is one, to the trackers; rank 0 only."""
         assert self.ledger is not None
         assert self.follower is not None
         values = {
@@ -160,7 +160,8 @@ class TrainingLog:
             if score["value"] is not None
         }
         self.ledger.log(values, step=self.run.state.step, epoch=self.run.epoch)
-        self.follower.artifact(card)
+        if card is not None:
+            self.follower.artifact(card)
 
     def restart_clock(self) -> None:
         """Leave the time since the last step out of the speed."""

@@ -30,5 +30,8 @@ class RunOptions:
     """After training, kill a copy of the run, resume it and compare; the package's card says what came of it."""
     package_only: bool = False
     """Take no step: package the best checkpoint that is there."""
+    validation_only: bool = False
+    """Score the validation split alone and write no package, as a trial of a search does; the test split stays unseen until the
+    run is asked for again without this."""
     planned_stop: PlannedStop | None = None
     """When to die or to stop, in a copy by which resuming is verified."""

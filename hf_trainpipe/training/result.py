@@ -34,9 +34,13 @@ class Result:
     """If the recipe names a repository: ``state`` ("done" or "failed"), ``repo``, and ``commit``, ``tag``, ``url``,
     or ``error`` and ``fix``. A push that failed stays queued."""
 
+    packaged: bool = True
+    """False: validation alone was scored (``--validation-only``), and there is no package yet."""
+
     def to_json(self) -> dict[str, Any]:
-        """For programs; paths as text."""
-        return {**vars(self), "run_dir": str(self.run_dir), "package": str(self.package)}
+        """For programs; paths as text. ``packaged`` only where it is false."""
+        told = {**vars(self), "run_dir": str(self.run_dir), "package": str(self.package)}
+        return {name: value for name, value in told.items() if name != "packaged" or not value}
 
     @classmethod
     def from_json(cls, document: dict[str, Any], *, run_dir: Path) -> Result:
@@ -69,6 +73,9 @@ class Result:
             )
         if (self.run_dir / "report.html").is_file():
             lines.append(f"report    {self.run_dir / 'report.html'}")
+        if not self.packaged:
+            lines.append("no package, test unseen: the same command without --validation-only makes one")
+            return adapt_message("\n".join(lines))
         lines.append(f"package   {self.package}")
         if self.push.get("state") == "done":
             version = f", {self.push['tag']}" if self.push.get("tag") else ""

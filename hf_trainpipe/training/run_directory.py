@@ -26,7 +26,7 @@ from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import with_defaults
 from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
 from hf_trainpipe.training.options import RunOptions
-from hf_trainpipe.training.run_files import BEGIN_ANEW, environment, read_identity, read_result
+from hf_trainpipe.training.run_files import BEGIN_ANEW, environment, is_packaged, read_identity, read_result
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.attempts import read_attempts
 from hf_trainpipe.utils.wording import command_line
@@ -94,6 +94,8 @@ class RunFolder:
         if options.resume == "never":
             self._set_aside()
         result = None if options.package_only else self.result
+        if result is not None and not (options.validation_only or is_packaged(result)):
+            result = None  # it ends once more, with a package
         existing = self.existing
         attempts = read_attempts(self.path)
         self.attempt = max(attempts, default=0) + 1

@@ -57,6 +57,11 @@ def read_result(run: Path) -> dict[str, Any] | None:
     return read_json_object(file, needs=RESULT, fix="The command that trained the run writes it again.")
 
 
+def is_packaged(result: dict[str, Any]) -> bool:
+    """Whether a complete run has a package; one that was to score validation alone has none yet."""
+    return bool(result.get("packaged", True))
+
+
 def earlier_seconds(run: Path, *, attempt: int) -> float:
     """What the attempts before ``attempt`` took; one that was killed ends with its last point in the ledger."""
     last: dict[int, float] = {}

@@ -44,6 +44,14 @@ class _Places:
 
 
 _places = _Places()
+_further: list[Path] = []
+"""Folders of recipe files that the recipe of this process is a variant of."""
+
+
+def also_search(folder: Path) -> None:
+    """From now on search this folder too, last: that of a recipe file that another one changes."""
+    if folder not in _further:
+        _further.append(folder)
 
 
 @contextmanager
@@ -91,7 +99,7 @@ def base_folder(name: str) -> Path:
     """The folder in which a relative path or glob is found: ``.``, or the folder of the recipe file."""
     if name.startswith(PREFIX) or Path(name).expanduser().is_absolute():
         return Path()
-    candidates = [Path(), *_places.folders]
+    candidates = [Path(), *_places.folders, *_further]
     if name in _places.recorded:
         candidates.insert(0, Path(_places.recorded[name]))
     there = [folder for folder in candidates if _holds(folder, name)]
