@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.audit.finding import Finding, Level
 from hf_trainpipe.utils.tables import cut, facts
@@ -16,8 +17,8 @@ _TEXT = 60
 MARKS = {Level.WRONG: "wrong", Level.COSTS: "costs", Level.LOOK: "look"}
 
 
-def screen(found: Audit, *, most: int = _MOST) -> str:
-    """What was found, the worst first, as much as fits on a screen."""
+def screen(found: Audit, *, most: int = _MOST, further: Sequence[tuple[str, str]] = ()) -> str:
+    """What was found, the worst first, as much as fits on a screen; ``further`` stands below."""
     corpus = found.corpus
     sizes = ", ".join(f"{split} {len(corpus.rows_of(split)):,}" for split in corpus.names)
     target = corpus.task.target
@@ -43,8 +44,30 @@ def screen(found: Audit, *, most: int = _MOST) -> str:
     if len(found.findings) > most:
         kinds = sorted({f"{finding.kind} in {finding.split}" for finding in found.findings[most:]})
         lines.append(facts([("more", f"{', '.join(kinds)}: --json or --html FILE")]))
-    lines += ["", facts([*(("not looked at", line) for line in found.unchecked), ("near", recall(found))])]
+    lines += [
+        "",
+        facts(
+            [
+                *(("scores", score_line(score)) for score in found.scores),
+                *(("not looked at", line) for line in found.unchecked),
+                ("near", recall(found)),
+                *further,
+            ]
+        ),
+    ]
     return "\n".join(lines)
+
+
+def score_line(score: Mapping[str, Any]) -> str:
+    """A score with and without leaked rows."""
+
+    def told(found: Mapping[str, float]) -> str:
+        return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+
+    return (
+        f"{score['split']} {score['metric']} {told(score['all'])}, without {score['leaked']:,} leaked rows "
+        f"{told(score['without'])}: {score['of']}"
+    )
 
 
 def sentence(finding: Finding) -> str:

@@ -37,11 +37,11 @@ class Twins:
     """Pairs that were not compared (:attr:`.near.NearPairs.skipped`)."""
 
     @classmethod
-    def of(cls, corpus: Corpus) -> Twins:
-        """Find them."""
+    def of(cls, corpus: Corpus, *, near: bool = True) -> Twins:
+        """Find them; without ``near`` only those that are the same."""
         same, distinct = codes_of(corpus.same)
-        near, skipped = _near(corpus, same, len(distinct))
-        return cls(corpus, codes_of(corpus.raw)[0], same, near, skipped)
+        pairs, skipped = _near(corpus, same, len(distinct) if near else 0)
+        return cls(corpus, codes_of(corpus.raw)[0], same, pairs, skipped)
 
     @cached_property
     def component(self) -> Ints:

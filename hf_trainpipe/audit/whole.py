@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.audit import balance, columns, lengths, repeats, tags, texts
+from hf_trainpipe.audit import balance, columns, leaked, lengths, repeats, tags, texts
 from hf_trainpipe.audit.corpus import Corpus
 from hf_trainpipe.audit.finding import Finding, Level
+from hf_trainpipe.audit.suspects import Suspects, suspects
 from hf_trainpipe.audit.twins import Twins
+from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.data.audit import check_columns
 from hf_trainpipe.errors import DataError, TrainpipeError
 
@@ -34,7 +37,10 @@ class Audit:
     """What nobody said, a sentence each."""
     unchecked: tuple[str, ...] = ()
     """What could not be looked at, and why."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    suspects: Suspects | None = None
+    """Labels that are probably wrong."""
+    scores: tuple[dict[str, Any], ...] = ()
+    """Scores with and without leaked rows (:mod:`.leaked`)."""
 
     @property
     def worst(self) -> Level | None:
@@ -59,7 +65,7 @@ class Audit:
                 "skipped": self.twins.skipped,
             },
             "clusters": int(self.twins.component.max(initial=-1)) + 1,
-            **self.facts,
+            "scores": list(self.scores),
         }
 
 
@@ -71,13 +77,17 @@ def audit(
     splits: Mapping[str, Dataset],
     *,
     recipe: Recipe | None = None,
+    run: Path | None = None,
+    learns: bool = True,
     assumed: tuple[str, ...] = (),
     working: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Audit:
     """Look at the rows of all splits.
 
     Args:
-        recipe: Whose tokenizer and ``max_length`` tell what is cut off; None: that is not looked at.
+        recipe: Whose tokenizer and ``max_length`` tell what is cut off, and whose encoder reads texts; None: that is not looked at.
+        run: The folder of a run of the recipe, whose scores are told without leaked rows too.
+        learns: Whether a simple model is learnt, which finds wrong labels and scores splits without leaked rows.
         assumed: What of the task was guessed.
         working: Around what takes long, with what it is.
 
@@ -121,9 +131,26 @@ def audit(
                 found += look()
             except TrainpipeError as error:
                 unchecked.append(f"{name}: {error.message}")
+    doubted, scores = None, list[dict[str, Any]]()
+    if learns:
+        try:
+            with working("looking for wrong labels"):
+                doubted = suspects(twins, recipe)
+                found += () if doubted is None else doubted.findings()
+            with working("scoring without leaked rows"):
+                scores += leaked.of_model(twins, recipe)
+        except Unfit as reason:
+            unchecked.append(f"wrong labels: {reason}")
+    if run is not None and recipe is not None:
+        try:
+            scores += leaked.of_run(twins, run, recipe)
+        except TrainpipeError as error:
+            unchecked.append(f"the run's scores: {error.message}")
     return Audit(
         corpus=corpus,
         twins=twins,
+        suspects=doubted,
+        scores=tuple(scores),
         findings=tuple(sorted(found, key=lambda finding: finding.order)),
         assumed=assumed,
         unchecked=tuple(unchecked),

@@ -44,8 +44,13 @@ def _log(chances: NDArray[Any], known: NDArray[Any], num_labels: int) -> Floats:
     return whole
 
 
-def logistic(features: Any, labels: NDArray[np.int64], *, num_labels: int, tol: float = 1e-4) -> Answers:
+def logistic(
+    features: Any, labels: NDArray[np.int64], *, num_labels: int, tol: float = 1e-4, inverse: float = C
+) -> Answers:
     """Multinomial logistic regression of one label.
+
+    Args:
+        inverse: Of the regularisation.
 
     Raises:
         Unfit: there is one label alone.
@@ -53,7 +58,7 @@ def logistic(features: Any, labels: NDArray[np.int64], *, num_labels: int, tol: 
     from sklearn.linear_model import LogisticRegression
 
     _two(labels)
-    model = _fitted(LogisticRegression(C=C, max_iter=300, tol=tol), features, labels)
+    model = _fitted(LogisticRegression(C=inverse, max_iter=300, tol=tol), features, labels)
     return _blockwise(lambda some: _log(model.predict_proba(some), model.classes_, num_labels))
 
 

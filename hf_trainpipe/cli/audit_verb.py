@@ -33,13 +33,25 @@ FOUND = 2
     Argument("--header A,B,...", "of files without a header line: the names of their columns"),
     Argument("--html FILE", "write a page too", type=Path),
     Argument(
+        "--fix DIR", "write cleaned files, group ids and a list of changes there; nothing is overwritten", type=Path
+    ),
+    Argument("--run DIR", "of a recipe: a run of it, whose scores are told without leaked rows too", type=Path),
+    Argument("--no-model", "learn nothing: wrong labels are not looked for"),
+    Argument(
         "--fail-on never|wrong|costs|look", "exit with 2 where a finding is as bad as this, for CI", default="never"
     ),
     "--json",
     takes_fields=True,
 )
 def audit(arguments: argparse.Namespace) -> int:
+    if arguments.fix is not None and arguments.fix.exists():
+        raise UsageError(f"audit: --fix {arguments.fix}: it exists.", fix="Name a new folder: nothing is overwritten.")
     found = _audited(arguments)
+    fixed = None
+    if arguments.fix is not None:
+        from hf_trainpipe.audit.fix import write
+
+        fixed = write(found, arguments.fix)
     if arguments.html is not None:
         from hf_trainpipe.report import audit_page
         from hf_trainpipe.report.page import save
@@ -47,14 +59,22 @@ def audit(arguments: argparse.Namespace) -> int:
         save(audit_page.page(found), arguments.html)
     from hf_trainpipe.audit.shown import screen
 
-    print_result(found.to_json() if arguments.json else None, arguments, lambda _: screen(found))
+    if arguments.json:
+        result = {**found.to_json(), **({} if fixed is None else {"fixed": fixed.to_json()})}
+        print_result(result, arguments, str)
+    else:
+        print_result(None, arguments, lambda _: screen(found, further=() if fixed is None else fixed.lines()))
     return FOUND if (found.worst or 0) >= LEVELS[arguments.fail_on] else 0
 
 
 def _audited(arguments: argparse.Namespace) -> Audit:
     from hf_trainpipe.audit.whole import audit
 
+    if arguments.run is not None:
+        existing(str(arguments.run), "run")
     if not _is_recipe(arguments):
+        if arguments.run is not None:
+            raise UsageError("audit: --run belongs to a recipe.", fix="Name the recipe of the run, or the run alone.")
         if arguments.fields:
             raise UsageError(
                 f"audit: {arguments.fields[0]} belongs to a recipe, and {arguments.recipe} is a file of rows.",
@@ -68,7 +88,9 @@ def _audited(arguments: argparse.Namespace) -> Audit:
         )
     recipe, folders = _recipe(arguments)
     with folders, busy("auditing"):
-        return audit(recipe.task, recipe.data.splits(), recipe=recipe, working=busy)
+        run = arguments.run or (Path(arguments.recipe) if (Path(arguments.recipe) / "run.json").is_file() else None)
+        learns = not arguments.no_model
+        return audit(recipe.task, recipe.data.splits(), recipe=recipe, run=run, learns=learns, working=busy)
 
 
 def _is_recipe(arguments: argparse.Namespace) -> bool:
@@ -124,4 +146,4 @@ def _of_files(arguments: argparse.Namespace) -> Audit:
             )
     task, further = task_of(splits["train"], texts=arguments.text, label=arguments.label)
     with busy("auditing"):
-        return audit(task, splits, assumed=(*assumed, *further), working=busy)
+        return audit(task, splits, learns=not arguments.no_model, assumed=(*assumed, *further), working=busy)

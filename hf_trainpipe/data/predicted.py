@@ -36,7 +36,7 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
     whole = dataset[:]
     columns = [whole[column.name] for column in task.inputs.values()]
     inputs = zip(*(column.to_pylist() for column in columns), strict=True)
-    hashes = np.fromiter((_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
+    hashes = np.fromiter((row_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
     return Predicted(
         predictions=predictions,
         rows=hashes[chosen],
@@ -45,7 +45,8 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
     )
 
 
-def _hash(values: tuple[Any, ...]) -> int:
+def row_hash(values: tuple[Any, ...]) -> int:
+    """By what a row is known among kept predictions: a hash of its inputs."""
     return _number(json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
 
 

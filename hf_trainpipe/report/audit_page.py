@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.audit.finding import Finding
-from hf_trainpipe.audit.shown import MARKS, recall, sentence
+from hf_trainpipe.audit.shown import MARKS, recall, score_line, sentence
 from hf_trainpipe.report.blocks import Block, Folded, Page, Paragraph, Quotes, Section, Table
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.whole import Audit
 
-_NUMBERS = ("exact", "same", "near", "near_pairs", "ceiling", "ceiling_same", "least_rmse", "accuracy", "precision")
+_NUMBERS = (
+    "exact", "same", "near", "near_pairs", "ceiling", "ceiling_same", "least_rmse", "accuracy", "precision", "planted", "found",
+)  # fmt: skip
 
 
 def page(found: Audit) -> Page:
@@ -35,6 +37,7 @@ def page(found: Audit) -> Page:
         ],
         sections=[
             Section("Findings", [_table(found.findings)] if found.findings else []),
+            Section("Scores without leaked rows", [Paragraph(f"{score_line(score)}.") for score in found.scores]),
             Section("Rows", [block for finding in found.findings for block in _of(finding)]),
             Section("Data", [Table(("split", "rows"), rows), Paragraph(columns), Paragraph(f"Near: {recall(found)}.")]),
         ],

@@ -129,6 +129,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
+            audited = _audited(data) if ranks.is_main and recipe.data.stream() is None else []
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             source = options.source
@@ -147,6 +148,8 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
             for line in [single_process_warning(), *limits.warnings, *data.warnings, *unknown_warnings, *folder.notes]:
                 if line is not None:
                     console.say(f"warning: {line}")
+            for line in audited if finished is None else ():
+                console.say(f"audit: {line}")
             if finished is None and ranks.is_main:
                 num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
                 saved = plan.parameters if plan.trained is None else plan.trained
@@ -230,6 +233,17 @@ def _prepare(
         num_tokens=data.train.features.num_tokens,
     )
     return data, plan
+
+
+def _audited(data: PreparedData) -> list[str]:
+    """The worst findings about the data. Nothing that goes wrong here stops a run: `hf-trainpipe audit` says what it was."""
+    try:
+        from hf_trainpipe.audit.quick import worst
+
+        splits = {name: split.rows.dataset for name, split in data.splits.items()}
+        return worst(data.task, splits, known_by=data.fingerprints["data"], root=cache_root())
+    except Exception as error:  # of any kind: data that can be trained on are trained on
+        return [f"not looked at: {type(error).__name__}: {error}"]
 
 
 def _facts(ranks: Ranks, plan: Plan) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def messages() -> tuple[list[str], list[str]]:
 
 def test_rows_that_repeat_and_leak(messages: tuple[list[str], list[str]]) -> None:
     texts, labels = messages
-    before = audit(TextClassification(), splits(train={"text": texts, "label": labels}))
+    before = audit(TextClassification(), splits(train={"text": texts, "label": labels}), learns=False)
     assert not {"repeated", "conflict"} & {kind for kind, _ in kinds(before)}
     train = {
         "text": [*texts, texts[0], texts[1].upper() + "!", texts[2]],
@@ -52,7 +52,7 @@ def test_rows_that_repeat_and_leak(messages: tuple[list[str], list[str]]) -> Non
         "text": [texts[5], f"{texts[6]} !", "nothing of the like", "and this neither"],
         "label": [labels[5], *"xyz"],
     }
-    found = audit(TextClassification(), splits(train=train, test=test))
+    found = audit(TextClassification(), splits(train=train, test=test), learns=False)
     assert of(found, "repeated").facts["exact"] == 2
     assert of(found, "repeated").facts["same"] == 1
     assert of(found, "conflict").count == 2
@@ -64,7 +64,7 @@ def test_rows_that_repeat_and_leak(messages: tuple[list[str], list[str]]) -> Non
 
 
 def test_the_same_answer_for_any_order_of_rows(messages: tuple[list[str], list[str]]) -> None:
-    pairs = [*zip(*messages, strict=True)]
+    pairs = [*zip(*messages, strict=True)][:150]
     rows = [*pairs, *pairs[:40], (messages[0][3], "odd"), (" ", "odd")]
     answers = []
     for seed in (1, 2):
@@ -72,8 +72,9 @@ def test_the_same_answer_for_any_order_of_rows(messages: tuple[list[str], list[s
         texts, labels = map(list, zip(*rows, strict=True))
         found = audit(TextClassification(), splits(train={"text": texts, "label": labels})).to_json()
         for finding in found["findings"]:
-            for row in finding["rows"]:
-                del row["row"], row["place"]
+            for row in [*finding["rows"], *finding["facts"].get("ranked", ())]:
+                row.pop("place", None)
+                del row["row"]
         answers.append(found)
     assert answers[0] == answers[1]
     assert len(answers[0]["findings"]) > 3
@@ -123,7 +124,7 @@ def test_what_gives_the_label_away(messages: tuple[list[str], list[str]]) -> Non
         "score": [drawn.random() + 2 * (label == "yes") for label in two],
         "noise": [drawn.choice("abc") for _ in two],
     }
-    found = audit(TextClassification(), splits(train=columns))
+    found = audit(TextClassification(), splits(train=columns), learns=False)
     assert {one.facts["column"] for one in found.findings if one.kind == "leaking-column"} == {"file", "score"}
     assert [one.facts["token"] for one in found.findings if one.kind == "leaking-token"] == ["[ref]"]
 

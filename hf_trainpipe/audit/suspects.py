@@ -1,0 +1,264 @@
+"""Labels that are probably wrong: those that a model which never saw the row finds unlikely, and how far it can be believed.
+
+The model learns four fifths of the rows at a time, with all near duplicates of a row on one side, and is asked about the rest. Then
+it is tried on these very rows: flips are planted where nothing was suspected, and it is counted how many of them it finds.
+Shapes: N rows, C labels, K rows of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_trainpipe.audit.finding import Finding, Level, example, share
+from hf_trainpipe.audit.twins import digest
+from hf_trainpipe.audit.vectors import vectors_of
+from hf_trainpipe.baselines.learners import logistic, ridge
+from hf_trainpipe.baselines.vectors import Unfit
+
+if TYPE_CHECKING:
+    from hf_trainpipe.audit.corpus import Corpus
+    from hf_trainpipe.audit.twins import Twins
+    from hf_trainpipe.recipe import Recipe
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FOLDS = 5
+PLANTED = 0.05
+"""Share of the rows that get a wrong label in the self-test, and that a list has at most."""
+INVERSE = 3.0
+"""Inverse regularisation: wrong labels are found by models that cannot learn them by heart (docs/results/audit.md)."""
+_LEAST = 60
+"""Rows and clusters below which nothing is learnt."""
+_CELLS = 800_000
+"""Rows times labels that a fold learns from at most, but no fewer than 4,000 rows and no more than 40,000."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Suspects:
+    """Rows of the training split by how unlikely their label is, and what the self-test measured."""
+
+    corpus: Corpus
+    rows: Ints
+    """[K] of the corpus, the unlikeliest first: a twentieth of all."""
+    likely: tuple[str, ...]
+    """[K] what the model would have said."""
+    margins: Floats
+    """[K] the probability of the row's label less that of the likeliest other one; of numbers less the error."""
+    listed: int
+    """How many of them are believed to be wrong."""
+    precision: float
+    """Share of the list that the self-test finds to be wrong."""
+    planted: int
+    """Flips that were planted."""
+    found: int
+    """How many of them are among as many rows as there were flips."""
+    told: str
+    """What the model reads."""
+    score: float
+    """Its accuracy out of fold, or correlation."""
+
+    def listed_rows(self) -> Iterator[tuple[int, str, str]]:
+        """The rows of the list: row, its label, the likely one."""
+        for row, likely in zip(self.rows[: self.listed].tolist(), self.likely, strict=False):
+            yield row, str(self.corpus.targets[row]), likely
+
+    def findings(self) -> Iterator[Finding]:
+        """As a finding; the list is complete, and in order."""
+        corpus, total = self.corpus, len(self.corpus.rows_of("train"))
+        listed = tuple(
+            {**example(corpus, row), "label": given, "likely": likely} for row, given, likely in self.listed_rows()
+        )
+        if not listed:
+            return
+        yield Finding(
+            kind="suspect",
+            level=Level.COSTS if self.listed >= 0.005 * total else Level.LOOK,
+            split="train",
+            line=f"{share(self.listed, total)} probably have a wrong label; of such a list {self.precision:.0%} are wrong "
+            f"(measured: {self.found:,} of {self.planted:,} planted flips found)",
+            fix="Look at them one by one: --json and --fix list them, the likeliest first.",
+            count=self.listed,
+            total=total,
+            rows=listed,
+            facts=self.facts(),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What was measured."""
+        return {
+            "precision": self.precision,
+            "planted": self.planted,
+            "found": self.found,
+            "precision_at_planted": self.found / max(1, self.planted),
+            "model": self.told,
+            "score_out_of_fold": self.score,
+            "ranked": [
+                {
+                    "split": "train",
+                    "row": self.corpus.home(row)[1],
+                    "label": str(self.corpus.targets[row]),
+                    "likely": likely,
+                }
+                for row, likely in zip(self.rows.tolist(), self.likely, strict=True)
+            ],
+        }
+
+
+def suspects(twins: Twins, recipe: Recipe | None) -> Suspects | None:
+    """The probably wrong labels of the training split; None where a task has no single label or number a row.
+
+    Raises:
+        Unfit: there are too few rows or labels to learn from.
+    """
+    corpus = twins.corpus
+    if corpus.kind not in ("class", "number") or "train" not in corpus.names:
+        return None
+    kept = [
+        row for row in corpus.rows_of("train").tolist() if corpus.targets[row] is not None and not corpus.is_empty[row]
+    ]
+    rows = np.array(sorted(kept, key=lambda row: (corpus.raw[row], str(corpus.targets[row]))), dtype=np.int64)
+    _, clusters = np.unique(twins.cluster[rows], return_inverse=True)
+    if len(rows) < _LEAST or clusters.max() < _LEAST // 2:
+        raise Unfit(f"{len(rows):,} different rows are too few to learn from")
+    targets = _targets(corpus, rows)
+    vectors = vectors_of(corpus, rows, recipe)
+    keys = np.array(
+        [int(digest(corpus.raw[row] + str(corpus.targets[row])), 16) for row in rows.tolist()], dtype=np.uint64
+    )
+    model = _Model(vectors.features, _folds(clusters, targets, keys), is_number=corpus.kind == "number")
+    margins, likely = model.judge(targets)
+    order = np.lexsort((keys, np.round(margins, 6)))
+    number = max(1, round(PLANTED * len(rows)))
+    test = _tried(model, targets, margins, likely, order[:number], keys)
+    return Suspects(
+        corpus=corpus,
+        rows=rows[order[:number]],
+        likely=tuple(_named(corpus, likely[at]) for at in order[:number]),
+        margins=margins[order[:number]],
+        listed=test.listed,
+        precision=test.precision,
+        planted=number,
+        found=test.found,
+        told=vectors.told,
+        score=float(np.corrcoef(targets, likely)[0, 1]) if model.is_number else float((margins > 0).mean()),
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What judges labels out of fold."""
+
+    features: Any
+    folds: Ints
+    is_number: bool
+
+    def judge(self, targets: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
+        """How likely each row's label is, and the likeliest other one (of numbers: the expected one)."""
+        num_labels = 1 if self.is_number else int(targets.max()) + 1
+        margins, likely = (
+            np.zeros(len(targets)),
+            np.zeros(len(targets), dtype=np.float64 if self.is_number else np.int64),
+        )
+        most = min(max(4000, _CELLS // num_labels), 40_000)
+        for fold in range(FOLDS):
+            learnt, asked = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+            if not len(asked):
+                continue
+            if len(learnt) > most:  # spread over the rows, which are sorted by their texts
+                learnt = learnt[np.linspace(0, len(learnt) - 1, most).astype(np.int64)]
+            if self.is_number:
+                found = ridge(self.features[learnt], targets[learnt])(self.features[asked])[:, 0].astype(np.float64)
+                likely[asked], margins[asked] = found, -np.abs(found - targets[asked])
+                continue
+            answers = logistic(self.features[learnt], targets[learnt], num_labels=num_labels, inverse=INVERSE, tol=1e-3)
+            chances = np.exp(answers(self.features[asked]).astype(np.float64))
+            own = chances[np.arange(len(asked)), targets[asked]]
+            chances[np.arange(len(asked)), targets[asked]] = -1
+            likely[asked], margins[asked] = chances.argmax(axis=1), own - chances.max(axis=1)
+        return margins, likely
+
+
+@dataclass(frozen=True)
+class _Tried:
+    found: int
+    precision: float
+    listed: int
+
+
+def _tried(
+    model: _Model,
+    targets: NDArray[Any],
+    margins: Floats,
+    likely: NDArray[Any],
+    suspected: Ints,
+    keys: NDArray[np.uint64],
+) -> _Tried:
+    """Plant flips among the rows that are not suspected, and find them again.
+
+    Where the model is sure that a suspected label is wrong, it gets the model's: a list is tried on data that are nearly clean.
+    """
+    cleaned = targets.copy()
+    if model.is_number:
+        cleaned[suspected] = likely[suspected]
+    else:
+        sure = suspected[margins[suspected] < 0]
+        cleaned[sure] = likely[sure]
+    free = np.setdiff1d(np.arange(len(targets)), suspected)
+    chosen = free[np.argsort(keys[free], kind="stable")[: len(suspected)]]
+    if model.is_number:
+        spread = np.sort(cleaned)
+        half = len(spread) // 2
+        cleaned[chosen] = spread[(np.searchsorted(spread, cleaned[chosen]) + half) % len(spread)]
+    else:
+        num_labels = int(targets.max()) + 1
+        step = 1 + (keys[chosen] >> np.uint64(32)).astype(np.int64) % (num_labels - 1)
+        cleaned[chosen] = (cleaned[chosen] + step) % num_labels
+    tried, _ = model.judge(cleaned)
+    is_planted = np.zeros(len(targets), dtype=bool)
+    is_planted[chosen] = True
+    worst = np.lexsort((keys, np.round(tried, 6)))[: len(chosen)]
+    # Of the rows below a threshold, a share of the wrong labels and a share of the right ones: what is seen is a mixture of both.
+    thresholds = np.quantile(tried[chosen], np.linspace(0.3, 0.7, 9))
+    hit = np.array([(tried[chosen] <= threshold).mean() for threshold in thresholds])
+    missed = np.array([(tried[~is_planted] <= threshold).mean() for threshold in thresholds])
+    seen = np.array([(margins <= threshold).mean() for threshold in thresholds])
+    wrong = float(np.clip(np.median((seen - missed) / np.maximum(hit - missed, 1e-9)), 0, PLANTED))
+    found = int(is_planted[worst].sum())
+    return _Tried(found=found, precision=found / max(1, len(chosen)), listed=round(wrong * len(targets)))
+
+
+def _folds(clusters: Ints, targets: NDArray[Any], keys: NDArray[np.uint64]) -> Ints:
+    """[N]: the fold of each row; clusters stay whole, and labels are spread evenly."""
+    number = int(clusters.max()) + 1
+    label, key = np.zeros(number), np.full(number, np.iinfo(np.uint64).max)
+    np.minimum.at(key, clusters, keys)
+    np.maximum.at(label, clusters, targets)
+    fold = np.empty(number, dtype=np.int64)
+    fold[np.lexsort((key, label))] = np.arange(number) % FOLDS
+    return fold[clusters]
+
+
+def _targets(corpus: Corpus, rows: Ints) -> NDArray[Any]:
+    """int64[N] labels, numbered over those that occur, or float64[N] numbers.
+
+    Raises:
+        Unfit: there is one label.
+    """
+    if corpus.kind == "number":
+        values = np.array([corpus.targets[row] for row in rows.tolist()], dtype=np.float64)
+        if np.ptp(values) == 0:
+            raise Unfit("all rows have the same number")
+        return values
+    labels = corpus.classes[rows]
+    if len(np.unique(labels)) < 2:
+        raise Unfit("all rows have the same label")
+    return labels
+
+
+def _named(corpus: Corpus, likely: Any) -> str:
+    return f"{likely:.3g}" if corpus.kind == "number" else corpus.class_names[int(likely)]

@@ -1,0 +1,86 @@
+"""What the audit's own model reads of a text: vectors of the recipe's encoder as it begins, else TF-IDF.
+
+Shapes: N rows, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_trainpipe.baselines.vectors import TfIdf, Unfit, matching
+from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.utils.cache import cache_root
+from hf_trainpipe.utils.resources import is_local
+
+if TYPE_CHECKING:
+    from hf_trainpipe.audit.corpus import Corpus
+    from hf_trainpipe.recipe import Recipe
+
+Ints = NDArray[np.int64]
+_MOST_ENCODED = 20_000
+"""Texts that the recipe's encoder reads for an audit: a minute or two of a core, and then they are kept."""
+_CHARACTERS = 1_500_000
+"""Of all texts, up to which pieces of words are read too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """Vectors of some rows."""
+
+    told: str
+    """What they are, for people."""
+    features: Any
+    """[N, F] float32, sparse or not."""
+
+
+def vectors_of(corpus: Corpus, rows: Ints, recipe: Recipe | None) -> Vectors:
+    """Vectors of rows. They are made without labels, so that one set of them serves all folds.
+
+    Raises:
+        Unfit: the texts have no words.
+    """
+    columns = [[texts[row] for row in rows.tolist()] for texts in corpus.texts.values()]
+    if len(columns) > 2:
+        columns = [[corpus.shown[row] for row in rows.tolist()]]
+    encoded = None if recipe is None else _encoded(recipe, columns)
+    if encoded is not None:
+        return encoded
+    has_pieces = sum(len(text) for column in columns for text in column) <= _CHARACTERS
+    told = "TF-IDF of words and pieces of them" if has_pieces else "TF-IDF of words"
+    return Vectors(told=told, features=TfIdf(characters=has_pieces, min_df=1 if has_pieces else 2).fit(columns))
+
+
+def _encoded(recipe: Recipe, columns: list[list[str]]) -> Vectors | None:
+    """Vectors of the recipe's model, if it is on this machine and the texts are not too many; else None."""
+    from hf_trainpipe.recipe import Scratch
+
+    if isinstance(recipe.model, Scratch) or not is_local(recipe.model.name):
+        return None
+    if len({text for column in columns for text in column}) > _MOST_ENCODED:
+        return None
+    from hf_trainpipe.baselines.frozen import frozen_texts
+    from hf_trainpipe.model.lengths import max_length
+    from hf_trainpipe.model.limits import model_limits
+    from hf_trainpipe.model.names import pin_model
+    from hf_trainpipe.model.tokenizer import load_tokenizer
+    from hf_trainpipe.runtime.tokens.encoder import Encoder
+
+    try:
+        model = pin_model(recipe.model)
+        tokenizer = load_tokenizer(model)
+        most = max_length(recipe.tokens, model_limits(model, recipe.task, tokenizer).limit)
+        encoder = Encoder(tokenizer, steps=recipe.preprocessing, max_length=most, overflow="truncate")
+        flat = [text for column in columns for text in column]
+        found = frozen_texts(flat, model=model, encoder=encoder, root=cache_root())
+    except TrainpipeError:
+        return None
+    size = len(columns[0])
+    sides = [np.asarray(found[at : at + size]) for at in range(0, len(flat), size)]
+    return Vectors(told=f"the encoder {recipe.model.name} as it begins", features=matching(sides))
+
+
+__all__ = ["Unfit", "Vectors", "vectors_of"]
