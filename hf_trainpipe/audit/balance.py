@@ -15,6 +15,9 @@ from hf_trainpipe.data.label_notes import DOMINANT
 if TYPE_CHECKING:
     from hf_trainpipe.audit.corpus import Corpus
 
+_MANY = 20
+_SAID = 100
+"""Labels that are listed."""
 RARE = 5
 """Examples below which a label is rare: a fifth of them is none."""
 
@@ -86,6 +89,17 @@ def _of_training(corpus: Corpus, counts: Counter[str]) -> Iterator[Finding]:
                 total=total,
                 facts={"label": name},
             )
+    if corpus.kind == "class" and len(counts) > _MANY and 2 * len(counts) > total:
+        yield Finding(
+            kind="many-labels",
+            level=Level.WRONG,
+            split="train",
+            line=f"{len(counts):,} labels for {total:,} rows: is {getattr(corpus.task.target, 'name', '')!r} the label?",
+            fix="Name the column that holds the label.",
+            count=len(counts),
+            total=total,
+        )
+        return
     rare = sorted(name for name, count in counts.items() if count < RARE and name != "O")
     if rare:
         yield Finding(
@@ -96,7 +110,7 @@ def _of_training(corpus: Corpus, counts: Counter[str]) -> Iterator[Finding]:
             fix="Label more of them, or put them together: they are hardly learnt, and their scores are luck.",
             count=sum(counts[name] for name in rare),
             total=total,
-            facts={"labels": {name: counts[name] for name in rare}},
+            facts={"labels": {name: counts[name] for name in rare[:_SAID]}},
         )
 
 
@@ -114,7 +128,7 @@ def _of_other(corpus: Corpus, split: str, counts: Counter[str], learnt: Counter[
             count=len(concerned),
             total=len(rows),
             rows=examples(corpus, concerned),
-            facts={"labels": {name: counts[name] for name in unknown}},
+            facts={"labels": {name: counts[name] for name in unknown[:_SAID]}},
         )
     if corpus.kind != "class" or not total or not learnt:
         return

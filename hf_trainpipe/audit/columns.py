@@ -21,34 +21,41 @@ _LEAST = 20
 _RIGHT = 0.97
 """Share of rows that a rule gets right, and of the errors of the most frequent label that it removes 0.9."""
 _BINS = 64
+MOST_LABELS = 1000
+"""Beyond, a column is hardly the label, and tables of labels would not fit."""
 _PARTS = re.compile(r"[\W\d_]+")
 
 
 def leaking_columns(corpus: Corpus) -> Iterator[Finding]:
-    """Columns that the task does not read and from which alone the label follows."""
-    if corpus.kind != "class" or "train" not in corpus.names:
+    """Columns that the task does not read and from which alone the label, the labels or the number follow."""
+    if corpus.kind not in ("class", "set", "number") or "train" not in corpus.names:
         return
-    rows = corpus.rows_of("train")
-    rows = rows[corpus.classes[rows] >= 0]
-    labels = corpus.classes[rows]
+    rows = np.array(
+        [row for row in corpus.rows_of("train").tolist() if corpus.targets[row] is not None], dtype=np.int64
+    )
+    values = [corpus.targets[row] for row in rows.tolist()]
+    labels = np.array(values) if corpus.kind == "number" else codes_of(list(map(str, values)))[0]
     if len(rows) < 2 * _LEAST or len(np.unique(labels)) < 2:
         return
     is_fit = np.array([int(digest(corpus.raw[row])[:8], 16) % 2 == 0 for row in rows.tolist()])
-    majority = float(np.bincount(labels[~is_fit]).max(initial=0) / max(1, (~is_fit).sum()))
+    judge = _explained if corpus.kind == "number" else _right
+    most = 0.0 if corpus.kind == "number" else _most_frequent(labels, is_fit)
+    told = "of the differences between the numbers" if corpus.kind == "number" else "of the labels"
     for name in corpus.unread:
-        cells = corpus.column(name)
-        right = max((_right(form, labels, is_fit) for form in _forms([cells[row] for row in rows])), default=0.0)
-        if right >= _RIGHT and 1 - right <= 0.1 * (1 - majority):
+        column = corpus.column(name)
+        cells = [column[row] for row in rows.tolist()]
+        right = max((judge(form, labels, is_fit) for form in _forms(cells)), default=0.0)
+        if right >= _RIGHT and 1 - right <= 0.1 * (1 - most):
             yield Finding(
                 kind="leaking-column",
                 level=Level.WRONG,
                 split="train",
-                line=f"the column {name!r} alone gives {right:.1%} of the labels away; the task does not read it",
+                line=f"the column {name!r} alone gives {right:.1%} {told} away; the task does not read it",
                 fix="Never let a model read it, in data.join or as text: it will not be there, or not be true, when it counts.",
                 count=round(right * len(rows)),
                 total=len(rows),
-                rows=examples(corpus, rows[:5], value=[str(cells[row])[:60] for row in rows[:5]]),
-                facts={"column": name, "accuracy": right, "majority": majority},
+                rows=examples(corpus, rows, value=[str(cell)[:60] for cell in cells]),
+                facts={"column": name, "accuracy": right, "majority": most},
             )
 
 
@@ -62,7 +69,7 @@ def leaking_tokens(corpus: Corpus) -> Iterator[Finding]:
     rows = rows[corpus.classes[rows] >= 0]
     labels = corpus.classes[rows]
     totals = np.bincount(labels, minlength=len(corpus.class_names))
-    if (totals > 0).sum() < 2 or totals.max(initial=0) < _LEAST:
+    if (totals > 0).sum() < 2 or totals.max(initial=0) < _LEAST or len(totals) > MOST_LABELS:
         return
     counter = CountVectorizer(binary=True, token_pattern=r"\S+", min_df=_LEAST, dtype=np.int32)
     try:
@@ -123,3 +130,20 @@ def _right(codes: Ints, labels: Ints, is_fit: NDArray[np.bool_]) -> float:
     best[pairs[order] // classes] = pairs[order] % classes
     tested = ~is_fit
     return float((best[codes[tested]] == labels[tested]).mean()) if tested.any() else 0.0
+
+
+def _explained(codes: Ints, numbers: NDArray[Any], is_fit: NDArray[np.bool_]) -> float:
+    """The share of the numbers' variance that the means of their values among the other half of the rows explain."""
+    number = int(codes.max(initial=0)) + 1
+    counts = np.bincount(codes[is_fit], minlength=number)
+    sums = np.bincount(codes[is_fit], weights=numbers[is_fit], minlength=number)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), numbers[is_fit].mean() if is_fit.any() else 0.0)
+    tested = numbers[~is_fit]
+    spread = float(((tested - tested.mean()) ** 2).sum()) if len(tested) else 0.0
+    return 0.0 if spread == 0 else 1 - float(((tested - means[codes[~is_fit]]) ** 2).sum()) / spread
+
+
+def _most_frequent(labels: Ints, is_fit: NDArray[np.bool_]) -> float:
+    """The share of the most frequent label among the tested rows."""
+    tested = labels[~is_fit]
+    return float(np.bincount(tested).max() / len(tested)) if len(tested) else 0.0

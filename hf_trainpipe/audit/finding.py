@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def examples(
         further: More to say of each of ``rows``.
     """
     found = [int(row) for row in rows]
-    order = sorted(range(len(found)), key=lambda at: (corpus.raw[found[at]], found[at]))[:most]
+    order = nsmallest(most, range(len(found)), key=lambda at: (corpus.raw[found[at]], found[at]))
     return tuple(
         {**example(corpus, found[at]), **{name: values[at] for name, values in further.items()}} for at in order
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_trainpipe import metrics
+from hf_trainpipe.audit.columns import MOST_LABELS
 from hf_trainpipe.audit.vectors import vectors_of
 from hf_trainpipe.baselines.learners import logistic, ridge
 from hf_trainpipe.baselines.vectors import Unfit
@@ -66,8 +67,8 @@ def of_model(twins: Twins, recipe: Recipe | None) -> Iterator[dict[str, Any]]:
         else corpus.classes[rows]
     )
     if corpus.kind == "class":
-        if len(np.unique(labels[: len(learnt)])) < 2:
-            raise Unfit("all training rows have the same label")
+        if not 2 <= len(np.unique(labels[: len(learnt)])) <= MOST_LABELS:
+            raise Unfit("all training rows have the same label, or hardly any two")
         answer = logistic(vectors.features[: len(learnt)], labels[: len(learnt)], num_labels=number, tol=1e-3)
     else:
         answer = ridge(vectors.features[: len(learnt)], labels[: len(learnt)])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.audit.columns import MOST_LABELS
 from hf_trainpipe.audit.finding import Finding, Level, example, share
 from hf_trainpipe.audit.twins import digest
 from hf_trainpipe.audit.vectors import vectors_of
@@ -30,8 +31,8 @@ Floats = NDArray[np.float64]
 FOLDS = 5
 PLANTED = 0.05
 """Share of the rows that get a wrong label in the self-test, and that a list has at most."""
-INVERSE = 3.0
-"""Inverse regularisation: wrong labels are found by models that cannot learn them by heart (docs/results/audit.md)."""
+INVERSE = 1.0
+"""Inverse regularisation: wrong labels are found by models that do not learn them by heart (docs/results/audit.md)."""
 _LEAST = 60
 """Rows and clusters below which nothing is learnt."""
 _CELLS = 800_000
@@ -48,7 +49,8 @@ class Suspects:
     likely: tuple[str, ...]
     """[K] what the model would have said."""
     margins: Floats
-    """[K] the probability of the row's label less that of the likeliest other one; of numbers less the error."""
+    """[K] the logarithm of how likely the row's label is against the likeliest other one; of numbers less the error. Where there are
+    many labels, a difference of probabilities would put rows that nothing fits before those that something else fits."""
     listed: int
     """How many of them are believed to be wrong."""
     precision: float
@@ -176,9 +178,9 @@ class _Model:
                 likely[asked], margins[asked] = found, -np.abs(found - targets[asked])
                 continue
             answers = logistic(self.features[learnt], targets[learnt], num_labels=num_labels, inverse=INVERSE, tol=1e-3)
-            chances = np.exp(answers(self.features[asked]).astype(np.float64))
+            chances = answers(self.features[asked]).astype(np.float64)
             own = chances[np.arange(len(asked)), targets[asked]]
-            chances[np.arange(len(asked)), targets[asked]] = -1
+            chances[np.arange(len(asked)), targets[asked]] = -np.inf
             likely[asked], margins[asked] = chances.argmax(axis=1), own - chances.max(axis=1)
         return margins, likely
 
@@ -222,14 +224,25 @@ def _tried(
     is_planted = np.zeros(len(targets), dtype=bool)
     is_planted[chosen] = True
     worst = np.lexsort((keys, np.round(tried, 6)))[: len(chosen)]
-    # Of the rows below a threshold, a share of the wrong labels and a share of the right ones: what is seen is a mixture of both.
-    thresholds = np.quantile(tried[chosen], np.linspace(0.3, 0.7, 9))
+    found = int(is_planted[worst].sum())
+    # Of the rows below a threshold a share of the wrong labels and a share of the right ones: what is seen is a mixture of both.
+    thresholds = np.quantile(tried[chosen], np.linspace(0.2, 0.8, 13))
     hit = np.array([(tried[chosen] <= threshold).mean() for threshold in thresholds])
     missed = np.array([(tried[~is_planted] <= threshold).mean() for threshold in thresholds])
     seen = np.array([(margins <= threshold).mean() for threshold in thresholds])
-    wrong = float(np.clip(np.median((seen - missed) / np.maximum(hit - missed, 1e-9)), 0, PLANTED))
-    found = int(is_planted[worst].sum())
-    return _Tried(found=found, precision=found / max(1, len(chosen)), listed=round(wrong * len(targets)))
+    wrong = float(np.clip(((seen - missed) / np.maximum(hit - missed, 1e-9)).min(), 0, PLANTED))
+    listed = round(wrong * len(targets))
+    return _Tried(found=found, precision=_precision(tried, is_planted, listed), listed=listed)
+
+
+def _precision(tried: Floats, is_planted: NDArray[np.bool_], number: int) -> float:
+    """Of a list of ``number`` rows the share that is wrong, where so many are: of fewer wrong ones there are as many right ones beside."""
+    order = np.argsort(tried, kind="stable")
+    hit = np.cumsum(is_planted[order]) / max(1, is_planted.sum())
+    missed = np.cumsum(~is_planted[order]) / max(1, (~is_planted).sum())
+    length = number * hit + (len(tried) - number) * missed
+    at = min(int(np.searchsorted(length, number)), len(length) - 1)
+    return float(number * hit[at] / max(length[at], 1e-9)) if number else 0.0
 
 
 def _folds(clusters: Ints, targets: NDArray[Any], keys: NDArray[np.uint64]) -> Ints:
@@ -247,7 +260,7 @@ def _targets(corpus: Corpus, rows: Ints) -> NDArray[Any]:
     """int64[N] labels, numbered over those that occur, or float64[N] numbers.
 
     Raises:
-        Unfit: there is one label.
+        Unfit: there is one label, or there are too many.
     """
     if corpus.kind == "number":
         values = np.array([corpus.targets[row] for row in rows.tolist()], dtype=np.float64)
@@ -255,8 +268,11 @@ def _targets(corpus: Corpus, rows: Ints) -> NDArray[Any]:
             raise Unfit("all rows have the same number")
         return values
     labels = corpus.classes[rows]
-    if len(np.unique(labels)) < 2:
+    number = len(np.unique(labels))
+    if number < 2:
         raise Unfit("all rows have the same label")
+    if number > MOST_LABELS:
+        raise Unfit(f"{number:,} labels are too many to learn")
     return labels
 
 

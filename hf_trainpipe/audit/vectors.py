@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.baselines.vectors import TfIdf, Unfit, matching
+from hf_trainpipe.baselines.vectors import TfIdf, matching
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import is_local
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _MOST_ENCODED = 20_000
 """Texts that the recipe's encoder reads for an audit: a minute or two of a core, and then they are kept."""
-_CHARACTERS = 1_500_000
-"""Of all texts, up to which pieces of words are read too."""
+_CHARACTERS = 3_000_000
+"""Of all texts, times the labels, up to which pieces of words are read too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ def vectors_of(corpus: Corpus, rows: Ints, recipe: Recipe | None) -> Vectors:
     encoded = None if recipe is None else _encoded(recipe, columns)
     if encoded is not None:
         return encoded
-    has_pieces = sum(len(text) for column in columns for text in column) <= _CHARACTERS
+    size = sum(len(text) for column in columns for text in column) * max(1, len(corpus.class_names))
+    has_pieces = size <= _CHARACTERS
     told = "TF-IDF of words and pieces of them" if has_pieces else "TF-IDF of words"
     return Vectors(told=told, features=TfIdf(characters=has_pieces, min_df=1 if has_pieces else 2).fit(columns))
 
@@ -58,7 +59,7 @@ def _encoded(recipe: Recipe, columns: list[list[str]]) -> Vectors | None:
     """Vectors of the recipe's model, if it is on this machine and the texts are not too many; else None."""
     from hf_trainpipe.recipe import Scratch
 
-    if isinstance(recipe.model, Scratch) or not is_local(recipe.model.name):
+    if isinstance(recipe.model, Scratch) or not _is_here(recipe.model.name):
         return None
     if len({text for column in columns for text in column}) > _MOST_ENCODED:
         return None
@@ -83,4 +84,8 @@ def _encoded(recipe: Recipe, columns: list[list[str]]) -> Vectors | None:
     return Vectors(told=f"the encoder {recipe.model.name} as it begins", features=matching(sides))
 
 
-__all__ = ["Unfit", "Vectors", "vectors_of"]
+def _is_here(name: str) -> bool:
+    """Whether a model is a local folder, or in the Hub's cache: an audit downloads nothing."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return is_local(name) or isinstance(try_to_load_from_cache(name, "model.safetensors"), str)
