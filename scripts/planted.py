@@ -28,9 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from datasets import Dataset
 
-from hf_trainpipe import Files, Recipe, TextClassification
+from hf_trainpipe import Files, Recipe, TextClassification, replace
 from hf_trainpipe.audit.whole import Audit, audit
-from hf_trainpipe.recipe import replace
 from hf_trainpipe.recipe_file import load
 
 ROOT = Path(__file__).resolve().parent.parent
