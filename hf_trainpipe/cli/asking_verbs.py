@@ -86,12 +86,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def named_recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
-    """The recipe that the arguments name, with the fields that they set."""
+    """The recipe that the arguments name, with the fields that they set; of verbs that take ``--rows``, on those rows."""
     from hf_trainpipe.recipe_file import load, override
 
     recipe, source = (arguments.load or load)(arguments.recipe)
     recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
-    return recipe, replace(source, overrides=tuple(arguments.fields))
+    source = replace(source, overrides=tuple(arguments.fields))
+    if rows := getattr(arguments, "rows", None):
+        from hf_trainpipe.data.chosen_rows import ChosenRows
+
+        recipe = replace(recipe, data=ChosenRows.of(recipe.data, rows))
+        source = replace(source, overrides=(*source.overrides, "--rows", rows))
+    return recipe, source
 
 
 def recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | None]:

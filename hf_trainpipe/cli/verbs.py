@@ -9,6 +9,7 @@ from pathlib import Path
 from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.audit_verb import audit
 from hf_trainpipe.cli.baseline_verb import baseline
+from hf_trainpipe.cli.check_verb import check
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.crossval_verb import crossval
 from hf_trainpipe.cli.learn_curve_verb import learn_curve
@@ -63,11 +64,6 @@ def train(arguments: argparse.Namespace) -> int:
     if is_main_process():
         choose_form(arguments.log)
     recipe, source = named_recipe(arguments)
-    if arguments.rows:
-        from hf_trainpipe.data.chosen_rows import ChosenRows
-
-        recipe = replace(recipe, data=ChosenRows.of(recipe.data, arguments.rows))
-        source = replace(source, overrides=(*source.overrides, "--rows", arguments.rows))
     with busy("starting"):
         from hf_trainpipe.training.execute import execute
         from hf_trainpipe.training.options import RunOptions
@@ -191,7 +187,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
+        train, launch, show, check, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
         serve, push, track, verify_resume, runs, ui,
         completion, doctor,
     )

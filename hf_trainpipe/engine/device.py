@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -56,6 +57,31 @@ def memory_in_use(device: torch.device) -> int | None:
         return int(psutil.Process().memory_info().rss)
     except (ImportError, OSError):
         return None
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process has held, as :func:`memory_in_use` counts them; None where nobody tells."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def reset_peak_memory() -> None:
+    """Let :func:`peak_memory` count from now on, where the system can."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager

@@ -69,17 +69,18 @@ class RetryPolicy:
 USUAL = RetryPolicy()
 
 
-def limit_silence() -> None:
+def limit_silence(seconds: float | None = None) -> None:
     """Set a timeout for every request of the Hub's client, which has none by itself.
 
-    HF_TRAINPIPE_HUB_TIMEOUT: seconds that a connection, or the next byte of it, may take; 120 by default.
+    Args:
+        seconds: That a connection, or the next byte of it, may take; None: HF_TRAINPIPE_HUB_TIMEOUT, or 120.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
     def make() -> Any:
         client = default_client_factory()
-        client.timeout = float(os.environ.get("HF_TRAINPIPE_HUB_TIMEOUT") or _SILENCE_S)
+        client.timeout = seconds or float(os.environ.get("HF_TRAINPIPE_HUB_TIMEOUT") or _SILENCE_S)
         return client
 
     set_client_factory(make)

@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hf_trainpipe.recipe.interfaces import Data as Data
+from hf_trainpipe.recipe.interfaces import Destination as Destination
 from hf_trainpipe.recipe.interfaces import RunInfo as RunInfo
 from hf_trainpipe.recipe.interfaces import Session as Session
 from hf_trainpipe.recipe.interfaces import Tracker as Tracker

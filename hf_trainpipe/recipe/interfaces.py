@@ -103,8 +103,23 @@ class Session(ABC):
         """Flush and close, within a few seconds."""
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where a tracker's numbers would go from here."""
+
+    address: str | None = None
+    """Of a server; None: files of this machine."""
+    lacks: str | None = None
+    """What it needs and the environment does not have."""
+    fix: str = ""
+
+
 class Tracker(ABC):
     """Frozen settings of an experiment tracker. Secrets come from the environment."""
+
+    def destination(self) -> Destination:
+        """Where the numbers would go, by these settings and the environment. Connects to nothing."""
+        return Destination()
 
     @abstractmethod
     def start(self, run: RunInfo) -> Session:

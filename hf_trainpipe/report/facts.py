@@ -13,6 +13,7 @@ from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics.base import Floats
 from hf_trainpipe.metrics.saved import Predicted, folder_of, load
 from hf_trainpipe.package.layout import MANIFEST
+from hf_trainpipe.report.forecast import read as read_forecast
 from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.runtime.tasks.registry import task_from_json
@@ -41,6 +42,8 @@ class Facts:
     """The ledger by name, by step."""
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """baselines.json; empty where simpler models were not held against it."""
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    """forecast.json; empty where none was made before the run."""
     predicted: Mapping[str, Predicted]
     """Of each evaluated split what was predicted of every row, where the run recorded it."""
     task: Task | None = None
@@ -120,6 +123,7 @@ def read(path: Path) -> Facts:
         manifest=manifest,
         points=points,
         baselines=_optional(path / FILE),
+        forecast=read_forecast(path) or {},
         predicted={name: predicted[name] for name in ("validation", "test") if name in predicted},
         task=task,
         state="complete" if result else state,

@@ -62,6 +62,7 @@ def report(facts: Facts, *, mask_texts: bool = False) -> Page:
                 sections.split_details(facts, split, mask_texts=mask_texts, pictures=hint is None)
                 for split in sorted(evaluated, key=("test", "validation").index)
             ),
+            sections.forecast(facts),
             sections.data(facts),
             sections.recipe(facts),
             sections.environment(facts),

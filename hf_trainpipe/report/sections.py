@@ -19,6 +19,7 @@ from hf_trainpipe.package.in_words import beside_baselines, interval, main_split
 from hf_trainpipe.report import plots
 from hf_trainpipe.report.blocks import Block, Code, Folded, Paragraph, Pictures, Quotes, Section, Table
 from hf_trainpipe.report.facts import Facts, read
+from hf_trainpipe.report.forecast import beside
 from hf_trainpipe.report.plots import SERIES, Curves, Line
 from hf_trainpipe.utils.wording import adapt_message
 
@@ -144,6 +145,20 @@ def _selected(facts: Facts, select: str | None = None) -> Curves:
 
 def _plain(facts: Facts, title: str, name: str, colour: str) -> Curves:
     return Curves(title=title, lines=[Line(name=title, points=facts.series(name), colour=colour)], log=True)
+
+
+def forecast(facts: Facts) -> Section:
+    """What ``check`` forecast before the run, beside what came."""
+    if not facts.forecast:
+        return Section("Forecast", [])
+    rows = [list(row) for row in beside(facts.forecast)]
+    blocks: list[Block] = [Table(["", "forecast", "in 9 of 10 cases", "came"], rows)]
+    outcome = facts.forecast.get("outcome")
+    if outcome is not None and not outcome.get("undisturbed"):
+        blocks.append(
+            Paragraph("The forecast is of a run that neither stops early nor is interrupted; this one was.", "note")
+        )
+    return Section("Forecast", blocks)
 
 
 def split_details(facts: Facts, split: str, *, mask_texts: bool, pictures: bool) -> Section:

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.recipe import Destination, RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags, missing
 from hf_trainpipe.tracking.facts import Outcome, beside, environment_of, flat, last_of
 
@@ -88,8 +88,7 @@ class Comet(Tracker):
             "display_summary_level": 0,
             **dict.fromkeys(NOT_LOGGED, False),
         }
-        is_online = self.mode == "online" or (self.mode == "auto" and "COMET_API_KEY" in os.environ)
-        if is_online:
+        if self._is_online():
             return _online(comet_ml, settings, run, self)
         folder = beside(run, self.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +99,17 @@ class Comet(Tracker):
         session.address = f"comet upload {folder}/{key}*.zip"
         session.notice = f"offline; the run is kept in {folder}. `comet upload` sends it."
         return session
+
+    def destination(self) -> Destination:
+        """The server, with a key from the environment or from Comet's own file."""
+        if not self._is_online():
+            return Destination()
+        if "COMET_API_KEY" not in os.environ and not (Path.home() / ".comet.config").is_file():
+            return Destination(lacks="COMET_API_KEY", fix="Set it to a key of your account, or mode to 'offline'.")
+        return Destination(os.environ.get("COMET_URL_OVERRIDE") or "https://www.comet.com")
+
+    def _is_online(self) -> bool:
+        return self.mode == "online" or (self.mode == "auto" and "COMET_API_KEY" in os.environ)
 
 
 def _online(comet_ml: Any, settings: dict[str, Any], run: RunInfo, tracker: Comet) -> ConfirmingSession:

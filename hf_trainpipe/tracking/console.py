@@ -32,6 +32,7 @@ class Console:
         is_main: Whether this process shows anything.
         stream: Where to; None: standard error.
         form: How; None: what :func:`choose_form` said, which is ``auto``: what the stream is.
+        view: What shows it, in place of the stream and the form.
         clock: Seconds, for the time left.
     """
 
@@ -42,13 +43,14 @@ class Console:
         *,
         stream: TextIO | None = None,
         form: Form | None = None,
+        view: View | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.now = Progress(total_steps)
         self.memory: Callable[[], int | None] = lambda: None
         """Asked for the bytes that the process holds when numbers are shown."""
         self._is_main = is_main
-        self._view = view_of(stream, form) if is_main else View()
+        self._view = (view or view_of(stream, form)) if is_main else View()
         self._clock = clock
         self._first_step = 0
         self._started: float | None = None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.recipe import Destination, RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, check_tags, missing
 from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, state_of
 
@@ -67,6 +67,11 @@ class MLflow(Tracker):
                 f"MLflow.alias: expected register beside it, found alias={self.alias!r} alone.",
                 fix=f'Write MLflow(register="NAME", alias={self.alias!r}).',
             )
+
+    def destination(self) -> Destination:
+        """The server, if one is named."""
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+        return Destination(uri if uri.startswith("http") else None)
 
     def start(self, run: RunInfo) -> ConfirmingSession:
         """Find the run on the server, or create it.

@@ -12,7 +12,9 @@ The token stays in the environment: no file of the run holds it.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
-from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.recipe import Destination, RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags
 from hf_trainpipe.tracking.facts import Outcome, as_csv, environment_of, flat
 from hf_trainpipe.tracking.neptune_files import UID, last_steps
@@ -95,6 +97,27 @@ class Neptune(Tracker):
         except BaseException:
             connected.stop(seconds=STOP_SECONDS)
             raise
+
+    def destination(self) -> Destination:
+        """The server that the token names."""
+        token = os.environ.get("NEPTUNE_API_TOKEN", "")
+        if self._mode() != "async":
+            return Destination()
+        if not token:
+            return Destination(
+                lacks="NEPTUNE_API_TOKEN", fix="Set it to the token of your server, or mode to 'offline'."
+            )
+        if not (self.project or os.environ.get("NEPTUNE_PROJECT")):
+            return Destination(
+                lacks="a project", fix='Write Neptune(project="workspace/project") or set NEPTUNE_PROJECT.'
+            )
+        try:
+            told = json.loads(base64.b64decode(token, validate=True))
+            return Destination(str(told["api_address"]))
+        except (ValueError, KeyError, TypeError):
+            return Destination(
+                lacks="a NEPTUNE_API_TOKEN that can be read", fix="Copy the token from your server once more."
+            )
 
     def _mode(self) -> str:
         if self.mode != "auto":

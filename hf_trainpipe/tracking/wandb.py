@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.recipe import RunInfo, Tracker
+from hf_trainpipe.recipe import Destination, RunInfo, Tracker
 from hf_trainpipe.tracking.base import ConfirmingSession, check_mode, check_tags, missing
 from hf_trainpipe.tracking.facts import Outcome, as_csv, beside, environment_of, flat, last_of, state_of
 
@@ -95,6 +95,14 @@ class WandB(Tracker):
         if mode == "online" and opened.resumed:
             held = _held_online(wandb, opened)
         return _WandBSession(wandb, opened, run, mode, held)
+
+    def destination(self) -> Destination:
+        """The server, with a key from the environment or from ``wandb login``."""
+        if self._mode() != "online":
+            return Destination()
+        if "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").is_file():
+            return Destination(lacks="WANDB_API_KEY", fix="Set it to a key of your account, or mode to 'offline'.")
+        return Destination(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
 
     def _mode(self) -> Literal["online", "offline"]:
         asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode

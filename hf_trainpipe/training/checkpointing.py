@@ -208,6 +208,26 @@ class Checkpointing:
             **({"base": dict(vars(base))} if (base := base_of(run.bare)) is not None else {}),
         }
 
+    def prove(self) -> str | None:
+        """Load the newest checkpoint as a resumed run does: what is not as it was saved, None where all is."""
+        run = self.run
+        self.wait()
+        newest = self.store.latest(self._misfit)
+        if newest is None:
+            return "it is not there"
+        tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+        before = {
+            "weights": {name: tensor.detach().clone() for name, tensor in held(run.bare).items()},
+            "the optimizer's": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+        }
+        self._load(newest)
+        tensors, _ = flatten_optimizer(run.optimizer, run.bare.named_parameters())
+        for what, now in (("weights", held(run.bare)), ("the optimizer's", tensors)):
+            for name, tensor in before[what].items():
+                if name not in now or not bool((now[name] == tensor).all()):
+                    return f"{what} {name} differs"
+        return None
+
     def load_best(self) -> int:
         """Load the best weights into the model, or keep the last ones if nothing was evaluated.
 

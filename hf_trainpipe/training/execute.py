@@ -6,12 +6,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.training import forecasts
 from hf_trainpipe.training.checkpointing import Checkpointing
 from hf_trainpipe.training.export import export
 from hf_trainpipe.training.loop import train
 from hf_trainpipe.training.monitor import Evaluator, TrainingLog
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.push import BackgroundPushes, push_result
+from hf_trainpipe.training.reporting import leave_report
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
@@ -49,6 +51,7 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
         with closing(Trial(setup)) as trial:
             run = Run(setup)
             trial.check(run)
+        forecasts.take(setup, recipe)
         with TrainingLog(run) as log, Checkpointing(run, log) as checkpoints, BackgroundPushes(run, log):
             checkpoints.restore()
             evaluator = Evaluator(run, log)
@@ -73,6 +76,8 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
                     verify_in_training(run, signals)
             result = export(run, log, best_step=checkpoints.load_best())
         checkpoints.tidy()
+        if forecasts.keep_outcome(setup, result):
+            leave_report(run)
     return push_result(setup, result)
 
 

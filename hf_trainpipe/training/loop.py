@@ -71,30 +71,17 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
         TrainingDiverged: gradients stayed non-finite for ``MAX_SKIPPED`` steps.
         Interrupted: a rank ran out of memory inside a collective; the next attempt can use smaller micro-batches.
     """
-    plan, task, optim, state = run.plan, run.task, run.recipe.optim, run.state
+    plan, optim, state = run.plan, run.recipe.optim, run.state
     run.model.train()
     while state.step < plan.total_steps:
         micro_batches = run.micro_batches(state.step)
-        counted = float(sum(task.count(batch) for batch in micro_batches))
         stop_here = signals is not None and signals.before_step(state.step + 1)
-        count, stops = run.ranks.sums([counted, float(stop_here)])
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
-        run.set_rate(optim.peak_lr * factor)
-        computed = compute_gradient(run, micro_batches, count)
-        grad_norm = run.parallel.clip(optim.max_grad_norm)
-        if ran_out_of_memory(run, computed, grad_norm):
+        report = take_step(run, micro_batches, rate=optim.peak_lr * factor, stop=stop_here)
+        if report is None:
             run.shrink_micro_batches()
             continue
-        run.parallel.step(grad_norm)
-        state.took_step()
-        yield StepReport(
-            **vars(computed),
-            step=state.step,
-            count=count,
-            learning_rate=optim.peak_lr * factor,
-            grad_norm=grad_norm,
-            stop=stops > 0,
-        )
+        yield report
         if state.skipped >= MAX_SKIPPED:
             raise TrainingDiverged(
                 f"Step {state.step}: the gradient was not finite for {state.skipped} steps in a row.",
@@ -102,6 +89,27 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
                 "same command with --allow-change naming those fields. The last good checkpoint is kept.",
                 step=state.step,
             )
+
+
+def take_step(run: Run, micro_batches: Sequence[Batch], *, rate: float, stop: bool = False) -> StepReport | None:
+    """One optimizer step over this rank's micro-batches; None where some rank ran out of memory, and none updated.
+
+    Args:
+        rate: The learning rate.
+        stop: Whether this rank was asked to stop; it is told to the others.
+    """
+    counted = float(sum(run.task.count(batch) for batch in micro_batches))
+    count, stops = run.ranks.sums([counted, float(stop)])
+    run.set_rate(rate)
+    computed = compute_gradient(run, micro_batches, count)
+    grad_norm = run.parallel.clip(run.recipe.optim.max_grad_norm)
+    if ran_out_of_memory(run, computed, grad_norm):
+        return None
+    run.parallel.step(grad_norm)
+    run.state.took_step()
+    return StepReport(
+        **vars(computed), step=run.state.step, count=count, learning_rate=rate, grad_norm=grad_norm, stop=stops > 0
+    )
 
 
 def ran_out_of_memory(run: Run, computed: Computed, grad_norm: torch.Tensor) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from hf_trainpipe.baselines.beside import FILE
 from hf_trainpipe.metrics.score_details import screen
 from hf_trainpipe.package.in_words import beside_baselines
+from hf_trainpipe.report import forecast
 from hf_trainpipe.utils.tables import html
 from hf_trainpipe.utils.wording import adapt_message, current_place
 
@@ -71,6 +72,8 @@ class Result:
                 f"verified  {self.verified['n']} recorded predictions, largest difference "
                 f"{self.verified['max_abs_diff']:.1e}"
             )
+        if (foretold := forecast.line(self.run_dir)) is not None:
+            lines.append(f"forecast  {foretold}")
         if (self.run_dir / "report.html").is_file():
             lines.append(f"report    {self.run_dir / 'report.html'}")
         if not self.packaged:

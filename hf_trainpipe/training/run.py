@@ -225,6 +225,10 @@ class Run(Setup):
             together=train.features.example if train.features.together else None,
         )
 
+    def batches_of(self, examples: np.ndarray) -> list[Batch]:
+        """Micro-batches of any training examples, int64, the largest first; of a stream those of its first window."""
+        return self._batches(self.data.train, self._groups(self.data.train, examples))
+
     def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
         """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
         train = self._train_at(step)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.checkpoint.snapshot import Checkpoint
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.tracking.views.base import View
 
 SCRATCH = "scratch"
 """What the folder of a model from random weights is called in its run."""
@@ -93,8 +94,13 @@ def validate(recipe: Recipe, *, fitted: Task | None = None) -> None:
 
 
 @contextmanager
-def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) -> Iterator[Setup]:
+def set_up(
+    recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None, view: View | None = None
+) -> Iterator[Setup]:
     """Lock the directory, prepare the data, derive the plan, and compare with the run that is there.
+
+    Args:
+        view: What shows the progress; None: what fits standard error.
 
     Raises:
         TrainpipeError: the directory is taken, the data is wrong, or the run differs from the interrupted one.
@@ -102,7 +108,7 @@ def set_up(recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None) 
     started = time.time()
     validate(recipe)
     ranks = Ranks(make_accelerator())
-    console = Console(0, ranks.is_main)
+    console = Console(0, ranks.is_main, view=view)
     with (
         RunFolder(run_dir or Path("runs") / recipe.name, is_main=ranks.is_main) as folder,
         restore_torch_settings(),

@@ -41,12 +41,17 @@ TOLERANCE = 1e-5
 
 
 class Trial:
-    """Made before the weights are loaded; its check comes after. All ranks take part."""
+    """Made before the weights are loaded; its check comes after. All ranks take part.
 
-    def __init__(self, setup: Setup) -> None:
+    Args:
+        remembers: Whether a package that passes is remembered, and one that passed before is not tried again.
+    """
+
+    def __init__(self, setup: Setup, *, remembers: bool = True) -> None:
         is_main = setup.ranks.is_main
-        self._stamp = cache_root() / "trials" / (_stamp(setup) if is_main else "none")
-        self.needed = setup.ranks.from_main(lambda: not setup.options.package_only and not self._stamp.exists())
+        self._stamp, self._remembers = cache_root() / "trials" / (_stamp(setup) if is_main else "none"), remembers
+        self.passed_before = setup.ranks.from_main(self._stamp.exists)
+        self.needed = not setup.options.package_only and not (remembers and self.passed_before)
         self._fresh = FreshProcess(imports=IMPORTS) if is_main and self.needed and _is_foreign(setup) else None
 
     def check(self, run: Run) -> None:
@@ -86,8 +91,9 @@ class Trial:
             return error.message.replace(f"{folder}/", ""), error.fix
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._stamp.parent.mkdir(parents=True, exist_ok=True)
-        self._stamp.touch()
+        if self._remembers:
+            self._stamp.parent.mkdir(parents=True, exist_ok=True)
+            self._stamp.touch()
         return None
 
     def close(self) -> None:
