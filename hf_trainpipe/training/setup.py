@@ -135,7 +135,8 @@ def set_up(
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
-            audited = _audited(data) if ranks.is_main and recipe.data.stream() is None else []
+            with console.working("auditing the data"):
+                audited = _audited(data) if ranks.is_main and recipe.data.stream() is None else []
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             source = options.source

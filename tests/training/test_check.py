@@ -116,15 +116,12 @@ def _tokenizer_of(words: list[str], folder: Path) -> None:
 
 
 def check(shop: Workshop, *arguments: str, **environment: str) -> tuple[Done, dict[str, Any]]:
-    """Run the verb; nothing but tokens may be new afterwards, where it finds a fault."""
+    """Run the verb; nothing but tokens and the audit may be new afterwards, where it finds a fault."""
     before = {path for path in shop.folder.rglob("*") if "__pycache__" not in path.parts}
     done = shop.run(sys.executable, "-m", "hf_trainpipe", "check", *arguments, "--json", **environment)
     after = {path for path in shop.folder.rglob("*") if "__pycache__" not in path.parts}
-    kept = {
-        shop.folder / "cache",
-        *(shop.folder / "cache").rglob("tokens"),
-        *(shop.folder / "cache" / "tokens").rglob("*"),
-    }
+    cache = shop.folder / "cache"
+    kept = {cache, *(path for name in ("tokens", "audit") for path in (cache / name, *(cache / name).rglob("*")))}
     if done.code == 2:
         assert after - before <= kept
     assert done.code in (0, 2), done.err
@@ -196,7 +193,7 @@ def test_the_run_after_it_is_the_one_without_it_and_keeps_the_forecast_beside_wh
     assert (done.code, found["problems"]) == (0, [])
     assert not (workshop.folder / "runs").exists()
     assert not list(workshop.folder.glob(".check-*"))
-    assert {path.name for path in Path(cache).iterdir()} == {"tokens", "forecasts"}
+    assert {path.name for path in Path(cache).iterdir()} == {"audit", "tokens", "forecasts"}
     seconds = found["forecast"]["forecast"]["seconds"]
     assert seconds["low"] < seconds["value"] < seconds["high"]
     assert found["forecast"]["cost"]["value"] == pytest.approx(seconds["value"] / 1000)

@@ -99,7 +99,8 @@ class Notes(View):
         self.seconds[work.what] = self.seconds.get(work.what, 0.0) + work.seconds
 
     def say(self, text: str) -> None:
-        if text.startswith("warning: ") and (line := text.removeprefix("warning: ")) not in self.found.warnings:
+        is_told = text.startswith(("warning: ", "audit: "))
+        if is_told and (line := text.removeprefix("warning: ")) not in self.found.warnings:
             self.found.warnings.append(line)
 
     def write(self) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FORWARD = 3.0
 """Times faster than a step its forward pass is, about."""
-KEPT = ("fitting the head", "looking at train", "looking at validation", "looking at test")
+KEPT = ("encoding", "auditing", "fitting the head", "looking at train", "looking at validation", "looking at test")
 """How works begin whose results the cache then has for the run."""
 PREPARED_TWICE_S = 20.0
 """Data that took longer to prepare is not prepared once more to learn how long that takes when the cache has it."""
@@ -102,21 +102,21 @@ class Rehearsal:
             setup = first.enter_context(set_up(recipe, self.options, run_dir=self.folder / "first", view=self.notes))
             self._seconds["setup"] = time.monotonic() - began
             self._tell_data(setup)
-            first_encoding = self._encoding()
+            first_kept = self._kept_for_later()
             if self._seconds["setup"] > PREPARED_TWICE_S:
                 stack.push(first.pop_all())
             else:
                 setup = None
                 first.close()
                 setup = stack.enter_context(set_up(recipe, self.options, run_dir=self.folder / "run", view=self.notes))
-            # With the libraries imported anew, as in a run's own process, and the tokens in the cache.
-            self._seconds["setup"] += self._encoding() - 2 * first_encoding
+            # With the libraries imported anew, as in a run's own process, and tokens and audit from the cache.
+            self._seconds["setup"] += self._kept_for_later() - 2 * first_kept
             reset_peak_memory()
         return setup
 
-    def _encoding(self) -> float:
-        """Seconds of encoding so far."""
-        return sum(took for what, took in self.notes.seconds.items() if what.startswith("encoding"))
+    def _kept_for_later(self) -> float:
+        """Seconds so far of what the cache has for the run."""
+        return sum(took for what, took in self.notes.seconds.items() if what.startswith(KEPT))
 
     def _tell_data(self, setup: Setup) -> None:
         rows = ", ".join(f"{name} {len(split):,}" for name, split in setup.data.splits.items())
@@ -177,11 +177,10 @@ class Rehearsal:
 
     def _load(self, setup: Setup) -> Run:
         """The run with its model, whose package has been tried."""
-        began = time.monotonic()
+        began, kept = time.monotonic(), self._kept_for_later()
         with closing(Trial(setup, remembers=False)) as trial:
             run = Run(setup)
-            kept = sum(took for what, took in self.notes.seconds.items() if what.startswith(KEPT))
-            self._seconds["loading"] = time.monotonic() - began - kept
+            self._seconds["loading"] = time.monotonic() - began - (self._kept_for_later() - kept)
             plan = run.plan
             self.found.seen["model"] = (
                 f"{plan.architecture}, {plan.parameters / 1e6:.1f} M parameters, {plan.precision}"
