@@ -43,6 +43,8 @@ APART = {
     f"{precision}-{dropout}": (precision, dropout) for precision in ("medium", "fp32") for dropout in ("fast", "torch")
 }
 """This project with precision and dropout chosen, and with the very head that the Trainer begins with."""
+OWN_HEAD = dict.fromkeys(("sst2", "stsb", "banking77"), ("--task.pooling", "none", "--model.head", "none"))
+"""Options by which recipes with another head train the one that the Trainer has."""
 PEAK_LR = 5e-5
 WEIGHT_DECAY = 0.01
 WARMUP = 0.06  # a fraction of all steps
@@ -185,6 +187,7 @@ def train_with_ours(
             "--seed", str(seed),
             "--data.root", str(data_dir.resolve() / benchmark.name),
             *benchmark.overrides,
+            *OWN_HEAD.get(benchmark.name, ()),
             "--tokens.max-length", str(MAX_LENGTH),
             "--tokens.overflow", "truncate",
             "--optim.peak-lr", str(PEAK_LR),

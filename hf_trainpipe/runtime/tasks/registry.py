@@ -76,7 +76,6 @@ _TRAINING = frozenset(
         "tune",
         "unknown_labels",
         "vary",
-        "weigh",
         "worst",
     ]
 )

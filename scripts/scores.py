@@ -1,0 +1,110 @@
+"""Train recipes on their full data, one after the other, and write what they reach; see scripts/scores.
+
+Each run lies in a folder that a second call continues. A run is held against the baselines of its data by the verb ``baseline``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/results/scores.md"
+RECORD = ROOT / "docs/results/scores.jsonl"
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recipe with the split that is told of, and what others published of the same data."""
+
+    data: str
+    split: str
+    metric: str
+    published: str
+
+
+SETTINGS = {
+    "banking77": Setting("banking77", "test", "accuracy", "DistilBERT 92.5, BERT-base 93.2 to 93.5 (F1)"),
+    "sst2": Setting("sst2", "validation", "accuracy", "MiniLM-L6 91.5, DistilBERT 91.3, on 67,349 phrases"),
+    "stsb": Setting("stsb", "validation", "spearman", "bert-base-cased 88.5, DistilBERT 86.9"),
+    "sick": Setting("sick", "test", "accuracy", "InferSent 86.3"),
+    "ag_news": Setting("ag_news", "test", "accuracy", "BERT-base 94.8 to 95.3, on 120,000 rows"),
+    "go_emotions": Setting("go_emotions", "test", "f1_macro", "BERT-base 46 to 50.3"),
+}
+
+
+def train(name: str, data: Path, runs: Path) -> None:
+    """Train a recipe, or go on with it, hold it against its baselines, and record its scores."""
+    setting, run = SETTINGS[name], runs / name
+    recipe = [f"recipes/{name}.py:files", "--data.root", str(data / setting.data)]
+    _hf_trainpipe("train", *recipe, "--run-dir", str(run))
+    _hf_trainpipe("baseline", str(run))
+    lines = {line["name"]: line for line in _recorded()} | {name: _told(name, run)}
+    RECORD.write_text("".join(json.dumps(lines[key]) + "\n" for key in SETTINGS if key in lines))
+
+
+def _told(name: str, run: Path) -> dict[str, Any]:
+    """What the page tells of a finished run."""
+    setting = SETTINGS[name]
+    result, document = (json.loads((run / file).read_text()) for file in ("result.json", "run.json"))
+    recipe, beside = document["recipe"], run / "baselines.json"
+    held = json.loads(beside.read_text()) if beside.exists() else {}
+    return {
+        "name": name,
+        "split": setting.split,
+        "metric": setting.metric,
+        "score": result["scores"][setting.split][setting.metric],
+        "steps": result["steps"],
+        "pooling": recipe["task"].get("pooling"),
+        "head": recipe["model"].get("head"),
+        "peak_lr": recipe["optim"]["peak_lr"],
+        "best_baseline": held.get("best"),
+        "held": (held.get("held") or {}).get(setting.split),
+    }
+
+
+def write_page() -> None:
+    """Put the table of what is recorded into the page."""
+    head = "| recipe | head | steps | score | best baseline | published |\n|---|---|---|---|---|---|\n"
+    rows = []
+    for line in _recorded():
+        score, held = line["score"], line["held"]
+        pooled = f"{line['pooling'] or 'own'}{', probe' if line['head'] else ''}, {line['peak_lr']:g}"
+        other = "not measured"
+        if held is not None:
+            verdict = {True: "beaten", False: "**better**", None: "no difference shown"}[held["beats"]]
+            other = f"{line['best_baseline']} {100 * held['baseline']:.1f}: {verdict}"
+        found = f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+        told = f"{line['split']} {line['metric'].replace('_', ' ')} **{found.partition(' ')[0]}** {found.partition(' ')[2]}"
+        rows.append(f"| `{line['name']}` | {pooled} | {line['steps']:,} | {told} | {other} | {SETTINGS[line['name']].published} |\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}{head}{''.join(rows)}{END}{rest.partition(END)[2]}")
+
+
+def _recorded() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RECORD.read_text().splitlines()] if RECORD.exists() else []
+
+
+def _hf_trainpipe(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "hf_trainpipe", *arguments], cwd=ROOT, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True, help="the folder with the public data sets")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="the folder of the runs, which are continued")
+    parser.add_argument("--only", default=",".join(SETTINGS), help="names, with commas between them")
+    asked = parser.parse_args()
+    for name in asked.only.split(","):
+        train(name, asked.data_dir.resolve(), asked.runs.resolve())
+        write_page()
+
+
+if __name__ == "__main__":
+    main()
