@@ -79,10 +79,12 @@ def write_page() -> None:
         other = "not measured"
         if held is not None:
             verdict = {True: "beaten", False: "**better**", None: "no difference shown"}[held["beats"]]
-            other = f"{line['best_baseline']} {100 * held['baseline']:.1f}: {verdict}"
-        found = f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+            other = f"{line['best_baseline']} {100 * held['baseline']:.2f}: {verdict}"
+        found = f"{100 * score['value']:.2f} [{100 * score['low']:.2f}, {100 * score['high']:.2f}]"
         told = f"{line['split']} {line['metric'].replace('_', ' ')} **{found.partition(' ')[0]}** {found.partition(' ')[2]}"
-        rows.append(f"| `{line['name']}` | {pooled} | {line['steps']:,} | {told} | {other} | {SETTINGS[line['name']].published} |\n")
+        rows.append(
+            f"| `{line['name']}` | {pooled} | {line['steps']:,} | {told} | {other} | {SETTINGS[line['name']].published} |\n"
+        )
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}{head}{''.join(rows)}{END}{rest.partition(END)[2]}")
 

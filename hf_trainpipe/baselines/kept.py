@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _ENTRY = "entry.json"
-_TRAINS = ("class_weights", "label_smoothing", "focal_gamma", "threshold", "tune_threshold")
+_TRAINS = ("class_weights", "label_smoothing", "focal_gamma", "pooling", "threshold", "tune_threshold")
 """Fields of tasks that no baseline follows from: how a network is trained, and what is chosen on validation for each model."""
 
 
