@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _ENTRY = "entry.json"
-_TRAINS = ("class_weights", "label_smoothing", "focal_gamma", "pooling", "threshold", "tune_threshold")
-"""Fields of tasks that no baseline follows from: how a network is trained, and what is chosen on validation for each model."""
+_READ_BY = ("scheme", "splitter")
+"""Fields of tasks that answers and scores follow from, beside columns and labels; the others are about the network and its training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,11 @@ class Kept:
                 "version": VERSION,
                 "data": self._data.fingerprints["data"],
                 "labels": list(task.label_names),
-                "task": {name: value for name, value in task.to_json().items() if name not in _TRAINS},
+                "task": [
+                    type(task).__name__,
+                    {name: getattr(task, name, None) for name in _READ_BY},
+                    list(task.inputs),
+                ],
                 "preprocessing": steps_to_json(self._recipe.preprocessing),
                 "usable": {name: len(split.usable) for name, split in self._data.splits.items()},
             }

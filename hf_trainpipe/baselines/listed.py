@@ -153,9 +153,9 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
     by = learner.get(kind or "", "ridge regression")
     found = [
         Baseline(name="majority", title="the mean" if kind == "regression" else "the most frequent answer", learn=_majority),
-        Baseline(name="words", title=f"TF-IDF of words, {by}", learn=partial(_tf_idf, False), most=partial(_affordable, 4_000_000, 40_000_000)),
+        Baseline(name="words", title=f"TF-IDF of words, {by}", learn=partial(_tf_idf, False), most=partial(_affordable, 1_500_000, 40_000_000)),
         Baseline(name="characters", title=f"TF-IDF of words and characters, {by}", learn=partial(_tf_idf, True),
-                 most=partial(_affordable, 1_500_000, 8_000_000)),
+                 most=partial(_affordable, 800_000, 8_000_000)),
     ]  # fmt: skip
     if kind == "single_label":
         found.append(Baseline(name="forest", title="a random forest of standardised words", learn=_forest, most=_grown))

@@ -74,17 +74,19 @@ def _of_run(run: Path, arguments: argparse.Namespace) -> int:
 def show(found: Found) -> str:
     """A table of the baselines, by the metric that selects the best model."""
     from hf_trainpipe.package.in_words import interval, number
-    from hf_trainpipe.utils.tables import table
+    from hf_trainpipe.utils.tables import facts, table
 
     name, splits = found.select, list(found.measured[0].scores) if found.measured else []
+    main = splits[-1] if splits else ""
     rows = []
     for one in found.measured:
-        scores = [one.scores[split].get(name) or {} for split in splits]
-        cells = [f"{number(score.get('value'))} ({interval(score) or '-'})" for score in scores]
-        rows.append([one.title, *cells, f"{one.rows:,}", f"{one.seconds:.1f}"])
-    head = ["baseline", *(f"{name} on {split}" for split in splits), "rows learnt from", "seconds"]
+        scores = {split: one.scores[split].get(name) or {} for split in splits}
+        cells = [number(scores[split].get("value")) for split in splits]
+        rows.append([one.name, *cells, interval(scores[main]), f"{one.rows:,}", f"{one.seconds:.1f}"])
     whole = max((one.of for one in found.measured), default=0)
-    lines = [f"{found.recipe.name}: {whole:,} training rows", "", table(head, rows)]
+    lines = [f"{found.recipe.name}: {name}, learnt from the training split ({whole:,} rows)", ""]
+    lines += [table(["baseline", *splits, f"interval on {main}", "rows", "seconds"], rows), ""]
+    lines.append(facts((one.name, one.title) for one in found.measured))
     lines += [f"not learnt: {title}: {why}" for title, why in found.unfit.items()]
     if found.best is not None:
         lines += ["", f"What a fine-tuned model has to beat: {found.best.title}."]
