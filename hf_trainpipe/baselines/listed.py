@@ -153,7 +153,7 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
     by = learner.get(kind or "", "ridge regression")
     found = [
         Baseline(name="majority", title="the mean" if kind == "regression" else "the most frequent answer", learn=_majority),
-        Baseline(name="words", title=f"TF-IDF of words, {by}", learn=partial(_tf_idf, False), most=partial(_affordable, 1_500_000, 40_000_000)),
+        Baseline(name="words", title=f"TF-IDF of words, {by}", learn=partial(_tf_idf, False), most=partial(_affordable, 1_000_000, 40_000_000)),
         Baseline(name="characters", title=f"TF-IDF of words and characters, {by}", learn=partial(_tf_idf, True),
                  most=partial(_affordable, 800_000, 8_000_000)),
     ]  # fmt: skip
@@ -224,7 +224,7 @@ def _majority(train: Split, rows: Array | None, means: Means) -> Answers:
 
 def _tf_idf(characters: bool, train: Split, rows: Array | None, means: Means) -> Answers:
     labels = _num_labels(train)
-    vectors = TfIdf(characters=characters, most=max(20_000, min(500_000, 8_000_000 // labels)))
+    vectors = TfIdf(characters=characters, most=max(2_000, min(500_000, 4_000_000 // labels)))
     features = vectors.fit(_picked(train.texts, rows))
     options = {"tol": 1e-3} if characters and train.task.judged_as != "regression" else {}
     answer = _learner(train)(features, _target(train, rows), num_labels=labels, **options)

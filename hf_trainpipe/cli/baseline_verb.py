@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     Argument("RECIPE|RUN", "FILE.py, FILE.py:FUNCTION or FILE.json; or the folder of a finished run", dest="recipe"),
     Argument("--output D", "keep them there, with what each answered to every row; the cache by default", type=Path),
     Argument("--recipe R", "of a run whose recipe file has classes of its own: that file", dest="file"),
-    Argument("--rows N", "training rows that each learns from at most; as many as take a minute by default", type=int),
+    Argument(
+        "--most-rows N", "training rows that each learns from at most; as many as take a minute by default", type=int
+    ),
     "--json",
     takes_fields=True,
 )
 def baseline(arguments: argparse.Namespace) -> int:
-    if arguments.rows is not None and arguments.rows < 2:
-        raise UsageError(f"baseline: --rows: expected 2 or more, found {arguments.rows}.", fix="Write --rows 5000.")
+    if arguments.most_rows is not None and arguments.most_rows < 2:
+        raise UsageError(
+            f"baseline: --most-rows: expected 2 or more, found {arguments.most_rows}.", fix="Write --most-rows 5000."
+        )
     run = Path(arguments.recipe)
     if (run / "run.json").is_file():
         return _of_run(run, arguments)
@@ -38,7 +42,7 @@ def baseline(arguments: argparse.Namespace) -> int:
 
     console = Console(0)
     with search_folders(source.path.parent):
-        found = measure(recipe, console=console, folder=arguments.output, most_rows=arguments.rows)
+        found = measure(recipe, console=console, folder=arguments.output, most_rows=arguments.most_rows)
     console.close()
     print_result(found.to_json() if arguments.json else None, arguments, lambda _: show(found))
     return 0
@@ -63,7 +67,7 @@ def _of_run(run: Path, arguments: argparse.Namespace) -> int:
 
     console = Console(0)
     with use_paths_of_run(run, source):
-        found, told = hold(run, recipe, console=console, folder=arguments.output, most_rows=arguments.rows)
+        found, told = hold(run, recipe, console=console, folder=arguments.output, most_rows=arguments.most_rows)
     console.close()
     verdict = beside_baselines(told) or "No difference could be tested"
     places = ", ".join(str(run / name) for name in ("report.html", "package/README.md") if (run / name).is_file())

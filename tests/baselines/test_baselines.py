@@ -184,7 +184,7 @@ def test_little_data_gives_a_result_or_a_screen(
         "                  data=Files(train='train.csv', validation='dev.csv'), tokens=Tokens(max_length=32))\n"
     )
     spelled = str(folder / "recipe.py")
-    assert run(["baseline", spelled, "--json", "--rows", "20", "--output", str(tmp_path / "kept")]) == 0
+    assert run(["baseline", spelled, "--json", "--most-rows", "20", "--output", str(tmp_path / "kept")]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [one["name"] for one in told["baselines"]] == ["majority", "words", "characters", "forest", "frozen"]
     assert {(one["rows"], one["of"]) for one in told["baselines"]} == {(20, 30)}
