@@ -16,6 +16,8 @@ from hf_trainpipe.utils.atomic import write_json
 
 REQUEST, FILE = "request.json", "found.json"
 """What the process that rehearses is told, and what it finds."""
+_OF_PARTS = "warning: not held against baselines"
+"""The beginning of a line that is true of the part of a split that is scored, not of the run."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Notes(View):
         self.seconds[work.what] = self.seconds.get(work.what, 0.0) + work.seconds
 
     def say(self, text: str) -> None:
-        is_told = text.startswith(("warning: ", "audit: "))
+        is_told = text.startswith(("warning: ", "audit: ")) and not text.startswith(_OF_PARTS)
         if is_told and (line := text.removeprefix("warning: ")) not in self.found.warnings:
             self.found.warnings.append(line)
 

@@ -70,7 +70,7 @@ def check(
         finally:
             if process.poll() is None:
                 process.kill()
-                process.communicate()
+                process.wait()
         ended = Found.read(folder)
         for problem in ended.problems:
             found.add(problem)
