@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +177,26 @@ def test_a_fault(faulty: Workshop, arguments: list[str], what: str, said: str) -
     assert done.code == 2
     assert list(told) == [what], told
     assert said in told[what][0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_killed_leaves_nothing_or_what_the_next_one_removes(
+    faulty: Workshop, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hf_trainpipe", "check", "recipes.py:exact"],
+        cwd=faulty.folder, env=faulty.environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (begun := list(faulty.folder.glob(".check-*/found.json"))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait()
+    if number == signal.SIGKILL:  # the process that rehearses sees it at its next stage
+        until = time.monotonic() + 60
+        while begun[0].parent.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert not list(faulty.folder.glob(".check-*"))
 
 
 @pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na good day,positive\n"])

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,7 @@ def check(
     """
     ended, found = Found(), Found()
     look_at_folder(run_dir, found)
-    with _scratch(run_dir) as folder:
+    with _heeding_sigterm(), _scratch(run_dir) as folder:
         (folder / REQUEST).write_text(json.dumps({"run_dir": str(run_dir.absolute()), "live": live}))
         process = subprocess.Popen(
             [sys.executable, "-m", "hf_trainpipe", "check", *arguments, "--rehearse", str(folder)],
@@ -94,6 +95,20 @@ def keep_forecast(found: Found, recipe: Recipe, *, cost_per_hour: float | None) 
     found.forecast = told
     if not found.problems:
         forecasts.wait_for_run(forecasts.recipe_key(recipe, ranks=1), told)
+
+
+@contextlib.contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """Meanwhile the signal ends this process as an exception does, so that its folder is removed."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
