@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,48 @@ _FEW = 0.1
 """Share of the rows that a column of labels has distinct values at most."""
 _NUMBERS = 20
 """Different numbers from which a column is one to learn as a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What files without a recipe hold."""
+
+    source: Files
+    splits: Mapping[str, Dataset]
+    task: Task
+    assumed: tuple[str, ...]
+    """A sentence each."""
+
+
+def guess(
+    paths: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    label: str | None = None,
+    header: tuple[str, ...] = (),
+    **reading: Any,
+) -> Guess:
+    """Read files, and guess what nobody says.
+
+    Args:
+        texts: The columns of texts, one or two; empty: guessed.
+        label: The column of labels; None: guessed.
+        header: Names of the columns of files without a header line; empty: guessed whether there is one.
+        reading: Fields of ``Files`` that say how they are read.
+
+    Raises:
+        DataError: a file cannot be read, or no column holds texts.
+    """
+    options = {**reading, **({"header": header} if header else {})}
+    source, assumed = files_of(paths, **options)
+    splits = source.splits()
+    if not header and (number := without_header(splits)):
+        names = tuple(f"column_{at}" for at in range(1, number + 1))
+        source = files_of(paths, **options, header=names)[0]
+        splits = source.splits()
+        assumed.append(f"the first line is a row, not a header: columns are {names[0]} to {names[-1]} (--header A,B)")
+    task, further = task_of(splits["train"], texts=texts, label=label)
+    return Guess(source=source, splits=splits, task=task, assumed=(*assumed, *further))
 
 
 def files_of(paths: Sequence[str], **reading: Any) -> tuple[Files, list[str]]:

@@ -13,11 +13,21 @@ from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_
 if TYPE_CHECKING:
     import argparse
 
+    from hf_trainpipe.audit.guess import Guess
     from hf_trainpipe.audit.whole import Audit
 
 LEVELS = {"never": 4, "wrong": 3, "costs": 2, "look": 1}
 """By ``--fail-on``: the lowest level at which the verb ends with :data:`FOUND`."""
 FOUND = 2
+
+
+FILES = (
+    Argument("--text NAME ...", "of files: the column of texts; twice for a pair; guessed by default"),
+    Argument("--label NAME", "of files: the column of labels; guessed by default"),
+    *READING[1:],
+    Argument("--header A,B,...", "of files without a header line: the names of their columns"),
+)
+"""Options of verbs that read files without a recipe."""
 
 
 @verb(
@@ -27,10 +37,7 @@ FOUND = 2
         "RECIPE|FILE", "a recipe, or a file of rows: .csv, .jsonl, .parquet, ...; or a run's folder", dest="recipe"
     ),
     Argument("[FILE ...]", "further files: test.csv is the split test by its name", dest="files", nargs="*"),
-    Argument("--text NAME ...", "of files: the column of texts; twice for a pair; guessed by default"),
-    Argument("--label NAME", "of files: the column of labels; guessed by default"),
-    *READING[1:],
-    Argument("--header A,B,...", "of files without a header line: the names of their columns"),
+    *FILES,
     Argument("--html FILE", "write a page too", type=Path),
     Argument(
         "--fix DIR", "write cleaned files, group ids and a list of changes there; nothing is overwritten", type=Path
@@ -125,25 +132,21 @@ def _recipe(arguments: argparse.Namespace) -> tuple[Any, AbstractContextManager[
 
 
 def _of_files(arguments: argparse.Namespace) -> Audit:
-    from hf_trainpipe.audit.guess import files_of, task_of, without_header
     from hf_trainpipe.audit.whole import audit
 
-    paths = [arguments.recipe, *arguments.files]
+    found = guessed(arguments, [arguments.recipe, *arguments.files])
+    with busy("auditing"):
+        return audit(found.task, found.splits, learns=not arguments.no_model, assumed=found.assumed, working=busy)
+
+
+def guessed(arguments: argparse.Namespace, paths: list[str]) -> Guess:
+    """Files and the task that their columns suggest, by the options of :data:`FILES`."""
+    from hf_trainpipe.audit.guess import guess
+
     for path in paths:
         if not any(mark in path for mark in "*?["):
             existing(path, "file, recipe or run")
     options = {name: value for name, value in reading(arguments).items() if value is not None}
-    if arguments.header:
-        options["header"] = tuple(name.strip() for name in arguments.header.split(","))
-    source, assumed = files_of(paths, **options)
+    header = tuple(name.strip() for name in arguments.header.split(",")) if arguments.header else ()
     with busy("reading"):
-        splits = source.splits()
-        if not arguments.header and (number := without_header(splits)):
-            names = tuple(f"column_{at}" for at in range(1, number + 1))
-            splits = files_of(paths, **options, header=names)[0].splits()
-            assumed.append(
-                f"the first line is a row, not a header: columns are {names[0]} to {names[-1]} (--header A,B)"
-            )
-    task, further = task_of(splits["train"], texts=arguments.text, label=arguments.label)
-    with busy("auditing"):
-        return audit(task, splits, learns=not arguments.no_model, assumed=(*assumed, *further), working=busy)
+        return guess(paths, texts=arguments.text, label=arguments.label, header=header, **options)

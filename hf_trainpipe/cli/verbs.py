@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.audit_verb import audit
+from hf_trainpipe.cli.auto_verb import auto
 from hf_trainpipe.cli.baseline_verb import baseline
 from hf_trainpipe.cli.check_verb import check
 from hf_trainpipe.cli.completion import SHELLS
@@ -187,7 +188,8 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, check, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest, package, verify,
+        train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest,
+        package, verify,
         serve, push, track, verify_resume, runs, ui,
         completion, doctor,
     )

@@ -1,0 +1,452 @@
+"""A file of rows to a package, within a budget: columns guessed, data audited, splits dealt, baselines, a portfolio of runs.
+
+study.json      what the folder belongs to
+rows.json       which rows are train, validation and test
+first.py        the recipe that candidates change fields of
+runs/N-STEPS/   ordinary runs: candidate N, trained for so many steps
+auto.json       what was assumed, tried and found; written after each run
+best            a link to the best run so far, whose package can be used from the first run on
+recipe.py       the best run's recipe, to be read, changed and run
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.audit.guess import Guess
+from hf_trainpipe.audit.shown import sentence
+from hf_trainpipe.audit.whole import audit
+from hf_trainpipe.baselines.kept import Measured
+from hf_trainpipe.baselines.measure import measure
+from hf_trainpipe.data import chosen_rows
+from hf_trainpipe.errors import DataError, TrainpipeError
+from hf_trainpipe.metrics import better, greater_is_better
+from hf_trainpipe.metrics.paired import differences
+from hf_trainpipe.package.layout import finite
+from hf_trainpipe.recipe import Budget, Evaluation, Pretrained, Recipe, Tokens
+from hf_trainpipe.recipe_file import load, override
+from hf_trainpipe.report.facts import read
+from hf_trainpipe.runtime.tasks.texts import TextTask
+from hf_trainpipe.studies import runs
+from hf_trainpipe.studies.folds import deal
+from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
+from hf_trainpipe.studies.identity import begun
+from hf_trainpipe.studies.pool import Pool
+from hf_trainpipe.studies.written import as_python
+from hf_trainpipe.tasks import Regression
+from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from hf_trainpipe.metrics.saved import Predicted
+    from hf_trainpipe.recipe.source import RecipeSource
+    from hf_trainpipe.tracking.console import Console
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
+EPOCHS, BATCH = 6, 32
+"""Of the longest run."""
+HELD_OUT, MOST_HELD_OUT = 0.15, 5_000
+"""Share of the rows, and their number at most, that validation and test get each where files do not bring them."""
+_WORST = 3
+_MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
+TEXTS: tuple[tuple[str, ...], ...] = (
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "5e-5"),
+    (*_MEAN, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, "--optim.peak-lr", "2e-4"),
+    ("--optim.peak-lr", "1e-4"),
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-5"),
+)
+"""The portfolio of tasks with an answer a text, the likeliest first."""
+OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
+"""Of other tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A run of a candidate."""
+
+    candidate: int
+    """From 0."""
+    steps: int
+    outcome: str
+    seconds: float
+    score: float | None = None
+    """On validation, of the metric that selects; None of a run that did not end complete."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.candidate + 1}-{self.steps}"
+
+
+@dataclass(kw_only=True)
+class Study:
+    """What auto knows so far; auto.json holds it."""
+
+    recipe: Recipe
+    """The first candidate's, without its fields."""
+    source: RecipeSource
+    folder: Path
+    budget: float
+    """Seconds."""
+    spent: float = 0.0
+    """Seconds, in earlier calls too."""
+    assumed: Sequence[str] = ()
+    audited: Sequence[str] = ()
+    tried: list[Tried] = field(default_factory=list)
+    plan: list[Rung] = field(default_factory=list)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    verdict: str = ""
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def portfolio(self) -> tuple[tuple[str, ...], ...]:
+        """Fields of each candidate."""
+        return TEXTS if isinstance(self.recipe.task, TextTask) else OTHERS
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.budget - self.spent - (time.monotonic() - self._since)
+
+    @property
+    def metric(self) -> str:
+        return self.recipe.selected_metric
+
+    @property
+    def best(self) -> Tried | None:
+        """The best complete run on validation; of equal ones the first."""
+        best: Tried | None = None
+        for one in self.tried:
+            score = None if best is None else best.score
+            if one.score is not None and better(self.metric, one.score, score, task=self.recipe.task):
+                best = one
+        return best
+
+    def save(self) -> None:
+        """Write auto.json."""
+        now = time.monotonic()
+        self.spent, self._since = self.spent + now - self._since, now
+        best = self.best
+        write_json(self.folder / RESULT, finite(self.to_json() | {"best": None if best is None else best.name}))
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs, and for the next call."""
+        return {
+            "schema": 1,
+            "budget_seconds": self.budget,
+            "spent_seconds": self.spent,
+            "metric": self.metric,
+            "assumed": list(self.assumed),
+            "audit": list(self.audited),
+            "plan": [vars(rung) for rung in self.plan],
+            "runs": [
+                {**vars(one), "fields": list(self.portfolio[one.candidate]), "run": f"runs/{one.name}"}
+                for one in self.tried
+            ],
+            "baselines": self.baselines,
+            "verdict": self.verdict,
+        }
+
+
+def auto(
+    guess: Guess,
+    folder: Path,
+    *,
+    budget: float,
+    console: Console,
+    model: str | None = None,
+    launch: runs.Launch | None = None,
+) -> Study:
+    """Make a package of a file within a budget; a call that was killed is continued by the next.
+
+    Args:
+        guess: What was read, and the task that its columns suggest.
+        budget: Seconds of work, in earlier calls too.
+        model: A Hub id or folder; None: :data:`MODEL`.
+
+    Raises:
+        DataError: the rows cannot be learnt from.
+        TrainpipeError: not even the first run ended complete: its own error and exit code.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = _recipe(guess, model)
+    pool = Pool.of(whole, [name for name in ("train", "validation", "test") if name in guess.splits])
+    rows, told = dealt(pool, seed=whole.seed)
+    settings = {"dealt": {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}}
+    with begun(folder, "auto", whole, settings):
+        study = _continued(whole, rows, folder, budget)
+        study.assumed = [*guess.assumed, *told]
+        for line in study.assumed:
+            console.say(f"assumed: {line}")
+        _sprint(study, launch, console)
+        _look(study, guess, console)
+        baselines = _baselines(study, console)
+        _halve(study, launch, console)
+        _conclude(study, baselines)
+        return study
+
+
+def _recipe(guess: Guess, model: str | None) -> Recipe:
+    task = guess.task
+    read_by = tuple(dict.fromkeys(name for column in task.columns().values() for name in column.columns))
+    return Recipe(
+        name="auto",
+        model=Pretrained(model or MODEL),
+        data=replace(guess.source, drop_missing=read_by),
+        task=task,
+        tokens=Tokens(max_length=128),
+        budget=Budget(epochs=EPOCHS, examples_per_step=BATCH),
+        evaluation=Evaluation(select="spearman" if isinstance(task, Regression) else None),
+    )
+
+
+def dealt(pool: Pool, *, seed: int) -> tuple[chosen_rows.Choice, list[str]]:
+    """Which rows are train, validation and test, so that no cluster of duplicates is in two of them.
+
+    Splits that the files bring stay whole: rows of train that repeat them are left out.
+
+    Returns:
+        The choice, and what was decided.
+
+    Raises:
+        DataError: too few rows.
+    """
+    split = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
+    train = np.flatnonzero(split == pool.names.index("train"))
+    given = np.flatnonzero(split != pool.names.index("train"))
+    repeated = np.isin(pool.duplicates[train], pool.duplicates[given])
+    kept, told = train[~repeated], []
+    if repeated.any():
+        told.append(f"{int(repeated.sum()):,} rows of train repeat rows of other splits and are left out")
+    missing = [name for name in ("validation", "test") if name not in pool.names]
+    share = min(HELD_OUT, MOST_HELD_OUT / max(1, len(kept)))
+    shares = [1.0 - share * len(missing), *[share] * len(missing)]
+    part = deal(pool.strata.taken(kept), pool.duplicates[kept], shares, seed=seed)
+    sizes = np.bincount(part, minlength=len(shares))
+    if not sizes.all():
+        raise DataError(
+            f"{len(kept):,} rows in {len(np.unique(pool.duplicates[kept])):,} clusters of duplicates are too few to keep some "
+            "apart for validation and test.",
+            fix="Add rows.",
+        )
+    if missing:
+        cut = " and ".join(f"{int(size):,} rows to {name}" for name, size in zip(missing, sizes[1:], strict=True))
+        told.append(f"no file is {' or '.join(missing)}: {cut} were cut from train, clusters of duplicates whole")
+    rows: dict[str, Any] = {"train": pool.choice(kept[part == 0])}
+    for place, name in enumerate(missing, 1):
+        rows[name] = pool.choice(kept[part == place])
+    for name in pool.names:
+        if name != "train":
+            rows |= pool.whole(name)
+    return rows, told
+
+
+def _continued(whole: Recipe, rows: chosen_rows.Choice, folder: Path, budget: float) -> Study:
+    """The study as an earlier call left it, or a new one with its files."""
+    file, first = folder / "rows.json", folder / "first.py"
+    chosen_rows.write(file, rows)
+    data = chosen_rows.ChosenRows(source=whole.data, rows_file=str(file.resolve()), sha256=sha256_file(file))
+    recipe = replace(whole, data=data)
+    write_bytes(first, as_python(recipe, about="What the candidates of `hf-trainpipe auto` change fields of.").encode())
+    recipe, source = load(str(first))
+    study = Study(recipe=recipe, source=source, folder=folder, budget=budget)
+    if (folder / RESULT).exists():
+        told = read_json_object(
+            folder / RESULT,
+            needs={"spent_seconds": float, "budget_seconds": (int, float), "runs": list, "plan": list},
+            fix=f"Remove {folder / RESULT}.",
+        )
+        study.spent = told["spent_seconds"]
+        if told["budget_seconds"] >= budget:
+            study.plan = [Rung(**rung) for rung in told["plan"]]
+        known = ("candidate", "steps", "outcome", "seconds", "score")
+        study.tried = [Tried(**{name: one[name] for name in known}) for one in told["runs"]]
+    return study
+
+
+def _sprint(study: Study, launch: runs.Launch | None, console: Console) -> None:
+    """The first candidate for a few steps: a package within a minute or so, and how long things take here.
+
+    Raises:
+        TrainpipeError: it did not end complete; the others would not either.
+    """
+    tried = _try(study, 0, _first_steps(study), launch, console, is_first=True)
+    if tried.score is None:
+        raise TrainpipeError(
+            f"The first run ended {tried.outcome}: {study.folder / 'runs' / tried.name / runs.OUTPUT}.",
+            fix="Read what it said.",
+        )
+
+
+def _first_steps(study: Study) -> int:
+    return min(FEWEST, _full(study))
+
+
+def _full(study: Study) -> int:
+    """Steps of the longest run."""
+    rows = sum(len(found) for _, found in chosen_rows.read(study.folder / "rows.json")["train"])
+    return max(1, math.ceil(EPOCHS * rows / BATCH))
+
+
+def _try(
+    study: Study, candidate: int, steps: int, launch: runs.Launch | None, console: Console, *, is_first: bool = False
+) -> Tried:
+    """Train a candidate, unless an earlier call did."""
+    for known in study.tried:
+        if (known.candidate, known.steps) == (candidate, steps):
+            return known
+    fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
+    place = study.folder / "runs" / f"{candidate + 1}-{steps}"
+    out_of_time = lambda _: None if is_first or study.left > 0 else "the budget"  # noqa: E731
+    began = time.monotonic()
+    with console.working(f"candidate {candidate + 1}, {steps:,} steps"):
+        ending = runs.run(study.source, place, fields=fields, launch=launch, until=out_of_time)
+    if is_first and ending.outcome != "complete":
+        raise ending.error()
+    outcome = "out of time" if ending.stopped_for else ending.outcome
+    score = None
+    if ending.result is not None:
+        score = ending.result["scores"][SELECTED_ON][study.metric]["value"]
+    tried = Tried(
+        candidate=candidate, steps=steps, outcome=outcome, seconds=round(time.monotonic() - began, 2), score=score
+    )
+    study.tried.append(tried)
+    _point_to_best(study)
+    study.save()
+    said = f"{study.metric} {score:.4f} on validation" if score is not None else outcome
+    console.say(
+        f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps: {said}, {tried.seconds:.0f} s"
+    )
+    return tried
+
+
+def _point_to_best(study: Study) -> None:
+    """Make ``best`` lead to the best run, at once."""
+    if (best := study.best) is None:
+        return
+    link, beside = study.folder / BEST, study.folder / f".{BEST}-{os.getpid()}"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(Path("runs") / best.name, target_is_directory=True)
+    os.replace(beside, link)
+
+
+def _look(study: Study, guess: Guess, console: Console) -> None:
+    """The worst findings of an audit, where there is time for one."""
+    if study.left <= 0:
+        return
+    with console.working("auditing"):
+        found = audit(guess.task, guess.splits)
+    study.audited = [sentence(one) for one in found.findings[:_WORST]]
+    for line in study.audited:
+        console.say(f"audit: {line}")
+
+
+def _baselines(study: Study, console: Console) -> Measured | None:
+    """The best of the simple models, where there is time for them; they are kept, so that a second call does not learn them."""
+    if study.left <= 0:
+        return None
+    try:
+        found = measure(study.recipe, console=console)
+    except TrainpipeError as error:
+        console.say(f"no baselines: {error.message}")
+        return None
+    study.baselines = [one.to_json() for one in found.measured]
+    study.save()
+    if found.best is None or found.select != study.metric:
+        return None
+    score = found.best.scores[SELECTED_ON][found.select]["value"]
+    console.say(
+        f"the best of {len(found.measured)} baselines, {found.best.title}: {found.select} {score:.4f} on validation"
+    )
+    return found.best
+
+
+def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
+    """Try the portfolio, the better half for longer and longer."""
+    if not study.plan:
+        first = study.tried[0]
+        step = _step_seconds(study)
+        study.plan = rungs(
+            seconds=study.left,
+            start=max(0.0, first.seconds - step * first.steps),
+            step=step,
+            full=_full(study),
+            candidates=len(study.portfolio),
+        )
+        study.save()
+    going = list(range(study.plan[0].candidates)) if study.plan else []
+    for rung in study.plan:
+        going = going[: rung.candidates]
+        tried = []
+        for candidate in going:
+            if study.left <= 0:
+                return
+            tried.append(_try(study, candidate, rung.steps, launch, console))
+        going = _ranked(study, tried)
+
+
+def _step_seconds(study: Study) -> float:
+    """Seconds of a step of the first run: between its first and its last log."""
+    points = runs.points(study.folder / "runs" / study.tried[0].name, "train/loss")
+    if len(points) > 1 and points[-1].step > points[0].step:
+        return (points[-1].time - points[0].time) / (points[-1].step - points[0].step)
+    return study.tried[0].seconds / max(1, study.tried[0].steps)
+
+
+def _ranked(study: Study, tried: Sequence[Tried]) -> list[int]:
+    """Candidates with a score, the best first; of equal ones the earlier."""
+    sign = -1.0 if greater_is_better(study.metric) else 1.0
+    scored = [one for one in tried if one.score is not None]
+    return [one.candidate for one in sorted(scored, key=lambda one: (sign * (one.score or 0.0), one.candidate))]
+
+
+def _conclude(study: Study, baseline: Measured | None) -> None:
+    """Say how good the best run is, beside the best baseline, and write its recipe."""
+    best = study.best
+    if best is None:
+        raise TrainpipeError(f"No run has a {study.metric}: {study.folder / RESULT}.", fix="Read what the runs said.")
+    run = study.folder / "runs" / best.name
+    facts = read(run)
+    told = [
+        f"{study.metric} {score['value']:.4f} on {split}"
+        + (f" [{score['low']:.4f}, {score['high']:.4f}]" if score.get("low") else "")
+        for split, scores in facts.result["scores"].items()
+        if (score := scores.get(study.metric)) and score["value"] is not None
+    ]
+    study.verdict = f"{', '.join(told)}; {_beside(study, facts.predicted.get(SELECTED_ON), baseline)}"
+    fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
+    about = f"""The best of {len(study.tried)} runs that `hf-trainpipe auto` tried: {", ".join(told)}.
+
+{". ".join([*study.assumed, *study.audited])}.
+
+    hf-trainpipe train {study.folder / "recipe.py"}"""
+    write_bytes(study.folder / "recipe.py", as_python(override(study.recipe, fields), about=about).encode())
+    study.save()
+
+
+def _beside(study: Study, model: Predicted | None, baseline: Measured | None) -> str:
+    """The model held against the best baseline on validation, by a paired test."""
+    if baseline is None:
+        return "no baseline to hold it against"
+    other = baseline.predicted[SELECTED_ON]
+    name = f"the best baseline ({baseline.title})"
+    if model is None or not np.array_equal(model.rows, other.rows):
+        return f"not held against {name}: other rows were scored"
+    found = differences(other.predictions, model.predictions, [study.metric])[study.metric]
+    sign = 1.0 if greater_is_better(study.metric) else -1.0
+    figures = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] on validation"
+    if sign * (found.low if sign > 0 else found.high) > 0:
+        return f"it beats {name}: {figures}"
+    if sign * (found.high if sign > 0 else found.low) < 0:
+        return f"it loses to {name}: {figures}. Use that one, or a larger budget"
+    return f"it is not shown to beat {name}: {figures}"

@@ -1,0 +1,64 @@
+"""How a portfolio of candidates is tried within a budget: all of them for few steps, the better half for three times as many, and so
+on (successive halving, Jamieson & Talwalkar 2016, arXiv 1502.07943)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FACTOR = 3
+"""Steps of a rung against the one before."""
+FEWEST = 20
+"""Steps of any run: below, scores tell nothing."""
+RESERVE = 0.9
+"""The part of what is left that is planned: the rest is for what takes longer than it did before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """Candidates that are trained for equally many steps."""
+
+    candidates: int
+    steps: int
+
+
+def rungs(*, seconds: float, start: float, step: float, full: int, candidates: int) -> list[Rung]:
+    """The widest plan that fits.
+
+    Args:
+        seconds: What is left of the budget.
+        start: Seconds of a run beside its steps: to begin, to evaluate, to package.
+        step: Seconds of a step.
+        full: Steps of the last rung, if there is time for them.
+        candidates: How many there are.
+
+    Returns:
+        The rungs, the last with one candidate; none if not even the fewest steps fit.
+    """
+    left = seconds * RESERVE
+    for width in _widths(candidates):
+        found = _plan(width, full)
+        if sum(rung.candidates * (start + rung.steps * step) for rung in found) <= left:
+            return found
+    steps = min(full, int((left - start) / step)) if step > 0 else full
+    return [Rung(candidates=1, steps=steps)] if steps >= FEWEST else []
+
+
+def _widths(candidates: int) -> Sequence[int]:
+    """Numbers of candidates to begin with: all, then powers of two."""
+    powers = [2**power for power in range(10, 0, -1) if 2**power < candidates]
+    return [candidates, *powers] if candidates > 1 else []
+
+
+def _plan(width: int, full: int) -> list[Rung]:
+    sizes = [width]
+    while sizes[-1] > 1:
+        sizes.append((sizes[-1] + 1) // 2)
+    last = len(sizes) - 1
+    found: list[Rung] = []
+    for place, size in enumerate(sizes):
+        steps = max(FEWEST, full // FACTOR ** (last - place))
+        if found and found[-1].steps >= min(steps, full):
+            continue  # of a small data set: nothing is gained between rungs of equally few steps
+        found.append(Rung(candidates=size, steps=min(steps, full)))
+    return found
