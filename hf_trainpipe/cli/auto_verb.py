@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.audit_verb import FILES, guessed
 from hf_trainpipe.cli.crossval_verb import STUDY
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
+from hf_trainpipe.cli.parser import Argument, busy, print_result, verb
+from hf_trainpipe.cli.tune_verb import seconds
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
     import argparse
 
     from hf_trainpipe.studies.auto import Study
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @verb(
@@ -31,7 +29,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
     "--json",
 )
 def auto(arguments: argparse.Namespace) -> int:
-    budget = _seconds(arguments.budget)
+    budget = seconds(arguments.budget, "budget", verb="auto")
+    assert budget is not None, "it has a default"
     found = guessed(arguments, [arguments.file, *arguments.files])
     with busy("starting"):
         from hf_trainpipe.studies.auto import auto as make
@@ -49,13 +48,6 @@ def auto(arguments: argparse.Namespace) -> int:
     )
     print_result({**study.to_json(), "study": str(folder)}, arguments, lambda _: _shown(study))
     return 0
-
-
-def _seconds(spelled: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", spelled.strip())
-    if match is None or float(match[1]) <= 0:
-        raise UsageError(f"auto: --budget: expected a time like 30m, found {spelled!r}.", fix="Write 90s, 30m or 2h.")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _shown(study: Study) -> str:

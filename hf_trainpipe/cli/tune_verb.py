@@ -77,7 +77,7 @@ def tune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def seconds(text: str | None, name: str) -> float | None:
+def seconds(text: str | None, name: str, *, verb: str = "tune") -> float | None:
     """``1h30m``, ``90m``, ``45s`` or ``45`` in seconds.
 
     >>> seconds("1h30m", "time_limit"), seconds("45", "time_limit"), seconds(None, "time_limit")
@@ -90,5 +90,7 @@ def seconds(text: str | None, name: str) -> float | None:
     total = parts.get("h", 0.0) * 3600 + parts.get("m", 0.0) * 60 + parts.get("s", 0.0)
     if total <= 0:
         option = name.replace("_", "-")
-        raise UsageError(f"tune: --{option}: expected a time, found {text!r}.", fix=f"Write --{option} 2h, 90m or 45s.")
+        raise UsageError(
+            f"{verb}: --{option}: expected a time, found {text!r}.", fix=f"Write --{option} 2h, 90m or 45s."
+        )
     return total

@@ -30,6 +30,9 @@ from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError, TrainpipeError
 from hf_trainpipe.metrics import better, greater_is_better
 from hf_trainpipe.metrics.paired import differences
+from hf_trainpipe.model.limits import model_limits
+from hf_trainpipe.model.names import pin_model
+from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.package.layout import finite
 from hf_trainpipe.recipe import Budget, Evaluation, Pretrained, Recipe, Tokens
 from hf_trainpipe.recipe_file import load, override
@@ -45,6 +48,7 @@ from hf_trainpipe.tasks import Regression
 from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
 
 if TYPE_CHECKING:
+    from hf_trainpipe.data.sources import Files
     from hf_trainpipe.metrics.saved import Predicted
     from hf_trainpipe.recipe.source import RecipeSource
     from hf_trainpipe.tracking.console import Console
@@ -53,19 +57,19 @@ MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
 EPOCHS, BATCH = 6, 32
 """Of the longest run."""
-HELD_OUT, MOST_HELD_OUT = 0.15, 5_000
+HELD_OUT, MOST_HELD_OUT = 0.15, 2_000
 """Share of the rows, and their number at most, that validation and test get each where files do not bring them."""
 _WORST = 3
 _MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
 TEXTS: tuple[tuple[str, ...], ...] = (
-    (*_MEAN, *_PROBE, "--optim.peak-lr", "5e-5"),
     (*_MEAN, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "5e-5"),
     (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
     (*_MEAN, "--optim.peak-lr", "2e-4"),
     ("--optim.peak-lr", "1e-4"),
     (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-5"),
 )
-"""The portfolio of tasks with an answer a text, the likeliest first."""
+"""The portfolio of tasks with an answer a text. The first needs no pass over the data before its first step."""
 OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
 """Of other tasks."""
 
@@ -178,10 +182,16 @@ def auto(
         DataError: the rows cannot be learnt from.
         TrainpipeError: not even the first run ended complete: its own error and exit code.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    inputs = {name for column in guess.task.inputs.values() for name in column.columns}
+    if guess.task.target is None or guess.task.target.name in inputs:
+        raise DataError(
+            f"auto needs a column of labels, and none was found beside {' and '.join(map(repr, sorted(inputs)))}.",
+            fix="Name it: --label NAME.",
+        )
     whole = _recipe(guess, model)
     pool = Pool.of(whole, [name for name in ("train", "validation", "test") if name in guess.splits])
     rows, told = dealt(pool, seed=whole.seed)
+    whole = _fitting(whole)
     settings = {"dealt": {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}}
     with begun(folder, "auto", whole, settings):
         study = _continued(whole, rows, folder, budget)
@@ -202,12 +212,32 @@ def _recipe(guess: Guess, model: str | None) -> Recipe:
     return Recipe(
         name="auto",
         model=Pretrained(model or MODEL),
-        data=replace(guess.source, drop_missing=read_by),
+        data=replace(guess.source, drop_missing=read_by, **_absolute(guess.source)),
         task=task,
         tokens=Tokens(max_length=128),
         budget=Budget(epochs=EPOCHS, examples_per_step=BATCH),
         evaluation=Evaluation(select="spearman" if isinstance(task, Regression) else None),
     )
+
+
+def _fitting(recipe: Recipe) -> Recipe:
+    """With texts no longer than the model takes."""
+    model = pin_model(recipe.model)
+    limit = model_limits(model, recipe.task, load_tokenizer(model)).limit
+    assert recipe.tokens.max_length is not None
+    if limit is None or limit >= recipe.tokens.max_length:
+        return recipe
+    return replace(recipe, tokens=replace(recipe.tokens, max_length=limit))
+
+
+def _absolute(source: Files) -> dict[str, Any]:
+    """The files of each split by their whole paths, so that the recipe runs from any folder."""
+    given = {name: getattr(source, name) for name in ("train", "validation", "test")}
+    return {
+        name: tuple(str(Path(path).absolute()) for path in paths)
+        for name, paths in given.items()
+        if isinstance(paths, tuple)
+    }
 
 
 def dealt(pool: Pool, *, seed: int) -> tuple[chosen_rows.Choice, list[str]]:
@@ -309,8 +339,9 @@ def _try(
     place = study.folder / "runs" / f"{candidate + 1}-{steps}"
     out_of_time = lambda _: None if is_first or study.left > 0 else "the budget"  # noqa: E731
     began = time.monotonic()
-    with console.working(f"candidate {candidate + 1}, {steps:,} steps"):
-        ending = runs.run(study.source, place, fields=fields, launch=launch, until=out_of_time)
+    what = f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps"
+    console.say(f"{what} ...")
+    ending = runs.run(study.source, place, fields=fields, launch=launch, until=out_of_time)
     if is_first and ending.outcome != "complete":
         raise ending.error()
     outcome = "out of time" if ending.stopped_for else ending.outcome
@@ -324,9 +355,7 @@ def _try(
     _point_to_best(study)
     study.save()
     said = f"{study.metric} {score:.4f} on validation" if score is not None else outcome
-    console.say(
-        f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps: {said}, {tried.seconds:.0f} s"
-    )
+    console.say(f"{what}: {said}, {tried.seconds:.0f} s")
     return tried
 
 
