@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @verb(
     "auto",
-    "make a package of a file within a budget: columns guessed, audited, several runs",
+    "make a package of a file within a budget",
     Argument("FILE", "rows: .csv, .jsonl, .parquet, ..."),
     Argument("[FILE ...]", "further files: test.csv is the split test by its name", dest="files", nargs="*"),
     Argument("--budget TIME", "of work: 90s, 30m, 2h; 30m by default", default="30m"),
