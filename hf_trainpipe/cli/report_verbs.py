@@ -35,8 +35,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 @verb(
     "compare",
-    "hold runs against the first, or seeds of settings against each other: paired tests on the same rows, curves, settings that "
-    "differ",
+    "hold runs, or seeds of two settings, against each other by paired tests",
     Argument("RUN", "the run that the others are held against; with --against one that is held against those"),
     Argument("OTHER ...", "one run, or several", dest="others", nargs="*"),
     Argument(
