@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Tokens as Tokens
     from hf_trainpipe.recipe import Tracker as Tracker
     from hf_trainpipe.runtime.tasks.base import Task as Task
+    from hf_trainpipe.runtime.tasks.calibration import Calibration as Calibration
     from hf_trainpipe.runtime.tasks.causal_lm import CausalLM as CausalLM
     from hf_trainpipe.runtime.tasks.classification import TextClassification as TextClassification
     from hf_trainpipe.runtime.tasks.columns import Column as Column
@@ -104,6 +105,7 @@ _NAMES_OF = {
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
     "hf_trainpipe.runtime.tasks.base": "Task",
     "hf_trainpipe.runtime.tasks.causal_lm": "CausalLM",
+    "hf_trainpipe.runtime.tasks.calibration": "Calibration",
     "hf_trainpipe.runtime.tasks.classification": "TextClassification",
     "hf_trainpipe.runtime.tasks.columns": "Column Labels",
     "hf_trainpipe.runtime.tasks.embeddings": "SentenceEmbeddings",

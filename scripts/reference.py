@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 CHAPTERS = {
     "The recipe": ("Recipe", "Pretrained", "Lora", "Scratch", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
     "Tasks": (
-        "TextClassification", "MultiLabelClassification", "Regression", "InstructionTuning", "PreferenceTuning", "TokenClassification", "QuestionAnswering",
+        "TextClassification", "MultiLabelClassification", "Calibration", "Regression", "InstructionTuning", "PreferenceTuning", "TokenClassification", "QuestionAnswering",
         "SentenceEmbeddings", "Reranking",
         "Summarization", "Translation",
         "MultipleChoice",

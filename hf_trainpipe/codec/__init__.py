@@ -24,6 +24,7 @@ from typing import Any, get_args, get_origin
 from hf_trainpipe.codec.fields import built, conforms, field_types, is_mapping, item_types, join, members, needed, spell
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Recipe
+from hf_trainpipe.runtime.kinds import is_said
 
 __all__ = ["from_json", "to_json", "value_from_json", "with_defaults"]
 
@@ -69,7 +70,7 @@ def with_defaults(value: Any) -> Any:
     filled = {name: with_defaults(item) for name, item in value.items()}
     cls = _part_class(value.get("kind"))
     for field in dataclasses.fields(cls) if cls is not None else ():
-        if field.init and field.name not in filled:
+        if field.init and field.name not in filled and not field.metadata.get("unsaid"):
             if field.default is not dataclasses.MISSING:
                 filled[field.name] = _encode(field.default, field.name)
             elif field.default_factory is not dataclasses.MISSING:
@@ -98,7 +99,7 @@ def _encode(value: Any, where: str) -> Any:
                     f"{type(value).__name__}: a field of a recipe part cannot be called kind.",
                     fix="Rename the field: kind names the class in the recipe's JSON.",
                 )
-            if field.init:
+            if is_said(value, field):
                 encoded[field.name] = _encode(getattr(value, field.name), join(where, field.name))
         return encoded
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):

@@ -59,6 +59,8 @@ class Predictions:
     """How the tags are written. Entities are read the same way from all four (see ``tagging``)."""
     has_entities: bool = True
     """tags: whether they mark entities; else each stands alone."""
+    chosen: NDArray[np.int64] | None = None
+    """single_label: class ids [N] that are answered instead of those with the largest outputs, by what mistakes cost."""
     examples: NDArray[np.int64] | None = None
     """int64 [N]: which examples of the split these are; None: all, in their order."""
     own: Mapping[str, Floats] = field(default_factory=dict)
@@ -156,6 +158,8 @@ class Predictions:
 
     def decisions(self) -> NDArray[Any]:
         """Class ids [N], 0/1 per label [N, C], numbers [N] or tag ids [W]."""
+        if self.chosen is not None:
+            return self.chosen
         if self.kind == "single_label" and not self.decided:
             classes: NDArray[Any] = self.outputs.argmax(axis=1)
             return classes
@@ -179,6 +183,7 @@ class Predictions:
             labels=self.labels or tuple(str(label) for label in range(self.num_labels)),
             word_starts=starts,
             examples=None,
+            chosen=None if self.chosen is None else self.chosen[start:stop],
             own={name: column[start:stop] for name, column in self.own.items()},
         )
 

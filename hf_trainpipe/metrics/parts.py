@@ -1,23 +1,21 @@
-"""A score by parts of a split (lengths, slices), what constant answers would score, and whether probabilities are honest.
+"""A score by parts of a split (lengths, slices), and what constant answers would score.
 
-Shapes: N examples, C labels, B bins.
+Shapes: N examples, C labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.metrics.base import Floats, Interval, Predictions, sigmoid
+from hf_trainpipe.metrics.base import Floats, Interval, Predictions
 from hf_trainpipe.metrics.registry import LOSS, is_external
 from hf_trainpipe.metrics.scoring import computation, metric_of, score
 
-BINS = 10
-"""Of probabilities, equally wide."""
 _RESAMPLES, _FEWEST = 500, 50
 _CELLS, _MOST_CELLS = 1 << 22, 50_000_000
 """Weights of resamples at a time, and of a part at all: of a large split there are fewer resamples, of a huge one no interval."""
@@ -104,39 +102,4 @@ def constant_scores(predictions: Predictions, names: Sequence[str]) -> tuple[str
         outputs, said = np.full(len(gold), tag), repr(predictions.labels[tag])
     else:
         return None
-    return said, score(replace(predictions, outputs=outputs), names)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reliability:
-    """How often answers of each confidence are right."""
-
-    confidence: Floats
-    """[B] mean probability of the answers in each bin; NaN of an empty one."""
-    right: Floats
-    """[B] share of them that is right."""
-    count: NDArray[np.int64]
-    """[B]"""
-    error: float
-    """Expected calibration error: the mean gap of the two, weighted by the counts (Naeini et al. 2015)."""
-
-
-def reliability(predictions: Predictions) -> Reliability | None:
-    """Of predictions with probabilities: single labels by their highest one, several by that of each label; else None."""
-    if predictions.decided or not len(predictions) or not predictions.answered():
-        return None
-    if predictions.kind == "single_label":
-        shifted = np.exp(predictions.outputs.astype(np.float64) - predictions.outputs.max(axis=1, keepdims=True))
-        chances = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
-        is_right = predictions.decisions() == predictions.references
-    elif predictions.kind == "multi_label":
-        chances, is_right = sigmoid(predictions.outputs).reshape(-1), predictions.references.reshape(-1) > 0
-    else:
-        return None
-    place = np.minimum((chances * BINS).astype(np.int64), BINS - 1)
-    count = np.bincount(place, minlength=BINS)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, weights=chances, minlength=BINS) / count
-        share = np.bincount(place, weights=is_right, minlength=BINS) / count
-    gaps = np.abs(np.nan_to_num(confidence - share))
-    return Reliability(confidence=confidence, right=share, count=count, error=float((gaps * count).sum() / count.sum()))
+    return said, score(replace(predictions, outputs=outputs, chosen=None), names)

@@ -73,6 +73,8 @@ def save(found: Predicted, path: Path) -> None:
         arrays["word_starts"] = held.word_starts
     if held.examples is not None and not np.array_equal(held.examples, np.arange(len(held))):
         arrays["examples"] = held.examples  # some rows of the split have no prediction
+    if held.chosen is not None and outputs is held.outputs:
+        arrays["chosen"] = held.chosen
     arrays |= {f"own_{number}": column for number, column in enumerate(held.own.values())}
     for number, values in enumerate(found.slices.values()):
         arrays[f"slice_{number}"] = np.asarray(values, dtype=np.str_)
@@ -106,6 +108,7 @@ def load(path: Path, *, finishes: Mapping[str, Callable[[Floats], Floats]] | Non
             threshold=float(threshold) if threshold.ndim == 0 else threshold,
             word_starts=arrays.get("word_starts"),
             examples=arrays.get("examples"),
+            chosen=arrays.get("chosen"),
             scheme=told["scheme"],
             has_entities=told["has_entities"],
             own={name: arrays[f"own_{number}"] for number, name in enumerate(told["own"])},
@@ -139,6 +142,7 @@ def taken(found: Predicted, positions: NDArray[np.int64]) -> Predicted:
         references=held.references[rows],
         word_starts=starts,
         examples=None,
+        chosen=None if held.chosen is None else held.chosen[positions],
         own={name: column[positions] for name, column in held.own.items()},
     )
     return Predicted(

@@ -11,6 +11,7 @@ from typing import Any
 
 from hf_trainpipe.package import card_baselines
 from hf_trainpipe.package.card_breakdown import breakdown
+from hf_trainpipe.package.card_calibration import calibration
 from hf_trainpipe.package.card_merge import block
 from hf_trainpipe.package.card_tables import curve, is_number, table
 from hf_trainpipe.package.in_words import result
@@ -79,6 +80,7 @@ def render(manifest: Mapping[str, Any], facts: CardFacts) -> str:
         ("usage", "How to use", _usage(manifest)),
         ("labels", "Labels", _labels(manifest)),
         ("breakdown", "Scores by label", breakdown(facts.report)),
+        ("calibration", "Calibration", calibration(facts.report)),
         ("curve", "Training curve", _curve(facts)),
         ("data", "Training data", _data(manifest, facts)),
         ("preprocessing", "Preprocessing", _preprocessing(manifest)),
@@ -329,10 +331,14 @@ def _preprocessing(manifest: Mapping[str, Any]) -> str:
 
 def _limits(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     has_labels = bool(manifest["about"]["labels"])
+    is_calibrated = bool(manifest["about"]["options"].get("temperature"))
     told = (
         (True, "The scores hold for texts like those of the evaluated splits; measure again on other sources."),
         (has_labels, "It knows only the labels listed below; a text that fits none of them gets one all the same."),
-        (has_labels, "Its scores per answer are outputs of the network and are not calibrated."),
+        (
+            has_labels and not is_calibrated,
+            "Its scores per answer are outputs of the network and are not calibrated.",
+        ),
         (manifest["tokens"].get("overflow") == "truncate", "Texts beyond the maximum length are truncated."),
         (True, "It may repeat biases of its training data and of its base model."),
         (facts.trust_remote_code, "The base model has custom code (trust_remote_code), which ran in training."),

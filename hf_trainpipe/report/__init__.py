@@ -3,6 +3,7 @@
 facts        what a run's directory says, read once
 sentences    what is said first: the result, overfitting
 sections     the parts of a report, as blocks
+calibration  whether probabilities are honest, as blocks
 blocks       paragraphs, tables, pictures; the one template and style of all pages
 plots        pictures, by matplotlib (extra ``report``), as SVG that follows the page's colours, or as files
 page         report.html

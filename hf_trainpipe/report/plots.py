@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hf_trainpipe.metrics.base import Interval
-    from hf_trainpipe.metrics.parts import Reliability
+    from hf_trainpipe.metrics.reliability import Reliability
 
 COLOURS = {
     "#1b1f24": "--ink",
@@ -221,10 +221,12 @@ def curves(name: str, *shown: Curves) -> Picture:
 
 
 def diagram(name: str, title: str, found: Reliability) -> Picture:
-    """How often answers of each confidence are right, beside the diagonal where both are equal."""
+    """How often answers of each confidence are right, beside the diagonal where both are equal, and what chance makes of it."""
     with style():
         figure, [axes] = frame(title)
         filled = found.count > 0
+        band = found.confidence[filled], found.band_low[filled], found.band_high[filled]
+        axes.fill_between(*band, color=MARK, linewidth=0, zorder=0, label="exact probabilities, by chance")
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
         sizes = 12 + 120 * found.count[filled] / found.count.max()
         axes.plot(found.confidence[filled], found.right[filled], color=SERIES[0], linewidth=1.4)
@@ -232,7 +234,8 @@ def diagram(name: str, title: str, found: Reliability) -> Picture:
         axes.set(
             xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="probability that the model gives", ylabel="share that is right"
         )
-    return Picture(name, f"{title}: calibration error {found.error:.3f}", figure)
+    about = f"{title}: calibration error {found.error:.3f}; exact probabilities would show {found.perfect:.3f}"
+    return Picture(name, about, figure)
 
 
 def parts(name: str, title: str, label: str, found: Mapping[str, Interval]) -> Picture:

@@ -116,7 +116,10 @@ def _in_order_of(found: Predicted, labels: Sequence[str]) -> Predicted | None:
     outputs = held.outputs[:, order] if held.outputs.ndim == 2 else renamed(held.outputs)
     references = held.references[:, order] if held.references.ndim == 2 else renamed(held.references)
     threshold = held.threshold if np.ndim(held.threshold) == 0 else np.asarray(held.threshold)[order]
-    changed = replace(held, outputs=outputs, references=references, labels=tuple(labels), threshold=threshold)
+    chosen = None if held.chosen is None else renamed(held.chosen)
+    changed = replace(
+        held, outputs=outputs, references=references, labels=tuple(labels), threshold=threshold, chosen=chosen
+    )
     return replace(found, predictions=changed)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from hf_trainpipe.metrics.overfitting import FEWEST
-from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores, reliability
+from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores
+from hf_trainpipe.metrics.reliability import reliability
 from hf_trainpipe.metrics.score_details import describe_error
 from hf_trainpipe.package import card_baselines
 from hf_trainpipe.package.card import flatten
 from hf_trainpipe.package.in_words import beside_baselines, interval, main_split, number
-from hf_trainpipe.report import plots
+from hf_trainpipe.report import calibration, plots
 from hf_trainpipe.report.blocks import Block, Code, Folded, Paragraph, Pictures, Quotes, Section, Table
 from hf_trainpipe.report.facts import Facts, read
 from hf_trainpipe.report.forecast import beside
@@ -169,6 +170,7 @@ def split_details(facts: Facts, split: str, *, mask_texts: bool, pictures: bool)
     ]
     blocks += _labels(found)
     blocks += _confusion(found)
+    blocks += calibration.blocks(found.get("calibration"), split, pictures=pictures)
     if split in facts.predicted and (facts.result.get("scores") or {}).get(split):
         blocks += _parts(facts, split, pictures=pictures)
     blocks += _errors(found, mask_texts=mask_texts)
@@ -206,7 +208,8 @@ def _parts(facts: Facts, split: str, *, pictures: bool) -> list[Block]:
     names = list(facts.result["scores"][split])
     name = facts.select if facts.select in names else names[0]
     lengths = by_part(kept.predictions, name, by_length(kept.lengths))
-    honest = reliability(kept.predictions)
+    told = (facts.result.get("report") or {}).get(split) or {}
+    honest = None if told.get("calibration") else reliability(kept.predictions)
     drawn = []
     if honest is not None and pictures:
         drawn.append(plots.diagram(f"{split}-reliability", "Reliability", honest))
@@ -214,12 +217,7 @@ def _parts(facts: Facts, split: str, *, pictures: bool) -> list[Block]:
         drawn.append(plots.parts(f"{split}-length", f"{name} by length", "tokens of an example", lengths))
     blocks: list[Block] = [Pictures(drawn)] if drawn else []
     if honest is not None:
-        blocks.append(
-            Paragraph(
-                f"Expected calibration error {honest.error:.3f}: so far, on average, the probabilities that the model gives are "
-                "from the share of its answers that is right (ten bins of probability)."
-            )
-        )
+        blocks.append(calibration.told(honest))
     rows = [["tokens", *_cells(part, one)] for part, one in lengths.items()] if len(lengths) > 1 else []
     for column, values in kept.slices.items():
         seen = np.asarray(values)

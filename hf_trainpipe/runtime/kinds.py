@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any
 
 from .errors import SchemaError
 
+UNSAID = {"unsaid": True}
+"""Metadata of a field that came later: it is not written while it is None, so that what does not use it stays as it was."""
+
+
+def is_said(value: Any, item: Any) -> bool:
+    """Whether a field of a dataclass is written: see :data:`UNSAID`."""
+    return item.init and not (item.metadata.get("unsaid") and getattr(value, item.name) is None)
+
 
 def to_json(value: Any) -> dict[str, Any]:
     """``{"kind": class, field: value, ...}``, tuples as lists."""
-    found = {item.name: getattr(value, item.name) for item in fields(value) if item.init}
-    held = {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
-    return {"kind": type(value).__name__, **held}
+    found = {item.name: getattr(value, item.name) for item in fields(value) if is_said(value, item)}
+    return {"kind": type(value).__name__, **{name: _plain(item) for name, item in found.items()}}
+
+
+def _plain(item: Any) -> Any:
+    if is_dataclass(item) and not isinstance(item, type):
+        return asdict(item)
+    return list(item) if isinstance(item, tuple) else item
 
 
 def from_json(item: Any, known: Mapping[str, type[Any]], *, where: str, what: str) -> Any:

@@ -29,6 +29,7 @@ from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
 from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
+from hf_trainpipe.training.calibrating import Chosen, asked, choose, facts_of, promise
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
 from hf_trainpipe.training.reporting import hold_against_baselines, keep_predictions, leave_report, picture_of
 from hf_trainpipe.training.result import Result
@@ -135,10 +136,12 @@ def _unpackaged(run: Run, log: TrainingLog, outputs: Mapping[str, Outputs], *, b
 def _scored(run: Run, outputs: Mapping[str, Outputs]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores with intervals, and what stands behind them, by split; what was predicted is kept."""
     with run.console.working("computing the scores and their intervals"):
-        _tune_again(run, outputs)
+        chosen = _tune_again(run, outputs)
         task = tuned_task(run)
         judged = {name: judge(found, run.data.splits[name].features, task) for name, found in outputs.items()}
         scores, report = _final_scores(run, judged), _behind_scores(run, judged)
+        if chosen is not None:
+            _add_calibration(run, outputs, judged, chosen, report)
         keep_predictions(run, judged)
     return scores, report
 
@@ -150,12 +153,43 @@ def _outputs_in_fp32(run: Run, split: str, model: torch.nn.Module, *, first: int
         return run.predict(split, autocast=False, examples=examples, model=model, done=done)
 
 
-def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> None:
-    """Choose what was tuned by what the package will answer, in fp32: the training's own answers may be less exact."""
+def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> Chosen | None:
+    """Choose what was tuned by what the package will answer, in fp32: the training's own answers may be less exact.
+
+    Returns:
+        What the task's calibration became, where it has one.
+    """
     best = run.state.best
-    if best is not None and best.tuned and "validation" in outputs:
-        judged = judge(outputs["validation"], run.data.splits["validation"].features, run.task)
-        run.state.best = dataclasses.replace(best, tuned=tune(run.task, judged).changes_from(run.task))
+    if best is None or "validation" not in outputs:
+        return None
+    validation, features = outputs["validation"], run.data.splits["validation"].features
+    chosen = None if asked(run.task) is None else choose(run.task, validation, features, seed=run.recipe.seed)
+    task = run.task if chosen is None else chosen.task
+    if best.tuned:
+        task = tune(task, judge(validation, features, task))
+    if chosen is not None:
+        chosen.task = task
+        promise(chosen, validation, features)
+        task = chosen.task
+        for line in chosen.lines:
+            run.console.say(line)
+    if task is not run.task:
+        run.state.best = dataclasses.replace(best, tuned=task.changes_from(run.task))
+    return chosen
+
+
+def _add_calibration(
+    run: Run,
+    outputs: Mapping[str, Outputs],
+    judged: Mapping[str, metrics.Predictions],
+    chosen: Chosen,
+    report: Mapping[str, dict[str, Any]],
+) -> None:
+    """Put into the report how honest probabilities are, before and after."""
+    plain = tuned_task(run).changed({"calibration": None})
+    for name, found in outputs.items():
+        raw = judge(found, run.data.splits[name].features, plain)
+        report[name]["calibration"] = facts_of(chosen, raw, judged[name], split=name)
 
 
 def tuned_task(run: Run) -> Task:
@@ -167,8 +201,9 @@ def tuned_task(run: Run) -> Task:
 def _final_scores(run: Run, judged: Mapping[str, metrics.Predictions]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric on every evaluated split, with its bootstrap interval."""
     recipe = run.recipe
+    names = [*recipe.scored_metrics, *tuned_task(run).metric_names]
     return {
-        name: score_predictions(predictions, recipe.scored_metrics, evaluation=recipe.evaluation, seed=recipe.seed)
+        name: score_predictions(predictions, names, evaluation=recipe.evaluation, seed=recipe.seed)
         for name, predictions in judged.items()
     }
 

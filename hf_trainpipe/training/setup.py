@@ -23,6 +23,7 @@ from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
+from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
@@ -93,6 +94,24 @@ def validate(recipe: Recipe, *, fitted: Task | None = None) -> None:
             load_external(name)  # one that cannot be had is refused now, not after an epoch
 
 
+def _check_calibration(data: PreparedData) -> None:
+    """Refuse a calibration that there are no rows to choose it on.
+
+    Raises:
+        RecipeError: as said.
+    """
+    found = getattr(data.task, "calibration", None)
+    if (
+        found is not None
+        and "validation" not in data.splits
+        and (found.temperature == "fit" or found.promise is not None)
+    ):
+        raise RecipeError(
+            "task.calibration: expected a validation split to choose it on, found none.",
+            fix="Split rows off the training data (validation=0.1), or give the temperature as a number.",
+        )
+
+
 @contextmanager
 def set_up(
     recipe: Recipe, options: RunOptions, *, run_dir: Path | None = None, view: View | None = None
@@ -134,6 +153,7 @@ def set_up(
             limits = model_limits(recipe.model, recipe.task, tokenizer)
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
+            _check_calibration(data)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             with console.working("auditing the data"):
                 audited = _audited(data) if ranks.is_main and recipe.data.stream() is None else []

@@ -7,7 +7,8 @@ import pytest
 
 from hf_trainpipe.metrics import Predictions, score
 from hf_trainpipe.metrics.paired import differences, holm, mcnemar, right
-from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores, reliability
+from hf_trainpipe.metrics.parts import by_length, by_part, constant_scores
+from hf_trainpipe.metrics.reliability import reliability
 from hf_trainpipe.metrics.saved import Predicted, load, save, taken
 
 

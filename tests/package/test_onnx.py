@@ -13,11 +13,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from hf_trainpipe import Evaluation, Frame, Pretrained, Recipe, TextClassification
+from hf_trainpipe import Calibration, Evaluation, Frame, Pretrained, Recipe, TextClassification, replace
 from hf_trainpipe.api.package import load
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx, onnx_export, probe
 from hf_trainpipe.runtime.errors import InputError, SchemaError
+from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
 from hf_trainpipe.runtime.model.pooling import AUTO, Pooling
@@ -231,3 +232,32 @@ def test_adding_again_replaces_and_keeps_the_default(both: Path, tmp_path: Path)
 
 def test_probe_measures() -> None:
     assert probe.largest([[0.5, -2.0], None, []]) == 2.0
+
+
+def test_a_calibrated_package_answers_the_same_by_every_backend(both: Path, tmp_path: Path) -> None:
+    from hf_trainpipe.runtime.tasks.about import about
+
+    package = shutil.copytree(both / "package", tmp_path / "package")
+    plain = Predictor.load(package)
+    found = Calibration(temperature=2.5, promise=0.9, least=0.55, costs={"calm": {"angry": 3.0}})
+    task = replace(plain.task, calibration=found)
+    manifest = json.loads((package / "trainpipe.json").read_text())
+    assert "calibration" not in manifest["task"]
+    layout.write_json(package / "trainpipe.json", {**manifest, "task": task.to_json(), "about": about(task)})
+    torch_side, onnx_side = (Predictor.load(package, backend=backend) for backend in ("torch", "onnx"))
+    assert torch_side.task == task
+    texts = [*TEXTS, "a b c", "the phone is angry", "she wrote"]
+    raw = plain.outputs(texts)["logits"]
+    assert np.array_equal(torch_side.outputs(texts)["logits"], raw)  # what the gate compares are the network's logits
+    answers = torch_side.predict(texts)
+    assert {one[0]["label"] is None for one in answers} == {True, False}
+    for row, one, other in zip(raw.astype(float), answers, onnx_side.predict(texts), strict=True):
+        assert [entry["label"] for entry in one] == [entry["label"] for entry in other]
+        assert [entry["score"] for entry in one] == pytest.approx([entry["score"] for entry in other], abs=1e-4)
+        chances = np.exp(row / 2.5) / np.exp(row / 2.5).sum()
+        scores = {entry["label"]: entry["score"] for entry in one if entry["label"]}
+        assert [scores[name] for name in task.label_names] == pytest.approx(list(chances))
+    [handled] = EndpointHandler(str(package))({"inputs": texts[:1], "parameters": {"top_k": 1}})
+    kept = [entry["label"] for entry in answers[0]][: len(handled)]
+    assert [entry["label"] for entry in handled] == kept
+    assert len([label for label in kept if label]) == 1

@@ -304,6 +304,28 @@ def test_a_margin_is_passed_only_where_that_is_shown(run: Path, tmp_path: Path, 
     assert 0.15 < planned["smallest"] < 0.2
 
 
+def test_a_run_chooses_its_calibration_on_validation(recipe: Recipe, tmp_path: Path, capsys) -> None:
+    from hf_trainpipe import Calibration, execute
+    from hf_trainpipe import load as load_package
+
+    task = replace(recipe.task, calibration=Calibration(promise=0.6, costs={"negative": {"positive": 2.0}}))
+    brief = replace(recipe, task=task, budget=replace(recipe.budget, max_steps=4))
+    result = execute(brief, run_dir=tmp_path / "run")
+    told = result.report["validation"]["calibration"]
+    fitted = load_package(tmp_path / "run").predictor.task.calibration
+    assert fitted.temperature == told["temperature"]
+    assert fitted.least == told["kept"]["least"] == told["least"]
+    assert {"cost", "answered", "right_if_answered"} <= set(result.scores["validation"])
+    assert result.scores["validation"]["answered"]["value"] == pytest.approx(told["answered"])
+    kept = load(tmp_path / "run/predictions/validation.npz").predictions
+    assert kept.chosen is not None
+    assert score(kept, ["accuracy"])["accuracy"] == pytest.approx(result.scores["validation"]["accuracy"]["value"])
+    page, card = (tmp_path / "run/report.html").read_text(), (tmp_path / "run/package/README.md").read_text()
+    assert "of exact probabilities" in page
+    assert "## Calibration" in card
+    assert told["gain"]["value"] == pytest.approx(told["gain"]["second"] - told["gain"]["first"])
+
+
 def test_the_verbs(workshop: Workshop, run: Path, copy: Path) -> None:
     document = json.loads((copy / "run.json").read_text())
     document["recipe"]["seed"] = 18

@@ -5,16 +5,17 @@ Shapes: N examples, B features of a micro-batch, C classes.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import RecipeError
-from .base import Requests, TaskSchema
+from ..kinds import UNSAID
+from .base import Metric, Requests, TaskSchema
+from .calibration import NONE, Calibration, best_first, probabilities
 from .columns import CLASS, Column, Labels
-from .merging import softmax
 from .texts import TOP_K, TextTask, label_maps, labelled
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..model.outputs import Outputs
+    from ..tokens.features import Features
+    from .calibration import Wide
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class TextClassification(TextTask):
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
 
-    learned: ClassVar[tuple[str, ...]] = ("names",)
+    calibration: Calibration | None = field(default=None, metadata=UNSAID)
+    """Probabilities that hold, abstention for a promised precision, costs of mistakes; None: the network's scores as they are."""
+
+    learned: ClassVar[tuple[str, ...]] = ("names", "calibration")
     judged_as: ClassVar[str] = "single_label"
 
     def __post_init__(self) -> None:
@@ -67,8 +73,11 @@ class TextClassification(TextTask):
                 f"task.focal_gamma: expected 0 or more, found {self.focal_gamma}.",
                 fix="Set task.focal_gamma to 0 for the usual loss, or to 2.0 for the focal loss.",
             )
+        object.__setattr__(self, "calibration", Calibration.read(self.calibration))
         if self.names:
             self._check_weights(self.names)
+            if self.calibration is not None:
+                self.calibration.check(self.names)
 
     def _check_weights(self, names: tuple[str, ...]) -> None:
         if isinstance(self.class_weights, tuple) and len(self.class_weights) != len(names):
@@ -90,6 +99,8 @@ class TextClassification(TextTask):
         """
         labels: Labels = rows.labels(self.target, said=self.names)
         self._check_weights(labels)
+        if self.calibration is not None:
+            self.calibration.check(labels)
         weights = self.class_weights
         if isinstance(weights, tuple) and not labels.is_ordered:
             pairs = ", ".join(f"{name} {weight}" for name, weight in list(zip(labels, weights, strict=False))[:8])
@@ -131,18 +142,64 @@ class TextClassification(TextTask):
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.weigh(batch).double().sum()
 
-    def metrics(self) -> tuple[str, ...]:
-        return ("accuracy", "f1_macro", "mcc")
+    def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
+        judged = super().judge(predictions, features)
+        if self.calibration is None:
+            return judged
+        order_NC, costs_NC = self._best_first(predictions["logits"])[1:]
+        chosen = {} if costs_NC is None else {"chosen": order_NC[:, 0]}
+        return {**judged, "outputs": self.calibration.scaled(predictions["logits"]), **chosen}
+
+    def metrics(self) -> tuple[str | Metric, ...]:
+        """With a promise also how often it answers, and how often it is right then; with costs what a text costs."""
+        usual = ("accuracy", "f1_macro", "mcc")
+        found = self.calibration
+        promised = (
+            Metric("answered", lambda judged: self._given(judged).astype(np.float64)),
+            Metric("right_if_answered", lambda judged: np.where(self._given(judged), self._right(judged), np.nan)),
+        )
+        return (
+            *usual,
+            *(promised if found is not None and found.least is not None else ()),
+            *((Metric("cost", self._costs, greater_is_better=False),) if found is not None and found.costs is not None else ()),
+        )  # fmt: skip
+
+    def _best_first(self, logits: npt.NDArray[Any]) -> tuple[Wide, npt.NDArray[np.int64], Wide | None]:
+        """Probabilities [N, C], labels in the order in which they are answered, and what each costs."""
+        probabilities_NC = probabilities(logits, self.calibration)
+        return (probabilities_NC, *best_first(probabilities_NC, self.calibration, self.label_names))
+
+    def _given(self, judged: Any) -> npt.NDArray[np.bool_]:
+        assert self.calibration is not None
+        assert self.calibration.least is not None
+        scores_N = probabilities(judged.outputs, None)[np.arange(len(judged)), judged.decisions()]
+        return np.asarray(scores_N >= self.calibration.least)
+
+    def _right(self, judged: Any) -> npt.NDArray[np.float64]:
+        return np.asarray(judged.decisions() == judged.references, dtype=np.float64)
+
+    def _costs(self, judged: Any) -> npt.NDArray[np.float64]:
+        assert self.calibration is not None
+        costs_CC = self.calibration.expected_costs(np.eye(len(self.label_names)), self.label_names)
+        return np.asarray(costs_CC[judged.references, judged.decisions()])
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
-        """Labels with scores, the best first."""
-        names = self.label_names
-        probabilities_NC = softmax(predictions["logits"])
-        order = np.argsort(-probabilities_NC, axis=1, kind="stable")[:, : parameters.get("top_k")]
-        return [
-            [{"label": names[i], "score": float(row[i])} for i in best]
-            for row, best in zip(probabilities_NC, order.tolist(), strict=True)
-        ]
+        """Labels with scores, the best first; before them an entry without a label, where it abstains."""
+        names, found = self.label_names, self.calibration or NONE
+        probabilities_NC, order_NC, costs_NC = self._best_first(predictions["logits"])
+        answers = []
+        for number, best in enumerate(order_NC.tolist()):
+            row = probabilities_NC[number]
+            entries: list[dict[str, Any]] = [{"label": names[i], "score": float(row[i])} for i in best]
+            if costs_NC is not None:
+                entries = [{**one, "cost": float(costs_NC[number, i])} for one, i in zip(entries, best, strict=True)]
+            held = (
+                [{"label": None, "score": entries[0]["score"], "abstains": True}]
+                if found.abstains(row[best[0]])
+                else []
+            )
+            answers.append([*held, *entries[: parameters.get("top_k")]])
+        return answers
 
     def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         return ("label", "score", *(("answers",) if parameters.get("top_k") is not None else ()))
@@ -156,8 +213,9 @@ class TextClassification(TextTask):
         return TaskSchema(
             **self.text_schema(),
             answers="single_label",
-            **labelled(names),
+            **labelled(names, self.calibration),
             parameters={"top_k": TOP_K},
-            best=lambda answer: (answer[0]["label"], answer[0]["score"]),
+            options={} if self.calibration is None else self.calibration.options,
+            best=lambda answer: (answer[0]["label"] or "", answer[0]["score"]),
             does=f"gives each text one of {len(names)} labels",
         )

@@ -5,16 +5,18 @@ Shapes: N examples, B features of a micro-batch, C classes.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import RecipeError
+from ..kinds import UNSAID
 from .base import Parameter, Requests, Task, TaskSchema
+from .calibration import NONE, Calibration, probabilities
 from .columns import CLASSES, Column, Labels
-from .merging import by_example, largest_rows, sigmoid
+from .merging import by_example, largest_rows
 from .texts import TOP_K, TextTask, is_probability, label_maps, labelled
 
 if TYPE_CHECKING:
@@ -63,11 +65,21 @@ class MultiLabelClassification(TextTask):
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
 
-    learned: ClassVar[tuple[str, ...]] = ("names", "threshold")
+    calibration: Calibration | None = field(default=None, metadata=UNSAID)
+    """Probabilities that hold: a temperature; None: the network's scores as they are."""
+
+    learned: ClassVar[tuple[str, ...]] = ("names", "threshold", "calibration")
     judged_as: ClassVar[str] = "multi_label"
 
     def __post_init__(self) -> None:
         self.check_pooling()
+        object.__setattr__(self, "calibration", Calibration.read(self.calibration))
+        for name in ("promise", "costs"):
+            if self.calibration is not None and getattr(self.calibration, name) is not None:
+                raise RecipeError(
+                    f"task.calibration.{name}: expected None with several labels a text, found a value.",
+                    fix="Leave it out; task.threshold is the probability from which a label is given.",
+                )
         several = isinstance(self.threshold, tuple)
         limits = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
         if not all(is_probability(limit) for limit in limits) or (several and len(limits) != len(self.names or ())):
@@ -135,6 +147,7 @@ class MultiLabelClassification(TextTask):
     def judge(self, predictions: Outputs, features: Features) -> dict[str, Any]:
         return {
             **super().judge(predictions, features),
+            "outputs": (self.calibration or NONE).scaled(predictions["logits"]),
             "threshold": self.threshold if isinstance(self.threshold, float) else np.asarray(self.threshold),
         }
 
@@ -148,7 +161,7 @@ class MultiLabelClassification(TextTask):
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """The labels at or above the threshold, best first."""
         names, top_k, asked_limit = self.label_names, parameters.get("top_k"), parameters.get("threshold")
-        probabilities_NC = sigmoid(predictions["logits"])
+        probabilities_NC = probabilities(predictions["logits"], self.calibration, several=True)
         chosen = self.threshold if asked_limit is None else asked_limit
         limits_C = np.broadcast_to(np.asarray(chosen, dtype=np.float64), (len(names),))
         order = np.argsort(-probabilities_NC, axis=1, kind="stable")
@@ -170,6 +183,6 @@ class MultiLabelClassification(TextTask):
             answers="multi_label",
             **labelled(names),
             parameters={"top_k": TOP_K, "threshold": _THRESHOLD},
-            options={"threshold": self.threshold},
+            options={"threshold": self.threshold, **(self.calibration or NONE).options},
             does=f"gives each text any number of {len(names)} labels",
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..model.pooling import Pooling
     from ..tokens.encoder import Encoder
     from ..tokens.features import Features
+    from .calibration import Calibration
     from .columns import Labels
 
 SCORE: Mapping[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
@@ -148,9 +149,13 @@ def record(properties: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def labelled(labels: Labels) -> dict[str, Any]:
+def labelled(labels: Labels, calibration: Calibration | None = None) -> dict[str, Any]:
     """What of a schema follows from answers that are a list of labels with their scores."""
     names = list(labels) or ["label"]
-    item = record({"label": {"type": "string", "enum": names}, "score": SCORE})
-    example = [{"label": names[0], "score": 0.98}]
+    cost = {} if calibration is None or calibration.costs is None else {"cost": {"type": "number", "minimum": 0}}
+    item = record({"label": {"type": "string", "enum": names}, "score": SCORE, **cost})
+    if calibration is not None and calibration.promise is not None:
+        abstains = record({"label": {"type": "null"}, "score": SCORE, "abstains": {"const": True}})
+        item = {"anyOf": [item, abstains]}
+    example = [{"label": names[0], "score": 0.98, **dict.fromkeys(cost, 0.02)}]
     return {"answer": {"type": "array", "items": item}, "answer_example": example}
