@@ -62,13 +62,10 @@ def to_json(found: Reliability | None) -> dict[str, Any] | None:
 
 def from_json(value: Mapping[str, Any]) -> Reliability:
     """Read what :func:`to_json` wrote."""
-    kinds = {"count": np.int64}
-    return Reliability(
-        **{
-            name: np.array(held, dtype=kinds.get(name, np.float64)) if isinstance(held, list) else held
-            for name, held in value.items()
-        }
-    )
+    arrays = {name: np.array(held, dtype=np.float64) for name, held in value.items() if isinstance(held, list)}
+    arrays["count"] = arrays["count"].astype(np.int64)
+    read: dict[str, Any] = {**value, **arrays}
+    return Reliability(**read)
 
 
 def chances_of(predictions: Predictions) -> tuple[Floats, NDArray[np.bool_]] | None:

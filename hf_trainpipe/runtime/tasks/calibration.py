@@ -98,8 +98,10 @@ class Calibration:
 
     def scaled(self, logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits by the temperature; where there is none the same array."""
-        known = isinstance(self.temperature, (int, float)) and self.temperature != 1
-        return logits.astype(np.float64) / self.temperature if known else logits
+        if self.temperature in ("fit", None, 1):
+            return logits
+        assert not isinstance(self.temperature, str)
+        return logits.astype(np.float64) / self.temperature
 
     def expected_costs(self, probabilities_NC: Wide, names: Sequence[str]) -> Wide:
         """[N, C]: what it costs to give each label."""
