@@ -13,14 +13,17 @@ continues in the folder, `--minutes` at a time.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import csv
 import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,8 +99,12 @@ def command(study: str, options: argparse.Namespace) -> list[str]:
 
 
 def begin(study: str, options: argparse.Namespace, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
+    with (folder / f"{study}.log").open("ab") as log:
+        return subprocess.Popen(command(study, options), cwd=folder, env=dict(os.environ), stdout=log, stderr=log)
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    return {
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
         "HF_TRAINPIPE_CACHE": str(folder / "cache"),
@@ -105,19 +112,29 @@ def begin(study: str, options: argparse.Namespace, folder: Path) -> subprocess.P
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    with (folder / f"{study}.log").open("ab") as log:
-        return subprocess.Popen(command(study, options), cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def strike(process: subprocess.Popen[bytes], way: str, chance: random.Random) -> str | None:
+def owners(study: Path) -> list[psutil.Process]:
+    """Rank 0 of each run that is at work."""
+    found = []
+    for lock in study.glob("*/*/run.lock"):
+        if is_locked(lock):
+            with contextlib.suppress(psutil.Error, ValueError, KeyError):
+                found.append(psutil.Process(json.loads(lock.read_text())["pid"]))
+    return found
+
+
+def strike(process: subprocess.Popen[bytes], way: str, chance: random.Random, study: Path) -> str | None:
     """Kill; what was killed, or None where there was nothing to kill."""
-    below = psutil.Process(process.pid).children(recursive=True)
+    below = list({*psutil.Process(process.pid).children(recursive=True), *owners(study)})
+    below.sort(key=lambda one: one.pid)
     if way == "the verb":
         process.kill()
     elif way == "a process of the run":
         if not below:
             return None
-        chance.choice(below).kill()
+        with contextlib.suppress(psutil.Error):
+            chance.choice(below).kill()
     else:
         for one in [psutil.Process(process.pid), *below]:
             with contextlib.suppress(psutil.Error):
@@ -195,7 +212,7 @@ def disturbed(options: argparse.Namespace, folder: Path, until: float) -> bool:
         after = chance.uniform(*options.between)
         if wait(process, after) is not None:
             continue
-        way = strike(process, WAYS[len(done) % len(WAYS)], chance)
+        way = strike(process, WAYS[len(done) % len(WAYS)], chance, folder / "killed")
         code = wait(process, 1.0)
         if code is None:  # a run was killed, not the verb, which continues it; it is killed as well after a while
             wait(process, chance.uniform(0.0, options.between[1]))
@@ -214,6 +231,24 @@ def disturbed(options: argparse.Namespace, folder: Path, until: float) -> bool:
     return True
 
 
+def start_warm() -> None:
+    """From now on processes begin as forks of one that has imported what they need."""
+    sys.path.insert(0, str(ROOT))
+    from tests import warm
+
+    place = Path(tempfile.mkdtemp(prefix="warm-"))
+    process = warm.start(place)
+    warm.join()
+
+    def end() -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(end)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -227,6 +262,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--between", type=float, nargs=2, default=(2.0, 25.0), help="seconds until a kill, at least and at most"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="fork processes from one that has imported torch, as the tests do: a fifth of the time",
+    )
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after so many; the same command continues")
     parser.add_argument("--out", type=Path, help="write what was found here, as JSON")
     options = parser.parse_args(arguments)
@@ -235,6 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (folder / "recipe.py").exists():
         folder.mkdir(parents=True, exist_ok=True)
         make(folder)
+    os.environ.update(surroundings(folder))
+    if options.warm:
+        start_warm()
     if not (undisturbed(options, folder, until) and disturbed(options, folder, until)):
         print("not done yet: the same command continues")
         return
@@ -245,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = {
         "ranks": options.ranks,
         "parallel": options.parallel,
+        "warm": options.warm,
         "trials": options.trials,
         "kills": len(kills),
         "ways": {way: sum(kill["way"] == way for kill in kills) for way in WAYS},

@@ -149,11 +149,12 @@ def screen(found: Found, *, shares: Mapping[str, float]) -> str:
         for one in found.finalists
     ]
     seeds = len(first.again)
-    head = ["trial", f"{metric}, search", f"fresh seeds ({seeds})", "optimism", "values"]
+    head = ["trial", f"{metric}, search", f"mean ± sd of {seeds} fresh", "optimism", "values"]
     lines += ["", table(head, rows), ""]
     lines.append(
         f"winner    trial {first.trial.number}: {metric} {first.mean:.4f} on validation over {seeds} fresh seeds"
     )
+    lines.append(f"          {' '.join(options_of(first.trial.values))}")
     lines.append(f"          its search score says {abs(first.optimism):.4f} {_too(first.optimism, found)}")
     if (close := _close(found)) is not None:
         lines.append(f"          {close}")

@@ -24,8 +24,8 @@ RESTARTS = 3
 OPTIONS = ("--validation-only",)
 QUIET = ("--hub", "none", "--trackers", "none")
 """Fields of every run of a search: neither pushes nor trackers."""
-CURVE_SECONDS = 0.5
-"""Between two looks at a run's curve."""
+CURVE_SECONDS, CURVE_SHARE = 0.5, 50
+"""Between two looks at a run's curve: so many seconds, and so many times as long as a look takes."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,8 @@ class Attempt:
     earlier: float
     """Seconds that attempts before this session took."""
     restarts: int = 0
-    looked: float = field(default=0.0)
+    look_at: float = field(default=0.0)
+    """When to look at its curve next."""
 
     @property
     def seconds(self) -> float:
@@ -91,9 +92,10 @@ class Workers:
         for attempt in list(self.at_work.values()):
             ending = attempt.started.poll()
             now = time.monotonic()
-            if ending is None and now - attempt.looked >= CURVE_SECONDS:
-                attempt.looked = now
-                if (reason := until(attempt)) is not None:
+            if ending is None and now >= attempt.look_at:
+                reason = until(attempt)
+                attempt.look_at = time.monotonic() + max(CURVE_SECONDS, CURVE_SHARE * (time.monotonic() - now))
+                if reason is not None:
                     ending = attempt.started.stop(reason)
             if ending is None:
                 continue
