@@ -121,7 +121,7 @@ class Search:
             if not workers.at_work:
                 break
             ended = workers.ended(self._reason)
-            if self._is_late():
+            if self._is_late(reserved=self._for_finalists()):
                 ended += workers.stop_all(TIME_LIMIT)
             for attempt, ending in ended:
                 self._record(self._judged(attempt, ending, began[attempt.number]))
@@ -302,15 +302,21 @@ class Search:
         )
 
     def _is_late(self, *, reserved: float | None = None) -> bool:
-        """Whether the time is up, but for what finalists will take."""
+        """Whether the time is up but for ``reserved`` seconds: by default for one more trial, the shortest so far, and finalists."""
         limit = self.settings.time_limit
         if limit is None:
             return False
         if reserved is None:
-            longest = max((one.seconds for one in self.ledger.trials() if one.score is not None), default=0.0)
-            rounds = math.ceil(self.settings.finalists * self.settings.seeds / self.settings.parallel)
-            reserved = longest * rounds
+            reserved = self._for_finalists() + min(
+                (one.seconds for one in self.ledger.trials() if one.score is not None), default=0
+            )
         return self._before + time.monotonic() - self._since + reserved > limit
+
+    def _for_finalists(self) -> float:
+        """Seconds that are kept back for them and for packaging the winner, by the longest trial and half as much again."""
+        longest = max((one.seconds for one in self.ledger.trials() if one.score is not None), default=0.0)
+        rounds = math.ceil(self.settings.finalists * self.settings.seeds / self.settings.parallel)
+        return 1.5 * longest * (rounds + 1)
 
 
 def _name(number: int) -> str:
