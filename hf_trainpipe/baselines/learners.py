@@ -19,7 +19,7 @@ Answers = Callable[[Any], Floats]
 """Features [N, F] to logits [N, C], or numbers [N, 1]."""
 
 C = 10.0
-"""Inverse regularisation of logistic regression: the best of 1, 10 and 30 for TF-IDF and for frozen vectors (docs/results/baselines.md)."""
+"""Inverse regularisation of logistic regression: of 1, 10 and 30 the best for frozen vectors (docs/results/baselines.md)."""
 TREES = 100
 RIDGE = 1.0
 _LEAST = 1e-6

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Argument("RECIPE|RUN", "FILE.py, FILE.py:FUNCTION or FILE.json; or the folder of a finished run", dest="recipe"),
     Argument("--output D", "keep them there, with what each answered to every row; the cache by default", type=Path),
     Argument("--recipe R", "of a run whose recipe file has classes of its own: that file", dest="file"),
+    Argument("--rows FILE", "on chosen rows of the data, as train takes them"),
     Argument(
         "--most-rows N", "training rows that each learns from at most; as many as take a minute by default", type=int
     ),
@@ -50,9 +51,9 @@ def baseline(arguments: argparse.Namespace) -> int:
 
 def _of_run(run: Path, arguments: argparse.Namespace) -> int:
     """Hold a finished run against the baselines of its data."""
-    if arguments.fields:
+    if arguments.fields or arguments.rows:
         raise UsageError(
-            f"baseline: {arguments.fields[0]} is a field of a recipe, and {run} is a run, which has recorded its own.",
+            f"baseline: {next(iter(arguments.fields), '--rows')} goes with a recipe, and {run} is a run, which has recorded its own.",
             fix="Leave it out, or name a recipe.",
         )
     from hf_trainpipe.report.beside import finished

@@ -189,6 +189,11 @@ def test_little_data_gives_a_result_or_a_screen(
     assert [one["name"] for one in told["baselines"]] == ["majority", "words", "characters", "forest", "frozen"]
     assert {(one["rows"], one["of"]) for one in told["baselines"]} == {(20, 30)}
     assert len(load(tmp_path / "kept/words/validation.npz")) == 9
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps({"train": [["train", [*range(12)]]], "test": [["validation", [0, 1, 2]]]}))
+    assert run(["baseline", spelled, "--rows", str(rows), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {(one["of"], one["scores"]["test"]["accuracy"]["n"]) for one in told["baselines"]} == {(12, 3)}
     assert run(["baseline", spelled]) == 0
     assert "What a fine-tuned model has to beat" in capsys.readouterr().out
     assert run(["baseline", spelled, "--data.train", "empty.csv"]) == 2
