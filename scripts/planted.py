@@ -213,6 +213,9 @@ def plant(rows: list[Row], name: str, kind: str, *, seed: int) -> tuple[list[Row
         if old_texts != new_texts and all(are_near(a, b) for a, b in pairs):
             near.append((at, len(rows)))
             rows.append(new)
+    flips += [
+        copy for source, copy in (*duplicates, *near) if source in set(flips)
+    ]  # a copy of a wrong label is as wrong
     empty = []
     for number in range(50):
         empty.append(len(rows))

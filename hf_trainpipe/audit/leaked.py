@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hf_trainpipe import metrics
 from hf_trainpipe.audit.columns import MOST_LABELS
-from hf_trainpipe.audit.vectors import vectors_of
 from hf_trainpipe.baselines.learners import logistic, ridge
 from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.data.predicted import row_hash
@@ -22,6 +21,7 @@ from hf_trainpipe.metrics.saved import folder_of, load, taken
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.twins import Twins
+    from hf_trainpipe.audit.vectors import Reader
     from hf_trainpipe.recipe import Recipe
 
 Ints = NDArray[np.int64]
@@ -35,7 +35,7 @@ def leaked_rows(twins: Twins, split: str) -> Ints:
     return np.sort(np.concatenate(list(twins.across(split, "train").values())))
 
 
-def of_model(twins: Twins, recipe: Recipe | None) -> Iterator[dict[str, Any]]:
+def of_model(twins: Twins, reader: Reader) -> Iterator[dict[str, Any]]:
     """Scores of a logistic or ridge regression that learnt the training split, on each other split with leaked rows.
 
     Yields:
@@ -60,7 +60,7 @@ def of_model(twins: Twins, recipe: Recipe | None) -> Iterator[dict[str, Any]]:
         learnt = learnt[np.linspace(0, len(learnt) - 1, most).astype(np.int64)]
     asked = {split: corpus.rows_of(split)[usable[corpus.rows_of(split)]] for split in splits}
     rows = np.concatenate([learnt, *asked.values()])
-    vectors = vectors_of(corpus, rows, recipe)
+    vectors = reader.vectors(rows)
     labels = (
         np.array([corpus.targets[row] for row in rows.tolist()])
         if number == 1 and corpus.kind == "number"

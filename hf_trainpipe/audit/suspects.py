@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from hf_trainpipe.audit.columns import MOST_LABELS
 from hf_trainpipe.audit.finding import Finding, Level, example, share
 from hf_trainpipe.audit.twins import digest
-from hf_trainpipe.audit.vectors import vectors_of
 from hf_trainpipe.baselines.learners import logistic, ridge
 from hf_trainpipe.baselines.vectors import Unfit
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.corpus import Corpus
     from hf_trainpipe.audit.twins import Twins
-    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.audit.vectors import Reader
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -111,7 +110,7 @@ class Suspects:
         }
 
 
-def suspects(twins: Twins, recipe: Recipe | None) -> Suspects | None:
+def suspects(twins: Twins, reader: Reader) -> Suspects | None:
     """The probably wrong labels of the training split; None where a task has no single label or number a row.
 
     Raises:
@@ -128,7 +127,7 @@ def suspects(twins: Twins, recipe: Recipe | None) -> Suspects | None:
     if len(rows) < _LEAST or clusters.max() < _LEAST // 2:
         raise Unfit(f"{len(rows):,} different rows are too few to learn from")
     targets = _targets(corpus, rows)
-    vectors = vectors_of(corpus, rows, recipe)
+    vectors = reader.vectors(rows)
     keys = np.array(
         [int(digest(corpus.raw[row] + str(corpus.targets[row])), 16) for row in rows.tolist()], dtype=np.uint64
     )

@@ -6,6 +6,7 @@ Shapes: N rows, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,51 +38,67 @@ class Vectors:
     """[N, F] float32, sparse or not."""
 
 
-def vectors_of(corpus: Corpus, rows: Ints, recipe: Recipe | None) -> Vectors:
-    """Vectors of rows. They are made without labels, so that one set of them serves all folds.
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Makes vectors of the rows of a corpus.
 
-    Raises:
-        Unfit: the texts have no words.
+    Args:
+        recipe: Whose encoder reads them, if it is on this machine; None: TF-IDF.
     """
-    columns = [[texts[row] for row in rows.tolist()] for texts in corpus.texts.values()]
-    if len(columns) > 2:
-        columns = [[corpus.shown[row] for row in rows.tolist()]]
-    encoded = None if recipe is None else _encoded(recipe, columns)
-    if encoded is not None:
-        return encoded
-    size = sum(len(text) for column in columns for text in column) * max(1, len(corpus.class_names))
-    has_pieces = size <= _CHARACTERS
-    told = "TF-IDF of words and pieces of them" if has_pieces else "TF-IDF of words"
-    return Vectors(told=told, features=TfIdf(characters=has_pieces, min_df=1 if has_pieces else 2).fit(columns))
 
+    corpus: Corpus
+    recipe: Recipe | None
 
-def _encoded(recipe: Recipe, columns: list[list[str]]) -> Vectors | None:
-    """Vectors of the recipe's model, if it is on this machine and the texts are not too many; else None."""
-    from hf_trainpipe.recipe import Scratch
+    def vectors(self, rows: Ints) -> Vectors:
+        """Vectors of rows. They are made without labels, so that one set of them serves all folds.
 
-    if isinstance(recipe.model, Scratch) or not _is_here(recipe.model.name):
-        return None
-    if len({text for column in columns for text in column}) > _MOST_ENCODED:
-        return None
-    from hf_trainpipe.baselines.frozen import frozen_texts
-    from hf_trainpipe.model.lengths import max_length
-    from hf_trainpipe.model.limits import model_limits
-    from hf_trainpipe.model.names import pin_model
-    from hf_trainpipe.model.tokenizer import load_tokenizer
-    from hf_trainpipe.runtime.tokens.encoder import Encoder
+        Raises:
+            Unfit: the texts have no words.
+        """
+        if self._encoded is not None:
+            assert self.recipe is not None
+            told = f"the encoder {self.recipe.model.name} as it begins"
+            return Vectors(told=told, features=matching([side[rows] for side in self._encoded]))
+        columns = [[texts[row] for row in rows.tolist()] for texts in self._columns]
+        size = sum(len(text) for column in columns for text in column) * max(1, len(self.corpus.class_names))
+        has_pieces = size <= _CHARACTERS
+        told = "TF-IDF of words and pieces of them" if has_pieces else "TF-IDF of words"
+        return Vectors(told=told, features=TfIdf(characters=has_pieces, min_df=1 if has_pieces else 2).fit(columns))
 
-    try:
-        model = pin_model(recipe.model)
-        tokenizer = load_tokenizer(model)
-        most = max_length(recipe.tokens, model_limits(model, recipe.task, tokenizer).limit)
-        encoder = Encoder(tokenizer, steps=recipe.preprocessing, max_length=most, overflow="truncate")
-        flat = [text for column in columns for text in column]
-        found = frozen_texts(flat, model=model, encoder=encoder, root=cache_root())
-    except TrainpipeError:
-        return None
-    size = len(columns[0])
-    sides = [np.asarray(found[at : at + size]) for at in range(0, len(flat), size)]
-    return Vectors(told=f"the encoder {recipe.model.name} as it begins", features=matching(sides))
+    @cached_property
+    def _columns(self) -> list[list[str]]:
+        """The texts of all rows: one column, or two of pairs."""
+        columns = list(self.corpus.texts.values())
+        return columns if len(columns) <= 2 else [self.corpus.shown]
+
+    @cached_property
+    def _encoded(self) -> list[Any] | None:
+        """Of each column float32 [N, W] by the recipe's model, if it is here and the texts are not too many; else None."""
+        from hf_trainpipe.recipe import Scratch
+
+        recipe = self.recipe
+        if recipe is None or isinstance(recipe.model, Scratch) or not _is_here(recipe.model.name):
+            return None
+        distinct = sorted({text for column in self._columns for text in column})
+        if len(distinct) > _MOST_ENCODED:
+            return None
+        from hf_trainpipe.baselines.frozen import frozen_texts
+        from hf_trainpipe.model.lengths import max_length
+        from hf_trainpipe.model.limits import model_limits
+        from hf_trainpipe.model.names import pin_model
+        from hf_trainpipe.model.tokenizer import load_tokenizer
+        from hf_trainpipe.runtime.tokens.encoder import Encoder
+
+        try:
+            model = pin_model(recipe.model)
+            tokenizer = load_tokenizer(model)
+            most = max_length(recipe.tokens, model_limits(model, recipe.task, tokenizer).limit)
+            encoder = Encoder(tokenizer, steps=recipe.preprocessing, max_length=most, overflow="truncate")
+            found = np.asarray(frozen_texts(distinct, model=model, encoder=encoder, root=cache_root()))
+        except TrainpipeError:
+            return None
+        number = {text: at for at, text in enumerate(distinct)}
+        return [found[[number[text] for text in column]] for column in self._columns]
 
 
 def _is_here(name: str) -> bool:

@@ -14,6 +14,7 @@ from hf_trainpipe.audit.corpus import Corpus
 from hf_trainpipe.audit.finding import Finding, Level
 from hf_trainpipe.audit.suspects import Suspects, suspects
 from hf_trainpipe.audit.twins import Twins
+from hf_trainpipe.audit.vectors import Reader
 from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.data.audit import check_columns
 from hf_trainpipe.errors import DataError, TrainpipeError
@@ -131,14 +132,14 @@ def audit(
                 found += look()
             except TrainpipeError as error:
                 unchecked.append(f"{name}: {error.message}")
-    doubted, scores = None, list[dict[str, Any]]()
+    doubted, scores, reader = None, list[dict[str, Any]](), Reader(corpus, recipe)
     if learns:
         try:
             with working("looking for wrong labels"):
-                doubted = suspects(twins, recipe)
+                doubted = suspects(twins, reader)
                 found += () if doubted is None else doubted.findings()
             with working("scoring without leaked rows"):
-                scores += leaked.of_model(twins, recipe)
+                scores += leaked.of_model(twins, reader)
         except Unfit as reason:
             unchecked.append(f"wrong labels: {reason}")
     if run is not None and recipe is not None:
