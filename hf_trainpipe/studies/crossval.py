@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.metrics.base import Predictions
 from hf_trainpipe.metrics.folds import Fold, score_folds
 from hf_trainpipe.metrics.joined import in_one_order, joined
+from hf_trainpipe.metrics.registry import check
 from hf_trainpipe.metrics.saved import Predicted, save
 from hf_trainpipe.package.layout import finite
 from hf_trainpipe.report.facts import read
@@ -239,7 +241,8 @@ def collect(recipe: Recipe, folder: Path, dealt: Dealt) -> Found:
     given = [Fold(predictions=part, groups=mine, repeat=repeat)
              for part, mine, repeat in zip(parts, groups, repeats, strict=True)]  # fmt: skip
     evaluation = recipe.evaluation
-    names = [name for name in recipe.scored_metrics if name in _scored(facts)]
+    scored = _scored(facts)
+    names = [name for name in recipe.scored_metrics if name in scored and _is_known(name, parts[0])]
     scores = score_folds(
         given, names, confidence=evaluation.confidence, resamples=evaluation.resamples, seed=recipe.seed
     )
@@ -283,6 +286,15 @@ def _scored(facts: Sequence[Any]) -> set[str]:
     """Metrics that every fold scored on the rows it held out."""
     found = [set(one.result["scores"]["test"]) for one in facts]
     return set.intersection(*found)
+
+
+def _is_known(name: str, part: Predictions) -> bool:
+    """Whether a metric can be computed here: one of a task in the recipe's file may need code that its predictions lack."""
+    try:
+        check([name], part.kind, own=part.own)
+    except RecipeError:
+        return False
+    return True
 
 
 def _rows_of(part: Any, test: NDArray[np.int64]) -> NDArray[np.int64] | None:

@@ -43,6 +43,8 @@ RESULT = "learn_curve.json"
 OF_HUNDRED = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum")
 """Scores that are written out of 100."""
 FEWEST_ROWS = 2
+REACH = 100
+"""Times the rows beyond which a law is not followed."""
 SHOWN = 1.959964 + 0.841621
 """Standard errors of the smallest difference that a two-sided test at 5 % shows in four cases of five."""
 
@@ -284,7 +286,7 @@ def _price(law: Law, largest: Sequence[Point], step: float, smallest: float | No
     """What the next point costs: in labels, in hours of training; in model size only where another model was measured."""
     price: dict[str, Any] = {"step": step}
     for name, gain in (("labels", step), ("labels_to_see", smallest)):
-        needed, chance = law.rows_for(gain) if gain is not None else (None, 0.0)
+        needed, chance = law.rows_for(gain, most=REACH * law.largest) if gain is not None else (None, 0.0)
         price[name] = None if needed is None else int(round_up(needed - law.largest))
         price[f"{name}_chance"] = chance
     seconds = float(np.mean([point.seconds for point in largest]))
@@ -317,7 +319,7 @@ def decision(document: Mapping[str, Any]) -> str:
     if smallest is not None:
         told += f"; this test can see {points * smallest:.1f}"
     more, largest = price["labels"], max(point["rows"] for point in document["points"])
-    within = more is not None and more <= 10 * largest
+    within = more is not None and more <= 10 * largest  # ten times as many can be thought of
     if smallest is not None and gain["value"] < smallest:
         to_see = price["labels_to_see"]
         if to_see is not None and to_see <= 10 * largest:

@@ -38,7 +38,7 @@ def price(told: Mapping[str, Any]) -> str:
     """The price of the next point, in a sentence."""
     found = told["price"]
     if found["labels"] is None:
-        likely = f" ({100 * found['labels_chance']:.0f} % of the laws that fit ever get there)"
+        likely = f" ({100 * found['labels_chance']:.0f} % of the laws that fit get there with a hundred times the rows)"
         return f"the next point is out of reach by labels alone{likely}; {found['model_size_reason']}"
     hours = f"{found['hours']:.2g} hours of training instead of {found['hours_now']:.2g}"
     labels = f"{found['labels']:,} more labels ({100 * found['labels_chance']:.0f} % of the laws that fit get there)"
