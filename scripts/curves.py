@@ -24,10 +24,10 @@ from hf_trainpipe import Evaluation, Files, Recipe, TextClassification
 from hf_trainpipe.baselines.listed import Means, Split
 from hf_trainpipe.baselines.measure import read
 from hf_trainpipe.metrics.power_law import fit
-from hf_trainpipe.metrics.registry import greater_is_better
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.studies.baseline_curve import measured, named
-from hf_trainpipe.studies.learn_curve import OF_HUNDRED, Curve, as_error, subsets
+from hf_trainpipe.studies.conclusion import Scale
+from hf_trainpipe.studies.subsets import Curve, subsets
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.tables import table
@@ -72,13 +72,13 @@ def main() -> None:
         metric = recipe.selected_metric
         dealt = subsets(recipe, curve)
         recipe, data = read(recipe, console=console)
+        of = Scale.of(metric, data.task)
         chosen = named(arguments.model, data.task, recipe)
         means = Means(model=recipe.model, root=cache_root(), working=console.working)
         splits = [Split(data.splits[one], data.task) for one in ("train", dealt.on)]
         points = measured(chosen, *splits, means, dealt, curve, metric=metric)
         sizes = sorted({point.rows for point in points})
-        errors = [[as_error(metric, point.score) for point in points if point.rows == size] for size in sizes]
-        scale = 100.0 if greater_is_better(metric) and metric not in OF_HUNDRED else 1.0
+        errors = [[of.error(point.score) for point in points if point.rows == size] for size in sizes]
         early = [at for at, size in enumerate(sizes) if size < 0.5 * sizes[-1]]
         law = fit([sizes[at] for at in early], [errors[at] for at in early], finest=0.5 / len(splits[1].rows))
         found, truth, last = law.at(sizes[-1]), errors[-1][0], float(np.mean(errors[early[-1]]))
@@ -86,8 +86,8 @@ def main() -> None:
         inside, nearer = inside + holds, nearer + beats
         gaps.append((abs(found.value - truth) / truth, abs(last - truth) / truth))
         rows.append([
-            name, metric, f"{sizes[-1]:,}", *(f"{scale * one:.2f}" for one in (last, found.value)),
-            f"{scale * found.low:.2f} to {scale * found.high:.2f}", f"{scale * truth:.2f}", "yes" if holds else "no",
+            name, metric, f"{sizes[-1]:,}", *(f"{of.points * one:.2f}" for one in (last, found.value)),
+            f"{of.points * found.low:.2f} to {of.points * found.high:.2f}", f"{of.points * truth:.2f}", "yes" if holds else "no",
             "yes" if beats else "no",
         ])  # fmt: skip
         print("  ".join(rows[-1]), flush=True)

@@ -11,7 +11,7 @@ from hf_trainpipe.cli.parser import Argument, busy, print_result, taken, verb
 if TYPE_CHECKING:
     import argparse
 
-    from hf_trainpipe.studies.crossval import By
+    from hf_trainpipe.studies.folding import By
 
 STUDY = (
     Argument(
@@ -44,7 +44,8 @@ def crossval(arguments: argparse.Namespace) -> int:
     recipe, source = named_recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.studies import crossval_page
-        from hf_trainpipe.studies.crossval import Folding, cross_validate
+        from hf_trainpipe.studies.crossval import cross_validate
+        from hf_trainpipe.studies.folding import Folding
         from hf_trainpipe.studies.runs import Launch
         from hf_trainpipe.tracking.console import Console
 

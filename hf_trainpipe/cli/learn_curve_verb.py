@@ -41,9 +41,9 @@ def learn_curve(arguments: argparse.Namespace) -> int:
     recipe, source = named_recipe(arguments)
     with busy("starting"):
         from hf_trainpipe.studies import learn_curve_page
-        from hf_trainpipe.studies.learn_curve import Curve
         from hf_trainpipe.studies.learn_curve import learn_curve as measure
         from hf_trainpipe.studies.runs import Launch
+        from hf_trainpipe.studies.subsets import Curve
         from hf_trainpipe.tracking.console import Console
 
     chosen: dict[str, Any] = {"fractions": tuple(arguments.fractions)} if arguments.fractions else {}

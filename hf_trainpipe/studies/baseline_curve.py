@@ -14,7 +14,8 @@ from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.errors import DataError, RecipeError, closest
 from hf_trainpipe.metrics import score
 from hf_trainpipe.runtime.tasks.tagging import TokenClassification
-from hf_trainpipe.studies.learn_curve import Curve, Point, Subsets, concluded, subsets
+from hf_trainpipe.studies.conclusion import Point, Scale, concluded
+from hf_trainpipe.studies.subsets import Curve, Subsets, subsets
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import search_folders
 
@@ -42,12 +43,20 @@ def baseline_curve(
     with search_folders(source.path.parent):
         dealt = subsets(recipe, curve)
         recipe, data = read(recipe, console=console)
+        scale = Scale.of(recipe.selected_metric, data.task)
         chosen = named(model, data.task, recipe)
         train, scored = Split(data.train, data.task), Split(data.splits[dealt.on], data.task)
         means = Means(model=recipe.model, root=cache_root(), working=console.working, say=console.say)
         points = measured(chosen, train, scored, means, dealt, curve, metric=recipe.selected_metric)
     return concluded(
-        recipe, folder, points, curve=curve, on=dealt.on, total=len(dealt.pool), model=f"{chosen.name}: {chosen.title}"
+        recipe,
+        folder,
+        points,
+        scale=scale,
+        curve=curve,
+        on=dealt.on,
+        total=len(dealt.pool),
+        model=f"{chosen.name}: {chosen.title}",
     )
 
 

@@ -12,7 +12,7 @@ from hf_trainpipe.report import plots, sections
 from hf_trainpipe.report.blocks import Block, Page, Paragraph, Section, Table
 from hf_trainpipe.report.facts import Facts
 from hf_trainpipe.report.page import save
-from hf_trainpipe.studies.crossval import STORE, Found
+from hf_trainpipe.studies.crossval_scores import STORE, Found
 from hf_trainpipe.utils.tables import facts as fact_lines
 from hf_trainpipe.utils.tables import table
 

@@ -9,7 +9,8 @@ import pytest
 from hf_trainpipe import Evaluation, Frame, Pretrained, Recipe, TextClassification
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.data import chosen_rows
-from hf_trainpipe.studies.learn_curve import Curve, Point, concluded, decision
+from hf_trainpipe.studies.conclusion import Point, Scale, concluded, decision
+from hf_trainpipe.studies.subsets import Curve
 
 
 @pytest.fixture
@@ -58,14 +59,15 @@ def recipe() -> Recipe:
 
 
 def test_the_decision_says_what_labels_bring(recipe, tmp_path) -> None:
+    told = {"scale": Scale(metric="accuracy", is_error=False), "curve": Curve(), "on": "test", "total": 2000}
     falls = {250: 0.40, 500: 0.30, 1000: 0.225, 2000: 0.17}
-    found = concluded(recipe, tmp_path, points(falls), curve=Curve(), on="test", total=2000)
+    found = concluded(recipe, tmp_path, points(falls), **told)
     assert "more rows for the next point" in found["decision"]
     assert 0.02 < found["gain"]["value"] < 0.06
     assert found["price"]["labels"] < 2000
     assert found["price"]["hours"] > found["price"]["hours_now"]
     flat = dict.fromkeys(falls, 0.2)
-    assert "stop" in concluded(recipe, tmp_path, points(flat), curve=Curve(), on="test", total=2000)["decision"]
+    assert "stop" in concluded(recipe, tmp_path, points(flat), **told)["decision"]
     unseen = {**found, "smallest_difference": 0.9, "price": {**found["price"], "labels_to_see": None}}
     assert "this test can see 90.0: stop" in decision(unseen)
 
