@@ -80,7 +80,7 @@ def main() -> None:
         sizes = sorted({point.rows for point in points})
         errors = [[of.error(point.score) for point in points if point.rows == size] for size in sizes]
         early = [at for at, size in enumerate(sizes) if size < 0.5 * sizes[-1]]
-        law = fit([sizes[at] for at in early], [errors[at] for at in early], finest=0.5 / len(splits[1].rows))
+        law = fit([sizes[at] for at in early], [errors[at] for at in early], one_row=1 / len(splits[1].prepared))
         found, truth, last = law.at(sizes[-1]), errors[-1][0], float(np.mean(errors[early[-1]]))
         holds, beats = found.low <= truth <= found.high, abs(found.value - truth) < abs(last - truth)
         inside, nearer = inside + holds, nearer + beats

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.metrics.base import Floats, Interval, Metric, Predictions, SumMetric, WeightMetric
 from hf_trainpipe.metrics.registry import LOSS, check, is_external
-from hf_trainpipe.metrics.scoring import metric_of, resampled
+from hf_trainpipe.metrics.scoring import Sums, metric_of, resampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,42 +66,56 @@ def score_folds(
     names = [name for name in dict.fromkeys(names) if name != LOSS and not is_external(name)]
     check(names, held.kind, own=held.own)
     num_groups = 1 + max(int(fold.groups.max()) for fold in folds)
-    scored = {name: [_of_fold(metric_of(name, fold.predictions), fold) for fold in folds] for name in names}
+    known: dict[tuple[object, int], Sums] = {}
+    scored = {name: [_OfFold(metric_of(name, fold.predictions), fold, known) for fold in folds] for name in names}
     ones = np.ones((1, num_groups))
     drawn = {name: np.full((resamples, 1 + len(folds)), np.nan) for name in names}
     for rows, weights in resampled(num_groups, resamples=resamples, seed=seed):
+        sums: dict[Sums, Floats] = {}
         for name in names:
-            drawn[name][rows] = _scores(scored[name], weights)
+            drawn[name][rows] = _scores(scored[name], weights, sums)
     found = {}
     for name in names:
-        whole, *alone = _scores(scored[name], ones)[0].tolist()
+        whole, *alone = _scores(scored[name], ones, {})[0].tolist()
         found[name] = _interval(whole, alone, drawn[name], folds, confidence=confidence)
     return found
 
 
-class _of_fold:
-    """One metric on one fold, as a function of the weights of groups."""
+class _OfFold:
+    """One metric on one fold, as a function of the weights of groups.
 
-    def __init__(self, metric: Metric, fold: Fold) -> None:
+    Args:
+        known: Statistics that metrics share, by their function and the fold.
+    """
+
+    def __init__(self, metric: Metric, fold: Fold, known: dict[tuple[object, int], Sums]) -> None:
         self.metric, self.fold = metric, fold
-        self.statistics = metric.statistics(fold.predictions) if isinstance(metric, SumMetric) else None
+        self._sums: Sums | None = None
+        if isinstance(metric, SumMetric):
+            key = (metric.statistics, id(fold))
+            if key not in known:
+                known[key] = Sums(fold.predictions, metric.statistics)
+            self._sums = known[key]
 
-    def sums(self, weights: Floats) -> Floats:
-        assert self.statistics is not None
-        return weights[:, self.fold.groups] @ self.statistics
+    def sums(self, weights: Floats, computed: dict[Sums, Floats]) -> Floats:
+        """Weights [R, G] to sums [R, K]; those that another metric has asked for are in ``computed``."""
+        assert self._sums is not None
+        if self._sums not in computed:
+            computed[self._sums] = self._sums(weights[:, self.fold.groups])
+        return computed[self._sums]
 
     def score(self, weights: Floats) -> Floats:
-        of_rows = weights[:, self.fold.groups]
+        """Weights [R, G] to scores [R]."""
+        assert isinstance(self.metric, WeightMetric)
         with np.errstate(all="ignore"):
-            assert isinstance(self.metric, WeightMetric)
-            return self.metric.weighted(self.fold.predictions, of_rows)
+            return self.metric.weighted(self.fold.predictions, weights[:, self.fold.groups])
 
 
-def _scores(parts: Sequence[_of_fold], weights: Floats) -> Floats:
+def _scores(parts: Sequence[_OfFold], weights: Floats, computed: dict[Sums, Floats]) -> Floats:
     """Weights [R, G] to [R, 1 + F]: of all folds together, and of each."""
     metric = parts[0].metric
     if isinstance(metric, SumMetric):
-        sums = [part.sums(weights) for part in parts]
+        sums = [part.sums(weights, computed) for part in parts]
         return np.stack([metric.finish(np.sum(sums, axis=0)), *map(metric.finish, sums)], axis=1)
     alone = np.stack([part.score(weights) for part in parts], axis=1)
     sizes = np.asarray([len(part.fold.groups) for part in parts], dtype=np.float64)

@@ -49,6 +49,8 @@ class Law:
     """[D]"""
     noise: float
     """Of an error: the standard deviation of one run, by its seed and subset."""
+    one_row: float
+    """What one row of the test weighs in an error."""
     confidence: float
 
     def drawn(self, rows: float) -> Floats:
@@ -57,14 +59,16 @@ class Law:
         return found
 
     def at(self, rows: float, *, of_one_run: bool = True) -> Forecast:
-        """The error at a size.
+        """The error at a size, on the same test rows.
 
         Args:
-            of_one_run: The interval is that of one run, not of the mean over seeds and subsets.
+            of_one_run: The interval is that of one run, not of the law: with what seed and subset change, and with the chance by
+                which just these test rows go over from wrong to right (a count, so its variance is its mean).
         """
         found = self.drawn(rows)
         if of_one_run:
-            found = found * (1 + self.noise * np.random.Generator(np.random.Philox(1)).standard_normal(len(found)))
+            spread = np.sqrt((self.noise * found) ** 2 + np.abs(self.errors - found) * self.one_row)
+            found = found + spread * np.random.Generator(np.random.Philox(1)).standard_normal(len(found))
         return self._forecast(rows, np.clip(found, 0, None))
 
     def gain(self, rows: float, *, beyond: float | None = None) -> Forecast:
@@ -91,14 +95,14 @@ class Law:
 
 
 def fit(
-    sizes: Sequence[int], errors: Sequence[Sequence[float]], *, finest: float = 0.0, confidence: float = 0.9
+    sizes: Sequence[int], errors: Sequence[Sequence[float]], *, one_row: float = 0.0, confidence: float = 0.9
 ) -> Law:
     """Weigh laws by measured errors.
 
     Args:
         sizes: [P] rows, ascending.
         errors: [P][S] the error of each run, at least one a size.
-        finest: The smallest difference that the test shows at all: half of one over its rows.
+        one_row: What one row of the test weighs in an error: one over the rows, of an error that is a share of them.
 
     Raises:
         ValueError: fewer than two sizes.
@@ -106,10 +110,12 @@ def fit(
     if len(sizes) < 2:
         raise ValueError(f"expected two sizes or more, found {len(sizes)}.")
     means = np.asarray([float(np.mean(one)) for one in errors])
+    finest = one_row / 2
     noise = _noise(errors, finest)
     counts = np.asarray([len(one) for one in errors], dtype=np.float64)
-    spread = np.sqrt((noise * means) ** 2 / counts + (MISFIT * means) ** 2 + finest**2)
     last = means[-1]
+    by_rows = np.abs(means - last) * one_row + finest**2
+    spread = np.sqrt((noise * means) ** 2 / counts + (MISFIT * means) ** 2 + by_rows)
     reach = 4 * spread[-1]
     shares = (np.arange(_GRID) + 0.5) / _GRID
     slopes = np.geomspace(SLOPES[0], SLOPES[1], _GRID)
@@ -123,7 +129,7 @@ def fit(
     weights = np.exp(-(surprise - surprise.min()) / 2)
     random = np.random.Generator(np.random.Philox(0))
     chosen = random.choice(len(end), size=_DRAWS, p=weights / weights.sum())
-    return Law(float(sizes[-1]), end[chosen], floor[chosen], slope[chosen], noise, confidence)
+    return Law(float(sizes[-1]), end[chosen], floor[chosen], slope[chosen], noise, one_row, confidence)
 
 
 def _noise(errors: Sequence[Sequence[float]], finest: float) -> float:

@@ -111,7 +111,7 @@ def computation(predictions: Predictions, metrics: list[Metric]) -> Callable[[Fl
     for metric in metrics:
         if isinstance(metric, SumMetric):
             families.setdefault(metric.statistics, []).append(metric)
-    sums = {statistics: _Sums(predictions, statistics) for statistics in families}
+    sums = {statistics: Sums(predictions, statistics) for statistics in families}
 
     def compute(weights: Floats) -> dict[str, Floats]:
         scores: dict[str, Floats] = {}
@@ -127,7 +127,7 @@ def computation(predictions: Predictions, metrics: list[Metric]) -> Callable[[Fl
     return compute
 
 
-class _Sums:
+class Sums:
     """Weighted sums of statistics, in row blocks where the whole table would be large."""
 
     def __init__(self, predictions: Predictions, statistics: Callable[[Predictions], Floats]) -> None:

@@ -97,9 +97,9 @@ def concluded(
     by_size = {size: [point for point in points if point.rows == size] for size in sizes}
     largest = by_size[sizes[-1]]
     scored = len(largest[0].predicted) if largest[0].predicted is not None else 0
-    finest = 0.0 if scale.is_error or not scored else 0.5 * scale.best / scored
+    one_row = 0.0 if scale.is_error or not scored else scale.best / scored
     errors = [[scale.error(point.score) for point in by_size[size]] for size in sizes]
-    law = fit(sizes, errors, finest=finest, confidence=curve.confidence)
+    law = fit(sizes, errors, one_row=one_row, confidence=curve.confidence)
     step = 0.01 * (float(np.mean(errors[-1])) if scale.is_error else scale.best)
     smallest = smallest_difference(metric, [point.predicted for point in largest if point.predicted is not None])
     document = finite({

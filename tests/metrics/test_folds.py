@@ -76,3 +76,23 @@ def test_folds_with_other_labels_are_joined_by_name_and_kept(tmp_path) -> None:
     assert found.predictions.decisions().tolist() == [0, 0]
     assert found.predictions.references.tolist() == [0, 0]
     assert found.numbers["row"].tolist() == [7, 7]
+
+
+def test_tags_and_thresholds_of_folds_are_joined() -> None:
+    def tagged(outputs: list[int], gold: list[int], starts: list[int]) -> Predictions:
+        made = {"outputs": np.array(outputs), "references": np.array(gold), "word_starts": np.array(starts)}
+        return Predictions("tags", labels=("O", "B-x", "I-x"), **made)
+
+    parts = [tagged([0, 1, 2, 0], [0, 1, 2, 1], [0, 3, 4]), tagged([1, 1], [1, 0], [0, 2])]
+    folds = [Fold(predictions=part, groups=np.arange(len(part)) + 2 * at) for at, part in enumerate(parts)]
+    found = score_folds(folds, ["entity_f1", "tag_accuracy"], resamples=20)
+    assert pooled(folds).word_starts.tolist() == [0, 3, 4, 6]
+    for name, one in score(pooled(folds), ["entity_f1", "tag_accuracy"]).items():
+        assert np.isclose(found[name].interval.value, one)
+    logits, gold = np.array([[0.5, -2.0]]), np.array([[1, 0]])
+    sets = [
+        Predictions("multi_label", outputs=logits, references=gold, labels=("a", "b"), threshold=threshold)
+        for threshold in (0.9, 0.5)
+    ]
+    alone = [Fold(predictions=part, groups=np.array([at])) for at, part in enumerate(sets)]
+    assert score_folds(alone, ["exact_match"], resamples=5)["exact_match"].folds == (0.0, 1.0)  # each by its own
