@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics.paired import differences
+from hf_trainpipe.metrics.power import smallest_by_error
 from hf_trainpipe.metrics.power_law import Forecast, Law, fit
 from hf_trainpipe.metrics.registry import greater_is_better, is_external
 from hf_trainpipe.package.layout import finite
@@ -30,8 +31,6 @@ ENDLESS = ("margin", "reward_chosen")
 """Scores of which more is better, without an end."""
 REACH = 100
 """Times the rows beyond which a law is not followed."""
-SHOWN = 1.959964 + 0.841621
-"""Standard errors of the smallest difference that a two-sided test at 5 % shows in four cases of five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +142,7 @@ def smallest_difference(metric: str, predicted: Sequence[Predicted]) -> float | 
         found = differences(one.predictions, two.predictions, [metric], resamples=1000).get(metric)
         if found is not None and not np.isnan(found.high - found.low):
             widths.append((found.high - found.low) / (2 * 1.959964))
-    return SHOWN * float(np.mean(widths)) if widths else None
+    return smallest_by_error(float(np.mean(widths))) if widths else None
 
 
 def _price(law: Law, largest: Sequence[Point], step: float, smallest: float | None) -> dict[str, Any]:
