@@ -26,7 +26,7 @@ from hf_trainpipe.baselines.measure import read
 from hf_trainpipe.metrics.power_law import fit
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.studies.baseline_curve import measured, named
-from hf_trainpipe.studies.conclusion import Scale
+from hf_trainpipe.studies.conclusion import Scale, chance_of
 from hf_trainpipe.studies.subsets import Curve, subsets
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.cache import cache_root
@@ -80,7 +80,13 @@ def main() -> None:
         sizes = sorted({point.rows for point in points})
         errors = [[of.error(point.score) for point in points if point.rows == size] for size in sizes]
         early = [at for at, size in enumerate(sizes) if size < 0.5 * sizes[-1]]
-        law = fit([sizes[at] for at in early], [errors[at] for at in early], one_row=1 / len(splits[1].prepared))
+        chance = chance_of(of, points[-1].predicted)
+        law = fit(
+            [sizes[at] for at in early],
+            [errors[at] for at in early],
+            one_row=1 / len(splits[1].prepared),
+            chance=chance,
+        )
         found, truth, last = law.at(sizes[-1]), errors[-1][0], float(np.mean(errors[early[-1]]))
         holds, beats = found.low <= truth <= found.high, abs(found.value - truth) < abs(last - truth)
         inside, nearer = inside + holds, nearer + beats

@@ -1,11 +1,12 @@
-"""How an error falls with the number of training rows: a power law with an offset, and what it forecasts, with an interval.
+"""How an error falls with the number of training rows: a power law between chance and a floor, and what it forecasts.
 
-``error(n) = floor + (error at the largest n measured - floor) * (n / largest) ** -slope`` (Hestness et al. 2017; Rosenfeld et al.
-2020). The offset and the slope are hardly told apart by a few points, so none is fitted: every law on a grid is weighed by how well
-it explains the points, and a forecast is what they say together. Before any point, the floor is uniform between 0 and the error,
-and the slope uniform in its logarithm, between almost flat and a third power.
+``(error - floor) / (chance - error) = c * n ** -slope``: far from chance a power law with an offset (Hestness et al. 2017; Rosenfeld
+et al. 2020), and near it the slow beginning that few rows show (Alabdulmohsin et al. 2022, M4 with alpha = 1). Floor and slope are
+hardly told apart by a few points, so none is fitted: every law on a grid is weighed by how well it explains the points, and a
+forecast is what they say together. Before any point, the floor is uniform between 0 and the error, and the slope uniform in its
+logarithm, between almost flat and proportional.
 
-Shapes: P sizes, S seeds, L laws of the grid, D draws.
+Shapes: P sizes, S seeds, D draws of laws.
 """
 
 from __future__ import annotations
@@ -51,12 +52,13 @@ class Law:
     """Of an error: the standard deviation of one run, by its seed and subset."""
     one_row: float
     """What one row of the test weighs in an error."""
+    chance: float
+    """The error of always giving the same answer; infinite: not known, or none."""
     confidence: float
 
     def drawn(self, rows: float) -> Floats:
         """[D]: the error that each law expects at a size."""
-        found: Floats = self.floors + (self.errors - self.floors) * (rows / self.largest) ** -self.slopes
-        return found
+        return _error(rows / self.largest, self.errors, self.floors, self.slopes, self.chance)
 
     def at(self, rows: float, *, of_one_run: bool = True) -> Forecast:
         """The error at a size, on the same test rows.
@@ -81,8 +83,11 @@ class Law:
         Returns:
             The median over laws, None where half of them never get there with ``most`` rows; and the share of laws that do.
         """
-        left = 1 - gain / np.maximum(self.errors - self.floors, 1e-12)
+        wanted = self.errors - gain
         with np.errstate(all="ignore"):
+            left = (wanted - self.floors) / (self.errors - self.floors)
+            if math.isfinite(self.chance):
+                left = left * (self.chance - self.errors) / (self.chance - wanted)
             needed = np.where(left > 0, self.largest * np.maximum(left, 1e-300) ** (-1 / self.slopes), np.inf)
         reached = float((needed <= most).mean())
         middle = float(np.median(needed))
@@ -95,7 +100,12 @@ class Law:
 
 
 def fit(
-    sizes: Sequence[int], errors: Sequence[Sequence[float]], *, one_row: float = 0.0, confidence: float = 0.9
+    sizes: Sequence[int],
+    errors: Sequence[Sequence[float]],
+    *,
+    one_row: float = 0.0,
+    chance: float = math.inf,
+    confidence: float = 0.9,
 ) -> Law:
     """Weigh laws by measured errors.
 
@@ -103,6 +113,7 @@ def fit(
         sizes: [P] rows, ascending.
         errors: [P][S] the error of each run, at least one a size.
         one_row: What one row of the test weighs in an error: one over the rows, of an error that is a share of them.
+        chance: The error of always giving the same answer.
 
     Raises:
         ValueError: fewer than two sizes.
@@ -117,6 +128,7 @@ def fit(
     by_rows = np.abs(means - last) * one_row + finest**2
     spread = np.sqrt((noise * means) ** 2 / counts + (MISFIT * means) ** 2 + by_rows)
     reach = 4 * spread[-1]
+    chance = max(chance, 1.02 * float(means.max()) + reach)  # few rows may teach worse than nothing
     shares = (np.arange(_GRID) + 0.5) / _GRID
     slopes = np.geomspace(SLOPES[0], SLOPES[1], _GRID)
     ends = np.maximum(last + np.linspace(-reach, reach, _GRID), 1e-9)
@@ -124,12 +136,22 @@ def fit(
     floor = share * end
     surprise = np.zeros(len(end))
     for size, mean, sd in zip(sizes, means, spread, strict=True):
-        expected = floor + (end - floor) * (size / sizes[-1]) ** -slope
+        expected = _error(size / sizes[-1], end, floor, slope, chance)
         surprise += ((mean - expected) / sd) ** 2 if sd > 0 else np.where(mean == expected, 0.0, math.inf)
     weights = np.exp(-(surprise - surprise.min()) / 2)
     random = np.random.Generator(np.random.Philox(0))
     chosen = random.choice(len(end), size=_DRAWS, p=weights / weights.sum())
-    return Law(float(sizes[-1]), end[chosen], floor[chosen], slope[chosen], noise, one_row, confidence)
+    return Law(float(sizes[-1]), end[chosen], floor[chosen], slope[chosen], noise, one_row, chance, confidence)
+
+
+def _error(times: float, end: Floats, floor: Floats, slope: Floats, chance: float) -> Floats:
+    """The error of laws at ``times`` the rows at which it is ``end``."""
+    if math.isinf(chance):
+        plain: Floats = floor + (end - floor) * times**-slope
+        return plain
+    odds = (end - floor) / (chance - end) * times**-slope
+    found: Floats = (floor + chance * odds) / (1 + odds)
+    return found
 
 
 def _noise(errors: Sequence[Sequence[float]], finest: float) -> float:

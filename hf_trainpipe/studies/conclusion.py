@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics.paired import differences
+from hf_trainpipe.metrics.parts import constant_scores
 from hf_trainpipe.metrics.power import smallest_by_error
 from hf_trainpipe.metrics.power_law import Forecast, Law, fit
 from hf_trainpipe.metrics.registry import greater_is_better, is_external
@@ -98,7 +100,9 @@ def concluded(
     scored = len(largest[0].predicted) if largest[0].predicted is not None else 0
     one_row = 0.0 if scale.is_error or not scored else scale.best / scored
     errors = [[scale.error(point.score) for point in by_size[size]] for size in sizes]
-    law = fit(sizes, errors, one_row=one_row, confidence=curve.confidence)
+    law = fit(
+        sizes, errors, one_row=one_row, chance=chance_of(scale, largest[0].predicted), confidence=curve.confidence
+    )
     step = 0.01 * (float(np.mean(errors[-1])) if scale.is_error else scale.best)
     smallest = smallest_difference(metric, [point.predicted for point in largest if point.predicted is not None])
     document = finite({
@@ -122,6 +126,16 @@ def concluded(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULT, document)
     return dict(document)
+
+
+def chance_of(scale: Scale, predicted: Predicted | None) -> float:
+    """The error of always giving the same answer; of a score that is 0 then, or undefined, the whole; infinite where there is no
+    such answer."""
+    found = None if predicted is None else constant_scores(predicted.predictions, [scale.metric])
+    if found is None or scale.metric not in found[1]:
+        return scale.best if scale.metric.startswith(("f1", "entity_f1")) else math.inf
+    score = found[1][scale.metric]
+    return scale.error(0.0 if math.isnan(score) else score)
 
 
 def _told(scale: Scale, found: Forecast) -> dict[str, float]:

@@ -52,3 +52,15 @@ def test_no_errors_at_all_are_no_error() -> None:
 def test_one_size_is_no_curve() -> None:
     with pytest.raises(ValueError, match="two sizes"):
         fit([10], [[0.1]])
+
+
+def test_a_slow_beginning_near_chance_is_no_flat_law() -> None:
+    def error(rows: int) -> float:
+        odds = 30 * rows**-0.6
+        return (0.05 + 0.5 * odds) / (1 + odds)
+
+    found = fit((60, 120, 240, 480), [[error(rows)] for rows in (60, 120, 240, 480)], chance=0.5)
+    assert abs(found.at(2000).value - error(2000)) < 0.02
+    needed, _ = found.rows_for(0.05)
+    assert needed is not None
+    assert abs(found.drawn(needed).mean() - (error(480) - 0.05)) < 0.02
