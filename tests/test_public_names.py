@@ -29,6 +29,7 @@ PUBLIC = [
     "RunInfo",
     "TextClassification",
     "MultiLabelClassification",
+    "Calibration",
     "Regression",
     "InstructionTuning",
     "TokenClassification",
