@@ -51,7 +51,7 @@ class TextClassification(TextTask):
     """The share of the target that is spread over all labels, in [0, 1)."""
     focal_gamma: float = 0.0
     """Above 0: the focal loss (Lin et al. 2017, arXiv 1708.02002), which dwells on hard examples."""
-    pooling: Literal["cls", "mean", "max"] | None = None
+    pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
 

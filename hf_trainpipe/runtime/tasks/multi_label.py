@@ -61,7 +61,7 @@ class MultiLabelClassification(TextTask):
     """Probability from which a label is given; one, or one a label."""
     tune_threshold: bool = True
     """Choose the threshold on the validation split at each evaluation; it travels in the package."""
-    pooling: Literal["cls", "mean", "max"] | None = None
+    pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
 

@@ -5,13 +5,14 @@ Shapes: N examples, B features of a micro-batch.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import RecipeError
+from ..kinds import UNSAID
 from .base import Requests, TaskSchema
 from .columns import NUMBER, Column
 from .texts import TextTask, record
@@ -42,7 +43,7 @@ class Regression(TextTask):
     """The smallest number that the package answers; None: no bound."""
     high: float | None = None
     """The largest number that the package answers; None: no bound."""
-    pooling: Literal["cls", "mean", "max"] | None = None
+    pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
 
