@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.signals import StopSignals
 
 RESTARTS = 3
-"""How often a run that died without a word, or was interrupted by somebody else, is continued before it counts as killed."""
+"""How often a run that died, was interrupted by somebody else, or failed is continued before that counts: with several ranks the others
+fail where one was killed."""
 OPTIONS = ("--validation-only",)
 QUIET = ("--hub", "none", "--trackers", "none")
 """Fields of every run of a search: neither pushes nor trackers."""
@@ -101,7 +102,7 @@ class Workers:
                 continue
             if (
                 ending.stopped_for is None
-                and ending.outcome in ("killed", "interrupted")
+                and ending.outcome in ("killed", "interrupted", "failed")
                 and attempt.restarts < RESTARTS
             ):
                 self._stop_if_asked()  # the signal may have come to all
