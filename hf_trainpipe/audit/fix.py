@@ -168,7 +168,7 @@ def _edited(found: Audit, plan: _Plan) -> None:
         return
     if corpus.kind == "tags":
         column = corpus.task.target
-        if column is None or getattr(corpus.task, "scheme", None) != "BIO":
+        if column is None or corpus.task.fields().get("scheme") != "BIO":
             return
         for row, tags in enumerate(corpus.targets):
             if row not in plan.out and (new := repaired_tags(tags)) != list(tags):

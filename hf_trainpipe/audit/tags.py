@@ -31,7 +31,7 @@ def broken_tags(corpus: Corpus) -> Iterator[Finding]:
     """Rows whose tags are not as many as their words, or break their scheme."""
     if corpus.kind != "tags":
         return
-    scheme = getattr(corpus.task, "scheme", None)
+    scheme = corpus.task.fields().get("scheme")
     for split in corpus.names:
         rows = [row for row in corpus.rows_of(split).tolist() if corpus.targets[row] is not None]
         uneven = [row for row in rows if len(corpus.targets[row]) != len(corpus.words[row])]

@@ -78,7 +78,7 @@ class Kept:
                 "labels": list(task.label_names),
                 "task": [
                     type(task).__name__,
-                    {name: getattr(task, name, None) for name in _READ_BY},
+                    {name: task.fields().get(name) for name in _READ_BY},
                     list(task.inputs),
                 ],
                 "preprocessing": steps_to_json(self._recipe.preprocessing),

@@ -16,6 +16,7 @@ from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.answers import Answered, form_of, written
 from hf_trainpipe.package.inputs import Record
 from hf_trainpipe.package.suggest import Chosen, Suggestions
+from hf_trainpipe.runtime.tasks.columns import CLASSES
 from hf_trainpipe.utils.atomic import write_bytes
 
 Tool = Literal["table", "label-studio", "doccano", "prodigy"]
@@ -105,7 +106,7 @@ def _is_tagger(found: Suggestions) -> bool:
 
 
 def _is_several(found: Suggestions) -> bool:
-    return found.task.schema().answers == "multi_label"
+    return found.task.target is not None and found.task.target.cell == CLASSES
 
 
 def _labels(found: Suggestions, one: Chosen) -> list[str]:
@@ -121,7 +122,7 @@ def _spans(one: Chosen) -> list[dict[str, Any]]:
 def _types(found: Suggestions) -> list[str]:
     """Labels that annotators choose from; of a tagger with a scheme its types."""
     names = found.task.label_names
-    if not _is_tagger(found) or getattr(found.task, "scheme", None) is None:
+    if not _is_tagger(found) or found.task.fields().get("scheme") is None:
         return list(names)
     return list(dict.fromkeys(name.split("-", 1)[1] for name in names if "-" in name))
 

@@ -121,11 +121,6 @@ def suggest(
     console = Console(0)
     with console.working("loading the package"):
         predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
-    if predictor.task.schema().answers not in _MEASURES:
-        raise RecipeError(
-            f"{path}: suggest needs probabilities of labels, and {type(predictor.task).__name__} gives none.",
-            fix="Use it with packages that classify texts or tag words.",
-        )
     left_out: Counter[str] = Counter()
     candidates = list(_candidates(inputs, done, left_out))
     with console.working("measuring how sure the model is", total=len(candidates)) as work:
@@ -190,30 +185,6 @@ def _candidates(inputs: Sequence[Any], done: set[str], left_out: Counter[str]) -
             yield row
 
 
-def _of_labels(answer: list[dict[str, Any]]) -> float:
-    """1 less the margin between the two likeliest labels."""
-    scores = [one["score"] for one in answer[:2]]
-    return 1.0 - (scores[0] - scores[1]) if len(scores) > 1 else 0.0
-
-
-def _of_several(answer: list[dict[str, Any]]) -> float:
-    """Of the label that is nearest to a probability of one half."""
-    return max((1.0 - abs(2.0 * one["score"] - 1.0) for one in answer), default=0.0)
-
-
-def _of_words(answer: list[dict[str, Any]]) -> float:
-    """Of the word whose tag is least probable."""
-    return max((1.0 - one["score"] for one in answer if one["label"] is not None), default=0.0)
-
-
-_MEASURES: dict[str, tuple[Callable[[list[dict[str, Any]]], float], dict[str, Any]]] = {
-    "single_label": (_of_labels, {}),
-    "multi_label": (_of_several, {"threshold": 0.0}),
-    "tags": (_of_words, {"aggregation": "none"}),
-}
-"""Of each kind of answers: how unsure one is, from 0 to 1, and the parameters with which all labels are told."""
-
-
 def _measured(
     predictor: Predictor,
     inputs: Sequence[Any],
@@ -222,18 +193,22 @@ def _measured(
     work: Callable[[int], None],
 ) -> tuple[Floats, list[int]]:
     """How unsure the model is of each row that it can answer, and these rows."""
-    measure, parameters = _MEASURES[predictor.task.schema().answers]
     uncertain: list[float] = []
     kept: list[int] = []
     for start in range(0, len(candidates), _CHUNK):
         rows = candidates[start : start + _CHUNK]
-        answers = answer_rows(predictor, [inputs[row] for row in rows], parameters)
+        answers = answer_rows(predictor, [inputs[row] for row in rows], dict(predictor.task.tells_all))
         for row, (answer, error) in zip(rows, answers, strict=True):
             if error is not None:
                 left_out[f"without an answer ({error})"] += 1
-            else:
-                uncertain.append(measure(answer))
-                kept.append(row)
+                continue
+            if (found := predictor.task.unsure(answer)) is None:
+                raise RecipeError(
+                    f"suggest needs answers that tell how sure they are, and those of {type(predictor.task).__name__} do not.",
+                    fix="Use it with packages that classify texts or tag words.",
+                )
+            uncertain.append(found)
+            kept.append(row)
         work(start + len(rows))
     return np.array(uncertain), kept
 

@@ -44,7 +44,6 @@ from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.pool import Pool
 from hf_trainpipe.studies.written import as_python
-from hf_trainpipe.tasks import Regression
 from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def _recipe(guess: Guess, model: str | None) -> Recipe:
         task=task,
         tokens=Tokens(max_length=128),
         budget=Budget(epochs=EPOCHS, examples_per_step=BATCH),
-        evaluation=Evaluation(select="spearman" if isinstance(task, Regression) else None),
+        evaluation=Evaluation(select="spearman" if "spearman" in task.metric_names else None),
     )
 
 

@@ -13,7 +13,6 @@ from hf_trainpipe.baselines.measure import learn, read
 from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.errors import DataError, RecipeError, closest
 from hf_trainpipe.metrics import score
-from hf_trainpipe.runtime.tasks.tagging import TokenClassification
 from hf_trainpipe.studies.conclusion import Point, Scale, concluded
 from hf_trainpipe.studies.subsets import Curve, Subsets, subsets
 from hf_trainpipe.utils.cache import cache_root
@@ -106,6 +105,6 @@ def measured(
 
 def positions(train: Split, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where rows of the data stand in what a baseline reads: rows without a feature are left out there."""
-    if isinstance(train.task, TokenClassification):
+    if train.task.judged_as == "tags":
         return rows
     return np.flatnonzero(np.isin(train.rows, rows))

@@ -33,7 +33,7 @@ class Chosen:
 
 def asked(task: Task) -> Calibration | None:
     """The calibration that a task asks for."""
-    found: Calibration | None = getattr(task, "calibration", None)
+    found: Calibration | None = task.fields().get("calibration")
     return found
 
 

@@ -100,7 +100,7 @@ def _check_calibration(data: PreparedData) -> None:
     Raises:
         RecipeError: as said.
     """
-    found = getattr(data.task, "calibration", None)
+    found = data.task.fields().get("calibration")
     if (
         found is not None
         and "validation" not in data.splits

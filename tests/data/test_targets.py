@@ -316,9 +316,9 @@ def test_spans_that_do_not_fit(tmp_path: Path, span: dict[str, Any], said: str) 
 def test_too_few_or_repeated_labels() -> None:
     assert "only 'a'" in refuse(ONE, memory(text=["x", "y"], label=["a", "a"])).message
     assert "repeats a" in refuse(TextClassification(names=("a", "a")), memory(text=["x"], label=["a"])).message
-    assert (
-        "expected one label" in refuse(TextClassification(names=("a", "b")), memory(text=["x"], label=[["a"]])).message
-    )
+    both = memory(text=["x", "y"], label=[["a"], ["a", "b"]])
+    assert "expected one label, found list<item: string> (['a', 'b'])" in refuse(ONE, both).message
+    assert build(ONE, memory(text=["x", "y"], label=[["a"], ["b"]]))[1].values.tolist() == [0, 1]
 
 
 def test_rows_behind_an_index_mapping_are_read_and_placed(tmp_path: Path) -> None:

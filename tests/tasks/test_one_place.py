@@ -14,6 +14,10 @@ EXEMPT = {
     "runtime/tasks": "the tasks themselves",
     "runtime/safety/older.py": "packages of before a task was one file name their decoder",
     "metrics": "predictions are of a kind, whatever task they come from",
+    "baselines": "simple models learn by the kind of predictions, whatever task they come from; embeddings are made by the task for them",
+    "model/linear_probe.py": "so do linear models on the vectors of an encoder",
+    "audit/leaked.py": "and those that score splits with and without leaked rows",
+    "audit/guess.py": "files without a recipe get a task by their columns",
     "package/probe.py": "runtimes of older packages are asked in their own words",
 }
 NAMES = {"__init__.py", "tasks.py"}

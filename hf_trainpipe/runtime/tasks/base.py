@@ -476,6 +476,13 @@ class Task(ABC):
         """With other values of some fields."""
         return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
+    tells_all: ClassVar[Mapping[str, Any]] = {}
+    """Parameters with which answers tell all that :meth:`unsure` reads."""
+
+    def unsure(self, answer: Any) -> float | None:
+        """How unsure an answer is, from 0 to 1, by which rows to label next are chosen; None: such answers do not tell."""
+        return None
+
     def fields(self) -> dict[str, Any]:
         """The options by name."""
         # A subclass that is no dataclass gets the TypeError of fields().

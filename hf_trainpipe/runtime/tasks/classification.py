@@ -201,6 +201,11 @@ class TextClassification(TextTask):
             answers.append([*held, *entries[: parameters.get("top_k")]])
         return answers
 
+    def unsure(self, answer: Any) -> float:
+        """1 less the margin between the two likeliest labels."""
+        scores = sorted((one["score"] for one in answer), reverse=True)[:2]
+        return 1.0 - (scores[0] - scores[1]) if len(scores) > 1 else 0.0
+
     def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         return ("label", "score", *(("answers",) if parameters.get("top_k") is not None else ()))
 

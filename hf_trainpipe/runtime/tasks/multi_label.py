@@ -170,6 +170,12 @@ class MultiLabelClassification(TextTask):
             for row, best in zip(probabilities_NC, order.tolist(), strict=True)
         ]
 
+    tells_all: ClassVar[Mapping[str, Any]] = {"threshold": 0.0}
+
+    def unsure(self, answer: Any) -> float:
+        """Of the label that is nearest to a probability of one half."""
+        return max((1.0 - abs(2.0 * one["score"] - 1.0) for one in answer), default=0.0)
+
     def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         return ("labels", "scores")
 

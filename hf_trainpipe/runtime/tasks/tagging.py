@@ -318,6 +318,12 @@ class TokenClassification(Task):
             answers.append([_item(*item, score, words, text) for item in items])
         return answers
 
+    tells_all: ClassVar[Mapping[str, Any]] = {"aggregation": "none"}
+
+    def unsure(self, answer: Any) -> float:
+        """Of the word whose tag is least probable."""
+        return max((1.0 - one["score"] for one in answer if one["label"] is not None), default=0.0)
+
     def answer_columns(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         joined = self.scheme is not None and parameters.get("aggregation") != "none"
         return ("entities" if joined else "tags",)
