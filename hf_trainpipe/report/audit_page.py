@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.audit.finding import Finding
+from hf_trainpipe.audit.finding import Finding, Level
 from hf_trainpipe.audit.shown import MARKS, recall, score_line, sentence
 from hf_trainpipe.report.blocks import Block, Folded, Page, Paragraph, Quotes, Section, Table
 
@@ -16,12 +16,14 @@ _NUMBERS = (
     "exact", "same", "near", "near_pairs", "ceiling", "ceiling_same", "least_rmse", "accuracy", "precision", "planted", "found",
 )  # fmt: skip
 
+_LEVELS = {Level.WRONG: "wrong", Level.COSTS: "that cost part of a score", Level.LOOK: "worth a look"}
+
 
 def page(found: Audit) -> Page:
     """The page."""
     corpus = found.corpus
-    names = {kind: sum(finding.level == level for finding in found.findings) for level, kind in MARKS.items()}
-    told = ", ".join(f"{count} {kind}" for kind, count in names.items() if count) or "nothing found"
+    counts = {level: sum(finding.level == level for finding in found.findings) for level in MARKS}
+    told = ", ".join(f"{count} {_LEVELS[level]}" for level, count in counts.items() if count) or "nothing found"
     read = ", ".join(column.name for column in corpus.task.inputs.values())
     target = corpus.task.target
     rows = [[split, f"{len(corpus.rows_of(split)):,}"] for split in corpus.names]
