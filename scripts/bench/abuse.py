@@ -279,6 +279,7 @@ def make_package(folder: Path) -> Path:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from hf_trainpipe.package.write import write
+    from hf_trainpipe.tasks import TextClassification
     from hf_trainpipe.testing import tiny_model
 
     torch.manual_seed(0)
@@ -287,11 +288,7 @@ def make_package(folder: Path) -> Path:
         folder / "package",
         model=AutoModelForSequenceClassification.from_pretrained(base, num_labels=2),
         tokenizer=AutoTokenizer.from_pretrained(base),
-        task_info={
-            "decoder": {"kind": "single_label", "labels": ["negative", "positive"], "options": {}},
-            "inputs": "text",
-            "splitter": None,
-        },
+        task=TextClassification("text", names=("negative", "positive")),
         preprocessing_json=[{"kind": "StripHtml"}, {"kind": "NormalizeUnicode"}, {"kind": "NormalizeSpace"}],
         tokens={"max_length": 64, "overflow": "window", "stride": 48},
         name="abuse",

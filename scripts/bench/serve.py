@@ -59,6 +59,7 @@ def make_package(folder: Path) -> Path:
     import transformers
 
     from hf_trainpipe.package.write import write
+    from hf_trainpipe.tasks import TextClassification
 
     torch.manual_seed(0)
     labels = [f"label {number}" for number in range(8)]
@@ -67,11 +68,7 @@ def make_package(folder: Path) -> Path:
         folder / "package",
         model=model,
         tokenizer=transformers.AutoTokenizer.from_pretrained(model_folder()),
-        task_info={
-            "decoder": {"kind": "single_label", "labels": labels, "options": {}},
-            "inputs": "text",
-            "splitter": None,
-        },
+        task=TextClassification("text", names=tuple(labels)),
         preprocessing_json=[{"kind": "NormalizeSpace"}],
         tokens={"max_length": 128, "overflow": "truncate", "stride": 0},
         name="bench",
