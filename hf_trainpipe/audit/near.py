@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hf_trainpipe.runtime.tokens.ragged import ranges
 
 SIZE = 5
 """Characters of a gram; a shorter text is one gram."""
@@ -188,6 +191,11 @@ class _Index:
         capped = np.maximum(lowest, np.arange(len(texts)) - _cap(np.arange(len(texts)) - lowest, _MOST))
         return cls(sizes, text_of, sketches[text_of], texts, capped, int((capped - lowest).sum()))
 
+    @cached_property
+    def number_of(self) -> Ints:
+        """[N] the number of each text."""
+        return np.argsort(self.text_of)
+
     def candidates(self) -> Iterator[tuple[Ints, Ints]]:
         """Pairs of texts that share a gram of their prefixes, each once, in blocks."""
         by_text = np.argsort(self.texts, kind="stable")
@@ -209,9 +217,7 @@ class _Index:
 
     def may_be_near(self, left: Ints, right: Ints) -> Ints:
         """int64[<= P]: the pairs whose sketches do not show that they differ too much."""
-        if not hasattr(self, "_number_of"):
-            self._number_of = np.argsort(self.text_of)
-        one, other = self._number_of[left], self._number_of[right]
+        one, other = self.number_of[left], self.number_of[right]
         total = self.sizes[one] + self.sizes[other]
         # Near: shared >= 4/9 of the sum of the sizes, so that at most 1/9 of it differs.
         most = total - 2 * (-(-SIMILAR[0] * total // (SIMILAR[0] + SIMILAR[1])))
@@ -249,9 +255,7 @@ def _cap(counts: Ints, most: int) -> int:
 
 def _expanded(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """For ranges of numbers: the range of each number, and the number."""
-    which = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return which, starts[which] + within
+    return np.repeat(np.arange(len(counts)), counts), ranges(starts, counts)
 
 
 def mixed(numbers: Codes) -> Codes:

@@ -24,6 +24,7 @@ from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings
 from hf_trainpipe.runtime.tasks.tagging import TokenClassification
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.runtime.text.words import WordSplitter
+from hf_trainpipe.runtime.tokens.ragged import ends_of, ranges
 
 if TYPE_CHECKING:
     from hf_trainpipe.data.prepare import Prepared
@@ -148,9 +149,9 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
             f"task: there are no baselines for {type(task).__name__}: expected a task that classifies, scores or tags texts.",
             fix="Hold its runs against each other instead: `hf-trainpipe compare RUN RUN`.",
         )
-    frozen = [] if isinstance(model, Scratch) else _of_frozen(task, kind or "")
     learner = {"single_label": "logistic regression", "multi_label": "a logistic regression for each label"}
     by = learner.get(kind or "", "ridge regression")
+    frozen = [] if isinstance(model, Scratch) else _of_frozen(task, by)
     found = [
         Baseline(name="majority", title="the mean" if kind == "regression" else "the most frequent answer", learn=_majority),
         Baseline(name="words", title=f"TF-IDF of words, {by}", learn=partial(_tf_idf, False), most=partial(_affordable, 1_000_000, 40_000_000)),
@@ -162,13 +163,12 @@ def baselines_of(task: Task, model: Pretrained) -> list[Baseline]:
     return [*found, *frozen]
 
 
-def _of_frozen(task: Task, kind: str) -> list[Baseline]:
-    learner = {"single_label": "logistic regression", "multi_label": "a logistic regression for each label"}
+def _of_frozen(task: Task, by: str) -> list[Baseline]:
     found = [
-        Baseline(name="frozen", title=f"the model as it begins, {learner.get(kind, 'ridge regression')}",
+        Baseline(name="frozen", title=f"the model as it begins, {by}",
                  learn=_frozen, most=lambda split: 20_000, asks_model=True),
     ]  # fmt: skip
-    if kind == "regression" and len(task.inputs) == 2:
+    if task.judged_as == "regression" and len(task.inputs) == 2:
         found.append(
             Baseline(name="cosine", title="the cosine of both texts by the model as it begins", learn=_cosine,
                      most=lambda split: 20_000, asks_model=True)
@@ -275,11 +275,9 @@ def _one_tag(train: Split, rows: Array | None, means: Means) -> Answers:
 def _tagger(learn: Callable[..., Any], train: Split, rows: Array | None, means: Means) -> Answers:
     sentences, tags = train.sentences, train.tags
     if rows is not None:
-        starts, parts = sentences.starts, [np.zeros(0, dtype=np.int64)]
-        parts += [np.arange(starts[row], starts[row + 1]) for row in rows]
-        words = np.concatenate(parts)
-        begin = np.concatenate([[0], np.cumsum(np.diff(starts)[rows])])
-        sentences = tagging.Sentences(words=[sentences.words[at] for at in words], starts=begin)
+        lengths = np.diff(sentences.starts)[rows]
+        words = ranges(sentences.starts[rows], lengths)
+        sentences = tagging.Sentences(words=[sentences.words[at] for at in words], starts=ends_of(lengths))
         tags = tags[words]
     answer: Callable[[tagging.Sentences], Array] = learn(sentences, tags, num_labels=_num_labels(train))
     return lambda split: answer(split.sentences)

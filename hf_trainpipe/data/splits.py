@@ -64,9 +64,9 @@ def cut(
     assert stratify is None or group is None
     keys = row_keys(num_rows, seed=seed)
     if group is not None:
-        chosen = _choose_groups(_codes(group), round(num_rows * fraction), seed=seed)
+        chosen = _choose_groups(as_codes(group), round(num_rows * fraction), seed=seed)
     elif stratify is not None:
-        chosen = _choose_stratified(keys, _codes(stratify), fraction)
+        chosen = _choose_stratified(keys, as_codes(stratify), fraction)
     elif from_end:
         chosen = np.arange(num_rows) >= num_rows - round(num_rows * fraction)
     else:
@@ -82,7 +82,7 @@ def cut(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _codes(values: Sequence[Any]) -> np.ndarray:
+def as_codes(values: Sequence[Any]) -> np.ndarray:
     """int64[N]: equal values get equal codes, numbered by first appearance. NaN is equal to None here."""
     seen: dict[Any, int] = {}
     known = (None if value != value else value for value in values)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.data.splits import as_codes
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.metrics.base import Predictions
 from hf_trainpipe.metrics.folds import Fold, score_folds
@@ -18,9 +19,8 @@ from hf_trainpipe.metrics.registry import check
 from hf_trainpipe.metrics.saved import Predicted, save
 from hf_trainpipe.package.layout import finite
 from hf_trainpipe.report.facts import read
-from hf_trainpipe.studies.attempts import seconds_of
 from hf_trainpipe.studies.folding import Dealt, warnings_of
-from hf_trainpipe.studies.pool import numbered
+from hf_trainpipe.training.run_files import earlier_seconds
 from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def collect(recipe: Recipe, folder: Path, dealt: Dealt) -> Found:
                 "run": str(run_dir(Path(), number)),
                 "rows": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
                 "steps": one.result.get("steps"),
-                "seconds": seconds_of(run_dir(folder, number)),
+                "seconds": earlier_seconds(run_dir(folder, number)),
                 "scores": {name: score.get("value") for name, score in one.result["scores"]["test"].items()},
             }
             for number, (one, split) in enumerate(zip(facts, dealt.splits, strict=True))
@@ -136,7 +136,7 @@ def _fresh(parts: Sequence[Any], number: int) -> NDArray[np.int64]:
 
 def _renumbered(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     """Groups from 0 without gaps."""
-    dense = numbered(np.concatenate(groups).tolist())
+    dense = as_codes(np.concatenate(groups).tolist())
     return np.split(dense, np.cumsum([len(one) for one in groups])[:-1])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.data.label_ids import listed
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.studies.folds import Split, folds, forward
 from hf_trainpipe.studies.pool import Pool
@@ -110,8 +111,7 @@ def warnings_of(dealt: Dealt) -> list[str]:
     counts = np.bincount(strata.ids, minlength=len(strata.names))
     rare = [strata.names[at] for at in np.flatnonzero((counts > 0) & (counts < dealt.folding.folds)).tolist()]
     if rare:
-        listed = ", ".join(map(repr, rare[:5])) + (f" and {len(rare) - 5} more" if len(rare) > 5 else "")
-        found.append(f"fewer rows than folds have {listed}: some folds hold out none of them")
+        found.append(f"fewer rows than folds have {listed(list(map(repr, rare)), 5)}: some folds hold out none of them")
     where = [set(strata.ids[np.isin(strata.rows, split.train)].tolist()) for split in dealt.splits]
     unseen = {
         strata.names[at]
@@ -119,8 +119,9 @@ def warnings_of(dealt: Dealt) -> list[str]:
         for at in set(strata.ids[np.isin(strata.rows, split.test)].tolist()) - known
     }
     if unseen and dealt.pool.task.label_names:
-        listed = ", ".join(map(repr, sorted(unseen)[:5])) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
-        found.append(f"a fold is trained without a row of {listed}, and holds some out")
+        found.append(
+            f"a fold is trained without a row of {listed(list(map(repr, sorted(unseen))), 5)}, and holds some out"
+        )
     largest = int(np.bincount(dealt.groups).max())
     if largest > len(dealt.pool) / dealt.folding.folds:
         found.append(f"one group has {largest:,} of {len(dealt.pool):,} rows: the folds cannot be equally large")

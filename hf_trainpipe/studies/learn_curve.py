@@ -17,10 +17,10 @@ from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.studies import runs
-from hf_trainpipe.studies.attempts import seconds_of
 from hf_trainpipe.studies.conclusion import Point, Scale, concluded
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.subsets import Curve, Subsets, subsets
+from hf_trainpipe.training.run_files import earlier_seconds
 from hf_trainpipe.utils.resources import search_folders
 
 if TYPE_CHECKING:
@@ -86,5 +86,9 @@ def _trained(
             fix="Score by another metric: --evaluation.select NAME.",
         )
     return Point(
-        rows=size, seed=seed, score=float(score), seconds=seconds_of(place), predicted=facts.predicted.get(dealt.on)
+        rows=size,
+        seed=seed,
+        score=float(score),
+        seconds=earlier_seconds(place),
+        predicted=facts.predicted.get(dealt.on),
     )

@@ -20,6 +20,7 @@ from hf_trainpipe.data.place import FILE, LINE, error_at, place
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.span_forms import read_spans
 from hf_trainpipe.data.spelling import entity_types
+from hf_trainpipe.data.splits import as_codes
 from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError, RecipeError, closest
 from hf_trainpipe.runtime.tasks.columns import CLASS, CLASSES, NUMBER, SPANS, TAGS
@@ -166,7 +167,7 @@ class Pool:
         if column is None:
             return self.duplicates
         cells = self.column(column)
-        return numbered([(row, None) if cell is None or cell != cell else json.dumps(cell, default=str)
+        return as_codes([(row, None) if cell is None or cell != cell else json.dumps(cell, default=str)
                          for row, cell in enumerate(cells)])  # fmt: skip
 
     def times(self, column: str) -> list[Any]:
@@ -195,12 +196,6 @@ class Pool:
             f"--time {column}: expected a number or a date like 2026-11-27 in every row, found {cell!r:.60}.",
             fix="Correct the row, drop such rows (data.drop_missing), or name another column.",
         )
-
-
-def numbered(values: Sequence[Any]) -> Ints:
-    """[N] equal values get equal numbers, from 0 by first appearance."""
-    seen: dict[Any, int] = {}
-    return np.fromiter((seen.setdefault(value, len(seen)) for value in values), dtype=np.int64, count=len(values))
 
 
 def _is_time(cell: Any) -> bool:

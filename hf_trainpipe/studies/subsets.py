@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,11 @@ class Subsets:
 
     def choice(self, seed: int, at: int) -> Choice:
         """The rows of a run; the other splits are whole."""
-        others = {name: [(name, range(len(self.pool.splits[name])))] for name in self.pool.splits if name != "train"}
-        return {"train": self.pool.choice(self.rows[seed][at]), **others}
+        found: dict[str, Any] = {"train": self.pool.choice(self.rows[seed][at])}
+        for name in self.pool.splits:
+            if name != "train":
+                found |= self.pool.whole(name)
+        return found
 
     @property
     def digest(self) -> str:

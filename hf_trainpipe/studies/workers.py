@@ -76,7 +76,7 @@ class Workers:
         """Start a run, or continue it, in a place that is free."""
         slot = min(set(range(len(self._launches))) - {attempt.slot for attempt in self.at_work.values()})
         place = self.folder / name
-        earlier = earlier_seconds(place, attempt=2**31) if (place / "attempts").is_dir() else 0.0
+        earlier = earlier_seconds(place)
         started = runs.start(self.source, place, fields=[*fields, *QUIET], options=options, launch=self._launches[slot])
         self.at_work[name] = Attempt(
             name=name, number=number, fields=fields, options=options, slot=slot, started=started, earlier=earlier

@@ -62,15 +62,15 @@ def is_packaged(result: dict[str, Any]) -> bool:
     return bool(result.get("packaged", True))
 
 
-def earlier_seconds(run: Path, *, attempt: int) -> float:
-    """What the attempts before ``attempt`` took; one that was killed ends with its last point in the ledger."""
+def earlier_seconds(run: Path, *, attempt: int | None = None) -> float:
+    """What the attempts before ``attempt``, or all of them, took; one that was killed ends with its last point in the ledger."""
     last: dict[int, float] = {}
     for point in read_ledger(run / "ledger.jsonl"):
         last[point.attempt] = max(point.time, last.get(point.attempt, 0.0))
     total = 0.0
     for number, facts in read_attempts(run).items():
         begun, ended = facts.get("started"), facts.get("ended")
-        if number < attempt and isinstance(begun, float):
+        if (attempt is None or number < attempt) and isinstance(begun, float):
             total += max(0.0, (ended if isinstance(ended, float) else last.get(number, begun)) - begun)
     return total
 

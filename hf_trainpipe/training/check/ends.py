@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,14 +108,3 @@ def look_outside(recipe: Recipe, tracked: Sequence[str], found: Found, *, retry:
                 found.add(Problem(what, met.message, met.fix))
     if recipe.trackers and not any(problem.what == "tracker" for problem in found.problems):
         found.seen["trackers"] = ", ".join(type(tracker).__name__ for tracker in recipe.trackers)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

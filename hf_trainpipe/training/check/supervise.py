@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.training import forecasts
-from hf_trainpipe.training.check.ends import existing_parent, is_alive, look_at_disk, look_at_folder, look_outside
+from hf_trainpipe.training.check.ends import existing_parent, look_at_disk, look_at_folder, look_outside
 from hf_trainpipe.training.check.found import REQUEST, Found, Problem, out_of_memory
 
 if TYPE_CHECKING:
@@ -115,13 +115,15 @@ def _heeding_sigterm() -> Iterator[None]:
 def _scratch(run_dir: Path) -> Iterator[Path]:
     """A folder on the disk of the run, or where that cannot be written a temporary one; it is gone afterwards, with those of
     checks that were killed."""
+    import psutil
+
     there = existing_parent(run_dir)
     if (there / "run.json").exists():  # inside of no run
         there = there.parent
     with contextlib.suppress(OSError):
         for old in there.glob(f"{PREFIX}*"):
             match = re.match(rf"{re.escape(PREFIX)}(\d+)-", old.name)
-            if match is not None and not is_alive(int(match[1])):
+            if match is not None and not psutil.pid_exists(int(match[1])):
                 shutil.rmtree(old, ignore_errors=True)
     prefix = f"{PREFIX}{os.getpid()}-"
     try:
