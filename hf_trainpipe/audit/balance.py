@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.audit.finding import Finding, Level, examples, share
+from hf_trainpipe.audit.finding import Finding, Level, of_rows, share
 from hf_trainpipe.data.label_ids import listed
 from hf_trainpipe.data.label_notes import DOMINANT
 
@@ -51,15 +51,15 @@ def _missing(corpus: Corpus) -> Iterator[Finding]:
         rows = corpus.rows_of(split)
         without = [row for row in rows.tolist() if corpus.targets[row] is None]
         if without:
-            yield Finding(
+            yield of_rows(
+                corpus,
+                without,
+                len(rows),
                 kind="unlabelled",
                 level=Level.WRONG,
                 split=split,
-                line=f"{share(len(without), len(rows))} have no label that can be read: training refuses them",
+                told="have no label that can be read: training refuses them",
                 fix="Label them or take them out; --fix leaves them out.",
-                count=len(without),
-                total=len(rows),
-                rows=examples(corpus, without),
             )
 
 
@@ -119,15 +119,15 @@ def _of_other(corpus: Corpus, split: str, counts: Counter[str], learnt: Counter[
     rows = corpus.rows_of(split)
     if unknown:
         concerned = [row for row in rows.tolist() if _has(corpus.targets[row], set(unknown))]
-        yield Finding(
+        yield of_rows(
+            corpus,
+            concerned,
+            len(rows),
             kind="unlearnt",
             level=Level.WRONG,
             split=split,
-            line=f"{share(len(concerned), len(rows))} have labels that train lacks: {_counted(unknown, counts)}",
+            told=f"have labels that train lacks: {_counted(unknown, counts)}",
             fix="Add such rows to train, cut the splits by data.stratify, or correct the labels.",
-            count=len(concerned),
-            total=len(rows),
-            rows=examples(corpus, concerned),
             facts={"labels": {name: counts[name] for name in unknown[:_SAID]}},
         )
     if corpus.kind != "class" or not total or not learnt:

@@ -63,6 +63,38 @@ class Finding:
         return {**asdict(self), "level": self.level.name.lower(), "rows": list(self.rows)}
 
 
+def of_rows(
+    corpus: Corpus,
+    rows: Sequence[int] | NDArray[np.int64],
+    total: int,
+    *,
+    kind: str,
+    level: Level,
+    split: str,
+    told: str,
+    fix: str,
+    facts: dict[str, Any] | None = None,
+    **further: Sequence[Any],
+) -> Finding:
+    """A finding about some of the ``total`` rows of a split.
+
+    Args:
+        told: What follows "137 of 1,115 rows (12.3%)".
+        further: More to say of each of ``rows``.
+    """
+    return Finding(
+        kind=kind,
+        level=level,
+        split=split,
+        line=f"{share(len(rows), total)} {told}",
+        fix=fix,
+        count=len(rows),
+        total=total,
+        rows=examples(corpus, rows, most=_EXAMPLES, **further),
+        facts=facts or {},
+    )
+
+
 def examples(
     corpus: Corpus, rows: Sequence[int] | NDArray[np.int64], *, most: int = _EXAMPLES, **further: Sequence[Any]
 ) -> tuple[dict[str, Any], ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.audit.finding import Finding, Level, examples, level_of, share
+from hf_trainpipe.audit.finding import Finding, Level, level_of, of_rows
+from hf_trainpipe.data.splits import as_codes
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.twins import Twins
@@ -28,27 +29,27 @@ def within(twins: Twins) -> Iterator[Finding]:
         counts = {"exact": len(exact), "same": len(same) - len(exact), "near_rows": len(near), "near_pairs": pairs}
         if len(same):
             of = "exactly" if len(same) == len(exact) else f"{len(exact):,} exactly, the others but for case and signs"
-            yield Finding(
+            yield of_rows(
+                corpus,
+                same,
+                total,
                 kind="repeated",
                 level=Level.LOOK if split == "train" else level_of(len(same), total),
                 split=split,
-                line=f"{share(len(same), total)} repeat another row: {of}",
+                told=f"repeat another row: {of}",
                 fix="They count as often as they are there; --fix keeps one of each.",
-                count=len(same),
-                total=total,
-                rows=examples(corpus, same),
                 facts=counts,
             )
         if len(near):
-            yield Finding(
+            yield of_rows(
+                corpus,
+                near,
+                total,
                 kind="near-repeated",
                 level=Level.LOOK,
                 split=split,
-                line=f"{share(len(near), total)} are nearly another row of the split ({pairs:,} pairs)",
+                told=f"are nearly another row of the split ({pairs:,} pairs)",
                 fix="Keep each cluster in one split or fold: --fix writes group ids for data.group.",
-                count=len(near),
-                total=total,
-                rows=examples(corpus, near),
                 facts=counts,
             )
 
@@ -68,27 +69,27 @@ def across(twins: Twins) -> Iterator[Finding]:
                     if not counts["same"]
                     else f"{counts['exact']:,} exactly, the others but for case and signs"
                 )
-                yield Finding(
+                yield of_rows(
+                    corpus,
+                    equal,
+                    total,
                     kind="leak",
                     level=Level.WRONG if len(equal) > _OFTEN * total else level_of(len(equal), total),
                     split=split,
-                    line=f"{share(len(equal), total)} are in {other} too: {told}",
+                    told=f"are in {other} too: {told}",
                     fix=fix,
-                    count=len(equal),
-                    total=total,
-                    rows=examples(corpus, equal),
                     facts={"other": other, **counts},
                 )
             if counts["near"]:
-                yield Finding(
+                yield of_rows(
+                    corpus,
+                    found["near"],
+                    total,
                     kind="near-leak",
                     level=level_of(counts["near"], total),
                     split=split,
-                    line=f"{share(counts['near'], total)} are nearly a row of {other}",
+                    told=f"are nearly a row of {other}",
                     fix=fix,
-                    count=counts["near"],
-                    total=total,
-                    rows=examples(corpus, found["near"]),
                     facts={"other": other, **counts},
                 )
 
@@ -119,15 +120,16 @@ def conflicts(twins: Twins) -> Iterator[Finding]:
                 if corpus.kind != "class"
                 else (f"no model can have an accuracy above {most:.2%} on this split")
             )
-        yield Finding(
+        yield of_rows(
+            corpus,
+            same,
+            len(rows),
             kind="conflict",
             level=level_of(len(same), len(rows)),
             split=split,
-            line=f"{share(len(same), len(rows))} have the text of another row and another label: {told}",
+            told=f"have the text of another row and another label: {told}",
             fix="Decide which label is right; --fix lists them in review.csv.",
-            count=len(same),
-            total=len(rows),
-            rows=examples(corpus, same, label=[_told(corpus.targets[row]) for row in same.tolist()]),
+            label=[_told(corpus.targets[row]) for row in same.tolist()],
             facts=facts,
         )
 
@@ -150,15 +152,16 @@ def crossed(twins: Twins) -> Iterator[Finding]:
             and corpus.targets[row] not in learnt.get(int(twins.same[row]), {corpus.targets[row]})
         ]
         if torn:
-            yield Finding(
+            yield of_rows(
+                corpus,
+                torn,
+                len(rows),
                 kind="crossed",
                 level=level_of(len(torn), len(rows)),
                 split=split,
-                line=f"{share(len(torn), len(rows))} are in train with another label",
+                told="are in train with another label",
                 fix=f"One of the two is wrong: look at them before you believe a score of {split}.",
-                count=len(torn),
-                total=len(rows),
-                rows=examples(corpus, torn, label=[_told(corpus.targets[row]) for row in torn]),
+                label=[_told(corpus.targets[row]) for row in torn],
             )
 
 
@@ -188,8 +191,7 @@ def _spread(codes: Ints, rows: Ints, targets: list[Any]) -> float:
 
 
 def _numbered(rows: Ints, targets: list[Any]) -> Ints:
-    seen: dict[Any, int] = {}
-    return np.array([seen.setdefault(targets[row], len(seen)) for row in rows.tolist()], dtype=np.int64)
+    return as_codes([targets[row] for row in rows.tolist()])
 
 
 def _told(target: Any) -> str:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.audit.finding import Finding, Level, examples, share
+from hf_trainpipe.audit.finding import Finding, Level, examples, of_rows
 from hf_trainpipe.data.span_forms import UnreadableSpans, read_spans
 
 if TYPE_CHECKING:
@@ -36,30 +36,30 @@ def broken_tags(corpus: Corpus) -> Iterator[Finding]:
         rows = [row for row in corpus.rows_of(split).tolist() if corpus.targets[row] is not None]
         uneven = [row for row in rows if len(corpus.targets[row]) != len(corpus.words[row])]
         if uneven:
-            yield Finding(
+            yield of_rows(
+                corpus,
+                uneven,
+                len(rows),
                 kind="uneven-tags",
                 level=Level.WRONG,
                 split=split,
-                line=f"{share(len(uneven), len(rows))} have more words than tags, or fewer: training refuses them",
+                told="have more words than tags, or fewer: training refuses them",
                 fix="Correct the rows; --fix leaves them out.",
-                count=len(uneven),
-                total=len(rows),
-                rows=examples(corpus, uneven),
             )
         broken = {row: faults for row in rows if (faults := faults_of(corpus.targets[row], scheme))}
         if broken:
             tags = Counter(tag for faults in broken.values() for tag in faults)
             most, count = min(tags.items(), key=lambda item: (-item[1], item[0]))
-            yield Finding(
+            yield of_rows(
+                corpus,
+                list(broken),
+                len(rows),
                 kind="broken-tags",
                 level=Level.COSTS,
                 split=split,
-                line=f"{share(len(broken), len(rows))} break the scheme {scheme or 'BIO'}: {tags.total():,} tags, most often "
-                f"{most} ({count:,})",
+                told=f"break the scheme {scheme or 'BIO'}: {tags.total():,} tags, most often {most} ({count:,})",
                 fix="An I- that follows nothing of its type begins an entity in scores; --fix writes it as B-.",
-                count=len(broken),
-                total=len(rows),
-                rows=examples(corpus, list(broken), tags=[" ".join(corpus.targets[row]) for row in broken]),
+                tags=[" ".join(corpus.targets[row]) for row in broken],
                 facts={"tags": dict(sorted(tags.items()))},
             )
 
@@ -123,10 +123,10 @@ def broken_spans(corpus: Corpus) -> Iterator[Finding]:
             for fault in set(faults):
                 found[fault].append(row)
         if unreadable:
-            yield Finding(
-                kind="unreadable-spans", level=Level.WRONG, split=split, count=len(unreadable), total=len(rows),
-                line=f"{share(len(unreadable), len(rows))} have spans that cannot be read: training refuses them",
-                fix="docs/spans.md has the forms that are read.", rows=examples(corpus, unreadable),
+            yield of_rows(
+                corpus, unreadable, len(rows), kind="unreadable-spans", level=Level.WRONG, split=split,
+                told="have spans that cannot be read: training refuses them",
+                fix="docs/spans.md has the forms that are read.",
             )  # fmt: skip
         for fault, told in _FAULTS.items():
             if counts[fault]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_trainpipe.audit.finding import Finding, Level, examples, share
+from hf_trainpipe.audit.finding import Finding, Level, of_rows
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.corpus import Corpus
@@ -57,24 +57,20 @@ def odd(corpus: Corpus) -> Iterator[Finding]:
         rows, total = corpus.rows_of(split), len(corpus.rows_of(split))
         empty = rows[corpus.is_empty[rows]]
         if len(empty):
-            yield Finding(
+            yield of_rows(
+                corpus,
+                empty,
+                total,
                 kind="empty",
                 level=Level.WRONG,
                 split=split,
-                line=f"{share(len(empty), total)} have an empty or missing text: training refuses them",
+                told="have an empty or missing text: training refuses them",
                 fix=f"Drop them: data.drop_missing=({_columns(corpus)},), or --fix.",
-                count=len(empty),
-                total=total,
-                rows=examples(corpus, empty),
             )
         for kind, level, told, fix, is_odd in looks:
             found = [row for row in rows.tolist() if any(is_odd(texts[row]) for texts in corpus.texts.values())]
             if found:
-                line = f"{share(len(found), total)} {told}"
-                shown = examples(corpus, found)
-                yield Finding(
-                    kind=kind, level=level, split=split, line=line, fix=fix, count=len(found), total=total, rows=shown
-                )
+                yield of_rows(corpus, found, total, kind=kind, level=level, split=split, told=told, fix=fix)
 
 
 def repaired(text: str) -> str:
@@ -117,15 +113,15 @@ def scripts(corpus: Corpus) -> Iterator[Finding]:
             spread = 4 * np.sqrt(max(here * (1 - here), 1e-9) / total + there * (1 - there) / num_learnt)
             if split != "train" and script and here - there > max(_DIFFERENT, spread):
                 rows = [row for row in corpus.rows_of(split).tolist() if found[row] == script]
-                yield Finding(
+                yield of_rows(
+                    corpus,
+                    rows,
+                    total,
                     kind="script",
                     level=Level.COSTS,
                     split=split,
-                    line=f"{share(count, total)} are written in {script.title()}, and {there:.1%} of train",
+                    told=f"are written in {script.title()}, and {there:.1%} of train",
                     fix=f"Add such texts to train, or score them by themselves: a score of {split} mixes two languages.",
-                    count=count,
-                    total=total,
-                    rows=examples(corpus, rows),
                     facts={"script": script, "train": there},
                 )
 
