@@ -155,8 +155,6 @@ def set_up(
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
             _check_calibration(data)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
-            with console.working("auditing the data"):
-                audited = _audited(data) if ranks.is_main and recipe.data.stream() is None else []
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             source = options.source
@@ -175,8 +173,11 @@ def set_up(
             for line in [single_process_warning(), *limits.warnings, *data.warnings, *unknown_warnings, *folder.notes]:
                 if line is not None:
                     console.say(f"warning: {line}")
-            for line in audited if finished is None else ():
-                console.say(f"audit: {line}")
+            if finished is None and ranks.is_main and recipe.data.stream() is None:
+                with console.working("auditing the data"):
+                    audited = _audited(data)
+                for line in audited:
+                    console.say(f"audit: {line}")
             if finished is None and ranks.is_main:
                 num_kept = recipe.budget.keep_checkpoints + 2  # the best one, and the one being written
                 saved = plan.parameters if plan.trained is None else plan.trained
