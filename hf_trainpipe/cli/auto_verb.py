@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.audit_verb import FILES, guessed
-from hf_trainpipe.cli.crossval_verb import STUDY
 from hf_trainpipe.cli.parser import Argument, busy, print_result, verb
-from hf_trainpipe.cli.tune_verb import seconds
+from hf_trainpipe.cli.study_options import STUDY, seconds
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     "--json",
 )
 def auto(arguments: argparse.Namespace) -> int:
-    budget = seconds(arguments.budget, "budget", verb="auto")
+    budget = seconds(arguments.budget, "auto: --budget")
     assert budget is not None, "it has a default"
     found = guessed(arguments, [arguments.file, *arguments.files])
     with busy("starting"):

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import named_recipe
 from hf_trainpipe.cli.parser import Argument, busy, print_result, taken, verb
+from hf_trainpipe.cli.study_options import STUDY
 
 if TYPE_CHECKING:
     import argparse
 
     from hf_trainpipe.studies.folding import By
-
-STUDY = (
-    Argument(
-        "--study-dir D", "folder of the study, which a second call continues; studies/VERB-NAME by default", type=Path
-    ),
-    Argument("--ranks N", "processes of each run, under launch", type=int, default=1),
-)
-"""Options of verbs that make several runs."""
 
 
 @verb(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import named_recipe
-from hf_trainpipe.cli.crossval_verb import STUDY
 from hf_trainpipe.cli.parser import Argument, busy, print_result, verb
+from hf_trainpipe.cli.study_options import STUDY
 
 if TYPE_CHECKING:
     import argparse

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import named_recipe
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
+from hf_trainpipe.cli.study_options import seconds
 
 if TYPE_CHECKING:
     import argparse
-
-_TIME = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
 
 
 @verb(
@@ -50,7 +48,9 @@ def tune(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 f"tune: --{option}: expected {least} or more, found {value}.", fix=f"Write --{option} {least}."
             )
-    time_limit, trial_limit = (seconds(getattr(arguments, name), name) for name in ("time_limit", "trial_limit"))
+    time_limit, trial_limit = (
+        seconds(getattr(arguments, name), f"tune: --{name.replace('_', '-')}") for name in ("time_limit", "trial_limit")
+    )
     recipe, source = named_recipe(arguments)
     from hf_trainpipe.studies.space import space_of
 
@@ -75,22 +75,3 @@ def tune(arguments: argparse.Namespace) -> int:
     done = tune(recipe, source, asked)
     print_result(done.document, arguments, lambda _: done.screen)
     return 0
-
-
-def seconds(text: str | None, name: str, *, verb: str = "tune") -> float | None:
-    """``1h30m``, ``90m``, ``45s`` or ``45`` in seconds.
-
-    >>> seconds("1h30m", "time_limit"), seconds("45", "time_limit"), seconds(None, "time_limit")
-    (5400.0, 45.0, None)
-    """
-    if text is None:
-        return None
-    found = _TIME.fullmatch(text.strip().lower())
-    parts = {unit: float(value) for unit, value in (found.groupdict() if found else {}).items() if value}
-    total = parts.get("h", 0.0) * 3600 + parts.get("m", 0.0) * 60 + parts.get("s", 0.0)
-    if total <= 0:
-        option = name.replace("_", "-")
-        raise UsageError(
-            f"{verb}: --{option}: expected a time, found {text!r}.", fix=f"Write --{option} 2h, 90m or 45s."
-        )
-    return total

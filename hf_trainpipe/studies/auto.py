@@ -30,16 +30,13 @@ from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError, TrainpipeError
 from hf_trainpipe.metrics import better, greater_is_better
 from hf_trainpipe.metrics.paired import differences
-from hf_trainpipe.model.limits import model_limits
-from hf_trainpipe.model.names import pin_model
-from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.package.layout import finite
-from hf_trainpipe.recipe import Budget, Evaluation, Pretrained, Recipe, Tokens
+from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import runs
-from hf_trainpipe.studies.folds import deal
+from hf_trainpipe.studies.auto_recipe import BATCH, EPOCHS, dealt, fitting, recipe_of
 from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.pool import Pool
@@ -47,17 +44,11 @@ from hf_trainpipe.studies.written import as_python
 from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from hf_trainpipe.data.sources import Files
     from hf_trainpipe.metrics.saved import Predicted
     from hf_trainpipe.recipe.source import RecipeSource
     from hf_trainpipe.tracking.console import Console
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
-EPOCHS, BATCH = 6, 32
-"""Of the longest run."""
-HELD_OUT, MOST_HELD_OUT = 0.15, 2_000
-"""Share of the rows, and their number at most, that validation and test get each where files do not bring them."""
 _WORST = 3
 _MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
 TEXTS: tuple[tuple[str, ...], ...] = (
@@ -71,6 +62,11 @@ TEXTS: tuple[tuple[str, ...], ...] = (
 """The portfolio of tasks with an answer a text. The first needs no pass over the data before its first step."""
 OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
 """Of other tasks."""
+
+
+def run_name(candidate: int, steps: int) -> str:
+    """The folder of a run below ``runs/``."""
+    return f"{candidate + 1}-{steps}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +84,7 @@ class Tried:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.candidate + 1}-{self.steps}"
+        return run_name(self.candidate, self.steps)
 
 
 @dataclass(kw_only=True)
@@ -175,7 +171,7 @@ def auto(
     Args:
         guess: What was read, and the task that its columns suggest.
         budget: Seconds of work, in earlier calls too.
-        model: A Hub id or folder; None: :data:`MODEL`.
+        model: A Hub id or folder; None: that of :mod:`.auto_recipe`.
 
     Raises:
         DataError: the rows cannot be learnt from.
@@ -187,10 +183,10 @@ def auto(
             f"auto needs a column of labels, and none was found beside {' and '.join(map(repr, sorted(inputs)))}.",
             fix="Name it: --label NAME.",
         )
-    whole = _recipe(guess, model)
+    whole = recipe_of(guess, model)
     pool = Pool.of(whole, [name for name in ("train", "validation", "test") if name in guess.splits])
     rows, told = dealt(pool, seed=whole.seed)
-    whole = _fitting(whole)
+    whole = fitting(whole)
     settings = {"dealt": {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}}
     with begun(folder, "auto", whole, settings):
         study = _continued(whole, rows, folder, budget)
@@ -203,81 +199,6 @@ def auto(
         _halve(study, launch, console)
         _conclude(study, baselines)
         return study
-
-
-def _recipe(guess: Guess, model: str | None) -> Recipe:
-    task = guess.task
-    read_by = tuple(dict.fromkeys(name for column in task.columns().values() for name in column.columns))
-    return Recipe(
-        name="auto",
-        model=Pretrained(model or MODEL),
-        data=replace(guess.source, drop_missing=read_by, **_absolute(guess.source)),
-        task=task,
-        tokens=Tokens(max_length=128),
-        budget=Budget(epochs=EPOCHS, examples_per_step=BATCH),
-        evaluation=Evaluation(select="spearman" if "spearman" in task.metric_names else None),
-    )
-
-
-def _fitting(recipe: Recipe) -> Recipe:
-    """With texts no longer than the model takes."""
-    model = pin_model(recipe.model)
-    limit = model_limits(model, recipe.task, load_tokenizer(model)).limit
-    assert recipe.tokens.max_length is not None
-    if limit is None or limit >= recipe.tokens.max_length:
-        return recipe
-    return replace(recipe, tokens=replace(recipe.tokens, max_length=limit))
-
-
-def _absolute(source: Files) -> dict[str, Any]:
-    """The files of each split by their whole paths, so that the recipe runs from any folder."""
-    given = {name: getattr(source, name) for name in ("train", "validation", "test")}
-    return {
-        name: tuple(str(Path(path).absolute()) for path in paths)
-        for name, paths in given.items()
-        if isinstance(paths, tuple)
-    }
-
-
-def dealt(pool: Pool, *, seed: int) -> tuple[chosen_rows.Choice, list[str]]:
-    """Which rows are train, validation and test, so that no cluster of duplicates is in two of them.
-
-    Splits that the files bring stay whole: rows of train that repeat them are left out.
-
-    Returns:
-        The choice, and what was decided.
-
-    Raises:
-        DataError: too few rows.
-    """
-    split = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
-    train = np.flatnonzero(split == pool.names.index("train"))
-    given = np.flatnonzero(split != pool.names.index("train"))
-    repeated = np.isin(pool.duplicates[train], pool.duplicates[given])
-    kept, told = train[~repeated], []
-    if repeated.any():
-        told.append(f"{int(repeated.sum()):,} rows of train repeat rows of other splits and are left out")
-    missing = [name for name in ("validation", "test") if name not in pool.names]
-    share = min(HELD_OUT, MOST_HELD_OUT / max(1, len(kept)))
-    shares = [1.0 - share * len(missing), *[share] * len(missing)]
-    part = deal(pool.strata.taken(kept), pool.duplicates[kept], shares, seed=seed)
-    sizes = np.bincount(part, minlength=len(shares))
-    if not sizes.all():
-        raise DataError(
-            f"{len(kept):,} rows in {len(np.unique(pool.duplicates[kept])):,} clusters of duplicates are too few to keep some "
-            "apart for validation and test.",
-            fix="Add rows.",
-        )
-    if missing:
-        cut = " and ".join(f"{int(size):,} rows to {name}" for name, size in zip(missing, sizes[1:], strict=True))
-        told.append(f"no file is {' or '.join(missing)}: {cut} were cut from train, clusters of duplicates whole")
-    rows: dict[str, Any] = {"train": pool.choice(kept[part == 0])}
-    for place, name in enumerate(missing, 1):
-        rows[name] = pool.choice(kept[part == place])
-    for name in pool.names:
-        if name != "train":
-            rows |= pool.whole(name)
-    return rows, told
 
 
 def _continued(whole: Recipe, rows: chosen_rows.Choice, folder: Path, budget: float) -> Study:
@@ -335,7 +256,7 @@ def _try(
         if (known.candidate, known.steps) == (candidate, steps):
             return known
     fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
-    place = study.folder / "runs" / f"{candidate + 1}-{steps}"
+    place = study.folder / "runs" / run_name(candidate, steps)
     out_of_time = lambda _: None if is_first or study.left > 0 else "the budget"  # noqa: E731
     began = time.monotonic()
     what = f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps"

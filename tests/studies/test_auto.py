@@ -14,6 +14,7 @@ from hf_trainpipe.cli import run as cli
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.studies import auto as module
+from hf_trainpipe.studies.auto_recipe import dealt, recipe_of
 from hf_trainpipe.studies.halving import FEWEST, RESERVE, rungs
 from hf_trainpipe.studies.pool import Pool
 from hf_trainpipe.studies.written import as_python
@@ -39,8 +40,8 @@ def test_clusters_stay_whole_and_given_splits_too(workshop, tmp_path, monkeypatc
     pandas.DataFrame([*rows, *twins]).to_csv(tmp_path / "train.csv", index=False)
     pandas.DataFrame(rows[30:50]).to_csv(tmp_path / "test.csv", index=False)
     found = guess([str(tmp_path / "train.csv"), str(tmp_path / "test.csv")])
-    pool = Pool.of(module._recipe(found, str(workshop.folder)), ["train", "test"])
-    choice, told = module.dealt(pool, seed=17)
+    pool = Pool.of(recipe_of(found, str(workshop.folder)), ["train", "test"])
+    choice, told = dealt(pool, seed=17)
     at = dict(zip(pool.names, pool.starts.tolist(), strict=False))
     clusters = {
         name: {int(pool.duplicates[at[split] + row]) for split, numbers in parts for row in numbers}
@@ -54,7 +55,7 @@ def test_clusters_stay_whole_and_given_splits_too(workshop, tmp_path, monkeypatc
 
 
 def test_a_recipe_as_python_is_the_recipe(workshop, tmp_path) -> None:
-    recipe = module._recipe(guess([str(workshop.folder / "train.csv")]), "m")
+    recipe = recipe_of(guess([str(workshop.folder / "train.csv")]), "m")
     path = tmp_path / "written.py"
     path.write_text(as_python(recipe, about='With """quotes""" and a back\\slash.'))
     assert load(str(path))[0] == recipe
