@@ -15,6 +15,8 @@ from hf_trainpipe.metrics.base import Floats, Kind, Metric, Predictions, SumMetr
 
 LOSS = "loss"
 """Computed by the evaluation from the task's loss; a recipe may name it, but it is not scored here."""
+OF_HUNDRED = ("bleu", "chrf")
+"""Scores that go from 0 to 100."""
 EXTERNAL = "evaluate:"
 """Prefix of metrics loaded by :func:`evaluate.load`."""
 

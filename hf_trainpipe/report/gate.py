@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from hf_trainpipe.metrics.margin import NoWorse
 from hf_trainpipe.metrics.paired import holm
-
-_IN_HUNDREDS = ("bleu", "chrf")
-"""Scores that go from 0 to 100: their points are their own."""
+from hf_trainpipe.metrics.registry import OF_HUNDRED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class Margin:
         """The margin in the unit of the score."""
         if not greater_is_better:
             return self.points / 100 * abs(score)
-        return self.points if metric in _IN_HUNDREDS else self.points / 100
+        return self.points if metric in OF_HUNDRED else self.points / 100
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from hf_trainpipe.metrics.paired import differences
 from hf_trainpipe.metrics.parts import constant_scores
 from hf_trainpipe.metrics.power import smallest_by_error
 from hf_trainpipe.metrics.power_law import Forecast, Law, fit
-from hf_trainpipe.metrics.registry import greater_is_better, is_external
+from hf_trainpipe.metrics.registry import OF_HUNDRED, greater_is_better, is_external
 from hf_trainpipe.package.layout import finite
 from hf_trainpipe.studies.subsets import Curve
 from hf_trainpipe.utils.atomic import write_json
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
 
 RESULT = "learn_curve.json"
-OF_HUNDRED = ("bleu", "chrf")
-"""Scores that are written out of 100."""
 ENDLESS = ("margin", "reward_chosen")
 """Scores of which more is better, without an end."""
 REACH = 100
