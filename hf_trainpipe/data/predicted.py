@@ -13,7 +13,7 @@ from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.metrics.saved import Predicted
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
     from hf_trainpipe.data.prepare import Prepared
     from hf_trainpipe.metrics import Predictions
@@ -41,7 +41,7 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
         predictions=predictions,
         rows=hashes[chosen],
         lengths=split.example_lengths[chosen],
-        slices={name: tuple(values[at] for at in chosen.tolist()) for name, values in _slices(dataset, task).items()},
+        slices={name: tuple(values[at] for at in chosen.tolist()) for name, values in _slices(whole, task).items()},
     )
 
 
@@ -65,15 +65,14 @@ def _hashes_of_tokens(split: Prepared) -> np.ndarray:
     return hashes
 
 
-def _slices(dataset: Dataset, task: Task) -> dict[str, list[str]]:
+def _slices(whole: pa.Table, task: Task) -> dict[str, list[str]]:
     """Columns that the task does not read and that have few values; the file, where the rows come from several."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     read = {LINE, *(name for column in task.columns().values() for name in (column.name, *column.columns))}
     found: dict[str, list[str]] = {}
-    whole = dataset[:]
-    for name in dataset.column_names:
+    for name in whole.column_names:
         column, kind = whole[name], whole[name].type
         is_plain = pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
         if name in read or not is_plain or len(found) == MOST_SLICES:
