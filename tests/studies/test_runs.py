@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -46,18 +47,29 @@ def exact(workshop, monkeypatch) -> RecipeSource:
     return RecipeSource(workshop.folder / "recipes.py", "exact")
 
 
-def test_a_run_that_was_ended_continues_and_one_that_is_finished_is_read(exact, tmp_path) -> None:
-    at_four = lambda going: "enough" if len(going.points("train/loss")) >= 4 else None  # noqa: E731
-    ended = run(exact, tmp_path / "ended", until=at_four)
+def test_a_run_that_was_ended_continues_and_one_that_is_finished_is_read(exact, tmp_path, monkeypatch) -> None:
+    """It waits inside of a step until it was asked to end: however slow the machine, it is not finished by then."""
+    asked = tmp_path / "asked"
+    monkeypatch.setenv("WAIT_AT", "8")
+    monkeypatch.setenv("WAIT_FOR", str(asked))
+    source, fields = RecipeSource(exact.path, "recipe"), ("--budget.log-every", "1")
+
+    def at_four(going) -> str | None:
+        if len(going.points("train/loss")) < 4:
+            return None
+        threading.Timer(1.0, asked.touch).start()
+        return "enough"
+
+    ended = run(source, tmp_path / "ended", fields=fields, until=at_four)
     assert (ended.outcome, ended.code, ended.stopped_for) == ("interrupted", 75, "enough")
     assert "everything up to it is saved" in ended.message
     assert not is_locked(tmp_path / "ended/run.lock")
-    complete = run(exact, tmp_path / "ended")
+    complete = run(source, tmp_path / "ended", fields=fields)
     assert (complete.outcome, complete.code, complete.stopped_for) == ("complete", 0, None)
     assert complete.result is not None
-    assert complete.result["steps"] == 12
+    assert complete.result["steps"] == 26
     assert attempts(tmp_path / "ended") == ["interrupted", "complete"]
-    again = run(exact, tmp_path / "ended")
+    again = run(source, tmp_path / "ended", fields=fields)
     assert again.result == complete.result
     assert len(attempts(tmp_path / "ended")) == 2  # nothing was started
 
