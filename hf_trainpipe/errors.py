@@ -13,15 +13,15 @@
     |  '- PushError
     '- Interrupted                       prints the command that resumes
 
-Exit codes: 0 success; 1 internal error (traceback); 2 user error; 3 no valid checkpoint to resume from;
-4 training diverged; 5 push failed, everything else succeeded; 6 a package does not reproduce its predictions;
-11 not shown to be no worse (compare --margin); 75 interrupted, can be resumed.
+What each exit code means, and what whoever started a command does about it, is one table: :data:`EXIT_CODES`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from hf_trainpipe.runtime.errors import InputError as InputError
 from hf_trainpipe.runtime.errors import MissingPipeline as MissingPipeline
@@ -35,8 +35,50 @@ from hf_trainpipe.utils.wording import adapt_message
 EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
 """Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""
 
+DRIFTED = 10
+"""Exit code of ``watch`` where the traffic is not what the package was made for: a branch for whoever calls it, no failure."""
 NOT_SHOWN = 11
-"""Exit code of ``compare --margin`` where a run is not shown to be no worse: a branch for whoever calls it, no failure."""
+"""Exit code of ``compare --margin`` and ``promote`` where a model is not shown to be no worse: a branch, no failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitCode:
+    """What an exit code of the command line means, and what whoever started the command does about it."""
+
+    code: int
+    name: str
+    """A word for programs and pictures: ``drifted``."""
+    meaning: str
+    """As the help tells it."""
+    retried: Literal["never", "again", "push"] = "never"
+    """``again``: the same command continues where it stopped, on a budget of its own; ``push``: the same command sends what
+    waits and repeats nothing else."""
+    branch: bool = False
+    """Whether the command is done, with an answer that chooses what comes next. 0 is one of them."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether it ends whatever the command was part of, at once."""
+        return self.retried == "never" and not self.branch
+
+
+EXIT_CODES: dict[int, ExitCode] = {
+    row.code: row
+    for row in (
+        ExitCode(code=0, name="done", meaning="done", branch=True),
+        ExitCode(code=1, name="bug", meaning="a bug in hf-trainpipe"),
+        ExitCode(code=2, name="wrong-input", meaning="wrong input"),
+        ExitCode(code=3, name="no-checkpoint", meaning="no valid checkpoint"),
+        ExitCode(code=4, name="diverged", meaning="diverged"),
+        ExitCode(code=5, name="push-failed", meaning="a push failed, all else is done", retried="push"),
+        ExitCode(code=6, name="not-reproduced", meaning="a package does not reproduce its predictions"),
+        ExitCode(code=DRIFTED, name="drifted", meaning="drifted: the traffic is not what was trained for", branch=True),
+        ExitCode(code=NOT_SHOWN, name="not-shown", meaning="not shown to be no worse", branch=True),
+        ExitCode(code=75, name="interrupted", meaning="interrupted and resumable", retried="again"),
+    )
+}
+"""The one table of exit codes, by code. Help, docs, ``pipeline run`` and everything that ``pipeline emit`` writes follow it. A code
+that is not in it fails; a process that a signal ended counts as 75."""
 
 TrainpipeError.spell = staticmethod(adapt_message)  # in the words of the place where a message is shown
 

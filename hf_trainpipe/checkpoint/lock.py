@@ -73,6 +73,11 @@ class RunLock:
         self._descriptor = descriptor
         _held.add(self)
 
+    def fileno(self) -> int:
+        """The descriptor, for a child that is to hold the lock too: it stays taken until all who have it ended."""
+        assert self._descriptor is not None, "this lock is not held"
+        return self._descriptor
+
     def release(self) -> None:
         """Give the lock back; nothing happens if it is not held."""
         if self._descriptor is not None:
@@ -119,12 +124,12 @@ def _myself() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "boot_id": _boot_id(),
+        "boot_id": boot_id(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

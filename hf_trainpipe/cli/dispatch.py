@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe import __version__
 from hf_trainpipe.cli.parser import UsageError, split_fields
 from hf_trainpipe.cli.verbs import VERBS
-from hf_trainpipe.errors import closest
+from hf_trainpipe.errors import EXIT_CODES, closest
 from hf_trainpipe.utils.gc import resume_gc
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ Fine-tune a Hugging Face text model from one recipe, measure it, package it, ser
 {verbs}
 
 VERB --help explains a verb; train RECIPE --help lists the fields of a recipe.
-Exit codes: 0 done, 1 a bug in hf-trainpipe, 2 wrong input, 3 no valid checkpoint,
-4 diverged, 5 a push failed, 6 a package does not reproduce its predictions,
-11 not shown to be no worse, 75 interrupted and resumable."""
+{codes}"""
 
 
 def dispatch(argv: Sequence[str]) -> int:
     """Find the verb and run it; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))
-        print(_HELP.format(verbs="\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())))
+        verbs = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
+        codes = "; ".join(f"{code} {row.meaning}" for code, row in EXIT_CODES.items())
+        print(_HELP.format(verbs=verbs, codes=textwrap.fill(f"Exit codes: {codes}.", 90)))
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"hf-trainpipe {__version__}")

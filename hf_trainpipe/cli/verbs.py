@@ -16,6 +16,7 @@ from hf_trainpipe.cli.crossval_verb import crossval
 from hf_trainpipe.cli.learn_curve_verb import learn_curve
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
+from hf_trainpipe.cli.pipeline_verb import pipeline
 from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
@@ -191,6 +192,7 @@ VERBS = {
         train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest,
         package, verify,
         serve, push, track, verify_resume, runs, ui,
+        pipeline,
         completion, doctor,
     )
 }  # fmt: skip

@@ -75,6 +75,11 @@ class ChosenRows(Data):
         there = self.source.splits()
         return DatasetDict({split: _taken(there, parts, split=split, path=path) for split, parts in chosen.items()})
 
+    def paths(self) -> tuple[Path, ...]:
+        from hf_trainpipe.utils.resources import resolve
+
+        return (*self.source.paths(), resolve(self.rows_file))
+
     def origin(self) -> Data:
         return self.source.origin()
 

@@ -179,6 +179,12 @@ class Files(Source):
 
         return None if self.root is None else resolve(self.root)
 
+    def paths(self) -> tuple[Path, ...]:
+        from hf_trainpipe.data.readers import expand
+
+        named, root = self.named_splits()[0], self.folder()
+        return tuple(path for value in named.values() for path, _ in expand(as_patterns(value), root))
+
     def reading(self, split: str, path: Path, shown: str) -> ReadOptions:
         """Options for reading a file of a split."""
         from hf_trainpipe.data.readers import format_of

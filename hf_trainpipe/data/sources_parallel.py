@@ -60,6 +60,14 @@ class ParallelFiles(Source):
     def describe(self) -> str:
         return "parallel files: " + self._described(lambda value: "|".join(as_patterns(value)))
 
+    def paths(self) -> tuple[Path, ...]:
+        from hf_trainpipe.data.readers import expand
+        from hf_trainpipe.utils.resources import resolve
+
+        root = None if self.root is None else resolve(self.root)
+        named = self.named_splits()[0].values()
+        return tuple(path for value in named for path, _ in expand(as_patterns(value), root))
+
     def preview(self) -> Preview:
         from hf_trainpipe.data.preview import all_of
 

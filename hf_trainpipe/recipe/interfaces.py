@@ -62,6 +62,10 @@ class Data(ABC):
         """First rows of the splits, for a quick check; None: :meth:`splits` is fast enough."""
         return None
 
+    def paths(self) -> tuple[Path, ...]:
+        """Files and folders of this machine that it reads, so that a change of them is noticed; none where there are none."""
+        return ()
+
     def origin(self) -> Data:
         """The source that the rows come from: this one; of chosen rows, the one that they are chosen from."""
         return self

@@ -22,7 +22,9 @@ from hf_trainpipe.recipe_file.options import leaves, override
 from hf_trainpipe.utils.resources import also_search
 from hf_trainpipe.utils.user_file import run_file
 
-__all__ = ["RecipeSource", "call", "leaves", "load", "override", "source_of", "variant"]
+__all__ = [
+    "RecipeSource", "call", "existing_file", "leaves", "load", "mistakes_in", "override", "source_of", "split_function", "variant"
+]  # fmt: skip
 
 
 def load(spelled: str) -> tuple[Recipe, RecipeSource]:
@@ -34,8 +36,8 @@ def load(spelled: str) -> tuple[Recipe, RecipeSource]:
     Raises:
         RecipeError: the file or function does not exist, does not run, or returns something else.
     """
-    path, function = _split(spelled)
-    path = _existing(path)
+    path, function = split_function(spelled)
+    path = existing_file(path)
     if path.suffix == ".json":
         if function is not None:
             raise RecipeError(f"{spelled}: a JSON file has no functions.", fix=f"Name the file alone: {path}")
@@ -106,7 +108,8 @@ def source_of(function: Callable[..., object]) -> RecipeSource:
     return RecipeSource(Path(file).resolve(), function.__name__)
 
 
-def _split(spelled: str) -> tuple[Path, str | None]:
+def split_function(spelled: str) -> tuple[Path, str | None]:
+    """``FILE.py:FUNCTION`` as both; the function is None where none is named."""
     head, colon, tail = spelled.rpartition(":")
     if colon and not Path(spelled).exists() and (head.endswith((".py", ".json")) or tail.isidentifier()):
         if not tail.isidentifier():
@@ -118,25 +121,26 @@ def _split(spelled: str) -> tuple[Path, str | None]:
     return Path(spelled), None
 
 
-def _existing(path: Path) -> Path:
+def existing_file(path: Path, what: str = "recipe") -> Path:
+    """The path, if there is such a file; ``what`` names it in the error."""
     if path.is_file():
         return path
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise RecipeError(
-            f"{path}: there is no such recipe file, and no folder {folder}.",
-            fix="Name an existing recipe file. Paths start from the current folder.",
+            f"{path}: there is no such {what} file, and no folder {folder}.",
+            fix=f"Name an existing {what} file. Paths start from the current folder.",
         )
     known = [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".py", ".json")]
     listed = "\n".join(known[:20])
     if path.is_dir():
         raise RecipeError(
-            f"{path} is a folder, not a recipe file.",
+            f"{path} is a folder, not a {what} file.",
             fix=f"Name one of its files:\n{listed}" if known else "Name a .py file.",
         )
     raise RecipeError(
-        f"{path}: there is no such recipe file.{closest(str(path), known)}",
-        fix=f"{folder} has:\n{listed}" if known else f"{folder} has no recipe files.",
+        f"{path}: there is no such {what} file.{closest(str(path), known)}",
+        fix=f"{folder} has:\n{listed}" if known else f"{folder} has no {what} files.",
     )
 
 

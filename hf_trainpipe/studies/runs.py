@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.checkpoint.lock import RunLock
-from hf_trainpipe.errors import CheckpointError, RunLocked, TrainpipeError
+from hf_trainpipe.errors import EXIT_CODES, CheckpointError, RunLocked, TrainpipeError
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import read_result
 from hf_trainpipe.training.verify_resume import OF_A_RANK
@@ -103,7 +103,7 @@ class Ending:
         """The run's own error, to be shown as if it were of the verb that began it."""
         told = self.message or f"it ended with exit code {self.code}"
         error = TrainpipeError(f"{self.run_dir}: {told}", fix=self.fix or f"What it said: {self.run_dir / OUTPUT}")
-        error.exit_code = self.code if self.code in (2, 3, 4, 5, 6, 75) else 1  # type: ignore[misc]
+        error.exit_code = self.code if self.code in EXIT_CODES and self.code != 0 else 1  # type: ignore[misc]
         return error
 
 

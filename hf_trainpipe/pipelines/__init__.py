@@ -1,0 +1,24 @@
+"""Pipelines: stages that are one verb each, in a short Python file beside recipes.
+
+    from hf_trainpipe.pipelines import Evaluate, Pipeline, Train
+
+    def pipeline() -> Pipeline:
+        return Pipeline("reviews", stages=(Train("reviews.py"), Evaluate("train", split="test")))
+
+``pipeline run FILE`` runs it here; ``pipeline emit`` writes files for other engines, which call ``pipeline stage FILE NAME`` and
+nothing else. State lies in the stages' folders, so any engine continues what another one began.
+"""
+
+from __future__ import annotations
+
+from hf_trainpipe.pipelines.pipeline import Pipeline as Pipeline
+from hf_trainpipe.pipelines.stage import Stage as Stage
+from hf_trainpipe.pipelines.stages import Audit as Audit
+from hf_trainpipe.pipelines.stages import Evaluate as Evaluate
+from hf_trainpipe.pipelines.stages import Package as Package
+from hf_trainpipe.pipelines.stages import Push as Push
+from hf_trainpipe.pipelines.stages import Train as Train
+from hf_trainpipe.pipelines.stages import Verb as Verb
+from hf_trainpipe.pipelines.stages import Verify as Verify
+
+__all__ = ["Audit", "Evaluate", "Package", "Pipeline", "Push", "Stage", "Train", "Verb", "Verify"]

@@ -1,0 +1,202 @@
+"""One stage, as every engine runs it: ``pipeline stage FILE NAME``.
+
+Whoever works on a stage holds the flock of its lock file, and so does the verb that it began: the descriptor is handed on. An engine
+that lost sight of its task and starts it again meets the first one there. The second waits; it goes on when the last process of the
+first has ended, however it ended, and then finds the stage done, or continues it. Two trainers are never alive.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from hf_trainpipe import __version__
+from hf_trainpipe.checkpoint.folder import free_name
+from hf_trainpipe.checkpoint.lock import RunLock, is_locked
+from hf_trainpipe.errors import EXIT_CODES, DataError, RecipeError
+from hf_trainpipe.pipelines.hashes import content_hashes
+from hf_trainpipe.pipelines.lock import hold
+from hf_trainpipe.pipelines.pipeline import Pipeline
+from hf_trainpipe.pipelines.processes import Stopping, environment, follow
+from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
+from hf_trainpipe.pipelines.record import (
+    ANSWER,
+    BEGUN,
+    OUTPUT,
+    STAGE,
+    Asked,
+    Record,
+    is_as_recorded,
+    read_begun,
+    read_record,
+)
+from hf_trainpipe.utils.atomic import TEMPORARY, write_json
+
+INTERRUPTED = 75
+POLL_SECONDS = 0.1
+Standing = Literal["due", "waits", "left out"]
+
+
+def run_stage(pipeline: Pipeline, name: str, *, say: Callable[[str], None], stopping: Stopping) -> int:
+    """Bring one stage to its end; the working directory is the pipeline's folder.
+
+    Args:
+        say: Takes a line about what happens; what the verb itself says goes to standard error.
+        stopping: Asks for the end: the verb is asked to save and end.
+
+    Returns:
+        The exit code of its verb: now, or when it ran with the same command and content. 75 where a signal ended it. 0 where it is not
+        due, since a stage before it ended with another branch.
+
+    Raises:
+        RecipeError: a stage before it is not done.
+        DataError: something that it reads is not there, or something that it should write.
+    """
+    stage = pipeline.stage(name)
+    standing, why = standing_of(pipeline, name)
+    if standing == "waits":
+        raise RecipeError(
+            f"{name}: {why}",
+            fix=f"hf-trainpipe pipeline run {pipeline.folder / pipeline.spelled}\nruns what is missing.",
+        )
+    if standing == "left out":
+        say(f"{name}: left out: {why}")
+        return 0
+    folder = Path(pipeline.folder_of(name))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with hold(folder.with_name(f"{name}.lock"), folder, name=name, say=say, stopping=stopping) as lock:
+        if lock is None:
+            return INTERRUPTED
+        asked = asked_of(pipeline, name)
+        record = read_record(folder)
+        if record is not None and is_as_recorded(record, asked, Path()):
+            row = EXIT_CODES[record.exit_code]
+            say(f"{name}: as recorded ({row.meaning})")
+            return record.exit_code
+        _make_room(folder, asked, trains=stage.trains, say=say)
+        if stage.trains and not _wait_for_run(folder, name, say=say, stopping=stopping):
+            return INTERRUPTED
+        return _work(pipeline, name, asked, folder, lock, say=say, stopping=stopping)
+
+
+def standing_of(pipeline: Pipeline, name: str) -> tuple[Standing, str]:
+    """Whether a stage is due by what is recorded of those before it, and why not."""
+    for need in pipeline.needs_of(name):
+        standing, why = standing_of(pipeline, need)
+        if standing == "left out":
+            return standing, f"{need} was left out: {why}"
+        record = read_record(Path(pipeline.folder_of(need)))
+        if standing == "waits" or record is None:
+            return "waits", why or f"expected {need} to be done before, found no {STAGE} of it."
+        codes = pipeline.stage(name).runs_if.get(need, (0,))
+        if record.exit_code not in codes:
+            row = EXIT_CODES[record.exit_code]
+            listed = " or ".join(f"{code} ({EXIT_CODES[code].name})" for code in codes)
+            return "left out", f"{need} ended with {row.code} ({row.name}), and {name} runs after {listed}"
+    return "due", ""
+
+
+def asked_of(pipeline: Pipeline, name: str) -> Asked:
+    """A stage's command and the content of what it reads, now."""
+    stage, whose = pipeline.stage(name), f"{name} reads"
+    inputs = content_hashes(stage.reads(pipeline), Path(), whose=whose)
+    if (recipe := stage.recipe_of()) is not None:
+        inputs |= recipe_hashes(*recipe, Path.cwd(), whose=whose)
+    return Asked(command=stage.words(pipeline), inputs=inputs)
+
+
+def _make_room(folder: Path, asked: Asked, *, trains: bool, say: Callable[[str], None]) -> None:
+    """Prepare the folder of a stage that is to run; a run that was begun for something else is moved aside whole."""
+    changed = asked.differs(read_begun(folder))
+    if trains and (folder / "run.json").exists() and changed:
+        aside = free_name(folder.parent, f"{folder.name}.earlier")
+        folder.rename(aside)
+        say(f"{folder.name}: {', '.join(changed[:3])} changed; the run that was there is kept as {aside}")
+    folder.mkdir(exist_ok=True)
+    (folder / STAGE).unlink(missing_ok=True)
+
+
+def _wait_for_run(folder: Path, name: str, *, say: Callable[[str], None], stopping: Stopping) -> bool:
+    """Wait until nobody else has the run, such as a rank that outlives its launcher; False: stopped before."""
+    told = False
+    while is_locked(folder / "run.lock"):
+        if stopping.asked:
+            return False
+        if not told:
+            say(f"{name}: waits for the process that still has {folder / 'run.lock'}")
+            told = True
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _work(
+    pipeline: Pipeline,
+    name: str,
+    asked: Asked,
+    folder: Path,
+    lock: RunLock,
+    *,
+    say: Callable[[str], None],
+    stopping: Stopping,
+) -> int:
+    """Run the verb; write stage.json where it ended with a branch."""
+    stage = pipeline.stage(name)
+    begun = read_begun(folder)
+    attempts = begun.get("attempts") if not asked.differs(begun) else 0
+    attempt = (attempts if isinstance(attempts, int) else 0) + 1
+    since = time.monotonic()
+    printed = folder / f"{TEMPORARY}{ANSWER}"
+    with (folder / OUTPUT).open("ab") as output, printed.open("wb") as answer:
+        said_before = output.tell()
+        begins = {**asked.to_json(), "attempts": attempt, "began": time.time()}
+        write_json(folder / BEGUN, begins)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hf_trainpipe", *asked.command],
+            env=environment(launched=asked.command[0] == "launch"),
+            stdin=subprocess.DEVNULL,
+            stdout=answer if stage.tells else output,
+            stderr=output,
+            pass_fds=[lock.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process, which asks the verb to end
+        )
+        write_json(folder / BEGUN, {**begins, "child": process.pid}, durable=False)
+    code = follow(process, folder / OUTPUT, said_before, stopping=stopping)
+    seconds = time.monotonic() - since
+    row = EXIT_CODES.get(code)
+    if row is None or not row.branch:
+        printed.unlink(missing_ok=True)
+        if code == INTERRUPTED:
+            say(f"{name}: interrupted after {seconds:.1f} s; the same command continues it")
+        return code
+    if stage.tells:
+        printed.replace(folder / ANSWER)
+    printed.unlink(missing_ok=True)
+    record = Record(
+        command=asked.command,
+        inputs=asked.inputs,
+        outputs=_outputs(stage.writes(pipeline), name),
+        exit_code=code,
+        ended=time.time(),
+        seconds=round(seconds, 3),
+        attempts=attempt,
+        host=socket.gethostname(),
+        version=__version__,
+    )
+    record.write(folder)
+    say(f"{name}: {row.meaning}, in {seconds:.1f} s")
+    return code
+
+
+def _outputs(paths: Iterable[str], name: str) -> dict[str, str]:
+    try:
+        return content_hashes(paths, Path(), whose=f"{name} writes")
+    except DataError as error:
+        raise DataError(
+            f"{error.message} Its verb ended well.",
+            fix="Correct the stage's outputs. Where a file was deleted, delete the stage's folder too, so that it is made again.",
+        ) from None

@@ -1,0 +1,263 @@
+"""The stages: each is one verb, with what it takes from the stages before it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.pipelines.stage import Stage
+
+if TYPE_CHECKING:
+    from hf_trainpipe.pipelines.pipeline import Pipeline
+
+_TRAINING = ("train", "launch")
+"""Verbs that leave a run in the folder of their stage."""
+_FOLDER = re.compile(r"\{([a-z][a-z0-9-]*)\}")
+
+
+def switches(**given: bool) -> tuple[str, ...]:
+    """Options without a value: ``no_model=True`` is ``--no-model``."""
+    return tuple(f"--{name.replace('_', '-')}" for name, is_on in given.items() if is_on)
+
+
+def values(**given: Any) -> tuple[str, ...]:
+    """Options with a value; None is left out."""
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None)
+    return tuple(word for pair in pairs for word in pair)
+
+
+@dataclass(frozen=True)
+class Audit(Stage):
+    """``audit RECIPE``: what repeats, leaks or contradicts itself in the recipe's data."""
+
+    verb: ClassVar[str] = "audit"
+
+    recipe: str
+    """``FILE.py``, ``FILE.py:FUNCTION`` or ``FILE.json``."""
+    _: KW_ONLY
+    fields: tuple[str, ...] = ()
+    """Options of the recipe's fields: ``("--data.root", "messages")``."""
+    fail_on: Literal["never", "wrong", "costs", "look"] = "wrong"
+    """The pipeline ends (2) where a finding is as bad as this."""
+    no_model: bool = False
+    """Learn nothing: wrong labels are not looked for."""
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.recipe, *self.fields, *values(fail_on=self.fail_on), *switches(no_model=self.no_model))
+
+    def recipe_of(self) -> tuple[str, tuple[str, ...]]:
+        return self.recipe, self.fields
+
+
+@dataclass(frozen=True)
+class Train(Stage):
+    """``train RECIPE``, in the stage's own folder: the run, its package and ``result.json`` are there.
+
+    An interrupted run continues. Where the recipe or its data changed, the run that was there is moved aside and kept.
+    """
+
+    verb: ClassVar[str] = "train"
+
+    recipe: str
+    """``FILE.py``, ``FILE.py:FUNCTION`` or ``FILE.json``."""
+    _: KW_ONLY
+    fields: tuple[str, ...] = ()
+    """Options of the recipe's fields: ``("--budget.epochs", "5")``."""
+    ranks: int = 1
+    """Processes; above 1 it is ``launch``ed."""
+    launch: tuple[str, ...] = ()
+    """Options of ``accelerate launch``: ``("--config_file", "fsdp2.yaml")``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ranks < 1:
+            raise RecipeError(f"{self.name}.ranks: expected 1 or more, found {self.ranks}.", fix="Write ranks=1.")
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.recipe, *self.fields, *values(run_dir=self.run_of(pipeline)))
+
+    @property
+    def trains(self) -> bool:
+        return True
+
+    def words(self, pipeline: Pipeline) -> tuple[str, ...]:
+        train = (*self.arguments(pipeline), *self.options)
+        if self.ranks == 1 and not self.launch:
+            return (self.verb, *train)
+        from hf_trainpipe.studies.runs import Launch
+
+        return tuple(Launch(ranks=self.ranks, options=self.launch).command(train)[3:])  # without python -m hf_trainpipe
+
+    def run_of(self, pipeline: Pipeline) -> str:
+        return pipeline.folder_of(self.name)
+
+    def recipe_of(self) -> tuple[str, tuple[str, ...]]:
+        return self.recipe, self.fields
+
+    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+        weights = f"{self.run_of(pipeline)}/package/*.safetensors"  # the rest of the package may be written again by later stages
+        return (weights, f"{self.run_of(pipeline)}/recorded.jsonl", *super().writes(pipeline))
+
+
+@dataclass(frozen=True)
+class _OfRun(Stage):
+    """A stage that uses the run or the package of another one."""
+
+    of: str
+    """The stage whose run it uses: one that trains, or one that used it before; or the folder of a run or a package, with a ``/``."""
+    _: KW_ONLY
+
+    def takes_from(self) -> tuple[str, ...]:
+        return () if "/" in self.of else (self.of,)
+
+    def run_of(self, pipeline: Pipeline) -> str:
+        return self.of if "/" in self.of else pipeline.run_of(self.of)
+
+    def package_of(self, pipeline: Pipeline) -> str:
+        """The folder of the package; of a path, what is there."""
+        return self.of if "/" in self.of else f"{self.run_of(pipeline)}/package"
+
+    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.package_of(pipeline), *super().reads(pipeline))
+
+
+@dataclass(frozen=True)
+class Evaluate(_OfRun):
+    """``evaluate RUN``: scores with intervals, through the package."""
+
+    verb: ClassVar[str] = "evaluate"
+
+    _: KW_ONLY
+    split: Literal["validation", "test"] | None = None
+    """Of the recipe's data; None: validation, or the file."""
+    file: str | None = None
+    """Labelled rows, instead of a split."""
+    recipe: str | None = None
+    """Needed where the recipe file has classes of its own."""
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        file = () if self.file is None else (self.file,)
+        return (self.run_of(pipeline), *file, *values(split=self.split, recipe=self.recipe))
+
+    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (*super().reads(pipeline), *(() if self.file is None else (self.file,)))
+
+
+@dataclass(frozen=True)
+class Package(_OfRun):
+    """``package RUN --onnx``: models for ONNX Runtime beside the weights, behind the same gate."""
+
+    verb: ClassVar[str] = "package"
+
+    _: KW_ONLY
+    onnx: bool = True
+    """Add a model for ONNX Runtime; False: the package is written once more from the run."""
+    int8: bool = False
+    """One in int8 too, if it scores as well."""
+    recipe: str | None = None
+    """Needed where the recipe file has classes of its own."""
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.run_of(pipeline), *switches(onnx=self.onnx, int8=self.int8), *values(recipe=self.recipe))
+
+    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (f"{self.package_of(pipeline)}/*.safetensors", *self.inputs)  # it writes the rest anew
+
+    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.package_of(pipeline), *super().writes(pipeline))
+
+
+@dataclass(frozen=True)
+class Verify(_OfRun):
+    """``verify PACKAGE``: a fresh process reproduces the recorded predictions, else the pipeline ends (6)."""
+
+    verb: ClassVar[str] = "verify"
+
+    _: KW_ONLY
+    clean: bool = False
+    """In a new environment of its requirements alone; needs a package index."""
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return (self.package_of(pipeline), *switches(clean=self.clean))
+
+
+@dataclass(frozen=True)
+class Push(_OfRun):
+    """``push RUN REPO``: to the Hub, whole or not visible. The token is HF_TOKEN's. A push that fails (5) is tried again alone."""
+
+    verb: ClassVar[str] = "push"
+
+    _: KW_ONLY
+    repo: str
+    """``user/name``."""
+    public: bool = False
+    """Make a new repository public."""
+    revision: str | None = None
+    """Branch; None: ``main``."""
+    tag: str | None = None
+    """Of the commit; None: ``v1``, ``v2``, ...; ``none``: no tag."""
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        chosen = values(revision=self.revision, tag=self.tag)
+        return (self.run_of(pipeline), self.repo, *switches(public=self.public), *chosen)
+
+
+@dataclass(frozen=True)
+class Verb(Stage):
+    """Any verb: ``Verb("simple", command=("baseline", "{train}"))``.
+
+    ``{NAME}`` in its command, inputs and outputs is the folder of the stage NAME, which then comes before it; ``{self}`` is its own.
+    """
+
+    name: str
+    """What other stages call it."""
+    _: KW_ONLY
+    command: tuple[str, ...]
+    """The verb and its arguments."""
+    json: bool = False
+    """Ask for ``--json`` and keep what it prints as ``answer.json`` in its folder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.command, tuple) or not self.command:
+            raise RecipeError(
+                f"{self.name}.command: expected a verb and its arguments as a tuple of texts, found {self.command!r}.",
+                fix='Write command=("baseline", "reviews.py").',
+            )
+
+    @property
+    def trains(self) -> bool:
+        return self.command[0] in _TRAINING
+
+    @property
+    def tells(self) -> bool:
+        return self.json
+
+    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return self._filled(pipeline, self.command[1:])
+
+    def words(self, pipeline: Pipeline) -> tuple[str, ...]:
+        options = (*self._filled(pipeline, self.options), *(("--json",) if self.json else ()))
+        return (self.command[0], *self.arguments(pipeline), *options)
+
+    def takes_from(self) -> tuple[str, ...]:
+        told = " ".join((*self.command, *self.options, *self.inputs))
+        return tuple(dict.fromkeys(name for name in _FOLDER.findall(told) if name != "self"))
+
+    def run_of(self, pipeline: Pipeline) -> str | None:
+        return pipeline.folder_of(self.name) if self.trains else None
+
+    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        before = (path for name in self.takes_from() for path in pipeline.stage(name).writes(pipeline))
+        return (*before, *self._filled(pipeline, self.inputs))
+
+    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+        return self._filled(pipeline, super().writes(pipeline))
+
+    def _filled(self, pipeline: Pipeline, texts: tuple[str, ...]) -> tuple[str, ...]:
+        def folder(found: re.Match[str]) -> str:
+            return pipeline.folder_of(self.name if found[1] == "self" else found[1])
+
+        return tuple(_FOLDER.sub(folder, text) for text in texts)
