@@ -21,6 +21,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import inspect
@@ -146,7 +147,7 @@ class Popen(_Plain):  # type: ignore[misc]
             return
         place, request = found
         ends = ("p2cread", "c2pwrite", "errwrite")
-        files = [number if asked[name] == -1 else asked[name] for number, name in enumerate(ends)]
+        files = [number if asked[name] == -1 else asked[name] for number, name in enumerate(ends)] + request["pass_fds"]
         body = json.dumps(request).encode()
         try:
             self._status = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -189,13 +190,7 @@ class Popen(_Plain):  # type: ignore[misc]
 def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The socket of the waiting process that a command is forked from, if any, and what it is asked."""
     args = asked["args"]
-    if (
-        not _waiting
-        or asked["shell"]
-        or asked["preexec_fn"]
-        or asked["pass_fds"]
-        or isinstance(args, (str, bytes, os.PathLike))
-    ):
+    if not _waiting or asked["shell"] or asked["preexec_fn"] or isinstance(args, (str, bytes, os.PathLike)):
         return None
     words = [os.fspath(part) for part in args]
     if words[1:2] == ["-u"]:  # as torch's agent begins the ranks
@@ -226,6 +221,7 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         "env": environment,
         "cores": sorted(os.sched_getaffinity(0)),
         "session": bool(asked["start_new_session"]),
+        "pass_fds": list(asked["pass_fds"]),
     }
 
 
@@ -292,7 +288,7 @@ def _monitor(connection: socket.socket) -> NoReturn:
     """The parent of one process: tells its id and how it ended. It ends when nobody listens, as a parent would."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        head, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_LEN(3 * array.array("i").itemsize))
+        head, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_LEN(16 * array.array("i").itemsize))
         files = array.array("i")
         files.frombytes(ancillary[0][2])
         request = json.loads(_receive(connection, int.from_bytes(head, "big")))
@@ -318,9 +314,16 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
     """Be the process that was asked for."""
     code: Any = 1
     try:
-        for number, file in enumerate(files):
+        passed = [fcntl.fcntl(file, fcntl.F_DUPFD, 512) for file in files[3:]]  # out of the way of what is closed
+        for number, file in enumerate(files[:3]):
             os.dup2(file, number)
-        os.closerange(3, max(64, *(int(name) + 1 for name in os.listdir("/proc/self/fd"))))
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in passed:
+                with contextlib.suppress(OSError):  # that of the listing itself
+                    os.close(int(name))
+        for file, number in zip(passed, request["pass_fds"], strict=True):
+            os.dup2(file, number)
+            os.close(file)
         if request["session"]:
             os.setsid()
         os.sched_setaffinity(0, request["cores"])

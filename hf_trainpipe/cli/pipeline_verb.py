@@ -7,53 +7,79 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, taken, verb
 
 if TYPE_CHECKING:
     import argparse
 
     from hf_trainpipe.pipelines.pipeline import Pipeline
 
-ACTIONS = ("run", "stage", "show")
-
 
 @verb(
     "pipeline",
     "run stages one after the other, continue them anywhere; or hand them to another engine",
     Argument(
-        "|".join(ACTIONS),
-        "run: all stages, here; stage: one, as engines do; show: the stages and how they stand",
+        "run|stage|show|emit",
+        "run: all stages, here; stage: one, as engines do; show: the stages and how they stand; emit: files for an engine",
         dest="action",
     ),
-    Argument("FILE", "of the pipeline: FILE.py or FILE.py:FUNCTION"),
+    Argument("FILE", "of the pipeline, FILE.py or FILE.py:FUNCTION; of emit the engine comes first: emit cron FILE"),
     Argument("[NAME]", "of stage: which one"),
-    Argument(
-        "--parallel N", "of run: stages at a time, where they do not wait for each other; 1", type=int, default=None
-    ),
+    Argument("--parallel N", "of run: stages at a time, where they do not wait for each other; 1", type=int),
     Argument("--svg FILE", "of show: write the graph as a picture too", type=Path),
-    Argument("--json", "print one line of JSON, last"),
+    Argument("--output D", "of emit: the folder of what is written; this one by default", type=Path),
+    Argument("--folder F", "of emit: the pipeline's folder as the engine's machines see it; as it is here by default"),
+    Argument("--python P", "of emit: the interpreter there; the one that runs this by default"),
+    Argument("--schedule CRON", "of emit: when it runs, five fields: '0 3 * * *'"),
+    Argument("--image I", "of emit, for engines that run containers: with hf-trainpipe in it"),
+    "--json",
 )
 def pipeline(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.pipelines.file import load
 
-    if (arguments.action == "stage") != (arguments.name is not None):
-        what = "which stage" if arguments.action == "stage" else f"nothing behind the file, found {arguments.name!r}"
-        raise UsageError(
-            f"pipeline {arguments.action}: expected {what}.",
-            fix=f"hf-trainpipe pipeline run {arguments.file}\nhf-trainpipe pipeline stage {arguments.file} NAME",
-        )
-    if arguments.parallel is not None and (arguments.action != "run" or arguments.parallel < 1):
-        raise UsageError(
-            f"pipeline {arguments.action}: --parallel belongs to run, and is 1 or more.",
-            fix=f"hf-trainpipe pipeline run {arguments.file} --parallel 2",
-        )
-    if arguments.svg is not None:
-        if arguments.action != "show":
-            raise UsageError(f"pipeline {arguments.action}: --svg belongs to show.", fix="Leave it out.")
-        arguments.svg = arguments.svg.absolute()
+    _check(arguments)
+    for name in ("svg", "output"):  # before the folder changes
+        if (path := getattr(arguments, name)) is not None:
+            setattr(arguments, name, path.absolute())
+    if arguments.action == "emit":
+        return _emit(load(arguments.name), arguments)
     loaded = load(arguments.file)
     with contextlib.chdir(loaded.folder):
         return {"run": _run, "stage": _stage, "show": _show}[arguments.action](loaded, arguments)
+
+
+_OWN = {
+    "run": ("parallel",),
+    "stage": (),
+    "show": ("svg",),
+    "emit": ("output", "folder", "python", "schedule", "image"),
+}
+"""Options of each action."""
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    action, file, name = arguments.action, arguments.file, arguments.name
+    usual = {
+        "run": "pipeline run FILE",
+        "stage": "pipeline stage FILE NAME",
+        "show": "pipeline show FILE",
+        "emit": "pipeline emit ENGINE FILE",
+    }
+    if (action in ("stage", "emit")) != (name is not None):
+        found = file if name is None else f"{file} {name}"
+        raise UsageError(
+            f"expected `{usual[action]}`, found `pipeline {action} {found}`.", fix=f"hf-trainpipe {usual[action]}"
+        )
+    for owner, options in _OWN.items():
+        for option in options:
+            if owner != action and getattr(arguments, option) is not None:
+                raise UsageError(
+                    f"pipeline {action}: --{option} belongs to {owner}.", fix=f"hf-trainpipe {usual[action]}"
+                )
+    if arguments.parallel is not None and arguments.parallel < 1:
+        raise UsageError(
+            f"pipeline run: --parallel: expected 1 or more, found {arguments.parallel}.", fix="Write --parallel 2."
+        )
 
 
 def _stage(loaded: Pipeline, arguments: argparse.Namespace) -> int:
@@ -95,6 +121,16 @@ def _show(loaded: Pipeline, arguments: argparse.Namespace) -> int:
         write_bytes(arguments.svg, svg(loaded.name, seen).encode(), durable=False)
     told = {"pipeline": loaded.name, "folder": str(loaded.folder), "stages": [one.to_json() for one in seen]}
     print_result(told, arguments, lambda _: screen(loaded, seen))
+    return 0
+
+
+def _emit(loaded: Pipeline, arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.pipelines.emit import emit
+
+    chosen = taken(arguments, "folder", "python", "schedule", "image")
+    written = [str(path) for path in emit(loaded, arguments.file, arguments.output or Path(), **chosen)]
+    told = {"pipeline": loaded.name, "engine": arguments.file, "files": written}
+    print_result(told, arguments, lambda _: "\n".join(f"written: {path}" for path in written))
     return 0
 
 

@@ -12,6 +12,7 @@ nothing else. State lies in the stages' folders, so any engine continues what an
 from __future__ import annotations
 
 from hf_trainpipe.pipelines.pipeline import Pipeline as Pipeline
+from hf_trainpipe.pipelines.stage import Place as Place
 from hf_trainpipe.pipelines.stage import Stage as Stage
 from hf_trainpipe.pipelines.stages import Audit as Audit
 from hf_trainpipe.pipelines.stages import Evaluate as Evaluate
@@ -21,4 +22,4 @@ from hf_trainpipe.pipelines.stages import Train as Train
 from hf_trainpipe.pipelines.stages import Verb as Verb
 from hf_trainpipe.pipelines.stages import Verify as Verify
 
-__all__ = ["Audit", "Evaluate", "Package", "Pipeline", "Push", "Stage", "Train", "Verb", "Verify"]
+__all__ = ["Audit", "Evaluate", "Package", "Pipeline", "Place", "Push", "Stage", "Train", "Verb", "Verify"]

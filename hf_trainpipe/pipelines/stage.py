@@ -6,16 +6,26 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from hf_trainpipe.errors import EXIT_CODES, RecipeError
-
-if TYPE_CHECKING:
-    from hf_trainpipe.pipelines.pipeline import Pipeline
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 """Names that every engine takes: of folders, jobs, tasks."""
 _TEXTS = ("after", "inputs", "outputs", "options")
+
+
+class Place(Protocol):
+    """What a stage may ask of the pipeline that it is in."""
+
+    def stage(self, name: str) -> Stage:
+        """Another stage."""
+
+    def folder_of(self, name: str) -> str:
+        """The folder of a stage's state."""
+
+    def run_of(self, name: str) -> str:
+        """The folder of the run that a stage makes or hands on."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,11 @@ class Stage(ABC):
             _: KW_ONLY
             margin: float = 0.5
 
-            def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+            def arguments(self, pipeline: Place) -> tuple[str, ...]:
                 return (self.old, pipeline.run_of(self.new), "--margin", str(self.margin))
 
             def takes_from(self) -> tuple[str, ...]:
                 return (self.new,)
-
     """
 
     _: KW_ONLY
@@ -94,14 +103,14 @@ class Stage(ABC):
         return not self.trains
 
     @abstractmethod
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         """What follows the verb."""
 
     def takes_from(self) -> tuple[str, ...]:
         """Names of the stages whose runs or packages it uses."""
         return ()
 
-    def run_of(self, pipeline: Pipeline) -> str | None:
+    def run_of(self, pipeline: Place) -> str | None:
         """The folder of the run that it makes or hands on; None: it has none."""
         return None
 
@@ -109,15 +118,15 @@ class Stage(ABC):
         """The recipe that it reads, as it is typed, and the options of its fields; None: it reads none."""
         return None
 
-    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
         """Files, folders and patterns whose content it depends on, besides its recipe's."""
         return self.inputs
 
-    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def writes(self, pipeline: Place) -> tuple[str, ...]:
         """Files, folders and patterns that are there when it is done."""
         told = (f"{pipeline.folder_of(self.name)}/answer.json",) if self.tells else ()
         return (*told, *self.outputs)
 
-    def words(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def words(self, pipeline: Place) -> tuple[str, ...]:
         """What follows ``python -m hf_trainpipe``: the verb and its arguments."""
         return (self.verb, *self.arguments(pipeline), *self.options, *(("--json",) if self.tells else ()))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.pipelines.stage import Stage
-
-if TYPE_CHECKING:
-    from hf_trainpipe.pipelines.pipeline import Pipeline
+from hf_trainpipe.pipelines.stage import Place, Stage
 
 _TRAINING = ("train", "launch")
 """Verbs that leave a run in the folder of their stage."""
@@ -44,7 +41,7 @@ class Audit(Stage):
     no_model: bool = False
     """Learn nothing: wrong labels are not looked for."""
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.recipe, *self.fields, *values(fail_on=self.fail_on), *switches(no_model=self.no_model))
 
     def recipe_of(self) -> tuple[str, tuple[str, ...]]:
@@ -75,14 +72,14 @@ class Train(Stage):
         if self.ranks < 1:
             raise RecipeError(f"{self.name}.ranks: expected 1 or more, found {self.ranks}.", fix="Write ranks=1.")
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.recipe, *self.fields, *values(run_dir=self.run_of(pipeline)))
 
     @property
     def trains(self) -> bool:
         return True
 
-    def words(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def words(self, pipeline: Place) -> tuple[str, ...]:
         train = (*self.arguments(pipeline), *self.options)
         if self.ranks == 1 and not self.launch:
             return (self.verb, *train)
@@ -90,13 +87,13 @@ class Train(Stage):
 
         return tuple(Launch(ranks=self.ranks, options=self.launch).command(train)[3:])  # without python -m hf_trainpipe
 
-    def run_of(self, pipeline: Pipeline) -> str:
+    def run_of(self, pipeline: Place) -> str:
         return pipeline.folder_of(self.name)
 
     def recipe_of(self) -> tuple[str, tuple[str, ...]]:
         return self.recipe, self.fields
 
-    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def writes(self, pipeline: Place) -> tuple[str, ...]:
         weights = f"{self.run_of(pipeline)}/package/*.safetensors"  # the rest of the package may be written again by later stages
         return (weights, f"{self.run_of(pipeline)}/recorded.jsonl", *super().writes(pipeline))
 
@@ -112,14 +109,14 @@ class _OfRun(Stage):
     def takes_from(self) -> tuple[str, ...]:
         return () if "/" in self.of else (self.of,)
 
-    def run_of(self, pipeline: Pipeline) -> str:
+    def run_of(self, pipeline: Place) -> str:
         return self.of if "/" in self.of else pipeline.run_of(self.of)
 
-    def package_of(self, pipeline: Pipeline) -> str:
+    def package_of(self, pipeline: Place) -> str:
         """The folder of the package; of a path, what is there."""
         return self.of if "/" in self.of else f"{self.run_of(pipeline)}/package"
 
-    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
         return (self.package_of(pipeline), *super().reads(pipeline))
 
 
@@ -137,11 +134,11 @@ class Evaluate(_OfRun):
     recipe: str | None = None
     """Needed where the recipe file has classes of its own."""
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         file = () if self.file is None else (self.file,)
         return (self.run_of(pipeline), *file, *values(split=self.split, recipe=self.recipe))
 
-    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
         return (*super().reads(pipeline), *(() if self.file is None else (self.file,)))
 
 
@@ -159,13 +156,13 @@ class Package(_OfRun):
     recipe: str | None = None
     """Needed where the recipe file has classes of its own."""
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.run_of(pipeline), *switches(onnx=self.onnx, int8=self.int8), *values(recipe=self.recipe))
 
-    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
         return (f"{self.package_of(pipeline)}/*.safetensors", *self.inputs)  # it writes the rest anew
 
-    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def writes(self, pipeline: Place) -> tuple[str, ...]:
         return (self.package_of(pipeline), *super().writes(pipeline))
 
 
@@ -179,7 +176,7 @@ class Verify(_OfRun):
     clean: bool = False
     """In a new environment of its requirements alone; needs a package index."""
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.package_of(pipeline), *switches(clean=self.clean))
 
 
@@ -199,7 +196,7 @@ class Push(_OfRun):
     tag: str | None = None
     """Of the commit; None: ``v1``, ``v2``, ...; ``none``: no tag."""
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         chosen = values(revision=self.revision, tag=self.tag)
         return (self.run_of(pipeline), self.repo, *switches(public=self.public), *chosen)
 
@@ -235,10 +232,10 @@ class Verb(Stage):
     def tells(self) -> bool:
         return self.json
 
-    def arguments(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return self._filled(pipeline, self.command[1:])
 
-    def words(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def words(self, pipeline: Place) -> tuple[str, ...]:
         options = (*self._filled(pipeline, self.options), *(("--json",) if self.json else ()))
         return (self.command[0], *self.arguments(pipeline), *options)
 
@@ -246,17 +243,17 @@ class Verb(Stage):
         told = " ".join((*self.command, *self.options, *self.inputs))
         return tuple(dict.fromkeys(name for name in _FOLDER.findall(told) if name != "self"))
 
-    def run_of(self, pipeline: Pipeline) -> str | None:
+    def run_of(self, pipeline: Place) -> str | None:
         return pipeline.folder_of(self.name) if self.trains else None
 
-    def reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
         before = (path for name in self.takes_from() for path in pipeline.stage(name).writes(pipeline))
         return (*before, *self._filled(pipeline, self.inputs))
 
-    def writes(self, pipeline: Pipeline) -> tuple[str, ...]:
+    def writes(self, pipeline: Place) -> tuple[str, ...]:
         return self._filled(pipeline, super().writes(pipeline))
 
-    def _filled(self, pipeline: Pipeline, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def _filled(self, pipeline: Place, texts: tuple[str, ...]) -> tuple[str, ...]:
         def folder(found: re.Match[str]) -> str:
             return pipeline.folder_of(self.name if found[1] == "self" else found[1])
 

@@ -1,0 +1,161 @@
+"""What a pipeline says of itself: order, what comes before what, mistakes, the lowered form, the picture, the table of exit codes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hf_trainpipe import errors
+from hf_trainpipe.cli import run
+from hf_trainpipe.errors import DRIFTED, EXIT_CODES, NOT_SHOWN, DataError, RecipeError, TrainpipeError
+from hf_trainpipe.pipelines import Evaluate, Package, Pipeline, Stage, Train, Verb, Verify
+from hf_trainpipe.pipelines.file import load
+from hf_trainpipe.pipelines.hashes import content_hashes
+from hf_trainpipe.pipelines.lowered import lower
+from hf_trainpipe.pipelines.picture import svg
+from hf_trainpipe.pipelines.standing import look
+
+FILE = """
+from hf_trainpipe.pipelines import *
+
+def pipeline() -> Pipeline:
+    return Pipeline("support", stages=(
+        Verb("promote", command=("completion", "bash"), after=("retrain",)),
+        Verb("retrain", command=("completion", "bash"), after=("push",), runs_if={"watch": (10,)}),
+        Verb("watch", command=("completion", "{package}"), inputs=("log.jsonl",)),
+        Push("verify", repo="me/support"),
+        Verify("package"),
+        Package("train", after=("evaluate",)),
+        Evaluate("train", split="test"),
+        Train("support.py", fields=("--seed", "3"), after=("audit",)),
+        Audit("support.py", fields=("--seed", "3")),
+    ))
+
+def small() -> Pipeline:
+    return Pipeline("small", stages=(Train("support.py"),))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "line.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_steps_come_after_their_needs_and_are_commands_of_the_file(file: Path) -> None:
+    steps = {step.name: step for step in lower(load(str(file)))}
+    assert list(steps) == ["audit", "train", "evaluate", "package", "watch", "verify", "push", "retrain", "promote"]
+    assert steps["train"].command == ("python", "-m", "hf_trainpipe", "pipeline", "stage", "line.py", "train")
+    assert [name for name, step in steps.items() if step.trains] == ["train"]
+    assert steps["retrain"].needs == ("watch", "push")
+    assert steps["retrain"].runs_if == {"watch": (10,), "push": (0,)}
+    assert steps["package"].needs == ("evaluate", "train")
+    (only,) = lower(load(f"{file}:small"))
+    assert only.command[-2:] == ("line.py:small", "train")
+
+
+def test_stages_are_commands_of_the_command_line_over_each_others_folders(file: Path) -> None:
+    pipeline = load(str(file))
+    words = {stage.name: " ".join(stage.words(pipeline)) for stage in pipeline.stages}
+    assert words["train"] == "train support.py --seed 3 --run-dir runs/support/train"
+    assert words["evaluate"] == "evaluate runs/support/train --split test --json"
+    assert words["push"] == "push runs/support/train me/support --json"
+    assert words["verify"] == "verify runs/support/train/package --json"
+    assert words["watch"] == "completion runs/support/package"
+    assert "runs/support/train/package" in pipeline.stage("verify").reads(pipeline)
+
+
+def test_what_is_written_by_one_and_read_by_another_orders_them() -> None:
+    shards = Verb("shards", command=("completion", "bash"), outputs=("data/shards",))
+    train = Train("x.py", inputs=("data/shards/*.parquet",))
+    assert Pipeline("p", stages=(train, shards)).needs_of("train") == ("shards",)
+
+
+VERB = ("completion", "bash")
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ([Train("x.py"), Evaluate("trian")], "evaluate: expected the name of another stage, found 'trian'. Did you mean 'train'?"),
+        ([Train("x.py"), Train("y.py")], "two stages are called 'train'"),
+        ([Verb("a", command=VERB, after=("b",)), Verb("b", command=VERB, after=("a",))], "in a circle: a, b"),
+        ([Verb("a", command=VERB), Verify("a")], "a leaves no run that another stage could use"),
+        ([Train("x.py"), Package("train"), Verify("train")], "package writes runs/p/train/package, which verify uses, and neither"),
+        ([], "expected one stage or more"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_anything_runs(stages: list[Stage], told: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        Pipeline("p", stages=tuple(stages))
+
+
+def test_mistakes_in_a_stage() -> None:
+    with pytest.raises(RecipeError, match=re.escape("train.after: expected a tuple of texts, found 'audit'")):
+        Train("x.py", after="audit")  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="exit codes that are no failures, found \\(2,\\)"):
+        Train("x.py", runs_if={"watch": (2,)})
+    with pytest.raises(RecipeError, match="lower-case letters"):
+        Train("x.py", name="Train me")
+
+
+def test_a_file_without_the_function_says_what_it_has(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pipeline", "show", f"{file}:smal"]) == 2
+    said = capsys.readouterr().err
+    assert "no function 'smal'" in said
+    assert "Did you mean 'small'?" in said
+
+
+def test_the_picture_is_xml_with_every_stage_and_branch(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    pipeline = load(str(file))
+    root = ElementTree.fromstring(svg(pipeline.name, look(pipeline)))
+    texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {stage.name for stage in pipeline.stages} <= set(texts)
+    assert "10 drifted" in texts
+    boxes = [
+        {side: float(node.attrib[side]) for side in ("x", "y", "width", "height")}
+        for node in root.iter("{http://www.w3.org/2000/svg}rect")
+    ]
+    assert len(boxes) == len(pipeline.stages)
+    for number, one in enumerate(boxes):
+        for two in boxes[:number]:
+            beside = one["x"] + one["width"] <= two["x"] or two["x"] + two["width"] <= one["x"]
+            assert beside or one["y"] + one["height"] <= two["y"] or two["y"] + two["height"] <= one["y"]
+
+
+def test_a_folders_hash_follows_names_and_content(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a.csv").write_text("1")
+
+    def now() -> tuple[str, str]:
+        found = content_hashes(["d", "d/*.csv"], tmp_path, whose="x reads")
+        return found["d"], found["d/*.csv"]
+
+    first = now()
+    (tmp_path / "d/.hidden").write_text("1")
+    assert now() == first
+    (tmp_path / "d/a.csv").write_text("2")
+    second = now()
+    (tmp_path / "d/a.csv").rename(tmp_path / "d/b.csv")
+    assert len({first, second, now()}) == 3
+    with pytest.raises(DataError, match="x reads e: expected a file or a folder"):
+        content_hashes(["e"], tmp_path, whose="x reads")
+
+
+def test_one_table_of_exit_codes() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TrainpipeError)]
+    assert {getattr(kind, "exit_code", 2) for kind in kinds} <= set(EXIT_CODES)
+    assert {code for code, row in EXIT_CODES.items() if row.branch} == {0, DRIFTED, NOT_SHOWN}
+    assert {code for code, row in EXIT_CODES.items() if row.fails} == {1, 2, 3, 4, 6}
+    section = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text().partition("\n## Exit codes\n")[2]
+    rows = re.findall(r"^\| (\d+) \| `([\w-]+)` \| (.+?) \| (.+?) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    expected = [
+        (str(code), row.name, row.meaning, {"again": "continues", "push": "the push alone"}.get(row.retried, "branch" if row.branch else "fails"))
+        for code, row in EXIT_CODES.items()
+    ]  # fmt: skip
+    assert rows == expected
