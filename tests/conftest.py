@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 LONG = (
     "training/test_hub_runs.py", "training/test_multi_node.py", "package/test_onnx.py", "training/test_stream.py",
-    "training/test_guards.py", "serve/test_bench.py", "training/test_launch.py", "training/test_faults.py",
+    "training/test_guards.py", "training/test_launch.py", "studies/test_runs.py", "training/test_lora.py",
     "training/test_verify_resume.py", "training/test_choices.py", "hub/test_repository.py", "training/test_canaries.py",
-    "bench/test_speed.py", "training/test_sharded.py", "training/test_recipes.py", "training/test_runs.py",
+    "studies/test_tune.py", "studies/test_auto.py", "training/test_sharded.py", "training/test_recipes.py", "training/test_runs.py",
     "serve/test_server.py", "serve/test_limits.py", "serve/test_drain.py", "tracking/test_neptune.py",
     "package/test_package.py", "checkpoint/test_kills.py", "training/test_finished.py", "engine/test_compiling.py",
 )  # fmt: skip

@@ -49,6 +49,7 @@ TRIALS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("script", TRIALS)
 def test_both_sides_run_over_as_many_examples(start: Callable[..., str], script: str, tmp_path: Path) -> None:
     arguments, case, sides, ratio = TRIALS[script]
@@ -61,6 +62,7 @@ def test_both_sides_run_over_as_many_examples(start: Callable[..., str], script:
     assert "figures mean nothing" in printed
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("script", ["sft.py", "language_model.py"])
 def test_both_sides_of_a_language_model_learn_the_same(start: Callable[..., str], script: str, tmp_path: Path) -> None:
     sides = ["--sides", "ours,plain"] if script == "sft.py" else []

@@ -14,6 +14,8 @@ from tests.serve.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.nightly
+
 BENCH = ROOT / "scripts" / "bench" / "serve.py"
 
 

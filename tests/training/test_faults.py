@@ -1,4 +1,4 @@
-"""``scripts/faults``: all rows of the matrix exist; one row and one kill run for real."""
+"""``scripts/faults``: all rows of the matrix exist; one row and one kill run for real, at night."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -28,6 +30,7 @@ def test_the_matrix_is_whole_and_names_tests_that_exist(workshop) -> None:
     assert names <= {line.removeprefix("def ") for line in defined.stdout.splitlines()}
 
 
+@pytest.mark.nightly
 def test_a_row_passes_and_rows_that_are_not_there_are_refused(workshop, tmp_path) -> None:
     done = faults(workshop, "--rows", "33", "--json", str(tmp_path / "rows.json"))
     assert done.code == 0, done.out + done.err
@@ -38,6 +41,7 @@ def test_a_row_passes_and_rows_that_are_not_there_are_refused(workshop, tmp_path
     assert faults(workshop).code == 2
 
 
+@pytest.mark.nightly
 def test_a_kill_ends_bit_identical(workshop, tmp_path) -> None:
     done = faults(workshop, "--kills", "1", "--seed", "3", "--json", str(tmp_path / "kills.json"))
     assert done.code == 0, done.out + done.err
