@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Argument("--python P", "of emit: the interpreter there; the one that runs this by default"),
     Argument("--schedule CRON", "of emit: when it runs, five fields: '0 3 * * *'"),
     Argument("--image I", "of emit, for engines that run containers: with hf-trainpipe in it"),
+    Argument("--volume V", "of emit kfp and trainjob: the claim that holds the pipeline's folder; '' mounts none"),
+    Argument("--nodes N", "of emit trainjob: machines that train together; 1", type=int),
+    Argument("--gpus N", "of emit trainjob: GPUs of each of them; 0", type=int),
     "--json",
 )
 def pipeline(arguments: argparse.Namespace) -> int:
@@ -52,7 +55,7 @@ _OWN = {
     "run": ("parallel",),
     "stage": (),
     "show": ("svg",),
-    "emit": ("output", "folder", "python", "schedule", "image"),
+    "emit": ("output", "folder", "python", "schedule", "image", "volume", "nodes", "gpus"),
 }
 """Options of each action."""
 
@@ -76,10 +79,12 @@ def _check(arguments: argparse.Namespace) -> None:
                 raise UsageError(
                     f"pipeline {action}: --{option} belongs to {owner}.", fix=f"hf-trainpipe {usual[action]}"
                 )
-    if arguments.parallel is not None and arguments.parallel < 1:
-        raise UsageError(
-            f"pipeline run: --parallel: expected 1 or more, found {arguments.parallel}.", fix="Write --parallel 2."
-        )
+    for option, least in (("parallel", 1), ("nodes", 1), ("gpus", 0)):
+        if (value := getattr(arguments, option)) is not None and value < least:
+            raise UsageError(
+                f"pipeline {action}: --{option}: expected {least} or more, found {value}.",
+                fix=f"Write --{option} {least + 1}.",
+            )
 
 
 def _stage(loaded: Pipeline, arguments: argparse.Namespace) -> int:
@@ -127,7 +132,7 @@ def _show(loaded: Pipeline, arguments: argparse.Namespace) -> int:
 def _emit(loaded: Pipeline, arguments: argparse.Namespace) -> int:
     from hf_trainpipe.pipelines.emit import emit
 
-    chosen = taken(arguments, "folder", "python", "schedule", "image")
+    chosen = taken(arguments, *_OWN["emit"][1:])
     written = [str(path) for path in emit(loaded, arguments.file, arguments.output or Path(), **chosen)]
     told = {"pipeline": loaded.name, "engine": arguments.file, "files": written}
     print_result(told, arguments, lambda _: "\n".join(f"written: {path}" for path in written))

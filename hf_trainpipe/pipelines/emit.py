@@ -10,15 +10,21 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.utils.atomic import write_bytes
 
 ENGINES = {
+    "airflow": "emit_airflow",
     "cron": "emit_cron",
+    "kfp": "emit_kfp",
+    "trainjob": "emit_trainjob",
 }
 """What can be emitted, and the module here that writes it."""
+IN_CONTAINERS = ("kfp", "trainjob")
+"""Engines whose commands run in containers, in the folder ``/work`` where a volume is mounted, unless the command line says others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,43 +39,46 @@ class Settings:
     """When it runs: five fields of cron."""
     image: str | None = None
     """Of engines that run containers."""
+    volume: str | None = None
+    """The PersistentVolumeClaim that is mounted at the folder, writable from all nodes; empty: none."""
+    nodes: int | None = None
+    """Machines that train one model together; None: 1."""
+    gpus: int | None = None
+    """GPUs of each of them; None: 0, a process on the CPU."""
 
 
-def emit(
-    pipeline: Pipeline,
-    engine: str,
-    output: Path,
-    *,
-    folder: str | None = None,
-    python: str | None = None,
-    schedule: str | None = None,
-    image: str | None = None,
-) -> list[Path]:
+def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | None) -> list[Path]:
     """Write the files of an engine.
 
     Args:
         output: Their folder.
-        folder: See :class:`Settings`; None: where the file lies here.
-        python: None: the interpreter that runs this.
+        given: Fields of :class:`Settings`; None: the folder where the file lies here and the interpreter that runs this, or
+            ``/work`` and ``python`` of containers.
 
     Returns:
         What was written.
 
     Raises:
-        RecipeError: there is no such engine, or the schedule has no five fields.
+        RecipeError: there is no such engine, it cannot run this pipeline, or a schedule is wrong or not for it.
     """
     if engine not in ENGINES:
         raise RecipeError(
             f"pipeline emit: there is no engine {engine!r}.{closest(engine, ENGINES)}",
             fix=f"Engines: {', '.join(ENGINES)}.",
         )
-    if schedule is not None and (len(schedule.split()) != 5 or not set(schedule) <= set("0123456789*/,- ")):
+    schedule = given.get("schedule")
+    if isinstance(schedule, str) and (len(schedule.split()) != 5 or not set(schedule) <= set("0123456789*/,- ")):
         raise RecipeError(
             f"--schedule: expected five fields of cron, found {schedule!r}.", fix='Write --schedule "0 3 * * *".'
         )
-    settings = Settings(
-        folder=folder or str(pipeline.folder), python=python or sys.executable, schedule=schedule, image=image
-    )
+    if schedule is not None and engine in IN_CONTAINERS:
+        raise RecipeError(
+            f"--schedule: a file for {engine} has none.",
+            fix="Leave it out; of kfp, make a recurring run. Engines that take it: airflow, cron.",
+        )
+    usual = ("/work", "python") if engine in IN_CONTAINERS else (str(pipeline.folder), sys.executable)
+    chosen: dict[str, Any] = dict(zip(("folder", "python"), usual, strict=True))
+    settings = Settings(**chosen | {name: value for name, value in given.items() if value is not None})
     module = importlib.import_module(f"{__package__}.{ENGINES[engine]}")
     files: dict[str, str] = module.write(pipeline, settings)
     written = []

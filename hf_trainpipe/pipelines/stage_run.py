@@ -21,6 +21,7 @@ from hf_trainpipe.checkpoint.lock import RunLock, is_locked
 from hf_trainpipe.errors import EXIT_CODES, DataError, RecipeError
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lock import hold
+from hf_trainpipe.pipelines.nodes import Nodes, nodes_of
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.pipelines.processes import Stopping, environment, follow
 from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
@@ -69,6 +70,9 @@ def run_stage(pipeline: Pipeline, name: str, *, say: Callable[[str], None], stop
         return 0
     folder = Path(pipeline.folder_of(name))
     folder.parent.mkdir(parents=True, exist_ok=True)
+    nodes = nodes_of() if stage.trains else None
+    if nodes is not None and nodes.rank > 0:
+        return nodes.lend(asked_of(pipeline, name), folder, say=say, stopping=stopping)
     with hold(folder.with_name(f"{name}.lock"), folder, name=name, say=say, stopping=stopping) as lock:
         if lock is None:
             return INTERRUPTED
@@ -81,7 +85,7 @@ def run_stage(pipeline: Pipeline, name: str, *, say: Callable[[str], None], stop
         _make_room(folder, asked, trains=stage.trains, say=say)
         if stage.trains and not _wait_for_run(folder, name, say=say, stopping=stopping):
             return INTERRUPTED
-        return _work(pipeline, name, asked, folder, lock, say=say, stopping=stopping)
+        return _work(pipeline, name, asked, folder, lock, nodes, say=say, stopping=stopping)
 
 
 def standing_of(pipeline: Pipeline, name: str) -> tuple[Standing, str]:
@@ -140,6 +144,7 @@ def _work(
     asked: Asked,
     folder: Path,
     lock: RunLock,
+    nodes: Nodes | None,
     *,
     say: Callable[[str], None],
     stopping: Stopping,
@@ -149,6 +154,7 @@ def _work(
     begun = read_begun(folder)
     attempts = begun.get("attempts") if not asked.differs(begun) else 0
     attempt = (attempts if isinstance(attempts, int) else 0) + 1
+    words = asked.command if nodes is None else nodes.command(asked.command)
     since = time.monotonic()
     printed = folder / f"{TEMPORARY}{ANSWER}"
     with (folder / OUTPUT).open("ab") as output, printed.open("wb") as answer:
@@ -156,8 +162,8 @@ def _work(
         begins = {**asked.to_json(), "attempts": attempt, "began": time.time()}
         write_json(folder / BEGUN, begins)
         process = subprocess.Popen(
-            [sys.executable, "-m", "hf_trainpipe", *asked.command],
-            env=environment(launched=asked.command[0] == "launch"),
+            [sys.executable, "-m", "hf_trainpipe", *words],
+            env=environment(launched=words[0] == "launch") if nodes is None else nodes.environment(),
             stdin=subprocess.DEVNULL,
             stdout=answer if stage.tells else output,
             stderr=output,

@@ -1,0 +1,57 @@
+"""What emitters for Airflow and Kubeflow share: commands, and the table of exit codes as it stands in an emitted Python file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from hf_trainpipe.pipelines.emit import Settings
+    from hf_trainpipe.pipelines.lowered import Step
+    from hf_trainpipe.pipelines.pipeline import Pipeline
+
+RETRIED = tuple(code for code, row in EXIT_CODES.items() if row.retried != "never")
+"""The exit codes after which the same command is started again."""
+
+
+IMAGE, VOLUME = "hf-trainpipe:train", "hf-trainpipe"
+"""The image that the repository's Dockerfile builds, and the claim of the volume, where the command line names none."""
+
+
+def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings) -> dict[str, str]:
+    """What the templates of emitted Python files are filled with: Python literals, and names as they are.
+
+    ``branches`` and ``failures`` are the exit codes with their meanings, ``command`` is that of a stage without its name.
+    """
+    kinds = {row.retried: code for code, row in EXIT_CODES.items()}
+    return {
+        "name": pipeline.name,
+        "file": pipeline.spelled,
+        "folder": json.dumps(settings.folder),
+        "image": json.dumps(settings.image or IMAGE),
+        "volume": json.dumps(VOLUME if settings.volume is None else settings.volume),
+        "command": json.dumps(command_of(steps[0], settings)[:-1]),
+        "branches": _literal(code for code, row in EXIT_CODES.items() if row.branch),
+        "failures": _literal(code for code, row in EXIT_CODES.items() if row.fails),
+        "interrupted": str(kinds["again"]),
+        "push_failed": str(kinds["push"]),
+        "interruptions": str(pipeline.interruptions),
+        "push_retries": str(pipeline.push_retries),
+    }
+
+
+def needs_of(step: Step) -> str:
+    """For each need of a step the exit codes after which it runs, as a Python literal."""
+    return "{" + ", ".join(f"{json.dumps(need)}: {sorted(step.runs_if[need])}" for need in step.needs) + "}"
+
+
+def command_of(step: Step, settings: Settings) -> list[str]:
+    """A step's command, by the interpreter that the engine has."""
+    return [settings.python, *step.command[1:]]
+
+
+def _literal(codes: Iterable[int]) -> str:
+    return "{" + ", ".join(f"{code}: {json.dumps(EXIT_CODES[code].meaning)}" for code in codes) + "}"

@@ -1,0 +1,201 @@
+"""The emitted DAG under Airflow itself; scripts/airflow makes the environment and calls this.
+
+    on_airflow.py FOLDER here         # the reference: pipeline run, here
+    on_airflow.py FOLDER test         # dag.test(), with the trainer interrupted (75) in the middle
+    on_airflow.py FOLDER scheduler    # a real scheduler: the trainer is killed -9, then Airflow's task runner of it
+
+Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sample
+from proof import ENVIRONMENT, ROOT, counted, emitted, hf_trainpipe, made, steps_done, tell, trainers, wait
+
+AIRFLOW = ROOT / ".environments" / "airflow" / "bin"
+EPOCHS = 200
+MIDDLE = 1000
+"""The step at which something happens; there are 3,800."""
+PAUSE = ("timedelta(minutes=1)", "timedelta(seconds=5)")
+"""What is shortened in the emitted file, so that a proof takes minutes."""
+RUN_DAG = "import sys, runpy; run = runpy.run_path(sys.argv[1])['dag'].test(); sys.exit(run.state != 'success')"
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Airflow's, for a home in the folder."""
+    return {
+        **ENVIRONMENT,
+        "PATH": f"{AIRFLOW}:{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "AIRFLOW_HOME": str(folder / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__API__PORT": "18080",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:18080/execution/",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of this proof alone",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__API__WORKERS": "1",
+        "_AIRFLOW_PYTHON": sys.executable,
+    }
+
+
+def dag_of(folder: Path, place: Path) -> Path:
+    """The emitted DAG of the pipeline in ``place``, with short pauses, in Airflow's folder of DAGs."""
+    (folder / "dags").mkdir(exist_ok=True)
+    path = emitted(place, "airflow", folder / "dags")
+    path.write_text(path.read_text().replace(*PAUSE))
+    return path
+
+
+def states(folder: Path) -> dict[str, list[Any]]:
+    """State and number of tries of each task, of the last run."""
+    with contextlib.closing(sqlite3.connect(folder / "home" / "airflow.db", timeout=30)) as database:
+        found = database.execute(
+            "select task_id, state, try_number from task_instance where run_id = (select run_id from dag_run order by id desc)"
+        )
+        return {task: [state, tries] for task, state, tries in found}
+
+
+def events(folder: Path) -> int:
+    """How often a task was rescheduled."""
+    with contextlib.closing(sqlite3.connect(folder / "home" / "airflow.db", timeout=30)) as database:
+        return int(database.execute("select count(*) from task_reschedule").fetchone()[0])
+
+
+def check(folder: Path, place: Path, **facts: Any) -> None:
+    """Hold the weights against the reference's, and tell."""
+    expected, found = sample.weights(folder / "here"), sample.weights(place)
+    same = bool(expected) and expected == found
+    tell(folder / "results.jsonl", **facts, same_weights=same, sha256=found.get("reviews/train", "")[:16])
+    if not same:
+        sys.exit(f"the weights are not the reference's: {expected} {found}")
+
+
+def test(folder: Path) -> None:
+    """dag.test(), with the command of the training asked to stop in the middle."""
+    place = made(folder / "test", epochs=EPOCHS)
+    dag = dag_of(folder, place)
+
+    def interrupt() -> None:
+        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+        for process in trainers(place):
+            process.send_signal(signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    began = time.monotonic()
+    with counted(place) as seen:
+        code = subprocess.run([AIRFLOW / "python", "-c", RUN_DAG, str(dag)], env=settings(folder)).returncode
+    check(
+        folder, place, part="dag.test()", code=code, seconds=round(time.monotonic() - began), tasks=states(folder),
+        reschedules=events(folder), most_trainers=seen["most"], trainers=len(seen["ids"]),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def services(folder: Path) -> Iterator[None]:
+    """api-server, scheduler and dag-processor, each with its log in the folder."""
+    started = []
+    try:
+        for name in ("api-server", "scheduler", "dag-processor"):
+            with (folder / f"{name}.log").open("ab") as log:
+                command = [AIRFLOW / "airflow", name]
+                started.append(
+                    subprocess.Popen(command, env=settings(folder), stdout=log, stderr=log, start_new_session=True)
+                )
+        yield
+    finally:
+        for process in started:
+            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def airflow(folder: Path, *words: str) -> str:
+    """Run Airflow's command line."""
+    done = subprocess.run([AIRFLOW / "airflow", *words], env=settings(folder), capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def runner_of(place: Path) -> psutil.Process | None:
+    """Airflow's process that began the command of the training."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-2:] == ["pipeline.py", "train"] and Path(process.cwd()) == place:
+                return process.parent()
+    return None
+
+
+def second_try(folder: Path) -> str:
+    """The state of the task ``train`` once Airflow has begun it again."""
+    state, tries = states(folder)["train"]
+    return state if tries == 2 and state in ("running", "success") else ""
+
+
+def scheduler(folder: Path) -> None:
+    """A run under the real scheduler. The trainer is killed -9, later Airflow's own process of that task."""
+    place = made(folder / "scheduler", epochs=EPOCHS)
+    dag_of(folder, place)
+    began = time.monotonic()
+    with services(folder), counted(place) as seen:
+        wait(lambda: "reviews" in airflow(folder, "dags", "list", "-o", "plain"), seconds=180, what="the DAG is listed")
+        airflow(folder, "dags", "unpause", "reviews")
+        airflow(folder, "dags", "trigger", "reviews")
+        wait(lambda: steps_done(place) > MIDDLE / 2, seconds=300, what="the first steps")
+        for process in trainers(place):
+            process.kill()
+        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+        runner = runner_of(place)
+        assert runner is not None
+        killed, at = " ".join(runner.cmdline())[:60], steps_done(place)
+        runner.kill()
+        again = wait(lambda: second_try(folder), seconds=120, what="the second try")
+        alive = [process.pid for process in trainers(place)]
+        said = place / "runs/reviews/train/output.log"
+        ended = ("success", "failed", "upstream_failed", "skipped")
+        wait(
+            lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run"
+        )
+    check(
+        folder, place, part="scheduler", seconds=round(time.monotonic() - began), killed=killed, at_step=at,
+        reschedules=events(folder), second_try=again, trainers_at_second_try=len(alive), most_trainers=seen["most"], trainers=len(seen["ids"]),
+        attempts=len(list((place / "runs/reviews/train/attempts").glob("*.json"))), log_lines=len(said.read_text().splitlines()),
+        tasks=states(folder),
+    )  # fmt: skip
+
+
+def main() -> None:
+    folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    if part == "here":
+        place = made(folder / "here", epochs=EPOCHS)
+        began = time.monotonic()
+        hf_trainpipe(place, "pipeline", "run", "pipeline.py")
+        check(folder, place, part="here", seconds=round(time.monotonic() - began))
+        return
+    subprocess.run([AIRFLOW / "airflow", "db", "migrate"], env=settings(folder), check=True, stdout=subprocess.DEVNULL)
+    {"test": test, "scheduler": scheduler}[part](folder)
+
+
+if __name__ == "__main__":
+    main()

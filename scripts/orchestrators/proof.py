@@ -1,0 +1,100 @@
+"""What the proofs under Airflow and Kubeflow share: the sample pipeline, its run here, and a count of trainers that are alive."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sample
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+def made(folder: Path, *, epochs: int) -> Path:
+    """The sample pipeline in a folder; one that is there is kept, so that a proof that was ended goes on."""
+    if not (folder / "pipeline.py").exists():
+        sample.make(folder, epochs=epochs)
+    return folder
+
+
+def hf_trainpipe(folder: Path, *words: str, **variables: str) -> None:
+    """Run a verb in a folder; its output is this script's."""
+    command = [sys.executable, "-m", "hf_trainpipe", *words]
+    subprocess.run(command, cwd=folder, env={**ENVIRONMENT, **variables}, check=True)
+
+
+def emitted(folder: Path, engine: str, output: Path, *options: str) -> Path:
+    """The file that ``pipeline emit`` writes into ``output``."""
+    hf_trainpipe(folder, "pipeline", "emit", engine, "pipeline.py", "--output", str(output), *options)
+    return output / f"reviews_{engine}{'.yaml' if engine == 'trainjob' else '.py'}"
+
+
+def trainers(folder: Path) -> list[psutil.Process]:
+    """Processes that train in the stage ``train`` of a folder, without those that they have begun."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            trains = words[1:4] == ["-m", "hf_trainpipe", "train"] and "runs/reviews/train" in words
+            if trains and Path(process.cwd()) == folder:
+                found.append(process)
+    ids = {process.pid for process in found}
+    return [process for process in found if process.ppid() not in ids]
+
+
+@contextlib.contextmanager
+def counted(folder: Path) -> Iterator[dict[str, Any]]:
+    """While open, look ten times a second at how many trainers are alive: ``most``, and their ids in order."""
+    seen: dict[str, Any] = {"most": 0, "ids": []}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            with contextlib.suppress(psutil.Error):
+                alive = [process.pid for process in trainers(folder)]
+                seen["most"] = max(seen["most"], len(alive))
+                seen["ids"] += [pid for pid in alive if pid not in seen["ids"]]
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+def steps_done(folder: Path) -> int:
+    """The last step in the ledger of the stage ``train``."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = (folder / "runs/reviews/train/ledger.jsonl").read_text().splitlines()
+        return max(json.loads(line).get("step", 0) for line in lines[-5:])
+    return 0
+
+
+def wait(until: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """Wait for something to be true, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        if time.monotonic() > end:
+            sys.exit(f"it did not come within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+    return found
+
+
+def tell(file: Path, **facts: Any) -> None:
+    """Print a result, and keep it."""
+    line = json.dumps(facts)
+    print(line, flush=True)
+    with file.open("a") as stream:
+        stream.write(line + "\n")
