@@ -33,10 +33,11 @@ def hf_trainpipe(folder: Path, *words: str, **variables: str) -> None:
     subprocess.run(command, cwd=folder, env={**ENVIRONMENT, **variables}, check=True)
 
 
-def emitted(folder: Path, engine: str, output: Path, *options: str) -> Path:
+def emitted(folder: Path, engine: str, output: Path, *options: str, pipeline: str = "reviews") -> Path:
     """The file that ``pipeline emit`` writes into ``output``."""
-    hf_trainpipe(folder, "pipeline", "emit", engine, "pipeline.py", "--output", str(output), *options)
-    return output / f"reviews_{engine}{'.yaml' if engine == 'trainjob' else '.py'}"
+    file = "pipeline.py" if pipeline == "reviews" else f"pipeline.py:{pipeline}"
+    hf_trainpipe(folder, "pipeline", "emit", engine, file, "--output", str(output), *options)
+    return output / f"{pipeline}_{engine}{'.yaml' if engine == 'trainjob' else '.py'}"
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
@@ -74,10 +75,10 @@ def counted(folder: Path) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
-def steps_done(folder: Path) -> int:
-    """The last step in the ledger of the stage ``train``."""
+def steps_done(folder: Path, run: Path | None = None) -> int:
+    """The last step in the ledger of a run; of the stage ``train`` by default."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = (folder / "runs/reviews/train/ledger.jsonl").read_text().splitlines()
+        lines = ((run or folder / "runs/reviews/train") / "ledger.jsonl").read_text().splitlines()
         return max(json.loads(line).get("step", 0) for line in lines[-5:])
     return 0
 

@@ -49,11 +49,11 @@ def pipeline() -> Pipeline:
 
 
 def two_ranks() -> Pipeline:
-    return Pipeline("two-ranks", stages=(Train("reviews.py", ranks=2, fields=("--budget.epochs", "2")),))
+    return Pipeline("two-ranks", stages=(Train("reviews.py", ranks=2, fields=("--budget.epochs", "10")),))
 
 
 def two_machines() -> Pipeline:
-    return Pipeline("two-machines", stages=(Train("reviews.py", fields=("--budget.epochs", "2")),))
+    return Pipeline("two-machines", stages=(Train("reviews.py", fields=("--budget.epochs", "10")),))
 """
 
 

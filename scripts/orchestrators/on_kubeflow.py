@@ -1,0 +1,160 @@
+"""The emitted files under Kubeflow Pipelines and Trainer themselves; scripts/kubeflow makes the environment and calls this.
+
+    on_kubeflow.py FOLDER here        # the reference: pipeline run, here
+    on_kubeflow.py FOLDER kfp         # compiled; run by KFP's SubprocessRunner, with the trainer interrupted in the middle
+    on_kubeflow.py FOLDER trainjob    # valid; posted by the SDK to a stand-in; its command on two machines: network namespaces
+
+Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sample
+from proof import ENVIRONMENT, ROOT, counted, emitted, hf_trainpipe, made, steps_done, tell, trainers, wait
+
+PYTHON = ROOT / ".environments" / "kubeflow" / "bin" / "python"
+EPOCHS = 200
+MIDDLE = 1000
+"""The step at which the trainer is interrupted; there are 3,800."""
+PAUSE = ("time.sleep(60)", "time.sleep(2)")
+"""What is shortened in the emitted file."""
+MACHINES = ("10.231.7.1", "10.231.7.2")
+PORT = 29500
+
+
+def in_kubeflow(what: str, *words: str | Path) -> dict[str, Any]:
+    """Run in_kubeflow.py in Kubeflow's environment; its last line of output."""
+    environment = {**ENVIRONMENT, "PYTHONPATH": "", "PATH": f"{PYTHON.parent}:{os.environ['PATH']}"}
+    command = [PYTHON, ROOT / "scripts" / "orchestrators" / "in_kubeflow.py", what, *words]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{what} ended with {done.returncode}\n{done.stdout[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def kfp(folder: Path) -> None:
+    """Compile the emitted file, and run it without a cluster."""
+    place = made(folder / "kfp", epochs=EPOCHS)
+    options = ("--folder", str(place), "--python", sys.executable, "--image", "python:3.11", "--volume", "")
+    file = emitted(place, "kfp", folder, *options)
+    file.write_text(file.read_text().replace(*PAUSE))
+    compiled = in_kubeflow("compile", file)
+
+    def interrupt() -> None:
+        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+        for process in trainers(place):
+            process.send_signal(signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    began = time.monotonic()
+    with counted(place) as seen:
+        ran = in_kubeflow("run", file, folder / "kfp-outputs")
+    check(
+        folder, sample.weights(folder / "here"), sample.weights(place), part="kfp", seconds=round(time.monotonic() - began),
+        compiled=compiled, ran=ran, most_trainers=seen["most"], trainers=len(seen["ids"]),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def namespaces() -> Iterator[list[str]]:
+    """Two network namespaces that see each other and nothing else; needs root."""
+    names = [f"trainjob-{number}" for number in range(2)]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "pod0", "netns", names[0], "type", "veth", "peer", "name", "pod0", "netns", names[1])
+        for name, address in zip(names, MACHINES, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "pod0")
+            for device in ("lo", "pod0"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+
+
+def machines(place: Path, names: list[str], command: list[str], log: Path) -> list[subprocess.Popen[bytes]]:
+    """The job's command on each machine, with what Trainer's torch plugin sets there."""
+    started = []
+    for rank, name in enumerate(names):
+        told = {
+            "NNODES": len(names),
+            "NODE_RANK": rank,
+            "NPROC_PER_NODE": 1,
+            "MASTER_ADDR": MACHINES[0],
+            "MASTER_PORT": PORT,
+        }
+        variables = {f"PET_{key}": str(value) for key, value in told.items()} | {"GLOO_SOCKET_IFNAME": "pod0"}
+        with log.with_name(f"{log.name}-{rank}.log").open("ab") as output:
+            started.append(
+                subprocess.Popen(
+                    ["ip", "netns", "exec", name, *command], cwd=place, env={**ENVIRONMENT, **variables},
+                    stdout=output, stderr=output, start_new_session=True,
+                )
+            )  # fmt: skip
+    return started
+
+
+def trainjob(folder: Path) -> None:
+    """The TrainJob of two machines: its file, its way to a cluster, and what its pods would do."""
+    place = made(folder / "trainjob", epochs=EPOCHS)
+    hf_trainpipe(place, "pipeline", "run", "pipeline.py:two_ranks")
+    options = ("--folder", str(place), "--python", sys.executable, "--nodes", "2")
+    file = emitted(place, "trainjob", folder, *options, pipeline="two_machines")
+    posted = in_kubeflow("trainjob", file)
+    run = place / "runs/two-machines/train"
+    began = time.monotonic()
+    with namespaces() as names:
+        started = machines(place, names, posted["command"], folder / "machine")
+        wait(lambda: steps_done(place, run) > 60, seconds=180, what="the middle of the training")
+        os.kill(started[1].pid, signal.SIGTERM)  # the machine without rank 0, as an eviction does
+        interrupted = [process.wait(120) for process in started]
+        started = machines(place, names, posted["command"], folder / "machine")
+        codes = [process.wait(240) for process in started]
+        again = [process.wait(60) for process in machines(place, names, posted["command"], folder / "machine")]
+    found = sample.weights(place)
+    check(
+        folder, {"train": found.get("two-ranks/train")}, {"train": found.get("two-machines/train")}, part="trainjob",
+        seconds=round(time.monotonic() - began), posted=posted, interrupted=interrupted, codes=codes, when_done=again,
+    )  # fmt: skip
+
+
+def check(folder: Path, expected: dict[str, Any], found: dict[str, Any], **facts: Any) -> None:
+    """Hold weights against those of the reference, and tell."""
+    same = bool(expected) and None not in expected.values() and expected == found
+    tell(folder / "results.jsonl", **facts, same_weights=same, sha256=next(iter(found.values()), "")[:16])
+    if not same:
+        sys.exit(f"the weights are not the reference's: {expected} {found}")
+
+
+def main() -> None:
+    folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    if part == "here":
+        place = made(folder / "here", epochs=EPOCHS)
+        hf_trainpipe(place, "pipeline", "run", "pipeline.py")
+        return
+    {"kfp": kfp, "trainjob": trainjob}[part](folder)
+
+
+if __name__ == "__main__":
+    main()
