@@ -42,6 +42,9 @@ INK, MUTED, LINE, *SERIES, MARK = COLOURS
 _POINTS = 400
 """Of a line; of more, the means of neighbours."""
 _SIZE = (4.7, 2.7)
+"""Inches of axes with their margins."""
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.1, 0.48, 0.42
+"""Inches around axes, as wide as the letters of any run's ticks need: to let matplotlib fit them takes as long as all else that it draws."""
 _STYLE = {
     "font.size": 9.0,
     "axes.edgecolor": LINE,
@@ -146,12 +149,20 @@ def style() -> Iterator[None]:
         yield
 
 
-def frame(*titles: str) -> tuple[Figure, list[Any]]:
-    """An empty picture with axes side by side, one a title; inside :func:`style`."""
+def frame(*titles: str, fitted: bool = False) -> tuple[Figure, list[Any]]:
+    """An empty picture with axes side by side, one a title; inside :func:`style`.
+
+    Args:
+        titles: Of the axes.
+        fitted: Whether the margins are fitted to what is drawn, which takes 70 ms: labels may be words of any length.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_SIZE[0] * len(titles), _SIZE[1]), layout="constrained")
-    found = list(figure.subplots(1, len(titles), squeeze=False)[0])
+    (width, height), count = _SIZE, len(titles)
+    figure = Figure(figsize=(width * count, height), layout="constrained" if fitted else None)
+    margins = {"left": _LEFT / (width * count), "right": 1 - _RIGHT / (width * count), "bottom": _BOTTOM / height,
+               "top": 1 - _TOP / height, "wspace": (_LEFT + _RIGHT) / (width - _LEFT - _RIGHT)}  # fmt: skip
+    found = list(figure.subplots(1, count, squeeze=False, gridspec_kw={} if fitted else margins)[0])
     for title, axes in zip(titles, found, strict=True):
         axes.set_title(title)
         axes.tick_params(length=0)
@@ -205,7 +216,7 @@ class Curves:
         if self.best is not None:
             axes.axvline(self.best, color=MUTED, linewidth=0.9, linestyle="--", label="best")
         axes.set_xlabel("step")
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1, nbins=6)
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
 

@@ -95,7 +95,7 @@ def _course(found: Found, *, pictures: bool) -> list[Block]:
         assert trial.score is not None
         best.append(choose([*best[-1:], trial.score]))
     with plots.style():
-        figure, [axes] = plots.frame("Scores by trial")
+        figure, [axes] = plots.frame("Scores by trial", fitted=True)
         numbers = [trial.number for trial in scored]
         axes.scatter(numbers, [trial.score for trial in scored], s=14, color=plots.SERIES[0], zorder=3, label="trial")
         axes.step(numbers, best, where="post", color=plots.SERIES[1], linewidth=1.4, label="best so far")
@@ -111,7 +111,7 @@ def _scatter(found: Found, space: Space, name: str) -> Picture:
     scored = [trial for trial in found.trials if trial.score is not None]
     values = [trial.values[name] for trial in scored]
     with plots.style():
-        figure, [axes] = plots.frame(name)
+        figure, [axes] = plots.frame(name, fitted=True)
         if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             values = [str(value) for value in values]
         axes.scatter(values, [trial.score for trial in scored], s=16, color=plots.SERIES[0], zorder=3)
