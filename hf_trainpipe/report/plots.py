@@ -43,7 +43,7 @@ _POINTS = 400
 """Of a line; of more, the means of neighbours."""
 _SIZE = (4.7, 2.7)
 """Inches of axes with their margins."""
-_LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.1, 0.48, 0.42
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.2, 0.48, 0.42
 """Inches around axes, as wide as the letters of any run's ticks need: to let matplotlib fit them takes as long as all else that it draws."""
 _STYLE = {
     "font.size": 9.0,
