@@ -80,7 +80,7 @@ class Package:
     @property
     def columns(self) -> tuple[str, ...]:
         """The input columns of the recipe, as far as they are known."""
-        return self._known.inputs
+        return self.known.inputs
 
     def predict(self, inputs: Any, *, column: str | Sequence[str] = (), **parameters: Any) -> Any:
         """Answer a text, a list of them, or a pandas frame.
@@ -145,28 +145,33 @@ class Package:
 
         table, name = read_table(data, ReadOptions(**reading))
         if recipe is not None:
-            task, evaluation, seed, model = recipe.task, recipe.evaluation, recipe.seed, recipe.model
+            evaluation, seed, model = recipe.evaluation, recipe.seed, recipe.model
         else:
-            task = self._recorded("task", self.predictor.task)
-            evaluation = self._recorded("evaluation", Evaluation())
+            evaluation = self.recorded("evaluation", Evaluation())
             seed = int(self._recipe.get("seed") or 0)
-            model = self._beginning()
+            model = self.beginning()
         with Console(0).working(f"scoring {name}", total=table.num_rows) as work:
             found = evaluate_table(
                 self.predictor,
                 table,
                 name=name,
-                task=task,
                 evaluation=evaluation,
-                known=self._known,
-                asked=self._asked(column),
-                label=label,
-                values=self._origin.get("values"),
                 seed=seed,
                 model=model,
                 progress=work,
+                **self.read_as(column, label, recipe),
             )
         return Evaluated(file=name, **found)
+
+    def read_as(self, column: str | Sequence[str], label: str | None, recipe: Recipe | None) -> dict[str, Any]:
+        """How labelled rows are read: arguments of :func:`hf_trainpipe.package.labelled.labelled`."""
+        return {
+            "task": self.recorded("task", self.predictor.task) if recipe is None else recipe.task,
+            "known": self.known,
+            "asked": self.asked(column),
+            "label": label,
+            "values": self._origin.get("values"),
+        }
 
     def __repr__(self) -> str:
         kind = self.predictor.task.schema().answers
@@ -175,7 +180,7 @@ class Package:
         return f"Package({str(self.path)!r}: {kind}{labels}, {where})"
 
     @cached_property
-    def _known(self) -> Known:
+    def known(self) -> Known:
         return known_columns(self.predictor.info.to_json())
 
     @property
@@ -186,7 +191,7 @@ class Package:
             found = found["source"]
         return found
 
-    def _recorded(self, name: str, otherwise: _T) -> _T:
+    def recorded(self, name: str, otherwise: _T) -> _T:
         """A part of the recorded recipe; ``otherwise`` where it is of another class, or of one in the recipe's file."""
         try:
             found: _T = value_from_json(self._recipe.get(name), type(otherwise))
@@ -194,7 +199,7 @@ class Package:
             return otherwise
         return found if type(found) is type(otherwise) else otherwise
 
-    def _beginning(self) -> Any:
+    def beginning(self) -> Any:
         """The model that the recorded recipe began with; None where it is not known."""
         from hf_trainpipe.recipe import Pretrained
 
@@ -203,8 +208,8 @@ class Package:
         except RecipeError:
             return None
 
-    def _asked(self, column: str | Sequence[str]) -> tuple[str, ...]:
-        return parse_asked((column,) if isinstance(column, str) else tuple(column), self._known)
+    def asked(self, column: str | Sequence[str]) -> tuple[str, ...]:
+        return parse_asked((column,) if isinstance(column, str) else tuple(column), self.known)
 
     def _predict_frame(self, frame: Any, column: str | Sequence[str], parameters: dict[str, Any]) -> Any:
         from hf_trainpipe.package.answers import Answered, Joined
@@ -212,7 +217,7 @@ class Package:
         from hf_trainpipe.package.predict import answer_rows
 
         self.predictor.task.check_parameters(parameters)
-        chooser = Chooser(self._known, self._asked(column), name="the frame")
+        chooser = Chooser(self.known, self.asked(column), name="the frame")
         rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
         answers = answer_rows(self.predictor, [chooser.input_of(row) for row in rows], parameters)
         items = [

@@ -10,6 +10,7 @@ from hf_trainpipe.cli.asking_verbs import evaluate, named_recipe, predict
 from hf_trainpipe.cli.audit_verb import audit
 from hf_trainpipe.cli.auto_verb import auto
 from hf_trainpipe.cli.baseline_verb import baseline
+from hf_trainpipe.cli.behave_verb import behave
 from hf_trainpipe.cli.check_verb import check
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.crossval_verb import crossval
@@ -20,6 +21,7 @@ from hf_trainpipe.cli.pipeline_verb import pipeline
 from hf_trainpipe.cli.report_verbs import compare, report
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
+from hf_trainpipe.cli.slices_verb import slices
 from hf_trainpipe.cli.suggest_verb import suggest
 from hf_trainpipe.cli.tune_verb import tune
 from hf_trainpipe.errors import PushError
@@ -189,7 +191,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 VERBS = {
     listed.name: listed
     for listed in (
-        train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, predict, suggest,
+        train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, slices, behave, predict, suggest,
         package, verify,
         serve, push, track, verify_resume, runs, ui,
         pipeline,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hf_trainpipe.data.columns import is_text
 from hf_trainpipe.data.place import FILE, LINE
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tasks.columns import Column
 
-__all__ = ["evaluate_table", "read_table"]
+__all__ = ["LabelledRows", "evaluate_table", "labelled", "read_table"]
+
+_ROW = "__row__"
 
 
 @dataclass
@@ -92,9 +95,67 @@ def evaluate_table(
     Raises:
         DataError: a column is missing, a label cannot be read, or no row is left.
     """
+    from hf_trainpipe.package.scoring import score_rows
+
+    rows = labelled(predictor, table, name=name, task=task, known=known, asked=asked, label=label, values=values)
+    result = score_rows(
+        predictor,
+        rows.dataset,
+        task=rows.task,
+        evaluation=evaluation,
+        seed=seed,
+        split=name,
+        model=model,
+        progress=progress,
+    )
+    if longer := result["longer"]:
+        rows.left_out["longer than the package takes"] += longer
+    return {
+        "rows": table.num_rows,
+        "n": result["n"],
+        "columns": list(rows.columns),
+        "label": rows.label,
+        "left_out": dict(rows.left_out),
+        "unknown_labels": dict(rows.unknown.most_common()),
+        "scores": result["scores"],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """Rows of a table that can be scored, as a task reads them."""
+
+    dataset: Dataset
+    """The columns of the task, and the places of the rows."""
+    positions: NDArray[np.int64]
+    """Which rows of the table these are."""
+    task: Task
+    """Over the names of these columns."""
+    columns: tuple[str, ...]
+    """Of the table, that are the input."""
+    label: str | None
+    """The column of gold labels."""
+    left_out: Counter[str]
+    """The other rows, by reason."""
+    unknown: Counter[str]
+    """Labels that the package does not have."""
+
+
+def labelled(
+    predictor: Predictor,
+    table: pa.Table,
+    *,
+    name: str,
+    task: Task,
+    known: Known,
+    asked: tuple[str, ...] = (),
+    label: str | None = None,
+    values: Mapping[str, Mapping[str, str]] | None = None,
+) -> LabelledRows:
+    """The rows of a table that can be scored; arguments and errors as of :func:`evaluate_table`."""
     from datasets import Dataset
 
-    from hf_trainpipe.package.scoring import score_rows, task_for
+    from hf_trainpipe.package.scoring import task_for
 
     task = task_for(predictor, task, name=name)
     there = {column: None for column in table.column_names if column not in (FILE, LINE)}
@@ -138,6 +199,7 @@ def evaluate_table(
     of_task = [column.name for column in task.inputs.values()] + [*(task.target.columns if task.target else ())]
     columns = dict(zip(of_task, [*inputs, *gold], strict=True))
     columns |= {column: table[column] for column in (FILE, LINE) if column in table.column_names}
+    columns[_ROW] = pa.array(np.arange(table.num_rows))
     left = _Left()
     dataset = Dataset(pa.table(columns))
     dataset = _complete(dataset, task, left)
@@ -147,20 +209,16 @@ def evaluate_table(
             f"{name}: none of its {table.num_rows:,} rows can be scored: {_told(left)}.",
             fix="Check the columns: --column NAME is the text, --label NAME the gold label.",
         )
-    result = score_rows(
-        predictor, dataset, task=task, evaluation=evaluation, seed=seed, split=name, model=model, progress=progress
+    positions = np.asarray(dataset[_ROW], dtype=np.int64)
+    return LabelledRows(
+        dataset=dataset.remove_columns(_ROW),
+        positions=positions,
+        task=task,
+        columns=tuple(used),
+        label=found,
+        left_out=left.out,
+        unknown=left.unknown,
     )
-    if longer := result["longer"]:
-        left.out["longer than the package takes"] += longer
-    return {
-        "rows": table.num_rows,
-        "n": result["n"],
-        "columns": used,
-        "label": found,
-        "left_out": dict(left.out),
-        "unknown_labels": dict(left.unknown.most_common()),
-        "scores": result["scores"],
-    }
 
 
 def _told(left: _Left) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.errors import DataError, PackageError, closest
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from hf_trainpipe.metrics import Predictions
     from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.runtime.tasks.base import Task
@@ -48,16 +51,10 @@ def score(
         DataError: if the data cannot be read, or has no such split.
         PackageError: if its labels do not fit the task.
     """
-    task = task_for(predictor, recipe.task, name=name)
-    splits = recipe.data.splits()
-    if split not in splits:
-        raise DataError(
-            f"No split {split!r} in the data, but {', '.join(map(repr, splits))}.{closest(split, splits)}",
-            fix="Choose one of them with --split.",
-        )
+    dataset, task = rows_of_split(predictor, recipe=recipe, split=split, name=name)
     return score_rows(
         predictor,
-        splits[split],
+        dataset,
         task=task,
         evaluation=recipe.evaluation,
         seed=recipe.seed,
@@ -65,6 +62,20 @@ def score(
         model=recipe.model,
         progress=progress,
     )
+
+
+def rows_of_split(
+    predictor: Predictor, *, recipe: Recipe, split: str, name: str = "The package"
+) -> tuple[Dataset, Task]:
+    """The rows of a split of ``recipe.data``, and the fitted task that reads them; errors as of :func:`score`."""
+    task = task_for(predictor, recipe.task, name=name)
+    splits = recipe.data.splits()
+    if split not in splits:
+        raise DataError(
+            f"No split {split!r} in the data, but {', '.join(map(repr, splits))}.{closest(split, splits)}",
+            fix="Choose one of them with --split.",
+        )
+    return splits[split], task
 
 
 def task_for(predictor: Predictor, task: Task, *, name: str) -> Task:
@@ -102,6 +113,34 @@ def score_rows(
         model: The recipe's, for scores that compare with it.
         progress: Called with the number of rows that are done.
     """
+    found = judged_rows(predictor, dataset, task=task, split=split, model=model, progress=progress)
+    chosen = evaluation.select
+    names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
+    scores = score_predictions(found.predictions, names, evaluation=evaluation, seed=seed)
+    return {"split": split, "n": len(found.predictions), "longer": found.longer, "scores": scores}
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRows:
+    """What a package predicts of rows, and what is right."""
+
+    predictions: Predictions
+    lengths: NDArray[np.int64]
+    """Tokens of each row, those of rows that are not predicted too."""
+    longer: int
+    """Rows that are not predicted, since they are longer than the package takes."""
+
+
+def judged_rows(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    task: Task,
+    split: str,
+    model: Any = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> JudgedRows:
+    """Predict rows that have the task's columns; arguments as of :func:`score_rows`."""
     from hf_trainpipe.data.rows import Rows
     from hf_trainpipe.engine.evaluation import judge
     from hf_trainpipe.package.reference import referred
@@ -130,8 +169,5 @@ def score_rows(
             f"split {split!r}: every example exceeds the package's maximum length.",
             fix="Name a split with shorter texts.",
         )
-    predictions = judge(concatenate(found), features, task)
-    chosen = evaluation.select
-    names = [*((chosen,) if chosen else ()), *task.metric_names, *evaluation.metrics]
-    scores = score_predictions(predictions, names, evaluation=evaluation, seed=seed)
-    return {"split": split, "n": len(predictions), "longer": longer, "scores": scores}
+    lengths = np.bincount(features.example, weights=features.lengths, minlength=features.num_examples)
+    return JudgedRows(judge(concatenate(found), features, task), lengths.astype(np.int64), longer)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.baselines.beside import FILE
+from hf_trainpipe.behaviour.behave import FILE as BEHAVIOUR
+from hf_trainpipe.behaviour.sliced import FILE as SLICES
 from hf_trainpipe.checkpoint.lock import is_locked
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics.base import Floats
@@ -44,6 +46,10 @@ class Facts:
     """baselines.json; empty where simpler models were not held against it."""
     forecast: Mapping[str, Any] = field(default_factory=dict)
     """forecast.json; empty where none was made before the run."""
+    slices: Mapping[str, Any] = field(default_factory=dict)
+    """slices.json; empty where none were looked for."""
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    """behave.json; empty where no inputs were changed."""
     predicted: Mapping[str, Predicted]
     """Of each evaluated split what was predicted of every row, where the run recorded it."""
     task: Task | None = None
@@ -124,6 +130,8 @@ def read(path: Path) -> Facts:
         points=points,
         baselines=_optional(path / FILE),
         forecast=read_forecast(path) or {},
+        slices=_optional(path / SLICES),
+        behaviour=_optional(path / BEHAVIOUR),
         predicted={name: predicted[name] for name in ("validation", "test") if name in predicted},
         task=task,
         state="complete" if result else state,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_trainpipe.package.write import without_home
-from hf_trainpipe.report import plots, sections
+from hf_trainpipe.report import behave_page, plots, sections, slices_page
 from hf_trainpipe.report.blocks import Page, Paragraph
 from hf_trainpipe.report.facts import Facts, read
 from hf_trainpipe.report.sentences import headline
@@ -62,6 +62,8 @@ def report(facts: Facts, *, mask_texts: bool = False) -> Page:
                 sections.split_details(facts, split, mask_texts=mask_texts, pictures=hint is None)
                 for split in sorted(evaluated, key=("test", "validation").index)
             ),
+            slices_page.section(facts.slices, mask_texts=mask_texts),
+            behave_page.section(facts.behaviour, mask_texts=mask_texts),
             sections.forecast(facts),
             sections.data(facts),
             sections.recipe(facts),

@@ -1,0 +1,106 @@
+"""The verb that looks for slices in which a model is weak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.behaviour.sliced import Sliced
+
+
+@verb(
+    "slices",
+    "find the parts of a split in which a model is worse than in the rest: lengths, columns, words",
+    Argument("RUN|PACKAGE", dest="path"),
+    Argument("[FILE]", "labelled rows; a split of the recipe's data without it"),
+    Argument("--recipe R", "take task and data from this recipe"),
+    Argument("--split validation|test", "of the recipe's data; test by default, where a run scored one"),
+    Argument("--label NAME", "the column that holds the labels; the recipe's by default"),
+    Argument("--level P", "the share of false findings, on average; 0.1 by default", type=float, default=0.1),
+    Argument("--least ROWS", "of the smallest slice; 30, or a hundredth of the rows, by default", type=int),
+    Argument("--most N", "slices that are tested; 10 by default", type=int, default=10),
+    Argument("--confidence P", "of intervals", type=float, default=0.95),
+    Argument("--seed N", "of the halves", type=int, default=0),
+    Argument("--html FILE", "write a page too", type=Path),
+    *READING,
+    *WORKER,
+    "--json",
+)
+def slices(arguments: argparse.Namespace) -> int:
+    path = existing(arguments.path, "run or package")
+    _check(arguments)
+    found = _found(path, arguments)
+    told = found.to_json()
+    further: list[tuple[str, str]] = []
+    from hf_trainpipe.report import slices_page
+
+    if (path / "run.json").is_file() and arguments.file is None:
+        from hf_trainpipe.behaviour.sliced import FILE
+        from hf_trainpipe.report.kept import keep
+
+        further += [("told in", str(written)) for written in keep(path, FILE, told)]
+    if arguments.html is not None:
+        from hf_trainpipe.report.page import save
+
+        save(slices_page.page(told, of=str(path)), arguments.html)
+        further.append(("written", str(arguments.html)))
+    print_result(told, arguments, lambda _: slices_page.screen(told, of=str(path), further=further))
+    return 0
+
+
+def _found(path: Path, arguments: argparse.Namespace) -> Sliced:
+    options = taken(arguments, "level", "least", "most", "confidence", "seed")
+    recipe = source = None
+    if arguments.recipe or arguments.file is None:
+        recipe, source = recipe_of(path, arguments.recipe)
+    from hf_trainpipe.utils.resources import use_paths_of_run
+
+    if arguments.file is None and any((path / "predictions").glob("*.npz")):
+        from hf_trainpipe.behaviour.sliced import sliced_run
+        from hf_trainpipe.report.facts import read
+
+        assert recipe is not None
+        with use_paths_of_run(path, source), busy("looking for weak slices"):
+            return sliced_run(path, recipe, task=read(path).task, split=arguments.split, **options)
+    from hf_trainpipe.api.behaviour import slices
+    from hf_trainpipe.api.package import load
+
+    package = load(path, **worker_of(arguments))
+    if arguments.file is not None:
+        chosen = taken(arguments, "column", "label")
+        return slices(package, arguments.file, recipe=recipe, reading=reading(arguments), **chosen, **options)
+    with use_paths_of_run(path, source):
+        return slices(package, split=arguments.split or "validation", recipe=recipe, **options)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together, and wrong values.
+
+    Raises:
+        UsageError: as said.
+    """
+    if arguments.file is not None:
+        existing(arguments.file, "file")
+        if arguments.split is not None:
+            raise UsageError("slices: expected a file or --split, found both.", fix="Leave one of the two out.")
+    elif arguments.column or arguments.label:
+        raise UsageError(
+            "slices: --column and --label choose columns of a file, and none is named.",
+            fix=f"hf-trainpipe slices {arguments.path} FILE --column NAME --label NAME",
+        )
+    for name, low, high in (("level", 0.0, 1.0), ("confidence", 0.5, 1.0)):
+        if not low < getattr(arguments, name) < high:
+            raise UsageError(
+                f"slices: --{name}: expected a number between {low:g} and {high:g}, found {getattr(arguments, name):g}.",
+                fix=f"Write --{name} {0.1 if name == 'level' else 0.95}.",
+            )
+    for name in ("least", "most"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"slices: --{name}: expected 1 or more, found {value}.", fix=f"Write --{name} 30.")
