@@ -106,7 +106,7 @@ def behave(
         DataError: The data cannot be read, or no row can be answered.
         RecipeError: Answers of such a task cannot be compared.
     """
-    from hf_trainpipe.behaviour.asked import Writer, rows_of_file, rows_of_split
+    from hf_trainpipe.behaviour.asked import Writer, label_columns, rows_of_file, rows_of_split
     from hf_trainpipe.behaviour.behave import behave
     from hf_trainpipe.data.readers_base import ReadOptions
     from hf_trainpipe.package import scoring
@@ -122,9 +122,8 @@ def behave(
         name, target = str(data), package.known.target
         options_of_file = ReadOptions(**(reading or {}))
         rows, columns = rows_of_file(data, package.known, asked=package.asked(column), reading=options_of_file)
-    is_tagger = predictor.task.judged_as == "tags"
     has_scheme = getattr(predictor.task, "scheme", None) is not None
-    writer = Writer(columns, target if is_tagger else None, has_scheme)
+    writer = Writer(columns, label_columns(predictor.task, target), has_scheme)
     with Console(0).working(f"answering {name}, changed") as work:
         found = behave(predictor, rows, name=name, write=writer if output else None, progress=work, **options)
     if output is not None:

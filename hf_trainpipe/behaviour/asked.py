@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,22 @@ def rows_of_split(task: Task, dataset: Dataset, *, split: str) -> tuple[list[Ask
     return found, tuple(columns.values())
 
 
+def label_columns(task: Task, known: str | None) -> dict[str, tuple[str, ...]]:
+    """Of a tagger, by the form of an input (``text``, ``words``), the columns that may hold its labels; of other tasks none.
+
+    Args:
+        known: The recipe's.
+    """
+    if task.judged_as != "tags":
+        return {}
+    found = {}
+    for role in ("text", "words"):
+        is_own, target = role in task.inputs, task.over(role).target
+        usual = target.usual if target is not None else ()
+        found[role] = tuple(dict.fromkeys([*([known] if is_own and known else []), *usual]))
+    return found
+
+
 @dataclass(eq=False)
 class Writer:
     """Keeps changed rows for a file of JSON lines: the row's columns with the changed input, its labels where they belong now, the
@@ -60,12 +76,12 @@ class Writer:
 
     Args:
         columns: Of the input, in the order of its parts.
-        target: The column of spans of characters, or of a tag for each word; None: labels stay as they are.
+        labels: As :func:`label_columns` gives them; the labels of other tasks stay as they are.
         has_scheme: Whether tags are those of entities, ``B-`` and ``I-``.
     """
 
     columns: Sequence[str]
-    target: str | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     has_scheme: bool = False
     _lines: list[str] = field(default_factory=list)
 
@@ -83,8 +99,10 @@ class Writer:
                 fix="Leave --output out, or write a file whose columns are the inputs themselves.",
             )
         row = {**asked.fields, **dict(zip(columns, parts, strict=True))}
-        if self.target is not None and row.get(self.target) is not None:
-            row[self.target] = self._labels(row[self.target], new, asked.place)
+        form = "text" if new.owners is None else "words"
+        target = next((name for name in self.labels.get(form, ()) if row.get(name) is not None), None)
+        if target is not None:
+            row[target] = self._labels(row[target], new, asked.place)
         row |= {"perturbation": perturbation.name, "row": asked.row}
         self._lines.append(json.dumps(row, ensure_ascii=False, default=str))
 

@@ -60,7 +60,8 @@ def blocks(found: Found, *, mask_texts: bool = False) -> list[Block]:
 
 def screen(found: Found, *, of: str, further: Sequence[tuple[str, str]] = ()) -> str:
     """The same on one screen, with the worst failure of each."""
-    lines = [f"{of}, {found['of']}: {_verdict(found)}", "", table(_HEAD, map(_row, found["perturbations"])), ""]
+    head, *rows = ([row[0], *row[2:]] for row in (_HEAD, *map(_row, found["perturbations"])))
+    lines = [f"{of}, {found['of']}: {_verdict(found)}", "", table(head, rows), ""]
     worst = [(one["name"], one["worst"][0]) for one in found["perturbations"] if one["worst"]]
     if worst:
         lines.append("the worst failure of each:")

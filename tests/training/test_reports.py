@@ -64,6 +64,22 @@ def test_a_run_leaves_its_report(run: Path, whole: Done) -> None:
     assert "hf_trainpipe train recipes.py --run-dir whole" in page or "hf-trainpipe train recipes.py" in page
 
 
+def test_weak_slices_of_a_run_need_no_weights(
+    copy: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workshop.folder)
+    assert cli(["slices", str(copy), "--recipe", "recipes.py", "--least", "5"]) == 0
+    shown = capsys.readouterr().out
+    kept = json.loads((copy / "slices.json").read_text())["validation"]
+    assert kept["rows"] == len(load(copy / "predictions" / "validation.npz"))
+    assert f"accuracy {kept['score']:.4f}" in shown
+    assert kept["source"] == "kept predictions"
+    assert "Not shown to be worse" in (copy / "report.html").read_text() or not kept["slices"]
+    assert "validation: accuracy" in (copy / "report.html").read_text()
+    assert cli(["slices", str(copy), "--recipe", "recipes.py", "--split", "test"]) == 2
+    assert "expected predictions of 'test', found 'validation'" in capsys.readouterr().err
+
+
 def test_losses_without_dropout_are_taken_and_change_nothing(run: Path, workshop: Workshop) -> None:
     with_sample = workshop.ledger("whole")
     evaluated = {step for name, step in with_sample if name == "validation/loss"}
