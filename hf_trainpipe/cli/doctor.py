@@ -21,6 +21,7 @@ _PACKAGES = (
     "accelerate",
     "evaluate",
     "spacy",
+    "nltk",
     "neptune",
     "mlflow",
     "tensorboard",

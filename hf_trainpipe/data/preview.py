@@ -17,6 +17,7 @@ from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.recipe.interfaces import Preview, Size
 from hf_trainpipe.runtime.tasks.columns import Labels
+from hf_trainpipe.runtime.text.preprocessing import data_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,6 +60,7 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     task, chosen = recipe.task, recipe.evaluation
     metrics.check_for(task, chosen.named)
     task.check_preprocessing(recipe.preprocessing)
+    data_files(recipe.preprocessing)
     if "train" in preview.rows:
         check_selection(chosen.select, preview.sizes)
     if not preview.rows:
@@ -69,7 +71,9 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     else:
         for split, rows in preview.rows.items():
             check_columns(rows, split, read_by(task))
-    is_slow = any(hasattr(step, "pipeline") for step in recipe.preprocessing)  # spaCy takes longer than all the rest
+    is_slow = any(
+        step.needs or hasattr(step, "pipeline") for step in recipe.preprocessing
+    )  # spaCy and NLTK take longer than all the rest
     encoder = UnreadEncoder(steps=() if is_slow else recipe.preprocessing)
     others = preview.rows if preview.whole else {}
     train = Rows(preview.rows["train"], "train", encoder=encoder, others=others, is_training=preview.whole)

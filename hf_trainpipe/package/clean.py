@@ -12,7 +12,7 @@ from hf_trainpipe.package.imports import SERVED_WITH, name_of
 
 _SHOWN_LINES = 12
 _PIN = re.compile(r"([A-Za-z][\w.-]*)==[\w.]+", re.ASCII)
-_KNOWN = {*map(name_of, SERVED_WITH), "onnxruntime", "spacy"}
+_KNOWN = {*map(name_of, SERVED_WITH), "nltk", "onnxruntime", "spacy"}
 
 
 def refuse_unknown_requirements(requirements: Path) -> None:

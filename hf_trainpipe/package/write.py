@@ -21,6 +21,7 @@ from hf_trainpipe.package.own_code import written_code
 from hf_trainpipe.runtime.handler.predictor import quiet
 from hf_trainpipe.runtime.safety.schema import SCHEMA
 from hf_trainpipe.runtime.tasks.about import about
+from hf_trainpipe.runtime.text.preprocessing import BUILT_IN
 from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def write(
     task: Task,
     columns: Mapping[str, Any] | None = None,
     preprocessing_json: Sequence[Mapping[str, Any]] = (),
+    data_files: Mapping[str, bytes] | None = None,
     tokens: Mapping[str, Any],
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     recipe_json: Mapping[str, Any] | None = None,
@@ -59,6 +61,7 @@ def write(
         task: As it was fitted.
         columns: ``{"rename", "join", "lists"}`` of the recipe's data.
         preprocessing_json: The steps as ``runtime.preprocessing.steps_to_json`` gives them.
+        data_files: What the steps read beside their code, by name (:meth:`.Preprocessor.data_files`).
         tokens: ``{"max_length", "overflow", "stride"}``.
         scores: ``{split: {metric: {"value", "low", "high", "confidence", "n"}}}``.
         recipe_json: The recipe, as run.json holds it.
@@ -85,9 +88,10 @@ def write(
     temporary.mkdir()
     try:
         _save_model(temporary, model, tokenizer, labels=tuple(task.label_names))
-        for file, text in task.package_files(model, tokens).items():
-            (temporary / file).parent.mkdir(exist_ok=True)
-            (temporary / file).write_text(text, encoding="utf-8")
+        texts = {file: text.encode() for file, text in task.package_files(model, tokens).items()}
+        for file, content in {**texts, **(data_files or {})}.items():
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / file).write_bytes(content)
         model_code = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*.py"))
         copy_runtime(temporary)
         if adapter is not None:
@@ -138,15 +142,15 @@ def write(
 
 
 def requirements(preprocessing_json: Sequence[Mapping[str, Any]] = (), *, pipelines: Collection[str] = ()) -> list[str]:
-    """Pins of what the package imports, at the installed versions; spaCy only where a step uses it.
+    """Pins of what the package imports, at the installed versions; spaCy and NLTK only where a step uses them.
 
     Raises:
         PackageError: if a spaCy pipeline is not an installed package.
     """
     pins = [pin_of(name) for name in SERVED_WITH]
     named = {*pipelines, *(str(step["pipeline"]) for step in preprocessing_json if step.get("pipeline"))}
-    if named:
-        pins.append(pin_of("spacy"))
+    kinds = [BUILT_IN[step["kind"]] for step in preprocessing_json if step.get("kind") in BUILT_IN]
+    pins += map(pin_of, sorted({name for kind in kinds for name in kind.needs} | ({"spacy"} if named else set())))
     pins += [_pin_pipeline(name) for name in sorted(named) if not name.startswith("blank:")]
     return pins
 

@@ -71,7 +71,7 @@ class SchemaError(InputError):
 
 
 class MissingPipeline(TrainpipeError, ImportError):
-    """A spaCy pipeline, or spaCy itself, is not installed. ``fix`` names the command."""
+    """A spaCy pipeline, data of NLTK, or one of these libraries itself is not installed. ``fix`` names the command."""
 
 
 class MissingRuntime(TrainpipeError, ImportError):

@@ -27,7 +27,7 @@ from hf_trainpipe.runtime.model import inference
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.outputs import Outputs, as_lists
 from hf_trainpipe.runtime.tasks.registry import is_built_in, travelling
-from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, steps_to_json
+from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, data_files, steps_to_json
 from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.calibrating import Chosen, asked, choose, facts_of, promise
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
@@ -332,6 +332,7 @@ def write_package(
         task=travelling(tuned_task(run)),
         columns=_columns(run.recipe.data.origin()),
         preprocessing_json=steps_to_json(run.recipe.preprocessing),
+        data_files=data_files(run.recipe.preprocessing),
         tokens={
             "max_length": run.plan.max_length,
             "overflow": run.recipe.tokens.overflow,

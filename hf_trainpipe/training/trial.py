@@ -1,7 +1,7 @@
 """Write and try the package before the first step, so that what would fail after training fails now.
 
 It is the check that the finished model must pass too, with untrained weights and a few texts of the training data. If
-the package brings code of its own or needs spaCy, a fresh process answers; it is started before the weights are loaded,
+the package brings code of its own or needs spaCy or NLTK, a fresh process answers; it is started before the weights are loaded,
 so that its imports run at the same time. Else the package is loaded in this process. A package that was tried on this
 machine is not tried again.
 """
@@ -103,10 +103,9 @@ class Trial:
 
 
 def _is_foreign(setup: Setup) -> bool:
-    """Whether the package brings code of the recipe's or the model's own, or needs spaCy."""
-    steps = [getattr(step, "pipeline", None) for step in setup.recipe.preprocessing]
-    uses_spacy = any(steps) or bool(setup.task.pipelines)
-    return has_own_code(setup) or uses_spacy or setup.recipe.model.trust_remote_code
+    """Whether the package brings code of the recipe's or the model's own, or needs spaCy or NLTK."""
+    uses_library = any(step.needs for step in setup.recipe.preprocessing) or bool(setup.task.pipelines)
+    return has_own_code(setup) or uses_library or setup.recipe.model.trust_remote_code
 
 
 def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
@@ -150,4 +149,5 @@ def _stamp(setup: Setup) -> str:
         [] if setup.recipe.model.lora is None else [repr(setup.recipe.model.lora)],
     ]
     digest.update(json.dumps(travels, sort_keys=True, default=str).encode())
+    digest.update(setup.data.fingerprints.get("preprocessing", "").encode())
     return digest.hexdigest()[:32]

@@ -17,8 +17,19 @@ from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import record, verify
 from hf_trainpipe.package.write import requirements
+from hf_trainpipe.runtime.errors import SchemaError
+from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.text.preprocessing import (
+    NltkLemmas,
+    NltkStem,
+    NltkStopwords,
+    NltkTokens,
+    data_files,
+    steps_to_json,
+)
 from tests.package.conftest import SENTENCES, TEXTS, tiny_model, write_package
+from tests.runtime.text.nltk_files import write_nltk_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,6 +176,26 @@ def test_manifest_holds_no_home_path_and_no_nan(classifier_run: Path) -> None:
     assert manifest["scores"]["validation"]["mcc"]["value"] is None
     assert set(manifest["files"]) == set(layout.list_files(classifier_run / "package")[0]) - {layout.MANIFEST}
     assert not [text for text in TEXTS if text in json.dumps(manifest)]
+
+
+def test_data_of_nltk_travel_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    data = write_nltk_data(tmp_path / "nltk")
+    steps = (NltkTokens(), NltkStopwords(), NltkStem(), NltkLemmas(part="noun"))
+    monkeypatch.setattr(nltk.data, "path", [str(data)])
+    written = {"preprocessing_json": steps_to_json(steps), "data_files": data_files(steps)}
+    package = write_package(tmp_path / "run", **written)
+    assert {line.partition("==")[0] for line in (package / "requirements.txt").read_text().split()} >= {"nltk"}
+    text = {"inputs": ["The mice weren't with Mr. Smith.  They answer."]}
+    there = EndpointHandler(str(package))(text)
+    monkeypatch.setattr(nltk.data, "path", [])  # another machine
+    assert EndpointHandler(str(package))(text) == there
+    plain = write_package(tmp_path / "plain", preprocessing_json=[])
+    assert EndpointHandler(str(plain))(text) != there
+    (package / "nltk_data" / "corpora" / "stopwords" / "english").write_text("mice\n")
+    with pytest.raises(SchemaError, match="nltk_data/corpora/stopwords/english has"):
+        EndpointHandler(str(package))
 
 
 def test_requirements_are_exact_and_name_spacy_only_where_it_is_used() -> None:

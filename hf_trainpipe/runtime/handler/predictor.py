@@ -87,7 +87,7 @@ class Predictor:
                     raise SchemaError(f"{folder}: expected a complete package, found no {names[0]}.")
         seen = trust.check(folder, info, model=FILES.get(backend), allow_code=has_consent(allow_code))
         own_steps, own_tasks = load_classes(folder, info.code, allow_code=allow_code) if info.code else ({}, {})
-        steps = steps_from_json(info.preprocessing, registry=own_steps)
+        steps = tuple(step.within(folder) for step in steps_from_json(info.preprocessing, registry=own_steps))
         task = task_from_json(info.task, registry=own_tasks)
         if backend == "torch":
             own_code = bool(info.model_code) and has_consent(allow_code)

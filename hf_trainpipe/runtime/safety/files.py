@@ -34,6 +34,10 @@ _ALLOWED = re.compile(
     | code/inference\.py | code/requirements\.txt
     | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt
     | adapter/adapter_config\.json | adapter/adapter_model\.safetensors
+    | nltk_data/corpora/stopwords/[a-z]+
+    | nltk_data/corpora/wordnet/(LICENSE | index\.(noun|verb|adj|adv) | (noun|verb|adj|adv)\.exc)
+    | nltk_data/tokenizers/punkt_tab/[a-z]+/((abbrev_types|sent_starters)\.txt | (collocations|ortho_context)\.tab)
+    | nltk_data/taggers/averaged_perceptron_tagger_eng/averaged_perceptron_tagger_eng\.(weights|tagdict|classes)\.json
     | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
     """,
     re.VERBOSE | re.ASCII,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,47 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> str:
         position = edit.end
     pieces.append(text[position:])
     return "".join(pieces)
+
+
+def spaced(text: str, tokens: Iterable[tuple[int, int, str]]) -> list[Edit]:
+    """Edits that leave one space between tokens.
+
+    Args:
+        tokens: Start, end and new text of each, in order.
+
+    >>> apply_edits("It's on", spaced("It's on", [(0, 2, "It"), (2, 4, "is"), (5, 7, "on")]))
+    'It is on'
+    """
+    found: list[Edit] = []
+    position = 0
+    for start, end, new in tokens:
+        gap = " " if position else ""
+        if text[position:start] != gap:
+            found.append(Edit(position, start, gap))
+        if new != text[start:end]:
+            found.append(Edit(start, end, new))
+        position = end
+    if position < len(text):
+        found.append(Edit(position, len(text), ""))
+    return found
+
+
+def without(text: str, words: Iterable[tuple[int, int]]) -> list[Edit]:
+    """Edits that take words away, each with the space behind it, or else the one before it.
+
+    >>> apply_edits("one, two three.", without("one, two three.", [(0, 3), (9, 14)]))
+    ', two.'
+    """
+    found: list[Edit] = []
+    position = 0
+    for start, end in words:
+        if text[end : end + 1].isspace():
+            end += 1
+        elif start > position and text[start - 1].isspace():
+            start -= 1
+        found.append(Edit(start, end, ""))
+        position = end
+    return found
 
 
 class Aligned:

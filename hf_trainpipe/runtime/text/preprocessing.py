@@ -13,6 +13,7 @@ from ..bounds import check_characters
 from ..errors import InputError
 from ..kinds import from_json
 from .edits import Aligned, Edit, apply_edits
+from .preprocessing_nltk import NltkLemmas, NltkSentences, NltkStem, NltkStopwords, NltkTokens
 from .preprocessing_spacy import SpacyLemmas, SpacyMaskEntities, SpacySentences, SpacyTokens
 from .preprocessing_text import CleanUrls, Lowercase, NormalizeSpace, NormalizeUnicode, StripHtml
 from .preprocessor import Preprocessor
@@ -23,6 +24,11 @@ __all__ = [
     "CleanUrls",
     "Edit",
     "Lowercase",
+    "NltkLemmas",
+    "NltkSentences",
+    "NltkStem",
+    "NltkStopwords",
+    "NltkTokens",
     "NormalizeSpace",
     "NormalizeUnicode",
     "Preprocessor",
@@ -35,6 +41,7 @@ __all__ = [
     "apply_aligned",
     "apply_edits",
     "apply_words",
+    "data_files",
     "steps_from_json",
     "steps_to_json",
 ]
@@ -44,6 +51,11 @@ BUILT_IN: Mapping[str, type[Preprocessor]] = {
     for step in (
         CleanUrls,
         Lowercase,
+        NltkLemmas,
+        NltkSentences,
+        NltkStem,
+        NltkStopwords,
+        NltkTokens,
         NormalizeSpace,
         NormalizeUnicode,
         SpacyLemmas,
@@ -98,6 +110,15 @@ def apply_words(steps: Iterable[Preprocessor], words: Sequence[Sequence[str]]) -
     distinct = list(dict.fromkeys(chain.from_iterable(words)))
     new = dict(zip(distinct, apply(steps, distinct), strict=True))
     return [[new[word] for word in sentence] for sentence in words]
+
+
+def data_files(steps: Iterable[Preprocessor]) -> dict[str, bytes]:
+    """What all steps read beside their code, by the name that the file has in a package.
+
+    Raises:
+        MissingPipeline: a file is not on this machine.
+    """
+    return {name: content for step in steps for name, content in step.data_files().items()}
 
 
 def steps_to_json(steps: Iterable[Preprocessor]) -> list[dict[str, Any]]:

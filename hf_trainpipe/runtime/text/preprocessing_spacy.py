@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import InputError
-from .edits import Edit
+from .edits import Edit, spaced
 from .pipelines import check_pipeline_name, load_pipeline, pipe
 from .preprocessor import Preprocessor
 
 
+class _SpacyStep(Preprocessor):
+    needs: ClassVar[tuple[str, ...]] = ("spacy",)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SpacySentences(Preprocessor):
+class SpacySentences(_SpacyStep):
     """Keep the first sentences of a text."""
 
     pipeline: str = "blank:en"
@@ -43,7 +47,7 @@ class SpacySentences(Preprocessor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpacyTokens(Preprocessor):
+class SpacyTokens(_SpacyStep):
     """Tokens of spaCy, with one space between them."""
 
     pipeline: str = "blank:en"
@@ -58,7 +62,7 @@ class SpacyTokens(Preprocessor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpacyLemmas(Preprocessor):
+class SpacyLemmas(_SpacyStep):
     """Base forms of spaCy's tokens, with one space between them."""
 
     pipeline: str
@@ -73,7 +77,7 @@ class SpacyLemmas(Preprocessor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpacyMaskEntities(Preprocessor):
+class SpacyMaskEntities(_SpacyStep):
     """Put the type of an entity in its place: ``Anna left Rome`` becomes ``[PERSON] left [GPE]``.
 
     A statistical pipeline misses some entities: this lowers what personal data a model sees, it does not
@@ -122,18 +126,8 @@ class SpacyMaskEntities(Preprocessor):
 
 def _spaced(text: str, doc: Any, *, as_lemmas: bool = False) -> list[Edit]:
     """Edits that leave one space between tokens, or between their base forms."""
-    found: list[Edit] = []
-    position = 0
-    for token in doc:
-        if token.is_space:
-            continue
-        start, end = token.idx, token.idx + len(token)
-        gap = " " if position else ""
-        if text[position:start] != gap:
-            found.append(Edit(position, start, gap))
-        if as_lemmas and token.lemma_ not in ("", text[start:end]):
-            found.append(Edit(start, end, token.lemma_))
-        position = end
-    if position < len(text):
-        found.append(Edit(position, len(text), ""))
-    return found
+    places = [(token.idx, token.idx + len(token), token) for token in doc if not token.is_space]
+    return spaced(
+        text,
+        ((start, end, (as_lemmas and token.lemma_) or text[start:end]) for start, end, token in places),
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..kinds import to_json
@@ -32,6 +33,9 @@ class Preprocessor(ABC):
     word_safe: ClassVar[bool] = False
     """Whether it may run on each word by itself, where the words and their number must stay."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Distributions that it imports beside those that every package needs; a package pins them."""
+
     @property
     def kind(self) -> str:
         """The name of the class: how a package calls it."""
@@ -46,6 +50,18 @@ class Preprocessor(ABC):
         found = list(self.edits(texts))
         assert len(found) == len(texts), f"{self.kind}.edits gave {len(found)} lists for {len(texts)} texts"
         return [apply_edits(text, edits) for text, edits in zip(texts, found, strict=True)]
+
+    def data_files(self) -> Mapping[str, bytes]:
+        """What it reads beside its code, by the name that the file has in a package, so that it answers the same elsewhere.
+
+        Raises:
+            MissingPipeline: a file is not on this machine.
+        """
+        return {}
+
+    def within(self, package: Path) -> Preprocessor:
+        """The step that reads those files from the folder of a package, now, and nothing elsewhere."""
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """``{"kind": ..., field: value, ...}``, tuples as lists."""
