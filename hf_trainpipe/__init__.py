@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from hf_trainpipe.api.package import Package as Package
     from hf_trainpipe.api.package import load as load
     from hf_trainpipe.api.run import Run as Run
+    from hf_trainpipe.augmentation.letters import Typos as Typos
+    from hf_trainpipe.augmentation.tokens import TokenMask as TokenMask
+    from hf_trainpipe.augmentation.words import SynonymReplacement as SynonymReplacement
+    from hf_trainpipe.augmentation.words import WordDropout as WordDropout
+    from hf_trainpipe.augmentation.words import WordNetReplacement as WordNetReplacement
+    from hf_trainpipe.augmentation.words import WordSwap as WordSwap
     from hf_trainpipe.cli import main as main
     from hf_trainpipe.data.chosen_rows import ChosenRows as ChosenRows
     from hf_trainpipe.data.sources import Files as Files
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.errors import TrainingDiverged as TrainingDiverged
     from hf_trainpipe.errors import TrainpipeError as TrainpipeError
     from hf_trainpipe.quickstart import SupportMessages as SupportMessages
+    from hf_trainpipe.recipe import Augmentation as Augmentation
     from hf_trainpipe.recipe import Budget as Budget
     from hf_trainpipe.recipe import Data as Data
     from hf_trainpipe.recipe import Evaluation as Evaluation
@@ -68,6 +75,11 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.translation import Translation as Translation
     from hf_trainpipe.runtime.text.preprocessing import CleanUrls as CleanUrls
     from hf_trainpipe.runtime.text.preprocessing import Lowercase as Lowercase
+    from hf_trainpipe.runtime.text.preprocessing import NltkLemmas as NltkLemmas
+    from hf_trainpipe.runtime.text.preprocessing import NltkSentences as NltkSentences
+    from hf_trainpipe.runtime.text.preprocessing import NltkStem as NltkStem
+    from hf_trainpipe.runtime.text.preprocessing import NltkStopwords as NltkStopwords
+    from hf_trainpipe.runtime.text.preprocessing import NltkTokens as NltkTokens
     from hf_trainpipe.runtime.text.preprocessing import NormalizeSpace as NormalizeSpace
     from hf_trainpipe.runtime.text.preprocessing import NormalizeUnicode as NormalizeUnicode
     from hf_trainpipe.runtime.text.preprocessing import Preprocessor as Preprocessor
@@ -89,6 +101,9 @@ __version__ = "0.1.0"
 
 _NAMES_OF = {
     "dataclasses": "replace",
+    "hf_trainpipe.augmentation.letters": "Typos",
+    "hf_trainpipe.augmentation.tokens": "TokenMask",
+    "hf_trainpipe.augmentation.words": "SynonymReplacement WordDropout WordNetReplacement WordSwap",
     "hf_trainpipe.cli": "main",
     "hf_trainpipe.data.chosen_rows": "ChosenRows",
     "hf_trainpipe.data.sources": "Files Frame HubData",
@@ -100,8 +115,9 @@ _NAMES_OF = {
     "hf_trainpipe.api.package": "Package load",
     "hf_trainpipe.api.run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
-    "hf_trainpipe.recipe": "Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Scratch Session Tokens Tracker",
-    "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NormalizeSpace NormalizeUnicode Preprocessor "
+    "hf_trainpipe.recipe": "Augmentation Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Scratch Session Tokens Tracker",
+    "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NltkLemmas NltkSentences NltkStem NltkStopwords "
+    "NltkTokens NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",
     "hf_trainpipe.runtime.tasks.base": "Task",
     "hf_trainpipe.runtime.tasks.causal_lm": "CausalLM",

@@ -29,7 +29,9 @@ CHAPTERS = {
     "Preprocessing": (
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",
+        "NltkSentences", "NltkTokens", "NltkStopwords", "NltkStem", "NltkLemmas",
     ),
+    "Augmentation": ("WordDropout", "WordSwap", "Typos", "SynonymReplacement", "WordNetReplacement", "TokenMask"),
     "Trackers": ("Neptune", "MLflow", "Comet", "TensorBoard", "Trackio", "WandB"),
     "Options of a run, in Python": ("RunOptions",),
 }  # fmt: skip

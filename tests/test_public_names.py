@@ -14,6 +14,18 @@ import hf_trainpipe
 
 ROOT = Path(hf_trainpipe.__file__).parent
 PUBLIC = [
+    "Augmentation",
+    "NltkLemmas",
+    "NltkSentences",
+    "NltkStem",
+    "NltkStopwords",
+    "NltkTokens",
+    "SynonymReplacement",
+    "TokenMask",
+    "Typos",
+    "WordDropout",
+    "WordNetReplacement",
+    "WordSwap",
     "Recipe",
     "Pretrained",
     "Scratch",

@@ -241,7 +241,7 @@ def removable(run: Run) -> list[Path]:
     if not (run.path / "result.json").is_file() or not is_packaged(run.result):
         return []
     # latest.json stays: it records that there were checkpoints, so that such a run does not start over by itself.
-    names = ("checkpoints", "stream", "verify-resume", "rehearsal", "heartbeat", ".tmp-resume")
+    names = ("checkpoints", "stream", "augmented", "verify-resume", "rehearsal", "heartbeat", ".tmp-resume")
     found = [run.path / name for name in names] + sorted(run.path.glob("trace-rank*.jsonl"))
     return [path for path in found if path.exists()]
 

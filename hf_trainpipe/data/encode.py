@@ -26,7 +26,9 @@ from hf_trainpipe.utils.atomic import new_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hf_trainpipe.recipe.interfaces import Augmentation
     from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.text.preprocessor import Preprocessor
     from hf_trainpipe.runtime.tokens.encoder import Encoder
 
 CACHE_VERSION = 3
@@ -52,6 +54,16 @@ def _flat(value: Any) -> str:
         return value
     is_words = isinstance(value, list) and all(isinstance(word, str) for word in value)
     return "\x1f".join(value) if is_words else json.dumps(value, sort_keys=True, default=str)
+
+
+def files_digest(steps: Sequence[Preprocessor | Augmentation]) -> str | None:
+    """sha256 of what steps read beside their code; None: nothing.
+
+    Raises:
+        MissingPipeline: a file is not on this machine.
+    """
+    found = {name: hashlib.sha256(file).hexdigest() for step in steps for name, file in step.data_files().items()}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() if found else None
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -134,6 +146,8 @@ def encode_cached(
     place: Callable[[int], str],
     say: Callable[[str], None],
     digest: str | None = None,
+    files: str | None = None,
+    drawn: Any = None,
 ) -> Features:
     """What a task makes of the inputs of a split: the cache's entry, which is built first where it is missing.
 
@@ -145,6 +159,8 @@ def encode_cached(
         place: Where a row comes from, for errors.
         say: Called with a line when something is built.
         digest: :func:`tokenizer_digest` of the encoder's tokenizer, where it is known already.
+        files: :func:`files_digest` of the encoder's steps.
+        drawn: What else the encoder makes of a text depends on, as JSON values; None: nothing.
 
     Raises:
         DataError: a text is over-long and the policy is ``error``; the message names its place.
@@ -164,6 +180,10 @@ def encode_cached(
     }
     if tokenizer.backend_tokenizer.encode_special_tokens:  # what its serialisation does not say
         settings["special_tokens"] = "text"
+    if files is not None:
+        settings["files"] = files
+    if drawn is not None:
+        settings["drawn"] = drawn
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = root / "tokens" / key
     folder.parent.mkdir(parents=True, exist_ok=True)

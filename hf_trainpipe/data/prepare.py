@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.data.audit import audit
-from hf_trainpipe.data.encode import content_digest, encode_cached, tokenizer_digest
+from hf_trainpipe.data.encode import content_digest, encode_cached, files_digest, tokenizer_digest
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.base import Requests, Task
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from hf_trainpipe.augmentation.encoder import AugmentingEncoder
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.columns import Labels
 
@@ -120,10 +121,12 @@ class PreparedData:
     task: Task
     """The recipe's task with what follows from the training data filled in."""
     fingerprints: dict[str, str]
-    """sha256 of ``data``, ``tokenizer`` and ``labels``."""
+    """sha256 of ``data``, ``tokenizer`` and ``labels``; of what ``preprocessing`` and ``augmentation`` read beside their code."""
     warnings: list[str] = field(default_factory=list)
     prepare_split: Callable[[str, Dataset, Path], Prepared] | None = None
     """Encodes further rows as the splits were: name, rows, cache folder."""
+    prepare_again: Callable[[Prepared, AugmentingEncoder, Path], Prepared] | None = None
+    """Encodes a split by another encoder, with the same targets: split, encoder, cache folder."""
 
     @property
     def labels(self) -> Labels:
@@ -210,6 +213,9 @@ def prepare(
         DataError: with file and line where they are known.
     """
     recipe.task.check_preprocessing(recipe.preprocessing)
+    of_files, of_drawing = files_digest(recipe.preprocessing), files_digest(recipe.augmentation or ())
+    for step in recipe.augmentation or ():
+        step.check(tokenizer)
     with working("reading and checking the data"):
         loaded: Any = recipe.data.splits() if splits is None else splits
         warnings = list(audit(recipe.task, loaded))
@@ -241,11 +247,31 @@ def prepare(
             place=rows.place,
             say=say,
             digest=of_tokenizer,
+            files=of_files,
         )
         if vocab_size is not None:
             _check_ids(encoded, rows, vocab_size)
         features = task.supervise(rows, encoded)
         return Prepared(rows.split, features, rows, _digest([content, _digest_of_targets(features)]))
+
+    def prepare_again(split: Prepared, encoder: AugmentingEncoder, root: Path) -> Prepared:
+        rows = split.rows
+        encoded = encode_cached(
+            rows.inputs(task),
+            task=task,
+            encoder=encoder,
+            split=rows.split,
+            content=split.digest,
+            root=root,
+            place=rows.place,
+            say=lambda line: None,
+            digest=of_tokenizer,
+            files=of_files,
+            drawn=[[repr(step) for step in encoder.augmentation], encoder.seed, encoder.epoch, of_drawing],
+        )
+        if len(split.usable) < len(split):  # what is left out stays out
+            encoded = encoded.keep(np.flatnonzero(np.isin(encoded.example, split.usable)))
+        return replace(split, features=task.supervise(rows, encoded))
 
     prepared: dict[str, Prepared] = {}
     for name, dataset in loaded.items():
@@ -264,7 +290,11 @@ def prepare(
         "tokenizer": of_tokenizer,
         "labels": _digest(list(task.label_names)),
     }
-    return PreparedData(prepared, task, fingerprints, warnings, prepare_split)
+    if of_files is not None:
+        fingerprints["preprocessing"] = of_files
+    if of_drawing is not None:
+        fingerprints["augmentation"] = of_drawing
+    return PreparedData(prepared, task, fingerprints, warnings, prepare_split, prepare_again)
 
 
 def _check_ids(features: Features, rows: Rows, vocab_size: int) -> None:

@@ -1,7 +1,7 @@
 """A recipe: the choices of a person. Their consequences are in :mod:`hf_trainpipe.plan`.
 
 settings    the parts that are plain settings: model, tokens, optimizer, budget, evaluation, Hub
-interfaces  base classes for data sources and trackers
+interfaces  base classes for data sources, augmentation and trackers
 source      the file and function of a recipe
 
 Nothing here imports torch: a recipe is validated before anything heavy is loaded.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from hf_trainpipe.recipe.interfaces import Augmentation as Augmentation
 from hf_trainpipe.recipe.interfaces import Data as Data
 from hf_trainpipe.recipe.interfaces import Destination as Destination
 from hf_trainpipe.recipe.interfaces import RunInfo as RunInfo
@@ -26,6 +27,7 @@ from hf_trainpipe.recipe.settings import Pretrained as Pretrained
 from hf_trainpipe.recipe.settings import Scratch as Scratch
 from hf_trainpipe.recipe.settings import Tokens as Tokens
 from hf_trainpipe.recipe.settings import refused
+from hf_trainpipe.runtime.kinds import UNSAID
 from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.runtime.text.preprocessing import Preprocessor
@@ -45,6 +47,8 @@ class Recipe:
     """What to learn, from which columns."""
     preprocessing: tuple[Preprocessor, ...] = ()
     """Steps applied to texts before tokenization, in this order, in training and in the package."""
+    augmentation: tuple[Augmentation, ...] | None = field(default=None, metadata=UNSAID)
+    """What changes the texts of the training split, behind the preprocessing and anew in each epoch (docs/augmentation.md)."""
     tokens: Tokens = field(default_factory=Tokens)
     """How text becomes tokens."""
     optim: Optim = field(default_factory=Optim)
@@ -72,6 +76,7 @@ class Recipe:
         for position, step in enumerate(self.preprocessing):
             if not isinstance(step, Preprocessor):
                 raise refused(f"preprocessing[{position}]", "a Preprocessor", step, "Pass an instance, not a class.")
+        self._check_augmentation()
         for position, tracker in enumerate(self.trackers):
             if not isinstance(tracker, Tracker):
                 raise refused(f"trackers[{position}]", "a Tracker", tracker, "Pass an instance, such as Neptune().")
@@ -88,6 +93,23 @@ class Recipe:
             raise refused("model.reinit_layers", f"0 for {type(self.task).__name__}", self.model.reinit_layers, fix)
         if self.seed < 0:
             raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
+
+    def _check_augmentation(self) -> None:
+        if self.augmentation == ():
+            object.__setattr__(self, "augmentation", None)
+        most, task = self.task.augmentable, type(self.task).__name__
+        for position, step in enumerate(self.augmentation or ()):
+            where = f"augmentation[{position}]"
+            if not isinstance(step, Augmentation):
+                raise refused(where, "an Augmentation", step, "Pass an instance, not a class.")
+            if not step.fits(most):
+                expected = f"none for {task}" if most is None else f"a step that changes no more than {most} for {task}"
+                raise refused(
+                    where,
+                    f"{expected}, whose targets would no longer fit",
+                    f"{type(step).__name__} (changes {step.changes})",
+                    "Leave it out; docs/augmentation.md lists what each task takes.",
+                )
 
     @property
     def selected_metric(self) -> str:

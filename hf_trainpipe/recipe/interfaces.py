@@ -1,4 +1,4 @@
-"""Base classes for parts of a recipe that users may write: data sources and trackers."""
+"""Base classes for parts of a recipe that users may write: data sources, augmentation and trackers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+
+from hf_trainpipe.recipe.settings import check_share
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset, DatasetDict
 
     from hf_trainpipe.data.streaming import TrainStream
+    from hf_trainpipe.runtime.text.edits import Edit
+    from hf_trainpipe.runtime.tokens.masking import Masker
+
+Changes = Literal["tokens", "words", "text"]
+"""What a step of augmentation changes, the least first: which tokens are hidden; words, which stay as many; whole texts."""
 
 
 class Size(NamedTuple):
@@ -73,6 +81,61 @@ class Data(ABC):
     @abstractmethod
     def describe(self) -> str:
         """One line for plans and model cards; uses no network and no file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(ABC):
+    """Changes texts of the training, anew in each epoch; evaluations, baselines and packages never see it (docs/augmentation.md).
+
+    Subclasses are frozen dataclasses. What they draw follows from the recipe's seed, the epoch and the example, so that a resumed
+    run, on any ranks, changes the same. Texts come as the preprocessing leaves them.
+
+    >>> from hf_trainpipe.runtime.text.edits import Edit, apply_edits
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Shouting(Augmentation):
+    ...     changes = "words"
+    ...
+    ...     def edits(self, text, draws):
+    ...         return [Edit(0, len(text), text.upper())]
+    >>> apply_edits("so good", Shouting(examples=0.2).edits("so good", None))
+    'SO GOOD'
+    """
+
+    changes: ClassVar[Changes] = "text"
+    """What it changes. With ``words`` it may also get each word of a text by itself."""
+    examples: float = 1.0
+    """The probability of each example in each epoch; the others stay as they are, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        check_share(f"{type(self).__name__}.examples", self.examples, closed=True)
+
+    @abstractmethod
+    def edits(self, text: str, draws: np.random.Generator) -> list[Edit]:
+        """The edits to make, sorted and without overlap."""
+
+    def hidden(self, ids: np.ndarray, draws: np.random.Generator, masker: Masker) -> np.ndarray:
+        """Of a step that changes ``tokens``: int64[n], the ids of a feature as the model reads them."""
+        return ids
+
+    def check(self, tokenizer: Any) -> None:  # noqa: B027  nothing to refuse
+        """Refuse, before training, a tokenizer that it cannot work with.
+
+        Raises:
+            RecipeError: as said.
+        """
+
+    def data_files(self) -> Mapping[str, bytes]:
+        """What it reads beside its code, by name; a resumed run must find the same.
+
+        Raises:
+            MissingPipeline: a file is not on this machine.
+        """
+        return {}
+
+    def fits(self, most: Changes | None) -> bool:
+        """Whether a task whose inputs may change so much takes it; None: not at all."""
+        known = get_args(Changes)
+        return most is not None and known.index(self.changes) <= known.index(most)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,13 @@ def _check_range(where: str, value: float, low: float, high: float, *, open_high
         raise refused(where, interval, value, f"Set {where} to {interval}.")
 
 
+def check_share(where: str, value: float, *, closed: bool = False) -> None:
+    """Refuse what is no share in (0, 1), or with ``closed`` in (0, 1]."""
+    if not 0 < value < 1 and not (closed and value == 1):
+        interval = f"a share in (0, 1{']' if closed else ')'}"
+        raise refused(where, interval, value, f"Set {where} to {interval}.")
+
+
 def check_positive(where: str, value: float | None) -> None:
     """Refuse 0 and less."""
     if value is not None and not value > 0:

@@ -166,5 +166,5 @@ def devices_of(*, parallel: int, ranks: int, num_gpus: int) -> list[str | None]:
 
 def free_space(run_dir: Path) -> None:
     """Remove the checkpoints of a run that is not needed any more; its ledger, result and predictions stay."""
-    for name in ("checkpoints", "stream", "scratch", "trial", "heartbeat", "generated"):
+    for name in ("checkpoints", "stream", "augmented", "scratch", "trial", "heartbeat", "generated"):
         shutil.rmtree(run_dir / name, ignore_errors=True)

@@ -6,6 +6,7 @@ Of a model with adapters they hold what is trained; run.json says what identifie
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,7 @@ from hf_trainpipe.errors import CheckpointError, PackageError
 from hf_trainpipe.model.lora import held, how_to_merge, is_adapted
 from hf_trainpipe.model.quantised import base_of
 from hf_trainpipe.package import layout
+from hf_trainpipe.training.augmented import folder_of
 from hf_trainpipe.training.state import RunState
 from hf_trainpipe.utils.atomic import sha256_file
 
@@ -257,6 +259,8 @@ class Checkpointing:
         Merged into a package, an adapter cannot be taken out of it again: then the best one stays too.
         """
         run, best = self.run, self.run.state.best
+        if self.folder.is_main:
+            shutil.rmtree(folder_of(self.folder.path), ignore_errors=True)
         if not self.folder.is_main or run.recipe.budget.keep_when_done == "all":
             return
         is_packaged = best is None or best.step == run.state.step or self._packaged(best.step) is not None

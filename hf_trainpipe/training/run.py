@@ -33,6 +33,7 @@ from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
+from hf_trainpipe.training.augmented import Augmented
 from hf_trainpipe.training.graphed import graphs_of
 from hf_trainpipe.training.linear_probe import begin_as_probe
 from hf_trainpipe.training.setup import Setup
@@ -82,7 +83,9 @@ class Run(Setup):
         with self.console.working("loading the model"):
             self._load_model()
         self._train = self.data.train  # as the model completed it
-        is_ahead = self.on_gpu and self._windows is None  # the rows of a stream are drawn step by step
+        self.augmented = Augmented(self)
+        # The rows of a stream, and changed texts, are made epoch by epoch.
+        is_ahead = self.on_gpu and self._windows is None and not self.augmented.texts
         self._ahead = Ahead(self._prepare, total_steps=self.plan.total_steps) if is_ahead else None
 
     def _load_model(self) -> None:
@@ -239,16 +242,29 @@ class Run(Setup):
         examples = train.usable[self.order.global_batch(step)]
         return shares(examples, train.example_lengths, ranks=self.ranks.size)
 
-    def _batches(self, train: Prepared, groups: Sequence[np.ndarray], *, epoch: int = 0) -> list[Batch]:
-        """Tensors of micro-batches: rounded up where steps are graphs, and ready to be copied to a GPU."""
-        batches = [train.varied(group, self.task, seed=self.recipe.seed, epoch=epoch) for group in groups]
+    def _batches(self, train: Prepared, groups: Sequence[np.ndarray], *, epoch: int | None = None) -> list[Batch]:
+        """Tensors of micro-batches: rounded up where steps are graphs, and ready to be copied to a GPU.
+
+        Args:
+            epoch: Whose draws they have; None: plain rows, before the first step.
+        """
+        seed = self.recipe.seed
+        batches = [train.varied(group, self.task, seed=seed, epoch=epoch or 0) for group in groups]
+        if epoch is not None:
+            batches = [
+                self.augmented.hide(batch, group, epoch, train) for batch, group in zip(batches, groups, strict=True)
+            ]
         if self.graphs is not None:
             fills = fills_of(train.features)
             batches = [RoundedBatch(batch, fills) for batch in batches]
         return [batch.pinned() for batch in batches] if self.on_gpu else batches
 
     def _train_at(self, step: int) -> Prepared:
-        """The rows that a step is drawn from: the training split, or the window of a stream."""
+        """The rows that a step is drawn from, as its epoch reads them."""
+        return self.augmented.of(self._rows_at(step), self.order.epoch(step))
+
+    def _rows_at(self, step: int) -> Prepared:
+        """The training split, or the window of a stream."""
         windows, number = self._windows, self.order.epoch(step)
         if windows is None or number == 0:
             return self.data.train

@@ -34,7 +34,7 @@ from hf_trainpipe.model.proof import unknown_lines
 from hf_trainpipe.model.scratch import made_from_scratch
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.plan import Plan, make_plan
-from hf_trainpipe.recipe import Scratch
+from hf_trainpipe.recipe import Scratch, brief
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.result import Result
@@ -184,6 +184,8 @@ def set_up(
                 require_space(folder.path, num_kept * saved * CHECKPOINT_BYTES)
                 for line in plan.lines():
                     console.say(line)
+                if recipe.augmentation is not None:
+                    console.say(f"augmented   {', '.join(map(brief, recipe.augmentation))}")
                 if unknown is not None:
                     console.say(unknown)
                 if folder.extended_from is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Batch, Features
     from .draws import Draws
+
+
+Augmentable = Literal["tokens", "words", "text"] | None
+"""What of its inputs a task lets augmentation change (:attr:`Task.augmentable`)."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class Task(ABC):
     generates: ClassVar[bool] = False
     """Whether ``predict`` writes token by token, which takes long: a run saves before it evaluates, and an evaluation that was
     killed goes on where it stopped."""
+    augmentable: ClassVar[Augmentable] = None
+    """What of its inputs augmentation may change so that targets still fit: ``tokens`` may be hidden; ``words`` may change as long
+    as they stay as many; all of the ``text``; None: nothing. Then ``encode`` reads texts by :class:`.Encoder` alone."""
     encodes_by: ClassVar[tuple[str, ...] | None] = None
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}

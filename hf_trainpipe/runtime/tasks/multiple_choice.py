@@ -21,7 +21,7 @@ from ..model.inference import of_choices
 from ..model.outputs import Output, Outputs
 from ..tokens.features import members_of
 from ..tokens.ragged import ends_of
-from .base import Metric, Requests, Task, TaskSchema
+from .base import Augmentable, Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, CHOICES, TEXT, Column
 from .merging import softmax
 from .texts import SCORE, record
@@ -95,6 +95,7 @@ class MultipleChoice(Task):
     choice itself. ``key``: what the row calls it (``label`` of the choices). None: the one way that fits the training data."""
 
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
+    augmentable: ClassVar[Augmentable] = "text"
     learned: ClassVar[tuple[str, ...]] = ("label_form",)
     encodes_by: ClassVar[tuple[str, ...]] = ()
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
-from .base import Metric, Requests, Task, TaskSchema
+from .base import Augmentable, Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, TEXT, Column
 from .squad import squad_scores
 from .texts import SCORE, record
@@ -87,6 +87,7 @@ class QuestionAnswering(Task):
 
     outputs: ClassVar[Mapping[str, Output]] = {"start": Output("token"), "end": Output("token")}
     recorded: ClassVar[tuple[str, ...]] = ("start", "end", "score")
+    augmentable: ClassVar[Augmentable] = "words"
     learned: ClassVar[tuple[str, ...]] = ("no_answer", "no_answer_threshold")
     encodes_by: ClassVar[tuple[str, ...]] = ()
 

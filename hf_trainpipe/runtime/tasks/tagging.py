@@ -18,7 +18,7 @@ from ..model.outputs import Output, Outputs
 from ..text.words import BUILT_IN_SPLITTERS, WordSplitter, newest
 from ..tokens.features import Ragged, Stream
 from ..tokens.ragged import ends_of, ranges
-from .base import Parameter, Requests, Task, TaskSchema
+from .base import Augmentable, Parameter, Requests, Task, TaskSchema
 from .columns import SPANS, TAGS, TEXT, WORDS, Column
 from .merging import softmax
 from .tags import tags_to_spans
@@ -74,6 +74,7 @@ class TokenClassification(Task):
     taken away by preprocessing); more are refused before training."""
 
     learned: ClassVar[tuple[str, ...]] = ("names", "scheme", "splitter")
+    augmentable: ClassVar[Augmentable] = "words"
     exportable: ClassVar[bool] = True
     judged_as: ClassVar[str] = "tags"
     encodes_by: ClassVar[tuple[str, ...]] = ("splitter",)

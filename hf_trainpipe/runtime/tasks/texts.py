@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..model.pooling import AUTO, POOLINGS
-from .base import Parameter, Task
+from .base import Augmentable, Parameter, Task
 from .columns import TEXT, Column
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class TextTask(Task):
     pooling: Pooling | None = None
     """Of a task that may pool a field: which vector of a text its outputs are computed from; None: the model's own head."""
 
+    augmentable: ClassVar[Augmentable] = "text"
     exportable: ClassVar[bool] = True
     encodes_by: ClassVar[tuple[str, ...]] = ()
 
