@@ -85,7 +85,7 @@ class SynonymReplacement(Augmentation):
         super().__post_init__()
         check_share("SynonymReplacement.share", self.share, closed=True)
         for word, others in self.table.items():
-            if word != word.lower() or not WORD.fullmatch(word) or isinstance(others, str) or not others:
+            if word != word.lower() or not WORD.fullmatch(word) or not isinstance(others, tuple) or not others:
                 fix = 'Write words in small letters, each with a tuple: {"film": ("movie", "picture")}.'
                 raise refused("SynonymReplacement.table", "a word and a tuple of others", (word, others), fix)
 
