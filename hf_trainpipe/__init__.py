@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.augmentation.words import WordNetReplacement as WordNetReplacement
     from hf_trainpipe.augmentation.words import WordSwap as WordSwap
     from hf_trainpipe.cli import main as main
+    from hf_trainpipe.data.added_rows import AddedRows as AddedRows
     from hf_trainpipe.data.chosen_rows import ChosenRows as ChosenRows
     from hf_trainpipe.data.sources import Files as Files
     from hf_trainpipe.data.sources import Frame as Frame
@@ -105,6 +106,7 @@ _NAMES_OF = {
     "hf_trainpipe.augmentation.tokens": "TokenMask",
     "hf_trainpipe.augmentation.words": "SynonymReplacement WordDropout WordNetReplacement WordSwap",
     "hf_trainpipe.cli": "main",
+    "hf_trainpipe.data.added_rows": "AddedRows",
     "hf_trainpipe.data.chosen_rows": "ChosenRows",
     "hf_trainpipe.data.sources": "Files Frame HubData",
     "hf_trainpipe.data.sources_parallel": "ParallelFiles",

@@ -47,6 +47,7 @@ PUBLIC = [
     "TokenClassification",
     "ParallelFiles",
     "ChosenRows",
+    "AddedRows",
     "QuestionAnswering",
     "SentenceEmbeddings",
     "Summarization",

@@ -23,6 +23,8 @@ FREE: Mapping[str, str] = {
     "task.calibration": "it is chosen on final predictions and changes no weight",
     "task.lost_spans": "a limit changes no weight",
     "data.rows_file": "a file of rows may move; its sha256 stays",
+    "data.added_file": "a file of further rows may move; its sha256 stays",
+    "data.source.added_file": "a file of further rows may move; its sha256 stays",
     "model.lora.save_adapter": "what a package holds beside the model changes no weight",
 }
 """Fields (with all below them) that may change without ``--allow-change``, and why."""

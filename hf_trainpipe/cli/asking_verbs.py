@@ -86,12 +86,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def named_recipe(arguments: argparse.Namespace) -> tuple[Recipe, RecipeSource]:
-    """The recipe that the arguments name, with the fields that they set; of verbs that take ``--rows``, on those rows."""
+    """The recipe that the arguments name, with the fields that they set; of verbs that take ``--added`` and ``--rows``, with further
+    rows and on those chosen."""
     from hf_trainpipe.recipe_file import load, override
 
     recipe, source = (arguments.load or load)(arguments.recipe)
     recipe = override(recipe, arguments.fields, verb_options=arguments.own_options)
     source = replace(source, overrides=tuple(arguments.fields))
+    if added := getattr(arguments, "added", None):
+        from hf_trainpipe.data.added_rows import AddedRows
+
+        recipe = replace(recipe, data=AddedRows.of(recipe.data, added))
+        source = replace(source, overrides=(*source.overrides, "--added", added))
     if rows := getattr(arguments, "rows", None):
         from hf_trainpipe.data.chosen_rows import ChosenRows
 

@@ -14,6 +14,8 @@ from hf_trainpipe.errors import PackageError
 if TYPE_CHECKING:
     import argparse
 
+    from hf_trainpipe.serve.following import Follow
+
 
 @verb(
     "package",
@@ -95,8 +97,10 @@ def verify(arguments: argparse.Namespace) -> int:
 
 @verb(
     "serve",
-    "answer over HTTP, with a page to try it",
-    "PACKAGE",
+    "answer over HTTP, with a page to try it; of an alias whatever holds it",
+    Argument(
+        "PACKAGE|ALIAS", "the folder of a package or a run; an alias is followed (docs/promote.md)", dest="package"
+    ),
     Argument("--host H", "another than loopback needs HF_TRAINPIPE_TOKEN", default="127.0.0.1"),
     Argument("--port P", "0: any free one; 8000 by default", type=int, default=8000),
     Argument("--max-body BYTES", "of a request", dest="body_bytes", type=int),
@@ -108,6 +112,7 @@ def verify(arguments: argparse.Namespace) -> int:
     Argument("--deadline S", "seconds for an answer; beyond them 503", dest="deadline_s", type=float),
     Argument("--batch-tokens N", "tokens of a batch, padding included", type=int),
     Argument("--access-log", "a line of JSON a request, without its text"),
+    Argument("--every S", "seconds between two looks at an alias", default=5.0, type=float),
     Argument("--json", "say where it serves in a line of JSON on stdout"),
     *WORKER,
 )
@@ -116,13 +121,29 @@ def serve(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.serve.settings import Limits
 
     require_extra()
-    package = existing(arguments.package, "package")
+    follow = _followed(arguments)
+    package = None if follow is not None else existing(arguments.package, "package")
     limits = taken(arguments, *(field.name for field in fields(Limits) if field.name in arguments))
     settings = from_environment(
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
         **taken(arguments, "host", "port", "batch_tokens", "access_log"),
     )
-    return serve(package, settings, as_json=arguments.json, **worker_of(arguments))
+    return serve(package, settings, as_json=arguments.json, follow=follow, **worker_of(arguments))
+
+
+def _followed(arguments: argparse.Namespace) -> Follow | None:
+    """The alias that is named in place of a package."""
+    from hf_trainpipe.promotion.alias import is_alias, open_alias
+    from hf_trainpipe.serve.following import Follow
+
+    if not is_alias(arguments.package):
+        return None
+    if not arguments.every > 0:
+        raise UsageError(
+            f"serve: --every: expected seconds above 0, found {arguments.every:g}.", fix="Write --every 5."
+        )
+    alias = open_alias(arguments.package)
+    return Follow(name=str(alias), turn=lambda: alias.read().turn, current=alias.current, every_s=arguments.every)
 
 
 @verb(

@@ -18,7 +18,10 @@ from hf_trainpipe.cli.learn_curve_verb import learn_curve
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
 from hf_trainpipe.cli.pipeline_verb import pipeline
+from hf_trainpipe.cli.promote_verb import promote
 from hf_trainpipe.cli.report_verbs import compare, report
+from hf_trainpipe.cli.retrain_verb import retrain
+from hf_trainpipe.cli.rollback_verb import rollback
 from hf_trainpipe.cli.run_verbs import runs, ui, verify_resume
 from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, show_sync
 from hf_trainpipe.cli.slices_verb import slices
@@ -36,6 +39,10 @@ from hf_trainpipe.tracking.console import choose_form
     Argument(
         "--rows FILE",
         "train, select and test on chosen rows of the data: a JSON file, for each split a list of [split of the data, [rows]]",
+    ),
+    Argument(
+        "--added FILE",
+        "further rows, as retrain writes them: a split called added, of which --rows may choose",
     ),
     Argument(
         "--resume auto|never|must",
@@ -193,6 +200,7 @@ VERBS = {
     for listed in (
         train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, slices, behave, predict, suggest,
         package, verify,
+        retrain, promote, rollback,
         serve, push, track, verify_resume, runs, ui,
         pipeline,
         completion, doctor,

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from hf_trainpipe.data.rows import Rows
     from hf_trainpipe.metrics import Predictions
     from hf_trainpipe.recipe import Evaluation, Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.runtime.tasks.base import Task
+    from hf_trainpipe.runtime.tokens.features import Features
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,9 @@ class JudgedRows:
     """Tokens of each row, those of rows that are not predicted too."""
     longer: int
     """Rows that are not predicted, since they are longer than the package takes."""
+    rows: Rows
+    features: Features
+    """What was made of the rows."""
 
 
 def judged_rows(
@@ -170,4 +175,4 @@ def judged_rows(
             fix="Name a split with shorter texts.",
         )
     lengths = np.bincount(features.example, weights=features.lengths, minlength=features.num_examples)
-    return JudgedRows(judge(concatenate(found), features, task), lengths.astype(np.int64), longer)
+    return JudgedRows(judge(concatenate(found), features, task), lengths.astype(np.int64), longer, rows, features)

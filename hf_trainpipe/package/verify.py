@@ -21,7 +21,7 @@ from hf_trainpipe.utils import atomic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_TOLERANCE = 1e-5
+TOLERANCE = 1e-5
 """The largest difference of a logit of the torch model."""
 _LOOSEST = 10.0
 """The largest tolerance that a gate may allow."""
@@ -91,7 +91,7 @@ def verify(
         "loaded": False,
         "n": 0,
         "max_abs_diff": None,
-        "tolerance": _TOLERANCE,
+        "tolerance": TOLERANCE,
         "python": None,
         "runtime": "package" if allow_code else "installed",
         "not_run": [],
@@ -120,7 +120,7 @@ def verify(
             request["backend"] = "torch"
         answer = (fresh or FreshProcess(python=python)).ask(request)
         result.update({name: answer[name] for name in ("n", "max_abs_diff", "python")})
-        _judge(path, answer, recorded, tolerance=_TOLERANCE)
+        _judge(path, answer, recorded, tolerance=TOLERANCE)
         for name, facts in backends.items():
             answer = FreshProcess(python=onnx_python or python).ask({**request, "backend": name})
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}

@@ -22,7 +22,7 @@ from hf_trainpipe.report.gate import Gate, Margin, decide, gate
 from hf_trainpipe.report.same_rows import in_common
 
 SPLITS = ("validation", "test")
-_BY_ROW = ("accuracy", "exact_match")
+BY_ROW = ("accuracy", "exact_match")
 """Scores that count whole answers: their p-value is McNemar's exact one."""
 
 
@@ -213,7 +213,7 @@ def _hold(
     gaps = differences(one, two, metrics, confidence=found.confidence, resamples=resamples, seed=seed)
     p_values = []
     for metric, gap in gaps.items():
-        exact = rows if metric in _BY_ROW and one.kind != "tags" else None
+        exact = rows if metric in BY_ROW and one.kind != "tags" else None
         p_values.append(gap.p if exact is None else exact.p)
         is_greater = greater_is_better(metric, of.task)
         found.scores.append(

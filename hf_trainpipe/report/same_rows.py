@@ -46,7 +46,7 @@ def in_common(runs: Sequence[Facts], names: Sequence[str], split: str, notes: li
         kept = kept[place[kept] >= 0]
     sides = [taken(first, kept)]
     for run, place in zip(runs[1:], places, strict=True):
-        aligned = _in_order_of(taken(run.predicted[split], place[kept]), first.predictions.labels)
+        aligned = in_order_of(taken(run.predicted[split], place[kept]), first.predictions.labels)
         assert aligned is not None, "its labels were looked at"
         sides.append(aligned)
     return sides if len(kept) else None
@@ -71,7 +71,7 @@ def _places(
             f"{split}: {len(pairs):,} rows are in both; {len(one) - len(pairs):,} only in {first_name} and "
             f"{len(two) - len(pairs):,} only in {name} are left out."
         )
-    aligned = _in_order_of(taken(two, pairs[:, 1]), one.predictions.labels)
+    aligned = in_order_of(taken(two, pairs[:, 1]), one.predictions.labels)
     if aligned is None:
         notes.append(f"{split} is not compared: {name} has other labels than {first_name}.")
         return None
@@ -100,7 +100,7 @@ def _same_rows(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _in_order_of(found: Predicted, labels: Sequence[str]) -> Predicted | None:
+def in_order_of(found: Predicted, labels: Sequence[str]) -> Predicted | None:
     """Predictions with their labels in another order; None where they are not the same labels."""
     held = found.predictions
     if tuple(held.labels) == tuple(labels):

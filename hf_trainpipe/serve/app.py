@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
@@ -17,40 +15,27 @@ from hf_trainpipe.serve.json_bodies import json_response, read_json
 from hf_trainpipe.serve.metrics import CONTENT_TYPE, Metrics
 from hf_trainpipe.serve.middleware import REQUEST_ID, Middleware
 from hf_trainpipe.serve.refusals import Refusal, internal
+from hf_trainpipe.serve.switch import Served, Signs, Switch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from hf_trainpipe.serve.engine import Engine
     from hf_trainpipe.serve.settings import Settings
 
 
-@dataclass
-class Server:
-    """What the routes share."""
-
-    engine: Engine
-    batcher: Batcher
-    metrics: Metrics
-    most_values: int = 100_000
-    """JSON values that a large body may have; each becomes one token at least."""
-    is_draining: bool = False
-    """After SIGTERM: not ready; connections are closed with their next response."""
+def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Middleware, Switch]:
+    """The application of a package with its middleware, and what says which package answers. The model's thread runs during its
+    lifespan."""
+    switch = Switch(make_served(engine, settings, batch_tokens=batch_tokens, signs=Signs(Metrics())))
+    signs = switch.current.signs
+    middleware = Middleware(switch, settings=settings, metrics=signs.metrics, is_draining=lambda: signs.is_draining)
+    return middleware, switch
 
 
-def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Middleware, Server]:
-    """The application of a package with its middleware, and its state. The model's thread runs during its lifespan."""
-    metrics = Metrics()
-    batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=metrics)
-    most_values = settings.limits.tokens + 8 * settings.limits.inputs
-    server = Server(engine, batcher, metrics, most_values)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
-        yield
-        batcher.close()
-
+def make_served(
+    engine: Engine, settings: Settings, *, batch_tokens: int, signs: Signs, record: int | None = None
+) -> Served:
+    """A package with its routes; its model's thread is not started."""
+    batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=signs.metrics)
     app = FastAPI(
         title=engine.info["name"],
         version=__version__,
@@ -58,10 +43,9 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         default_response_class=Response,
-        lifespan=lifespan,
         openapi_tags=openapi.TAGS,
     )
-    app.state.server = server
+    app.state.server = server = Served(engine, batcher, signs, app, record)
     _add_answers(app, server)
     _add_health(app, server)
     inference_protocol.add_routes(app, engine.info, engine.schema, batcher)
@@ -71,11 +55,10 @@ def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _failed)
-    middleware = Middleware(app, settings=settings, metrics=metrics, is_draining=lambda: server.is_draining)
-    return middleware, server
+    return server
 
 
-def _add_answers(app: FastAPI, server: Server) -> None:
+def _add_answers(app: FastAPI, server: Served) -> None:
     read_body, wrong = server.engine.read_body, server.engine.input_error
 
     async def predict(request: Request) -> Response:
@@ -92,17 +75,18 @@ def _add_answers(app: FastAPI, server: Server) -> None:
 
     @app.get("/info", tags=["answers"], summary="What the package answers", **openapi.of_info(server.engine.info))
     async def info() -> Response:
-        return json_response({**server.engine.info, "runtime": server.engine.runtime})
+        followed = {} if server.record is None else {"record": server.record}
+        return json_response({**server.engine.info, "runtime": server.engine.runtime, **followed})
 
 
-def _add_health(app: FastAPI, server: Server) -> None:
+def _add_health(app: FastAPI, server: Served) -> None:
     async def health() -> Response:
         if not server.batcher.is_alive:
             raise Refusal(503, "dead", "The model's thread has ended.", "Start the server again.")
         return json_response({"status": "ok"})
 
     async def ready() -> Response:
-        if server.is_draining or not server.batcher.is_alive:
+        if server.signs.is_draining or not server.batcher.is_alive:
             raise Refusal(503, "draining", "The server is shutting down.", "Send the request to another server.")
         return json_response({"status": "ready"})
 
@@ -112,13 +96,13 @@ def _add_health(app: FastAPI, server: Server) -> None:
 
     @app.get("/metrics", tags=["signs"], summary="Counts and times for Prometheus", **openapi.METRICS)
     async def metrics() -> Response:
-        return Response(server.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(server.signs.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    server: Server = request.app.state.server
-    server.metrics.refused(error.reason)
+    server: Served = request.app.state.server
+    server.signs.metrics.refused(error.reason)
     return error.response(request.scope[REQUEST_ID])
 
 

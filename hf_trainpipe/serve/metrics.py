@@ -48,6 +48,13 @@ class Metrics:
             "trainpipe_batch_features", "Features of a batch.", buckets=_FEATURES, registry=registry
         )
         self.model_seconds = Counter("trainpipe_model_seconds", "Time in the model.", registry=registry)
+        self.record = Gauge("trainpipe_alias_record", "Record of the alias whose package answers.", registry=registry)
+        self._swaps = Counter(
+            "trainpipe_swaps",
+            "Packages that an alias named meanwhile, taken or refused.",
+            ("outcome",),
+            registry=registry,
+        )
         self.waiting = Gauge("trainpipe_waiting_inputs", "Inputs accepted and not answered yet.", registry=registry)
 
     def request(self, *, route: str, status: int, seconds: float) -> None:
@@ -58,6 +65,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Count a request that got no answer."""
         self._refused.labels(reason).inc()
+
+    def swapped(self, outcome: str) -> None:
+        """Count a package that was to take over."""
+        self._swaps.labels(outcome).inc()
 
     def batch(self, *, features: int, computed: int) -> None:
         """Count a batch of the model."""

@@ -8,10 +8,12 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import MissingExtra
+from hf_trainpipe.serve.following import Follow, Following, first_answers
 from hf_trainpipe.serve.listening import listen, run, whole_seconds
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
 from hf_trainpipe.tracking.console import Console
@@ -19,8 +21,11 @@ from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from hf_trainpipe.serve.engine import Engine
+    from hf_trainpipe.serve.middleware import Middleware
+    from hf_trainpipe.serve.switch import Served, Switch
 
 
 def require_extra() -> None:
@@ -35,15 +40,16 @@ def require_extra() -> None:
 
 
 def serve(
-    package: Path | str,
+    package: Path | str | None,
     settings: Settings,
     *,
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
     as_json: bool = False,
+    follow: Follow | None = None,
 ) -> int:
-    """Serve ``package`` (or the package of a run) until a signal says stop; returns the exit code.
+    """Serve ``package`` (or the package of a run; with ``follow`` what holds an alias) until a signal says stop; returns the exit code.
 
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 all drain; one more of them cuts nothing short, since the drain
     ends within ``drain_s`` anyway. Only SIGKILL ends at once. The token comes from the environment (``HF_TRAINPIPE_TOKEN``) where the
@@ -65,14 +71,19 @@ def serve(
     try:
         listener = listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
+            load = partial(engines.load, device=device, allow_code=allow_code, backend=backend)
             with Console(0).working("loading the package"):
-                engine = engines.load(package, device=device, allow_code=allow_code, backend=backend)
-            if engine.runtime == "installed" and engine.differs:
+                record, package = (None, package) if follow is None else follow.current()
+                assert package is not None, "a package, or an alias that is followed"
+                app, switch = _made(load(package), settings, record=record)
+            if (engine := switch.current.engine).runtime == "installed" and engine.differs:
                 logger.warning(
                     "warning: the package carries another version of its runtime; the installed one answers. "
                     "--allow-code runs the package's own."
                 )
-            return _serve(engine, settings, listener, logger, as_json=as_json)
+            del engine  # the switch alone holds it, until another package takes over
+            following = None if follow is None else _following(follow, switch, settings, load=load, logger=logger)
+            return _serve(app, switch, settings, listener, logger, as_json=as_json, following=following)
     finally:
         logger.removeHandler(handler)
 
@@ -102,34 +113,64 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
         print(json.dumps(told, ensure_ascii=False), flush=True)
 
 
-def _serve(
-    engine: Engine, settings: Settings, listener: socket.socket, logger: logging.Logger, *, as_json: bool = False
-) -> int:
+def _made(engine: Engine, settings: Settings, *, record: int | None) -> tuple[Middleware, Switch]:
+    """The application of the first package, which has answered once."""
     from hf_trainpipe.serve.app import make_app
 
-    predictor = engine.predictor
-    predictor.predict(list(engine.schema.examples))  # the first call is slow, and shows what is broken
+    first_answers(engine)
     gc.collect()
     gc.freeze()  # what is loaded stays: garbage collections skip it while a client waits
-    batch_tokens = settings.batch_tokens or (512 if str(predictor.device) == "cpu" else 16_384)
-    app, state = make_app(engine, settings, batch_tokens=batch_tokens)
+    app, switch = make_app(engine, settings, batch_tokens=_batch_tokens(engine, settings))
+    switch.current.record = record
+    return app, switch
+
+
+def _batch_tokens(engine: Engine, settings: Settings) -> int:
+    return settings.batch_tokens or (512 if str(engine.predictor.device) == "cpu" else 16_384)
+
+
+def _following(
+    follow: Follow, switch: Switch, settings: Settings, *, load: Callable[[Path], Engine], logger: logging.Logger
+) -> Following:
+    from hf_trainpipe.serve.app import make_served
+
+    signs = switch.current.signs
+
+    def make(engine: Engine, record: int) -> Served:
+        return make_served(engine, settings, batch_tokens=_batch_tokens(engine, settings), signs=signs, record=record)
+
+    logger.info("following %s, record %s, looked at every %g s", follow.name, switch.current.record, follow.every_s)
+    return Following(follow, switch, load=load, make=make, logger=logger)
+
+
+def _serve(
+    app: Middleware,
+    switch: Switch,
+    settings: Settings,
+    listener: socket.socket,
+    logger: logging.Logger,
+    *,
+    as_json: bool = False,
+    following: Following | None = None,
+) -> int:
+    signs = switch.current.signs
+
+    def started(url: str) -> None:
+        _announce(switch.current.engine, settings, url, as_json=as_json, logger=logger)
+        if following is not None:
+            following.start()
 
     def stop() -> bool:
-        waiting = state.batcher.admission.waiting
-        if state.is_draining:
+        waiting = switch.batcher.admission.waiting
+        if signs.is_draining:
             logger.info("stopping already: %d inputs wait, for %g s at most", waiting, whole_seconds(settings.drain_s))
             return False
-        state.is_draining = True
+        signs.is_draining = True
+        if following is not None:
+            following.stop()
         logger.info("stopping: %d inputs wait", waiting)
         return True
 
-    run(
-        app,
-        settings,
-        listener,
-        refused=state.metrics.refused,
-        started=lambda url: _announce(engine, settings, url, as_json=as_json, logger=logger),
-        stop=stop,
-    )
+    run(app, settings, listener, refused=signs.metrics.refused, started=started, stop=stop)
     logger.info("stopped")
     return 0

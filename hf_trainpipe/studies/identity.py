@@ -20,12 +20,15 @@ NAME = "study.json"
 
 
 @contextmanager
-def begun(folder: Path, kind: str, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[None]:
+def begun(
+    folder: Path, kind: str, recipe: Recipe, settings: Mapping[str, Any], *, elsewhere: str = "--study-dir OTHER"
+) -> Iterator[None]:
     """Hold a study's folder, new or that of the same study.
 
     Args:
         kind: The verb.
         settings: What besides the recipe decides what its runs are: options, and the sha256 of what was dealt.
+        elsewhere: The option that names another folder.
 
     Raises:
         ResumeMismatch: another study is there.
@@ -36,12 +39,12 @@ def begun(folder: Path, kind: str, recipe: Recipe, settings: Mapping[str, Any]) 
         file = folder / NAME
         asked = {"recipe": to_json(recipe), "fingerprints": {"study": kind, **json.loads(json.dumps(settings))}}
         if file.exists():
-            found = read_json_object(file, needs={"recipe": dict}, fix="Name another folder: --study-dir OTHER")
+            found = read_json_object(file, needs={"recipe": dict}, fix=f"Name another folder: {elsewhere}")
             if differences := compare(found, asked):
                 listed = "\n".join(f"  {str(one).removeprefix('fingerprints.')}" for one in differences)
                 raise ResumeMismatch(
                     f"{folder} holds another study:\n{listed}",
-                    fix="Undo the change, or begin another study: --study-dir OTHER",
+                    fix=f"Undo the change, or begin another study: {elsewhere}",
                 )
         else:
             write_json(file, {"schema": 1, "command": command_line(), **asked})

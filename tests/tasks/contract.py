@@ -425,7 +425,7 @@ def serves(trained: Trained) -> None:
 
     answers = asyncio.run(ask())
     assert [_rounded(answer) for answer in answers] == [_rounded(answer) for answer in package.predict(examples)]
-    described = middleware._app.openapi()["paths"]["/predict"]["post"]["requestBody"]  # type: ignore[attr-defined]
+    described = middleware._app.current.app.openapi()["paths"]["/predict"]["post"]["requestBody"]  # type: ignore[attr-defined]
     shown = next(iter(described["content"].values()))["examples"]
     assert shown["several"]["value"]["inputs"] == json.loads(json.dumps(examples))
     assert EndpointHandler(str(trained.folder / "package"), allow_code=True)({"inputs": examples[0]}) is not None
