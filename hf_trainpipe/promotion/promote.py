@@ -73,7 +73,7 @@ class Outcome:
 
     def lines(self) -> str:
         """For the screen."""
-        record, name = self.record, self.record.package.name
+        record, name = self.record, self.record.package.source or self.record.package.name
         again = "" if self.is_new else " (decided before; nothing was tested again)"
         if self.holds:
             head = f"promoted    {name} holds {self.alias} as record {record.number}{again}"

@@ -117,7 +117,7 @@ def test_numbers_are_held_by_their_own_score() -> None:
         return Answers(found=found, examples=np.arange(800), temperature=1.0)
 
     recipe = Recipe(
-        name="r", model=Pretrained("m"), data=Files(train="x.csv"), task=Regression("text", label="score"),
+        name="r", model=Pretrained("m"), data=Files(train="x.csv"), task=Regression("text"),
         evaluation=Evaluation(select="rmse"),
     )  # fmt: skip
     better = decide([pair(side(0.5), side(0.4), what="test")], recipe, Terms())

@@ -11,7 +11,7 @@ import pytest
 from hf_trainpipe import AddedRows, ChosenRows, Files, Pretrained, Recipe, TextClassification
 from hf_trainpipe.data.place import place
 from hf_trainpipe.data.readers_base import AS_FOUND
-from hf_trainpipe.errors import DataError
+from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.promotion.labels import read_labels
 from hf_trainpipe.promotion.merge import Merged, merge, write
 
@@ -42,10 +42,10 @@ def recipe(tmp_path: Path) -> Recipe:
 
 NEW = [
     (LONG + " now", "b"),  # nearly a test row
-    ("TEST message number 3 about topic 554!", "b"),  # a test row, but for case and signs
-    ("dev message number 2 about topic 702", "a"),
+    ("TEST message number 3 about topic 550!", "b"),  # a test row, but for case and signs
+    ("dev message number 2 about topic 703", "a"),
     ("old message number 1 about topic 856", "b"),  # known
-    ("old message number 2 about topic 702", "b"),  # contradicts
+    ("old message number 2 about topic 703", "b"),  # contradicts
     ("", "a"),
     ("a label nobody knows", "c"),
     ("twice", "a"),
@@ -101,13 +101,13 @@ def test_newer_labels_replace_older_ones_where_they_are_said_to_be_right(recipe:
     splits = data.splits()
     assert len(splits["train"]) == found.counts["training_rows"] == 39 + found.counts["trained_on"]
     assert splits["test"].to_dict() == recipe.data.splits()["test"].to_dict(), "the frozen test stays"
-    assert "old message number 2 about topic 702" not in splits["train"]["text"][:39]
+    assert "old message number 2 about topic 703" not in splits["train"]["text"][:39]
     last = len(splits["train"]) - 1
     assert str(place(splits["train"], "train", last)).startswith(str(tmp_path / "new.csv")), "a row knows its line"
     fresh = [json.loads(line)["text"] for line in (tmp_path / "merge" / "fresh.jsonl").read_text().splitlines()]
     assert not set(fresh) & set(splits["train"]["text"])
     (tmp_path / "merge" / "added.jsonl").write_text('{"text": "x", "label": "a"}\n')
-    with pytest.raises(DataError, match="sha256"):
+    with pytest.raises(RecipeError, match="sha256"):
         data.splits()
 
 
