@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,9 +244,9 @@ def detect(folder: Path, load: Load, phase: str, rows: list[Row], *, windows: in
 def loop(folder: Path, data: Data) -> dict[str, Any]:
     """Serve, drift, watch, retrain, promote, swap; poison, roll back, race, damage."""
     alias = "aliases/news"
-    if not (folder / alias / "alias.json").is_file():
-        run(folder, "train", "recipe.py", "--run-dir", "runs/first", "--log", "plain")
-        run(folder, "promote", "runs/first", "--over", alias)
+    shutil.rmtree(folder / alias, ignore_errors=True)
+    run(folder, "train", "recipe.py", "--run-dir", "runs/first", "--log", "plain")
+    run(folder, "promote", "runs/first", "--over", alias)
     log = (folder / "server.log").open("w")
     server = subprocess.Popen(
         command("serve", alias, "--port", "0", "--every", "0.5", "--json"), cwd=folder, env=environment(folder),
@@ -331,6 +332,50 @@ def damaged(folder: Path, alias: str, port: int, now: int) -> str:
     assert info(port)["record"] == now, "the one before goes on"
     weights.write_bytes(whole)
     return said
+
+
+# -- MLflow's registry -------------------------------------------------------------------------------------------------
+
+
+def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
+    """The same promotions over MLflow's registry (SQLite): racing threads, aliases that follow, the package that comes back."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ["HF_TRAINPIPE_CACHE"] = str(folder / "cache")
+    os.chdir(folder)
+    from mlflow import MlflowClient
+
+    from hf_trainpipe.package.layout import find_package
+    from hf_trainpipe.promotion.alias import Log, Record, digest_of, open_alias
+
+    packages = [find_package(folder / run) for run in ("runs/first", "runs/second")]
+    alias = open_alias("mlflow:news")
+    held = [alias.take(package, source=str(package)) for package in packages]
+
+    def takes(at: int, turn: int) -> Record:
+        def make(log: Log) -> Record:
+            kind: Any = "promoted" if log.turn == turn else "raced"
+            return Record(number=0, kind=kind, package=held[at], over=log.turn or None)
+
+        return open_alias("mlflow:news").append(make)
+
+    first = takes(0, alias.read().turn)
+    with ThreadPoolExecutor(racers) as pool:
+        made = list(pool.map(lambda _: takes(1, first.number), range(racers)))
+    client = MlflowClient()
+
+    def champion() -> str:
+        return str(client.get_model_version_by_alias("news", "champion").version)
+
+    assert champion() == held[1].reference, "the registry's alias follows the log"
+    assert digest_of(alias.current()[1]) == digest_of(packages[1]), "the package comes back whole"
+    alias.roll_back()
+    assert champion() == held[0].reference
+    assert alias.take(packages[1], source="again") == type(held[1])(**{**vars(held[1]), "source": "again"}), (
+        "once a package"
+    )
+    return {"racing": racers, **Counter(one.kind for one in made), "numbers": sorted(one.number for one in made)}
 
 
 # -- how often the gate is wrong ---------------------------------------------------------------------------------------
@@ -437,13 +482,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--only", choices=("loop", "gates"))
+    parser.add_argument("--only", choices=("loop", "registry", "gates"))
     parser.add_argument("--gates", type=int, default=100)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     data = prepare(folder, arguments.data_dir.resolve())
-    for name, act in (("loop", lambda: loop(folder, data)), ("gates", lambda: gates(folder, data, arguments.gates))):
+    parts = {
+        "loop": lambda: loop(folder, data),
+        "registry": lambda: registry(folder),
+        "gates": lambda: gates(folder, data, arguments.gates),
+    }
+    for name, act in parts.items():
         if arguments.only in (None, name):
             found = act()
             (folder / f"{name}.json").write_text(json.dumps(found, indent=1, default=str))

@@ -13,7 +13,7 @@ RUN = {
     "recipe": {
         "name": "sst2",
         "model": {"name": "model", "lora": {"rank": 8, "save_adapter": False}},
-        "data": {"kind": "Files", "train": "train.csv"},
+        "data": {"kind": "ChosenRows", "source": {"kind": "AddedRows"}},
         "task": {"kind": "TokenClassification", "lost_spans": 0.1},
         "optim": {"peak_lr": 2e-05, "betas": [0.9, 0.999], "freeze_embeddings": False},
         "evaluation": {"errors": 10, "errors_in_card": 3},
