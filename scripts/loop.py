@@ -4,8 +4,8 @@
     scripts/loop --data-dir ../shared/data --folder /tmp/loop --only gates     # the gates alone, from the models that are there
 
 The first champion has never seen news about computers. A server follows the alias under load; the traffic turns to computers; ``watch``
-sees it; labels of these texts come, are merged and trained on; the challenger is promoted and takes over. Then: poisoned labels,
-a roll-back, two promotions at once, a damaged package. Every request is counted. A second call goes on where a training was.
+sees it; labels of these texts come, are merged and trained on; the challenger is promoted and takes over. Then, as ``trials``: poisoned
+labels, a roll-back, two promotions at once, a damaged package. Every request is counted. A second call goes on where a training was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def recipe():
         evaluation=Evaluation(select="accuracy", resamples=200),
     )
 """
+ALIAS = "aliases/news"
 Row = tuple[str, str]
 
 
@@ -229,8 +231,11 @@ def until_record(port: int, record: int, *, at_most: float = 90) -> float:
 def detect(folder: Path, load: Load, phase: str, rows: list[Row], *, windows: int) -> int | None:
     """Feed traffic, and hold each window of 200 texts against the package's profile: after which of them watch says drifted."""
     load.turn(phase, rows)
-    pointer = json.loads((folder / "aliases/news/alias.json").read_text())
-    package = str(folder / "aliases/news" / pointer["champion"]["package"])
+    if subprocess.run(command("watch", "--help"), cwd=ROOT, capture_output=True, check=False).returncode:
+        load.wait(200)
+        return None  # without the verb
+    pointer = json.loads((folder / ALIAS / "alias.json").read_text())
+    package = str(folder / ALIAS / pointer["champion"]["package"])
     for at in range(windows):
         load.wait(100)
         log = write(folder / f"log-{phase}-{at}.csv", [rows[(200 * at + one) % len(rows)] for one in range(200)])
@@ -241,62 +246,71 @@ def detect(folder: Path, load: Load, phase: str, rows: list[Row], *, windows: in
     return None
 
 
-def loop(folder: Path, data: Data) -> dict[str, Any]:
-    """Serve, drift, watch, retrain, promote, swap; poison, roll back, race, damage."""
-    alias = "aliases/news"
-    shutil.rmtree(folder / alias, ignore_errors=True)
-    run(folder, "train", "recipe.py", "--run-dir", "runs/first", "--log", "plain")
-    run(folder, "promote", "runs/first", "--over", alias)
-    log = (folder / "server.log").open("w")
-    server = subprocess.Popen(
-        command("serve", alias, "--port", "0", "--every", "0.5", "--json"), cwd=folder, env=environment(folder),
-        stdout=subprocess.PIPE, stderr=log, text=True,
-    )  # fmt: skip
+@contextmanager
+def served(folder: Path, rows: list[Row]) -> Iterator[tuple[Load, dict[str, Any]]]:
+    """A server that follows the alias, under load; what is found gets the count of requests when it ends."""
     found: dict[str, Any] = {}
-    assert server.stdout is not None
-    try:
-        port = int(json.loads(server.stdout.readline())["url"].rpartition(":")[2])
-        load = Load(port, rows=data.usual)
-        begun = int(info(port)["record"])
-        load.begin()
-        found["usual windows without an alarm"] = (
-            3 if detect(folder, load, "usual", data.usual, windows=3) is None else 0
-        )
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command("serve", ALIAS, "--port", "0", "--every", "0.5", "--json"), cwd=folder, env=environment(folder),
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        assert server.stdout is not None
+        try:
+            load = Load(int(json.loads(server.stdout.readline())["url"].rpartition(":")[2]), rows=rows)
+            load.begin()
+            try:
+                yield load, found
+                load.wait(100)
+            finally:
+                load.end()
+            server.send_signal(signal.SIGTERM)
+            found["server's exit code"] = server.wait(60)
+            found["requests answered"], found["requests lost"] = load.answered, load.lost
+            found["slowest answer s"] = round(load.slowest, 2)
+        finally:
+            if server.poll() is None:
+                server.kill()
+
+
+def loop(folder: Path, data: Data) -> dict[str, Any]:
+    """Serve, drift, watch, retrain, promote, swap."""
+    shutil.rmtree(folder / ALIAS, ignore_errors=True)
+    run(folder, "train", "recipe.py", "--run-dir", "runs/first", "--log", "plain")
+    run(folder, "promote", "runs/first", "--over", ALIAS)
+    with served(folder, data.usual) as (load, found):
+        found["usual windows with an alarm"] = detect(folder, load, "usual", data.usual, windows=2)
         found["drift seen after windows"] = detect(folder, load, "before", data.drifted, windows=3)
         _, trained = run(
-            folder, "retrain", "recipe.py", "--labels", "labels.csv", "--from", alias, "--run-dir", "runs/second"
+            folder, "retrain", "recipe.py", "--labels", "labels.csv", "--from", ALIAS, "--run-dir", "runs/second"
         )
         found["labels"] = trained["merge"]
-        _, gate = run(folder, "promote", "runs/second", "--over", alias, "--margin", "1")
+        _, gate = run(folder, "promote", "runs/second", "--over", ALIAS, "--margin", "1")
         found["gate"] = gate["told"]
-        found["swapped after s"] = round(until_record(port, gate["number"]), 1)
+        found["swapped after s"] = round(until_record(load.port, gate["number"]), 1)
         load.turn("after", data.drifted)
-        load.wait(300)
-        load.turn("usual", data.usual)
-        run(folder, "retrain", "recipe.py", "--labels", "poisoned.csv", "--from", alias, "--run-dir", "runs/poisoned")
-        code, refused = run(folder, "promote", "runs/poisoned", "--over", alias, "--margin", "1", codes=(11,))
-        found["poisoned"] = {"exit": code, "told": refused["told"]}
-        assert info(port)["record"] == gate["number"], "the champion stays"
-        _, back = run(folder, "rollback", alias)
-        found["rolled back after s"] = round(until_record(port, back["number"]), 1)
-        assert back["restores"] == begun
-        found["race"] = race(folder, alias)
-        now = json.loads((folder / alias / "alias.json").read_text())["champion"]["record"]
-        until_record(port, now)
-        found["damaged"] = damaged(folder, alias, port, now)
-        load.wait(100)
-        load.end()
-        server.send_signal(signal.SIGTERM)
-        found["server's exit code"] = server.wait(60)
-        found["requests answered"], found["requests lost"] = load.answered, load.lost
-        found["slowest answer s"] = round(load.slowest, 2)
+        load.wait(400)
         found["accuracy on computers"] = {
-            phase: round(load.right[phase] / max(load.asked[phase], 1), 3) for phase in ("before", "after")
+            phase: [round(load.right[phase] / max(load.asked[phase], 1), 3), load.asked[phase]]
+            for phase in ("before", "after")
         }
-    finally:
-        if server.poll() is None:
-            server.kill()
-        log.close()
+    return found
+
+
+def trials(folder: Path, data: Data) -> dict[str, Any]:
+    """After the loop: poisoned labels, a roll-back, two promotions at once, a damaged package."""
+    with served(folder, data.usual) as (load, found):
+        begun = info(load.port)["record"]
+        run(folder, "retrain", "recipe.py", "--labels", "poisoned.csv", "--from", ALIAS, "--run-dir", "runs/poisoned")
+        code, refused = run(folder, "promote", "runs/poisoned", "--over", ALIAS, "--margin", "1", codes=(11,))
+        found["poisoned"] = {"exit": code, "told": refused["told"]}
+        assert info(load.port)["record"] == begun, "the champion stays"
+        _, back = run(folder, "rollback", ALIAS)
+        found["rolled back after s"] = round(until_record(load.port, back["number"]), 1)
+        found["race"] = race(folder, ALIAS)
+        now = json.loads((folder / ALIAS / "alias.json").read_text())["champion"]["record"]
+        until_record(load.port, now)
+        found["damaged"] = damaged(folder, ALIAS, load.port, now)
     return found
 
 
@@ -482,7 +496,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--only", choices=("loop", "registry", "gates"))
+    parser.add_argument("--only", choices=("loop", "trials", "registry", "gates"))
     parser.add_argument("--gates", type=int, default=100)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
@@ -490,6 +504,7 @@ def main() -> int:
     data = prepare(folder, arguments.data_dir.resolve())
     parts = {
         "loop": lambda: loop(folder, data),
+        "trials": lambda: trials(folder, data),
         "registry": lambda: registry(folder),
         "gates": lambda: gates(folder, data, arguments.gates),
     }
