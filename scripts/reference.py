@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hf_trainpipe
+from hf_trainpipe import pipelines
 from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.codec.fields import field_types, spell
 from hf_trainpipe.recipe_file.described import field_texts
@@ -34,6 +35,9 @@ CHAPTERS = {
     "Augmentation": ("WordDropout", "WordSwap", "Typos", "SynonymReplacement", "WordNetReplacement", "TokenMask"),
     "Trackers": ("Neptune", "MLflow", "Comet", "TensorBoard", "Trackio", "WandB"),
     "Options of a run, in Python": ("RunOptions",),
+    "Pipelines": (
+        "Pipeline", "Audit", "Train", "Evaluate", "Package", "Verify", "Push", "Deploy", "Watch", "Retrain", "Promote", "Verb",
+    ),
 }  # fmt: skip
 HEAD = """# Reference
 
@@ -47,7 +51,7 @@ def page() -> str:
     parts = [HEAD]
     for title, names in CHAPTERS.items():
         parts.append(f"## {title}\n")
-        parts += [part(getattr(hf_trainpipe, name)) for name in names]
+        parts += [part(vars(pipelines).get(name) or getattr(hf_trainpipe, name)) for name in names]
     parts.append("## Verbs\n")
     parts += [verb(name) for name in VERBS]
     return "\n".join(parts)

@@ -15,11 +15,18 @@ from hf_trainpipe.pipelines.pipeline import Pipeline as Pipeline
 from hf_trainpipe.pipelines.stage import Place as Place
 from hf_trainpipe.pipelines.stage import Stage as Stage
 from hf_trainpipe.pipelines.stages import Audit as Audit
+from hf_trainpipe.pipelines.stages import Deploy as Deploy
 from hf_trainpipe.pipelines.stages import Evaluate as Evaluate
 from hf_trainpipe.pipelines.stages import Package as Package
+from hf_trainpipe.pipelines.stages import Promote as Promote
 from hf_trainpipe.pipelines.stages import Push as Push
+from hf_trainpipe.pipelines.stages import Retrain as Retrain
 from hf_trainpipe.pipelines.stages import Train as Train
 from hf_trainpipe.pipelines.stages import Verb as Verb
 from hf_trainpipe.pipelines.stages import Verify as Verify
+from hf_trainpipe.pipelines.stages import Watch as Watch
 
-__all__ = ["Audit", "Evaluate", "Package", "Pipeline", "Place", "Push", "Stage", "Train", "Verb", "Verify"]
+__all__ = [
+    "Audit", "Deploy", "Evaluate", "Package", "Pipeline", "Place", "Promote", "Push", "Retrain", "Stage", "Train", "Verb", "Verify",
+    "Watch",
+]  # fmt: skip

@@ -17,14 +17,18 @@ from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.utils.atomic import write_bytes
 
 ENGINES = {
+    "actions": "emit_actions",
     "airflow": "emit_airflow",
     "cron": "emit_cron",
     "kfp": "emit_kfp",
+    "slurm": "emit_slurm",
     "trainjob": "emit_trainjob",
 }
 """What can be emitted, and the module here that writes it."""
 IN_CONTAINERS = ("kfp", "trainjob")
 """Engines whose commands run in containers, in the folder ``/work`` where a volume is mounted, unless the command line says others."""
+SCHEDULED = ("actions", "airflow", "cron")
+"""Engines whose files say when they run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
     Args:
         output: Their folder.
         given: Fields of :class:`Settings`; None: the folder where the file lies here and the interpreter that runs this, or
-            ``/work`` and ``python`` of containers.
+            ``/work`` and ``python`` of containers; of Actions the folder from the top of its repository.
 
     Returns:
         What was written.
@@ -71,15 +75,14 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
         raise RecipeError(
             f"--schedule: expected five fields of cron, found {schedule!r}.", fix='Write --schedule "0 3 * * *".'
         )
-    if schedule is not None and engine in IN_CONTAINERS:
+    if schedule is not None and engine not in SCHEDULED:
         raise RecipeError(
             f"--schedule: a file for {engine} has none.",
-            fix="Leave it out; of kfp, make a recurring run. Engines that take it: airflow, cron.",
+            fix=f"Leave it out; of kfp, make a recurring run. Engines that take it: {', '.join(SCHEDULED)}.",
         )
-    usual = ("/work", "python") if engine in IN_CONTAINERS else (str(pipeline.folder), sys.executable)
-    chosen: dict[str, Any] = dict(zip(("folder", "python"), usual, strict=True))
-    settings = Settings(**chosen | {name: value for name, value in given.items() if value is not None})
     module = importlib.import_module(f"{__package__}.{ENGINES[engine]}")
+    chosen: dict[str, Any] = dict(zip(("folder", "python"), _usual(pipeline, engine), strict=True))
+    settings = Settings(**chosen | {name: value for name, value in given.items() if value is not None})
     files: dict[str, str] = module.write(pipeline, settings)
     written = []
     for name, text in files.items():
@@ -90,6 +93,17 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
             path.chmod(0o755)
         written.append(path)
     return written
+
+
+def _usual(pipeline: Pipeline, engine: str) -> tuple[str, str]:
+    """Folder and interpreter where nothing else is said."""
+    if engine in IN_CONTAINERS:
+        return "/work", "python"
+    folder = pipeline.folder
+    if engine == "actions":  # from the top of the repository
+        top = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
+        return folder.relative_to(top).as_posix(), "python"
+    return str(folder), sys.executable
 
 
 def made_by(pipeline: Pipeline, engine: str) -> str:

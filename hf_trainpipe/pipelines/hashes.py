@@ -51,7 +51,7 @@ def _hash(path: str, folder: Path, stamps: Stamps, *, whose: str) -> str:
             return of_json({os.path.relpath(file, folder): _of_file(file, stamps) for file in files})
     what = "a file that this pattern matches" if any(mark in path for mark in "*?[") else "a file or a folder"
     raise DataError(
-        f"{whose} {path}: expected {what} in {folder}, found none.",
+        f"{whose} {path}: expected {what} in {folder.resolve()}, found none.",
         fix="Correct the path, or name the stage that writes it in `after`.",
         file=path,
     )

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.pipelines.stage import NAME, Stage
-
-if TYPE_CHECKING:
-    from hf_trainpipe.recipe.source import RecipeSource
+from hf_trainpipe.recipe.source import RecipeSource
 
 FUNCTION = "pipeline"
 """Of a pipeline's file, unless another one is named."""

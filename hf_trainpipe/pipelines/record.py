@@ -19,7 +19,7 @@ from hf_trainpipe.errors import CheckpointError, DataError
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.utils.atomic import read_json_object, write_json
 
-STAGE, BEGUN, OUTPUT, ANSWER = "stage.json", "begun.json", "output.log", "answer.json"
+STAGE, BEGUN, OUTPUT, ANSWER = "stage.json", "begun.json", "stage.log", "answer.json"
 _NEEDS = {
     "command": list,
     "inputs": dict,

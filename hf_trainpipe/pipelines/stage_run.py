@@ -117,7 +117,7 @@ def asked_of(pipeline: Pipeline, name: str) -> Asked:
 def _make_room(folder: Path, asked: Asked, *, trains: bool, say: Callable[[str], None]) -> None:
     """Prepare the folder of a stage that is to run; a run that was begun for something else is moved aside whole."""
     changed = asked.differs(read_begun(folder))
-    if trains and (folder / "run.json").exists() and changed:
+    if trains and changed and any((folder / name).exists() for name in ("run.json", BEGUN)):
         aside = free_name(folder.parent, f"{folder.name}.earlier")
         folder.rename(aside)
         say(f"{folder.name}: {', '.join(changed[:3])} changed; the run that was there is kept as {aside}")

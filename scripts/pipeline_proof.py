@@ -1,0 +1,239 @@
+"""Whether a pipeline ends with the same weights on every engine, and when it is killed in each stage and continued on another.
+
+    scripts/pipeline_proof --folder /tmp/proof
+
+The quickstart's data and model, a short budget. The pipeline runs whole with `pipeline run`, with the commands of the emitted workflow of
+Actions (its `run:` blocks under bash, its `if:` by their expressions; checkout, Python and cache are this machine's), and with the line of
+the emitted crontab (under sh, with cron's bare environment). Then once more, killed with SIGKILL in each stage: every second time the
+engine alone, whose verb then is an orphan that the next engine meets, else all processes at once; the next engine continues. All must end
+with the same weights, byte for byte; never may two trainers of one folder be alive. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from hf_trainpipe.pipelines.record import read_begun, read_record
+from hf_trainpipe.utils.atomic import sha256_file, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("run", "actions", "cron")
+STAGES = ("audit", "train", "evaluate", "package", "verify")
+SMALL = ("--budget.max-steps", "12", "--budget.save-every", "3", "--budget.evaluate-every", "6", "--budget.log-every", "3",
+         "--optim.precision", "fp32")  # fmt: skip
+PIPELINE = f"""
+from hf_trainpipe.pipelines import Audit, Evaluate, Package, Pipeline, Train, Verify
+
+RECIPE = "quickstart.py"
+SMALL = {SMALL!r}
+
+
+def pipeline() -> Pipeline:
+    return Pipeline(
+        "proof",
+        stages=(
+            Audit(RECIPE, fields=SMALL, no_model=True),
+            Train(RECIPE, fields=SMALL, after=("audit",)),
+            Evaluate("train", split="test"),
+            Package("train", after=("evaluate",)),
+            Verify("package"),
+        ),
+    )
+"""
+BARE = {
+    "PATH": "/usr/bin:/bin",
+    "SHELL": "/bin/sh",
+    "LOGNAME": os.environ.get("LOGNAME", "root"),
+    "HOME": str(Path.home()),
+}
+SAME = {"HF_TRAINPIPE_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+"""Of all engines: the number of threads decides about the last bits."""
+
+
+def prepare(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quickstart.py").write_bytes((ROOT / "recipes/quickstart.py").read_bytes())
+    (folder / "pipeline.py").write_text(PIPELINE)
+    for engine in ("actions", "cron"):
+        options = ["--folder", ".", "--python", sys.executable] if engine == "actions" else []
+        command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "emit", engine, "pipeline.py", *options]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def begin(engine: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start an engine over the whole pipeline; what it says goes to a file."""
+    environment = {**os.environ, **SAME}
+    if engine == "run":
+        command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "run", "pipeline.py"]
+    elif engine == "actions":
+        command = [sys.executable, __file__, "--workflow", "proof.yml"]
+    else:
+        line = next(line for line in (folder / "proof.crontab").read_text().splitlines() if line.startswith("0 3"))
+        command = ["/bin/sh", "-c", line.split(maxsplit=5)[5].replace("\\%", "%")]
+        environment = {**BARE, **SAME}
+    with (folder / "engines.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def work_flow(file: Path) -> int:
+    """What a runner does with the workflow's steps."""
+    (job,) = yaml.safe_load(file.read_text())["jobs"].values()
+    codes: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for step in job["steps"]:
+            if "run" not in step or step["name"] == "Install" or not _holds(step.get("if", "true"), codes):
+                continue
+            output, script = Path(temporary, "output"), Path(temporary, "step.sh")
+            output.write_text("")
+            script.write_text(step["run"])
+            environment = {**os.environ, "RUNNER_TEMP": temporary, "GITHUB_OUTPUT": str(output)}
+            done = subprocess.run(
+                ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)], env=environment, check=False
+            )
+            if done.returncode:
+                return done.returncode
+            told = dict(line.split("=", 1) for line in output.read_text().splitlines())
+            codes[step.get("id", "")] = told.get("code", "")
+    return 0
+
+
+def _holds(expression: str, codes: dict[str, str]) -> bool:
+    known = re.sub(r"steps\.([\w-]+)\.outputs\.code", lambda found: repr(codes.get(found[1], "")), expression)
+    return bool(eval(known.replace("&&", " and ").replace("||", " or ").replace("true", "True")))
+
+
+def trainers(folder: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if words[1:4] == ["-m", "hf_trainpipe", "train"] and process.cwd() == str(folder):
+                found.append(process.pid)
+    return found
+
+
+@contextlib.contextmanager
+def counted(folder: Path) -> Iterator[list[int]]:
+    """The largest number of trainers that were alive at a time."""
+    most, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.25):
+            most[0] = max(most[0], len(trainers(folder)))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        looker.join()
+
+
+def kill_in(
+    stage: str, engine: subprocess.Popen[bytes], folder: Path, *, everything: bool, chance: random.Random
+) -> bool:
+    """Kill the engine while a stage is at work; False: the stage was too fast."""
+    state = folder / "runs/proof" / stage
+    while "child" not in read_begun(state) or not psutil.pid_exists(int(str(read_begun(state)["child"]))):
+        if engine.poll() is not None:
+            return False
+        time.sleep(0.02)
+    if stage == "train":  # somewhere behind the first checkpoint
+        while not list((state / "checkpoints").glob("step-*")) and engine.poll() is None:
+            time.sleep(0.05)
+    time.sleep(chance.uniform(0.0, 1.0))
+    if read_record(state) is not None or engine.poll() is not None:
+        return False
+    whole = psutil.Process(engine.pid)
+    family = [whole, *whole.children(recursive=True)]
+    for process in family:
+        alone = (
+            process is whole
+            or process.cmdline()[3:5] == ["pipeline", "stage"]
+            or process.name() in ("bash", "sh", "flock")
+        )
+        if (
+            everything or alone
+        ):  # the engine with its shells and its `pipeline stage`; or the verb and what it began too
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    engine.wait()
+    return True
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    run = folder / "runs/proof/train"
+    records = {name: read_record(folder / "runs/proof" / name) for name in STAGES}
+    return {
+        "weights": sha256_file(run / "package/model.safetensors"),
+        "attempts": {name: record.attempts for name, record in records.items() if record is not None},
+        "seconds": {name: record.seconds for name, record in records.items() if record is not None},
+    }
+
+
+def prove(folder: Path, *, until: float, seed: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for engine in ENGINES:
+        place = folder / engine
+        kept = place / "proof.json"
+        if not kept.exists() and time.monotonic() < until:
+            prepare(place)
+            code = begin(engine, place).wait()
+            write_json(kept, {"case": f"whole, {engine}", "code": code, **result_of(place)})
+        if kept.exists():
+            rows.append(json.loads(kept.read_text()))
+    place, kept = folder / "killed", folder / "killed/proof.json"
+    if not kept.exists() and time.monotonic() < until:
+        prepare(place)
+        chance, kills = random.Random(seed), []
+        with counted(place) as most:
+            for number, stage in enumerate(STAGES):
+                engine = ENGINES[number % len(ENGINES)]
+                everything = number % 2 == 1
+                if kill_in(stage, begin(engine, place), place, everything=everything, chance=chance):
+                    kills.append(f"{stage} under {engine}, {'everything' if everything else 'the engine alone'}")
+            code = begin(ENGINES[len(STAGES) % len(ENGINES)], place).wait()
+        write_json(kept, {"case": "killed", "code": code, "kills": kills, "trainers": most[0], **result_of(place)})
+    if kept.exists():
+        rows.append(json.loads(kept.read_text()))
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/pipeline-proof"))
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing after so many")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workflow", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.workflow is not None:
+        return work_flow(options.workflow)
+    rows = prove(options.folder.resolve(), until=time.monotonic() + 60 * options.minutes, seed=options.seed)
+    for row in rows:
+        print(json.dumps(row))
+    same = len({row["weights"] for row in rows}) == 1 and not any(row["code"] for row in rows)
+    alone = all(row.get("trainers", 1) == 1 for row in rows)
+    whole = len(rows) == len(ENGINES) + 1
+    print("identical" if same and alone else "DIFFERENT", f"{len(rows)} of {len(ENGINES) + 1} cases")
+    return 0 if same and alone and whole else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
