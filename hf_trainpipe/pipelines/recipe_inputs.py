@@ -31,7 +31,7 @@ def recipe_hashes(spelled: str, fields: Sequence[str], folder: Path, *, whose: s
     written = to_json(recipe)
     found = {spelled: of_json(written)}
     if _has_own_code(written):
-        found |= content_hashes([file.as_posix()], folder, whose=whose)
+        found[f"code of {file}"] = content_hashes([file.as_posix()], folder, whose=whose)[file.as_posix()]
     with search_folders(folder, source.path.parent):
         read = [*recipe.data.paths()]
         name = getattr(recipe.model, "name", "")

@@ -114,6 +114,10 @@ class Stage(ABC):
         """The folder of the run that it makes or hands on; None: it has none."""
         return None
 
+    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
+        """Files, folders and patterns that tell whether that run is another one."""
+        return ()
+
     def recipe_of(self) -> tuple[str, tuple[str, ...]] | None:
         """The recipe that it reads, as it is typed, and the options of its fields; None: it reads none."""
         return None

@@ -174,14 +174,16 @@ def _work(
     code = follow(process, folder / OUTPUT, said_before, stopping=stopping)
     seconds = time.monotonic() - since
     row = EXIT_CODES.get(code)
-    if row is None or not row.branch:
-        printed.unlink(missing_ok=True)
-        if code == INTERRUPTED:
-            say(f"{name}: interrupted after {seconds:.1f} s; the same command continues it")
-        return code
-    if stage.tells:
+    told = printed.stat().st_size > 0
+    if told:
         printed.replace(folder / ANSWER)
     printed.unlink(missing_ok=True)
+    if row is None or not row.branch:
+        if code == INTERRUPTED:
+            say(f"{name}: interrupted after {seconds:.1f} s; the same command continues it")
+        elif told:
+            say(f"{name}: what it found is in {folder / ANSWER}")
+        return code
     record = Record(
         command=asked.command,
         inputs=asked.inputs,

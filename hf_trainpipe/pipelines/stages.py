@@ -98,9 +98,12 @@ class Train(Stage):
     def recipe_of(self) -> tuple[str, tuple[str, ...]]:
         return self.recipe, self.fields
 
+    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
+        run = self.run_of(pipeline)  # the rest of the package may be written again by later stages
+        return (f"{run}/package/*.safetensors", f"{run}/recorded.jsonl")
+
     def writes(self, pipeline: Place) -> tuple[str, ...]:
-        weights = f"{self.run_of(pipeline)}/package/*.safetensors"  # the rest of the package may be written again by later stages
-        return (weights, f"{self.run_of(pipeline)}/recorded.jsonl", *super().writes(pipeline))
+        return (*self.hands_on(pipeline), *super().writes(pipeline))
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,11 @@ class _OfRun(Stage):
         """The folder of the package; of a path, what is there."""
         return self.of if "/" in self.of else f"{self.run_of(pipeline)}/package"
 
+    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
+        return (self.of,) if "/" in self.of else pipeline.stage(self.of).hands_on(pipeline)
+
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (self.package_of(pipeline), *super().reads(pipeline))
+        return (*self.hands_on(pipeline), *super().reads(pipeline))
 
 
 @dataclass(frozen=True)
@@ -164,11 +170,17 @@ class Package(_OfRun):
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.run_of(pipeline), *switches(onnx=self.onnx, int8=self.int8), *values(recipe=self.recipe))
 
+    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
+        return (self.package_of(pipeline),)
+
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (f"{self.package_of(pipeline)}/*.safetensors", *self.inputs)  # it writes the rest anew
+        before = (
+            super().hands_on(pipeline) if "/" not in self.of else (f"{self.of}/*.safetensors",)
+        )  # it writes the rest anew
+        return (*before, *self.inputs)
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
-        return (self.package_of(pipeline), *super().writes(pipeline))
+        return (*self.hands_on(pipeline), *super().writes(pipeline))
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,9 @@ class Verify(_OfRun):
 
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
         return (self.package_of(pipeline), *switches(clean=self.clean))
+
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
+        return (self.package_of(pipeline), *super().reads(pipeline))
 
 
 @dataclass(frozen=True)
@@ -204,6 +219,9 @@ class Push(_OfRun):
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
         chosen = values(revision=self.revision, tag=self.tag)
         return (self.run_of(pipeline), self.repo, *switches(public=self.public), *chosen)
+
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
+        return (self.package_of(pipeline), *super().reads(pipeline))
 
 
 @dataclass(frozen=True)
@@ -233,7 +251,7 @@ class Promote(_OfRun):
         return (self.run_of(pipeline), *chosen, *files)
 
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (*super().reads(pipeline), *self.test, *self.fresh)
+        return (self.package_of(pipeline), *super().reads(pipeline), *self.test, *self.fresh)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lowered import lower
 from hf_trainpipe.pipelines.picture import svg
+from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
 from hf_trainpipe.pipelines.standing import look
 
 FILE = """
@@ -145,6 +146,41 @@ def test_a_folders_hash_follows_names_and_content(tmp_path: Path) -> None:
     assert len({first, second, now()}) == 3
     with pytest.raises(DataError, match="x reads e: expected a file or a folder"):
         content_hashes(["e"], tmp_path, whose="x reads")
+
+
+RECIPE = """
+from hf_trainpipe import Files, Pretrained, Recipe, TextClassification
+
+def recipe() -> Recipe:
+    return Recipe(name="x", model=Pretrained("m"), data=Files(train="train*.csv", validation=0.1), task=TextClassification())
+"""
+
+
+def test_a_stage_depends_on_what_its_recipe_says_its_own_code_and_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.py").write_text(RECIPE)
+    (tmp_path / "train.csv").write_text("text,label\na,b\n")
+
+    def now(*fields: str) -> dict[str, str]:
+        return recipe_hashes("r.py", fields, tmp_path, whose="train reads")
+
+    first = now()
+    assert list(first) == ["r.py", "train.csv"]
+    (tmp_path / "r.py").write_text("# A comment.\n" + RECIPE)
+    assert now() == first
+    assert now("--seed", "3")["r.py"] != first["r.py"]
+    (tmp_path / "train.csv").write_text("text,label\na,c\n")
+    assert now()["train.csv"] != first["train.csv"]
+    own = RECIPE.replace("TextClassification())", "Own())").replace(
+        "\ndef recipe",
+        "\nfrom dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own(TextClassification):\n    pass\n\ndef recipe",
+    )
+    (tmp_path / "r.py").write_text(own)
+    before = now()
+    (tmp_path / "r.py").write_text("# A comment.\n" + own)
+    assert now() != before
 
 
 def test_one_table_of_exit_codes() -> None:
