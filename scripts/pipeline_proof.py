@@ -2,11 +2,12 @@
 
     scripts/pipeline_proof --folder /tmp/proof
 
-The quickstart's data and model, a short budget. The pipeline runs whole with `pipeline run`, with the commands of the emitted workflow of
-Actions (its `run:` blocks under bash, its `if:` by their expressions; checkout, Python and cache are this machine's), and with the line of
-the emitted crontab (under sh, with cron's bare environment). Then once more, killed with SIGKILL in each stage: every second time the
-engine alone, whose verb then is an orphan that the next engine meets, else all processes at once; the next engine continues. All must end
-with the same weights, byte for byte; never may two trainers of one folder be alive. What is done already is not done again.
+The sample pipeline of scripts/orchestrators, which those for Airflow and Kubeflow run too. It runs whole with `pipeline run`, with the
+commands of the emitted workflow of Actions (its `run:` blocks under bash, its `if:` by their expressions; checkout, Python and cache are
+this machine's), and with the line of the emitted crontab (under sh, with cron's bare environment). Then once more, killed with SIGKILL in
+each stage: every second time the engine alone, whose verb then is an orphan that the next engine meets, else all processes at once; the
+next engine continues. All must end with the same weights, byte for byte; never may two trainers of one stage be alive. What is done
+already is not done again.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,32 +29,15 @@ import psutil
 import yaml
 
 from hf_trainpipe.pipelines.record import read_begun, read_record
-from hf_trainpipe.utils.atomic import sha256_file, write_json
+from hf_trainpipe.utils.atomic import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parent / "orchestrators"))
+import proof
+import sample
+
 ENGINES = ("run", "actions", "cron")
-STAGES = ("audit", "train", "evaluate", "package", "verify")
-SMALL = ("--budget.max-steps", "12", "--budget.save-every", "3", "--budget.evaluate-every", "6", "--budget.log-every", "3",
-         "--optim.precision", "fp32")  # fmt: skip
-PIPELINE = f"""
-from hf_trainpipe.pipelines import Audit, Evaluate, Package, Pipeline, Train, Verify
-
-RECIPE = "quickstart.py"
-SMALL = {SMALL!r}
-
-
-def pipeline() -> Pipeline:
-    return Pipeline(
-        "proof",
-        stages=(
-            Audit(RECIPE, fields=SMALL, no_model=True),
-            Train(RECIPE, fields=SMALL, after=("audit",)),
-            Evaluate("train", split="test"),
-            Package("train", after=("evaluate",)),
-            Verify("package"),
-        ),
-    )
-"""
+STAGES = ("audit", "train", "evaluate", "verify", "challenger", "compare")
+NAME = "reviews"
 BARE = {
     "PATH": "/usr/bin:/bin",
     "SHELL": "/bin/sh",
@@ -66,11 +48,11 @@ SAME = {"HF_TRAINPIPE_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "
 """Of all engines: the number of threads decides about the last bits."""
 
 
-def prepare(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "quickstart.py").write_bytes((ROOT / "recipes/quickstart.py").read_bytes())
-    (folder / "pipeline.py").write_text(PIPELINE)
+def prepare(folder: Path, epochs: int) -> None:
+    if (folder / "pipeline.py").exists():
+        return
     for engine in ("actions", "cron"):
+        proof.made(folder, epochs=epochs)
         options = ["--folder", ".", "--python", sys.executable] if engine == "actions" else []
         command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "emit", engine, "pipeline.py", *options]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -82,9 +64,9 @@ def begin(engine: str, folder: Path) -> subprocess.Popen[bytes]:
     if engine == "run":
         command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "run", "pipeline.py"]
     elif engine == "actions":
-        command = [sys.executable, __file__, "--workflow", "proof.yml"]
+        command = [sys.executable, __file__, "--workflow", f"{NAME}.yml"]
     else:
-        line = next(line for line in (folder / "proof.crontab").read_text().splitlines() if line.startswith("0 3"))
+        line = next(line for line in (folder / f"{NAME}.crontab").read_text().splitlines() if line.startswith("0 3"))
         command = ["/bin/sh", "-c", line.split(maxsplit=5)[5].replace("\\%", "%")]
         environment = {**BARE, **SAME}
     with (folder / "engines.log").open("ab") as log:
@@ -118,44 +100,16 @@ def _holds(expression: str, codes: dict[str, str]) -> bool:
     return bool(eval(known.replace("&&", " and ").replace("||", " or ").replace("true", "True")))
 
 
-def trainers(folder: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            if words[1:4] == ["-m", "hf_trainpipe", "train"] and process.cwd() == str(folder):
-                found.append(process.pid)
-    return found
-
-
-@contextlib.contextmanager
-def counted(folder: Path) -> Iterator[list[int]]:
-    """The largest number of trainers that were alive at a time."""
-    most, ended = [0], threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.25):
-            most[0] = max(most[0], len(trainers(folder)))
-
-    looker = threading.Thread(target=look)
-    looker.start()
-    try:
-        yield most
-    finally:
-        ended.set()
-        looker.join()
-
-
 def kill_in(
     stage: str, engine: subprocess.Popen[bytes], folder: Path, *, everything: bool, chance: random.Random
 ) -> bool:
     """Kill the engine while a stage is at work; False: the stage was too fast."""
-    state = folder / "runs/proof" / stage
+    state = folder / "runs" / NAME / stage
     while "child" not in read_begun(state) or not psutil.pid_exists(int(str(read_begun(state)["child"]))):
         if engine.poll() is not None:
             return False
         time.sleep(0.02)
-    if stage == "train":  # somewhere behind the first checkpoint
+    if stage in ("train", "challenger"):  # somewhere behind the first checkpoint
         while not list((state / "checkpoints").glob("step-*")) and engine.poll() is None:
             time.sleep(0.05)
     time.sleep(chance.uniform(0.0, 1.0))
@@ -179,41 +133,55 @@ def kill_in(
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    run = folder / "runs/proof/train"
-    records = {name: read_record(folder / "runs/proof" / name) for name in STAGES}
+    records = {name: read_record(folder / "runs" / NAME / name) for name in STAGES}
     return {
-        "weights": sha256_file(run / "package/model.safetensors"),
+        "weights": sample.weights(folder),
         "attempts": {name: record.attempts for name, record in records.items() if record is not None},
-        "seconds": {name: record.seconds for name, record in records.items() if record is not None},
+        "codes": {name: record.exit_code for name, record in records.items() if record is not None},
+        "seconds": round(sum(record.seconds for record in records.values() if record is not None), 1),
     }
 
 
-def prove(folder: Path, *, until: float, seed: int) -> list[dict[str, Any]]:
+def prove(folder: Path, *, until: float, seed: int, epochs: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for engine in ENGINES:
-        place = folder / engine
+    for case in (*ENGINES, "killed"):
+        place = folder / case
         kept = place / "proof.json"
         if not kept.exists() and time.monotonic() < until:
-            prepare(place)
-            code = begin(engine, place).wait()
-            write_json(kept, {"case": f"whole, {engine}", "code": code, **result_of(place)})
+            prepare(place, epochs)
+            if case == "killed":
+                _killed(place, kept, until=until, chance=random.Random(seed))
+            else:
+                code = begin(case, place).wait()
+                write_json(kept, {"case": f"whole, {case}", "code": code, **result_of(place)})
         if kept.exists():
             rows.append(json.loads(kept.read_text()))
-    place, kept = folder / "killed", folder / "killed/proof.json"
-    if not kept.exists() and time.monotonic() < until:
-        prepare(place)
-        chance, kills = random.Random(seed), []
-        with counted(place) as most:
-            for number, stage in enumerate(STAGES):
-                engine = ENGINES[number % len(ENGINES)]
-                everything = number % 2 == 1
-                if kill_in(stage, begin(engine, place), place, everything=everything, chance=chance):
-                    kills.append(f"{stage} under {engine}, {'everything' if everything else 'the engine alone'}")
-            code = begin(ENGINES[len(STAGES) % len(ENGINES)], place).wait()
-        write_json(kept, {"case": "killed", "code": code, "kills": kills, "trainers": most[0], **result_of(place)})
-    if kept.exists():
-        rows.append(json.loads(kept.read_text()))
     return rows
+
+
+def _killed(place: Path, kept: Path, *, until: float, chance: random.Random) -> None:
+    """Kill in each stage, and go on with the next engine; what was killed is kept after each."""
+    log = place / "kills.json"
+    done: dict[str, Any] = json.loads(log.read_text()) if log.exists() else {"kills": {}, "trainers": 0}
+    with proof.counted(place) as seen:
+        for number, stage in enumerate(STAGES):
+            if stage in done["kills"]:
+                continue
+            if time.monotonic() > until:
+                return
+            engine, everything = ENGINES[number % len(ENGINES)], number % 2 == 1
+            killed = kill_in(stage, begin(engine, place), place, everything=everything, chance=chance)
+            how = (
+                f"{engine}: {'everything' if everything else 'the engine alone'}"
+                if killed
+                else f"{engine}: ended before the kill"
+            )
+            done["kills"][stage] = how
+            done["trainers"] = max(done["trainers"], seen["most"])
+            write_json(log, done)
+        code = begin(ENGINES[len(STAGES) % len(ENGINES)], place).wait()
+    done["trainers"] = max(done["trainers"], seen["most"])
+    write_json(kept, {"case": "killed", "code": code, **done, **result_of(place)})
 
 
 def main() -> int:
@@ -221,14 +189,16 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/pipeline-proof"))
     parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing after so many")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=100, help="of the sample; as the other proofs have it")
     parser.add_argument("--workflow", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.workflow is not None:
         return work_flow(options.workflow)
-    rows = prove(options.folder.resolve(), until=time.monotonic() + 60 * options.minutes, seed=options.seed)
+    until = time.monotonic() + 60 * options.minutes
+    rows = prove(options.folder.resolve(), until=until, seed=options.seed, epochs=options.epochs)
     for row in rows:
         print(json.dumps(row))
-    same = len({row["weights"] for row in rows}) == 1 and not any(row["code"] for row in rows)
+    same = len({json.dumps(row["weights"]) for row in rows}) == 1 and not any(row["code"] for row in rows)
     alone = all(row.get("trainers", 1) == 1 for row in rows)
     whole = len(rows) == len(ENGINES) + 1
     print("identical" if same and alone else "DIFFERENT", f"{len(rows)} of {len(ENGINES) + 1} cases")
