@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/pipeline-proof"))
     parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing after so many")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=100, help="of the sample; as the other proofs have it")
+    parser.add_argument("--epochs", type=int, default=200, help="of the sample; as the other proofs have it")
     parser.add_argument("--workflow", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.workflow is not None:

@@ -36,7 +36,7 @@ CHAPTERS = {
     "Trackers": ("Neptune", "MLflow", "Comet", "TensorBoard", "Trackio", "WandB"),
     "Options of a run, in Python": ("RunOptions",),
     "Pipelines": (
-        "Pipeline", "Audit", "Train", "Evaluate", "Package", "Verify", "Push", "Deploy", "Watch", "Retrain", "Promote", "Verb",
+        "Pipeline", "Ingest", "Audit", "Train", "Evaluate", "Package", "Verify", "Push", "Deploy", "Watch", "Retrain", "Promote", "Verb",
     ),
 }  # fmt: skip
 HEAD = """# Reference

@@ -17,6 +17,7 @@ from hf_trainpipe.pipelines.stage import Stage as Stage
 from hf_trainpipe.pipelines.stages import Audit as Audit
 from hf_trainpipe.pipelines.stages import Deploy as Deploy
 from hf_trainpipe.pipelines.stages import Evaluate as Evaluate
+from hf_trainpipe.pipelines.stages import Ingest as Ingest
 from hf_trainpipe.pipelines.stages import Package as Package
 from hf_trainpipe.pipelines.stages import Promote as Promote
 from hf_trainpipe.pipelines.stages import Push as Push
@@ -27,6 +28,6 @@ from hf_trainpipe.pipelines.stages import Verify as Verify
 from hf_trainpipe.pipelines.stages import Watch as Watch
 
 __all__ = [
-    "Audit", "Deploy", "Evaluate", "Package", "Pipeline", "Place", "Promote", "Push", "Retrain", "Stage", "Train", "Verb", "Verify",
+    "Audit", "Deploy", "Evaluate", "Ingest", "Package", "Pipeline", "Place", "Promote", "Push", "Retrain", "Stage", "Train", "Verb", "Verify",
     "Watch",
 ]  # fmt: skip

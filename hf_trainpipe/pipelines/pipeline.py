@@ -114,7 +114,8 @@ class Pipeline:
     def _writers_of(self, stage: Stage) -> Iterable[str]:
         """Stages whose further outputs are its further inputs."""
         for other in self.stages:
-            if other is not stage and any(_overlap(one, two) for one in stage.inputs for two in other.outputs):
+            written = (path for path in other.writes(self) if not path.startswith(f"{self.runs}/{self.name}/"))
+            if other is not stage and any(_overlap(one, two) for two in written for one in stage.inputs):
                 yield other.name
 
     def _check_stages(self) -> None:

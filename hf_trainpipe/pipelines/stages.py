@@ -31,6 +31,40 @@ def repeated(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Ingest(Stage):
+    """``ingest FILE ... --to FOLDER``: raw rows to shards, cleaned, each text once, cut into splits.
+
+    Files elsewhere (``s3://``, ``https://``) are not looked at again once the shards are there; delete the stage's folder to do so.
+    """
+
+    verb: ClassVar[str] = "ingest"
+
+    files: tuple[str, ...]
+    """Files and patterns of raw rows; with ``--sql`` in ``options`` tables or queries, which are not looked at again either."""
+    _: KW_ONLY
+    to: str
+    """The folder of the shards, which a recipe reads as ``Shards(FOLDER)``."""
+    text: tuple[str, ...] = ()
+    """Columns of text to clean; empty: ``text``."""
+    validation: float | str | None = None
+    """A fraction of the rows, or a file that is that split."""
+    test: float | str | None = None
+    """The same."""
+
+    def arguments(self, pipeline: Place) -> tuple[str, ...]:
+        chosen = values(to=self.to, validation=self.validation, test=self.test)
+        return (*self.files, *chosen, *repeated("--text", self.text), "--replace")
+
+    def reads(self, pipeline: Place) -> tuple[str, ...]:
+        splits = tuple(split for split in (self.validation, self.test) if isinstance(split, str))
+        files = () if "--sql" in self.options else self.files
+        return (*(file for file in (*files, *splits) if "://" not in file), *super().reads(pipeline))
+
+    def writes(self, pipeline: Place) -> tuple[str, ...]:
+        return (self.to, *super().writes(pipeline))
+
+
+@dataclass(frozen=True)
 class Audit(Stage):
     """``audit RECIPE``: what repeats, leaks or contradicts itself in the recipe's data."""
 
