@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @verb(
     "package",
-    "write the package of a run again; add ONNX models",
-    Argument("RUN|PACKAGE", "a run's folder; with --onnx a package too", dest="path"),
+    "write the package of a run again; add models for ONNX Runtime or TensorFlow",
+    Argument("RUN|PACKAGE", "a run's folder; with --onnx or --tensorflow a package too", dest="path"),
     "--recipe R",
     Argument("--onnx", "add a model for ONNX Runtime on CPUs, if its answers agree"),
     Argument("--int8", "with --onnx: one in int8 too, if it scores as well"),
     Argument("--backend torch|onnx|onnx-int8", "with --onnx: what the handler runs by default; torch"),
+    Argument("--tensorflow", "add a SavedModel, written in an environment of its own, if its answers agree"),
+    Argument("--litert", "with --tensorflow: a file for LiteRT too, a signature for each of some lengths"),
     "--allow-code",
     "--json",
 )
@@ -32,17 +34,24 @@ def package(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
     if (arguments.int8 or arguments.backend) and not arguments.onnx:
         raise UsageError("--int8 and --backend go with --onnx.", fix="Write --onnx --int8.")
+    if arguments.litert and not arguments.tensorflow:
+        raise UsageError("--litert goes with --tensorflow.", fix="Write --tensorflow --litert.")
     is_run = (path / "run.json").is_file()
     result: dict[str, object] = {"package": str(path)}
     recipe = source = None
-    if is_run or not arguments.onnx:
+    allow_code = arguments.allow_code or is_run  # of a run: what was just written from its recipe
+    if is_run or not (arguments.onnx or arguments.tensorflow):
         from hf_trainpipe.training.execute import repackage
 
         recipe, source = recipe_of(path, arguments.recipe)
-        if arguments.onnx:
+        if arguments.onnx or arguments.tensorflow:  # before the long part
             from hf_trainpipe.package.onnx_export import require
 
-            require()  # before the long part
+            require()
+        if arguments.tensorflow:
+            from hf_trainpipe.package.saved_model.environment import find
+
+            find()
         result = {"package": str(repackage(path, recipe=recipe, source=source))}
     elif arguments.int8:
         recipe, source = recipe_of(path, arguments.recipe)
@@ -56,8 +65,13 @@ def package(arguments: argparse.Namespace) -> int:
                 int8=arguments.int8,
                 recipe=recipe,
                 default=arguments.backend,
-                allow_code=arguments.allow_code or is_run,  # of a run: what was just written from its recipe
+                allow_code=allow_code,
             )
+    if arguments.tensorflow:
+        from hf_trainpipe.package.saved_model.add import add as add_saved_model
+
+        with busy("writing a SavedModel and comparing its answers"):
+            result |= add_saved_model(str(result["package"]), litert=arguments.litert, allow_code=allow_code)
     print_result(result, arguments, show_package)
     return 0
 

@@ -66,6 +66,14 @@ def show_package(found: Found) -> str:
             scored = "" if lost is None else f"{item['metric']} {item['value']:.4f}, {lost:+.2f} points lost"
             rows.append([name, *_figures(item), scored])
         lines += ["", table(["backend", "inputs compared", "largest difference", "allowed", "score"], rows)]
+    if written := found.get("tensorflow"):
+        rows = [
+            [name, *_figures(written[name]), f"{written[name]['shapes_max_abs_diff']:.2g}"]
+            for name in ("saved_model", "litert")
+            if name in written
+        ]
+        header = ["TensorFlow", "inputs compared", "largest difference", "allowed", "at other shapes"]
+        lines += ["", table(header, rows), "Its loader is in the package's README.md."]
     if verified := found.get("verified"):
         lines += ["", show_verified(verified)]
     return "\n".join(lines)

@@ -112,11 +112,15 @@ def train(arguments: argparse.Namespace) -> int:
 
 @verb(
     "launch",
-    "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed",
-    Argument("COMMAND", "what accelerate launch takes: its options, then the command"),
-    raw="[ACCELERATE OPTIONS] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
+    "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed; --on spark|dask|ray",
+    Argument("COMMAND", "what accelerate launch takes: its options, then the command; or --on and its options first"),
+    raw="[ACCELERATE OPTIONS | --on spark|dask|ray ...] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
 )
 def launch(arguments: argparse.Namespace) -> int:
+    from hf_trainpipe.cli.launch_on import is_asked, launch_on
+
+    if is_asked(arguments.command):
+        return launch_on(arguments.command)
     from hf_trainpipe.cli.launch import launch
 
     return launch(arguments.command)

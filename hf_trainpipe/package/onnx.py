@@ -64,19 +64,9 @@ def add(
         SchemaError: it carries code without consent.
     """
     from hf_trainpipe.package.verify import find_recorded, read_recorded, record, verify
-    from hf_trainpipe.runtime.handler.predictor import Predictor
 
-    onnx_export.require()
     path = layout.find_package(package).resolve()
-    manifest = layout.read_manifest(path)
-    layout.refuse_changed(path, manifest)
-    torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
-    if not torch_side.task.exportable:
-        raise PackageError(
-            f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",
-            fix="Serve it with torch; the package is as it was.",
-            exit_code=2,
-        )
+    manifest, torch_side = open_exportable(path, allow_code=allow_code)
     if int8 and recipe is None:
         raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
     stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
@@ -89,7 +79,7 @@ def add(
             recorded = find_recorded(path) or record(torch_side.record(examples), examples, made_up)
             lines = read_recorded(recorded)
             OnnxTokenizer.save(torch_side.tokenizer, stage)
-            _export(torch_side, stage / FILES["onnx"])
+            export_network(torch_side, stage / FILES["onnx"])
             backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
             if int8 and recipe is not None:
                 onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
@@ -105,7 +95,31 @@ def add(
     return {"package": str(path), "backends": backends, "verified": verified}
 
 
-def _export(torch_side: Predictor, path: Path) -> None:
+def open_exportable(path: Path, *, allow_code: bool) -> tuple[dict[str, Any], Predictor]:
+    """The manifest of a package that is as it was written, and its torch model on the CPU.
+
+    Raises:
+        MissingExtra: the extra ``onnx`` is not installed.
+        PackageError: it is damaged, or its network does more than one pass.
+        SchemaError: it carries code without consent.
+    """
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+
+    onnx_export.require()
+    manifest = layout.read_manifest(path)
+    layout.refuse_changed(path, manifest)
+    torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
+    if not torch_side.task.exportable:
+        raise PackageError(
+            f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",
+            fix="Serve it with torch; the package is as it was.",
+            exit_code=2,
+        )
+    return manifest, torch_side
+
+
+def export_network(torch_side: Predictor, path: Path) -> None:
+    """Write a package's network as ONNX, fp32; see :func:`.onnx_export.export`."""
     from hf_trainpipe.runtime.model.exact import exact_products
     from hf_trainpipe.runtime.model.inference import takes_types
 
@@ -128,16 +142,25 @@ def _facts(backend: str) -> dict[str, Any]:
 
 
 def _gate_fp32(torch_side: Predictor, stage: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    gap = max(probe.gaps(_on_onnx(torch_side, stage, "onnx"), lines))
+    return {**_facts("onnx"), **reproduced(_on_onnx(torch_side, stage, "onnx"), lines, what="ONNX model")}
+
+
+def reproduced(predictor: Predictor, lines: Sequence[Mapping[str, Any]], *, what: str) -> dict[str, Any]:
+    """The gate of a network in another library: the recorded logits again, ``{"n", "max_abs_diff", "tolerance"}``.
+
+    Raises:
+        PackageError: a logit differs by more than :data:`ABSOLUTE` and :data:`RELATIVE` allow, with the figures.
+    """
+    gap = max(probe.gaps(predictor, lines))
     largest = max(probe.largest(line["output"]) for line in lines)
     tolerance = max(ABSOLUTE, RELATIVE * largest)
     if not gap <= tolerance:
         raise PackageError(
-            f"The ONNX model does not reproduce the evaluated logits: those of {len(lines)} inputs may differ by "
+            f"The {what} does not reproduce the evaluated logits: those of {len(lines)} inputs may differ by "
             f"{tolerance:.3g}, found {gap:.3g} (the largest logit is {largest:.3g}).",
-            fix="The package is unchanged, without ONNX. Serve it with torch.",
+            fix="The package is unchanged. Serve it with torch.",
         )
-    return {**_facts("onnx"), "n": len(lines), "max_abs_diff": gap, "tolerance": tolerance}
+    return {"n": len(lines), "max_abs_diff": gap, "tolerance": tolerance}
 
 
 def _gate_int8(

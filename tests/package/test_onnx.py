@@ -87,7 +87,7 @@ def on_onnx(package: Path, folder: Path) -> Predictor:
     torch_side = Predictor.load(package, device="cpu")
     (folder / "onnx").mkdir(parents=True)
     OnnxTokenizer.save(torch_side.tokenizer, folder)
-    onnx._export(torch_side, folder / FILES["onnx"])
+    onnx.export_network(torch_side, folder / FILES["onnx"])
     return onnx._on_onnx(torch_side, folder, "onnx")
 
 

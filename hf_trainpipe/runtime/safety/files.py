@@ -33,6 +33,8 @@ _ALLOWED = re.compile(
     | [A-Za-z_]\w*\.py
     | code/inference\.py | code/requirements\.txt
     | onnx/model(_int8)?\.onnx(\.data)? | onnx/tokenizer(_facts)?\.json | onnx/requirements\.txt
+    | tensorflow/saved_model/(saved_model|fingerprint)\.pb | tensorflow/model\.tflite
+    | tensorflow/saved_model/variables/variables\.(index|data-00000-of-00001) | tensorflow/(tokenizer|facts)\.json
     | adapter/adapter_config\.json | adapter/adapter_model\.safetensors
     | nltk_data/corpora/stopwords/[a-z]+
     | nltk_data/corpora/wordnet/(LICENSE | index\.(noun|verb|adj|adv) | (noun|verb|adj|adv)\.exc)
@@ -46,8 +48,11 @@ _PASSED_OVER = re.compile(r"(\.(md|txt|rst|png|jpe?g|gif|svg|webp|pdf|html|csv|t
 """Endings of documents that are not listed and that nothing loads or imports."""
 _OTHER_WEIGHTS = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|h5|msgpack)")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
-_WEIGHTS = re.compile(r"(adapter/adapter_)?model(-\d{5}-of-\d{5})?\.safetensors|onnx/model(_int8)?\.onnx(\.data)?")
-_LARGE_TEXT = re.compile(r"(onnx/)?tokenizer\.json|vocab\.(txt|json)|merges\.txt|.*\.model")
+_WEIGHTS = re.compile(
+    r"(adapter/adapter_)?model(-\d{5}-of-\d{5})?\.safetensors|onnx/model(_int8)?\.onnx(\.data)?"
+    r"|tensorflow/(saved_model/variables/variables\.data-00000-of-00001|model\.tflite)"
+)
+_LARGE_TEXT = re.compile(r"((onnx|tensorflow)/)?tokenizer\.json|vocab\.(txt|json)|merges\.txt|.*\.model")
 _MIB = 1 << 20
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _FETCH = "Fetch the package again: its download is not complete."

@@ -44,7 +44,7 @@ def check(
         SchemaError: one screen: what was expected, what was found in which file, what to do.
     """
 
-    weights = ("adapter/", "onnx/model", *(() if model is None else ("model",)))
+    weights = ("adapter/", "onnx/model", "tensorflow/", *(() if model is None else ("model",)))
 
     def unread(name: str) -> bool:
         is_other = name.startswith(weights) and name.removesuffix(".data") != model and not name.endswith(".py")
