@@ -19,9 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.package.clean import create_environment
 from hf_trainpipe.testing import BAD, GOOD, PLAIN, tiny_model
 from hf_trainpipe.tracking.ledger import read
 from tests.tracking.readers import READERS
@@ -391,18 +393,16 @@ def mlflow_server(folder: Path, *, port: int | None = None) -> Iterator[tuple[st
 
 
 ANSWERS = """
-import json, sys, time
-sys.modules["hf_trainpipe"] = None  # cannot be imported here
+import json, sys
 import mlflow
 mlflow.set_tracking_uri(sys.argv[1])
-begun = time.monotonic()
 model = mlflow.pyfunc.load_model("models:/tiny@champion")
 print(json.dumps(model.predict(json.load(open(sys.argv[2])))))
 """
 
 
 def registry(place: Place) -> tuple[bool, list[str]]:
-    """The package as a registered model, asked in a process that has no hf_trainpipe."""
+    """The package as a registered model, asked in a new environment that has no hf_trainpipe."""
     (place.folder / "registered.py").write_text(
         RECIPE.replace("evaluation=", 'trackers=(MLflow(register="tiny", alias="champion"),), evaluation=').replace(
             str(STEPS), "60"
@@ -413,9 +413,12 @@ def registry(place: Place) -> tuple[bool, list[str]]:
     place.sync("runs/registered")
     recorded = [json.loads(line) for line in (place.folder / "runs/registered/recorded.jsonl").read_text().splitlines()]
     texts = [row["input"] for row in recorded]
+    needed = (place.folder / "runs/registered/package/requirements.txt").read_text() + f"mlflow=={version('mlflow')}\n"
+    (place.folder / "requirements.txt").write_text(needed)
+    python = str(create_environment(place.folder / "clean", place.folder / "requirements.txt"))
     (place.folder / "texts.json").write_text(json.dumps(texts))
     asked = subprocess.run(
-        [sys.executable, "-P", "-c", ANSWERS, f"sqlite:///{place.folder / 'runs/mlflow.db'}", "texts.json"],
+        [python, "-P", "-c", ANSWERS, f"sqlite:///{place.folder / 'runs/mlflow.db'}", "texts.json"],
         cwd=place.folder,
         env={name: value for name, value in place.environment().items() if name != "PYTHONPATH"},
         capture_output=True,
@@ -431,8 +434,8 @@ def registry(place: Place) -> tuple[bool, list[str]]:
         chances = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         gap = max(gap, *(abs(item["score"] - chances[names.index(item["label"])]) for item in answer))
     return gap < 1e-5, [
-        f'`MLflow(register="tiny", alias="champion")`; then `mlflow.pyfunc.load_model("models:/tiny@champion")` in a process that cannot '
-        f"import hf_trainpipe: {len(texts)} recorded answers, largest difference of a probability {gap:.1e}.",
+        f'`MLflow(register="tiny", alias="champion")`; then `mlflow.pyfunc.load_model("models:/tiny@champion")` in a new environment that '
+        f"has what the package's requirements.txt names, and mlflow: {len(texts)} recorded answers, largest difference of a probability {gap:.1e}.",
     ]
 
 
