@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.sources import Frame as Frame
     from hf_trainpipe.data.sources import HubData as HubData
     from hf_trainpipe.data.sources_parallel import ParallelFiles as ParallelFiles
+    from hf_trainpipe.data.sources_shards import Shards as Shards
+    from hf_trainpipe.data.sources_sql import Sql as Sql
     from hf_trainpipe.errors import CheckpointError as CheckpointError
     from hf_trainpipe.errors import DataError as DataError
     from hf_trainpipe.errors import Interrupted as Interrupted
@@ -110,6 +112,8 @@ _NAMES_OF = {
     "hf_trainpipe.data.chosen_rows": "ChosenRows",
     "hf_trainpipe.data.sources": "Files Frame HubData",
     "hf_trainpipe.data.sources_parallel": "ParallelFiles",
+    "hf_trainpipe.data.sources_shards": "Shards",
+    "hf_trainpipe.data.sources_sql": "Sql",
     "hf_trainpipe.training.execute": "execute",
     "hf_trainpipe.training.options": "RunOptions",
     "hf_trainpipe.errors": "CheckpointError DataError Interrupted MissingExtra PackageError PushError "

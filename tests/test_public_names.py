@@ -63,6 +63,8 @@ PUBLIC = [
     "HubData",
     "Files",
     "Frame",
+    "Sql",
+    "Shards",
     "Neptune",
     "MLflow",
     "TensorBoard",

@@ -14,6 +14,7 @@ from hf_trainpipe.cli.behave_verb import behave
 from hf_trainpipe.cli.check_verb import check
 from hf_trainpipe.cli.completion import SHELLS
 from hf_trainpipe.cli.crossval_verb import crossval
+from hf_trainpipe.cli.ingest_verb import ingest
 from hf_trainpipe.cli.learn_curve_verb import learn_curve
 from hf_trainpipe.cli.package_verbs import package, push, serve, verify
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, is_main_process, print_result, taken, verb
@@ -203,6 +204,7 @@ VERBS = {
     listed.name: listed
     for listed in (
         train, launch, show, check, auto, audit, baseline, tune, crossval, learn_curve, report, compare, evaluate, slices, behave, predict, suggest,
+        ingest,
         package, verify,
         retrain, promote, rollback,
         serve, push, track, verify_resume, runs, ui,

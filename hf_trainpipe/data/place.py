@@ -14,7 +14,7 @@ FILE = "__file__"
 LINE = "__line__"
 """Column of datasets made from files: the line, from 1, on which the row starts."""
 
-ROW_FORMATS = (".parquet", ".arrow", ".spacy")
+ROW_FORMATS = (".parquet", ".arrow", ".spacy", ".xlsx", ".xlsm")
 """Files that have rows but no lines."""
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.data.sources import Files, Frame, HubData, Source
+    from hf_trainpipe.data.sources_shards import Shards
     from hf_trainpipe.recipe import Recipe
 
 WHOLE_BYTES = 8 << 20
@@ -122,11 +123,16 @@ def preview_files(data: Files) -> Preview:
     """Small files whole; of larger ones the first megabyte, from which the rows of the rest are judged."""
     from datasets import Dataset
 
+    from hf_trainpipe.data.credentials import is_remote, shown_address
     from hf_trainpipe.data.readers import expand, read_split
-    from hf_trainpipe.data.sources import as_patterns
 
     said, fractions = data.named_splits()
-    named = {split: as_patterns(value) for split, value in said.items()}
+    named = {split: data.patterns(value) for split, value in said.items()}
+    if elsewhere := [pattern for patterns in named.values() for pattern in patterns if is_remote(pattern)]:
+        listed = ", ".join(map(shown_address, elsewhere))
+        return Preview(
+            unchecked=(f"{listed}: not on this machine, and show fetches nothing: columns and labels are not checked.",)
+        )
     files = {split: expand(patterns, data.folder()) for split, patterns in named.items()}
     sizes = {path: _bytes(path) for found in files.values() for path, _ in found}
     if sum(sizes.values()) <= WHOLE_BYTES:
@@ -216,3 +222,23 @@ def preview_hub(data: HubData) -> Preview:
     counts = {split: Size(len(rows), exact=not data.drop_missing) for split, rows in loaded.items()}
     first = {split: rows.select(range(min(len(rows), HEAD_ROWS))) for split, rows in loaded.items()}
     return _first_rows(data, first, counts, fractions)
+
+
+def preview_shards(data: Shards) -> Preview:
+    """Few shards whole, the first rows of more."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    from hf_trainpipe.data.shards import batches, shards_of
+
+    named, fractions = data.named_splits()
+    _, shards, folder = data.read()
+    chosen = {split: shards_of(shards, name, field=f"data.{split}") for split, name in named.items()}
+    sizes = {split: Size(sum(shard.rows for shard in parts), exact=True) for split, parts in chosen.items()}
+    if sum(size.rows for size in sizes.values()) <= 10 * HEAD_ROWS:
+        return all_of(data.splits())
+    rows = {
+        split: Dataset(pa.Table.from_batches([next(batches(folder, parts))]).slice(0, HEAD_ROWS))
+        for split, parts in chosen.items()
+    }
+    return _first_rows(data, rows, sizes, fractions)

@@ -11,6 +11,7 @@ from typing import IO, Any, get_args
 import pyarrow as pa
 
 from hf_trainpipe.data.annotations import flat_rows
+from hf_trainpipe.data.credentials import is_remote
 from hf_trainpipe.data.place import FILE, LINE, spell_place
 from hf_trainpipe.data.readers_base import (
     COMPRESSIONS,
@@ -29,6 +30,8 @@ from hf_trainpipe.data.readers_lines import read_delimited, read_labelled_lines,
 from hf_trainpipe.data.readers_tables import plain, to_table
 from hf_trainpipe.data.readers_text import read_text, text_blocks
 from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
+from hf_trainpipe.data.readers_xlsx import read_xlsx
+from hf_trainpipe.data.remote import expand_remote
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.utils.resources import base_folder
 
@@ -50,6 +53,8 @@ ENDINGS: dict[str, Format] = {
     ".iob": "conll",
     ".conllu": "conllu",
     ".spacy": "spacy",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
     ".txt": "txt",
 }
 
@@ -109,9 +114,12 @@ def read_split(
 
 
 def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str]]:
-    """Each file of a split with its name for messages, globs in sorted order."""
+    """Each file of a split with its name for messages, globs in sorted order; what lies elsewhere is fetched."""
     found: list[tuple[Path, str]] = []
     for pattern in patterns:
+        if is_remote(pattern):
+            found.extend(expand_remote(pattern))
+            continue
         root = base_folder(pattern) if base is None else base
         named = Path(pattern).expanduser()
         if not any(mark in pattern for mark in "*?[") or (root / named).exists():
@@ -250,5 +258,6 @@ LINE_READERS: dict[Format | None, Callable[..., Iterator[RowAt]]] = {
 FILE_READERS: dict[Format | None, Callable[..., Rows]] = {
     "json": read_json,
     "spacy": read_spacy,
+    "xlsx": read_xlsx,
     "folder": _read_folder,
 }

@@ -26,6 +26,7 @@ Format = Literal[
     "conllu",
     "spacy",
     "folder",
+    "xlsx",
     "labelled-lines",
     "txt",
     "paragraphs",
@@ -49,6 +50,7 @@ class ReadOptions:
     tags_column: int = -1
     encoding: str = "utf-8"
     max_row_bytes: int = 1_000_000
+    sheet: str | None = None
     most: int | None = None
     """Read only so many bytes, for a preview of a larger file; None: read all."""
     piece: int | None = None

@@ -14,10 +14,7 @@ class Kind(NamedTuple):
     fix: str
 
 
-EXCEL = (
-    "In Excel, save it as 'CSV UTF-8'; or read it yourself: "
-    "data=Frame(train=pandas.read_excel('FILE')) (needs openpyxl)."
-)
+EXCEL = "Save it as .xlsx or 'CSV UTF-8'; or read it yourself: data=Frame(train=pandas.read_excel('FILE'))."
 UNPACK = "Unpack it, and name the files in it; single files may be compressed as .gz or .zst."
 FETCH = "Download the file itself: the link leads to a web page or a login."
 PICKLE = Kind("a Python pickle", "Pickles run code when they are read: write csv or parquet.")
@@ -30,7 +27,10 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Excel workbook (.xls)", EXCEL)),
     (b"PAR1", Kind("a parquet file", "Set data.format='parquet', or let its name end with .parquet.")),
     (b"ARROW1", Kind("an Arrow file", "Set data.format='arrow', or let its name end with .arrow.")),
-    (b"SQLite format 3\0", Kind("an SQLite database", "Read it yourself: data=Frame(train=pandas.read_sql(...)).")),
+    (
+        b"SQLite format 3\0",
+        Kind("an SQLite database", "Name it as a database: data=Sql('sqlite:///FILE', train='TABLE')."),
+    ),
     (b"\x89HDF\r\n", Kind("an HDF5 file", "Read it yourself: data=Frame(train=pandas.read_hdf(...)).")),
     (b"%PDF-", Kind("a PDF", "Name a file of rows: csv, jsonl, parquet and the like.")),
     (b"BZh", Kind("a file compressed with bzip2", UNPACK)),
@@ -40,7 +40,7 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     *((bytes([0x80, version]), PICKLE) for version in (2, 3, 4, 5)),
 )
 OTHER_ENDINGS: dict[str, Kind] = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), Kind("a workbook", EXCEL)),
+    **dict.fromkeys((".xls", ".xlsb", ".ods"), Kind("a workbook", EXCEL)),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"), Kind("an archive", UNPACK)),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".joblib"), PICKLE),
 }
@@ -73,7 +73,7 @@ def _zip(data: bytes) -> Kind:
     except (zipfile.BadZipFile, ValueError, OSError):
         return Kind("a truncated zip archive", "Download it again, and unpack it.")
     if any(name.startswith("xl/") for name in names):
-        return Kind("an Excel workbook (.xlsx)", EXCEL)
+        return Kind("an Excel workbook (.xlsx)", "Set data.format='xlsx', or let its name end with .xlsx.")
     if "content.xml" in names:
         return Kind("a workbook of LibreOffice (.ods)", EXCEL)
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from hf_trainpipe.data.credentials import is_remote, refuse_secrets, shown_address
 from hf_trainpipe.data.readers_base import Format, ReadOptions
 from hf_trainpipe.data.sources_shape import shape
 from hf_trainpipe.data.splits import check_fraction, cut_splits
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.recipe import Data
 from hf_trainpipe.recipe.settings import check_choice, check_positive
+from hf_trainpipe.runtime.kinds import UNSAID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,9 +116,10 @@ def as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Files(Source):
-    """Local files, plain or ``.gz`` or ``.zst``. Datasets keep the file and line of each row.
+    """Files, plain or ``.gz`` or ``.zst``. Datasets keep the file and line of each row.
 
-    A split is a path, a glob, several of them, or a fraction of the training rows.
+    A split is a path, a glob, several of them, or a fraction of the training rows. ``s3://``, ``gs://``, ``https://`` and other
+    addresses of fsspec are fetched into the machine's cache; credentials come from the environment.
     Values of csv, tsv and the like stay text: "NA" is a word, and the task parses numbers.
     """
 
@@ -127,8 +130,8 @@ class Files(Source):
     test: str | tuple[str, ...] | float | None = None
     """As ``validation``."""
     root: str | None = None
-    """The folder of relative paths, also ``package:NAME/folder``; None: the working directory, then the recipe file's
-    folder."""
+    """The folder of relative paths, also ``package:NAME/folder`` or an address (``s3://bucket/folder``); None: the working
+    directory, then the recipe file's folder."""
     format: Format | None = None
     """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: label/*.txt;
     ``paragraphs``: texts with blank lines between them."""
@@ -150,6 +153,8 @@ class Files(Source):
     """Of text files without a byte order mark, by Python's name: ``cp1252``, ``utf-16-le``."""
     max_row_bytes: int = 1_000_000
     """Longer rows are refused: they nearly always miss a quote or line break."""
+    sheet: str | None = field(default=None, metadata=UNSAID)
+    """xlsx: the sheet by its name; None: the first."""
 
     def __post_init__(self) -> None:
         for name in (*SPLITS, "root"):  # a pathlib.Path becomes text, also in the recipe's JSON
@@ -158,6 +163,10 @@ class Files(Source):
             elif isinstance(found, list | tuple) and any(isinstance(part, os.PathLike) for part in found):
                 object.__setattr__(self, name, tuple(map(os.fspath, found)))
         super().__post_init__()
+        for name in (*SPLITS, "root"):
+            for part in as_patterns(said) if isinstance(said := getattr(self, name), str | tuple) else ():
+                if is_remote(part):
+                    refuse_secrets(f"data.{name}", part)
         for name in self.headers:
             if name not in SPLITS:
                 raise RecipeError(
@@ -171,13 +180,20 @@ class Files(Source):
         check_positive("data.max_row_bytes", self.max_row_bytes)
 
     def describe(self) -> str:
-        return "files: " + self._described(lambda value: "+".join(as_patterns(value)))
+        return "files: " + self._described(lambda value: "+".join(map(shown_address, self.patterns(value))))
 
     def folder(self) -> Path | None:
         """The folder of relative paths; None: the working directory or the recipe file's folder."""
         from hf_trainpipe.utils.resources import resolve
 
-        return None if self.root is None else resolve(self.root)
+        return None if self.root is None or is_remote(self.root) else resolve(self.root)
+
+    def patterns(self, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        """The paths and globs of a split, below the address of ``root`` where that is one."""
+        if self.root is None or not is_remote(self.root):
+            return as_patterns(value)
+        base = self.root.rstrip("/")
+        return tuple(part if is_remote(part) else f"{base}/{part}" for part in as_patterns(value))
 
     def paths(self) -> tuple[Path, ...]:
         from hf_trainpipe.data.readers import expand
@@ -189,7 +205,7 @@ class Files(Source):
         """Options for reading a file of a split."""
         from hf_trainpipe.data.readers import format_of
 
-        same = ("delimiter", "quoting", "extra", "words_column", "tags_column", "encoding", "max_row_bytes")
+        same = ("delimiter", "quoting", "extra", "words_column", "tags_column", "encoding", "max_row_bytes", "sheet")
         return ReadOptions(
             format=self.format or format_of(path, shown=shown),
             header=self.headers.get(split, self.header),
@@ -208,16 +224,20 @@ class Files(Source):
 
         root = self.folder()
         return {
-            split: Dataset(read_split(as_patterns(value), root=root, options=partial(self.reading, split)))
+            split: Dataset(read_split(self.patterns(value), root=root, options=partial(self.reading, split)))
             for split, value in wanted.items()
         }
 
 
 def _as_pandas(table: Any) -> Any:
-    """A polars or Arrow table as a pandas frame with Arrow types, so that integers with nulls stay integers."""
+    """A polars, Dask or Arrow table as a pandas frame; with Arrow types, so that integers with nulls stay integers."""
     import pandas
     import pyarrow
 
+    if hasattr(table, "collect") and not hasattr(table, "to_arrow"):  # polars, lazy
+        table = table.collect()
+    if hasattr(table, "npartitions"):  # Dask: its partitions in their order
+        return table.compute()
     if hasattr(table, "to_arrow"):
         table = table.to_arrow()
     return table.to_pandas(types_mapper=pandas.ArrowDtype) if isinstance(table, pyarrow.Table) else table
@@ -225,7 +245,7 @@ def _as_pandas(table: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame(Source):
-    """pandas data frames, or tables of polars or Arrow; ``validation`` and ``test`` may be fractions of ``train``."""
+    """pandas data frames, or tables of polars, Dask or Arrow; ``validation`` and ``test`` may be fractions of ``train``."""
 
     train: pd.DataFrame
     """The training rows."""
@@ -238,7 +258,11 @@ class Frame(Source):
         super().__post_init__()
         for name in SPLITS:
             value = getattr(self, name)
-            if hasattr(value, "columns") and not hasattr(value, "iloc"):
+            if (
+                hasattr(value, "npartitions")
+                or hasattr(value, "collect_schema")
+                or (hasattr(value, "columns") and not hasattr(value, "iloc"))
+            ):
                 value = _as_pandas(value)
                 object.__setattr__(self, name, value)
             if not (hasattr(value, "iloc") or (name != "train" and isinstance(value, float | int | None))):

@@ -1,0 +1,226 @@
+"""Files that lie elsewhere, databases, workbooks and frames of other libraries."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+import pandas as pd
+import pytest
+
+from hf_trainpipe import Files, Frame, RecipeError, Sql
+from hf_trainpipe.codec import to_json
+from hf_trainpipe.data.credentials import refuse_secrets
+from hf_trainpipe.errors import DataError
+from hf_trainpipe.utils.secrets import scan_text
+
+CSV = 'text,label\ngood film,1\n"bad,\nfilm",0\nNA,1\n'
+ROWS = {"text": ["good film", "bad,\nfilm", "NA"], "label": ["1", "0", "1"]}
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files over HTTP; ``/bucket`` as S3 answers: listings (version 2) and objects."""
+
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, *said: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        query = parse_qs(urlsplit(self.path).query)
+        if "secret" in self.path and query.get("sig") != ["of the environment"]:
+            self.send_error(403, "no")
+        elif "list-type" in query:
+            self._list(query)
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        if urlsplit(self.path).path.rstrip("/") == "/bucket":
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_HEAD()
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        prefix = query.get("prefix", [""])[0]
+        folder = Path(self.directory) / "bucket"
+        keys = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        found = "".join(
+            f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag>"
+            f"<Size>{(folder / key).stat().st_size}</Size></Contents>"
+            for key in keys
+            if key.startswith(prefix)
+        )
+        body = f'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>'.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "served"
+    (folder / "bucket" / "data").mkdir(parents=True)
+    running = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    Handler.asked.clear()
+    yield f"http://127.0.0.1:{running.server_port}", folder
+    running.shutdown()
+    running.server_close()
+
+
+def cells(data: Any, split: str = "train") -> dict[str, list[Any]]:
+    return {name: list(column) for name, column in data.splits()[split].to_dict().items()}
+
+
+def test_http_is_fetched_once_by_its_content_and_keeps_its_address(
+    server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, folder = server
+    (folder / "train.csv").write_text(CSV)
+    data = Files(train="train.csv", root=address)
+    assert cells(data) == {**ROWS, "__file__": [f"{address}/train.csv"] * 3, "__line__": [2, 3, 5]}
+    before = len(Handler.asked)
+    cells(data)
+    assert len(Handler.asked) == before, "the copy in the cache is read, after HEAD"
+    (folder / "train.csv").write_text(CSV + "more\n")
+    with pytest.raises(DataError, match=r"train\.csv, line 6: expected 2 fields") as caught:
+        data.splits()
+    assert caught.value.data["file"] == f"{address}/train.csv"
+    with pytest.raises(DataError, match="there is no such file"):
+        Files(train=f"{address}/other.csv").splits()
+    shown = data.preview()
+    assert not shown.rows
+    assert "not on this machine" in shown.unchecked[0]
+
+
+def test_secrets_stay_in_the_environment(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, folder = server
+    (folder / "secret.csv").write_text(CSV)
+    data = Files(train=f"{address}/secret.csv?sig=${{SIGNATURE}}")
+    with pytest.raises(DataError, match="no variable SIGNATURE"):
+        data.splits()
+    monkeypatch.setenv("SIGNATURE", "wrong value")
+    with pytest.raises(DataError, match="may not be read") as caught:
+        data.splits()
+    assert "wrong" not in str(caught.value)
+    monkeypatch.setenv("SIGNATURE", "of the environment")
+    found = data.splits()["train"]
+    assert found["text"][:] == ROWS["text"]
+    assert "sig" not in data.describe() + found["__file__"][0]
+    for held in ("https://host/a.csv?sig=abcdef", "https://me:pw@host/a.csv", "s3://AKIAABCDEFGHIJKLMNOP@bucket/a.csv"):
+        with pytest.raises(RecipeError, match=r"\$\{DB_PASSWORD\}") as refused:
+            Files(train=held)
+        assert "abcdef" not in str(refused.value)
+        assert "AKIA" not in str(refused.value)
+    refuse_secrets("data.url", "postgresql://reader:${DB_PASSWORD}@host/name")
+    assert not scan_text('"postgresql://reader:${DB_PASSWORD}@host/name"', file="run.json", environment={})
+
+
+def test_s3_patterns_by_its_own_client(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, folder = server
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (folder / "bucket" / "data" / name).write_text(f"text,label\n{name},1\n")
+    for name, value in {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y",
+                        "AWS_EC2_METADATA_DISABLED": "true"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    found = cells(Files(train="s3://bucket/data/*.csv"))
+    assert found["text"] == ["a.csv", "b.csv"]
+    assert found["__file__"] == ["s3://bucket/data/a.csv", "s3://bucket/data/b.csv"]
+
+
+def test_any_file_system_of_fsspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/elsewhere/a.jsonl": b'{"text": "a"}\n', "/elsewhere/b.jsonl": b'{"text": "b"}\n'})
+    assert cells(Files(train="memory://elsewhere/*.jsonl"))["text"] == ["a", "b"]
+    with pytest.raises(DataError, match="no file matches"):
+        Files(train="memory://elsewhere/*.csv").splits()
+    (tmp_path / "here.csv").write_text(CSV)
+    assert cells(Files(train=f"file://{tmp_path}/h*.csv"))["text"] == ROWS["text"]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("create table messages (id integer primary key, text text, label integer)")
+        connection.executemany("insert into messages values (?, ?, ?)", [(3, "c", None), (1, "a", 1), (2, "b", 0)])
+        connection.execute("create table loose (text text)")
+    connection.close()
+    return f"sqlite:///{tmp_path}/rows.db"
+
+
+def test_a_database_gives_rows_in_an_order(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cells(Sql(database, train="messages")) == {"id": [1, 2, 3], "text": ["a", "b", "c"], "label": [1, 0, None]}
+    query = "select text from messages where label is not null order by id desc"
+    assert cells(Sql(database, train=query, test="messages")) == {"text": ["b", "a"]}
+    with pytest.raises(RecipeError, match="ORDER BY"):
+        Sql(database, train="select * from messages")
+    with pytest.raises(DataError, match="no primary key"):
+        Sql(database, train="loose").splits()
+    with pytest.raises(DataError, match="Did you mean 'messages'"):
+        Sql(database, train="mesages").splits()
+    with pytest.raises(DataError, match="the database answers: no such column"):
+        Sql(database, train="select absent from messages order by id").splits()
+    monkeypatch.setenv("DB_FILE", database.removeprefix("sqlite:///"))
+    data = Sql("sqlite:///${DB_FILE}", train="messages")
+    assert len(data.splits()["train"]) == 3
+    assert "${DB_FILE}" in data.describe()
+    with pytest.raises(RecipeError, match="password") as caught:
+        Sql("postgresql://me:hunter2@host/db", train="messages")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_workbook(tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["text", "label", None], ["good", 1, None], [None, None, None], [2024, 0, None], ["x", 1.0, None]):
+        sheet.append(row)
+    other = book.create_sheet("later")
+    other.append(["text", "label"])
+    other.append(["#N/A", 1])
+    book.save(tmp_path / "a.xlsx")
+    found = cells(Files(train="a.xlsx", root=str(tmp_path)))
+    assert found == {
+        "text": ["good", "2024", "x"],
+        "label": [1, 0, 1],
+        "__file__": ["a.xlsx"] * 3,
+        "__line__": [2, 4, 5],
+    }
+    with pytest.raises(DataError, match=r"a\.xlsx, row 2: column 'text': a formula failed"):
+        Files(train="a.xlsx", root=str(tmp_path), sheet="later").splits()
+    with pytest.raises(DataError, match=r"no sheet 'latr'(.|\n)*Did you mean 'later'"):
+        Files(train="a.xlsx", root=str(tmp_path), sheet="latr").splits()
+
+
+def test_frames_of_polars_and_dask() -> None:
+    import polars as pl
+
+    rows = {"text": ["a", "b", "c"], "label": [1, None, 0]}
+    for given in (pl.DataFrame(rows), pl.DataFrame(rows).lazy()):
+        assert cells(Frame(train=given)) == rows
+    dd = pytest.importorskip("dask.dataframe")
+    frame = dd.from_pandas(pd.DataFrame({"text": list("abcdef"), "label": [1, 0] * 3}), npartitions=3)
+    data = Frame(train=frame, validation=frame)
+    assert cells(data, "validation")["text"] == list("abcdef")
+
+
+def test_a_recipe_without_the_new_fields_is_written_as_before() -> None:
+    assert "sheet" not in to_json(Files(train="a.csv"))  # type: ignore[arg-type]
