@@ -28,6 +28,7 @@ from hf_trainpipe.cli.shown import show_exported, show_imported, show_machine, s
 from hf_trainpipe.cli.slices_verb import slices
 from hf_trainpipe.cli.suggest_verb import suggest
 from hf_trainpipe.cli.tune_verb import tune
+from hf_trainpipe.cli.watch_verb import watch
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.tracking.console import choose_form
 
@@ -207,7 +208,7 @@ VERBS = {
         ingest,
         package, verify,
         retrain, promote, rollback,
-        serve, push, track, verify_resume, runs, ui,
+        serve, watch, push, track, verify_resume, runs, ui,
         pipeline,
         completion, doctor,
     )

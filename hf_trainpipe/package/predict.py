@@ -125,7 +125,7 @@ def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, A
     """For each input (answer, None), or (None, reason) if there is no answer."""
     from hf_trainpipe.runtime.errors import InputError
 
-    reasons = [_missing(value) for value in inputs]
+    reasons = [missing(value) for value in inputs]
     jobs: dict[int, Job] = {}
     for position, value in enumerate(inputs):
         if reasons[position] is None:
@@ -149,7 +149,7 @@ def answer_rows(predictor: Predictor, inputs: Sequence[Any], params: dict[str, A
     return [(found.get(position), reason) for position, reason in enumerate(reasons)]
 
 
-def _missing(value: Any) -> str | None:
+def missing(value: Any) -> str | None:
     """The reason of a row without a text: blank, null, NaN, or one of several that is."""
     cells = list(value.values()) if isinstance(value, dict) and len(value) > 1 else [value]
     for cell in cells:

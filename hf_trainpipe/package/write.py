@@ -48,6 +48,7 @@ def write(
     card: CardFacts | None = None,
     name: str | None = None,
     adapter: Callable[[Path], None] | None = None,
+    profile: Callable[[Path], None] | None = None,
     picture: bytes | None = None,
     durable: bool = True,
 ) -> Path:
@@ -71,6 +72,7 @@ def write(
         card: Further facts for the model card.
         name: Name of the package; None: the recipe's.
         adapter: Writes the folder ``adapter/``, which does not exist yet; None: there is none.
+        profile: Writes ``profile.json`` and ``profile.safetensors`` into the package; None: it has none.
         picture: Of the training curve, as PNG; None: there is none.
         durable: Whether to fsync it; not needed for a trial.
 
@@ -96,6 +98,8 @@ def write(
         copy_runtime(temporary)
         if adapter is not None:
             adapter(temporary / layout.ADAPTER)
+        if profile is not None:
+            profile(temporary)
         code = _copy_code(temporary, code_file)
         lines = requirements(preprocessing_json, pipelines=task.pipelines)
         named = {name_of(line) for line in lines}

@@ -31,7 +31,13 @@ from hf_trainpipe.runtime.text.preprocessing import BUILT_IN, data_files, steps_
 from hf_trainpipe.runtime.tokens.features import features_of
 from hf_trainpipe.training.calibrating import Chosen, asked, choose, facts_of, promise
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
-from hf_trainpipe.training.reporting import hold_against_baselines, keep_predictions, leave_report, picture_of
+from hf_trainpipe.training.reporting import (
+    hold_against_baselines,
+    keep_predictions,
+    leave_report,
+    picture_of,
+    profile_of,
+)
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds, read_identity
 from hf_trainpipe.training.verify_resume import read_proof
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.setup import Setup
+    from hf_trainpipe.watch.profile import Profile
 
 
 def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
@@ -82,10 +89,19 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
         record_predictions(run, recordable, recorded, model=model)
         for name, found in _samples(run, recorded).items():
             report[name]["samples"] = found
+        profile = profile_of(run, tuned_task(run), model, outputs)
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             write_package(
-                run, model, package, scores=scores, seconds=seconds, report=report, adapter=adapter, beside=beside
+                run,
+                model,
+                package,
+                scores=scores,
+                seconds=seconds,
+                report=report,
+                adapter=adapter,
+                profile=profile,
+                beside=beside,
             )
         with run.console.working("verifying the package in a fresh process"):
             verified = verify(package, recorded=recorded, allow_code=True)  # we wrote it
@@ -316,6 +332,7 @@ def write_package(
     seconds: float | None,
     report: Mapping[str, Mapping[str, Any]] | None = None,
     adapter: Adapter | None = None,
+    profile: Profile | None = None,
     beside: Mapping[str, Any] | None = None,
     durable: bool = True,
 ) -> CardFacts:
@@ -346,6 +363,7 @@ def write_package(
         card=card,
         name=run.recipe.name,
         adapter=None if adapter is None else adapter.write,
+        profile=None if profile is None else profile.save,
         picture=None if report is None else picture_of(run),  # a template for pushes gets none
         durable=durable,
     )

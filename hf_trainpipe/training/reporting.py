@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_trainpipe.data.predicted import predicted
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics.saved import folder_of, save
@@ -12,7 +14,10 @@ from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.metrics import Predictions
+    from hf_trainpipe.runtime.model.outputs import Outputs
+    from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.watch.profile import Profile
 
 
 def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
@@ -24,6 +29,57 @@ def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
         except Exception as error:  # of any kind: the scores are there
             told = f"{type(error).__name__}: {error}"
             run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {told}")
+
+
+def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs]) -> Profile | None:
+    """What the package tells ``watch`` of the texts that it was tried on: the test split, else validation.
+
+    None where there are too few of them. Nothing that goes wrong here fails a run: ``watch --make-profile`` makes one later.
+
+    Args:
+        task: As it is packaged.
+        model: What is packaged.
+        outputs: What it gave for the evaluated splits.
+    """
+    from hf_trainpipe.data.prepare import Inputs
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+    from hf_trainpipe.runtime.safety.schema import PackageInfo
+    from hf_trainpipe.runtime.tasks.registry import travelling
+    from hf_trainpipe.watch.measure import answers_are_watched, measure, measure_features
+    from hf_trainpipe.watch.profile import LEAST, MOST, make_profile
+
+    name = next((name for name in ("test", "validation") if name in outputs), None)
+    if name is None or len(outputs[name]) < LEAST:
+        return None
+    tokens = {
+        "max_length": run.plan.max_length,
+        "overflow": run.recipe.tokens.overflow,
+        "stride": run.recipe.tokens.stride,
+    }
+    try:
+        predictor = Predictor(
+            info=PackageInfo(name=run.recipe.name, task={}, about={}, tokens=tokens),
+            task=travelling(task),
+            model=model,
+            tokenizer=run.tokenizer,
+            steps=run.recipe.preprocessing,
+            device=run.accelerator.device,
+        )
+        split, found = run.data.splits[name], outputs[name]
+        chosen = np.sort(np.random.default_rng(run.recipe.seed).permutation(len(found))[:MOST])
+        with run.console.working(f"measuring {len(chosen):,} texts of {name}, for watch"):
+            if answers_are_watched(task):  # what was scored is what a request gets
+                measured = measure_features(
+                    predictor, split.features, found.items[chosen], predictions=found.take(chosen)
+                )
+            else:
+                asked = Inputs(split.rows.dataset, task)
+                inputs = [task.as_input(task.as_request(asked[row])) for row in found.items[chosen].tolist()]
+                measured, _ = measure(predictor, inputs)
+        return make_profile(measured, source=name, labels=tuple(task.label_names))
+    except Exception as error:  # of any kind: the scores are there
+        run.console.say(f"warning: the package has no profile for watch: {type(error).__name__}: {error}")
+        return None
 
 
 def hold_against_baselines(run: Run) -> dict[str, Any]:

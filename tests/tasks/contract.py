@@ -17,6 +17,7 @@ import pytest
 
 import hf_trainpipe as h
 from hf_trainpipe import RunOptions, execute
+from hf_trainpipe.data.prepare import Inputs
 from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.errors import SchemaError
@@ -26,6 +27,8 @@ from hf_trainpipe.serve.app import make_app
 from hf_trainpipe.serve.settings import Settings
 from hf_trainpipe.testing import tiny_causal_model, tiny_model, tiny_rows, tiny_seq2seq, tiny_tagged
 from hf_trainpipe.training.signals import PlannedStop
+from hf_trainpipe.watch.measure import measure
+from hf_trainpipe.watch.profile import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tokens.features import Features
 
 __all__ = ["TASKS", "Trained", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
-           "recipe_of", "resumes_after_a_kill", "serves", "train", "write_inputs"]  # fmt: skip
+           "recipe_of", "resumes_after_a_kill", "serves", "train", "watches", "write_inputs"]  # fmt: skip
 
 TASKS = (
     "classification",
@@ -454,3 +457,17 @@ def predict_is_evaluate(trained: Trained) -> None:
     assert by_file["n"] == trained.result.scores["validation"][trained.recipe.selected_metric]["n"]
     for name, score in found.items():
         assert by_file["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-5, nan_ok=True), name
+
+
+def watches(trained: Trained) -> None:
+    """The profile that the run left is what the package measures of the same requests."""
+    package = h.load(trained.folder)
+    profile, task = read_profile(package.path), package.predictor.task
+    rows = Inputs(_prepared(trained, package.predictor.tokenizer).train.rows.dataset, task)
+    asked = [task.as_input(task.as_request(rows[row])) for row in range(len(rows))]
+    readings = profile.read(measure(package.predictor, asked)[0])
+    assert set(readings) == set(profile.signals) >= {"embeddings", "novelty", "vocabulary", "length"}
+    for name, held in profile.pool.items():
+        found = readings[name].reshape(len(readings[name]), -1).astype(float)
+        for text in held.reshape(len(held), -1).astype(float):
+            assert np.abs(found - text).max(axis=1).min() < 2e-2, name

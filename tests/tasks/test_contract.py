@@ -23,6 +23,7 @@ def one_cache(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
     monkeypatch.setenv("HF_TRAINPIPE_THREADS", "1")
     monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
+    monkeypatch.setattr("hf_trainpipe.watch.profile.LEAST", 20)
 
 
 @pytest.mark.parametrize("name", contract.TASKS)
@@ -32,5 +33,6 @@ def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monk
     contract.more_ranks_than_examples(trained)
     contract.serves(trained)
     contract.predict_is_evaluate(trained)
+    contract.watches(trained)
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
     contract.own_code_needs_consent(trained, monkeypatch)

@@ -40,6 +40,7 @@ _ALLOWED = re.compile(
     | nltk_data/corpora/wordnet/(LICENSE | index\.(noun|verb|adj|adv) | (noun|verb|adj|adv)\.exc)
     | nltk_data/tokenizers/punkt_tab/[a-z]+/((abbrev_types|sent_starters)\.txt | (collocations|ortho_context)\.tab)
     | nltk_data/taggers/averaged_perceptron_tagger_eng/averaged_perceptron_tagger_eng\.(weights|tagdict|classes)\.json
+    | profile\.(json|safetensors)
     | trainpipe_runtime/([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py
     """,
     re.VERBOSE | re.ASCII,

@@ -1,0 +1,88 @@
+"""A profile into a package: at the end of a run, or of a file into a package that has none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
+from hf_trainpipe.package import layout
+from hf_trainpipe.package.write import copy_runtime, replace_package
+from hf_trainpipe.tracking.console import Console
+from hf_trainpipe.utils.atomic import fsync_tree
+from hf_trainpipe.watch.logs import Log
+from hf_trainpipe.watch.measure import joined, measure
+from hf_trainpipe.watch.profile import Profile, make_profile
+
+if TYPE_CHECKING:
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+
+MOST = 5_000
+"""Texts of a file that a profile is made of; of more, so many are drawn by chance."""
+
+
+def profile_of(predictor: Predictor, inputs: Sequence[Any], *, source: str, backend: str = "torch") -> Profile:
+    """The profile of texts that a predictor answers.
+
+    Args:
+        source: Where they come from, for people.
+
+    Raises:
+        DataError: too few of them can be measured.
+    """
+    starts = range(0, max(1, len(inputs)), 1_000)
+    measured = joined([measure(predictor, inputs[start : start + 1_000])[0] for start in starts])
+    return make_profile(measured, source=source, labels=tuple(predictor.task.label_names), backend=backend)
+
+
+def add_profile(
+    package: Path | str,
+    input: Path | str,
+    *,
+    column: Sequence[str] = (),
+    reading: ReadOptions = AS_FOUND,
+    device: str | None = None,
+    allow_code: bool = False,
+    backend: str | None = None,
+) -> dict[str, Any]:
+    """Make a profile of a file's texts and put it into a package, in place of the one that it has; atomically.
+
+    Returns:
+        ``profile.json``, and ``package``.
+
+    Raises:
+        DataError: the file cannot be read, lacks the columns, or has too few texts.
+        PackageError: there is no package, or it is not as it was written.
+    """
+    from hf_trainpipe.runtime.handler.predictor import Predictor
+
+    path = layout.find_package(package).resolve()
+    manifest = layout.read_manifest(path)
+    layout.refuse_changed(path, manifest)
+    log = Log(input, path, column=column, reading=reading, logs=())
+    inputs = [value for chunk in log.chunks() for _, value in chunk]
+    if len(inputs) > MOST:
+        drawn = np.sort(np.random.default_rng(len(inputs)).choice(len(inputs), MOST, replace=False))
+        inputs = [inputs[row] for row in drawn.tolist()]
+    chosen = backend or str(manifest.get("backend") or "torch")
+    with Console(0).working(f"measuring {len(inputs):,} texts of {log.name}"):
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=chosen)
+        made = profile_of(predictor, inputs, source=Path(log.name).name, backend=chosen)
+    stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        copy_runtime(stage)  # an older package's own runtime does not know the files
+        made.save(stage)
+        manifest["files"] = layout.hash_files(stage)
+        layout.write_json(stage / layout.MANIFEST, manifest)
+        fsync_tree(stage)
+        replace_package(path, stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return {**made.facts, "package": str(path)}
