@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import WORKER, recipe_of, worker_of
@@ -125,6 +126,9 @@ def verify(arguments: argparse.Namespace) -> int:
     Argument("--connections N", "at a time; for one more an idle one is closed", type=int),
     Argument("--deadline S", "seconds for an answer; beyond them 503", dest="deadline_s", type=float),
     Argument("--batch-tokens N", "tokens of a batch, padding included", type=int),
+    Argument("--watch FOLDER", "tell drifts of the texts by /metrics; the folder keeps numbers of them", type=Path),
+    Argument("--watch-share SHARE", "of the texts that are measured; 0.1 by default", type=float, default=0.1),
+    Argument("--watch-texts", "keep the texts that moved an alarm, in that folder"),
     Argument("--access-log", "a line of JSON a request, without its text"),
     Argument("--every S", "seconds between two looks at an alias", default=5.0, type=float),
     Argument("--json", "say where it serves in a line of JSON on stdout"),
@@ -132,7 +136,7 @@ def verify(arguments: argparse.Namespace) -> int:
 )
 def serve(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.serve.run import from_environment, require_extra, serve
-    from hf_trainpipe.serve.settings import Limits
+    from hf_trainpipe.serve.settings import Limits, Watching
 
     require_extra()
     follow = _followed(arguments)
@@ -140,6 +144,9 @@ def serve(arguments: argparse.Namespace) -> int:
     limits = taken(arguments, *(field.name for field in fields(Limits) if field.name in arguments))
     settings = from_environment(
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+        watching=None
+        if arguments.watch is None
+        else Watching(folder=arguments.watch, share=arguments.watch_share, keeps_texts=arguments.watch_texts),
         **taken(arguments, "host", "port", "batch_tokens", "access_log"),
     )
     return serve(package, settings, as_json=arguments.json, follow=follow, **worker_of(arguments))

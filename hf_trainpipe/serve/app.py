@@ -20,6 +20,7 @@ from hf_trainpipe.serve.switch import Served, Signs, Switch
 if TYPE_CHECKING:
     from hf_trainpipe.serve.engine import Engine
     from hf_trainpipe.serve.settings import Settings
+    from hf_trainpipe.serve.watching import Watcher
 
 
 def make_app(engine: Engine, settings: Settings, *, batch_tokens: int) -> tuple[Middleware, Switch]:
@@ -35,7 +36,13 @@ def make_served(
     engine: Engine, settings: Settings, *, batch_tokens: int, signs: Signs, record: int | None = None
 ) -> Served:
     """A package with its routes; its model's thread is not started."""
-    batcher = Batcher(engine, limits=settings.limits, batch_tokens=batch_tokens, metrics=signs.metrics)
+    batcher = Batcher(
+        engine,
+        limits=settings.limits,
+        batch_tokens=batch_tokens,
+        metrics=signs.metrics,
+        watcher=_watcher(engine, settings, signs.metrics),
+    )
     app = FastAPI(
         title=engine.info["name"],
         version=__version__,
@@ -56,6 +63,14 @@ def make_served(
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _failed)
     return server
+
+
+def _watcher(engine: Engine, settings: Settings, metrics: Metrics) -> Watcher | None:
+    if settings.watching is None:
+        return None
+    from hf_trainpipe.serve.watching import Watcher
+
+    return Watcher(settings.watching, engine, metrics)
 
 
 def _add_answers(app: FastAPI, server: Served) -> None:

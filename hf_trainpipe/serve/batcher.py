@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.serve.engine import Engine
     from hf_trainpipe.serve.metrics import Metrics
     from hf_trainpipe.serve.settings import Limits
+    from hf_trainpipe.serve.watching import Watcher
 
 _Item = TypeVar("_Item")
 _log = logging.getLogger("hf_trainpipe.serve")
@@ -83,9 +84,13 @@ class Batcher:
         engine: The package.
         limits: What a request, and all together, may take.
         batch_tokens: Tokens of a batch, padding included.
+        watcher: Sees each request that was answered; None: nobody does.
     """
 
-    def __init__(self, engine: Engine, *, limits: Limits, batch_tokens: int, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, *, limits: Limits, batch_tokens: int, metrics: Metrics, watcher: Watcher | None = None
+    ) -> None:
+        self._watcher = watcher
         self._engine = engine
         self._limits = limits
         self._batch_tokens = batch_tokens
@@ -198,6 +203,8 @@ class Batcher:
                 is_all_read = all(ticket.is_read for ticket in pool)
                 expected = waited if is_all_read and tokens_left < self._batch_tokens else 0
             self._shares.forget(pool)
+        if self._watcher is not None:
+            self._watcher.close()
 
     def _gather(self, left: int, expected: int, until: float) -> list[_Ticket]:
         """New requests; waits until there are ``expected`` of them with the ``left`` ones, or until the time is over.
@@ -301,6 +308,9 @@ class Batcher:
 
     def _answer(self, done: list[_Ticket]) -> None:
         _tell([(ticket.future, self._engine.predictor.answer(ticket.job)) for ticket in done])
+        if self._watcher is not None:
+            for ticket in done:
+                self._watcher.see(ticket.job)
 
     def _isolated(
         self, items: list[_Item], action: Callable[[list[_Item]], None], ticket_of: Callable[[_Item], _Ticket]

@@ -33,6 +33,8 @@ class Engine:
     """As the package was fitted: of the installed runtime, or of its own code."""
     runtime: str
     """``installed``, or ``package`` where the package's own copy runs."""
+    folder: Path = Path()
+    """Of the package."""
     differs: bool = False
     """Whether the runtime inside the package is another than the installed one."""
 
@@ -99,5 +101,6 @@ def load(
         read_body=requests.read_body,
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",
+        folder=folder,
         differs=own,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -14,6 +17,9 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+if TYPE_CHECKING:
+    from hf_trainpipe.watch.sequence import Windows
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
@@ -74,6 +80,33 @@ class Metrics:
         """Count a batch of the model."""
         self._features.observe(features)
         self._padded.inc(computed)
+
+    @cached_property
+    def _watch(self) -> tuple[Counter, dict[str, Gauge]]:
+        """What only a server that watches has."""
+        registry = self._registry
+        texts = Counter("trainpipe_watch_texts", "Texts that were measured.", registry=registry)
+        return texts, {
+            "windows": Gauge("trainpipe_watch_windows", "Windows that were tested.", registry=registry),
+            "evidence": Gauge(
+                "trainpipe_watch_evidence", "Evidence of a drift; begins with 1.", ("signal",), registry=registry
+            ),
+            "needed": Gauge("trainpipe_watch_evidence_needed", "Evidence at which a signal alarms.", registry=registry),
+            "drifted": Gauge("trainpipe_watch_drifted", "1 once a drift was shown.", registry=registry),
+        }
+
+    def sampled(self, texts: int) -> None:
+        """Count texts that were measured."""
+        self._watch[0].inc(texts)
+
+    def watched(self, windows: Windows) -> None:
+        """Tell where the watch stands."""
+        gauges = self._watch[1]
+        gauges["windows"].set(windows.windows)
+        gauges["needed"].set(windows.needed)
+        gauges["drifted"].set(windows.alarm is not None)
+        for name, evidence in windows.evidence.items():
+            gauges["evidence"].labels(name).set(evidence.money)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from hf_trainpipe.errors import TrainpipeError
 
@@ -49,6 +50,22 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watching:
+    """What a server watches of its texts."""
+
+    folder: Path
+    """Of the state; a server that starts again goes on with it."""
+    share: float = 0.1
+    """Of the texts, drawn by chance."""
+    keeps_texts: bool = False
+    """Whether the texts that moved an alarm are written into the folder."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise TrainpipeError(f"watch-share: expected a share in (0, 1], found {self.share:g}.", fix="Write 0.1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where and how a server listens."""
 
@@ -64,6 +81,8 @@ class Settings:
     """After SIGTERM: seconds in which new requests are still answered; each closes its connection."""
     drain_s: float = 30.0
     """Seconds after that for accepted requests to end."""
+    watching: Watching | None = None
+    """Whether drifts are watched for; None: no."""
     access_log: bool = False
     """A line of JSON a request on stderr, without any text of it."""
 

@@ -1,0 +1,65 @@
+"""A server that watches: what it is asked is measured behind the answers, and told by its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_trainpipe.errors import PackageError
+from hf_trainpipe.serve import engine as engines
+from hf_trainpipe.serve.batcher import Batcher
+from hf_trainpipe.serve.metrics import Metrics
+from hf_trainpipe.serve.settings import Limits, Watching
+from hf_trainpipe.serve.watching import MOVED, Watcher, profile_of
+from tests.package.conftest import write_package
+from tests.watch.conftest import foreign, texts
+from tests.watch.conftest import package as package
+from tests.watch.conftest import profiled as profiled
+
+
+def answered(package: Path, asked: list[str], settings: Watching) -> dict[str, float]:
+    """The metrics of a server of its own, after these texts."""
+    engine, metrics = engines.load(package), Metrics()
+    batcher = Batcher(
+        engine, limits=Limits(), batch_tokens=512, metrics=metrics, watcher=Watcher(settings, engine, metrics)
+    )
+    batcher.start()
+
+    async def ask() -> None:
+        for start in range(0, len(asked), 100):
+            assert len(await batcher.ask(asked[start : start + 100], {})) == len(asked[start : start + 100])
+
+    asyncio.run(ask())
+    batcher.close()
+    lines = re.findall(r"^(trainpipe_watch\S*) (\S+)$", metrics.text().decode(), re.MULTILINE)
+    return {name: float(value) for name, value in lines}
+
+
+def test_texts_are_sampled_tested_and_told_and_a_server_that_starts_again_goes_on(
+    package: Path, tmp_path: Path
+) -> None:
+    every = Watching(folder=tmp_path / "state", share=1.0, keeps_texts=True)
+    plain = texts(250, seed=5)
+    told = answered(package, plain, every)
+    assert told["trainpipe_watch_texts_total"] == 250
+    assert told["trainpipe_watch_windows"] == 1
+    assert told["trainpipe_watch_drifted"] == 0
+    assert told["trainpipe_watch_evidence_needed"] == 120
+    assert not (tmp_path / "state" / MOVED).exists()
+    assert not [row for path in every.folder.iterdir() for row in plain if row.encode() in path.read_bytes()]
+    strange = foreign(350, seed=6)
+    told = answered(package, strange, every)
+    assert told["trainpipe_watch_windows"] == 3
+    assert told["trainpipe_watch_drifted"] == 1
+    assert told['trainpipe_watch_evidence{signal="vocabulary"}'] > 120
+    kept = [json.loads(line) for line in (tmp_path / "state" / MOVED).read_text().splitlines()]
+    assert {one["input"]["text"] for one in kept if one["input"]} <= {*plain, *strange}
+
+
+def test_a_package_without_a_profile_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="no profile"):
+        profile_of(engines.load(write_package(tmp_path / "run")))
