@@ -5,7 +5,7 @@
                                                               # own that is made in WORK (pandas 2)
 
 The package (recipes/ag_news.py with `model.head="probe"`) learns from 2,000 texts. All others, those of the test set among them, are
-measured once by the package, as `watch` does it, and kept in WORK as numbers. A reference is 1,000 of them, and windows of 200
+measured once by the package (8,000 of them), as `watch` does it, and kept in WORK as numbers. A reference is 1,000 of them, and windows of 200
 are drawn from those that are left: no text of the reference comes back. Foreign texts are those of other data sets. "Found" means an
 alarm in one of the first three windows that have foreign texts.
 """
@@ -39,7 +39,7 @@ from hf_trainpipe.watch.sequence import Promise, Windows
 ROOT = Path(__file__).resolve().parents[1]
 LEARNT = 2_000
 REFERENCE, WINDOW, YEAR, REFERENCES = 1_000, 200, 365, 20
-FOREIGN = 2_000
+NEWS, FOREIGN = 8_000, 1_000
 SHARES = (0.02, 0.05, 0.1, 0.2)
 STARTS = (1, 101)
 CHUNK = 1_000
@@ -59,7 +59,7 @@ def texts_of(data: Path) -> dict[str, list[str]]:
     films = [row[0] for row in rows_of(data / "sst2/train.tsv.gz", "\t", csv.QUOTE_NONE)[1:] if len(row[0]) > 60]
     chosen = {"sms": sms, "banking": bank, "films": films}
     random = np.random.default_rng(0)
-    return {"news": list(dict.fromkeys(news))} | {
+    return {"news": list(dict.fromkeys(news))[:NEWS]} | {
         name: [texts[row] for row in random.permutation(len(texts))[:FOREIGN]] for name, texts in chosen.items()
     }
 
