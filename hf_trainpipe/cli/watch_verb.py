@@ -77,7 +77,9 @@ def watch(arguments: argparse.Namespace) -> int:
         from hf_trainpipe.watch.page import page
 
         save(page(found, mask_texts=arguments.mask_texts), arguments.html)
-    told = found.to_json()
+    from hf_trainpipe.watch.told import verdict
+
+    told = {"verdict": verdict(found), **found.to_json()}
     if arguments.mask_texts:
         told["moved"] = [{**one, "text": None} for one in told["moved"]]
     told["html"] = None if arguments.html is None else str(arguments.html)
