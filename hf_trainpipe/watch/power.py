@@ -111,7 +111,6 @@ def _directed(
     signal: Signal, pool: Array, plant: Array, share: float, promise: Promise, generator: np.random.Generator
 ) -> tuple[Floats, bool]:
     """Ranks [R, T, n / 2] of windows in which a share of the texts is drawn from ``plant``."""
-    pool = pool.astype(np.float32)
     half = promise.window // 2
     shape = (_TIMES * WITHIN, promise.window)
     new = pool[generator.integers(0, len(pool), shape)]
@@ -130,12 +129,11 @@ def _rarest(pool: Array, center: Array) -> Array:
     """The texts of the pool whose answer is the rarest one."""
     answer = np.argmax(pool + center, axis=1)
     given, counts = np.unique(answer, return_counts=True)
-    rarest: Array = pool[answer == given[np.argmin(counts)]].astype(np.float32)
+    rarest: Array = pool[answer == given[np.argmin(counts)]]
     return rarest
 
 
 def _corner(pool: Array, generator: np.random.Generator) -> Array:
     """The texts of the pool that are nearest to one of them."""
-    whole = pool.astype(np.float32)
-    distance = ((whole - whole[generator.integers(len(whole))]) ** 2).sum(axis=1)
-    return whole[np.argsort(distance)[: max(1, round(_CORNER * len(whole)))]]
+    distance = ((pool - pool[generator.integers(len(pool))]) ** 2).sum(axis=1)
+    return pool[np.argsort(distance)[: max(1, round(_CORNER * len(pool)))]]

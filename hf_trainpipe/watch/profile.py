@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.utils.atomic import finite, write_json
 from hf_trainpipe.watch.measure import Measured
-from hf_trainpipe.watch.signals import SIGNALS
+from hf_trainpipe.watch.signals import SIGNALS, held, kept
 
 Array = NDArray[Any]
 
@@ -59,7 +59,8 @@ class Profile:
     def identity(self) -> str:
         """A hash of everything that evidence depends on."""
         digest = hashlib.sha256(json.dumps({"version": VERSION, **self.facts}, sort_keys=True).encode())
-        for kind, arrays in (("read", self.reads), ("pool", self.pool)):
+        pool = {name: kept(name, array) for name, array in self.pool.items()}
+        for kind, arrays in (("read", self.reads), ("pool", pool)):
             for name in sorted(arrays):
                 digest.update(f"{kind}.{name}".encode() + np.ascontiguousarray(arrays[name]).tobytes())
         return digest.hexdigest()
@@ -70,15 +71,15 @@ class Profile:
         return tuple(name for name in SIGNALS if name in self.pool)
 
     def read(self, texts: Measured) -> dict[str, Array]:
-        """The readings of texts, by signal; what is compared by direction is float16 and centred on the anchors."""
+        """The readings of texts, by signal; what is compared by direction is centred on the anchors."""
         found: dict[str, Array] = {}
         if texts.vectors is not None and "anchors" in self.reads:
             placed = _placed(texts.vectors, self.reads["projection"])
             found["novelty"] = _distance(placed, self.reads["anchors"].astype(np.float32))
             whitened = (placed - self.reads["center"]) @ self.reads["whitening"]
-            found["embeddings"] = whitened.astype(np.float16)
+            found["embeddings"] = held("embeddings", whitened)
         if texts.answers is not None and "answers" in self.reads:
-            found["answers"] = (texts.answers - self.reads["answers"]).astype(np.float16)
+            found["answers"] = held("answers", texts.answers - self.reads["answers"])
         if texts.confidence is not None:
             found["confidence"] = texts.confidence.astype(np.float32)
         found["vocabulary"] = _surprise(texts, self.reads["ids"], self.reads["counts"])
@@ -90,7 +91,7 @@ class Profile:
         from safetensors.numpy import save_file
 
         arrays = {f"read.{name}": np.ascontiguousarray(array) for name, array in self.reads.items()}
-        arrays |= {f"pool.{name}": np.ascontiguousarray(array) for name, array in self.pool.items()}
+        arrays |= {f"pool.{name}": np.ascontiguousarray(kept(name, array)) for name, array in self.pool.items()}
         save_file(arrays, folder / ARRAYS)
         write_json(folder / JSON, dict(self.facts), indent=2, sort_keys=False)
 
@@ -166,7 +167,9 @@ def read_profile(package: Path) -> Profile:
     arrays = load_file(package / ARRAYS)
     parts = {kind: {name.removeprefix(f"{kind}."): array for name, array in arrays.items() if name.startswith(f"{kind}.")}
              for kind in ("read", "pool")}  # fmt: skip
-    return Profile(facts=facts, reads=parts["read"], pool=parts["pool"])
+    return Profile(
+        facts=facts, reads=parts["read"], pool={name: held(name, one) for name, one in parts["pool"].items()}
+    )
 
 
 def _about(texts: Measured, labels: tuple[str, ...]) -> dict[str, Any]:

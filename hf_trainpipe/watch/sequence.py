@@ -113,7 +113,9 @@ class Windows:
         self.windows += 1
         ranked: dict[str, Ranked] = {}
         for name, evidence in self.evidence.items():
-            ranked[name] = rank(SIGNALS[name], self.earlier(name), readings[name], order, generator)
+            ranked[name] = rank(
+                SIGNALS[name], [self.profile.pool[name], *self.pool[name]], readings[name], order, generator
+            )
             evidence.take(ranked[name].ranks)
         for name, held in self.pool.items():
             held.append(readings[name])

@@ -10,7 +10,7 @@ Shapes: n texts of a window, P texts before it, K numbers of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,17 +66,30 @@ class Ranked:
     """[n], or of a directed signal of its second half."""
 
 
-def rank(signal: Signal, earlier: NDArray[Any], new: NDArray[Any], order: NDArray[Any], generator: Any) -> Ranked:
-    """Rank a window's texts among those before them.
+def rank(
+    signal: Signal, earlier: Sequence[NDArray[Any]], new: NDArray[Any], order: NDArray[Any], generator: Any
+) -> Ranked:
+    """Rank a window's texts among those before it.
 
     Args:
-        earlier: [P] or [P, K].
+        earlier: [P] or [P, K], in parts.
         new: [n] or [n, K].
         order: [n] the window's texts in an order of chance, of which the first half tells a direction.
     """
     if not signal.directed:
-        return Ranked(new, ranks(earlier, new, generator))
+        return Ranked(new, ranks(np.concatenate(earlier), new, generator))
     half = len(new) // 2
-    direction = new[order[:half]].astype(np.float32).mean(axis=0)  # readings are centred: the reference lies at 0
-    scores, before = new.astype(np.float32) @ direction, earlier.astype(np.float32) @ direction
+    direction = new[order[:half]].mean(axis=0)  # readings are centred: the reference lies at 0
+    scores = new @ direction
+    before = np.concatenate([part @ direction for part in earlier])
     return Ranked(scores, ranks(before, scores[order[half:]], generator))
+
+
+def kept(name: str, readings: NDArray[Any]) -> NDArray[Any]:
+    """Readings as files hold them: float16 where they compare directions, which they are rounded to from the start."""
+    return readings.astype(np.float16) if SIGNALS[name].directed else readings
+
+
+def held(name: str, readings: NDArray[Any]) -> NDArray[Any]:
+    """Readings of a file as they were before :func:`kept`, and new ones rounded as those are."""
+    return readings.astype(np.float16).astype(np.float32) if SIGNALS[name].directed else readings

@@ -20,7 +20,7 @@ from hf_trainpipe.utils.atomic import read_json_object, write_json
 from hf_trainpipe.watch.bets import Evidence
 from hf_trainpipe.watch.profile import Profile
 from hf_trainpipe.watch.sequence import Mover, Promise, Windows
-from hf_trainpipe.watch.signals import SIGNALS
+from hf_trainpipe.watch.signals import SIGNALS, held, kept
 
 Array = NDArray[Any]
 FILE = "state.json"
@@ -70,7 +70,7 @@ class State:
         for name in windows.profile.signals:
             for kind, parts in (("pool", windows.pool[name]), ("pending", self.pending.get(name, []))):
                 if parts:
-                    arrays[f"{kind}.{name}"] = np.ascontiguousarray(np.concatenate(parts))
+                    arrays[f"{kind}.{name}"] = np.ascontiguousarray(kept(name, np.concatenate(parts)))
         earlier = sorted(folder.glob("texts-*.safetensors"))
         number = 1 + max((int(path.stem.partition("-")[2]) for path in earlier), default=0)
         file = folder / f"texts-{number}.safetensors"
@@ -132,8 +132,8 @@ def open_state(folder: Path, profile: Profile, promised: Mapping[str, Any]) -> t
         for name in profile.signals
     }
     for name in profile.signals:
-        windows.pool[name] = [arrays[f"pool.{name}"]] if f"pool.{name}" in arrays else []
-        fresh.pending[name] = [arrays[f"pending.{name}"]] if f"pending.{name}" in arrays else []
+        read = {kind: arrays.get(f"{kind}.{name}") for kind in ("pool", "pending")}
+        windows.pool[name], fresh.pending[name] = ([] if one is None else [held(name, one)] for one in read.values())
     fresh.places, fresh.logs = list(told["pending"]), list(told["logs"])
     return fresh, None
 

@@ -19,7 +19,7 @@ MOVED = 15
 def profile(random: np.random.Generator, size: int = 120) -> Profile:
     """Signals that are numbers of no text."""
     pool = {
-        "embeddings": random.normal(size=(size, 4)).astype(np.float16),
+        "embeddings": random.normal(size=(size, 4)).astype(np.float32),
         "novelty": random.normal(size=size).astype(np.float32),
         "length": random.integers(3, 9, size).astype(np.float32),
     }
