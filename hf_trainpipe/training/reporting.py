@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.run import Run
+    from hf_trainpipe.watch.measure import Measured
     from hf_trainpipe.watch.profile import Profile
 
 
@@ -68,6 +69,7 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
         split, found = run.data.splits[name], outputs[name]
         chosen = np.sort(np.random.default_rng(run.recipe.seed).permutation(len(found))[:MOST])
         with run.console.working(f"measuring {len(chosen):,} texts of {name}, for watch"):
+            measured: Measured | None
             if answers_are_watched(task):  # what was scored is what a request gets
                 measured = measure_features(
                     predictor, split.features, found.items[chosen], predictions=found.take(chosen)
@@ -76,7 +78,7 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
                 asked = Inputs(split.rows.dataset, task)
                 inputs = [task.as_input(task.as_request(asked[row])) for row in found.items[chosen].tolist()]
                 measured, _ = measure(predictor, inputs)
-        return make_profile(measured, source=name, labels=tuple(task.label_names))
+        return None if measured is None else make_profile(measured, source=name, labels=tuple(task.label_names))
     except Exception as error:  # of any kind: the scores are there
         run.console.say(f"warning: the package has no profile for watch: {type(error).__name__}: {error}")
         return None

@@ -5,9 +5,10 @@ from one source, whatever it is, these ranks are independent and uniform in (0, 
 (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, chapter 8). Comparing with the reference alone would
 not do: its own chance deviation comes back in every window, and with a year of them any test would find it.
 
-A bet multiplies a stake by a number whose mean under a uniform rank is 1. A stake is put down at the beginning of each window, a
-part of 1 for each window that the promise holds for, so that what has happened before a drift begins costs nothing. The money is
-then a martingale that begins with 1, and exceeds 1/alpha with probability alpha at most, at any time (Ville's inequality).
+A bet multiplies a stake by a number whose mean under a uniform rank is 1. Of a stake of 1 a
+tenth is put down with the first window and the rest in equal parts with each later one that the promise holds for, so that what has
+happened before a drift begins costs nothing. The money is then a martingale that begins with 1, and exceeds 1/alpha with
+probability alpha at most, at any time (Ville's inequality).
 
 Shapes: J bets, n texts.
 """
@@ -26,6 +27,8 @@ TAILS = (0.01, 0.03, 0.1, 0.3)
 """Parts of the ranks, from an end, that a bet is about."""
 EXTRA = (0.03, 0.1, 0.3)
 """Shares of the texts that lie there, beside those that belong there, if a bet is right."""
+FIRST = 0.1
+"""The part of the stake that is put down at once: that traffic differs from the first day on is likelier than on any other."""
 _UPPER = np.array([(tail, extra) for tail in TAILS for extra in EXTRA])
 
 
@@ -69,14 +72,21 @@ class Evidence:
     def take(self, of_window: Floats) -> None:
         """Bet on the ranks [n] of a window."""
         self.windows += 1
-        stake = -np.log(self.horizon)
+        stake = np.log(self._stake(self.windows))
         self.since = np.where(self.log_money < stake, self.windows, self.since)
         self.log_money = np.logaddexp(self.log_money, stake) + log_bets(of_window, two_sided=self.two_sided).sum(axis=1)
+
+    def _stake(self, window: int) -> float:
+        """What is put down at the beginning of a window, from 1."""
+        if self.horizon == 1:
+            return 1.0
+        return FIRST if window == 1 else (1 - FIRST) / (self.horizon - 1)
 
     @property
     def log(self) -> float:
         """The logarithm of all the money, stakes that are not put down yet included."""
-        waiting = max(0.0, 1.0 - self.windows / self.horizon)
+        put_down = self._stake(1) + (self.windows - 1) * self._stake(2) if self.windows else 0.0
+        waiting = max(0.0, 1.0 - put_down) if self.windows < self.horizon else 0.0
         won = np.logaddexp.reduce(self.log_money) - np.log(len(self.log_money))
         return float(won if waiting == 0.0 else np.logaddexp(won, np.log(waiting)))
 

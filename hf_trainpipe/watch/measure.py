@@ -72,20 +72,23 @@ def joined(parts: Sequence[Measured]) -> Measured:
     return Measured(ids=np.concatenate([part.ids for part in parts]), starts=ends_of(lengths), **rows)
 
 
-def measure(predictor: Predictor, inputs: Sequence[Any]) -> tuple[Measured, list[int]]:
+def measure(predictor: Predictor, inputs: Sequence[Any]) -> tuple[Measured | None, list[int]]:
     """Measure inputs, and tell which of them could be: the others have no text, or are too long for the package.
 
-    Each input is encoded as evaluation does it, and goes through the model once.
+    Each input is encoded as evaluation does it, and goes through the model once. None: no input could be.
     """
     from hf_trainpipe.package.predict import missing
 
     there = [position for position, value in enumerate(inputs) if missing(value) is None]
+    features = None
     try:
-        features = predictor.features([inputs[position] for position in there])
+        features = predictor.features([inputs[position] for position in there]) if there else None
     except InputError:  # one of them: each is tried alone
         there = [position for position in there if _is_usable(predictor, inputs[position])]
-        features = predictor.features([inputs[position] for position in there])
-    kept = np.flatnonzero(features.windows)
+        features = predictor.features([inputs[position] for position in there]) if there else None
+    kept = np.flatnonzero(features.windows) if features is not None else np.zeros(0, dtype=np.int64)
+    if features is None or not len(kept):
+        return None, []
     return measure_features(predictor, features, kept), [there[position] for position in kept.tolist()]
 
 
@@ -115,18 +118,16 @@ def measure_features(
         predictions, vectors = predictions_with_vectors(predictor, asked, examples)
     else:
         vectors = vectors_of(predictor, features, examples)
-    answers, confidence = _answers(predictor.task, predictions, len(examples))
+    answers, confidence = _answers(predictor.task, predictions)
     ids, starts = _tokens(predictor, features, examples)
     return Measured(vectors=vectors, answers=answers, confidence=confidence, ids=ids, starts=starts)
 
 
-def _answers(task: Task, found: Outputs | None, count: int) -> tuple[Array | None, Array | None]:
+def _answers(task: Task, found: Outputs | None) -> tuple[Array | None, Array | None]:
     """float32[n, C] answers and float32[n] how sure they are."""
     kind = task.judged_as
     if not answers_are_watched(task) or found is None:
         return None, None
-    if not count:
-        return np.zeros((0, max(1, len(task.label_names))), dtype=np.float32), np.zeros(0, dtype=np.float32)
     logits = found["logits"].astype(np.float64).reshape(len(found["logits"]), -1)
     if kind == "regression":
         return logits.astype(np.float32), None
@@ -138,8 +139,8 @@ def _answers(task: Task, found: Outputs | None, count: int) -> tuple[Array | Non
     sure = chance.max(axis=1)
     if (begin := found.starts.get("logits")) is not None:  # rows of words
         words = np.diff(begin)
-        owner = np.repeat(np.arange(count), words)
-        sums, sure_sums = np.zeros((count, chance.shape[1])), np.zeros(count)
+        owner = np.repeat(np.arange(len(words)), words)
+        sums, sure_sums = np.zeros((len(words), chance.shape[1])), np.zeros(len(words))
         np.add.at(sums, owner, chance)
         np.add.at(sure_sums, owner, sure)
         chance, sure = sums / np.maximum(words, 1)[:, None], sure_sums / np.maximum(words, 1)

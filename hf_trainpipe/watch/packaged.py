@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
+from hf_trainpipe.errors import DataError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.write import copy_runtime, replace_package
 from hf_trainpipe.tracking.console import Console
@@ -36,8 +37,14 @@ def profile_of(predictor: Predictor, inputs: Sequence[Any], *, source: str, back
         DataError: too few of them can be measured.
     """
     starts = range(0, max(1, len(inputs)), 1_000)
-    measured = joined([measure(predictor, inputs[start : start + 1_000])[0] for start in starts])
-    return make_profile(measured, source=source, labels=tuple(predictor.task.label_names), backend=backend)
+    parts = [measure(predictor, inputs[start : start + 1_000])[0] for start in starts]
+    measured = [part for part in parts if part is not None]
+    if not measured:
+        raise DataError(
+            f"{source}: none of its {len(inputs):,} rows has a text that the package can read.",
+            fix="Choose the column that holds the text with --column NAME.",
+        )
+    return make_profile(joined(measured), source=source, labels=tuple(predictor.task.label_names), backend=backend)
 
 
 def add_profile(

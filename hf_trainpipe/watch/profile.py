@@ -30,7 +30,7 @@ Array = NDArray[Any]
 JSON, ARRAYS = "profile.json", "profile.safetensors"
 """The files of a package."""
 VERSION = 1
-LEAST, MOST = 100, 1000
+LEAST, MOST = 100, 2000
 """Texts of a reference: fewer tell nothing, and of more a run takes so many, drawn by chance."""
 WINDOW, FALSE_ALARMS, HORIZON = 200, 0.05, 365
 """Texts of a window; how often there may be an alarm without a drift, in a year; windows of a year."""

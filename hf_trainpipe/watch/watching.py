@@ -179,7 +179,7 @@ def _read(found: Watched, held: State, log: Log, worker: Mapping[str, Any]) -> N
             places = [chunk[position][0] for position in kept]
             for place, position in zip(places, kept, strict=True):
                 texts[place] = predictor.task.spelt(inputs[position])
-            for movers in held.add(windows.profile.read(measured), places):
+            for movers in held.add(windows.profile.read(measured), places) if measured is not None else ():
                 found.new += 1
                 seen |= {one.place: texts[one.place] for one in movers if one.place in texts}
                 if windows.alarm is not None:

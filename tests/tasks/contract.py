@@ -465,7 +465,9 @@ def watches(trained: Trained) -> None:
     profile, task = read_profile(package.path), package.predictor.task
     rows = Inputs(_prepared(trained, package.predictor.tokenizer).train.rows.dataset, task)
     asked = [task.as_input(task.as_request(rows[row])) for row in range(len(rows))]
-    readings = profile.read(measure(package.predictor, asked)[0])
+    measured, _ = measure(package.predictor, asked)
+    assert measured is not None
+    readings = profile.read(measured)
     assert set(readings) == set(profile.signals) >= {"embeddings", "novelty", "vocabulary", "length"}
     for name, held in profile.pool.items():
         found = readings[name].reshape(len(readings[name]), -1).astype(float)

@@ -40,10 +40,13 @@ def test_a_package_gets_a_profile_of_numbers_and_answers_as_before(package: Path
 def test_a_text_is_measured_the_same_alone_and_among_others(package: Path) -> None:
     predictor = Predictor.load(package)
     asked = ["", *texts(6, seed=9), "ada " * 40, None]
+    assert measure(predictor, ["", None]) == (None, [])
     together, kept = measure(predictor, asked)
+    assert together is not None
     assert kept == list(range(1, 8))
     for position, at in enumerate(kept):
         alone, _ = measure(predictor, [asked[at]])
+        assert alone is not None
         for name in ("vectors", "answers", "confidence"):
             np.testing.assert_allclose(getattr(together, name)[position], getattr(alone, name)[0], atol=1e-5)
         assert together.length[position] == alone.length[0]
@@ -55,6 +58,7 @@ def test_a_text_is_measured_the_same_alone_and_among_others(package: Path) -> No
 def test_words_are_measured_too(tagger_run: Path) -> None:
     found, kept = measure(Predictor.load(tagger_run / "package"), SENTENCES)
     assert kept == [0, 1, 2]
+    assert found is not None
     assert found.answers is not None
     assert found.answers.shape == (3, 3)
     np.testing.assert_allclose(found.answers.sum(axis=1), 1.0, atol=1e-5)
