@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_trainpipe.behaviour.perturbations import NEGATION, Perturbation
 from hf_trainpipe.behaviour.perturbed import Perturbed
-from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.errors import DataError, RecipeError, closest
 
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
@@ -73,6 +73,20 @@ class _OneLabel(Comparison):
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
 
+    def asked(self, perturbation: Perturbation) -> Perturbation | None:
+        """The same.
+
+        Raises:
+            DataError: it names a label that the package does not have.
+        """
+        if perturbation.label is not None and perturbation.label not in self._labels:
+            raise DataError(
+                f"{perturbation.name}: label: expected one of {', '.join(self._labels[:12])}, found {perturbation.label!r}."
+                f"{closest(perturbation.label, self._labels)}",
+                fix="Correct it in the file of perturbations.",
+            )
+        return perturbation
+
     def is_same(self, before: Any, after: Any, changed: Perturbed, allowed: float) -> bool:
         return bool(before[0]["label"] == after[0]["label"])
 
@@ -80,11 +94,6 @@ class _OneLabel(Comparison):
         return self.score(before, None, before) - self.score(after, None, before)
 
     def score(self, answer: Any, label: str | None, first: Any) -> float:
-        if label is not None and label not in self._labels:
-            raise DataError(
-                f"behave: expected a label among {', '.join(self._labels[:12])}, found {label!r}.",
-                fix="Correct the label.",
-            )
         named = [one for one in answer if one["label"] == (label if label is not None else _first(first))]
         return float(named[0]["score"]) if named else 0.0
 

@@ -146,10 +146,11 @@ def behave(
         progress: Called with the number of answers that are there.
 
     Raises:
-        DataError: no row can be answered.
+        DataError: no row can be answered, or a perturbation names a label that there is not.
         RecipeError: the task's answers cannot be compared.
     """
     judge = comparison_for(predictor.task)
+    made = [one for one in map(judge.asked, perturbations) if one is not None]
     left_out: Counter[str] = Counter()
     chosen = _drawn(rows, most_rows, seed, left_out)
     done = 0
@@ -178,7 +179,7 @@ def behave(
         )
     allowed = judge.tolerance(before) if tolerance is None else tolerance
     held = []
-    for perturbation in filter(None, map(judge.asked, perturbations)):
+    for perturbation in made:
         changed = [perturbed(one.given, perturbation, Draws.of(seed, one.row, perturbation.name)) for one in asked]
         places = [at for at, new in enumerate(changed) if new is not None]
         new = [one for one in changed if one is not None]

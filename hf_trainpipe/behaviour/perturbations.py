@@ -194,7 +194,7 @@ def negation(text: str, draws: Draws) -> list[Edit]:
 
 
 NEGATION = Perturbation(
-    name="negation", about="not put in, or taken out", edits=negation, expect="falls", is_of_last=True
+    name="negation", about="“not” put in, or taken out", edits=negation, expect="falls", is_of_last=True
 )
 BUILT_IN: tuple[Perturbation, ...] = (
     Perturbation(name="typos", about="a letter wrong in one long word of ten", edits=typos),

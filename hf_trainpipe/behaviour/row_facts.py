@@ -58,7 +58,7 @@ def facts_of(
             told = ["" if value is None else str(value) for value in column.to_pylist()]
             values["file" if name == FILE else name] = np.array(told)
         elif is_number and count > _VALUES:
-            numbers[name] = np.array(column.to_pylist(), dtype=np.float64)
+            numbers.setdefault(name, np.array(column.to_pylist(), dtype=np.float64))  # "tokens" are the lengths
     return RowFacts.of(words, values=values, numbers=numbers)
 
 

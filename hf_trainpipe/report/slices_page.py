@@ -93,7 +93,7 @@ def _how(found: Found) -> list[str]:
     return [
         first,
         f"Of all slices that are called worse at most {share} are not, on average (Benjamini and Yekutieli, {100 * found['confidence']:g} % "
-        f"intervals that allow for the choice); a slice has {found['least']:,} rows or more of all.",
+        f"intervals that allow for the choice, p for all tests together); a slice has {found['least']:,} rows or more of all.",
     ]
 
 
@@ -104,5 +104,9 @@ def _head(found: Found) -> list[str]:
 def _row(one: Found) -> list[str]:
     return [
         one["slice"], f"{one['rows']:,}", number(one["score"]), interval(one), number(one["rest"]),
-        f"{one['share_of_errors']:.0%}", f"{one['adjusted']:.2g}",
+        f"{one['share_of_errors']:.0%}", _chance(one["adjusted"]),
     ]  # fmt: skip
+
+
+def _chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

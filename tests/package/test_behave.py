@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -167,5 +168,7 @@ def test_numbers_and_sets_are_compared_too() -> None:
     assert sets.holds(typos, one, one, Still(), 0.05) == (True, 0.0)  # type: ignore[arg-type]
     assert sets.holds(typos, one, two, Still(), 0.05) == (False, 0.6)  # type: ignore[arg-type]
     assert sets.holds(negation, one, two, Still(), 0.05)[0]  # type: ignore[arg-type]
+    with pytest.raises(hf_trainpipe.DataError, match="expected one of a, b, found 'c'"):
+        sets.asked(replace(typos, label="c"))
     with pytest.raises(hf_trainpipe.RecipeError, match="answers something else"):
         comparison_for(Reranking())
