@@ -13,6 +13,7 @@ from hf_trainpipe.recipe.settings import check_share, refused
 from hf_trainpipe.runtime.text.edits import Edit
 
 _Kind = Literal["swapped", "left out", "doubled", "neighbour"]
+KINDS: tuple[_Kind, ...] = get_args(_Kind)
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _SHORTEST = 4
 """Letters of a word that may get a slip: shorter ones become other words."""
@@ -42,8 +43,8 @@ class Typos(Augmentation):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share("Typos.share", self.share, closed=True)
-        if not self.kinds or any(kind not in get_args(_Kind) for kind in self.kinds):
-            known = ", ".join(map(repr, get_args(_Kind)))
+        if not self.kinds or any(kind not in KINDS for kind in self.kinds):
+            known = ", ".join(map(repr, KINDS))
             raise refused("Typos.kinds", f"some of {known}", self.kinds, "Choose among them.")
 
     def edits(self, text: str, draws: np.random.Generator) -> list[Edit]:
@@ -54,11 +55,11 @@ class Typos(Augmentation):
             ]
             if len(word[0]) >= _SHORTEST and inside:
                 kind = self.kinds[int(draws.integers(len(self.kinds)))]
-                found.append(_slip(text, inside[int(draws.integers(len(inside)))], kind, draws))
+                found.append(slip(text, inside[int(draws.integers(len(inside)))], kind, draws))
         return found
 
 
-def _slip(text: str, at: int, kind: _Kind, draws: np.random.Generator) -> Edit:
+def slip(text: str, at: int, kind: _Kind, draws: np.random.Generator) -> Edit:
     """A slip at a letter, which has another one behind it."""
     letter = text[at]
     if kind == "swapped":

@@ -101,7 +101,7 @@ def _as_written(text: str) -> str:
 
 def _replaced(pattern: re.Pattern[str], new: Sequence[str], is_regex: bool, text: str, draws: Draws) -> list[Edit]:
     """One of ``new`` where the pattern is found, the same everywhere in the row."""
-    chosen = draws.names.setdefault("", draws.random.choice(list(new)))
+    chosen = draws.names.setdefault("", draws.one_of(new))
     put: Callable[[re.Match[str]], str] = (lambda match: match.expand(chosen)) if is_regex else (lambda _: chosen)
     return [Edit(*match.span(), put(match)) for match in pattern.finditer(text)]
 

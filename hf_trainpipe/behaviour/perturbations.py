@@ -7,12 +7,15 @@ they are.
 
 from __future__ import annotations
 
-import random
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import numpy as np
+
+from hf_trainpipe.augmentation.letters import KINDS, slip
 from hf_trainpipe.runtime.text.edits import Edit
 
 Expectation = Literal["same", "changes", "falls", "rises"]
@@ -24,14 +27,19 @@ EXPECTATIONS: tuple[str, ...] = get_args(Expectation)
 class Draws:
     """What is drawn for one row and perturbation."""
 
-    random: random.Random
+    random: np.random.Generator
     names: dict[str, str] = field(default_factory=dict)
     """What stands for names and numbers, so that both texts of a pair, and all places, have the same."""
 
     @classmethod
     def of(cls, seed: int, row: int, name: str) -> Draws:
         """By seed, row and name alone."""
-        return cls(random.Random(f"{seed}/{row}/{name}"))
+        key = hashlib.blake2b(f"{seed}/{row}/{name}".encode(), digest_size=16).digest()
+        return cls(np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))))
+
+    def one_of(self, listed: Sequence[str]) -> str:
+        """One of these."""
+        return listed[int(self.random.integers(len(listed)))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,35 +60,20 @@ class Perturbation:
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _EVERY = 10
-_NEIGHBOURS = dict(
-    zip(
-        "qwertyuiopasdfghjklzxcvbnm",
-        ("wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "ol", "qsz", "awdx", "sefc", "drgv", "fthb", "gyjn", "hukm",
-         "jil", "kop", "asx", "zsdc", "xdfv", "cfgb", "vghn", "bhjm", "njk"),
-        strict=True,
-    )
-)  # fmt: skip
-"""Of an English keyboard."""
 
 
 def typos(text: str, draws: Draws) -> list[Edit]:
-    """One word of four letters or more in ten, at least one, gets a letter swapped, dropped, doubled or hit beside."""
+    """One word of four letters or more in ten, at least one, gets a letter swapped, left out, doubled or hit beside."""
     words = list(_WORD.finditer(text))
-    chosen = draws.random.sample(words, k=min(len(words), max(1, round(len(words) / _EVERY))))
-    return [_typo(match, draws.random) for match in sorted(chosen, key=lambda match: match.start())]
-
-
-def _typo(match: re.Match[str], drawn: random.Random) -> Edit:
-    word, start = match[0], match.start()
-    at = drawn.randrange(1, len(word) - 1)  # the first letter stays
-    one, two = word[at], word[at + 1]
-    kind = drawn.choice(("swap", "drop", "double", "beside"))
-    if kind == "swap" and one != two:
-        return Edit(start + at, start + at + 2, two + one)
-    if kind == "beside" and one.lower() in _NEIGHBOURS:
-        hit = drawn.choice(_NEIGHBOURS[one.lower()])
-        return Edit(start + at, start + at + 1, hit.upper() if one.isupper() else hit)
-    return Edit(start + at, start + at + 1, "" if kind == "drop" else one * 2)
+    count = min(len(words), max(1, round(len(words) / _EVERY)))
+    found = []
+    for word in sorted(draws.random.choice(len(words), size=count, replace=False).tolist()) if words else ():
+        at = int(draws.random.integers(words[word].start() + 1, words[word].end() - 1))  # the first letter stays
+        kind = KINDS[int(draws.random.integers(len(KINDS)))]
+        found.append(
+            slip(text, at, "doubled" if kind == "swapped" and text[at] == text[at + 1] else kind, draws.random)
+        )
+    return found
 
 
 def lower(text: str, draws: Draws) -> list[Edit]:
@@ -133,8 +126,8 @@ def numbers(text: str, draws: Draws) -> list[Edit]:
     ]
 
 
-def _digit(drawn: random.Random, first: str) -> str:
-    return str(drawn.randrange(1 if first and first != "0" else 0, 10))
+def _digit(drawn: np.random.Generator, first: str) -> str:
+    return str(drawn.integers(1 if first and first != "0" else 0, 10))
 
 
 def names(text: str, draws: Draws) -> list[Edit]:
@@ -144,7 +137,7 @@ def names(text: str, draws: Draws) -> list[Edit]:
         known = next(listed for listed in FIRST_NAMES if match[0].title() in listed)
 
         def other(said: str, known: Sequence[str] = known) -> str:
-            new = draws.random.choice([name for name in known if name != said.title()])
+            new = draws.one_of([name for name in known if name != said.title()])
             return new.upper() if said.isupper() else new
 
         found.append(Edit(*match.span(), _instead(match[0], draws, other)))

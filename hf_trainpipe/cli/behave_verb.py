@@ -110,6 +110,8 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.rows < 1:
         raise UsageError(f"behave: --rows: expected 1 or more, found {arguments.rows}.", fix="Write --rows 1000.")
+    if arguments.seed < 0:
+        raise UsageError(f"behave: --seed: expected 0 or more, found {arguments.seed}.", fix="Write --seed 0.")
     if not 0.5 <= arguments.confidence < 1:
         raise UsageError(
             f"behave: --confidence: expected a number in [0.5, 1), found {arguments.confidence:g}.", fix="Write 0.95."

@@ -100,6 +100,8 @@ def _check(arguments: argparse.Namespace) -> None:
                 f"slices: --{name}: expected a number between {low:g} and {high:g}, found {getattr(arguments, name):g}.",
                 fix=f"Write --{name} {0.1 if name == 'level' else 0.95}.",
             )
+    if arguments.seed < 0:
+        raise UsageError(f"slices: --seed: expected 0 or more, found {arguments.seed}.", fix="Write --seed 0.")
     for name in ("least", "most"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
