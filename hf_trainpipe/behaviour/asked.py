@@ -114,12 +114,9 @@ class Writer:
     def _labels(self, cell: Any, new: Perturbed, where: str) -> Any:
         if new.owners is not None:
             given = json.loads(cell) if isinstance(cell, str) else list(cell)
-            inside = (
-                {tag: f"I-{tag[2:]}" for tag in given if isinstance(tag, str) and tag[:2] == "B-"}
-                if self.has_scheme
-                else {}
-            )
-            return new.tags(given, inside=inside)
+            if not self.has_scheme or not all(isinstance(tag, str) for tag in given):
+                return new.tags(given)
+            return new.tags(given, inside={tag: f"I-{tag[2:]}" for tag in given if tag[:2] == "B-"}, outside="O")
         try:
             spans = read_spans(cell)
         except UnreadableSpans as error:

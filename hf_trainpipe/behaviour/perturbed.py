@@ -6,7 +6,7 @@ Gold labels go the other way: character spans and tags of words are put where th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from hf_trainpipe.behaviour.perturbations import Draws, Perturbation
-from hf_trainpipe.runtime.text.edits import Aligned, apply_edits
+from hf_trainpipe.runtime.text.edits import Aligned, Edit, apply_edits
 
 Place = tuple[int, int]
 _SOLID = re.compile(r"\S+")
+_SIGNS = re.compile(r"[^\w\s]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +49,21 @@ class Perturbed:
             return (words[0], words[-1] + 1) if words else None
         return (start, end) if self.text is None else self.text.from_original(start, end)
 
-    def tags(self, given: Sequence[Any], *, inside: dict[Any, Any] | None = None) -> list[Any]:
+    def tags(self, given: Sequence[Any], *, inside: Mapping[Any, Any] | None = None, outside: Any = None) -> list[Any]:
         """A tag for each word, of those of the given words.
 
         Args:
             inside: What the tag of a word's further parts is, where it differs: ``{"B-PER": "I-PER"}``.
+            outside: The tag of words that were put in; None: that of the word before.
         """
         owners = tuple(range(len(given))) if self.owners is None else self.owners
-        before = (-1, *owners)
-        return [
-            (inside or {}).get(given[owner], given[owner]) if owner == last else given[owner]
-            for last, owner in pairwise(before)
-        ]
+        found = []
+        for word, (last, owner) in enumerate(pairwise((-1, *owners))):
+            if word in self.put_in and outside is not None:
+                found.append(outside)
+            else:
+                found.append((inside or {}).get(given[owner], given[owner]) if owner == last else given[owner])
+        return found
 
 
 def perturbed(given: Any, perturbation: Perturbation, draws: Draws) -> Perturbed | None:
@@ -88,12 +92,22 @@ def perturbed(given: Any, perturbation: Perturbation, draws: Draws) -> Perturbed
 
 
 def _words(words: Sequence[str], perturbation: Perturbation, draws: Draws) -> Perturbed | None:
-    """The words joined by spaces, changed, and parted again; a new word belongs to the one before it."""
+    """The words joined by spaces, changed, and parted again; a new word belongs to the one before it.
+
+    A sign that is put behind a word is a word of its own.
+    """
     if not all(_SOLID.fullmatch(word) for word in words):
         return None
     text = " ".join(words)
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
-    changed = Aligned(text).edited(perturbation.edits(text, draws))
+    ends = set((starts[1:] - 1).tolist())
+    edits = [
+        Edit(edit.start, edit.end, f" {edit.text}")
+        if edit.start == edit.end and edit.end in ends and _SIGNS.fullmatch(edit.text)
+        else edit
+        for edit in perturbation.edits(text, draws)
+    ]
+    changed = Aligned(text).edited(edits)
     parts = list(_SOLID.finditer(changed.text))
     found = [part[0] for part in parts]
     if not found or found == list(words):

@@ -96,6 +96,11 @@ def test_what_is_put_in_has_no_place_before_and_what_goes_none_after() -> None:
     assert found.given == {"words": ["It", "is", "not", "fine"]}
     assert found.back(2, 3) is None
     assert found.back(1, 4) == (1, 3)
+    assert found.tags(["O", "B-X", "O"], inside={"B-X": "I-X"}) == ["O", "B-X", "I-X", "O"]
+    assert found.tags(["O", "B-X", "O"], outside="O") == ["O", "B-X", "O", "O"]
+    stopped = perturbed({"words": ["It", "is", "fine"]}, KNOWN["punctuation"], Draws.of(0, 0, ""))
+    assert stopped is not None
+    assert (stopped.given, stopped.put_in) == ({"words": ["It", "is", "fine", "."]}, {3})
     gone = perturbed("It is not fine", KNOWN["negation"], Draws.of(0, 0, ""))
     assert gone is not None
     assert gone.forth(6, 9) is None
