@@ -67,6 +67,7 @@ def sliced(
     lengths: NDArray[np.int64] | None = None,
     further: pa.Table | None = None,
     select: str | None = None,
+    hashes: NDArray[np.uint64] | None = None,
     **options: Any,
 ) -> Sliced:
     """Look for weak slices of rows.
@@ -76,6 +77,7 @@ def sliced(
         lengths: [N] tokens of each row of the dataset.
         further: [N] columns beside those of the task.
         select: The metric that chooses the best model, which is told where it is one of single rows.
+        hashes: [N] equal for rows that belong together; None: of the inputs.
         options: Of :func:`~hf_trainpipe.metrics.slice_search.weak_slices`.
 
     Raises:
@@ -87,8 +89,9 @@ def sliced(
         dataset = dataset.select(there)
         lengths = None if lengths is None else lengths[there]
         further = None if further is None else further.take(there)
+        hashes = None if hashes is None else hashes[there]
     facts = facts_of(task, dataset, lengths=lengths, further=further)
-    search = weak_slices(errors, facts, hashes_of(task, dataset), **options)
+    search = weak_slices(errors, facts, hashes_of(task, dataset) if hashes is None else hashes, **options)
     texts = _Texts(task, dataset, predictions, errors)
     return Sliced(
         name=name, source=source, search=search, errors=tuple(texts.wrong(one.members) for one in search.slices)
@@ -144,6 +147,48 @@ def sliced_run(
     if missing := len(held) - len(known):
         result.left_out["that its data no longer have"] += missing
     return result
+
+
+def sliced_study(
+    store: Path, splits: Mapping[str, Dataset], order: Sequence[str], *, task: Task, select: str, **options: Any
+) -> Sliced:
+    """Look for weak slices by what a cross-validation keeps: of each row the answer of a model that never saw it.
+
+    Of several repeats the first counts, so that each row does once. Groups are in the same half whole.
+
+    Args:
+        store: Its ``out_of_fold.npz``.
+        splits: The data that were dealt.
+        order: The splits by the numbers that the store has of them.
+        task: Fitted, as one of the folds has it.
+        select: As of :func:`sliced`.
+
+    Raises:
+        DataError: the data have fewer rows than were dealt.
+        RecipeError: as :func:`sliced`.
+    """
+    from datasets import concatenate_datasets
+
+    finishes = {one.name: one.finish for one in task.metrics() if not isinstance(one, str) and one.finish is not None}
+    held = load(store, finishes=finishes)
+    held = taken(held, np.flatnonzero(held.numbers["repeat"] == 1))
+    held = taken(held, np.lexsort((held.numbers["row"], held.numbers["split"])))
+    parts = []
+    for number in np.unique(held.numbers["split"]).tolist():
+        rows, there = held.numbers["row"][held.numbers["split"] == number], splits.get(order[number])
+        if there is None or int(rows.max()) >= len(there):
+            count = 0 if there is None else len(there)
+            raise DataError(
+                f"{store}: split {order[number]!r} had {int(rows.max()) + 1:,} rows or more when it was dealt, and has {count:,} now.",
+                fix="Bring the data back.",
+            )
+        parts.append(there.select(rows))
+    dataset = concatenate_datasets(parts)
+    groups = held.numbers["group"].astype(np.uint64)
+    return sliced(
+        held.predictions, dataset, task=task, name="all folds", source="answers of models that never saw the rows", lengths=held.lengths,
+        select=select, hashes=groups, **options,
+    )  # fmt: skip
 
 
 def _errors(predictions: Predictions, task: Task, select: str | None) -> Errors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.behaviour.sliced import Sliced
 
+STORE = "out_of_fold.npz"
+"""Of a cross-validation."""
+
 
 @verb(
     "slices",
     "find the parts of a split in which a model is worse than in the rest: lengths, columns, words",
-    Argument("RUN|PACKAGE", dest="path"),
+    Argument("RUN|PACKAGE|STUDY", "the folder of a run, of a package, or of a cross-validation", dest="path"),
     Argument("[FILE]", "labelled rows; a split of the recipe's data without it"),
     Argument("--recipe R", "take task and data from this recipe"),
     Argument("--split validation|test", "of the recipe's data; test by default, where a run scored one"),
@@ -56,6 +59,8 @@ def slices(arguments: argparse.Namespace) -> int:
 
 def _found(path: Path, arguments: argparse.Namespace) -> Sliced:
     options = taken(arguments, "level", "least", "most", "confidence", "seed")
+    if (path / STORE).is_file():
+        return _of_study(path, arguments, options)
     recipe = source = None
     if arguments.recipe or arguments.file is None:
         recipe, source = recipe_of(path, arguments.recipe)
@@ -77,6 +82,28 @@ def _found(path: Path, arguments: argparse.Namespace) -> Sliced:
         return slices(package, arguments.file, recipe=recipe, reading=reading(arguments), **chosen, **options)
     with use_paths_of_run(path, source):
         return slices(package, split=arguments.split or "validation", recipe=recipe, **options)
+
+
+def _of_study(path: Path, arguments: argparse.Namespace, options: dict[str, Any]) -> Sliced:
+    """Of a cross-validation, whose folds are runs on chosen rows."""
+    if arguments.file is not None or arguments.split is not None:
+        raise UsageError(
+            f"slices: {path} is a cross-validation, which has the answer to each row once; a file or --split goes with a run or a package.",
+            fix=f"hf-trainpipe slices {path}",
+        )
+    fold = path / "folds" / "1"
+    recipe, source = recipe_of(fold, arguments.recipe)
+    from hf_trainpipe.behaviour.sliced import sliced_study
+    from hf_trainpipe.data.chosen_rows import ChosenRows
+    from hf_trainpipe.report.facts import read
+    from hf_trainpipe.utils.atomic import read_json_object
+    from hf_trainpipe.utils.resources import use_paths_of_run
+
+    order = read_json_object(path / "crossval.json", needs={"splits": list}, fix="Bring it back from a copy.")["splits"]
+    data = recipe.data.source if isinstance(recipe.data, ChosenRows) else recipe.data
+    task, select = read(fold).task or recipe.task, recipe.selected_metric
+    with use_paths_of_run(fold, source), busy("looking for weak slices"):
+        return sliced_study(path / STORE, data.splits(), order, task=task, select=select, **options)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -44,6 +44,13 @@ def test_every_row_is_held_out_once_and_a_second_call_continues(typed, workshop,
     assert json.loads(capsys.readouterr().out) == found
     assert (study / "out_of_fold.npz").read_bytes() == store
     assert "held-out rows" in (study / "crossval.html").read_text()
+    assert cli(["slices", str(study), "--least", "10", "--json"]) == 0
+    sliced = json.loads(capsys.readouterr().out)
+    assert (sliced["rows"], sliced["halved"], sliced["of"]) == (261, False, "all folds")
+    assert np.isclose(sliced["score"], found["scores"]["accuracy"]["value"])
+    assert sliced["slices"]
+    assert cli(["slices", str(study), "dev.csv"]) == 2
+    assert "is a cross-validation" in capsys.readouterr().err
     assert typed(*command, "--seed", "5") == 2
     assert "holds another study" in capsys.readouterr().err
 
