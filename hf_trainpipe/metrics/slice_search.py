@@ -52,17 +52,19 @@ class Weak:
     """[N] its rows, of all."""
 
     def to_json(self) -> dict[str, Any]:
-        shown = {name: getattr(self, name) for name in ("rows", "score", "low", "high", "rest", "p", "adjusted")}
+        names = ("rows", "score", "low", "high", "rest", "p", "adjusted", "searched")
         return {
             "slice": str(self.slice),
-            **{
-                name: None if isinstance(value, float) and math.isnan(value) else value for name, value in shown.items()
-            },
+            **{name: _defined(getattr(self, name)) for name in names},
             "found": self.is_found,
             "share_of_errors": self.share,
-            "searched": self.searched,
             "rows_of_all": int(self.members.sum()),
         }
+
+
+def _defined(value: float | None) -> float | None:
+    """As JSON has it: nothing for NaN."""
+    return None if value is None or math.isnan(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,12 @@ class Search:
     def to_json(self) -> dict[str, Any]:
         names = ("metric", "rows", "tested", "score", "looked_at", "level", "least", "confidence")
         told = {name: getattr(self, name) for name in names}
-        return {**told, "halved": self.is_halved, "slices": [one.to_json() for one in self.slices]}
+        return {
+            **told,
+            "score": _defined(self.score),
+            "halved": self.is_halved,
+            "slices": [one.to_json() for one in self.slices],
+        }
 
 
 def weak_slices(

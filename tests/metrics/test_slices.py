@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, fisher_exact
@@ -141,6 +143,7 @@ def test_few_rows_and_no_errors_are_a_result() -> None:
         errors = Errors(score="accuracy", wrong=np.ones(rows), units=np.ones(rows))
         result = weak_slices(errors, RowFacts(size=rows), np.zeros(rows, dtype=np.uint64))
         assert (result.rows, result.slices) == (rows, ())
+        json.dumps(result.to_json(), allow_nan=False)
 
 
 def _search(seed: int, rows: int, **further: float | bool) -> Search:
