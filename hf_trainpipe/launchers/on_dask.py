@@ -10,6 +10,9 @@ from hf_trainpipe.errors import MissingExtra, TrainpipeError
 from hf_trainpipe.launchers import rank
 from hf_trainpipe.launchers.job import Cluster, Job, local_ranks, rank_environment
 
+CONNECT_SECONDS = 30
+"""What a scheduler may take to answer."""
+
 
 class OnDask(Cluster):
     """A Dask cluster at an address, or one of as many processes as ranks on this machine.
@@ -33,7 +36,7 @@ class OnDask(Cluster):
             quiet = {"dashboard_address": None, "silence_logs": 50}
             self._own = LocalCluster(n_workers=job.ranks, threads_per_worker=1, memory_limit=0, **quiet)
         try:
-            self._client: Any = Client(self._own or job.address, set_as_default=False, timeout=30)
+            self._client: Any = Client(self._own or job.address, set_as_default=False, timeout=CONNECT_SECONDS)
         except OSError as error:
             raise TrainpipeError(
                 f"launch --on dask: no scheduler answers at {job.address}: {error}.",

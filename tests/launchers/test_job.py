@@ -129,6 +129,7 @@ def test_dask_holds_each_rank_to_a_worker(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "tell.py").write_text(TELL)
     assert launch_on(["--on", "dask", "--ranks", "2", "tell.py"]) == 0
     assert [(tmp_path / f"told-{number}").read_text().split()[:2] for number in (0, 1)] == [["2", "0"], ["2", "1"]]
+    monkeypatch.setattr("hf_trainpipe.launchers.on_dask.CONNECT_SECONDS", 0.5)
     with pytest.raises(TrainpipeError, match="no scheduler answers at tcp:"):
         launch_on(["--on", "dask", "--address", "tcp://127.0.0.1:9", "tell.py"])
 

@@ -92,12 +92,13 @@ def _gather_elements(attributes: Attributes, data: Any, places: Any) -> Any:
     return tf.transpose(tf.reshape(found, tf.shape(places)), back)
 
 
-def _bound(value: Any) -> Any:
-    """A bound of a slice: known where it is, and none where it stands for the end, as the largest of int64 does."""
-    known = tf.get_static_value(value)
+def _bound(values: Any, place: int) -> Any:
+    """A bound of a slice: a number where it is known, and none where it stands for the end, as the largest of int64 does,
+    which LiteRT would read as -1."""
+    known = tf.get_static_value(values)
     if known is None:
-        return value
-    return None if abs(int(known)) >= _NO_BOUND else int(known)
+        return values[place]
+    return None if abs(int(known[place])) >= _NO_BOUND else int(known[place])
 
 
 def _slice(attributes: Attributes, data: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
@@ -105,7 +106,7 @@ def _slice(attributes: Attributes, data: Any, starts: Any, ends: Any, axes: Any 
     chosen = [slice(None)] * rank
     for place, axis in enumerate(range(int(starts.shape[0])) if axes is None else _whole(axes)):
         step = None if steps is None else _whole(steps)[place]
-        chosen[axis % rank] = slice(_bound(starts[place]), _bound(ends[place]), step)
+        chosen[axis % rank] = slice(_bound(starts, place), _bound(ends, place), step)
     return data[tuple(chosen)]
 
 
