@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def ingest(settings: Ingest, folder: Path, *, replace: bool = False, working: Sa
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         origins = _origins(settings)
-        asked = {"settings": settings.told(), "origins": [[o.shown, o.split, *identity(o), o.query] for o in origins]}
-        _check_folder(folder, asked, replace=replace)
+        asked = {"settings": settings.told(), "origins": list(map(_told, origins))}
+        is_known = all(origin.path is not None for origin in origins)  # whether a database changed is not
+        _check_folder(folder, asked, replace=replace, is_known=is_known)
         if (folder / MANIFEST).is_file():
             return read_manifest(folder)[0]
         work = folder / WORK
@@ -131,14 +133,20 @@ def _origins(settings: Ingest) -> list[Origin]:
     return found
 
 
-def _check_folder(folder: Path, asked: dict[str, Any], *, replace: bool) -> None:
+def _told(origin: Origin) -> list[Any]:
+    """What decides about the rows of a file, and which file it is."""
+    options = None if origin.options is None else asdict(origin.options)
+    return [origin.shown, origin.split, *identity(origin), origin.query, options]
+
+
+def _check_folder(folder: Path, asked: dict[str, Any], *, replace: bool, is_known: bool) -> None:
     """A folder that is complete stays as it is, unless it was made of something else and may be replaced."""
     if (folder / MANIFEST).is_file():
         try:
             before = json.loads((folder / "asked.json").read_bytes())
         except (OSError, ValueError):
             before = None
-        if before == json.loads(json.dumps(asked)):
+        if before == json.loads(json.dumps(asked)) and (is_known or not replace):
             return
         if not replace:
             raise DataError(

@@ -143,6 +143,12 @@ def test_an_ingest_that_was_stopped_anywhere_ends_as_one_that_was_not(
         patch.setattr(whole, "stage", until("stage", 0))  # every file is read already
         assert ingest(settings, folder) == expected
     assert ingest(settings, folder) == expected, "what is complete is left alone"
+    for other in (
+        made(raw, validation=0.2, rows_per_shard=100, encoding="cp1252"),
+        made(raw, validation=0.1, rows_per_shard=100),
+    ):
+        with pytest.raises(DataError, match="other settings"):
+            ingest(other, folder)
     (raw / "b.csv").write_text((raw / "b.csv").read_text() + "one more,a,1\n")
     with pytest.raises(DataError, match="--replace"):
         ingest(settings, folder)
@@ -225,3 +231,9 @@ def test_other_formats_and_a_database(tmp_path: Path, monkeypatch: pytest.Monkey
     found = ingest(Ingest(source=Sql(f"sqlite:///{tmp_path}/rows.db", train="messages")), tmp_path / "sql")
     assert texts(tmp_path / "sql", "train") == ["a", "b"]
     assert found["splits"] == {"train": 2}
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("insert into messages values (9, 'new')")
+    connection.close()
+    for replace_it, rows in ((False, 2), (True, 3)):
+        settings = Ingest(source=Sql(f"sqlite:///{tmp_path}/rows.db", train="messages"))
+        assert ingest(settings, tmp_path / "sql", replace=replace_it)["splits"] == {"train": rows}
