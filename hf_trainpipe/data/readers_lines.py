@@ -13,6 +13,8 @@ from hf_trainpipe.data.readers_base import ReadOptions, RowAt, columns_of, empty
 from hf_trainpipe.data.readers_text import numbered
 from hf_trainpipe.errors import DataError
 
+SAMPLE = 200
+"""Rows of which sizes are estimated."""
 DELIMITERS = {"\t": "'\\t'", ";": "';'", ",": "','", "|": "'|'"}
 _SEP = re.compile(r'"?sep=([^\r\n"])"?\r?\n', re.IGNORECASE)
 """The first line of some of Excel's exports: the delimiter."""
@@ -40,15 +42,21 @@ def delimited_columns(
     if (found := _begun(blocks, shown, options)) is None:
         return
     names, first, rest = found
-    rows = chain((first,), rest)
+    rows, most, count = chain((first,), rest), count, min(count, SAMPLE)
     width, is_plain = len(names), "" not in names and len(first[1]) == len(names) > 1
     while batch := list(islice(rows, count)):
         cells = [fields for _, fields in batch]
+        count = fitting(sum(sum(map(len, fields)) for fields in cells[:SAMPLE]) // len(cells[:SAMPLE]), most)
         if is_plain and set(map(len, cells)) == {width} and names not in cells:
             yield [line for line, _ in batch], dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
         else:  # what is wrong is told row by row; columns without a name depend on all rows
             found_rows = list(_by_name(names, batch[0], chain(batch[1:], () if is_plain else rows), shown, options))
             yield [line for line, _ in found_rows], columns_of([row for _, row in found_rows])
+
+
+def fitting(row_bytes: int, most: int) -> int:
+    """How many rows of a size are read at a time: of long ones few, so that a batch takes some 8 MB."""
+    return max(1, min(most, (8 << 20) // max(1, row_bytes)))
 
 
 def _begun(blocks: Iterator[str], shown: str, options: ReadOptions) -> tuple[list[str], Cells, Iterator[Cells]] | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from hf_trainpipe.data.place import FILE
@@ -56,7 +57,7 @@ class RowsDigest:
 
 
 def _parts(cells: pa.Array) -> Iterator[Any]:
-    """The bytes of cells: of text, for each its bytes and what ends it; of numbers their own; else JSON."""
+    """The bytes of cells: of text, for each its bytes and what ends it; of numbers whether it is null and its own; else JSON."""
     import pyarrow.compute as pc
 
     if pa.types.is_dictionary(cells.type):
@@ -75,8 +76,10 @@ def _parts(cells: pa.Array) -> Iterator[Any]:
         if end > start:
             yield memoryview(data)[start:end]
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        yield cells.is_null().to_numpy(zero_copy_only=False).tobytes()
-        yield pc.fill_null(cells, 0).to_numpy(zero_copy_only=False).tobytes()
+        values = pc.fill_null(cells, 0).to_numpy(zero_copy_only=False)
+        pairs = np.zeros(len(cells), dtype=[("is_null", np.bool_), ("value", values.dtype)])
+        pairs["is_null"], pairs["value"] = cells.is_null().to_numpy(zero_copy_only=False), values
+        yield pairs.tobytes()
     else:
         for value in cells.to_pylist():
             yield json.dumps(value, sort_keys=True, default=str).encode() + b"\n"

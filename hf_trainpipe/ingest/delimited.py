@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hf_trainpipe.data.place import LINE, spell_place
 from hf_trainpipe.data.readers_base import ReadOptions, Rows, columns_of, empty_file
+from hf_trainpipe.data.readers_lines import SAMPLE, delimited_columns, fitting, read_delimited
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,9 +24,10 @@ def tables_of_lines(stream: IO[bytes], *, shown: str, options: ReadOptions, coun
     from hf_trainpipe.data.readers import read_lines
 
     rows = read_lines(stream, shown=shown, options=options)
-    is_empty = True
+    is_empty, most, count = True, count, min(count, SAMPLE)
     while found := list(islice(rows, count)):
         is_empty = False
+        count = fitting(sum(len(str(row)) for _, row in found[:SAMPLE]) // len(found[:SAMPLE]), most)
         yield _table([line for line, _ in found], columns_of([row for _, row in found]), shown)
     if is_empty:
         raise empty_file(shown, "no rows")
@@ -49,7 +51,6 @@ def delimited_tables(stream: IO[bytes], *, shown: str, options: ReadOptions, cou
     that nobody filled in, and Arrow finds as many fields everywhere; if not, the reader of all files reads it, and tells what
     is wrong with it.
     """
-    from hf_trainpipe.data.readers_lines import delimited_columns, read_delimited
     from hf_trainpipe.data.readers_text import text_blocks
 
     blocks = text_blocks(stream, shown=shown, options=options)

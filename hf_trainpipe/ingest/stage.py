@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hf_trainpipe.data.place import FILE, LINE, spell_place
+from hf_trainpipe.data.readers_lines import fitting
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.ingest.settings import BY, EMPTY, ID, LONG, ROWS_OF_A_FILE, SHORT, WHY, Ingest
 from hf_trainpipe.utils.atomic import sha256_file, write_json
@@ -176,7 +177,7 @@ def _of_file(path: Path, shown: str, options: ReadOptions) -> Iterator[pa.Table]
             if not stream.peek(1):
                 raise empty_file(shown)
             source = stream if path.suffix.lower() not in COMPRESSIONS else pa.BufferReader(stream.read())
-            batches = arrow_batches(source, BATCH, shown=shown, options=options)
+            batches = arrow_batches(source, _rows_at_a_time(source, options), shown=shown, options=options)
             yield from _numbered(plain(pa.Table.from_batches([batch]), shown) for batch in batches)
     elif options.format in LINE_READERS:
         with opened(path, shown=shown) as stream:
@@ -189,6 +190,23 @@ def _of_file(path: Path, shown: str, options: ReadOptions) -> Iterator[pa.Table]
         table = read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
         for start in range(0, table.num_rows, BATCH):
             yield table.slice(start, BATCH).drop_columns([FILE])
+
+
+def _rows_at_a_time(source: Any, options: ReadOptions) -> int:
+    """Rows of parquet that take some 8 MB; its readers tell what is wrong with it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if options.format != "parquet":
+        return BATCH
+    try:
+        about = pq.ParquetFile(source).metadata
+    except (pa.ArrowInvalid, OSError):
+        return BATCH
+    finally:
+        source.seek(0)
+    groups = [about.row_group(number).total_byte_size for number in range(about.num_row_groups)]
+    return fitting(sum(groups) // max(1, about.num_rows), BATCH)
 
 
 def _shaped(table: pa.Table, settings: Ingest, origin: Origin) -> pa.Table:
