@@ -410,7 +410,7 @@ def gates(folder: Path, data: Data, count: int) -> dict[str, Any]:
     recipe, _ = load_recipe("recipe.py")
     with (folder / "test.csv").open(newline="", encoding="utf-8") as stream:
         test = [(row["text"], row["label"]) for row in csv.DictReader(stream)]
-    test += data.usual  # no model has seen them
+    test += data.usual[:3000]  # no model has seen them
 
     def fresh(run: str, wrong: dict[str, str] | None = None) -> list[Row]:
         lines = (folder / run / "merge" / "fresh.jsonl").read_text().splitlines()
@@ -484,7 +484,7 @@ def at_the_margin(champion: Any, recipe: Any, random: Any, count: int) -> dict[s
         one = taken(champion.found, rows)
         given, gold = one.predictions.decisions().copy(), one.predictions.references
         turn = random.random(2000) < np.where(given == gold, lost, gained)
-        given[turn] = np.where(given[turn] == gold[turn], (gold[turn] + 1) % 4, gold[turn])
+        given[turn] = np.where(given[turn] == gold[turn], (gold[turn] + 1) % len(TOPICS), gold[turn])
         other = replace(one, predictions=replace(one.predictions, outputs=given))
         sides = [Answers(found=side, examples=rows, temperature=1.0) for side in (one, other)]
         found = decide([Pair(what="test", champion=sides[0], challenger=sides[1])], recipe, Terms(margin=1.0))
