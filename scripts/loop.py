@@ -397,11 +397,15 @@ def news(data_dir: Path) -> tuple[list[Row], list[Row]]:
     return found[0], found[1]
 
 
-def gates(data_dir: Path, count: int) -> dict[str, Any]:
+def gates(folder: Path, data_dir: Path, count: int) -> dict[str, Any]:
     """Each gate with models of its own (TF-IDF and logistic regression), labels drawn anew, 2,000 test rows drawn anew and the fresh
-    labels that the challenger was not trained on, poisoned like its own. The champion learnt 1,500 rows, the challenger 600 more."""
+    labels that the challenger was not trained on, poisoned like its own. The champion learnt 1,500 rows, the challenger 600 more. A call
+    goes on behind the kinds of labels that an earlier one was done with."""
+    import warnings
+
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     from hf_trainpipe import Evaluation, Files, Pretrained, Recipe, TextClassification
@@ -410,6 +414,7 @@ def gates(data_dir: Path, count: int) -> dict[str, Any]:
     from hf_trainpipe.promotion.evidence import Answers, pair
     from hf_trainpipe.promotion.gate import Terms, decide
 
+    warnings.simplefilter("ignore", ConvergenceWarning)
     train, test = news(data_dir)
     vectors = TfidfVectorizer(sublinear_tf=True, min_df=2).fit(text for text, _ in train)
     known, held = (vectors.transform([text for text, _ in rows]) for rows in (train, test))
@@ -426,7 +431,7 @@ def gates(data_dir: Path, count: int) -> dict[str, Any]:
         return Answers(found=found, examples=np.arange(len(rows)), temperature=1.0)
 
     def learnt(rows: Any, labels: Any) -> Any:
-        return LogisticRegression(C=20, max_iter=200).fit(known[rows], labels)
+        return LogisticRegression(C=20, max_iter=20).fit(known[rows], labels)
 
     def poison(labels: Any, kind: str, draw: Any) -> Any:
         if kind == "two topics swapped":
@@ -434,8 +439,11 @@ def gates(data_dir: Path, count: int) -> dict[str, Any]:
         share = {"honest": 0.0, "a fifth at random": 0.2, "half at random": 0.5}[kind]
         return np.where(draw.random(len(labels)) < share, draw.integers(0, 4, len(labels)), labels)
 
-    found: dict[str, Any] = {"rows": {"train": len(train), "test": len(test)}}
-    for kind in ("honest", "a fifth at random", "half at random", "two topics swapped"):
+    file = folder / "gates.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    for kind in ("half at random", "two topics swapped", "honest", "a fifth at random"):
+        if found.get(kind, {}).get("gates") == count:
+            continue
         told: Counter[str] = Counter()
         gains = []
         for at in range(count):
@@ -466,11 +474,12 @@ def gates(data_dir: Path, count: int) -> dict[str, Any]:
             "gain in truth": [round(float(x), 2) for x in (np.min(gains), np.mean(gains), np.max(gains))],
         }
         print(f"  {kind}: {found[kind]}", flush=True)
-    found["worse by exactly the margin"] = at_the_margin(len(test), 10 * count)
+        file.write_text(json.dumps(found, indent=1))
+    found["worse by exactly the margin"] = at_the_margin(10 * count)
     return found
 
 
-def at_the_margin(rows: int, count: int) -> dict[str, Any]:
+def at_the_margin(count: int) -> dict[str, Any]:
     """Pairs of models on 2,000 rows of which the challenger loses one point in truth, on 8 % of the rows that one of the two gets right:
     at most 5 % may be shown to be no worse."""
     import numpy as np
@@ -500,7 +509,7 @@ def main() -> int:
         "registry": lambda: registry(folder),
     }
     if arguments.data_dir is not None:
-        parts["gates"] = lambda: gates(arguments.data_dir, arguments.gates)
+        parts["gates"] = lambda: gates(folder, arguments.data_dir, arguments.gates)
     for name, act in parts.items():
         if arguments.only in (None, name):
             found = act()
