@@ -404,8 +404,8 @@ def gates(folder: Path, data_dir: Path, count: int) -> dict[str, Any]:
     import warnings
 
     import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     from hf_trainpipe import Evaluation, Files, Pretrained, Recipe, TextClassification
