@@ -116,7 +116,7 @@ class Following:
             return
         begin = time.perf_counter()
         try:
-            engine = await asyncio.to_thread(self._proved, package)
+            new = self._make(await asyncio.to_thread(self._proved, package), record)
         except Exception as error:
             self._refused = record
             metrics.swapped("refused")
@@ -125,7 +125,7 @@ class Following:
                 record, self._follow.name, _told(error), self._switch.current.record,
             )  # fmt: skip
             return
-        old = self._switch.replace(self._make(engine, record))
+        old = self._switch.replace(new)
         metrics.swapped("taken")
         metrics.record.set(record)
         self._log.info(
