@@ -271,9 +271,7 @@ def loop(folder: Path, data: Data) -> dict[str, Any]:
     with served(folder, data.usual) as (load, found):
         found["usual windows with an alarm"] = detect(folder, load, "usual", data.usual, windows=2)
         found["drift seen after windows"] = detect(folder, load, "before", data.drifted, windows=3)
-        _, trained = run(
-            folder, "retrain", "recipe.py", "--labels", "labels.csv", "--from", ALIAS, "--run-dir", "runs/second"
-        )
+        _, trained = run(folder, "retrain", "recipe.py", "--labels", "labels.csv", "--run-dir", "runs/second")
         found["labels"] = trained["merge"]
         _, gate = run(folder, "promote", "runs/second", "--over", ALIAS, "--margin", "1")
         found["gate"] = gate["told"]

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Conflicts = Literal["old", "new"]
 _FROZEN = ("test", "validation")
+SELECTED = 0.1
+"""Share of the new rows that joins validation, where there is one: without them the best step might be one before they are learnt."""
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Merged:
     corpus: Corpus
     trained: list[int] = field(default_factory=list)
     """New rows that are trained on, ascending."""
+    selected: list[int] = field(default_factory=list)
+    """New rows that join validation, so that the best step is one that has learnt from the others."""
     fresh: list[int] = field(default_factory=list)
     """New rows that are held out for the gate."""
     left_out: dict[int, str] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class Merged:
         return {
             "labels": len(self.corpus.rows_of(ADDED)),
             "trained_on": len(self.trained),
+            "selected_on": len(self.selected),
             "held_out": len(self.fresh),
             "left_out": dict(sorted(Counter(self.left_out.values()).items())),
             "replaced": len(self.replaced),
@@ -103,8 +108,10 @@ def merge(
     _among_themselves(found, twins)
     kept = [row for row in corpus.rows_of(ADDED).tolist() if row not in found.left_out]
     names = twins.names
+    selects = hold_out + (SELECTED if "validation" in there else 0.0)
     for row in kept:
-        (found.fresh if _share(names[row], recipe.seed) < hold_out else found.trained).append(row)
+        share = _share(names[row], recipe.seed)
+        (found.fresh if share < hold_out else found.selected if share < selects else found.trained).append(row)
     if not found.trained:
         told = ", ".join(f"{count:,} {why}" for why, count in found.counts["left_out"].items())
         raise DataError(
@@ -214,11 +221,15 @@ def write(found: Merged, folder: Path) -> None:
     corpus = found.corpus
     folder.mkdir(parents=True, exist_ok=True)
     start = int(corpus.starts[corpus.names.index(ADDED)])
-    for name, rows in (("added", found.trained), ("fresh", found.fresh)):
+    added = sorted([*found.trained, *found.selected])
+    for name, rows in (("added", added), ("fresh", found.fresh)):
         write_bytes(folder / f"{name}.jsonl", "".join(_lines(corpus, [row - start for row in rows])).encode())
     old = [at for at, row in enumerate(corpus.rows_of("train").tolist()) if row not in found.replaced]
-    chosen: dict[str, Any] = {"train": [("train", old), (ADDED, range(len(found.trained)))]}
+    places = {row: at for at, row in enumerate(added)}
+    chosen: dict[str, Any] = {"train": [("train", old), (ADDED, [places[row] for row in found.trained])]}
     chosen |= {name: [(name, range(len(corpus.splits[name])))] for name in _FROZEN if name in corpus.splits}
+    if found.selected:
+        chosen["validation"].append((ADDED, [places[row] for row in found.selected]))
     write_rows(folder / "rows.json", chosen)
     table = StringIO()
     writer = csv.writer(table, lineterminator="\n")

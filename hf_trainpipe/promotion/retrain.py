@@ -135,7 +135,8 @@ def _beginning(recipe: Recipe, begin: str, run_dir: Path) -> tuple[Path, str]:
 def merge_lines(counts: dict[str, Any], run_dir: Path) -> Sequence[str]:
     """What became of the labels, for people."""
     lines = [
-        f"{counts['labels']:,} new labels: {counts['trained_on']:,} to train on, {counts['held_out']:,} held out for the gate"
+        f"{counts['labels']:,} new labels: {counts['trained_on']:,} to train on, {counts['selected_on']:,} for validation, "
+        f"{counts['held_out']:,} held out for the gate"
     ]
     lines += [f"left out: {count:,} {why}" for why, count in counts["left_out"].items()]
     if counts["replaced"]:

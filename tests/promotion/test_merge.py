@@ -75,7 +75,8 @@ def test_each_new_row_is_trained_on_held_out_or_left_out_for_a_reason(recipe: Re
         "with several labels among the new ones": 2,
         "without a text": 1,
     }
-    assert found.counts["trained_on"] + found.counts["held_out"] == 61
+    assert found.counts["trained_on"] + found.counts["selected_on"] + found.counts["held_out"] == 61
+    assert 0 < found.counts["selected_on"] < 15
     assert 5 < found.counts["held_out"] < 30
     said = [(where, label, other) for _, label, where, other in found.conflicts]
     assert said == [("train", "b", "a"), ("new labels", "a", "b"), ("new labels", "b", "a")]
@@ -86,7 +87,7 @@ def test_a_row_is_on_the_same_side_whatever_comes_with_it(recipe: Recipe, tmp_pa
     part = merged(recipe, tmp_path, NEW[30:50])
 
     def side(found: Merged) -> dict[str, bool]:
-        return {found.corpus.raw[row]: row in found.fresh for row in (*found.trained, *found.fresh)}
+        return {found.corpus.raw[row]: row in found.fresh for row in (*found.trained, *found.selected, *found.fresh)}
 
     assert side(part).items() <= side(whole).items()
 
@@ -100,12 +101,13 @@ def test_newer_labels_replace_older_ones_where_they_are_said_to_be_right(recipe:
     )
     splits = data.splits()
     assert len(splits["train"]) == found.counts["training_rows"] == 39 + found.counts["trained_on"]
+    assert len(splits["validation"]) == 10 + found.counts["selected_on"], "the best step is chosen on new rows too"
     assert splits["test"].to_dict() == recipe.data.splits()["test"].to_dict(), "the frozen test stays"
     assert "old message number 2 about topic 703" not in splits["train"]["text"][:39]
     last = len(splits["train"]) - 1
     assert str(place(splits["train"], "train", last)).startswith(str(tmp_path / "new.csv")), "a row knows its line"
     fresh = [json.loads(line)["text"] for line in (tmp_path / "merge" / "fresh.jsonl").read_text().splitlines()]
-    assert not set(fresh) & set(splits["train"]["text"])
+    assert not set(fresh) & {*splits["train"]["text"], *splits["validation"]["text"]}
     (tmp_path / "merge" / "added.jsonl").write_text('{"text": "x", "label": "a"}\n')
     with pytest.raises(RecipeError, match="sha256"):
         data.splits()
