@@ -25,8 +25,9 @@ ENGINES = {
     "trainjob": "emit_trainjob",
 }
 """What can be emitted, and the module here that writes it."""
-IN_CONTAINERS = ("kfp", "trainjob")
-"""Engines whose commands run in containers, in the folder ``/work`` where a volume is mounted, unless the command line says others."""
+IN_CONTAINERS = {"kfp": "/opt/venv/bin/python", "trainjob": "python"}
+"""Engines whose commands run in containers, in ``/work`` where a volume is mounted, and the interpreter there that has hf-trainpipe. The
+Python that is first on the path of a component is KFP's."""
 SCHEDULED = ("actions", "airflow", "cron")
 """Engines whose files say when they run."""
 
@@ -57,7 +58,7 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
     Args:
         output: Their folder.
         given: Fields of :class:`Settings`; None: the folder where the file lies here and the interpreter that runs this, or
-            ``/work`` and ``python`` of containers; of Actions the folder from the top of its repository.
+            those of :data:`IN_CONTAINERS`; of Actions the folder from the top of its repository.
 
     Returns:
         What was written.
@@ -98,7 +99,7 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
 def _usual(pipeline: Pipeline, engine: str) -> tuple[str, str]:
     """Folder and interpreter where nothing else is said."""
     if engine in IN_CONTAINERS:
-        return "/work", "python"
+        return "/work", IN_CONTAINERS[engine]
     folder = pipeline.folder
     if engine == "actions":  # from the top of the repository
         top = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)

@@ -47,7 +47,8 @@ from airflow.sdk import DAG, BaseOperator, SkipMixin
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 
 FOLDER = $folder  # where $file lies: the same files on every worker
-COMMAND = $command  # and the name of a stage; its Python has hf-trainpipe, and need not be Airflow's
+# And the name of a stage. This Python has hf-trainpipe, and need not be Airflow's.
+COMMAND = $command
 
 # What exit codes mean. The same command is started again after:
 INTERRUPTED = $interrupted  # it has saved and can go on; a process that a signal ended counts as this

@@ -21,7 +21,9 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     """
     steps = lower(pipeline)
     tasks = "\n".join(f"    run({json.dumps(step.name)}, {needs_of(step)})" for step in steps)
-    text = _FILE.substitute(words(pipeline, steps, settings), made_by=made_by(pipeline, "kfp"), tasks=tasks)
+    text = _FILE.substitute(
+        words(pipeline, steps, settings, indent="    "), made_by=made_by(pipeline, "kfp"), tasks=tasks
+    )
     return {f"{pipeline.name.replace('-', '_')}_kfp.py": text}
 
 
@@ -35,12 +37,12 @@ failed may be retried, or the pipeline started again, and goes on where it was.
 
 from kfp import compiler, dsl
 
-IMAGE = $image  # with hf-trainpipe
+IMAGE = $image  # with hf-trainpipe, and with kfp for its python3
 VOLUME = $volume  # the claim that holds the folder of the pipeline, shared by all nodes; "": none (kfp.local)
 FOLDER = $folder  # where it is mounted; $file lies in it
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def stage(name: str, needs: list, runs_after: list) -> int:
     """Run a stage if each of its needs ended with a code after which it runs; return its exit code, -1 if it was left out."""
     import signal
@@ -49,7 +51,7 @@ def stage(name: str, needs: list, runs_after: list) -> int:
     import time
 
     folder = $folder  # where $file lies, on the volume
-    command = [*$command, name]
+    command = $command + [name]
     # What exit codes mean. The same command is started again after:
     interrupted = $interrupted  # it has saved and can go on; a process that a signal ended counts as this
     push_failed = $push_failed  # all else is done
@@ -62,11 +64,11 @@ def stage(name: str, needs: list, runs_after: list) -> int:
     if any(int(float(code)) not in map(int, codes) for code, codes in zip(needs, runs_after)):  # a list holds floats
         print(f"{name} is left out: what it needs ended with {needs}, and it runs after {runs_after}")
         return -1
-    while True:
+    stopped = []
+    while not stopped:
         process = subprocess.Popen(command, cwd=folder)
-        stopped = []
 
-        def stop(number, frame, process=process, stopped=stopped):
+        def stop(number, frame, process=process):
             stopped.append(number)
             process.terminate()  # it saves, and ends with 75
 
@@ -76,10 +78,12 @@ def stage(name: str, needs: list, runs_after: list) -> int:
         print(f"{name} ended with {code}: {branches.get(code) or failures.get(code) or 'it can go on'}", flush=True)
         if code in branches:
             return code
-        if stopped or not left.get(code):
-            sys.exit(code)
+        if not left.get(code):
+            break
         left[code] -= 1
-        time.sleep(60)
+        if not stopped:
+            time.sleep(60)
+    sys.exit(code)
 
 
 ended = {}

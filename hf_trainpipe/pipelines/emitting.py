@@ -21,7 +21,7 @@ IMAGE, VOLUME = "hf-trainpipe:train", "hf-trainpipe"
 """The image that the repository's Dockerfile builds, and the claim of the volume, where the command line names none."""
 
 
-def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings) -> dict[str, str]:
+def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings, *, indent: str = "") -> dict[str, str]:
     """What the templates of emitted Python files are filled with: Python literals, and names as they are.
 
     ``branches`` and ``failures`` are the exit codes with their meanings, ``command`` is that of a stage without its name.
@@ -34,8 +34,8 @@ def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings) -> dict
         "image": json.dumps(settings.image or IMAGE),
         "volume": json.dumps(VOLUME if settings.volume is None else settings.volume),
         "command": json.dumps(command_of(steps[0], settings)[:-1]),
-        "branches": _literal(code for code, row in EXIT_CODES.items() if row.branch),
-        "failures": _literal(code for code, row in EXIT_CODES.items() if row.fails),
+        "branches": _literal((code for code, row in EXIT_CODES.items() if row.branch), indent),
+        "failures": _literal((code for code, row in EXIT_CODES.items() if row.fails), indent),
         "interrupted": str(kinds["again"]),
         "push_failed": str(kinds["push"]),
         "interruptions": str(pipeline.interruptions),
@@ -53,5 +53,6 @@ def command_of(step: Step, settings: Settings) -> list[str]:
     return [settings.python, *step.command[1:]]
 
 
-def _literal(codes: Iterable[int]) -> str:
-    return "{" + ", ".join(f"{code}: {json.dumps(EXIT_CODES[code].meaning)}" for code in codes) + "}"
+def _literal(codes: Iterable[int], indent: str) -> str:
+    rows = "".join(f"{indent}    {code}: {json.dumps(EXIT_CODES[code].meaning)},\n" for code in codes)
+    return f"{{\n{rows}{indent}}}"

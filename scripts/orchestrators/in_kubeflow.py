@@ -45,11 +45,11 @@ def run_file(file: Path, outputs: Path) -> dict[str, Any]:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(outputs))
     made = runpy.run_path(str(file))
     made["pipeline"]()
-    codes = {}
-    for name, task in made["ended"].items():
-        with contextlib.suppress(Exception):
-            codes[name] = task.output
-    return {"pipeline": "ran", "codes": {name: str(code) for name, code in codes.items()}}
+    run = max(outputs.iterdir())
+    told = {
+        name: json.loads((run / task.name / "executor_output.json").read_text()) for name, task in made["ended"].items()
+    }
+    return {"codes": {name: int(one["parameterValues"]["Output"]) for name, one in told.items()}}
 
 
 class Api(BaseHTTPRequestHandler):

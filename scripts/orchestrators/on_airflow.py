@@ -10,6 +10,7 @@ Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -26,12 +27,17 @@ import sample
 from proof import ENVIRONMENT, ROOT, counted, emitted, hf_trainpipe, made, steps_done, tell, trainers, wait
 
 AIRFLOW = ROOT / ".environments" / "airflow" / "bin"
-EPOCHS = 200
-MIDDLE = 1000
-"""The step at which something happens; there are 3,800."""
+EPOCHS = 40
+MIDDLE = 200
+"""The step at which something happens; there are 760."""
 PAUSE = ("timedelta(minutes=1)", "timedelta(seconds=5)")
 """What is shortened in the emitted file, so that a proof takes minutes."""
 RUN_DAG = "import sys, runpy; run = runpy.run_path(sys.argv[1])['dag'].test(); sys.exit(run.state != 'success')"
+
+
+def home(folder: Path) -> Path:
+    """Airflow's home; each part has its own."""
+    return folder / f"airflow-{sys.argv[2]}"
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -40,9 +46,10 @@ def settings(folder: Path) -> dict[str, str]:
         **ENVIRONMENT,
         "PATH": f"{AIRFLOW}:{os.environ['PATH']}",
         "PYTHONPATH": "",
-        "AIRFLOW_HOME": str(folder / "home"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
+        "AIRFLOW_HOME": str(home(folder)),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home(folder) / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
@@ -52,21 +59,19 @@ def settings(folder: Path) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__API__WORKERS": "1",
-        "_AIRFLOW_PYTHON": sys.executable,
     }
 
 
 def dag_of(folder: Path, place: Path) -> Path:
     """The emitted DAG of the pipeline in ``place``, with short pauses, in Airflow's folder of DAGs."""
-    (folder / "dags").mkdir(exist_ok=True)
-    path = emitted(place, "airflow", folder / "dags")
+    path = emitted(place, "airflow", home(folder) / "dags")
     path.write_text(path.read_text().replace(*PAUSE))
     return path
 
 
 def states(folder: Path) -> dict[str, list[Any]]:
     """State and number of tries of each task, of the last run."""
-    with contextlib.closing(sqlite3.connect(folder / "home" / "airflow.db", timeout=30)) as database:
+    with contextlib.closing(sqlite3.connect(home(folder) / "airflow.db", timeout=30)) as database:
         found = database.execute(
             "select task_id, state, try_number from task_instance where run_id = (select run_id from dag_run order by id desc)"
         )
@@ -75,8 +80,7 @@ def states(folder: Path) -> dict[str, list[Any]]:
 
 def events(folder: Path) -> int:
     """How often a task was rescheduled."""
-    with contextlib.closing(sqlite3.connect(folder / "home" / "airflow.db", timeout=30)) as database:
-        return int(database.execute("select count(*) from task_reschedule").fetchone()[0])
+    return int(query(folder, "select count(*) from task_reschedule"))
 
 
 def check(folder: Path, place: Path, **facts: Any) -> None:
@@ -148,43 +152,73 @@ def runner_of(place: Path) -> psutil.Process | None:
 
 def second_try(folder: Path) -> str:
     """The state of the task ``train`` once Airflow has begun it again."""
-    state, tries = states(folder)["train"]
+    state, tries = states(folder).get("train", ["", 0])
     return state if tries == 2 and state in ("running", "success") else ""
 
 
+def query(folder: Path, what: str) -> Any:
+    """One value of Airflow's database; None where there is none."""
+    with contextlib.closing(sqlite3.connect(home(folder) / "airflow.db", timeout=30)) as database:
+        found = database.execute(what).fetchone()
+        return found[0] if found else None
+
+
 def scheduler(folder: Path) -> None:
-    """A run under the real scheduler. The trainer is killed -9, later Airflow's own process of that task."""
+    """A run under the real scheduler. The trainer is killed -9, later Airflow's own process of that task.
+
+    A proof that was ended begins no second run: Airflow goes on with the one in its database.
+    """
     place = made(folder / "scheduler", epochs=EPOCHS)
     dag_of(folder, place)
+    noted = folder / "scheduler.json"
+    facts: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {"seconds": 0, "most_trainers": 0}
     began = time.monotonic()
-    with services(folder), counted(place) as seen:
-        wait(lambda: "reviews" in airflow(folder, "dags", "list", "-o", "plain"), seconds=180, what="the DAG is listed")
-        airflow(folder, "dags", "unpause", "reviews")
-        airflow(folder, "dags", "trigger", "reviews")
+    with counted(place) as seen:
+        try:
+            with services(folder):
+                watch_run(folder, place, facts)
+        finally:
+            facts["seconds"] += round(time.monotonic() - began)
+            facts["most_trainers"] = max(facts["most_trainers"], seen["most"])
+            noted.write_text(json.dumps(facts))
+    attempts = len(list((place / "runs/reviews/train/attempts").glob("*.json")))
+    check(folder, place, part="scheduler", **facts, attempts=attempts, reschedules=events(folder), tasks=states(folder))
+
+
+def watch_run(folder: Path, place: Path, facts: dict[str, Any]) -> None:
+    """Start a run unless there is one, kill what is to be killed, and wait for its end."""
+    there = "select 1 from dag_run where run_id = 'proof'"
+    if query(folder, there) is None:
+        wait(
+            lambda: query(folder, "select 1 from serialized_dag where dag_id = 'reviews'"),
+            seconds=180,
+            what="the DAG is read",
+        )
+        wait(
+            lambda: airflow(folder, "dags", "trigger", "reviews", "--run-id", "proof") or query(folder, there),
+            seconds=120,
+            what="a run",
+        )
+    if "trainer_killed_at" not in facts:
         wait(lambda: steps_done(place) > MIDDLE / 2, seconds=300, what="the first steps")
+        facts["trainer_killed_at"] = steps_done(place)
         for process in trainers(place):
             process.kill()
+    if "runner_killed_at" not in facts:
         wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
         runner = runner_of(place)
         assert runner is not None
-        killed, at = " ".join(runner.cmdline())[:60], steps_done(place)
+        facts["runner"] = " ".join(runner.cmdline())[:60]
+        facts["runner_killed_at"] = steps_done(place)
         runner.kill()
-        again = wait(lambda: second_try(folder), seconds=120, what="the second try")
-        alive = [process.pid for process in trainers(place)]
-        said = place / "runs/reviews/train/output.log"
-        ended = ("success", "failed", "upstream_failed", "skipped")
-        wait(
-            lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run"
-        )
-    check(
-        folder, place, part="scheduler", seconds=round(time.monotonic() - began), killed=killed, at_step=at,
-        reschedules=events(folder), second_try=again, trainers_at_second_try=len(alive), most_trainers=seen["most"], trainers=len(seen["ids"]),
-        attempts=len(list((place / "runs/reviews/train/attempts").glob("*.json"))), log_lines=len(said.read_text().splitlines()),
-        tasks=states(folder),
-    )  # fmt: skip
+        facts["second_try"] = wait(lambda: second_try(folder), seconds=120, what="the second try")
+        facts["trainers_at_second_try"] = len(trainers(place))
+    ended = ("success", "failed", "upstream_failed", "skipped")
+    wait(lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run")
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
     folder.mkdir(parents=True, exist_ok=True)
     if part == "here":

@@ -1,4 +1,4 @@
-"""A small pipeline for proofs: audit, two trainings of a tiny model, scores, a package that is verified, and a branch.
+"""A small pipeline for proofs: two trainings of a tiny model, a package that is verified, and a branch after a comparison.
 
 sample.py FOLDER        # the model, its data, reviews.py and pipeline.py
 sample.py FOLDER weights    # sha256 of the weights of each package there, as JSON
@@ -24,23 +24,21 @@ def recipe():
         task=TextClassification("text", label="label"),
         tokens=Tokens(max_length=32),
         optim=Optim(peak_lr=1e-3, precision="fp32"),
-        budget=Budget(epochs=EPOCHS, examples_per_step=16, log_every=20, save_every=100, evaluate_every=1000),
+        budget=Budget(epochs=EPOCHS, examples_per_step=16, log_every=5, save_every=40, evaluate_every=400),
         evaluation=Evaluation(select="accuracy", resamples=20),
     )
 """
 PIPELINE = """\
-from hf_trainpipe.pipelines import Audit, Evaluate, Pipeline, Train, Verb, Verify
+from hf_trainpipe.pipelines import Pipeline, Train, Verb, Verify
 
 
 def pipeline() -> Pipeline:
     return Pipeline(
         "reviews",
         stages=(
-            Audit("reviews.py", no_model=True, fail_on="never"),
-            Train("reviews.py", after=("audit",)),
-            Evaluate("train", split="test"),
+            Train("reviews.py"),
             Verify("train"),
-            Train("reviews.py", name="challenger", fields=("--budget.epochs", "1"), after=("audit",)),
+            Train("reviews.py", name="challenger", fields=("--budget.epochs", "1"), after=("train",)),
             Verb("compare", command=("compare", "{train}", "{challenger}", "--margin", "0.001")),
             Verb("promote", command=("verify", "{challenger}/package"), runs_if={"compare": (0,)}),
             Verb("explain", command=("report", "{challenger}"), runs_if={"compare": (11,)}),
@@ -49,11 +47,11 @@ def pipeline() -> Pipeline:
 
 
 def two_ranks() -> Pipeline:
-    return Pipeline("two-ranks", stages=(Train("reviews.py", ranks=2, fields=("--budget.epochs", "10")),))
+    return Pipeline("two-ranks", stages=(Train("reviews.py", ranks=2, fields=("--budget.epochs", "5")),))
 
 
 def two_machines() -> Pipeline:
-    return Pipeline("two-machines", stages=(Train("reviews.py", fields=("--budget.epochs", "10")),))
+    return Pipeline("two-machines", stages=(Train("reviews.py", fields=("--budget.epochs", "5")),))
 """
 
 
@@ -83,4 +81,4 @@ if __name__ == "__main__":
     if sys.argv[2:] == ["weights"]:
         print(json.dumps(weights(place)))
     else:
-        make(place, epochs=int(sys.argv[2]) if sys.argv[2:] else 100)
+        make(place, epochs=int(sys.argv[2]) if sys.argv[2:] else 40)

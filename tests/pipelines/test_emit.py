@@ -201,7 +201,7 @@ def kfp_component(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPa
     stage.decorator_list = []
     for node in ast.walk(stage):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "command":
-            assert ast.unparse(node.value).endswith("'hf_trainpipe', 'pipeline', 'stage', 'pipeline.py'], name]")
+            assert ast.unparse(node.value).endswith("'hf_trainpipe', 'pipeline', 'stage', 'pipeline.py'] + [name]")
             node.value = ast.parse(repr([sys.executable, "-c", ENDS]), mode="eval").body
     module: dict[str, Any] = {}
     exec(compile(ast.Module([stage], []), "component", "exec"), module)
