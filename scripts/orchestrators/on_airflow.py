@@ -55,10 +55,11 @@ def settings(folder: Path) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__API__PORT": "18080",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:18080/execution/",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "of this proof alone",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of this proof alone, " * 4,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
     }
 
 
@@ -92,24 +93,45 @@ def check(folder: Path, place: Path, **facts: Any) -> None:
         sys.exit(f"the weights are not the reference's: {expected} {found}")
 
 
+@contextlib.contextmanager
+def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
+    """What was seen of a part, also before the proof was ended and begun again."""
+    file = folder / f"{sys.argv[2]}.json"
+    nothing = {"seconds": 0, "most_trainers": 0, "most_commands": 0}
+    facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else nothing
+    began = time.monotonic()
+    with counted(place) as seen:
+        try:
+            yield facts
+        finally:
+            facts["seconds"] += round(time.monotonic() - began)
+            for name in ("most_trainers", "most_commands"):
+                facts[name] = max(facts[name], seen[name])
+            file.write_text(json.dumps(facts))
+
+
 def test(folder: Path) -> None:
     """dag.test(), with the command of the training asked to stop in the middle."""
     place = made(folder / "test", epochs=EPOCHS)
     dag = dag_of(folder, place)
 
-    def interrupt() -> None:
+    def interrupt(facts: dict[str, Any]) -> None:
         wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+        facts["interrupted_at"] = steps_done(place)
         for process in trainers(place):
             process.send_signal(signal.SIGTERM)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    began = time.monotonic()
-    with counted(place) as seen:
-        code = subprocess.run([AIRFLOW / "python", "-c", RUN_DAG, str(dag)], env=settings(folder)).returncode
-    check(
-        folder, place, part="dag.test()", code=code, seconds=round(time.monotonic() - began), tasks=states(folder),
-        reschedules=events(folder), most_trainers=seen["most"], trainers=len(seen["ids"]),
-    )  # fmt: skip
+    with kept(folder, place) as facts:
+        if "interrupted_at" not in facts:
+            threading.Thread(target=interrupt, args=[facts], daemon=True).start()
+        facts["code"] = subprocess.run([AIRFLOW / "python", "-c", RUN_DAG, str(dag)], env=settings(folder)).returncode
+    tell_of(folder, place, "dag.test()", facts)
+
+
+def tell_of(folder: Path, place: Path, part: str, facts: dict[str, Any]) -> None:
+    """What became of the tasks, and of the weights."""
+    attempts = len(list((place / "runs/reviews/train/attempts").glob("*.json")))
+    check(folder, place, part=part, **facts, attempts=attempts, reschedules=events(folder), tasks=states(folder))
 
 
 @contextlib.contextmanager
@@ -125,14 +147,22 @@ def services(folder: Path) -> Iterator[None]:
                 )
         yield
     finally:
-        for process in started:
-            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        family = [child for process in started for child in below(process.pid)]
+        for process in reversed(started):  # the API last: the others tell it how they end
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            for pid in family:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                process.wait(15)
+        for one in family:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """A service and its processes, without the commands of tasks, which have a session of their own."""
+    with contextlib.suppress(psutil.Error):
+        service = psutil.Process(pid)
+        return [service, *(one for one in service.children(recursive=True) if "hf_trainpipe" not in one.cmdline())]
+    return []
 
 
 def airflow(folder: Path, *words: str) -> str:
@@ -150,12 +180,6 @@ def runner_of(place: Path) -> psutil.Process | None:
     return None
 
 
-def second_try(folder: Path) -> str:
-    """The state of the task ``train`` once Airflow has begun it again."""
-    state, tries = states(folder).get("train", ["", 0])
-    return state if tries == 2 and state in ("running", "success") else ""
-
-
 def query(folder: Path, what: str) -> Any:
     """One value of Airflow's database; None where there is none."""
     with contextlib.closing(sqlite3.connect(home(folder) / "airflow.db", timeout=30)) as database:
@@ -170,19 +194,9 @@ def scheduler(folder: Path) -> None:
     """
     place = made(folder / "scheduler", epochs=EPOCHS)
     dag_of(folder, place)
-    noted = folder / "scheduler.json"
-    facts: dict[str, Any] = json.loads(noted.read_text()) if noted.exists() else {"seconds": 0, "most_trainers": 0}
-    began = time.monotonic()
-    with counted(place) as seen:
-        try:
-            with services(folder):
-                watch_run(folder, place, facts)
-        finally:
-            facts["seconds"] += round(time.monotonic() - began)
-            facts["most_trainers"] = max(facts["most_trainers"], seen["most"])
-            noted.write_text(json.dumps(facts))
-    attempts = len(list((place / "runs/reviews/train/attempts").glob("*.json")))
-    check(folder, place, part="scheduler", **facts, attempts=attempts, reschedules=events(folder), tasks=states(folder))
+    with kept(folder, place) as facts, services(folder):
+        watch_run(folder, place, facts)
+    tell_of(folder, place, "scheduler", facts)
 
 
 def watch_run(folder: Path, place: Path, facts: dict[str, Any]) -> None:
@@ -209,10 +223,10 @@ def watch_run(folder: Path, place: Path, facts: dict[str, Any]) -> None:
         runner = runner_of(place)
         assert runner is not None
         facts["runner"] = " ".join(runner.cmdline())[:60]
+        facts["tries_at_kill"] = states(folder)["train"][1]
         facts["runner_killed_at"] = steps_done(place)
         runner.kill()
-        facts["second_try"] = wait(lambda: second_try(folder), seconds=120, what="the second try")
-        facts["trainers_at_second_try"] = len(trainers(place))
+    wait(lambda: states(folder)["train"][1] > facts["tries_at_kill"], seconds=180, what="the next try")
     ended = ("success", "failed", "upstream_failed", "skipped")
     wait(lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run")
 

@@ -67,7 +67,7 @@ def kfp(folder: Path) -> None:
         ran = in_kubeflow("run", file, folder / "kfp-outputs")
     check(
         folder, sample.weights(folder / "here"), sample.weights(place), part="kfp", seconds=round(time.monotonic() - began),
-        compiled=compiled, ran=ran, most_trainers=seen["most"], trainers=len(seen["ids"]),
+        compiled=compiled, ran=ran, most_trainers=seen["most_trainers"], trainers=len(seen["ids"]),
     )  # fmt: skip
 
 

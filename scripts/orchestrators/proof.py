@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,8 +28,11 @@ ENVIRONMENT = {
 
 
 def made(folder: Path, *, epochs: int) -> Path:
-    """The sample pipeline in a folder; one that is there is kept, so that a proof that was ended goes on."""
-    if not (folder / "pipeline.py").exists():
+    """The sample pipeline in a folder, as in that of the reference; one that is there is kept: a proof that was ended goes on."""
+    here = folder.parent / "here"
+    if not (folder / "pipeline.py").exists() and (here / "pipeline.py").exists():
+        shutil.copytree(here, folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    elif not (folder / "pipeline.py").exists():
         sample.make(folder, epochs=epochs)
     return folder
 
@@ -59,17 +63,31 @@ def trainers(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.ppid() not in ids]
 
 
+def commands(folder: Path) -> list[psutil.Process]:
+    """Processes that work on the stage ``train`` of a folder, or wait for the one that does."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (
+                process.cmdline()[-4:] == ["pipeline", "stage", "pipeline.py", "train"]
+                and Path(process.cwd()) == folder
+            ):
+                found.append(process)
+    return found
+
+
 @contextlib.contextmanager
 def counted(folder: Path) -> Iterator[dict[str, Any]]:
-    """While open, look ten times a second at how many trainers are alive: ``most``, and their ids in order."""
-    seen: dict[str, Any] = {"most": 0, "ids": []}
+    """While open, look ten times a second: ``most_trainers`` alive at a time, ``most_commands`` of their stage, ``ids`` in order."""
+    seen: dict[str, Any] = {"most_trainers": 0, "most_commands": 0, "ids": []}
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(0.1):
             with contextlib.suppress(psutil.Error):
                 alive = [process.pid for process in trainers(folder)]
-                seen["most"] = max(seen["most"], len(alive))
+                seen["most_trainers"] = max(seen["most_trainers"], len(alive))
+                seen["most_commands"] = max(seen["most_commands"], len(commands(folder)))
                 seen["ids"] += [pid for pid in alive if pid not in seen["ids"]]
 
     thread = threading.Thread(target=look, daemon=True)
