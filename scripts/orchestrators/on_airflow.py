@@ -105,14 +105,14 @@ def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
             yield facts
         finally:
             facts["seconds"] += round(time.monotonic() - began)
-            for name in ("most_trainers", "most_commands"):
-                facts[name] = max(facts[name], seen[name])
+            for name, told in (("most_trainers", "most"), ("most_commands", "most_commands")):
+                facts[name] = max(facts[name], seen[told])
             file.write_text(json.dumps(facts))
 
 
 def test(folder: Path) -> None:
     """dag.test(), with the command of the training asked to stop in the middle."""
-    place = made(folder / "test", epochs=EPOCHS)
+    place = made(folder / "test", epochs=EPOCHS, pipeline=sample.SHORT)
     dag = dag_of(folder, place)
 
     def interrupt(facts: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ def scheduler(folder: Path) -> None:
 
     A proof that was ended begins no second run: Airflow goes on with the one in its database.
     """
-    place = made(folder / "scheduler", epochs=EPOCHS)
+    place = made(folder / "scheduler", epochs=EPOCHS, pipeline=sample.SHORT)
     dag_of(folder, place)
     with kept(folder, place) as facts, services(folder):
         watch_run(folder, place, facts)
@@ -236,7 +236,7 @@ def main() -> None:
     folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
     folder.mkdir(parents=True, exist_ok=True)
     if part == "here":
-        place = made(folder / "here", epochs=EPOCHS)
+        place = made(folder / "here", epochs=EPOCHS, pipeline=sample.SHORT)
         began = time.monotonic()
         hf_trainpipe(place, "pipeline", "run", "pipeline.py")
         check(folder, place, part="here", seconds=round(time.monotonic() - began))

@@ -48,7 +48,7 @@ def in_kubeflow(what: str, *words: str | Path) -> dict[str, Any]:
 
 def kfp(folder: Path) -> None:
     """Compile the emitted file, and run it without a cluster."""
-    place = made(folder / "kfp", epochs=EPOCHS)
+    place = made(folder / "kfp", epochs=EPOCHS, pipeline=sample.SHORT)
     options = ("--folder", str(place), "--python", sys.executable, "--image", "python:3.11", "--volume", "")
     file = emitted(place, "kfp", folder, *options)
     file.write_text(file.read_text().replace(*PAUSE))
@@ -67,7 +67,7 @@ def kfp(folder: Path) -> None:
         ran = in_kubeflow("run", file, folder / "kfp-outputs")
     check(
         folder, sample.weights(folder / "here"), sample.weights(place), part="kfp", seconds=round(time.monotonic() - began),
-        compiled=compiled, ran=ran, most_trainers=seen["most_trainers"], trainers=len(seen["ids"]),
+        compiled=compiled, ran=ran, most_trainers=seen["most"], trainers=len(seen["ids"]),
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def machines(place: Path, names: list[str], command: list[str], log: Path) -> li
 
 def trainjob(folder: Path) -> None:
     """The TrainJob of two machines: its file, its way to a cluster, and what its pods would do."""
-    place = made(folder / "trainjob", epochs=EPOCHS)
+    place = made(folder / "trainjob", epochs=EPOCHS, pipeline=sample.SHORT)
     hf_trainpipe(place, "pipeline", "run", "pipeline.py:two_ranks")
     options = ("--folder", str(place), "--python", sys.executable, "--nodes", "2")
     file = emitted(place, "trainjob", folder, *options, pipeline="two_machines")
@@ -164,7 +164,7 @@ def main() -> None:
     folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
     folder.mkdir(parents=True, exist_ok=True)
     if part == "here":
-        place = made(folder / "here", epochs=EPOCHS)
+        place = made(folder / "here", epochs=EPOCHS, pipeline=sample.SHORT)
         hf_trainpipe(place, "pipeline", "run", "pipeline.py")
         return
     {"kfp": kfp, "trainjob": trainjob}[part](folder)

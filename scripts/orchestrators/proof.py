@@ -27,13 +27,13 @@ ENVIRONMENT = {
 }
 
 
-def made(folder: Path, *, epochs: int) -> Path:
+def made(folder: Path, *, epochs: int, pipeline: str = sample.PIPELINE) -> Path:
     """The sample pipeline in a folder, as in that of the reference; one that is there is kept: a proof that was ended goes on."""
     here = folder.parent / "here"
     if not (folder / "pipeline.py").exists() and (here / "pipeline.py").exists():
         shutil.copytree(here, folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
     elif not (folder / "pipeline.py").exists():
-        sample.make(folder, epochs=epochs)
+        sample.make(folder, epochs=epochs, pipeline=pipeline)
     return folder
 
 
@@ -78,15 +78,15 @@ def commands(folder: Path) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def counted(folder: Path) -> Iterator[dict[str, Any]]:
-    """While open, look ten times a second: ``most_trainers`` alive at a time, ``most_commands`` of their stage, ``ids`` in order."""
-    seen: dict[str, Any] = {"most_trainers": 0, "most_commands": 0, "ids": []}
+    """While open, look ten times a second: ``most`` trainers alive at a time, ``most_commands`` of their stage, ``ids`` in order."""
+    seen: dict[str, Any] = {"most": 0, "most_commands": 0, "ids": []}
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(0.1):
             with contextlib.suppress(psutil.Error):
                 alive = [process.pid for process in trainers(folder)]
-                seen["most_trainers"] = max(seen["most_trainers"], len(alive))
+                seen["most"] = max(seen["most"], len(alive))
                 seen["most_commands"] = max(seen["most_commands"], len(commands(folder)))
                 seen["ids"] += [pid for pid in alive if pid not in seen["ids"]]
 

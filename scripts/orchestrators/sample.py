@@ -1,4 +1,4 @@
-"""A small pipeline for proofs: a tiny model is trained, packaged and held against a shorter training, which decides what comes next.
+"""Small pipelines for proofs: a tiny model is trained, packaged and held against a shorter training, which decides what comes next.
 
 sample.py FOLDER        # the model, its data, reviews.py and pipeline.py
 sample.py FOLDER weights    # sha256 of the weights of each package there, as JSON
@@ -29,6 +29,25 @@ def recipe():
     )
 """
 PIPELINE = """\
+from hf_trainpipe.pipelines import Audit, Evaluate, Pipeline, Train, Verb, Verify
+
+
+def pipeline() -> Pipeline:
+    return Pipeline(
+        "reviews",
+        stages=(
+            Audit("reviews.py", no_model=True, fail_on="never"),
+            Train("reviews.py", after=("audit",)),
+            Evaluate("train", split="test"),
+            Verify("train"),
+            Train("reviews.py", name="challenger", fields=("--budget.epochs", "1"), after=("audit",)),
+            Verb("compare", command=("compare", "{train}", "{challenger}", "--margin", "0.001")),
+            Verb("promote", command=("verify", "{challenger}/package"), runs_if={"compare": (0,)}),
+            Verb("explain", command=("report", "{challenger}"), runs_if={"compare": (11,)}),
+        ),
+    )
+"""
+SHORT = """\
 from hf_trainpipe.pipelines import Pipeline, Train, Verb
 
 CHALLENGER = ("train", "reviews.py", "--run-dir", "{self}", "--validation-only", "--budget.epochs", "1")
@@ -56,8 +75,8 @@ def two_machines() -> Pipeline:
 """
 
 
-def make(folder: Path, *, epochs: int) -> None:
-    """Write the pipeline and all that it reads."""
+def make(folder: Path, *, epochs: int, pipeline: str = PIPELINE) -> None:
+    """Write a pipeline and all that it reads."""
     from hf_trainpipe.testing import tiny_model, tiny_rows
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +87,7 @@ def make(folder: Path, *, epochs: int) -> None:
             writer.writeheader()
             writer.writerows(tiny_rows(count, seed=seed))
     (folder / "reviews.py").write_text(RECIPE.replace("EPOCHS", str(epochs)))
-    (folder / "pipeline.py").write_text(PIPELINE)
+    (folder / "pipeline.py").write_text(pipeline)
 
 
 def weights(folder: Path) -> dict[str, str]:
