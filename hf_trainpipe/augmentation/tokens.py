@@ -32,5 +32,9 @@ class TokenMask(Augmentation):
         return []
 
     def hidden(self, ids: np.ndarray, draws: np.random.Generator, masker: Masker) -> np.ndarray:
-        is_chosen = draws.random(len(ids)) < self.share
-        return np.where(is_chosen & np.isin(ids, masker.ordinary), masker.mask_id, ids)
+        chosen = np.flatnonzero(draws.random(len(ids)) < self.share)
+        place = np.searchsorted(masker.ordinary, ids[chosen]).clip(max=len(masker.ordinary) - 1)
+        is_ordinary = masker.ordinary[place] == ids[chosen]
+        hidden = np.array(ids)
+        hidden[chosen[is_ordinary]] = masker.mask_id
+        return hidden

@@ -340,7 +340,7 @@ def test_missing_and_broken_schemas(make_package: MakePackage) -> None:
 
 # What the runtime may import: a server some of it, whoever scores texts the rest.
 
-ALLOWED = {"flash_attn", "numpy", "onnxruntime", "safetensors", "torch", "transformers", "tokenizers", "spacy"}
+ALLOWED = {"flash_attn", "nltk", "numpy", "onnxruntime", "safetensors", "torch", "transformers", "tokenizers", "spacy"}
 ALLOWED |= {"rouge_score", "sacrebleu"}
 
 
