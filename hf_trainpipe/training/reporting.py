@@ -50,7 +50,7 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
     from hf_trainpipe.watch.profile import LEAST, MOST, make_profile
 
     name = next((name for name in ("test", "validation") if name in outputs), None)
-    if name is None or len(outputs[name]) < LEAST:
+    if name is None:
         return None
     tokens = {
         "max_length": run.plan.max_length,
@@ -58,6 +58,14 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
         "stride": run.recipe.tokens.stride,
     }
     try:
+        split, found = run.data.splits[name], outputs[name]
+        asked = Inputs(split.rows.dataset, task)
+        is_scored = answers_are_watched(
+            task
+        )  # then what was scored is what a request gets; other examples may be blocks of rows
+        count = len(found) if is_scored else len(asked)
+        if count < LEAST:
+            return None
         predictor = Predictor(
             info=PackageInfo(name=run.recipe.name, task={}, about={}, tokens=tokens),
             task=travelling(task),
@@ -66,17 +74,15 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
             steps=run.recipe.preprocessing,
             device=run.accelerator.device,
         )
-        split, found = run.data.splits[name], outputs[name]
-        chosen = np.sort(np.random.default_rng(run.recipe.seed).permutation(len(found))[:MOST])
+        chosen = np.sort(np.random.default_rng(run.recipe.seed).permutation(count)[:MOST])
+        measured: Measured | None
         with run.console.working(f"measuring {len(chosen):,} texts of {name}, for watch"):
-            measured: Measured | None
-            if answers_are_watched(task):  # what was scored is what a request gets
+            if is_scored:
                 measured = measure_features(
                     predictor, split.features, found.items[chosen], predictions=found.take(chosen)
                 )
             else:
-                asked = Inputs(split.rows.dataset, task)
-                inputs = [task.as_input(task.as_request(asked[row])) for row in found.items[chosen].tolist()]
+                inputs = [task.as_input(task.as_request(asked[row])) for row in chosen.tolist()]
                 measured, _ = measure(predictor, inputs)
         return None if measured is None else make_profile(measured, source=name, labels=tuple(task.label_names))
     except Exception as error:  # of any kind: the scores are there

@@ -77,9 +77,8 @@ def measure(predictor: Predictor, inputs: Sequence[Any]) -> tuple[Measured | Non
 
     Each input is encoded as evaluation does it, and goes through the model once. None: no input could be.
     """
-    from hf_trainpipe.package.predict import missing
-
-    there = [position for position, value in enumerate(inputs) if missing(value) is None]
+    task = predictor.task
+    there = [position for position, value in enumerate(inputs) if lacks(task, value) is None]
     features = None
     try:
         features = predictor.features([inputs[position] for position in there]) if there else None
@@ -90,6 +89,18 @@ def measure(predictor: Predictor, inputs: Sequence[Any]) -> tuple[Measured | Non
     if features is None or not len(kept):
         return None, []
     return measure_features(predictor, features, kept), [there[position] for position in kept.tolist()]
+
+
+def lacks(task: Task, value: Any) -> str | None:
+    """What an input lacks, as ``predict`` says it; None: nothing. A cell that may be blank, such as the input of an instruction,
+    is not missed."""
+    from hf_trainpipe.package.predict import missing
+
+    if not isinstance(value, dict) or len(value) < 2:
+        return missing(value)
+    form = next((form for form in task.schema().inputs if set(form) == set(value)), {})
+    needed = (given for role, given in value.items() if role not in form or form[role].is_blank_missing)
+    return next((why for given in needed if (why := missing(given)) is not None), None)
 
 
 def answers_are_watched(task: Task) -> bool:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
 from hf_trainpipe.errors import DataError, PackageError
 from hf_trainpipe.package.layout import find_package
-from hf_trainpipe.package.predict import missing
 from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.watch.logs import Log
-from hf_trainpipe.watch.measure import measure
+from hf_trainpipe.watch.measure import lacks, measure
 from hf_trainpipe.watch.power import Smallest, smallest
 from hf_trainpipe.watch.profile import Profile, read_profile
 from hf_trainpipe.watch.sequence import Mover, Windows
@@ -175,7 +174,7 @@ def _read(found: Watched, held: State, log: Log, worker: Mapping[str, Any]) -> N
             inputs = [value for _, value in chunk]
             measured, kept = measure(predictor, inputs)
             for position in sorted({*range(len(inputs))} - {*kept}):
-                found.left_out[missing(inputs[position]) or "that the package cannot read"] += 1
+                found.left_out[lacks(predictor.task, inputs[position]) or "that the package cannot read"] += 1
             places = [chunk[position][0] for position in kept]
             for place, position in zip(places, kept, strict=True):
                 texts[place] = predictor.task.spelt(inputs[position])
