@@ -47,7 +47,8 @@ def about_text(one: Moved) -> str:
     is_high = SIGNALS[one.mover.signal].high == one.mover.why
     share = one.mover.rank if is_high else 1 - one.mover.rank
     beyond = "all" if share > 0.9995 else f"{share:.1%}"
-    return f"{one.mover.place}: {one.mover.why} ({one.mover.signal}: further out than {beyond} of the texts before it)"
+    among = "of its window" if SIGNALS[one.mover.signal].directed else "before it"
+    return f"{one.mover.place}: {one.mover.why} ({one.mover.signal}: further out than {beyond} of the texts {among})"
 
 
 def read_line(found: Watched) -> str:
