@@ -147,6 +147,7 @@ def run(
             command(raw, out, memory, *more), preexec_fn=join, start_new_session=True, stdout=subprocess.PIPE, cwd=ROOT
         )
         begun = time.monotonic()
+        signal.signal(signal.SIGTERM, lambda *_, pid=process.pid: (os.killpg(pid, signal.SIGKILL), sys.exit(143)))
         try:
             told, _ = process.communicate(timeout=after)
         except subprocess.TimeoutExpired:
