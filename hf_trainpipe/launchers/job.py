@@ -149,7 +149,8 @@ def carry_out(cluster: Cluster) -> int:
                 cluster.run(ranks, desk)
                 codes, stopped = _codes(desk, ranks), bool(asked)
             failed = next((code for code in codes if code and code > 0), 0)
-            codes = [failed if failed and number in ended_here else code for number, code in enumerate(codes)]
+            ended = failed or Interrupted.exit_code  # of those that only waited for the one that failed
+            codes = [ended if number in ended_here else code for number, code in enumerate(codes)]
             lost = lost_ranks(codes)
             if not lost:
                 return next((code for code in codes if code), 0)

@@ -83,6 +83,13 @@ def test_a_rank_that_waits_for_one_that_failed_is_ended(tmp_path: Path, monkeypa
     monkeypatch.setattr("hf_trainpipe.launchers.job.GRACE_SECONDS", 0.2)
     code = "import os, time; os._exit(2) if os.environ['RANK'] == '1' else time.sleep(60)"
     assert carry_out(Threads(job(tmp_path, code))) == 2
+    code = (
+        "import os, time; alone = os.environ['WORLD_SIZE'] == '1'\n"
+        "os.environ['RANK'] == '1' and os.kill(os.getpid(), 9); alone or time.sleep(60)"
+    )
+    with pytest.raises(Interrupted, match="lost: rank 1 of 2"):
+        carry_out(Threads(job(tmp_path, code)))
+    assert carry_out(Threads(job(tmp_path, code, at_least=1))) == 0
 
 
 def test_a_signal_goes_to_all_ranks(tmp_path: Path) -> None:
