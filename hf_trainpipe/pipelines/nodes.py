@@ -76,6 +76,7 @@ class Nodes:
             time.sleep(1.0)
         said = folder / f"output-{self.rank}.log"
         with said.open("ab") as output:
+            offset = said.stat().st_size
             process = subprocess.Popen(
                 [sys.executable, "-m", "hf_trainpipe", *self.command(asked.command)],
                 env=self.environment(),
@@ -84,7 +85,6 @@ class Nodes:
                 stderr=output,
                 start_new_session=True,
             )
-            offset = output.tell()
         return follow(process, said, offset, stopping=stopping)
 
     def can_meet(self) -> bool:
