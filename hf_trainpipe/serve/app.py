@@ -52,7 +52,8 @@ def make_served(
         default_response_class=Response,
         openapi_tags=openapi.TAGS,
     )
-    app.state.server = server = Served(engine, batcher, signs, app, record)
+    most_values = settings.limits.tokens + 8 * settings.limits.inputs
+    app.state.server = server = Served(engine, batcher, signs, app, record, most_values)
     _add_answers(app, server)
     _add_health(app, server)
     inference_protocol.add_routes(app, engine.info, engine.schema, batcher)

@@ -37,6 +37,8 @@ class Served:
     app: ASGIApp
     record: int | None = None
     """Of the alias that is followed, what made this package the champion."""
+    most_values: int = 100_000
+    """JSON values that a large body may have; each becomes one token at least."""
     asked: int = 0
     """Requests that it has and has not answered."""
     is_idle: asyncio.Event = field(default_factory=asyncio.Event)
