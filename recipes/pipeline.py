@@ -1,4 +1,4 @@
-"""From the data to a package that was tried: the stages of the quickstart, without network.
+"""From the data to a package that was tried: the stages of the quickstart, without network (extras: quickstart, onnx).
 
     python -m hf_trainpipe pipeline show recipes/pipeline.py --svg pipeline.svg
     python -m hf_trainpipe pipeline run  recipes/pipeline.py --parallel 2

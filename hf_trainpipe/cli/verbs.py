@@ -114,7 +114,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 @verb(
     "launch",
-    "accelerate launch that forwards signals, reaps, and exits with 75 when a run can be resumed; --on spark|dask|ray",
+    "accelerate launch that forwards signals and exits with 75 to be resumed; --on spark|dask|ray",
     Argument("COMMAND", "what accelerate launch takes: its options, then the command; or --on and its options first"),
     raw="[ACCELERATE OPTIONS | --on spark|dask|ray ...] RECIPE.py ... | -m hf_trainpipe train RECIPE ...",
 )

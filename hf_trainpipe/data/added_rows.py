@@ -61,6 +61,11 @@ class AddedRows(Data):
         there = self.source.splits()
         return DatasetDict({**there, ADDED: _like(path, there["train"])})
 
+    def paths(self) -> tuple[Path, ...]:
+        from hf_trainpipe.utils.resources import resolve
+
+        return (*self.source.paths(), resolve(self.added_file))
+
     def origin(self) -> Data:
         return self.source.origin()
 

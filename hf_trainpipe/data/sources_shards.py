@@ -67,6 +67,9 @@ class Shards(Source):
             )
         return manifest, shards, folder
 
+    def paths(self) -> tuple[Path, ...]:
+        return (self.read()[2] / "manifest.json",)  # it has the hash of every shard
+
     def preview(self) -> Preview:
         from hf_trainpipe.data.preview import preview_shards
 

@@ -34,8 +34,9 @@ class Stopping:
 
     @contextlib.contextmanager
     def by_signals(self) -> Iterator[Stopping]:
-        """Take SIGTERM, SIGINT and SIGHUP as the request; main thread only."""
-        before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        """Take SIGTERM, SIGINT and SIGHUP as the request, but those that are ignored (nohup); main thread only."""
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._ask) for number in heeded}
         try:
             yield self
         finally:

@@ -34,19 +34,24 @@ class Stage(ABC):
 
     A stage of your own is a frozen dataclass too:
 
-        @dataclass(frozen=True)
-        class Compare(Stage):
-            verb: ClassVar[str] = "compare"
-            old: str
-            new: str
-            _: KW_ONLY
-            margin: float = 0.5
-
-            def arguments(self, pipeline: Place) -> tuple[str, ...]:
-                return (self.old, pipeline.run_of(self.new), "--margin", str(self.margin))
-
-            def takes_from(self) -> tuple[str, ...]:
-                return (self.new,)
+    >>> @dataclass(frozen=True)
+    ... class Compare(Stage):
+    ...     verb: ClassVar[str] = "compare"
+    ...     old: str
+    ...     new: str
+    ...     _: KW_ONLY
+    ...     margin: float = 0.5
+    ...
+    ...     def arguments(self, pipeline: Place) -> tuple[str, ...]:
+    ...         return (pipeline.run_of(self.old), pipeline.run_of(self.new), "--margin", str(self.margin))
+    ...
+    ...     def takes_from(self) -> tuple[str, ...]:
+    ...         return (self.old, self.new)
+    >>> from hf_trainpipe.pipelines import Pipeline, Train
+    >>> trained = Train("reviews.py"), Train("reviews.py", name="other", fields=("--seed", "3"))
+    >>> pipeline = Pipeline("reviews", stages=(*trained, Compare("train", "other")))
+    >>> pipeline.stage("compare").words(pipeline)
+    ('compare', 'runs/reviews/train', 'runs/reviews/other', '--margin', '0.5', '--json')
     """
 
     _: KW_ONLY

@@ -1,33 +1,13 @@
-"""The stages: each is one verb, with what it takes from the stages before it."""
+"""The stages from raw rows to a package on the Hub: each is one verb, with what it takes from the stages before it."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.pipelines.of_run import OfRun, repeated, switches, values
 from hf_trainpipe.pipelines.stage import Place, Stage
-
-_TRAINING = ("train", "launch", "retrain")
-"""Verbs that leave a run in the folder of their stage."""
-_FOLDER = re.compile(r"\{([a-z][a-z0-9-]*)\}")
-
-
-def switches(**given: bool) -> tuple[str, ...]:
-    """Options without a value: ``no_model=True`` is ``--no-model``."""
-    return tuple(f"--{name.replace('_', '-')}" for name, is_on in given.items() if is_on)
-
-
-def values(**given: Any) -> tuple[str, ...]:
-    """Options with a value; None is left out."""
-    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None)
-    return tuple(word for pair in pairs for word in pair)
-
-
-def repeated(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
-    """An option once for each value."""
-    return tuple(word for value in given for word in (option, value))
 
 
 @dataclass(frozen=True)
@@ -141,32 +121,7 @@ class Train(Stage):
 
 
 @dataclass(frozen=True)
-class _OfRun(Stage):
-    """A stage that uses the run or the package of another one."""
-
-    of: str
-    """The stage whose run it uses: one that trains, or one that used it before; or the folder of a run or a package, with a ``/``."""
-    _: KW_ONLY
-
-    def takes_from(self) -> tuple[str, ...]:
-        return () if "/" in self.of else (self.of,)
-
-    def run_of(self, pipeline: Place) -> str:
-        return self.of if "/" in self.of else pipeline.run_of(self.of)
-
-    def package_of(self, pipeline: Place) -> str:
-        """The folder of the package; of a path, what is there."""
-        return self.of if "/" in self.of else f"{self.run_of(pipeline)}/package"
-
-    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
-        return (self.of,) if "/" in self.of else pipeline.stage(self.of).hands_on(pipeline)
-
-    def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (*self.hands_on(pipeline), *super().reads(pipeline))
-
-
-@dataclass(frozen=True)
-class Evaluate(_OfRun):
+class Evaluate(OfRun):
     """``evaluate RUN``: scores with intervals, through the package."""
 
     verb: ClassVar[str] = "evaluate"
@@ -188,7 +143,7 @@ class Evaluate(_OfRun):
 
 
 @dataclass(frozen=True)
-class Package(_OfRun):
+class Package(OfRun):
     """``package RUN --onnx``: models for ONNX Runtime beside the weights, behind the same gate."""
 
     verb: ClassVar[str] = "package"
@@ -218,7 +173,7 @@ class Package(_OfRun):
 
 
 @dataclass(frozen=True)
-class Verify(_OfRun):
+class Verify(OfRun):
     """``verify PACKAGE``: a fresh process reproduces the recorded predictions, else the pipeline ends (6)."""
 
     verb: ClassVar[str] = "verify"
@@ -235,7 +190,7 @@ class Verify(_OfRun):
 
 
 @dataclass(frozen=True)
-class Push(_OfRun):
+class Push(OfRun):
     """``push RUN REPO``: to the Hub, whole or not visible. The token is HF_TOKEN's. A push that fails (5) is tried again alone."""
 
     verb: ClassVar[str] = "push"
@@ -256,178 +211,3 @@ class Push(_OfRun):
 
     def reads(self, pipeline: Place) -> tuple[str, ...]:
         return (self.package_of(pipeline), *super().reads(pipeline))
-
-
-@dataclass(frozen=True)
-class Promote(_OfRun):
-    """``promote RUN --over ALIAS``: the run takes the alias if it is shown to be no worse than the champion, else 11.
-
-    What comes after it runs where it was promoted; ``runs_if={"promote": (11,)}`` runs where it was not.
-    """
-
-    verb: ClassVar[str] = "promote"
-
-    _: KW_ONLY
-    over: str
-    """The alias: a folder such as ``aliases/reviews``, ``mlflow:NAME`` or ``hub:USER/NAME``."""
-    test: tuple[str, ...] = ()
-    """Files of frozen test rows; empty: the test split of the recipe's data."""
-    fresh: tuple[str, ...] = ()
-    """Files of fresh labels; empty: what ``retrain`` held out."""
-    margin: float | None = None
-    """Hundredths of the score that may be lost on the test rows; None: as the verb has it."""
-    recipe: str | None = None
-    """Needed where the recipe file has classes of its own."""
-
-    def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        files = (*repeated("--test", self.test), *repeated("--fresh", self.fresh))
-        chosen = values(over=self.over, margin=self.margin, recipe=self.recipe)
-        return (self.run_of(pipeline), *chosen, *files)
-
-    def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (self.package_of(pipeline), *super().reads(pipeline), *self.test, *self.fresh)
-
-
-@dataclass(frozen=True)
-class Deploy(Promote):
-    """``promote RUN --over ALIAS``, so that the servers that follow the alias take the package. The first one takes it as it is; later
-    ones have to be shown to be no worse."""
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            object.__setattr__(self, "name", "deploy")
-        super().__post_init__()
-
-
-@dataclass(frozen=True)
-class Watch(_OfRun):
-    """``watch PACKAGE --input LOG``: whether traffic is still like what the package was tried on, else 10.
-
-    What is to follow a drift has ``runs_if={"watch": (10,)}``.
-    """
-
-    verb: ClassVar[str] = "watch"
-
-    _: KW_ONLY
-    input: str
-    """The log: any file that training reads."""
-    column: str | None = None
-    """Of the texts; None: the recipe's."""
-    window: int | None = None
-    """Texts that are tested at a time; None: as the verb has it."""
-
-    def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        state = f"{pipeline.folder_of(self.name)}/state"
-        chosen = values(input=self.input, state=state, column=self.column, window=self.window)
-        return (self.package_of(pipeline), *chosen)
-
-    def reads(self, pipeline: Place) -> tuple[str, ...]:
-        return (*super().reads(pipeline), self.input)
-
-
-@dataclass(frozen=True)
-class Retrain(Stage):
-    """``retrain RECIPE --labels FILE``: a challenger, trained on new labels merged with the training rows, in the stage's folder."""
-
-    verb: ClassVar[str] = "retrain"
-
-    recipe: str
-    """``FILE.py``, ``FILE.py:FUNCTION`` or ``FILE.json``."""
-    _: KW_ONLY
-    labels: tuple[str, ...]
-    """Files of new labels."""
-    begin: str | None = None
-    """Whose weights it begins with: a stage that trains, or the folder of a run or a package, with a ``/``; None: the recipe's model."""
-    fields: tuple[str, ...] = ()
-    """Options of the recipe's fields."""
-    ranks: int = 1
-    """Processes of the run."""
-
-    @property
-    def trains(self) -> bool:
-        return True
-
-    def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        begin = None
-        if self.begin is not None:
-            begin = self.begin if "/" in self.begin else pipeline.run_of(self.begin)
-        chosen = values(run_dir=self.run_of(pipeline), ranks=self.ranks if self.ranks > 1 else None)
-        before = () if begin is None else ("--from", begin)
-        return (self.recipe, *self.fields, *chosen, *before, "--labels", *self.labels)
-
-    def takes_from(self) -> tuple[str, ...]:
-        return () if self.begin is None or "/" in self.begin else (self.begin,)
-
-    def run_of(self, pipeline: Place) -> str:
-        return pipeline.folder_of(self.name)
-
-    def recipe_of(self) -> tuple[str, tuple[str, ...]]:
-        return self.recipe, self.fields
-
-    def reads(self, pipeline: Place) -> tuple[str, ...]:
-        begin = (
-            () if self.begin is None or "/" in self.begin else (f"{pipeline.run_of(self.begin)}/package/*.safetensors",)
-        )
-        return (*self.labels, *begin, *super().reads(pipeline))
-
-    def writes(self, pipeline: Place) -> tuple[str, ...]:
-        return (f"{self.run_of(pipeline)}/package/*.safetensors", *super().writes(pipeline))
-
-
-@dataclass(frozen=True)
-class Verb(Stage):
-    """Any verb: ``Verb("simple", command=("baseline", "{train}"))``.
-
-    ``{NAME}`` in its command, inputs and outputs is the folder of the stage NAME, which then comes before it; ``{self}`` is its own.
-    """
-
-    name: str
-    """What other stages call it."""
-    _: KW_ONLY
-    command: tuple[str, ...]
-    """The verb and its arguments."""
-    json: bool = False
-    """Ask for ``--json`` and keep what it prints as ``answer.json`` in its folder."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.command, tuple) or not self.command:
-            raise RecipeError(
-                f"{self.name}.command: expected a verb and its arguments as a tuple of texts, found {self.command!r}.",
-                fix='Write command=("baseline", "reviews.py").',
-            )
-
-    @property
-    def trains(self) -> bool:
-        return self.command[0] in _TRAINING
-
-    @property
-    def tells(self) -> bool:
-        return self.json
-
-    def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        return self._filled(pipeline, self.command[1:])
-
-    def words(self, pipeline: Place) -> tuple[str, ...]:
-        options = (*self._filled(pipeline, self.options), *(("--json",) if self.json else ()))
-        return (self.command[0], *self.arguments(pipeline), *options)
-
-    def takes_from(self) -> tuple[str, ...]:
-        told = " ".join((*self.command, *self.options, *self.inputs))
-        return tuple(dict.fromkeys(name for name in _FOLDER.findall(told) if name != "self"))
-
-    def run_of(self, pipeline: Place) -> str | None:
-        return pipeline.folder_of(self.name) if self.trains else None
-
-    def reads(self, pipeline: Place) -> tuple[str, ...]:
-        before = (path for name in self.takes_from() for path in pipeline.stage(name).writes(pipeline))
-        return (*before, *self._filled(pipeline, self.inputs))
-
-    def writes(self, pipeline: Place) -> tuple[str, ...]:
-        return self._filled(pipeline, super().writes(pipeline))
-
-    def _filled(self, pipeline: Place, texts: tuple[str, ...]) -> tuple[str, ...]:
-        def folder(found: re.Match[str]) -> str:
-            return pipeline.folder_of(self.name if found[1] == "self" else found[1])
-
-        return tuple(_FOLDER.sub(folder, text) for text in texts)

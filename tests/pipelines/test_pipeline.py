@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import doctest
 import re
+import signal
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 
 from hf_trainpipe import errors
 from hf_trainpipe.cli import run
+from hf_trainpipe.cli.parser import split_fields
+from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.errors import DRIFTED, EXIT_CODES, NOT_SHOWN, DataError, RecipeError, TrainpipeError
-from hf_trainpipe.pipelines import Evaluate, Package, Pipeline, Stage, Train, Verb, Verify
+from hf_trainpipe.pipelines import (
+    Audit,
+    Deploy,
+    Evaluate,
+    Ingest,
+    Package,
+    Pipeline,
+    Promote,
+    Push,
+    Retrain,
+    Stage,
+    Train,
+    Verb,
+    Verify,
+    Watch,
+)
+from hf_trainpipe.pipelines import pipeline as pipeline_module
+from hf_trainpipe.pipelines import stage as stage_module
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lowered import lower
 from hf_trainpipe.pipelines.picture import svg
+from hf_trainpipe.pipelines.processes import Stopping
 from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
 from hf_trainpipe.pipelines.standing import look
 
@@ -68,6 +91,62 @@ def test_stages_are_commands_of_the_command_line_over_each_others_folders(file: 
     assert words["verify"] == "verify runs/support/train/package --json"
     assert words["watch"] == "completion runs/support/package"
     assert "runs/support/train/package" in pipeline.stage("verify").reads(pipeline)
+
+
+EVERY = (
+    Ingest(("raw/*.csv", "more.csv"), to="shards", text=("text",), validation=0.1, test="test.csv"),
+    Audit("x.py", fields=("--data.root", "d"), no_model=True),
+    Train("x.py", fields=("--seed", "3"), options=("--verify-resume",)),
+    Package("train", int8=True, recipe="x.py"),
+    Evaluate("package", split="test", recipe="x.py"),
+    Evaluate("package", name="gold", file="gold.csv"),
+    Verify("package", clean=True),
+    Push("verify", repo="me/x", public=True, revision="r", tag="none"),
+    Deploy("verify", over="aliases/x", recipe="x.py"),
+    Watch("deploy", input="log.csv", column="text", window=100),
+    Retrain("x.py", labels=("new.csv", "newer.csv"), begin="train", fields=("--seed", "4"), ranks=2, after=("watch",)),
+    Promote("retrain", over="aliases/x", test=("t.csv",), fresh=("a.csv", "b.csv"), margin=1.0),
+)
+
+
+@pytest.mark.parametrize("stage", EVERY, ids=lambda stage: stage.name)
+def test_the_command_line_takes_what_a_stage_says(stage: Stage) -> None:
+    pipeline = Pipeline("p", stages=EVERY)
+    name, *rest = stage.words(pipeline)
+    if name not in VERBS:
+        pytest.skip(f"there is no verb {name} yet")
+    parser = VERBS[name].parser()
+    fields: list[str] = []
+    if VERBS[name].takes_fields:
+        rest, fields = split_fields(rest, set(parser._option_string_actions))
+    given = vars(parser.parse_args(rest))
+    assert given.get("json") is not stage.trains
+    recipe = stage.recipe_of()
+    assert fields == ([] if recipe is None else list(recipe[1]))
+    if isinstance(stage, Retrain):
+        assert given["labels"] == ["new.csv", "newer.csv"]
+        assert given["begin"] == "runs/p/train"
+    if isinstance(stage, Ingest):
+        assert given["files"] == ["raw/*.csv", "more.csv"]
+
+
+@pytest.mark.parametrize("module", [pipeline_module, stage_module])
+def test_examples_in_docstrings(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+def test_a_request_to_end_is_a_signal_that_is_not_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with Stopping().by_signals() as stopping:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopping.asked
+            signal.raise_signal(signal.SIGTERM)
+            assert stopping.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_is_written_by_one_and_read_by_another_orders_them() -> None:
