@@ -25,7 +25,7 @@ def script(shell: str, verbs: Mapping[str, Verb]) -> str:
         for argument in verb.arguments if not verb.raw else ():
             argument.add_to(parser)
         if verb.takes_fields:
-            for option, text in _fields().items():
+            for option, text in known_fields().items():
                 parser.add_argument(option, help=text)
         for action in parser._actions:
             action.help = action.help if action.help is argparse.SUPPRESS else _plain(action.help or "")
@@ -35,7 +35,7 @@ def script(shell: str, verbs: Mapping[str, Verb]) -> str:
     return found
 
 
-def _fields() -> dict[str, str]:
+def known_fields() -> dict[str, str]:
     """The options that every recipe has, and what they mean."""
     from hf_trainpipe.recipe import Budget, Evaluation, Hub, Optim, Pretrained, Tokens
     from hf_trainpipe.recipe_file.described import field_texts

@@ -133,7 +133,7 @@ class Files(Source):
     """The folder of relative paths, also ``package:NAME/folder`` or an address (``s3://bucket/folder``); None: the working
     directory, then the recipe file's folder."""
     format: Format | None = None
-    """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: label/*.txt;
+    """None: by the suffix. ``labelled-lines``: "label text" on each line; ``folder``: ``label/*.txt``;
     ``paragraphs``: texts with blank lines between them."""
     delimiter: str | None = None
     """Delimiter of fields in csv (None: ','), tsv (None: tab) and conll (None: tab or spaces)."""

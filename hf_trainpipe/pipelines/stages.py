@@ -82,7 +82,7 @@ class Train(Stage):
     fields: tuple[str, ...] = ()
     """Options of the recipe's fields: ``("--budget.epochs", "5")``."""
     ranks: int = 1
-    """Processes; above 1 it is ``launch``ed."""
+    """Processes; above 1 ``launch`` starts it."""
     launch: tuple[str, ...] = ()
     """Options of ``accelerate launch``: ``("--config_file", "fsdp2.yaml")``."""
 

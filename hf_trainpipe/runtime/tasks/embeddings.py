@@ -80,7 +80,7 @@ class SentenceEmbeddings(Task):
     normalize: bool = True
     """Whether answers have length 1."""
     prompt: str = ""
-    """What is put before each text, such as ``query: ``; preprocessing does not see it."""
+    """What is put before each text, such as ``"query: "``; preprocessing does not see it."""
     pair_prompt: str | None = None
     """The same before each ``text_pair`` and ``negative``; None: as ``prompt``."""
 
