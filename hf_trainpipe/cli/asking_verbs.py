@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_evaluation
@@ -13,10 +13,12 @@ from hf_trainpipe.errors import RecipeError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe_file import RecipeSource
+    from hf_trainpipe.report.blocks import Page
 
 READING = (
     Argument("--column NAME ...", "the column that holds the text; twice for a pair; by default those of the recipe"),
@@ -191,3 +193,43 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 _NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend")
+
+
+class FindingsPage(Protocol):
+    """A module of pages about what a verb found of a run or a package."""
+
+    def page(self, found: Mapping[str, Any], *, of: str) -> Page: ...
+
+    def screen(self, found: Mapping[str, Any], *, of: str, further: Sequence[tuple[str, str]]) -> str: ...
+
+
+def leave(
+    told: dict[str, Any],
+    pages: FindingsPage,
+    path: Path,
+    arguments: argparse.Namespace,
+    *,
+    kept_as: str,
+    further: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Print what was found; keep it in the run's folder for its report, and write the page that ``--html`` names.
+
+    Args:
+        told: It as JSON.
+        pages: Its page and its screen.
+        path: The run or the package.
+        arguments: Of the verb: ``html``, ``json``, and ``file``, whose rows are not the run's.
+        kept_as: Its file in the folder of a run.
+        further: Names and values of more lines on the screen.
+    """
+    lines = list(further)
+    if (path / "run.json").is_file() and arguments.file is None:
+        from hf_trainpipe.report.kept import keep
+
+        lines += [("told in", str(written)) for written in keep(path, kept_as, told)]
+    if arguments.html is not None:
+        from hf_trainpipe.report.page import save
+
+        save(pages.page(told, of=str(path)), arguments.html)
+        lines.append(("written", str(arguments.html)))
+    print_result(told, arguments, lambda _: pages.screen(told, of=str(path), further=lines))

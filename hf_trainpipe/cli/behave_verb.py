@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
-from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, leave, reading, recipe_of, worker_of
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, taken, verb
 
 if TYPE_CHECKING:
     import argparse
@@ -57,19 +57,10 @@ def behave(arguments: argparse.Namespace) -> int:
     else:
         with use_paths_of_run(path, source):
             found = ask(package, split=arguments.split or "validation", recipe=recipe, **options)
-    told = found.to_json()
-    further = [] if arguments.output is None else [("written", str(arguments.output))]
-    if (path / "run.json").is_file() and arguments.file is None:
-        from hf_trainpipe.behaviour.behave import FILE
-        from hf_trainpipe.report.kept import keep
+    from hf_trainpipe.behaviour.behave import FILE
 
-        further += [("told in", str(written)) for written in keep(path, FILE, told)]
-    if arguments.html is not None:
-        from hf_trainpipe.report.page import save
-
-        save(behave_page.page(told, of=str(path)), arguments.html)
-        further.append(("written", str(arguments.html)))
-    print_result(told, arguments, lambda _: behave_page.screen(told, of=str(path), further=further))
+    written = [] if arguments.output is None else [("written", str(arguments.output))]
+    leave(found.to_json(), behave_page, path, arguments, kept_as=FILE, further=written)
     return 0
 
 

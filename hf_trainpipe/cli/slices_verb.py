@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, leave, reading, recipe_of, worker_of
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, taken, verb
 
 if TYPE_CHECKING:
     import argparse
@@ -39,21 +39,10 @@ def slices(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
     _check(arguments)
     found = _found(path, arguments)
-    told = found.to_json()
-    further: list[tuple[str, str]] = []
+    from hf_trainpipe.behaviour.sliced import FILE
     from hf_trainpipe.report import slices_page
 
-    if (path / "run.json").is_file() and arguments.file is None:
-        from hf_trainpipe.behaviour.sliced import FILE
-        from hf_trainpipe.report.kept import keep
-
-        further += [("told in", str(written)) for written in keep(path, FILE, told)]
-    if arguments.html is not None:
-        from hf_trainpipe.report.page import save
-
-        save(slices_page.page(told, of=str(path)), arguments.html)
-        further.append(("written", str(arguments.html)))
-    print_result(told, arguments, lambda _: slices_page.screen(told, of=str(path), further=further))
+    leave(found.to_json(), slices_page, path, arguments, kept_as=FILE)
     return 0
 
 

@@ -83,8 +83,8 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slice:
-    """A part of the rows."""
+class SliceTest:
+    """Champion and challenger on a part of the rows."""
 
     what: str
     part: str
@@ -129,7 +129,7 @@ class Decision:
     """What a gate found."""
 
     tests: tuple[Test, ...]
-    slices: tuple[Slice, ...] = ()
+    slices: tuple[SliceTest, ...] = ()
     honesty: tuple[Honesty, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -174,7 +174,7 @@ def decide(pairs: Sequence[Pair], recipe: Recipe, terms: Terms, *, seed: int = 0
         DataError: the metric does not follow from predictions.
     """
     tests: list[Test] = []
-    slices: list[Slice] = []
+    slices: list[SliceTest] = []
     honesty: list[Honesty] = []
     notes: list[str] = []
     for one in pairs:
@@ -280,7 +280,7 @@ def parts_of(found: Predicted) -> dict[str, NDArray[np.bool_]]:
     return {name: inside for name, inside in parts.items() if FEWEST <= int(inside.sum()) < len(found)}
 
 
-def _slices(one: Pair, metric: str, recipe: Recipe, *, seed: int) -> Iterator[Slice]:
+def _slices(one: Pair, metric: str, recipe: Recipe, *, seed: int) -> Iterator[SliceTest]:
     """Each slice by its share of right answers, or by the score where answers are not right or wrong."""
     first, second = one.champion.found, one.challenger.found
     rights = right(first.predictions), right(second.predictions)
@@ -298,7 +298,9 @@ def _slices(one: Pair, metric: str, recipe: Recipe, *, seed: int) -> Iterator[Sl
                 confidence=0.95, seed=seed, resamples=_RESAMPLES,
             )  # fmt: skip
             gain, p = test.gain, 1 - test.p  # of "not worse": how often a resample is
-        yield Slice(what=one.what, part=part, rows=len(rows), champion=champion, challenger=challenger, gain=gain, p=p)
+        yield SliceTest(
+            what=one.what, part=part, rows=len(rows), champion=champion, challenger=challenger, gain=gain, p=p
+        )
 
 
 def _worse(only_first: int, only_second: int) -> float:
@@ -309,7 +311,7 @@ def _worse(only_first: int, only_second: int) -> float:
     return float(bdtrc(only_first - 1, total, 0.5)) if only_first else 1.0
 
 
-def _settled(slices: Sequence[Slice], terms: Terms) -> tuple[Slice, ...]:
+def _settled(slices: Sequence[SliceTest], terms: Terms) -> tuple[SliceTest, ...]:
     """Broken is what falls by more than the floor and is shown to fall, among all slices."""
     points = Margin(points=terms.slice_floor)
     adjusted = holm([one.p for one in slices])
@@ -317,7 +319,7 @@ def _settled(slices: Sequence[Slice], terms: Terms) -> tuple[Slice, ...]:
     for one, p in zip(slices, adjusted, strict=True):
         allowed = points.of(one.champion, "accuracy", greater_is_better=True)
         is_broken = one.gain < -allowed and p < 1 - terms.confidence
-        found.append(Slice(**{**vars(one), "adjusted": p, "broken": is_broken}))
+        found.append(SliceTest(**{**vars(one), "adjusted": p, "broken": is_broken}))
     return tuple(found)
 
 
