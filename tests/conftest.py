@@ -60,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(os.path.relpath(item.path, ROOT), len(order)))
 
 
+def pytest_collection_finish() -> None:
+    """A suite whose processes begin cold takes twice as long."""
+    if names := warm.differs():
+        raise pytest.UsageError(f"the tests' own imports set {', '.join(names)}: put it back where that is imported")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None:
         import torch

@@ -133,6 +133,16 @@ def waits() -> bool:
     return bool(_waiting)
 
 
+def differs() -> list[str]:
+    """Names of the environment that keep this process's children from beginning warm: a library set them when it was imported."""
+    if not _waiting:
+        return []
+    mine, its = (
+        _read(found, READ_AT_IMPORT_OF_ALL) for found in ({**os.environ, "HF_HUB_OFFLINE": "1"}, _waiting[0][1])
+    )
+    return sorted(name for name in {*mine, *its} if mine.get(name) != its.get(name))
+
+
 class Popen(_Plain):  # type: ignore[misc]
     """``subprocess.Popen`` that forks a waiting process where one stands for the command."""
 
