@@ -122,7 +122,7 @@ def behave(
         name, target = str(data), package.known.target
         options_of_file = ReadOptions(**(reading or {}))
         rows, columns = rows_of_file(data, package.known, asked=package.asked(column), reading=options_of_file)
-    has_scheme = getattr(predictor.task, "scheme", None) is not None
+    has_scheme = predictor.task.fields().get("scheme") is not None
     writer = Writer(columns, label_columns(predictor.task, target), has_scheme)
     with Console(0).working(f"answering {name}, changed") as work:
         found = behave(predictor, rows, name=name, write=writer if output else None, progress=work, **options)

@@ -75,6 +75,7 @@ def answers(
         PackageError: the package is of another task.
     """
     from hf_trainpipe.runtime.handler.predictor import Predictor
+    from hf_trainpipe.training.calibrating import asked
 
     predictor = Predictor.load(package, **worker)
     task = task_for(predictor, recipe.task, name=str(package))
@@ -83,7 +84,8 @@ def answers(
     prepared = Prepared(what, judged.features, judged.rows, "")
     found = predicted(prepared, judged.predictions, task)
     held = judged.predictions.examples
-    temperature = getattr(getattr(predictor.task, "calibration", None), "temperature", None)
+    calibration = asked(predictor.task)
+    temperature = None if calibration is None else calibration.temperature
     return Answers(
         found=found,
         examples=np.arange(len(found)) if held is None else np.asarray(held),

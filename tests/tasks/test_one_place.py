@@ -18,6 +18,10 @@ EXEMPT = {
     "model/linear_probe.py": "so do linear models on the vectors of an encoder",
     "audit/leaked.py": "and those that score splits with and without leaked rows",
     "audit/guess.py": "files without a recipe get a task by their columns",
+    "behaviour": "answers before and after a change are compared by the kind of predictions",
+    "promotion/gate.py": "and so are those of two models on a slice",
+    "watch/measure.py": "what is counted of answers goes by their kind",
+    "watch/vectors.py": "the mean of an encoder's last states is what the task for embeddings computes",
     "package/probe.py": "runtimes of older packages are asked in their own words",
 }
 NAMES = {"__init__.py", "tasks.py"}
