@@ -4,12 +4,14 @@
     python scripts/bench/gpu.py --cases bert-base-long --sides ours,tuned-bf16 --minutes 4    # texts made by code
 
 Cases: BERT-base, MiniLM-L6 and ModernBERT-base, with random weights, which take the same time, over `short` texts (SST-2
-sentences, or texts as long made by code, 32 a step) and `long` ones (documents of 8 to 512 tokens, 250 in the mean, 64
-a step). Each side trains the same number of optimizer steps in a process of its own, after some warm-up steps (10 of the
-Trainer; 100 of ours, in which most shapes are recorded as CUDA graphs). Sides: `ours` (defaults), `ours-compiled`
-(`--optim.compile true`, which long runs choose by themselves), `trainer` (the Trainer as it comes: fp32, random batches),
-`tuned-bf16` (`bf16=True` and length grouping) and `tuned-bf16-compiled` (that with `torch_compile=True`). TFLOP/s are those of the real tokens: 6 for each weight of the layers
-and token, and 12 for each pair of tokens, layer and hidden unit; beside them what a product of two 8192 x 8192 matrices in bf16
+sentences, or texts as long made by code, 32 a step; of MiniLM 256) and `long` ones (documents of 8 to 512 tokens, 250 in
+the mean, 64 a step). Each side trains the same number of optimizer steps in a process of its own, after some warm-up
+steps (20 of the Trainer; 100 of ours, in which most shapes are recorded as CUDA graphs). Sides: `ours` (defaults),
+`ours-compiled` (`--optim.compile true`, which long runs choose by themselves), `trainer` (the Trainer as it comes: fp32,
+random batches), `tuned-bf16` (`bf16=True` and length grouping) and `tuned-bf16-compiled` (that with
+`torch_compile=True`). The sides of a case, and of all cases of short texts, start, compile and warm up beside each other;
+while steps are timed, nothing else runs. TFLOP/s are those of the real tokens: 6 for each weight of the layers and token,
+and 12 for each pair of tokens, layer and hidden unit; beside them what a product of two 8192 x 8192 matrices in bf16
 reaches on the same card. Without a GPU it prints a line and exits; `--smoke` runs on a CPU with a tiny model.
 """
 
@@ -19,6 +21,8 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from processes import train_side
 from public_data import WORKLOADS, Row, model_folder
-from results import Runs, Spread, Table, compare, make_parser, names_of, parse, ratio, spread
-from workloads import Workload, make_workload, random_model, scratch, text_lengths, write_workload
+from results import Runs, Spread, Table, Together, compare, make_parser, names_of, parse, ratio, spread
+from turns import shared_lock
+from workloads import EXAMPLES_PER_STEP, Workload, make_workload, random_model, scratch, text_lengths, write_workload
 
 SIZES: dict[str, tuple[str, dict[str, int]]] = {
     "bert-base": ("bert", {}),
@@ -42,6 +47,8 @@ CASES = tuple(f"{size}-{texts}" for size in SIZES for texts in ("short", "long")
 SIDES = ("ours", "ours-compiled", "trainer", "tuned-bf16", "tuned-bf16-compiled")
 LONG_ROWS = 8_000
 LONG_TOKENS = 512
+LONG_EXAMPLES, MANY_EXAMPLES = 64, 256
+"""A step, of long texts and of short ones of the small model."""
 VOCABULARY = 30_522
 """Rows of the embeddings, whatever the tokenizer knows."""
 
@@ -70,13 +77,14 @@ def workload_of(case: str, options: Any, folder: Path) -> Workload:
     words = tiny_model(folder / "words") if made else model_folder()
     kind, sizes = SIZES[size]
     model = random_model(kind, folder / "model", str(words), vocab_size=VOCABULARY, longest=LONG_TOKENS, **sizes)
+    many = LONG_EXAMPLES if long else MANY_EXAMPLES if size == "minilm" else EXAMPLES_PER_STEP
     if made or long:
         rows = made_texts(LONG_ROWS if long else 7000, long=long)
     else:
         rows = WORKLOADS["sst2"](options.data_dir)[0]
     return write_workload(
         "sst2", folder, model=model, train=rows[64:], validation=rows[:64], smoke=False,
-        steps_larger=2 if long else 1, max_length=LONG_TOKENS if long else 128,
+        steps_larger=many // EXAMPLES_PER_STEP, max_length=LONG_TOKENS if long else 128,
     )  # fmt: skip
 
 
@@ -88,6 +96,12 @@ def flops_of(workload: Workload, lengths: list[int]) -> float:
 
     facts = model_facts(Pretrained(workload.model), TextClassification(), num_labels=2)
     return sum(count * training_flops(length, 1, facts) for length, count in Counter(lengths).items())
+
+
+def groups_of(cases: Sequence[str]) -> list[list[str]]:
+    """Cases whose sides prepare beside each other: those of long texts need the card's memory for themselves."""
+    short = [case for case in cases if not case.endswith("-long")]
+    return [*([short] if short else []), *([case] for case in cases if case not in short)]
 
 
 def product_speed() -> float:
@@ -138,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, help="begin no case or repeat that would likely end later; default: all"
     )
+    parser.add_argument("--one-by-one", action="store_true", help="let each side prepare alone: less memory, more time")
     options = parser.parse_args(argv)
     import torch
 
@@ -158,11 +173,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     with scratch() as place:
         workloads: dict[str, tuple[Workload, list[int]]] = {}
+        failed: list[str] = []
 
-        def measure(case: str, side: str) -> Row:
-            if case not in workloads:
-                workload = workload_of(case, options, place / case)
-                workloads[case] = workload, text_lengths(workload)
+        def measure(case: str, side: str, turn: int | None = None) -> Row:
             workload, lengths = workloads[case]
             warmup, device = (4, "cpu") if options.smoke else (20, "auto")
             steps = 6 if options.smoke else options.steps // (4 if case.endswith("-long") else 1)
@@ -174,15 +187,38 @@ def main(argv: list[str] | None = None) -> None:
                 warmup=warmup,
                 warmup_ours=5 if options.smoke else 100,
                 device=device,
+                turn=turn,
             )
             return {**found, "flops": flops_of(workload, found.pop("lengths"))}
+
+        def tried(case: str, side: str, turn: int | None = None) -> Row | None:
+            try:
+                return measure(case, side, turn)
+            except RuntimeError as error:  # the others go on
+                failed.append(f"{case} {side}")
+                print(f"{failed[-1]}: {error}", file=sys.stderr, flush=True)
+                return None
+
+        def measure_all(pairs: Sequence[tuple[str, str]]) -> list[Row | None]:
+            for case, _ in pairs:
+                if case not in workloads:
+                    workload = workload_of(case, options, place / case)
+                    workloads[case] = workload, text_lengths(workload)
+            if options.one_by_one:
+                return [tried(case, side) for case, side in pairs]
+            turns = [shared_lock(place / "turns") for _ in pairs]
+            with ThreadPoolExecutor(len(pairs)) as pool:
+                return list(pool.map(tried, *zip(*pairs, strict=True), turns))
 
         compare(
             options, cases, lambda case: chosen, measure, summary,
             benchmark="B2", title="a training step on a GPU", doc=__doc__,
             settings={"steps": options.steps, "device": device, "texts": "made by code" if made else "SST-2 sentences"},
-            notes=[f"Device: {device}.{reached}"], until=end,
+            notes=[f"Device: {device}.{reached}"], until=end, together=Together(groups_of, measure_all),
         )  # fmt: skip
+
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

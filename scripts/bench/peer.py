@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from processes import SMOKE
 from public_data import Row
+from turns import end_turn, wait_for_turn
 from workloads import Workload, open_workload, read_rows
 
 WAYS = ("trainer", "trainer-bf16", "tuned", "tuned-bf16", "tuned-bf16-compiled", "run_glue")
@@ -164,7 +165,9 @@ def train(workload: Workload, way: str, *, steps: int, warmup: int, **arguments:
         trainer.seen.clear()
         trainer.computed = 0
         trainer.args.max_steps = steps
+        wait_for_turn()
         trainer.train()
+        end_turn()
     assert len(times) == steps + 1, (len(times), steps)
     lengths, computed = [n for seen in trainer.seen for n in seen.tolist()], trainer.computed
     if trainer.args.world_size > 1:

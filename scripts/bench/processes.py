@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from public_data import Row
+from turns import TURN
 from workloads import ROOT, Workload, read_rows, scratch
 
 BENCH = Path(__file__).resolve().parent
@@ -56,6 +57,7 @@ def run_process(
     exit_code: int = 0,
     timeout_s: float | None = None,
     watch: Callable[[int], None] | None = None,
+    turn: int | None = None,
     **extra: str,
 ) -> str:
     """Run a command to its end; its standard output.
@@ -65,6 +67,7 @@ def run_process(
         exit_code: The one that is expected.
         timeout_s: After so long it is killed with every process that it started; None: 20 minutes, 4 in a smoke run.
         watch: Called a hundred times a second with its process id, while it runs.
+        turn: The descriptor of its lock, which is closed here (see :mod:`turns`); None: it waits for nobody.
 
     Raises:
         RuntimeError: it ended with another code, or hung. The message has the command and the end of its output.
@@ -72,11 +75,15 @@ def run_process(
     if timeout_s is None:
         timeout_s = SMOKE_TIMEOUT_S if SMOKE in os.environ else TIMEOUT_S
     until = time.monotonic() + timeout_s
+    held = () if turn is None else (turn,)
+    extra |= {} if turn is None else {TURN: str(turn)}
     with only_on(cores):
         process = subprocess.Popen(
             list(command), cwd=folder, env=clean_environment(folder, **extra), stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            stderr=subprocess.PIPE, text=True, start_new_session=True, pass_fds=held,
         )  # fmt: skip
+    for descriptor in held:
+        os.close(descriptor)
     with process:
         try:
             out, err = _outputs(process, until, watch)
@@ -153,21 +160,26 @@ def own_side(command: Sequence[str], side: str, *, threads: int) -> Row:
     return last_json(done.stdout)
 
 
-def peer(verb: str, folder: Path, *arguments: str, cores: Sequence[int] | None = None) -> Row:
+def peer(verb: str, folder: Path, *arguments: str, cores: Sequence[int] | None = None, turn: int | None = None) -> Row:
     """A verb of ``peer.py`` over a workload, in a process of its own."""
     command = [sys.executable, str(BENCH / "peer.py"), verb, "--folder", str(folder), *arguments]
-    return last_json(run_process(command, folder=folder, cores=cores))
+    return last_json(run_process(command, folder=folder, cores=cores, turn=turn))
 
 
-def train_command(workload: Workload, run: Path, *arguments: str, launch: Sequence[str] = ()) -> list[str]:
+def train_command(
+    workload: Workload, run: Path, *arguments: str, launch: Sequence[str] = (), waits_before: int | None = None
+) -> list[str]:
     """This project's command line over a workload.
 
     Args:
         launch: What stands between ``python -m`` and the module: ``accelerate.commands.launch`` and its options.
+        waits_before: The step before which it waits for its turn (:mod:`turns`).
     """
-    module = [*launch, "-m", "hf_trainpipe"] if launch else ["hf_trainpipe"]
+    module = ["-m", *launch, "-m", "hf_trainpipe"] if launch else ["-m", "hf_trainpipe"]
+    if waits_before is not None:
+        module = [str(BENCH / "turns.py"), str(waits_before)]
     return [
-        sys.executable, "-m", *module, "train", str(workload.folder / "recipe.py"),
+        sys.executable, *module, "train", str(workload.folder / "recipe.py"),
         "--run-dir", str(run), "--data.root", str(workload.folder), *arguments, "--json",
     ]  # fmt: skip
 
@@ -179,6 +191,8 @@ def train_steps(
     steps: int,
     launch: Sequence[str] = (),
     cores: Sequence[int] | None = None,
+    turn: int | None = None,
+    waits_before: int | None = None,
     **environ: str,
 ) -> None:
     """A training of so many steps in a process of its own.
@@ -188,9 +202,9 @@ def train_steps(
     """
     ending = ["--budget.max-steps", str(steps), "--budget.evaluate-every", str(steps)]
     ending += [] if launch else ["--planned-stop", f"stop:{steps}"]
-    command = train_command(workload, run, *ending, *arguments, launch=launch)
+    command = train_command(workload, run, *ending, *arguments, launch=launch, waits_before=waits_before)
     code = 0 if launch else INTERRUPTED
-    run_process(command, folder=workload.folder, cores=cores, exit_code=code, **environ)
+    run_process(command, folder=workload.folder, cores=cores, exit_code=code, turn=turn, **environ)
 
 
 WARMUP, WINDOW = 5, 5
@@ -204,13 +218,14 @@ def timed_steps(
     launch: Sequence[str] = (),
     warmup: int = WARMUP,
     cores: Sequence[int] | None = None,
+    turn: int | None = None,
     **environ: str,
 ) -> Row:
     """A training of ``warmup + steps`` steps; the times are from its ledger, the examples from its trace.
 
     Args:
         lengths: :func:`workloads.text_lengths`.
-        warmup: A multiple of ``WINDOW``.
+        warmup: A multiple of ``WINDOW``; the last ``WINDOW`` of them come after the wait for ``turn``.
 
     Raises:
         RuntimeError: the ledger's own count of tokens differs from the one made here.
@@ -219,7 +234,8 @@ def timed_steps(
         run = folder / "run"
         train_steps(
             workload, run, "--budget.log-every", str(WINDOW), *arguments,
-            steps=warmup + steps, launch=launch, cores=cores, HF_TRAINPIPE_TRACE="1", **environ,
+            steps=warmup + steps, launch=launch, cores=cores, turn=turn,
+            waits_before=None if turn is None else warmup - WINDOW + 1, HF_TRAINPIPE_TRACE="1", **environ,
         )  # fmt: skip
         ledger, traced = ledger_of(run), traced_steps(run)
     speeds = [point for point in series(ledger, "train/tokens_per_second") if point["step"] >= warmup]
@@ -267,6 +283,7 @@ def train_side(
     warmup_ours: int = WARMUP,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
+    turn: int | None = None,
 ) -> Row:
     """The steps of ``ours``, ``ours-fp32`` or a way of ``peer.py``, with real ``tokens_per_second``.
 
@@ -276,8 +293,8 @@ def train_side(
         device: Of the peer.
     """
     if side.startswith("ours"):
-        found = timed_steps(workload, lengths, *OURS[side], steps=steps, warmup=warmup_ours, cores=cores)
+        found = timed_steps(workload, lengths, *OURS[side], steps=steps, warmup=warmup_ours, cores=cores, turn=turn)
     else:
         numbers = ["--steps", str(steps), "--warmup", str(warmup)]
-        found = peer("train", workload.folder, "--way", side, *numbers, "--device", device, cores=cores)
+        found = peer("train", workload.folder, "--way", side, *numbers, "--device", device, cores=cores, turn=turn)
     return {**found, "tokens_per_second": found["tokens"] / found["seconds"]}

@@ -63,6 +63,15 @@ def names_of(spelled: str, known: Sequence[str], parser: argparse.ArgumentParser
     return chosen
 
 
+@dataclass(frozen=True)
+class Together:
+    """Cases that are measured in one call."""
+
+    groups: Callable[[Sequence[str]], list[list[str]]]
+    measure: Callable[[Sequence[tuple[str, str]]], Sequence[Row | None]]
+    """Pairs of a case and a side -> what was measured of each; None: it failed, and was told."""
+
+
 def interleave(
     cases: Sequence[str],
     sides: Callable[[str], Sequence[str]],
@@ -70,13 +79,15 @@ def interleave(
     measure: Callable[[str, str], Row],
     finished: Callable[[Runs], None],
     until: float = float("inf"),
+    together: Together | None = None,
 ) -> Runs:
     """Run every side of every case once, then all again, so that drift of the machine affects all sides.
 
     Args:
         finished: Called with all results after each repeat, so that an interruption loses nothing.
         until: By :func:`time.monotonic`; no case begins that would likely end later. Where it is set, ``finished`` is called
-            after each case too, when others have no results yet.
+            after each group too, when others have no results yet.
+        together: Of sides that are measured in one call, instead of one after the other by ``measure``.
     """
     runs: Runs = {case: {side: [] for side in sides(case)} for case in cases}
     if options.add and options.out.exists():
@@ -84,21 +95,26 @@ def interleave(
             for side, rows in found.items():
                 runs.setdefault(case, {}).setdefault(side, []).extend(rows)
     took: dict[str, float] = {}
+    groups = [[case] for case in cases] if together is None else together.groups(cases)
     for repeat in range(options.repeats):
-        for case in cases:
-            began = time.monotonic()
-            if began + took.get(case, max(took.values(), default=0.0)) > until:
-                print(
-                    f"repeat {repeat + 1} of {options.repeats}: no time is left for {case}", file=sys.stderr, flush=True
-                )
+        of_all = f"repeat {repeat + 1} of {options.repeats}"
+        for group in groups:
+            began, name = time.monotonic(), ", ".join(group)
+            if began + took.get(name, max(took.values(), default=0.0)) > until:
+                print(f"{of_all}: no time is left for {name}", file=sys.stderr, flush=True)
                 continue
-            for side in sides(case):
-                started = time.monotonic()
-                runs[case][side].append(measure(case, side))
-                seconds = time.monotonic() - started
-                said = f"repeat {repeat + 1} of {options.repeats}: {case} {side} in {seconds:.0f} s"
-                print(said, file=sys.stderr, flush=True)
-            took[case] = time.monotonic() - began
+            pairs = [(case, side) for case in group for side in sides(case)]
+            rows: Iterable[Row | None] = (
+                map(measure, *zip(*pairs, strict=True)) if together is None else together.measure(pairs)
+            )
+            started = began
+            for (case, side), row in zip(pairs, rows, strict=True):
+                if row is not None:
+                    runs[case][side].append(row)
+                now = time.monotonic()
+                print(f"{of_all}: {case} {side} in {now - started:.0f} s", file=sys.stderr, flush=True)
+                started = now
+            took[name] = time.monotonic() - began
             if until < float("inf"):
                 finished(runs)
         finished(runs)
@@ -118,6 +134,7 @@ def compare(
     settings: Row,
     notes: Sequence[str] = (),
     until: float = float("inf"),
+    together: Together | None = None,
 ) -> None:
     """Measure every side of every case, keep the result, and print its page: the end of each benchmark's ``main``.
 
@@ -125,7 +142,7 @@ def compare(
         sides: Case -> its sides.
         measure: Case and side -> what one repeat measured.
         summary: What was measured -> ratios and tables.
-        until: As of :func:`interleave`.
+        until, together: As of :func:`interleave`.
     """
 
     def finished(runs: Runs) -> None:
@@ -137,7 +154,7 @@ def compare(
         )  # fmt: skip
 
     page = ""
-    interleave(cases, sides, options, measure, finished, until)
+    interleave(cases, sides, options, measure, finished, until, together)
     print(page)
 
 
