@@ -47,8 +47,8 @@ def sms_spam(folder: Path) -> Recipe:
     from sklearn.model_selection import train_test_split
 
     [file] = folder.glob("SMSSpamCollection*")
-    lines = gzip.decompress(file.read_bytes()).decode().splitlines()
-    rows = pandas.DataFrame([line.split("\t", 1) for line in lines], columns=["label", "text"])
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        rows = pandas.DataFrame([line.rstrip("\n").split("\t", 1) for line in stream], columns=["label", "text"])
     train, test = train_test_split(rows, test_size=0.2, random_state=42, stratify=rows["label"])
     recipe, _ = load(f"{ROOT}/recipes/banking77.py:files")
     task = TextClassification("text", label="label", names=("ham", "spam"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import json
 import os
 import platform
@@ -152,7 +153,7 @@ class Bench:
             "logits": logits(run / "recorded.jsonl"),
             "inputs": sha256(self.folder / inputs),
             "answers_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "answers": [json.loads(line) for line in text.splitlines()],
+            "answers": [json.loads(line) for line in io.StringIO(text)],
         }
 
     def interrupt(self, name: str) -> int:
@@ -218,7 +219,8 @@ def environment() -> dict[str, str]:
 
 def logits(recorded: Path) -> str:
     """sha256 of the logits that a run recorded for its package."""
-    outputs = [json.loads(line)["output"] for line in recorded.read_text(encoding="utf-8").splitlines()]
+    with recorded.open(encoding="utf-8") as stream:
+        outputs = [json.loads(line)["output"] for line in stream]
     return hashlib.sha256(json.dumps(outputs).encode()).hexdigest()
 
 

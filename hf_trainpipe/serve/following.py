@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError, TrainpipeError
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.probe import gaps
-from hf_trainpipe.package.verify import TOLERANCE
+from hf_trainpipe.package.verify import TOLERANCE, read_recorded
 
 if TYPE_CHECKING:
     import logging
@@ -53,7 +52,7 @@ def prove(engine: Engine, package: Path) -> None:
     recorded = package.parent / RECORDED
     if not recorded.is_file():
         return
-    lines = [json.loads(line) for line in recorded.read_text("utf-8").splitlines() if line.strip()]
+    lines = read_recorded(recorded)
     allowed = TOLERANCE
     if type(engine.predictor.model).__name__ == "OnnxModel":
         allowed = max((float(one["tolerance"]) for one in engine.predictor.info.backends.values()), default=allowed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import sys
 import time
@@ -21,7 +20,7 @@ from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.engine.kept import remove_kept
 from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.package.card import CardFacts, read_curve
-from hf_trainpipe.package.verify import record, verify
+from hf_trainpipe.package.verify import read_recorded, record, verify
 from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.model import inference
 from hf_trainpipe.runtime.model.exact import exact_products
@@ -286,12 +285,11 @@ def _samples(run: Run, recorded: Path) -> dict[str, list[dict[str, str]]]:
     name = next((name for name in ("validation", "test") if name in run.data.splits), None)
     if task.scored is None or task.recorded != ("ids",) or name is None:
         return {}
-    lines = [json.loads(line) for line in recorded.read_text(encoding="utf-8").splitlines()]
     decode = run.tokenizer.decode
     return {
         name: [
             {"asked": task.spelt(line["input"]), "written": decode(line["output"], skip_special_tokens=True)}
-            for line in lines
+            for line in read_recorded(recorded)
         ]
     }
 

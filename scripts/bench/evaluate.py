@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         workloads = {}
         for case in cases:
             workloads[case] = make_workload(case, options, place / case)
-            rows = len((place / case / "validation.jsonl").read_text().splitlines())
+            rows = (place / case / "validation.jsonl").read_bytes().count(b"\n")
             if larger:
                 workloads[f"{case}-x{LARGER}"] = make_workload(
                     case, options, place / f"{case}-large", score_rows=LARGER * rows

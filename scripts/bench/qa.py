@@ -47,7 +47,8 @@ FIRST = 2
 
 
 def rows_of(folder: Path, split: str) -> list[Row]:
-    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (folder / f"{split}.jsonl").open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
 
 
 def prepare(data: Path, folder: Path) -> None:

@@ -32,7 +32,8 @@ SEED = 17
 
 
 def rows_of(folder: Path, split: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (folder / f"{split}.jsonl").open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
 
 
 def prepare(data: Path, folder: Path) -> None:
@@ -46,7 +47,7 @@ def prepare(data: Path, folder: Path) -> None:
         sides = []
         for language in ("en", "de"):
             with gzip.open(data / "multi30k" / f"{name}.{language}.gz", "rt", encoding="utf-8") as stream:
-                sides.append(stream.read().splitlines())
+                sides.append(list(stream))
         pairs = [{"en": en.strip(), "de": de.strip()} for en, de in zip(*sides, strict=True)]
         lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs]
         (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")

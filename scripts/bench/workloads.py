@@ -65,7 +65,8 @@ class Workload:
 
 
 def read_rows(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

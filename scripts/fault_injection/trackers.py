@@ -411,7 +411,8 @@ def registry(place: Place) -> tuple[bool, list[str]]:
     done = place.command("train", "registered.py", "--run-dir", "runs/registered")
     assert done.returncode == 0, done.stderr
     place.sync("runs/registered")
-    recorded = [json.loads(line) for line in (place.folder / "runs/registered/recorded.jsonl").read_text().splitlines()]
+    with (place.folder / "runs/registered/recorded.jsonl").open(encoding="utf-8") as stream:
+        recorded = [json.loads(line) for line in stream]
     texts = [row["input"] for row in recorded]
     needed = (place.folder / "runs/registered/package/requirements.txt").read_text() + f"mlflow=={version('mlflow')}\n"
     (place.folder / "requirements.txt").write_text(needed)

@@ -113,6 +113,20 @@ def test_newer_labels_replace_older_ones_where_they_are_said_to_be_right(recipe:
         data.splits()
 
 
+def test_further_rows_may_hold_any_mark_that_ends_a_line_elsewhere(recipe: Recipe, tmp_path: Path) -> None:
+    strange = [(f"one {mark} two {at} {mark}", "a") for mark in "\u2028\u2029\x85\x0b\x1c" for at in range(4)]
+    found = merged(recipe, tmp_path, strange)
+    write(found, tmp_path / "merge")
+    added = tmp_path / "merge" / "added.jsonl"
+    splits = AddedRows.of(recipe.data, added).splits()
+    assert {*splits["added"]["text"]} <= {text for text, _ in strange}
+    assert len(splits["added"]) == found.counts["trained_on"] + found.counts["selected_on"]
+    with added.open("a") as stream:
+        stream.write("3\n")
+    with pytest.raises(DataError, match=r"added.jsonl, line \d+: expected a row as a JSON object: found '3'"):
+        AddedRows.of(recipe.data, added).splits()
+
+
 def test_names_of_before_renaming_are_understood_and_others_refused(recipe: Recipe, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -17,7 +17,7 @@ from hf_trainpipe.serve import engine
 from hf_trainpipe.serve.app import make_app, make_served
 from hf_trainpipe.serve.following import Follow, Following
 from hf_trainpipe.serve.settings import Settings
-from tests.package.conftest import write_package
+from tests.package.conftest import TEXTS, write_package
 
 LOG = logging.getLogger("tests.serve.following")
 
@@ -63,7 +63,8 @@ async def ask(app: Any, path: str, body: Any = None) -> tuple[int, Any]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("following")
-    return [write_package(folder / str(seed), seed=seed) for seed in (0, 1)]
+    strange = "ends of lines \u2028 to some \u2029 and not to \x85 others"
+    return [write_package(folder / str(seed), seed=seed, inputs=[*TEXTS, strange]) for seed in (0, 1)]
 
 
 def scenario(place: Place, act: Any) -> None:
