@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,8 +15,6 @@ from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
@@ -170,7 +169,7 @@ class Package:
             "known": self.known,
             "asked": self.asked(column),
             "label": label,
-            "values": self._origin.get("values"),
+            "values": self._origin.get("values") if recipe is None else getattr(recipe.data.origin(), "values", None),
         }
 
     def __repr__(self) -> str:
@@ -185,10 +184,10 @@ class Package:
 
     @property
     def _origin(self) -> Mapping[str, Any]:
-        """The recorded source of the data, as JSON; of chosen rows the one that they were chosen from."""
+        """The recorded source of the data, as JSON; of rows that were chosen from another, or are beside it, that one."""
         found: Mapping[str, Any] = self._recipe.get("data") or {}
-        while found.get("kind") == "ChosenRows":
-            found = found["source"]
+        while isinstance(source := found.get("source"), Mapping):
+            found = source
         return found
 
     def recorded(self, name: str, otherwise: _T) -> _T:

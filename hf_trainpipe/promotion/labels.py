@@ -19,20 +19,27 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
 
 
-def read_labels(recipe: Recipe, files: Sequence[Path], reading: ReadOptions) -> Dataset:
+def read_labels(recipe: Recipe, files: Sequence[Path], reading: ReadOptions, *, shaped: bool = False) -> Dataset:
     """The rows of some files, one file after the other.
+
+    Args:
+        shaped: Whether columns and values are as the recipe's data makes them: of files that this project wrote. Done twice,
+            ``data.values`` could make another label of one.
 
     Raises:
         DataError: a file cannot be read, or lacks a column; with its name.
     """
     from datasets import Dataset, concatenate_datasets
 
-    return concatenate_datasets([_of_file(Dataset(read_whole(file, reading)), recipe, file) for file in files])
+    tables = [Dataset(read_whole(file, reading)) for file in files]
+    return concatenate_datasets(
+        [_of_file(rows, recipe, file, shaped=shaped) for rows, file in zip(tables, files, strict=True)]
+    )
 
 
-def _of_file(rows: Dataset, recipe: Recipe, file: Path) -> Dataset:
+def _of_file(rows: Dataset, recipe: Recipe, file: Path, *, shaped: bool) -> Dataset:
     origin: Any = recipe.data.origin()
-    if hasattr(origin, "shaped"):
+    if not shaped and hasattr(origin, "shaped"):
         rows = shape({file.name: rows}, _fitting(origin, set(rows.column_names)))[file.name]
     wanted = list(dict.fromkeys(name for column in recipe.task.columns().values() for name in column.columns))
     there = [name for name in rows.column_names if name not in (FILE, LINE)]

@@ -26,6 +26,7 @@ from hf_trainpipe.data.audit import audit
 from hf_trainpipe.data.chosen_rows import write as write_rows
 from hf_trainpipe.data.columns import names_in_feature
 from hf_trainpipe.data.rows import Rows
+from hf_trainpipe.data.spelling import key
 from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.utils.atomic import write_bytes, write_json
@@ -243,14 +244,38 @@ def write(found: Merged, folder: Path) -> None:
 
 
 def _lines(corpus: Corpus, rows: list[int]) -> list[str]:
-    """New rows as JSON; ids of a ``ClassLabel`` by their names."""
+    """New rows as JSON, rows counted among the new ones; ids of a ``ClassLabel`` by their names."""
     dataset = corpus.splits[ADDED].with_format(None)
+    start = int(corpus.starts[corpus.names.index(ADDED)])
     names = {name: names_in_feature(dataset, name) for name in dataset.column_names}
+    spelling = _names_in_training(corpus)
     lines = []
     for row in rows:
         cells = {
             name: (names[name] or ())[cell] if names[name] and isinstance(cell, int) and cell >= 0 else cell
             for name, cell in dataset[row].items()
         }
+        if spelling and corpus.task.target is not None:
+            right = corpus.targets[start + row]
+            cells[corpus.task.target.name] = (
+                spelling.get(right, right)
+                if isinstance(right, str)
+                else [spelling.get(name, name) for name in right or ()]
+            )
         lines.append(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
     return lines
+
+
+def _names_in_training(corpus: Corpus) -> dict[str, str]:
+    """Label to its name in the ``ClassLabel`` of the training data; empty where that has none.
+
+    Ids of a file without one are positions among the recipe's labels, which may be in another order than the names of the
+    ``ClassLabel``: written as ids they would become other labels (docs/labels.md).
+    """
+    target = corpus.task.target
+    if target is None or target.parts or corpus.kind not in ("class", "set", "tags"):
+        return {}
+    feature = names_in_feature(corpus.splits["train"], target.name) or ()
+    by_name = {key(name): name for name in feature}
+    labels = [key(name) for name in corpus.task.label_names]
+    return by_name if any(label in by_name for label in labels) else dict(zip(labels, feature, strict=False))

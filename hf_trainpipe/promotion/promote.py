@@ -249,7 +249,7 @@ def _fresh_rows(package: Path, recipe: Recipe, rows: Rows) -> Dataset | None:
     if rows.fresh is not None:
         return read_labels(recipe, rows.fresh, rows.reading) if rows.fresh else None
     beside = package.parent / FRESH
-    return read_labels(recipe, (beside,), AS_FOUND) if beside.is_file() and beside.stat().st_size else None
+    return read_labels(recipe, (beside,), AS_FOUND, shaped=True) if beside.is_file() and beside.stat().st_size else None
 
 
 def _key(challenger: str, champion: Record, test: str, fresh: str | None, terms: Terms) -> str:

@@ -44,6 +44,16 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> hf_trainpipe.Package:
     return hf_trainpipe.load(package.parent)
 
 
+def test_a_retrained_package_reads_labels_by_the_values_of_its_data(tmp_path: Path) -> None:
+    file = {"kind": "Files", "train": "train.csv", "values": {"label": {"1": "calm", "2": "angry", "3": "sad"}}}
+    data = {"kind": "ChosenRows", "source": {"kind": "AddedRows", "source": file}}
+    retrained = hf_trainpipe.load(write_package(tmp_path / "run", recipe_json={"data": data}))
+    best = [answer[0]["label"] for answer in retrained.predict(TEXTS)]
+    number = {label: str(at) for at, label in enumerate(retrained.labels, 1)}
+    rows = [{"text": text, "label": number[label]} for text, label in zip(TEXTS, best, strict=True)]
+    assert retrained.evaluate(rows)["scores"]["accuracy"]["value"] == 1.0
+
+
 def lines(path: Path, rows: list[Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

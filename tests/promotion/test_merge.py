@@ -136,9 +136,38 @@ def test_names_of_before_renaming_are_understood_and_others_refused(recipe: Reci
     table(tmp_path / "new.csv", [("hello", "yes"), ("bye", "b")], ("body", "label"))
     rows = read_labels(renamed, [tmp_path / "new.csv"], AS_FOUND)
     assert (rows["text"][:], rows["label"][:]) == (["hello", "bye"], ["a", "b"])
+    turned = replace(recipe, data=replace(recipe.data, values={"label": {"a": "b", "b": "a"}}))
+    assert read_labels(turned, [tmp_path / "test.csv"], AS_FOUND)["label"][:2] == ["b", "a"]
+    assert read_labels(turned, [tmp_path / "test.csv"], AS_FOUND, shaped=True)["label"][:2] == ["a", "b"]
     table(tmp_path / "other.csv", [("hello", "yes")], ("txet", "label"))
     with pytest.raises(DataError, match=r"expected the columns text, label of the recipe, found txet, label"):
         read_labels(recipe, [tmp_path / "other.csv"], AS_FOUND)
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("bad", "fine")])
+def test_an_id_is_the_label_that_the_recipe_says_also_where_a_class_label_has_another_order(
+    recipe: Recipe, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    from dataclasses import replace
+
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["a", "b"])})
+    for name in ("train", "test"):
+        rows = [{"text": text, "label": label} for text, label in texts(name, 10)]
+        Dataset.from_list(rows, features=features).to_parquet(str(tmp_path / f"{name}.parquet"))
+    ids = [(f"number {at * 7919 % 1009}", str(at % 2)) for at in range(20)]
+    coded = replace(
+        recipe,
+        data=Files(train="train.parquet", test="test.parquet", root=str(tmp_path)),
+        task=TextClassification("text", label="label", names=names),
+    )
+    write(merged(coded, tmp_path, ids), tmp_path / "merge")
+    added = AddedRows.of(coded.data, tmp_path / "merge" / "added.jsonl").splits()["added"]
+    # names in another order number the ids of a file; names that the data does not have rename those of the data
+    meant = {text: int(label) ^ (names == ("b", "a")) for text, label in ids}
+    assert dict(zip(added["text"], added["label"], strict=True)).items() <= meant.items()
+    assert len(added) > 5
 
 
 def test_nothing_left_is_an_error(recipe: Recipe, tmp_path: Path) -> None:
