@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hf_trainpipe.errors import RecipeError, closest
@@ -45,8 +46,11 @@ class Pipeline:
                 )
         self._check_stages()
         for stage in self.stages:
-            self._check_needs(stage)
-        self._check_circles()
+            self._check_names(stage)
+        self._check_circles({stage.name: set(_named(stage)) for stage in self.stages})  # runs are asked for along these
+        for stage in self.stages:
+            self._check_runs(stage)
+        self._check_circles({stage.name: set(self.needs_of(stage.name)) for stage in self.stages})
         self._check_writers()
 
     def stage(self, name: str) -> Stage:
@@ -85,7 +89,7 @@ class Pipeline:
     def needs_of(self, name: str) -> tuple[str, ...]:
         """Names of the stages that come right before one, in the order of the file."""
         stage = self.stage(name)
-        asked = {*stage.takes_from(), *stage.after, *stage.runs_if, *self._writers_of(stage)}
+        asked = {*_named(stage), *self._writers_of(stage)}
         return tuple(other.name for other in self.stages if other.name in asked)
 
     def before(self, name: str) -> frozenset[str]:
@@ -130,11 +134,9 @@ class Pipeline:
                 f"{self.name}: two stages are called {twice!r}.", fix=f'Give one another name: name="{twice}-2".'
             )
 
-    def _check_needs(self, stage: Stage) -> None:
+    def _check_names(self, stage: Stage) -> None:
         names = [other.name for other in self.stages]
-        asked = {**dict.fromkeys(stage.takes_from(), ""), **dict.fromkeys(stage.after, "after")}
-        asked |= dict.fromkeys(stage.runs_if, "runs_if")
-        for name, field_name in asked.items():
+        for name, field_name in _named(stage).items():
             if name in names and name != stage.name:
                 continue
             where = f"{stage.name}.{field_name}" if field_name else stage.name
@@ -144,22 +146,24 @@ class Pipeline:
                 f"{where}: expected the name of another stage, found {found}.{closest(name, names)}",
                 fix=f"Stages of {self.name}: {', '.join(names)}.{path}",
             )
+
+    def _check_runs(self, stage: Stage) -> None:
         for name in stage.takes_from():
             stage.run_of(self)
             if self.stage(name).run_of(self) is None and stage.run_of(self) is not None:
                 self.run_of(name)
 
-    def _check_circles(self) -> None:
-        done: set[str] = set()
-        left = {stage.name: set(self.needs_of(stage.name)) for stage in self.stages}
-        while free := {name for name, needs in left.items() if needs <= done}:
-            done |= free
-            left = {name: needs for name, needs in left.items() if name not in done}
-        if left:
+    def _check_circles(self, needs: Mapping[str, Collection[str]]) -> None:
+        try:
+            TopologicalSorter(needs).prepare()
+        except CycleError as error:
+            circle: list[str] = error.args[1][1:]  # its first stage is its last one too
+            first = circle.index(next(stage.name for stage in self.stages if stage.name in circle))
+            told = ", ".join([*circle[first:], *circle[: first + 1]])
             raise RecipeError(
-                f"{self.name}: stages wait for each other in a circle: {', '.join(left)}.",
-                fix="Leave one of their after, runs_if, inputs or outputs out.",
-            )
+                f"{self.name}: stages wait for each other in a circle: {told}.",
+                fix="Leave out what one of them takes from another, or one of their after, runs_if, inputs or outputs.",
+            ) from None
 
     def _check_writers(self) -> None:
         """Two stages that touch the same path, and may run at the same time."""
@@ -175,6 +179,12 @@ class Pipeline:
                             f"{self.name}: {writer.name} writes {path}, which {other.name} uses, and neither comes first.",
                             fix=f'Say which: after=("{writer.name}",) in {other.name}, or the other way round.',
                         )
+
+
+def _named(stage: Stage) -> dict[str, str]:
+    """The stages that one names, with the field that does so; empty: it takes something from them."""
+    taken, after, branches = stage.takes_from(), stage.after, stage.runs_if
+    return {**dict.fromkeys(taken, ""), **dict.fromkeys(after, "after"), **dict.fromkeys(branches, "runs_if")}
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -164,6 +164,8 @@ VERB = ("completion", "bash")
         ([Train("x.py"), Evaluate("trian")], "evaluate: expected the name of another stage, found 'trian'. Did you mean 'train'?"),
         ([Train("x.py"), Train("y.py")], "two stages are called 'train'"),
         ([Verb("a", command=VERB, after=("b",)), Verb("b", command=VERB, after=("a",))], "in a circle: a, b"),
+        ([Train("x.py"), Verify("evaluate"), Evaluate("verify"), Push("verify", repo="me/x")], "in a circle: verify, evaluate, verify."),
+        ([Package("train"), Retrain("x.py", labels=("l",), begin="package", name="train")], "in a circle: package, train, package."),
         ([Verb("a", command=VERB), Verify("a")], "a leaves no run that another stage could use"),
         ([Train("x.py"), Package("train"), Verify("train")], "package writes runs/p/train/package, which verify uses, and neither"),
         ([], "expected one stage or more"),
