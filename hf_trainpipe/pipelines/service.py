@@ -99,27 +99,26 @@ class Retrain(Stage):
         return True
 
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        begin = None
-        if self.begin is not None:
-            begin = self.begin if "/" in self.begin else pipeline.run_of(self.begin)
-        chosen = values(run_dir=self.run_of(pipeline), ranks=self.ranks if self.ranks > 1 else None)
+        begin = self._beginning(pipeline)
+        chosen = values(run_dir=pipeline.folder_of(self.name), ranks=self.ranks if self.ranks > 1 else None)
         before = () if begin is None else ("--from", begin)
         return (self.recipe, *self.fields, *chosen, *before, "--labels", *self.labels)
 
     def takes_from(self) -> tuple[str, ...]:
         return () if self.begin is None or "/" in self.begin else (self.begin,)
 
-    def run_of(self, pipeline: Place) -> str:
-        return pipeline.folder_of(self.name)
-
     def recipe_of(self) -> tuple[str, tuple[str, ...]]:
         return self.recipe, self.fields
 
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        begin = (
-            () if self.begin is None or "/" in self.begin else (f"{pipeline.run_of(self.begin)}/package/*.safetensors",)
-        )
-        return (*self.labels, *begin, *super().reads(pipeline))
+        begin = self._beginning(pipeline)
+        inside = "package" if self.takes_from() else "**"  # of the folder of a run or of a package
+        weights = () if begin is None else (f"{begin}/{inside}/*.safetensors",)
+        return (*self.labels, *weights, *super().reads(pipeline))
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
-        return (f"{self.run_of(pipeline)}/package/*.safetensors", *super().writes(pipeline))
+        return (*self.hands_on(pipeline), *super().writes(pipeline))
+
+    def _beginning(self, pipeline: Place) -> str | None:
+        """The folder whose weights it begins with."""
+        return self.begin if self.begin is None or "/" in self.begin else pipeline.run_of(self.begin)

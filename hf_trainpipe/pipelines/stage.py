@@ -117,11 +117,12 @@ class Stage(ABC):
 
     def run_of(self, pipeline: Place) -> str | None:
         """The folder of the run that it makes or hands on; None: it has none."""
-        return None
+        return pipeline.folder_of(self.name) if self.trains else None
 
     def hands_on(self, pipeline: Place) -> tuple[str, ...]:
         """Files, folders and patterns that tell whether that run is another one."""
-        return ()
+        run = self.run_of(pipeline)  # the rest of the package may be written again by later stages
+        return () if run is None else (f"{run}/package/*.safetensors", f"{run}/recorded.jsonl")
 
     def recipe_of(self) -> tuple[str, tuple[str, ...]] | None:
         """The recipe that it reads, as it is typed, and the options of its fields; None: it reads none."""

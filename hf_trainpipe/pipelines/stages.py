@@ -92,7 +92,7 @@ class Train(Stage):
             raise RecipeError(f"{self.name}.ranks: expected 1 or more, found {self.ranks}.", fix="Write ranks=1.")
 
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        return (self.recipe, *self.fields, *values(run_dir=self.run_of(pipeline)))
+        return (self.recipe, *self.fields, *values(run_dir=pipeline.folder_of(self.name)))
 
     @property
     def trains(self) -> bool:
@@ -106,15 +106,8 @@ class Train(Stage):
 
         return tuple(Launch(ranks=self.ranks, options=self.launch).command(train)[3:])  # without python -m hf_trainpipe
 
-    def run_of(self, pipeline: Place) -> str:
-        return pipeline.folder_of(self.name)
-
     def recipe_of(self) -> tuple[str, tuple[str, ...]]:
         return self.recipe, self.fields
-
-    def hands_on(self, pipeline: Place) -> tuple[str, ...]:
-        run = self.run_of(pipeline)  # the rest of the package may be written again by later stages
-        return (f"{run}/package/*.safetensors", f"{run}/recorded.jsonl")
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
         return (*self.hands_on(pipeline), *super().writes(pipeline))
@@ -163,10 +156,8 @@ class Package(OfRun):
         return (self.package_of(pipeline),)
 
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        before = (
-            super().hands_on(pipeline) if "/" not in self.of else (f"{self.of}/*.safetensors",)
-        )  # it writes the rest anew
-        return (*before, *self.inputs)
+        weights = (f"{self.of}/**/*.safetensors",) if "/" in self.of else super().hands_on(pipeline)
+        return (*weights, *self.inputs)  # it writes the rest anew
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
         return (*self.hands_on(pipeline), *super().writes(pipeline))

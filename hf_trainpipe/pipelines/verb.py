@@ -55,15 +55,14 @@ class Verb(Stage):
         told = " ".join((*self.command, *self.options, *self.inputs))
         return tuple(dict.fromkeys(name for name in _FOLDER.findall(told) if name != "self"))
 
-    def run_of(self, pipeline: Place) -> str | None:
-        return pipeline.folder_of(self.name) if self.trains else None
-
     def reads(self, pipeline: Place) -> tuple[str, ...]:
         before = (path for name in self.takes_from() for path in pipeline.stage(name).writes(pipeline))
         return (*before, *self._filled(pipeline, self.inputs))
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
-        return self._filled(pipeline, super().writes(pipeline))
+        is_here = self.trains and any("{self}" in word for word in (*self.command, *self.options))
+        run = ("{self}/run.json",) if is_here else ()  # the same one, the same run; there may be no package
+        return self._filled(pipeline, (*run, *super().writes(pipeline)))
 
     def _filled(self, pipeline: Place, texts: tuple[str, ...]) -> tuple[str, ...]:
         def folder(found: re.Match[str]) -> str:

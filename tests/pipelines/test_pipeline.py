@@ -130,6 +130,30 @@ def test_the_command_line_takes_what_a_stage_says(stage: Stage) -> None:
         assert given["files"] == ["raw/*.csv", "more.csv"]
 
 
+def test_a_stage_reads_what_tells_whether_the_run_that_it_uses_is_another_one() -> None:
+    again = Retrain("x.py", labels=("new.csv",), begin="./old")
+    small = Verb("small", command=("train", "x.py", "--run-dir", "{self}", "--validation-only"))
+    users = (Evaluate("retrain"), Watch("retrain", input="log.csv"), Package("./champion"))
+    told = Verb("compare", command=("compare", "{retrain}", "{small}"))
+    pipeline = Pipeline("p", stages=(again, small, *users, told))
+    weights = "runs/p/retrain/package/*.safetensors"
+    assert {name: pipeline.stage(name).reads(pipeline) for name in ("retrain", "evaluate", "watch", "package", "compare")} == {
+        "retrain": ("new.csv", "./old/**/*.safetensors"),
+        "evaluate": (weights, "runs/p/retrain/recorded.jsonl"),
+        "watch": (weights, "runs/p/retrain/recorded.jsonl", "log.csv"),
+        "package": ("./champion/**/*.safetensors",),
+        "compare": (weights, "runs/p/retrain/recorded.jsonl", "runs/p/small/run.json"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["champion", "champion/package"])
+def test_the_weights_of_a_run_and_of_a_package_are_found(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "model.safetensors").write_text("1")
+    pipeline = Pipeline("p", stages=(Package("./champion"),))
+    assert content_hashes(pipeline.stage("package").reads(pipeline), tmp_path, whose="package reads")
+
+
 @pytest.mark.parametrize("module", [pipeline_module, stage_module])
 def test_examples_in_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
