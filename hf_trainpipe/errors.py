@@ -32,9 +32,6 @@ from hf_trainpipe.runtime.errors import TooMuch as TooMuch
 from hf_trainpipe.runtime.errors import TrainpipeError as TrainpipeError
 from hf_trainpipe.utils.wording import adapt_message
 
-EXIT_FILE = "HF_TRAINPIPE_EXIT_FILE"
-"""Environment variable: the file that rank 0 writes its exit code to, since launchers turn every code into 1."""
-
 DRIFTED = 10
 """Exit code of ``watch`` where the traffic is not what the package was made for: a branch for whoever calls it, no failure."""
 NOT_SHOWN = 11

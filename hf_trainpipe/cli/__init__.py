@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import EXIT_FILE, render
+from hf_trainpipe.errors import render
 from hf_trainpipe.tracking.console import fitted, forms_of_a_verb, tell_error
 from hf_trainpipe.utils.gc import postpone_gc, resume_gc
 from hf_trainpipe.utils.processes import end_with_parent
+from hf_trainpipe.utils.ranks import EXIT_FILE, leave_code
 from hf_trainpipe.utils.secrets import scrub
 from hf_trainpipe.utils.wording import messages_shown_in
 
@@ -76,8 +78,7 @@ def guarded(action: Callable[[], int]) -> int:
     finally:
         resume_gc()
     if (file := os.environ.get(EXIT_FILE)) and os.environ.get("LOCAL_RANK", "0") == "0":  # one a launcher
-        with open(file, "w") as stream:
-            stream.write(str(code))
+        leave_code(Path(file), code)
     return code
 
 

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import EXIT_FILE
 from hf_trainpipe.utils.processes import REAP_SECONDS, children, kill, reap
+from hf_trainpipe.utils.ranks import EXIT_FILE, left_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def launch(command: Sequence[str]) -> int:
             ended = None
             while process.poll() is None:
                 descendants |= {child.pid: child for child in children(launcher, recursive=True)}
-                if ended is None and exit_file.exists():
+                if ended is None and left_code(exit_file) is not None:
                     ended = time.monotonic()
                 if ended is not None and time.monotonic() - ended > REAP_SECONDS:
                     kill(children(launcher))  # a stopped one cannot handle the signal of torch's agent
@@ -73,6 +73,6 @@ def launch(command: Sequence[str]) -> int:
             for number, handler in before.items():
                 signal.signal(number, handler)
             reap(descendants.values())
-        if process.returncode != 0 and exit_file.exists():
-            return int(exit_file.read_text())
+        if process.returncode != 0 and (code := left_code(exit_file)) is not None:
+            return code
         return process.returncode if process.returncode >= 0 else 128 - process.returncode

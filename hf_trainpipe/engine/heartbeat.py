@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.errors import EXIT_FILE, Interrupted, render
+from hf_trainpipe.errors import Interrupted, render
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.utils.ranks import EXIT_FILE, leave_code
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def hung_rank(before: dict[int, dict[str, Any]], after: dict[int, dict[str, Any]
 def _leave(code: int, message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     if file := os.environ.get(EXIT_FILE):
-        Path(file).write_text(str(code))
+        leave_code(Path(file), code)
     os._exit(code)  # the main thread is blocked in a collective
 
 

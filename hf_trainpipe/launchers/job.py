@@ -18,6 +18,7 @@ from types import FrameType
 
 from hf_trainpipe.errors import Interrupted, TrainpipeError
 from hf_trainpipe.launchers import rank
+from hf_trainpipe.utils.ranks import left_code
 
 LOST = None
 """In place of the exit code of a rank that left none: its worker is gone."""
@@ -183,8 +184,7 @@ def _desk(job: Job) -> Iterator[Path]:
 
 
 def _codes(desk: Path, ranks: int) -> list[int | None]:
-    files = [desk / f"rank-{number}" for number in range(ranks)]
-    return [int(file.read_text() or 1) if file.exists() else LOST for file in files]
+    return [left_code(desk / f"rank-{number}") for number in range(ranks)]
 
 
 @contextlib.contextmanager

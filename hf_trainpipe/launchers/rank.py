@@ -2,7 +2,7 @@
 
 A desk is a folder that the launcher and all workers see. ``signal`` in it holds the signals that the ranks get, one after
 the other; a rank leaves its exit code in ``rank-N`` (minus the signal that ended it), and ``rank-0.out`` is what it printed,
-where the cluster shows nothing. So nothing depends on what else a cluster carries. Imports the standard library alone.
+where the cluster shows nothing. So nothing depends on what else a cluster carries. Imports nothing large.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_trainpipe.utils.processes import BEGUN_BY
+from hf_trainpipe.utils.ranks import leave_code
 
 POLL_SECONDS = 0.3
 SIGNALS = "signal"
@@ -71,13 +72,14 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: str, des
             for one in asked[sent:]:
                 process.send_signal(one)
             sent = len(asked)
-    (Path(desk) / f"rank-{number}").write_text(str(code))
+    leave_code(Path(desk, f"rank-{number}"), code)
     return code
 
 
 def signals(desk: str | Path) -> list[int]:
     """The signals that were asked for so far."""
     try:
-        return [int(line) for line in (Path(desk) / SIGNALS).read_text().split()]
+        lines = (Path(desk) / SIGNALS).read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return []
+    return [int(line) for line in lines if line.endswith("\n")]  # the last one may be on its way

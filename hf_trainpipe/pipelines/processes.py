@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import EXIT_FILE
 from hf_trainpipe.utils.processes import BEGUN_BY, children, kill, reap
+from hf_trainpipe.utils.ranks import without_rank
 
 if TYPE_CHECKING:
     import psutil
@@ -23,7 +23,6 @@ GRACE_SECONDS = 120.0
 """From the request to save and end until a verb is killed: a step, an evaluation and a save may lie in between."""
 POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", EXIT_FILE)
 
 
 class Stopping:
@@ -53,8 +52,7 @@ def environment(*, launched: bool = False) -> dict[str, str]:
         from hf_trainpipe.studies.runs import Launch
 
         return Launch(ranks=2).environment()
-    kept = {name: value for name, value in os.environ.items() if name not in _OF_A_RANK}
-    return {**kept, BEGUN_BY: str(os.getpid())}
+    return {**without_rank(), BEGUN_BY: str(os.getpid())}
 
 
 def follow(process: subprocess.Popen[bytes], output: Path, offset: int, *, stopping: Stopping) -> int:

@@ -26,9 +26,9 @@ from hf_trainpipe.checkpoint.lock import RunLock
 from hf_trainpipe.errors import EXIT_CODES, CheckpointError, RunLocked, TrainpipeError
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import read_result
-from hf_trainpipe.training.verify_resume import OF_A_RANK
 from hf_trainpipe.utils.atomic import read_json_object, write_json
 from hf_trainpipe.utils.processes import BEGUN_BY, REAP_SECONDS, children, kill, reap
+from hf_trainpipe.utils.ranks import without_rank
 
 if TYPE_CHECKING:
     import psutil
@@ -72,8 +72,7 @@ class Launch:
 
     def environment(self) -> dict[str, str]:
         """This process's, without what makes it a rank itself."""
-        kept = {name: value for name, value in os.environ.items() if not OF_A_RANK.fullmatch(name)}
-        kept.pop("HF_TRAINPIPE_EXIT_FILE", None)
+        kept = without_rank()
         if self.ranks > 1 and not _has_gpu():
             kept["ACCELERATE_USE_CPU"] = "true"
         if self.devices is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -25,11 +24,12 @@ from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
 from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines
-from hf_trainpipe.errors import EXIT_FILE, CheckpointError, Interrupted
+from hf_trainpipe.errors import CheckpointError, Interrupted
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.training.run_files import environment, read_identity, read_result
 from hf_trainpipe.utils.atomic import read_json_object, write_json
 from hf_trainpipe.utils.attempts import newest_attempt
+from hf_trainpipe.utils.ranks import without_rank
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -45,9 +45,6 @@ WORTHWHILE_STEPS = 8
 """A copy of fewer steps says little; one of a run shorter than CHEAP_STEPS begins at the start instead."""
 CHEAP_STEPS = 200
 POLL_SECONDS = 0.2
-OF_A_RANK = re.compile(
-    r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|TORCH_NCCL.*"
-)
 """Environment variables of a process under torchrun; the copy has a launcher of its own."""
 
 
@@ -291,9 +288,7 @@ class _Original:
 
     def _train_copy(self, planned_stop: str) -> tuple[int, str]:
         """Train the copy to its planned stop; the exit code, and what it said."""
-        environment = {
-            name: value for name, value in os.environ.items() if not OF_A_RANK.fullmatch(name) and name != EXIT_FILE
-        }
+        environment = without_rank()
         if self.device == "cpu":
             environment["ACCELERATE_USE_CPU"] = "true"
         log = self.copy / "said"

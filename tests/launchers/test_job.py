@@ -16,6 +16,7 @@ from hf_trainpipe.cli.parser import UsageError
 from hf_trainpipe.errors import Interrupted, TrainpipeError
 from hf_trainpipe.launchers import rank
 from hf_trainpipe.launchers.job import Cluster, Job, carry_out, rank_environment
+from hf_trainpipe.utils.ranks import leave_code, left_code
 
 TELL = "import os; open(f'told-{os.environ[\"RANK\"]}', 'w').write(' '.join(os.environ[n] for n in "
 TELL += "('WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'ACCELERATE_USE_CPU')))"
@@ -108,6 +109,18 @@ def test_a_signal_goes_to_all_ranks(tmp_path: Path) -> None:
     sender.start()
     assert carry_out(Threads(job(tmp_path, code))) == 75
     sender.join()
+
+
+def test_a_code_or_a_signal_that_is_not_whole_yet_says_nothing(tmp_path: Path) -> None:
+    code, asked = tmp_path / "rank-0", tmp_path / rank.SIGNALS
+    assert left_code(code) is None
+    code.touch()  # killed between creating and writing
+    assert left_code(code) is None
+    leave_code(code, -9)
+    assert left_code(code) == -9
+    asked.write_text("15\n1")  # of a second 15
+    assert rank.signals(tmp_path) == [15]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rank-0", "signal"]
 
 
 def test_too_few_workers_are_said(tmp_path: Path) -> None:
