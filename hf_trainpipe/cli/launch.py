@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.utils.processes import REAP_SECONDS, children, kill, reap
 from hf_trainpipe.utils.ranks import EXIT_FILE, left_code
+from hf_trainpipe.utils.signals import SAVE_AND_STOP, handled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
     import psutil
-
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def launch(command: Sequence[str]) -> int:
@@ -57,21 +56,19 @@ def launch(command: Sequence[str]) -> int:
                 with contextlib.suppress(psutil.Error):
                     worker.send_signal(number)
 
-        before = {number: signal.signal(number, forward) for number in FORWARDED}
         descendants: dict[int, psutil.Process] = {}
         try:
             ended = None
-            while process.poll() is None:
-                descendants |= {child.pid: child for child in children(launcher, recursive=True)}
-                if ended is None and left_code(exit_file) is not None:
-                    ended = time.monotonic()
-                if ended is not None and time.monotonic() - ended > REAP_SECONDS:
-                    kill(children(launcher))  # a stopped one cannot handle the signal of torch's agent
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.5)
+            with handled(SAVE_AND_STOP, forward):
+                while process.poll() is None:
+                    descendants |= {child.pid: child for child in children(launcher, recursive=True)}
+                    if ended is None and left_code(exit_file) is not None:
+                        ended = time.monotonic()
+                    if ended is not None and time.monotonic() - ended > REAP_SECONDS:
+                        kill(children(launcher))  # a stopped one cannot handle the signal of torch's agent
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.5)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             reap(descendants.values())
         if process.returncode != 0 and (code := left_code(exit_file)) is not None:
             return code

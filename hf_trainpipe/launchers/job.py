@@ -19,6 +19,7 @@ from types import FrameType
 from hf_trainpipe.errors import Interrupted, TrainpipeError
 from hf_trainpipe.launchers import rank
 from hf_trainpipe.utils.ranks import left_code
+from hf_trainpipe.utils.signals import SAVE_AND_STOP, handled
 
 LOST = None
 """In place of the exit code of a rank that left none: its worker is gone."""
@@ -196,12 +197,8 @@ def _forwarded(desk: Path) -> Iterator[list[int]]:
         came.append(number)
         _ask(desk, signal.SIGKILL if came.count(signal.SIGINT) > 1 else number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    try:
+    with handled(SAVE_AND_STOP, forward):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ask(desk: Path, number: int) -> None:

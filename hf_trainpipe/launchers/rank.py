@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from hf_trainpipe.utils.processes import BEGUN_BY
 from hf_trainpipe.utils.ranks import leave_code
+from hf_trainpipe.utils.signals import SAVE_AND_STOP, handled
 
 POLL_SECONDS = 0.3
 SIGNALS = "signal"
@@ -60,9 +60,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: str, des
             start_new_session=True,  # a terminal's Ctrl-C reaches it through the launcher, once
         )
         if threading.current_thread() is threading.main_thread():  # of torchrun's worker, which torchrun signals
-            for received in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-                before = signal.signal(received, lambda one, frame: process.send_signal(one))
-                stack.callback(signal.signal, received, before)
+            stack.enter_context(handled(SAVE_AND_STOP, lambda one, frame: process.send_signal(one)))
         sent = 0
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):

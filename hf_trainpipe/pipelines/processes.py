@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.utils.processes import BEGUN_BY, children, kill, reap
 from hf_trainpipe.utils.ranks import without_rank
+from hf_trainpipe.utils.signals import handled
 
 if TYPE_CHECKING:
     import psutil
@@ -35,12 +36,8 @@ class Stopping:
     def by_signals(self) -> Iterator[Stopping]:
         """Take SIGTERM, SIGINT and SIGHUP as the request, but those that are ignored (nohup); main thread only."""
         heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._ask) for number in heeded}
-        try:
+        with handled(heeded, self._ask):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -7,9 +7,9 @@ import signal
 import sys
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 from hf_trainpipe.errors import Interrupted
+from hf_trainpipe.utils.signals import SAVE_AND_STOP, handled
 from hf_trainpipe.utils.wording import command_line
 
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
@@ -53,14 +53,12 @@ class StopSignals:
     (True, 'SIGUSR1')
     """
 
-    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
     def __init__(self, planned_stop: PlannedStop | None = None) -> None:
         self.name: str | None = None
         self.planned_stop = planned_stop or PlannedStop()
         launched = any(name in os.environ for name in LAUNCHED)
         self._launcher = os.getppid() if launched else None
-        self._before: dict[signal.Signals, Any] = {}
+        self._handling = handled(SAVE_AND_STOP, self._handle)
 
     @property
     def requested(self) -> bool:
@@ -102,10 +100,8 @@ class StopSignals:
         self.name = signal.Signals(number).name
 
     def __enter__(self) -> StopSignals:
-        for number in self.HANDLED:
-            self._before[number] = signal.signal(number, self._handle)
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.__exit__(None, None, None)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.training import forecasts
 from hf_trainpipe.training.check.ends import existing_parent, look_at_disk, look_at_folder, look_outside
 from hf_trainpipe.training.check.found import REQUEST, Found, Problem, out_of_memory
+from hf_trainpipe.utils.signals import handled
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -104,11 +105,8 @@ def _heeding_sigterm() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
+    with handled([signal.SIGTERM], leave):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
