@@ -154,9 +154,10 @@ class Graphs:
 
     def _gradients(self, loss: torch.Tensor) -> Sequence[torch.Tensor | None]:
         """Of each parameter, or of what stands in for it, in its type."""
-        halves = self.mixed.halves
-        read = self.parameters if halves is None else [halves.of(parameter) for parameter in self.parameters]
-        found: Sequence[torch.Tensor | None] = torch.autograd.grad(self.mixed.scaled(loss), read, allow_unused=True)
+        halves, scaled = self.mixed.halves, self.mixed.scaled(loss)
+        if halves is not None:
+            return halves.gradients(scaled, self.parameters)
+        found: Sequence[torch.Tensor | None] = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
         return found
 
     def _run_and_record(self, batch: RoundedBatch, scale: float) -> torch.Tensor:

@@ -1,17 +1,35 @@
 """Weights of linear layers in 16 bits, made all at once at the start of a pass.
 
 Autocast casts each weight when its layer comes, and each gradient back: four hundred small launches in a pass of BERT-base,
-which short micro-batches wait for. The numbers are the same: a layer reads the same 16 bits, and its gradient is cast by
-whoever adds it up.
+which short micro-batches wait for. A layer reads the same 16 bits, and its gradient is cast by whoever adds it up. Those
+of queries, keys and values lie one after the other, so that a layer multiplies with all three at once
+(:mod:`hf_trainpipe.engine.gpu.joined`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from hf_trainpipe.engine.gpu.joined import JoinedLinear, join
+
+
+@dataclass(eq=False)
+class _Copy:
+    """What stands in for some parameters, which lie one after the other in it."""
+
+    sources: list[torch.nn.Parameter]
+    slot: dict[str, Any]
+    name: str
+    """Where a pass finds it, in ``slot``."""
+    whole: torch.nn.Parameter
+    parts: Sequence[torch.Tensor]
+    """Of ``whole``, one for each source."""
 
 
 class HalfWeights:
@@ -20,34 +38,63 @@ class HalfWeights:
     Args:
         model: On its device, in fp32.
         dtype: What its layers compute in.
+        joins: Whether query, key and value of a layer are one product; the last bits of what they give may be others.
     """
 
-    def __init__(self, model: torch.nn.Module, dtype: torch.dtype) -> None:
-        held = [
-            (module, name, one) for module in model.modules() for name, one in module.named_parameters(recurse=False)
-        ]
-        uses = Counter(id(one) for _, _, one in held)
-        self._places = [
-            (module, name, one, torch.nn.Parameter(one.detach().to(dtype), requires_grad=one.requires_grad))
-            for module, name, one in held
-            if type(module) is torch.nn.Linear and uses[id(one)] == 1 and one.dtype == torch.float32
-        ]
-        self._copy_of = {id(one): copy for _, _, one, copy in self._places}
+    def __init__(self, model: torch.nn.Module, dtype: torch.dtype, *, joins: bool = True) -> None:
+        uses = Counter(id(one) for module in model.modules() for one in module.parameters(recurse=False))
+        if joins:
+            join(model, uses)
+        sources: dict[tuple[int, str], list[torch.nn.Parameter]] = {}
+        slots: dict[int, dict[str, Any]] = {}
+        for module in model.modules():
+            if type(module) not in (torch.nn.Linear, JoinedLinear):
+                continue
+            slot = vars(module.joined) if isinstance(module, JoinedLinear) else module._parameters
+            slots[id(slot)] = slot
+            for name, one in module.named_parameters(recurse=False):
+                if uses[id(one)] == 1 and one.dtype == torch.float32:
+                    sources.setdefault((id(slot), name), []).append(one)
+        self._copies = [_copy(found, slots[slot], name, dtype) for (slot, name), found in sources.items()]
+        self._part_of = {id(one): (copy, place) for copy in self._copies for place, one in enumerate(copy.sources)}
 
-    def of(self, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-        """What a pass reads instead of a parameter, and has the gradient of; it may be the parameter itself."""
-        return self._copy_of.get(id(parameter), parameter)
+    def gradients(self, loss: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> list[torch.Tensor | None]:
+        """Gradients for parameters, of what a pass read in their place and in its type; None: it has none."""
+        found_in = [self._part_of.get(id(one)) for one in parameters]
+        read = [one if part is None else part[0].whole for one, part in zip(parameters, found_in, strict=True)]
+        distinct = {id(one): one for one in read}
+        computed = torch.autograd.grad(loss, list(distinct.values()), allow_unused=True)
+        grads = dict(zip(distinct, computed, strict=True))
+        found: list[torch.Tensor | None] = []
+        for one, part in zip(read, found_in, strict=True):
+            grad = grads[id(one)]
+            if grad is not None and part is not None:
+                copy, place = part
+                grad = grad.split([len(source) for source in copy.sources])[place]  # type: ignore[no-untyped-call]
+            found.append(grad)
+        return found
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Inside, the layers have copies of their weights as they are now."""
-        if self._places:
+        if self._copies:
             with torch.no_grad():
-                torch._foreach_copy_([copy for *_, copy in self._places], [one for _, _, one, _ in self._places])
+                torch._foreach_copy_(
+                    [part for copy in self._copies for part in copy.parts],
+                    [one for copy in self._copies for one in copy.sources],
+                )
+        before = [copy.slot[copy.name] for copy in self._copies]
         try:
-            for module, name, _, copy in self._places:
-                module._parameters[name] = copy
+            for copy in self._copies:
+                copy.slot[copy.name] = copy.whole
             yield
         finally:
-            for module, name, one, _ in self._places:
-                module._parameters[name] = one
+            for copy, held in zip(self._copies, before, strict=True):
+                copy.slot[copy.name] = held
+
+
+def _copy(sources: list[torch.nn.Parameter], slot: dict[str, Any], name: str, dtype: torch.dtype) -> _Copy:
+    whole = torch.nn.Parameter(
+        torch.cat([one.detach().to(dtype) for one in sources]), requires_grad=sources[0].requires_grad
+    )
+    return _Copy(sources, slot, name, whole, whole.detach().split([len(one) for one in sources]))  # type: ignore[no-untyped-call]

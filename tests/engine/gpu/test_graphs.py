@@ -11,6 +11,7 @@ import torch
 from hf_trainpipe.engine.gpu.embedding import add_in_order
 from hf_trainpipe.engine.gpu.graphs import Graphs
 from hf_trainpipe.engine.gpu.halves import HalfWeights
+from hf_trainpipe.engine.gpu.joined import JoinedLinear
 from hf_trainpipe.engine.gpu.rounding import RoundedBatch
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.randomness import seed_everything
@@ -35,7 +36,9 @@ def refusing(run: Callable[[], None]) -> Any:
 class Steps:
     """A model with dropout whose gradient is added up over micro-batches."""
 
-    def __init__(self, device: torch.device, *, precision: str = "fp32", halves: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, device: torch.device, *, precision: str = "fp32", halves: bool = True, joins: bool = True, **settings: Any
+    ) -> None:
         self.model = build("bert").to(device)
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -47,7 +50,7 @@ class Steps:
         if mixed.scaler is not None:
             mixed.scaler = torch.amp.GradScaler(device.type, init_scale=64.0)
         if mixed.is_on and halves:
-            mixed.halves = HalfWeights(self.model, mixed.dtype)
+            mixed.halves = HalfWeights(self.model, mixed.dtype, joins=joins)
         self.runs, self.inside = 0, mixed.around(self.model)
         self.graphs = Graphs(
             parameters=list(self.model.parameters()), device=device, mixed=mixed, loss_of=self.loss_of,
@@ -117,13 +120,29 @@ def test_memory_is_given_back_and_graphs_are_recorded_again() -> None:
 
 
 def test_weights_in_16_bits_made_at_once_give_the_bits_of_autocast() -> None:
-    plain, halved = (Steps(CPU, precision="bf16", halves=halves, limit=0) for halves in (False, True))
+    plain, halved = (Steps(CPU, precision="bf16", halves=halves, joins=False, limit=0) for halves in (False, True))
     compare(plain, halved)
     for steps in (plain, halved):
         for parameter in steps.model.parameters():
             assert parameter.dtype == torch.float32
         steps.graphs.parameters[10].data.mul_(1.1)  # an update
     compare(plain, halved)
+
+
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)])
+def test_query_key_and_value_in_one_product_give_the_same_gradient(device: torch.device) -> None:
+    three, one = (Steps(device, precision="bf16", joins=joins, limit=0) for joins in (False, True))
+    layers = [module for module in one.model.modules() if type(module) is JoinedLinear]
+    assert len(layers) == 3 * one.model.config.num_hidden_layers
+    assert not any(type(module) is JoinedLinear for module in three.model.modules())
+    (losses, expected), (found_losses, found) = (
+        steps.gradients([LENGTHS[3], LENGTHS[2]], pins=device.type == "cuda") for steps in (three, one)
+    )
+    assert found_losses == pytest.approx(losses, rel=2e-2)
+    assert list(one.model.state_dict()) == list(three.model.state_dict())
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.shape == theirs.shape
+        assert float((mine - theirs).norm()) <= 3e-2 * float(theirs.norm()) + 1e-5
 
 
 @pytest.mark.gpu
@@ -133,7 +152,8 @@ def test_on_a_gpu(precision: str) -> None:
     eager, graphed = Steps(device, precision=precision, limit=0), Steps(device, precision=precision)
     many = [[40] * 200]  # more tokens than the simplest kernels take
     compare(eager, graphed, pins=True, more=[many, many, many])
-    compare(eager, Steps(device, precision=precision, halves=False), pins=True)
+    plain, halved = (Steps(device, precision=precision, halves=halves, joins=False) for halves in (False, True))
+    compare(plain, halved, pins=True)
     assert not graphed.said
     runs = graphed.runs
     compare(eager, graphed, pins=True)
