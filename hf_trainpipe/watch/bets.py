@@ -50,6 +50,13 @@ def ranks(earlier: NDArray[Any], new: NDArray[Any], generator: np.random.Generat
     return place
 
 
+def stake_of(window: int, horizon: int) -> float:
+    """What is put down of a stake of 1 at the beginning of a window, from 1."""
+    if horizon == 1:
+        return 1.0
+    return FIRST if window == 1 else (1 - FIRST) / (horizon - 1)
+
+
 @dataclass
 class Evidence:
     """The money of one signal's bets."""
@@ -72,20 +79,15 @@ class Evidence:
     def take(self, of_window: Floats) -> None:
         """Bet on the ranks [n] of a window."""
         self.windows += 1
-        stake = np.log(self._stake(self.windows))
+        stake = np.log(stake_of(self.windows, self.horizon))
         self.since = np.where(self.log_money < stake, self.windows, self.since)
         self.log_money = np.logaddexp(self.log_money, stake) + log_bets(of_window, two_sided=self.two_sided).sum(axis=1)
-
-    def _stake(self, window: int) -> float:
-        """What is put down at the beginning of a window, from 1."""
-        if self.horizon == 1:
-            return 1.0
-        return FIRST if window == 1 else (1 - FIRST) / (self.horizon - 1)
 
     @property
     def log(self) -> float:
         """The logarithm of all the money, stakes that are not put down yet included."""
-        put_down = self._stake(1) + (self.windows - 1) * self._stake(2) if self.windows else 0.0
+        first, later = (stake_of(window, self.horizon) for window in (1, 2))
+        put_down = first + (self.windows - 1) * later if self.windows else 0.0
         waiting = max(0.0, 1.0 - put_down) if self.windows < self.horizon else 0.0
         won = np.logaddexp.reduce(self.log_money) - np.log(len(self.log_money))
         return float(won if waiting == 0.0 else np.logaddexp(won, np.log(waiting)))

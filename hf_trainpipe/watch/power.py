@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.watch.bets import Floats, log_bets
+from hf_trainpipe.watch.bets import Floats, log_bets, stake_of
 from hf_trainpipe.watch.sequence import Promise, Windows
 from hf_trainpipe.watch.signals import SIGNALS, Signal
 
@@ -70,28 +70,36 @@ def smallest(windows: Windows, name: str) -> Smallest:
         values, kind = SHIFTS, f"standard deviations {'down' if sign < 0 else 'up'}"
         spread = float(pool.std())
         found = lambda size: _among(signal, pool, 0.0, sign * size * spread, promise, generator)  # noqa: E731
-    at = bisect_left(values, True, key=_enough(found, promise, len(windows.profile.signals)))
+    stakes = [stake_of(window, promise.horizon) for window in _next(windows)]
+    at = bisect_left(values, True, key=_enough(found, stakes, promise.needed(len(windows.profile.signals))))
     return Smallest(value=values[at] if at < len(values) else None, kind=kind)
 
 
+def _next(windows: Windows) -> list[int]:
+    """The next windows by their numbers in the year; where it ends sooner, those that a new one begins with."""
+    first = windows.in_year + 1
+    first = first if first + WITHIN - 1 <= windows.promise.horizon else 1
+    return list(range(first, min(first + WITHIN - 1, windows.promise.horizon) + 1))
+
+
 def _enough(
-    ranks_of: Callable[[float], tuple[Floats, bool]], promise: Promise, signals: int
+    ranks_of: Callable[[float], tuple[Floats, bool]], stakes: Sequence[float], needed: float
 ) -> Callable[[float], bool]:
     def enough(size: float) -> bool:
         ranks, two_sided = ranks_of(size)
-        return _found(ranks, two_sided, promise, signals) >= OFTEN
+        return _found(ranks, two_sided, stakes, needed) >= OFTEN
 
     return enough
 
 
-def _found(ranks: Floats, two_sided: bool, promise: Promise, signals: int) -> float:
-    """The share of simulations [R, T, n] with an alarm."""
+def _found(ranks: Floats, two_sided: bool, stakes: Sequence[float], needed: float) -> float:
+    """The share of simulations [R, T, n] with an alarm, where so much is put down with each window."""
     won = log_bets(ranks, two_sided=two_sided).sum(axis=-1)  # [J, R, T]
     money = np.full(won.shape[:2], -np.inf)
     alarmed = np.zeros(won.shape[1], dtype=bool)
-    for window in range(won.shape[2]):
-        money = np.logaddexp(money, -np.log(promise.horizon)) + won[:, :, window]
-        alarmed |= np.logaddexp.reduce(money, axis=0) - np.log(len(money)) >= np.log(promise.needed(signals))
+    for window, stake in enumerate(stakes):
+        money = np.logaddexp(money, np.log(stake)) + won[:, :, window]
+        alarmed |= np.logaddexp.reduce(money, axis=0) - np.log(len(money)) >= np.log(needed)
     return float(alarmed.mean())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_trainpipe.watch.bets import Evidence, log_bets, ranks
+from hf_trainpipe.watch.bets import Evidence, log_bets, ranks, stake_of
 from hf_trainpipe.watch.power import smallest
 from hf_trainpipe.watch.profile import Profile
 from hf_trainpipe.watch.sequence import Promise, Windows
@@ -102,3 +102,14 @@ def test_the_smallest_drift_is_smaller_in_larger_windows() -> None:
     assert large is not None
     assert small < large
     assert str(of[400]).endswith("of the texts are unlike all others")
+
+
+def test_the_smallest_drift_is_told_for_what_is_put_down_with_the_next_windows() -> None:
+    assert sum(stake_of(window, 365) for window in range(1, 366)) == pytest.approx(1.0)
+    reference, rare = profile(np.random.default_rng(3), 500), Promise(window=60, horizon=10_000)
+    fresh, later = (
+        smallest(Windows(profile=reference, promise=rare, seed=0, windows=done), "novelty").value for done in (0, 7)
+    )
+    assert fresh is not None
+    assert later is not None
+    assert fresh < later  # a tenth is put down with the first window, of the rest a ten-thousandth with each
