@@ -96,7 +96,7 @@ def _left_out(found: Watched) -> list[Block]:
 def _evidence(found: Watched) -> Picture:
     """The evidence of each signal over the windows, beside what an alarm needs."""
     windows = found.windows
-    numbers = np.arange(1, len(windows.history) + 1)
+    numbers = np.array(windows.of_year)
     needed = np.log10(windows.needed)
     highest = needed
     with plots.style():
@@ -107,7 +107,7 @@ def _evidence(found: Watched) -> Picture:
             axes.plot(numbers, np.maximum(money, -2.0), color=colour, linewidth=1.3, label=name,
                       **({"marker": "o", "markersize": 3.0} if len(numbers) <= 40 else {}))  # fmt: skip
         axes.axhline(needed, color=plots.INK, linewidth=0.9, linestyle="--", label=f"an alarm: {windows.needed:,.0f}")
-        if windows.alarm is not None:
+        if windows.alarm is not None and windows.alarm["window"] in windows.of_year:
             axes.axvline(windows.alarm["window"], color=plots.MUTED, linewidth=0.9, linestyle=":")
         axes.set(xlabel="window", ylabel="evidence, powers of ten", ylim=(-2.2, highest * 1.08 + 0.2))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -115,5 +115,5 @@ def _evidence(found: Watched) -> Picture:
     last = windows.history[-1]["log_money"]
     ends = ", ".join(f"{name} {np.exp(min(value, 700.0)):.3g}" for name, value in last.items())
     return Picture(
-        "evidence", f"Evidence after {len(numbers)} windows: {ends}; an alarm needs {windows.needed:g}", figure
+        "evidence", f"Evidence after {windows.windows} windows: {ends}; an alarm needs {windows.needed:g}", figure
     )

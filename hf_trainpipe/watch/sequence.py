@@ -72,9 +72,9 @@ class Windows:
     pool: dict[str, list[Array]] = field(default_factory=dict)
     """By signal the readings of the traffic's windows of this year."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """Of each window its evidence by signal, and where it begins and ends."""
+    """Of each window of this year its evidence by signal, and where it begins."""
     alarm: dict[str, Any] | None = None
-    """The first one: its window, signals that alarmed then or later, since when, and texts."""
+    """The first one: its window, signals that alarmed then or later, since when, where that window begins, and texts."""
 
     def __post_init__(self) -> None:
         if not self.evidence:
@@ -84,6 +84,7 @@ class Windows:
         horizon = self.promise.horizon
         self.evidence = {name: Evidence(SIGNALS[name].two_sided, horizon) for name in self.profile.signals}
         self.pool = {name: [] for name in self.profile.signals}
+        self.history = []
 
     @property
     def needed(self) -> float:
@@ -94,6 +95,12 @@ class Windows:
     def in_year(self) -> int:
         """Windows of this year."""
         return self.windows % self.promise.horizon if self.windows else 0
+
+    @property
+    def of_year(self) -> range:
+        """The numbers of this year's windows, over all years; a new year begins with its first window."""
+        count = next(iter(self.evidence.values())).windows
+        return range(self.windows - count + 1, self.windows + 1)
 
     def earlier(self, name: str) -> Array:
         """What the next window is ranked among."""
@@ -120,7 +127,7 @@ class Windows:
         for name, held in self.pool.items():
             held.append(readings[name])
         money = {name: evidence.log for name, evidence in self.evidence.items()}
-        self.history.append({"log_money": money, "first": places[0], "last": places[-1]})
+        self.history.append({"log_money": money, "first": places[0]})
         alarming = [name for name in money if money[name] >= np.log(self.needed)]
         leading = alarming or [max(money, key=lambda name: money[name])]
         first = (self.windows - 1) * self.promise.window + 1
@@ -129,12 +136,13 @@ class Windows:
         ]
         fresh = [name for name in alarming if self.alarm is None or name not in self.alarm["signals"]]
         if fresh:
-            offset = self.windows - self.evidence[fresh[0]].windows
             if self.alarm is None:
-                self.alarm = {"window": self.windows, "signals": [], "since": {}, "texts": []}
+                self.alarm = {"window": self.windows, "signals": [], "since": {}, "from": {}, "texts": []}
             for name in fresh:
+                began = int(self.evidence[name].since[self.evidence[name].best]) - 1
                 self.alarm["signals"].append(name)
-                self.alarm["since"][name] = offset + int(self.evidence[name].since[self.evidence[name].best])
+                self.alarm["since"][name] = self.of_year[began]
+                self.alarm["from"][name] = self.history[began]["first"]
             self.alarm["texts"] += [vars(mover) for mover in movers if mover.signal in fresh]
         return movers
 

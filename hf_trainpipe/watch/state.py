@@ -1,11 +1,16 @@
-"""A sequence of windows on disk, so that a second call goes on with the test: ``state.json`` and one file of numbers.
+"""A sequence of windows on disk, so that a second call goes on with the test.
 
-``state.json`` is replaced last and names the file that belongs to it, so that a kill leaves the state before or the one after.
-Neither holds a text; of logs there are names, numbers of rows and hashes.
+state.json                   the evidence, what was read of which logs, and the name of the file of what waits
+PROFILE-waits-N.safetensors  numbers of the texts that wait for the next window
+PROFILE-window-N.safetensors numbers of the texts of a window of this year, written once, with its evidence
+
+``state.json`` is replaced last and says how many windows and which other file belong to it, so that a kill leaves the state before
+or the one after. None of them holds a text; of logs there are names, numbers of rows and hashes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -16,18 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_trainpipe.errors import CheckpointError, DataError
-from hf_trainpipe.utils.atomic import read_json_object, write_json
+from hf_trainpipe.utils.atomic import read_json_object, write_bytes, write_json
 from hf_trainpipe.watch.bets import Evidence
 from hf_trainpipe.watch.profile import Profile
 from hf_trainpipe.watch.sequence import Mover, Promise, Windows
 from hf_trainpipe.watch.signals import SIGNALS, held, kept
 
 Array = NDArray[Any]
+_SHORT = 8
+"""Digits of a profile's identity in the names of files."""
+_TOLD = "window"
+"""Of a window's file, what :attr:`.Windows.history` has of it, as JSON."""
 FILE = "state.json"
-VERSION = 1
+VERSION = 2
 _NEEDS: dict[str, type | tuple[type, ...]] = {
-    "version": int, "profile": str, "promise": dict, "windows": int, "evidence": dict, "history": list, "logs": list,
-    "pending": list, "arrays": str,
+    "version": int, "profile": str, "promise": dict, "windows": int, "evidence": dict, "logs": list, "pending": list, "waits": str,
 }  # fmt: skip
 
 
@@ -42,6 +50,8 @@ class State:
     """Where they stand."""
     logs: list[dict[str, Any]] = field(default_factory=list)
     """``{"name", "rows", "sha256"}`` of what was read, the hash over its rows."""
+    saved: int = 0
+    """The last window whose file is written."""
 
     @property
     def num_pending(self) -> int:
@@ -61,35 +71,60 @@ class State:
             yield moved
 
     def save(self, folder: Path) -> None:
-        """Replace what is on disk."""
-        from safetensors.numpy import save_file
-
+        """Replace what is on disk: what waits, and the windows that came since the last time."""
         folder.mkdir(parents=True, exist_ok=True)
         windows = self.windows
-        arrays: dict[str, Array] = {}
-        for name in windows.profile.signals:
-            for kind, parts in (("pool", windows.pool[name]), ("pending", self.pending.get(name, []))):
-                if parts:
-                    arrays[f"{kind}.{name}"] = np.ascontiguousarray(kept(name, np.concatenate(parts)))
-        earlier = sorted(folder.glob("texts-*.safetensors"))
-        number = 1 + max((int(path.stem.partition("-")[2]) for path in earlier), default=0)
-        file = folder / f"texts-{number}.safetensors"
-        save_file(arrays, file)
+        profile = windows.profile.identity
+        files = {number: folder / _window(profile, number) for number in windows.of_year}
+        for number in windows.of_year:
+            if number > self.saved:
+                at = number - windows.of_year.start
+                readings = {name: held[at] for name, held in windows.pool.items()}
+                _write(files[number], readings, {_TOLD: json.dumps(windows.history[at])})
+        self.saved = windows.windows
+        earlier = {*folder.glob("*-waits-*.safetensors"), *folder.glob("*-window-*.safetensors")}
+        number = 1 + max((int(path.stem.rpartition("-")[2]) for path in earlier if "-waits-" in path.name), default=0)
+        waits = folder / f"{profile[:_SHORT]}-waits-{number}.safetensors"
+        _write(waits, {name: np.concatenate(parts) for name, parts in self.pending.items()}, {})
         told = {
             "version": VERSION,
-            "profile": windows.profile.identity,
+            "profile": profile,
             "promise": asdict(windows.promise),
             "windows": windows.windows,
             "alarm": windows.alarm,
             "evidence": {name: evidence.to_json() for name, evidence in windows.evidence.items()},
-            "history": windows.history,
             "logs": self.logs,
             "pending": self.places,
-            "arrays": file.name,
+            "waits": waits.name,
         }
         write_json(folder / FILE, told, sort_keys=False)
-        for path in earlier:
+        for path in earlier - {*files.values()}:
             path.unlink(missing_ok=True)
+
+
+def _window(profile: str, number: int) -> str:
+    return f"{profile[:_SHORT]}-window-{number}.safetensors"
+
+
+def _write(path: Path, readings: Mapping[str, Array], told: dict[str, str]) -> None:
+    from safetensors.numpy import save
+
+    write_bytes(path, save({name: np.ascontiguousarray(kept(name, one)) for name, one in readings.items()}, told))
+
+
+def _read(path: Path, *, fix: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """Readings by signal, and what is told beside them.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: held(name, file.get_tensor(name)) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except Exception as error:  # safetensors has errors of its own
+        raise DataError(f"{path}: cannot be read: {error}.", fix=fix) from error
 
 
 def open_state(folder: Path, profile: Profile, promised: Mapping[str, Any]) -> tuple[State, str | None]:
@@ -109,6 +144,8 @@ def open_state(folder: Path, profile: Profile, promised: Mapping[str, Any]) -> t
         told = read_json_object(folder / FILE, needs=_NEEDS, fix=fix)
     except CheckpointError as error:
         raise DataError(error.message, fix=error.fix) from None
+    if told["version"] != VERSION:
+        raise DataError(f"{folder / FILE}: expected version {VERSION}, found {told['version']}.", fix=fix)
     if told["profile"] != profile.identity:
         return fresh, "what was watched before belongs to another profile: a new sequence begins"
     for name, value in promised.items():
@@ -119,21 +156,20 @@ def open_state(folder: Path, profile: Profile, promised: Mapping[str, Any]) -> t
                 fix=f"Leave it as it was. {fix}",
             )
     promise = Promise(**told["promise"])
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(folder / told["arrays"])
-    except Exception as error:  # safetensors has errors of its own
-        raise DataError(f"{folder / told['arrays']}: cannot be read: {error}.", fix=fix) from error
     windows = fresh.windows = replace(fresh.windows, promise=promise)
-    windows.windows, windows.history, windows.alarm = told["windows"], told["history"], told.get("alarm")
+    windows.windows, windows.alarm, fresh.saved = told["windows"], told.get("alarm"), told["windows"]
     windows.evidence = {
         name: Evidence.from_json(told["evidence"][name], two_sided=SIGNALS[name].two_sided, horizon=promise.horizon)
         for name in profile.signals
     }
-    for name in profile.signals:
-        read = {kind: arrays.get(f"{kind}.{name}") for kind in ("pool", "pending")}
-        windows.pool[name], fresh.pending[name] = ([] if one is None else [held(name, one)] for one in read.values())
+    windows.pool = {name: [] for name in profile.signals}
+    for number in windows.of_year:
+        readings, beside = _read(folder / _window(profile.identity, number), fix=fix)
+        for name, held_before in windows.pool.items():
+            held_before.append(readings[name])
+        windows.history.append(json.loads(beside[_TOLD]))
+    waiting, _ = _read(folder / told["waits"], fix=fix)
+    fresh.pending = {name: [one] for name, one in waiting.items()}
     fresh.places, fresh.logs = list(told["pending"]), list(told["logs"])
     return fresh, None
 

@@ -19,10 +19,10 @@ def verdict(found: Watched) -> str:
             return f"No window yet: {found.pending:,} of {size:,} texts are there"
         return f"No drift shown in {windows.windows:,} {_windows(windows.windows)} of {size:,} texts"
     named = " and ".join(alarm["signals"])
-    first = min(alarm["since"].values())
+    first = min(alarm["signals"], key=lambda name: alarm["since"][name])
     return (
-        f"Drifted: {named}, shown in window {alarm['window']:,}, begun about window {first:,} "
-        f"(from {windows.history[first - 1]['first']} on)"
+        f"Drifted: {named}, shown in window {alarm['window']:,}, begun about window {alarm['since'][first]:,} "
+        f"(from {alarm['from'][first]} on)"
     )
 
 

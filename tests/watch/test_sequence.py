@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from hf_trainpipe.errors import DataError
 from hf_trainpipe.watch.bets import Evidence, log_bets, ranks, stake_of
 from hf_trainpipe.watch.power import smallest
 from hf_trainpipe.watch.profile import Profile
 from hf_trainpipe.watch.sequence import Promise, Windows
+from hf_trainpipe.watch.state import open_state
 
 PROMISE = Promise(window=50, false_alarms=0.05, horizon=20)
 
@@ -113,3 +117,28 @@ def test_the_smallest_drift_is_told_for_what_is_put_down_with_the_next_windows()
     assert fresh is not None
     assert later is not None
     assert fresh < later  # a tenth is put down with the first window, of the rest a ten-thousandth with each
+
+
+def test_a_state_on_disk_has_the_windows_of_one_year_and_goes_on_as_one_that_was_never_saved(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    reference, promised = profile(random), {"window": 20, "horizon": 3}
+    kept, _ = open_state(tmp_path / "no", reference, promised)
+    for step in range(8):
+        state, note = open_state(tmp_path, reference, promised)
+        assert note is None
+        readings, places = window(random, 17), [f"{step}:{text}" for text in range(17)]
+        for one in (state, kept):
+            list(one.add(readings, places))
+        state.save(tmp_path)
+    found, _ = open_state(tmp_path, reference, promised)
+    assert found.windows.windows == kept.windows.windows == 6
+    assert (found.places, found.windows.history) == (kept.places, kept.windows.history)
+    assert found.windows.of_year == range(4, 7)
+    for name, evidence in kept.windows.evidence.items():
+        assert found.windows.evidence[name].log_money == pytest.approx(evidence.log_money)
+    windows = sorted(tmp_path.glob("*-window-*"))
+    assert [path.stem[-1] for path in windows] == ["4", "5", "6"]
+    assert len(list(tmp_path.glob("*-waits-*"))) == 1
+    windows[1].write_bytes(b"x")
+    with pytest.raises(DataError, match=r"window-5\.safetensors: cannot be read"):
+        open_state(tmp_path, reference, promised)

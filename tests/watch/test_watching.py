@@ -74,7 +74,11 @@ def test_a_log_that_grows_is_read_on_and_tells_what_one_reading_of_the_whole_wou
     assert (first.rows, first.new, first.pending) == (70, 1, 10)
     again = watch(package, log, state=state)
     assert (again.rows, again.known, again.new) == (0, 70, 0)
+    written = {path.name: path.stat().st_ino for path in state.glob("*-window-*")}
     second = watch(package, write_log(log, rows), state=state)
+    assert written.items() < {path.name: path.stat().st_ino for path in state.glob("*-window-*")}.items(), (
+        "written once"
+    )
     assert (second.rows, second.known, second.new, second.pending) == (130, 70, 2, 20)
     assert not second.drifted
     for name, evidence in whole.windows.evidence.items():
