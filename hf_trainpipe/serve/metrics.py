@@ -87,6 +87,9 @@ class Metrics:
         registry = self._registry
         texts = Counter("trainpipe_watch_texts", "Texts that were measured.", registry=registry)
         return texts, {
+            "on": Gauge(
+                "trainpipe_watch_on", "1 while texts of the package that answers are watched.", registry=registry
+            ),
             "windows": Gauge("trainpipe_watch_windows", "Windows that were tested.", registry=registry),
             "evidence": Gauge(
                 "trainpipe_watch_evidence", "Evidence of a drift; begins with 1.", ("signal",), registry=registry
@@ -98,6 +101,10 @@ class Metrics:
     def sampled(self, texts: int) -> None:
         """Count texts that were measured."""
         self._watch[0].inc(texts)
+
+    def watching(self, on: bool) -> None:
+        """Tell whether texts of the package that answers are watched."""
+        self._watch[1]["on"].set(on)
 
     def watched(self, windows: Windows) -> None:
         """Tell where the watch stands."""

@@ -81,10 +81,6 @@ def serve(
                     "warning: the package carries another version of its runtime; the installed one answers. "
                     "--allow-code runs the package's own."
                 )
-            if settings.watching is not None:
-                from hf_trainpipe.serve.watching import profile_of
-
-                profile_of(engine)  # says at once what is missing
             del engine  # the switch alone holds it, until another package takes over
             following = None if follow is None else _following(follow, switch, settings, load=load, logger=logger)
             return _serve(app, switch, settings, listener, logger, as_json=as_json, following=following)
@@ -121,6 +117,10 @@ def _made(engine: Engine, settings: Settings, *, record: int | None) -> tuple[Mi
     """The application of the first package, which has answered once."""
     from hf_trainpipe.serve.app import make_app
 
+    if settings.watching is not None:
+        from hf_trainpipe.serve.watching import profile_of
+
+        profile_of(engine)  # of the first package what is missing is an error
     first_answers(engine)
     gc.collect()
     gc.freeze()  # what is loaded stays: garbage collections skip it while a client waits

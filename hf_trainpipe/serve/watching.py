@@ -59,17 +59,24 @@ class Watcher:
     """Measures a share of the answered texts of one package; the model's thread alone calls it.
 
     Its folder is opened with the first text. Where a package takes over from another, the sequence of the new one begins once
-    that of the old one was saved.
+    that of the old one was saved. One that cannot be watched answers all the same, which is said at once.
     """
 
     def __init__(self, settings: Watching, engine: Engine, metrics: Metrics) -> None:
         self._settings, self._engine, self._metrics = settings, engine, metrics
+        self._profile: Profile | None = None
         self._chance = np.random.default_rng()
         self._open = ExitStack()
         self._state: State | None = None
         self._is_broken = False
+        self._has_waited = False
         self._seen = 0
         self._texts: dict[str, Any] = {}
+        try:
+            self._profile = profile_of(engine)
+            metrics.watching(True)
+        except PackageError as error:
+            self._stop(error)
 
     def see(self, job: Any) -> None:
         """Measure some of the texts of a request that was just answered. Whatever goes wrong, the server goes on."""
@@ -80,9 +87,13 @@ class Watcher:
             if len(drawn) and (state := self._opened()) is not None:
                 self._measure(state, job, drawn)
         except Exception as error:  # of any kind: answers are what the server is for
-            self._is_broken = True
-            said = error.message if isinstance(error, PackageError | DataError) else type(error).__name__
-            _log.error("watch: stopped: %s; the server goes on", said)
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        self._is_broken = True
+        self._metrics.watching(False)
+        said = error.message if isinstance(error, PackageError | DataError) else type(error).__name__
+        _log.error("watch: nothing is watched: %s; the server goes on", said.rstrip("."))
 
     def close(self) -> None:
         """Save what waits for a window."""
@@ -93,16 +104,21 @@ class Watcher:
     def _opened(self) -> State | None:
         """The state; None as long as another server, or the package before, is at work in its folder."""
         if self._state is None:
-            profile = profile_of(self._engine)
+            assert self._profile is not None
             try:
                 self._open.enter_context(locked(self._settings.folder, seconds=0))
-            except DataError:
+            except DataError as error:
+                if not self._has_waited:
+                    _log.warning("watch: waits: %s", error.message)
+                    self._metrics.watching(False)
+                self._has_waited = True
                 return None
-            self._state, note = open_state(self._settings.folder, profile, {})
+            self._state, note = open_state(self._settings.folder, self._profile, {})
             if note:
                 _log.warning("watch: %s", note)
             windows = self._state.windows
             self._seen = self._state.num_pending + windows.windows * windows.promise.window
+            self._metrics.watching(True)
             self._metrics.watched(windows)
         return self._state
 

@@ -15,6 +15,7 @@ from hf_trainpipe.serve.batcher import Batcher
 from hf_trainpipe.serve.metrics import Metrics
 from hf_trainpipe.serve.settings import Limits, Watching
 from hf_trainpipe.serve.watching import MOVED, Watcher, profile_of
+from hf_trainpipe.watch.state import locked
 from tests.package.conftest import write_package
 from tests.watch.conftest import foreign, texts
 from tests.watch.conftest import package as package
@@ -60,6 +61,22 @@ def test_texts_are_sampled_tested_and_told_and_a_server_that_starts_again_goes_o
     assert {one["input"]["text"] for one in kept if one["input"]} <= {*plain, *strange}
 
 
-def test_a_package_without_a_profile_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_package_without_a_profile_is_refused_at_the_start_and_said_where_it_takes_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = write_package(tmp_path / "run")
     with pytest.raises(PackageError, match="no profile"):
-        profile_of(engines.load(write_package(tmp_path / "run")))
+        profile_of(engines.load(bare))
+    told = answered(bare, texts(3, seed=7), Watching(folder=tmp_path / "state", share=1.0))
+    assert (told["trainpipe_watch_on"], told["trainpipe_watch_texts_total"]) == (0, 0)
+    assert [line for line in caplog.messages if "nothing is watched" in line and "no profile" in line]
+
+
+def test_a_server_beside_one_that_watches_says_that_it_waits(
+    package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = Watching(folder=tmp_path / "state", share=1.0)
+    with locked(watching.folder):
+        assert answered(package, texts(101, seed=8), watching)["trainpipe_watch_on"] == 0
+    assert len([line for line in caplog.messages if "another watch is at work" in line]) == 1
+    assert answered(package, texts(3, seed=8), watching)["trainpipe_watch_on"] == 1
