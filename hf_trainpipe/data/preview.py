@@ -22,7 +22,7 @@ from hf_trainpipe.runtime.text.preprocessing import data_files
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_trainpipe.data.sources import Files, Frame, HubData, Source
+    from hf_trainpipe.data.sources import Files, FilesSource, Frame, HubData, Source
     from hf_trainpipe.data.sources_shards import Shards
     from hf_trainpipe.recipe import Recipe
 
@@ -119,20 +119,25 @@ def _cut(sizes: dict[str, Size], fractions: Mapping[str, float]) -> dict[str, Si
     return {**sizes, "train": Size(max(1, total.rows - taken), total.exact)}
 
 
+def not_here(data: FilesSource) -> Preview | None:
+    """Nothing of files that lie elsewhere; None: all are on this machine."""
+    if not (listed := ", ".join(data.elsewhere())):
+        return None
+    return Preview(
+        unchecked=(f"{listed}: not on this machine, and show fetches nothing: columns and labels are not checked.",)
+    )
+
+
 def preview_files(data: Files) -> Preview:
     """Small files whole; of larger ones the first megabyte, from which the rows of the rest are judged."""
     from datasets import Dataset
 
-    from hf_trainpipe.data.credentials import is_remote, shown_address
     from hf_trainpipe.data.readers import expand, read_split
 
+    if (elsewhere := not_here(data)) is not None:
+        return elsewhere
     said, fractions = data.named_splits()
     named = {split: data.patterns(value) for split, value in said.items()}
-    if elsewhere := [pattern for patterns in named.values() for pattern in patterns if is_remote(pattern)]:
-        listed = ", ".join(map(shown_address, elsewhere))
-        return Preview(
-            unchecked=(f"{listed}: not on this machine, and show fetches nothing: columns and labels are not checked.",)
-        )
     files = {split: expand(patterns, data.folder()) for split, patterns in named.items()}
     sizes = {path: _bytes(path) for found in files.values() for path, _ in found}
     if sum(sizes.values()) <= WHOLE_BYTES:

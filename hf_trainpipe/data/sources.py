@@ -114,8 +114,51 @@ def as_patterns(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+class FilesSource(Source):
+    """A source whose splits are files: paths, patterns or addresses, relative ones below ``root``."""
+
+    root: str | None
+
+    def __post_init__(self) -> None:
+        for name in (*SPLITS, "root"):  # a pathlib.Path becomes text, also in the recipe's JSON
+            if isinstance(found := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(found))
+            elif isinstance(found, list | tuple):
+                object.__setattr__(self, name, tuple(map(os.fspath, found)))
+        super().__post_init__()
+        said = {"root": self.root, **self.named_splits()[0]}
+        for name, parts in said.items():
+            for part in () if parts is None else self.patterns(parts):
+                if is_remote(part):
+                    refuse_secrets(f"data.{name}", part)
+
+    def folder(self) -> Path | None:
+        """The folder of relative paths; None: the working directory or the recipe file's folder."""
+        from hf_trainpipe.utils.resources import resolve
+
+        return None if self.root is None or is_remote(self.root) else resolve(self.root)
+
+    def patterns(self, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        """The paths and globs of a split, below the address of ``root`` where that is one."""
+        if self.root is None or not is_remote(self.root):
+            return as_patterns(value)
+        base = self.root.rstrip("/")
+        return tuple(part if is_remote(part) else f"{base}/{part}" for part in as_patterns(value))
+
+    def elsewhere(self) -> list[str]:
+        """The addresses among the files of all splits, for messages."""
+        named = self.named_splits()[0].values()
+        return [shown_address(part) for value in named for part in self.patterns(value) if is_remote(part)]
+
+    def paths(self) -> tuple[Path, ...]:
+        from hf_trainpipe.data.readers import expand
+
+        named, root = self.named_splits()[0], self.folder()
+        return tuple(path for value in named.values() for path, _ in expand(self.patterns(value), root))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Files(Source):
+class Files(FilesSource):
     """Files, plain or ``.gz`` or ``.zst``. Datasets keep the file and line of each row.
 
     A split is a path, a glob, several of them, or a fraction of the training rows. ``s3://``, ``gs://``, ``https://`` and other
@@ -157,16 +200,7 @@ class Files(Source):
     """xlsx: the sheet by its name; None: the first."""
 
     def __post_init__(self) -> None:
-        for name in (*SPLITS, "root"):  # a pathlib.Path becomes text, also in the recipe's JSON
-            if isinstance(found := getattr(self, name), os.PathLike):
-                object.__setattr__(self, name, os.fspath(found))
-            elif isinstance(found, list | tuple) and any(isinstance(part, os.PathLike) for part in found):
-                object.__setattr__(self, name, tuple(map(os.fspath, found)))
         super().__post_init__()
-        for name in (*SPLITS, "root"):
-            for part in as_patterns(said) if isinstance(said := getattr(self, name), str | tuple) else ():
-                if is_remote(part):
-                    refuse_secrets(f"data.{name}", part)
         for name in self.headers:
             if name not in SPLITS:
                 raise RecipeError(
@@ -181,25 +215,6 @@ class Files(Source):
 
     def describe(self) -> str:
         return "files: " + self._described(lambda value: "+".join(map(shown_address, self.patterns(value))))
-
-    def folder(self) -> Path | None:
-        """The folder of relative paths; None: the working directory or the recipe file's folder."""
-        from hf_trainpipe.utils.resources import resolve
-
-        return None if self.root is None or is_remote(self.root) else resolve(self.root)
-
-    def patterns(self, value: str | tuple[str, ...]) -> tuple[str, ...]:
-        """The paths and globs of a split, below the address of ``root`` where that is one."""
-        if self.root is None or not is_remote(self.root):
-            return as_patterns(value)
-        base = self.root.rstrip("/")
-        return tuple(part if is_remote(part) else f"{base}/{part}" for part in as_patterns(value))
-
-    def paths(self) -> tuple[Path, ...]:
-        from hf_trainpipe.data.readers import expand
-
-        named, root = self.named_splits()[0], self.folder()
-        return tuple(path for value in named.values() for path, _ in expand(as_patterns(value), root))
 
     def reading(self, split: str, path: Path, shown: str) -> ReadOptions:
         """Options for reading a file of a split."""

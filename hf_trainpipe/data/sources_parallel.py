@@ -8,8 +8,9 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.data.credentials import shown_address
 from hf_trainpipe.data.readers_base import ReadOptions
-from hf_trainpipe.data.sources import SPLITS, Source, as_patterns
+from hf_trainpipe.data.sources import SPLITS, FilesSource, as_patterns
 from hf_trainpipe.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelFiles(Source):
+class ParallelFiles(FilesSource):
     """Plain text files side by side, one a language, a line a sentence; ``.gz`` and ``.zst`` too.
 
     Lines that are blank in all of them are left out; one that is blank in some is an error.
@@ -35,8 +36,8 @@ class ParallelFiles(Source):
     test: tuple[str, ...] | float | None = None
     """As ``validation``."""
     root: str | None = None
-    """The folder of relative paths, also ``package:NAME/folder``; None: the working directory, then the recipe file's
-    folder."""
+    """The folder of relative paths, also ``package:NAME/folder`` or an address (``s3://bucket/folder``); None: the working
+    directory, then the recipe file's folder."""
     encoding: str = "utf-8"
     """Of files without a byte order mark, by Python's name: ``cp1252``."""
     max_row_bytes: int = 1_000_000
@@ -58,25 +59,17 @@ class ParallelFiles(Source):
                 )
 
     def describe(self) -> str:
-        return "parallel files: " + self._described(lambda value: "|".join(as_patterns(value)))
-
-    def paths(self) -> tuple[Path, ...]:
-        from hf_trainpipe.data.readers import expand
-        from hf_trainpipe.utils.resources import resolve
-
-        root = None if self.root is None else resolve(self.root)
-        named = self.named_splits()[0].values()
-        return tuple(path for value in named for path, _ in expand(as_patterns(value), root))
+        return "parallel files: " + self._described(lambda value: "|".join(map(shown_address, self.patterns(value))))
 
     def preview(self) -> Preview:
-        from hf_trainpipe.data.preview import all_of
+        from hf_trainpipe.data.preview import all_of, not_here
 
-        return all_of(self.splits())
+        return not_here(self) or all_of(self.splits())
 
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, Dataset]:
         from datasets import Dataset
 
-        return {split: Dataset(self._side_by_side(as_patterns(paths))) for split, paths in wanted.items()}
+        return {split: Dataset(self._side_by_side(self.patterns(paths))) for split, paths in wanted.items()}
 
     def _side_by_side(self, paths: tuple[str, ...]) -> pa.Table:
         """A table with a column for each file; file and line of a row are those in the first one.
@@ -86,13 +79,13 @@ class ParallelFiles(Source):
         """
         from hf_trainpipe.data.place import LINE
         from hf_trainpipe.data.readers import read_split
-        from hf_trainpipe.utils.resources import resolve
 
         def options(path: Path, shown: str) -> ReadOptions:
             return ReadOptions(format="txt", encoding=self.encoding, max_row_bytes=self.max_row_bytes)
 
-        root = None if self.root is None else resolve(self.root)
+        root = self.folder()
         tables = [read_split((path,), root=root, options=options) for path in paths]
+        paths = tuple(map(shown_address, paths))
         lines = [table[LINE].to_pylist() for table in tables]
         missing = min(((min(set(one) ^ set(lines[0]), default=None), path) for one, path in zip(lines, paths, strict=True)
                        if one != lines[0]), default=None)  # fmt: skip

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 import pandas as pd
 import pytest
 
-from hf_trainpipe import Files, Frame, RecipeError, Sql
+from hf_trainpipe import Files, Frame, ParallelFiles, RecipeError, Sql
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.credentials import refuse_secrets
 from hf_trainpipe.errors import DataError
@@ -126,8 +126,32 @@ def test_secrets_stay_in_the_environment(server: tuple[str, Path], monkeypatch: 
             Files(train=held)
         assert "abcdef" not in str(refused.value)
         assert "AKIA" not in str(refused.value)
+    secret = f"{address}/a.csv?sig=abcdef"
+    for holds in (
+        lambda: Files(train=["a.csv", secret]),  # type: ignore[arg-type]
+        lambda: Files(train="a.csv?sig=abcdef", root=address),
+        lambda: Files(train="a.csv", root="https://me:pw@host/data"),
+        lambda: ParallelFiles(names=("en", "de"), train=("a.en", secret)),
+    ):
+        with pytest.raises(RecipeError, match=r"\$\{DB_PASSWORD\}"):
+            holds()
     refuse_secrets("data.url", "postgresql://reader:${DB_PASSWORD}@host/name")
     assert not scan_text('"postgresql://reader:${DB_PASSWORD}@host/name"', file="run.json", environment={})
+
+
+def test_files_side_by_side_are_fetched_below_an_address_and_show_fetches_nothing(server: tuple[str, Path]) -> None:
+    address, folder = server
+    (folder / "a.en").write_text("one\ntwo\n")
+    (folder / "a.de").write_text("eins\nzwei\n")
+    data = ParallelFiles(names=("en", "de"), train=("a.en", "a.de"), root=address)
+    shown = data.preview()
+    assert not Handler.asked
+    assert not shown.rows
+    assert f"{address}/a.en, {address}/a.de: not on this machine" in shown.unchecked[0]
+    found = cells(data)
+    assert (found["en"], found["de"], found["__file__"][0]) == (["one", "two"], ["eins", "zwei"], f"{address}/a.en")
+    assert [path.read_text() for path in data.paths()] == ["one\ntwo\n", "eins\nzwei\n"]
+    assert [path.name for path in Files(train=["a.en"], root=address, format="txt").paths()] == ["a.en"]  # type: ignore[arg-type]
 
 
 def test_s3_patterns_by_its_own_client(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
