@@ -22,7 +22,18 @@ from hf_trainpipe.utils.cache import cache_root
 
 log = logging.getLogger(__name__)
 
-IDENTITY = ("size", "ETag", "etag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "last_modified", "mtime")
+IDENTITY = (
+    "size",
+    "ETag",
+    "etag",
+    "blob_id",
+    "Content-MD5",
+    "Digest",
+    "Last-Modified",
+    "LastModified",
+    "last_modified",
+    "mtime",
+)
 """What a server tells of a file's content, by the names that file systems of fsspec give it; ``created`` of memory."""
 FROM = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_NO_SIGN_REQUEST=YES reads a public bucket",
@@ -53,8 +64,13 @@ def expand_remote(pattern: str) -> list[tuple[Path, str]]:
         raise _refused(error, shown, pattern, address) from None
     if not paths:
         raise wrong_file(shown, "no file matches.", fix="Correct the pattern.")
-    names = [_name(found, pattern) if is_pattern else shown for found in paths]
-    return [(_fetched(system, found, name, pattern, address), name) for found, name in zip(paths, names, strict=True)]
+    if not is_pattern:  # its query, which is not shown, is part of what it names
+        return [(_fetched(system, path, shown, pattern, address, key=pattern), shown)]
+    names = [_name(found, pattern) for found in paths]
+    return [
+        (_fetched(system, found, name, pattern, address, key=name), name)
+        for found, name in zip(paths, names, strict=True)
+    ]
 
 
 def _name(path: str, pattern: str) -> str:
@@ -118,11 +134,15 @@ def _is_set(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("yes", "true", "1")
 
 
-def _fetched(system: Any, path: str, shown: str, pattern: str, address: str) -> Path:
-    """The local copy of a file, fetched if the cache has none of this content."""
+def _fetched(system: Any, path: str, shown: str, pattern: str, address: str, *, key: str) -> Path:
+    """The local copy of a file, fetched if the cache has none of this content.
+
+    Args:
+        key: What the copy is kept under.
+    """
     from filelock import FileLock
 
-    folder = cache_root() / "remote" / hashlib.sha256(shown.encode()).hexdigest()[:32]
+    folder = cache_root() / "remote" / hashlib.sha256(key.encode()).hexdigest()[:32]
     name = shown.rstrip("/").rpartition("/")[2] or "file"
     try:
         facts = system.info(path)
@@ -139,9 +159,10 @@ def _fetched(system: Any, path: str, shown: str, pattern: str, address: str) -> 
     is_known = len(told) > ("size" in told)
     version = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
     place = folder / version / name
-    place.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not (place.exists() and is_known):
+            place.parent.mkdir(exist_ok=True)  # under the lock: whoever fetched another version removes this one
             _fetch(system, path, place, facts.get("size"), shown, pattern, address)
             for older in folder.iterdir():
                 if older.is_dir() and older != place.parent:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import sleep
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from hf_trainpipe import Files, Frame, ParallelFiles, RecipeError, Sql
 from hf_trainpipe.codec import to_json
@@ -29,6 +33,8 @@ class Handler(SimpleHTTPRequestHandler):
     """Files over HTTP; ``/bucket`` as S3 answers: listings (version 2) and objects."""
 
     asked: ClassVar[list[str]] = []
+    looked: ClassVar[threading.Event] = threading.Event()
+    """Set when a file is asked what it is."""
 
     def log_message(self, *said: Any) -> None:
         pass
@@ -43,7 +49,13 @@ class Handler(SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
+    def translate_path(self, path: str) -> str:
+        """``?part=NAME`` asks for another file."""
+        part = parse_qs(urlsplit(path).query).get("part", [""])[0]
+        return super().translate_path(f"/{part}" if part else path)
+
     def do_HEAD(self) -> None:
+        self.looked.set()
         if urlsplit(self.path).path.rstrip("/") == "/bucket":
             self.send_response(200)
             self.send_header("Content-Length", "0")
@@ -77,6 +89,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
     Handler.asked.clear()
+    Handler.looked.clear()
     yield f"http://127.0.0.1:{running.server_port}", folder
     running.shutdown()
     running.server_close()
@@ -105,6 +118,33 @@ def test_http_is_fetched_once_by_its_content_and_keeps_its_address(
     shown = data.preview()
     assert not shown.rows
     assert "not on this machine" in shown.unchecked[0]
+
+
+def test_addresses_that_differ_in_their_query_are_files_of_their_own(server: tuple[str, Path]) -> None:
+    address, folder = server
+    for name in ("a", "b"):
+        (folder / f"{name}.csv").write_text(f"text,label\n{name},1\n")
+    data = Files(train=(f"{address}/get?part=a.csv", f"{address}/get?part=b.csv"), format="csv")
+    assert cells(data)["text"] == ["a", "b"]
+    assert cells(data)["__file__"] == [f"{address}/get"] * 2
+
+
+def test_a_file_that_two_processes_fetch_at_once(server: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = server
+    (folder / "train.csv").write_text(CSV)
+    data = Files(train=f"{address}/train.csv")
+    cells(data)
+    [lock] = (tmp_path / "cache" / "remote").glob("*/lock")
+    (folder / "train.csv").write_text(CSV + "new,1\n")
+    Handler.looked.clear()
+    with ThreadPoolExecutor(1) as pool, FileLock(lock):  # given back before the pool ends
+        found = pool.submit(cells, data)
+        assert Handler.looked.wait(10)
+        sleep(0.1)  # until it waits for the lock
+        for other in lock.parent.iterdir():  # what a process does that fetched another version
+            if other.is_dir():
+                shutil.rmtree(other)
+    assert found.result()["text"][-1] == "new"
 
 
 def test_secrets_stay_in_the_environment(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
