@@ -101,7 +101,10 @@ def read_split(
     Raises:
         DataError: with file and line where they are known.
     """
-    tables = [_read_file(path, shown, options(path, shown)) for path, shown in expand(patterns, root)[:first_files]]
+    files = expand(patterns, root)[:first_files]
+    tables = [_read_file(path, shown, options(path, shown)) for path, shown in files]
+    if not any(table.num_rows for table in tables):  # parquet of several files may have some without rows
+        raise empty_file(files[0][1], "no rows")
     if len(tables) == 1:
         return tables[0]
     try:
@@ -173,14 +176,13 @@ def _read_arrow(path: Path, *, shown: str, options: ReadOptions) -> pa.Table:
         source = stream if first_only else pa.BufferReader(stream.read())
         batches = arrow_batches(source, FIRST_ROWS if first_only else 1 << 16, shown=shown, options=options)
         found = list(islice(batches, 1 if first_only else None))
-    if not found:
-        raise empty_file(shown, "no rows")
     table = pa.Table.from_batches(found)
     return _with_places(plain(table, shown), [shown] * table.num_rows, list(range(1, table.num_rows + 1)))
 
 
 def arrow_batches(source: Any, count: int, *, shown: str, options: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """The rows of parquet, or of Arrow's file or stream format, up to ``count`` at a time, without columns of places.
+    """The rows of parquet, or of Arrow's file or stream format, up to ``count`` at a time, without columns of places; of a
+    file without rows its columns.
 
     Raises:
         DataError: it is something else; columns have the same name.
@@ -189,23 +191,31 @@ def arrow_batches(source: Any, count: int, *, shown: str, options: ReadOptions) 
 
     try:
         if options.format == "parquet":
-            batches = pq.ParquetFile(source).iter_batches(count)
+            file = pq.ParquetFile(source)
+            schema, batches = file.schema_arrow, file.iter_batches(count)
         else:
             try:
                 file = pa.ipc.open_file(source)
                 batches = map(file.get_batch, range(file.num_record_batches))
             except pa.ArrowInvalid:
                 source.seek(0)
-                batches = pa.ipc.open_stream(source)
+                file = batches = pa.ipc.open_stream(source)
+            schema = file.schema
+        if repeated := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+            raise wrong_file(
+                shown, f"the columns {', '.join(map(repr, repeated))} are repeated.", fix="Rename one of them."
+            )
+        kept = [name for name in schema.names if name not in (FILE, LINE, "__index_level_0__")]
+        is_empty = True
         for batch in batches:
-            names = batch.schema.names
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise wrong_file(
-                    shown, f"the columns {', '.join(map(repr, repeated))} are repeated.", fix="Rename one of them."
-                )
-            kept = [name for name in names if name not in (FILE, LINE, "__index_level_0__")]
             for start in range(0, batch.num_rows, count):
+                is_empty = False
                 yield batch.select(kept).slice(start, count)
+        if is_empty:
+            columns = schema.empty_table().select(kept)
+            yield pa.RecordBatch.from_arrays(
+                [column.combine_chunks() for column in columns.columns], schema=columns.schema
+            )
     except (pa.ArrowInvalid, OSError) as error:
         source.seek(0)
         kind = kind_of(source.read(), rows=True)

@@ -253,8 +253,9 @@ def cleaned(table: pa.Table, settings: Ingest, origin: Origin, *, first: int) ->
         if pa.types.is_dictionary(cells.type):
             cells = cells.cast(pa.string())
         if not is_text(cells.type) and not pa.types.is_null(cells.type):
+            where = spell_place(origin.shown, table.column(LINE)[0].as_py()) if table.num_rows else origin.shown
             raise DataError(
-                f"{spell_place(origin.shown, table.column(LINE)[0].as_py())}: column {name!r}: expected text, found {cells.type}.",
+                f"{where}: column {name!r}: expected text, found {cells.type}.",
                 fix="Name a column of text with --text.",
                 file=origin.shown,
             )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -237,3 +238,22 @@ def test_other_formats_and_a_database(tmp_path: Path, monkeypatch: pytest.Monkey
     for replace_it, rows in ((False, 2), (True, 3)):
         settings = Ingest(source=Sql(f"sqlite:///{tmp_path}/rows.db", train="messages"))
         assert ingest(settings, tmp_path / "sql", replace=replace_it)["splits"] == {"train": rows}
+
+
+def test_a_file_of_several_without_rows_gives_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    empty = pa.table({"text": pa.array([], pa.string()), "tags": pa.array([], pa.list_(pa.string()))})
+    pq.write_table(empty, tmp_path / "part-0.parquet")
+    pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "part-1.parquet")
+    with pa.ipc.new_file(str(tmp_path / "part-2.arrow"), empty.schema):
+        pass
+    several = Files(train="part-*", root=str(tmp_path))
+    assert several.splits()["train"].select_columns(["text", "tags", "label"])[:] == {
+        "text": ["a"],
+        "tags": [None],
+        "label": [1],
+    }
+    assert ingest(Ingest(source=several, processes=1), tmp_path / "out")["columns"] == {
+        "text": "string", "tags": "list<element: string>", "label": "int64"}  # fmt: skip
+    with pytest.raises(DataError, match=r"part-0\.parquet: expected rows, found no rows"):
+        Files(train="part-0.parquet", root=str(tmp_path)).splits()
