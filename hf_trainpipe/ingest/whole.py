@@ -252,7 +252,11 @@ def _client(settings: Ingest) -> Iterator[Any]:
     count = settings.processes or len(os.sched_getaffinity(0))
     with (
         distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=settings.memory // count
+            n_workers=count,
+            threads_per_worker=1,
+            memory_limit=settings.memory // count,
+            dashboard_address="127.0.0.1:0",  # of what its scheduler serves beside a dashboard; 8787 may be another's
+            scheduler_kwargs={"dashboard": False},
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -33,8 +33,14 @@ class OnDask(Cluster):
             ) from error
         self._own: Any = None
         if job.address is None:
-            quiet = {"dashboard_address": None, "silence_logs": 50}
-            self._own = LocalCluster(n_workers=job.ranks, threads_per_worker=1, memory_limit=0, **quiet)
+            self._own = LocalCluster(
+                n_workers=job.ranks,
+                threads_per_worker=1,
+                memory_limit=0,
+                silence_logs=50,
+                dashboard_address="127.0.0.1:0",  # what its scheduler serves beside a dashboard; 8787 may be another's
+                scheduler_kwargs={"dashboard": False},
+            )
         try:
             self._client: Any = Client(self._own or job.address, set_as_default=False, timeout=CONNECT_SECONDS)
         except OSError as error:

@@ -104,7 +104,11 @@ def test_both_engines_give_the_same_rows_in_the_same_order(raw: Path, tmp_path: 
     settings = made(raw, validation=0.2, test=0.1, **options)
     one = ingest(settings, tmp_path / "duckdb")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
     ) as cluster:
         other = ingest(replace(settings, engine="dask", cluster=cluster.scheduler_address), tmp_path / "dask")
     assert one == other
