@@ -32,7 +32,8 @@ def read_delimited(blocks: Iterator[str], *, shown: str, options: ReadOptions) -
             unclosed quote, a row over the size limit, a repeated column name, no rows.
     """
     if (found := _begun(blocks, shown, options)) is not None:
-        yield from _by_name(*found, shown, options)
+        names, first, rest = found
+        yield from _by_name(names, first, chain((first,), rest), shown, options)
 
 
 def delimited_columns(
@@ -43,14 +44,15 @@ def delimited_columns(
         return
     names, first, rest = found
     rows, most, count = chain((first,), rest), count, min(count, SAMPLE)
-    width, is_plain = len(names), "" not in names and len(first[1]) == len(names) > 1
+    unnamed, width = [cell for name, cell in zip(names, first[1], strict=False) if not name], len(names)
+    is_plain = len(first[1]) == width and len(unnamed) < 2 and all(unnamed)  # an index at most, in use
     while batch := list(islice(rows, count)):
         cells = [fields for _, fields in batch]
         count = fitting(sum(sum(map(len, fields)) for fields in cells[:SAMPLE]) // len(cells[:SAMPLE]), most)
-        if is_plain and set(map(len, cells)) == {width} and names not in cells:
+        if is_plain and set(map(len, cells)) == {width} and (width == 1 or names not in cells):
             yield [line for line, _ in batch], dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
         else:  # what is wrong is told row by row; columns without a name depend on all rows
-            found_rows = list(_by_name(names, batch[0], chain(batch[1:], () if is_plain else rows), shown, options))
+            found_rows = list(_by_name(names, first, chain(batch, () if is_plain else rows), shown, options))
             yield [line for line, _ in found_rows], columns_of([row for _, row in found_rows])
 
 
@@ -101,13 +103,17 @@ def _begun(blocks: Iterator[str], shown: str, options: ReadOptions) -> tuple[lis
 def _by_name(
     names: list[str], first: Cells, rows: Iterator[Cells], shown: str, options: ReadOptions
 ) -> Iterator[RowAt]:
-    """Rows as objects. A column without a name is left out until it has a value; there may be one such, an index."""
+    """Rows as objects. A column without a name is left out until it has a value; there may be one such, an index.
+
+    Args:
+        first: The first row of the file, which says how wide the others are.
+    """
     width = wide = len(names)
     if options.header is True and not any(first[1][width:]):
         wide = max(width, len(first[1]))  # with columns without a name and without a value
     unnamed = [position for position, name in enumerate(names) if not name]
-    used: set[int] = set()
-    for line, cells in chain((first,), rows):
+    used = {at for at, cell in enumerate(first[1][:width]) if cell and not names[at]}
+    for line, cells in rows:
         if len(cells) != width or wide > width:
             _check_width(line, cells, names, wide, is_first=line == first[0], shown=shown, options=options)
             cells = cells[:width]

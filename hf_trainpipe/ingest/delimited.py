@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
 
-from hf_trainpipe.data.place import LINE, spell_place
+from hf_trainpipe.data.place import FILE, LINE, spell_place
 from hf_trainpipe.data.readers_base import ReadOptions, Rows, columns_of, empty_file
 from hf_trainpipe.data.readers_lines import SAMPLE, delimited_columns, fitting, read_delimited
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 FIRST = 200
 """Rows that go through the reader of all files, so that it tells what is wrong with a file."""
-EXPORTS = ("_input_hash", "_task_hash", "annotations", "completions", "paragraphs")
-"""Columns of annotation tools, whose rows become others."""
+OTHERS = ("_input_hash", "_task_hash", "annotations", "completions", "paragraphs", FILE, LINE)
+"""Columns of annotation tools, whose rows become others, and of saved data sets, which are left out."""
 
 
 def tables_of_lines(stream: IO[bytes], *, shown: str, options: ReadOptions, count: int) -> Iterator[pa.Table]:
@@ -47,42 +48,39 @@ def _table(lines: list[int], columns: dict[str, list[Any]], shown: str) -> pa.Ta
 def delimited_tables(stream: IO[bytes], *, shown: str, options: ReadOptions, count: int) -> Iterator[pa.Table]:
     """csv and tsv. Up to the first quote a line is a row, which Arrow splits; from there rows go through the csv reader.
 
-    Both give the same rows: a block goes through Arrow only if it has no quote, no carriage return, no blank line and no row
-    that nobody filled in, and Arrow finds as many fields everywhere; if not, the reader of all files reads it, and tells what
-    is wrong with it.
+    Both give the same rows: a block goes through Arrow only if it has no quote, no carriage return, no blank line, does not repeat the
+    header and does not end with a row that nobody filled in, and Arrow finds as many fields everywhere; if not, the reader of all files
+    reads on, from the head of the file, and tells what is wrong with it.
     """
     from hf_trainpipe.data.readers_text import text_blocks
 
     blocks = text_blocks(stream, shown=shown, options=options)
     first = next(blocks, "") + next(blocks, "")  # the first block is short: it shows the encoding
-    head, rest = _head(first)
-    is_plain = (
-        head is not None and options.quoting == "minimal" and options.header is True and "sep=" not in first[:6].lower()
-    )
-    line, delimiter = 1, options.delimiter or ("\t" if options.format == "tsv" else ",")
-    if is_plain:
-        assert head is not None
+    delimiter = options.delimiter or ("\t" if options.format == "tsv" else ",")
+    head, rest = _head(first, delimiter, options)
+    line = 1
+    if head:
         start = list(read_delimited(iter((head,)), shown=shown, options=options))
-        names = list(start[0][1])
-        header = head[: head.index("\n") + 1]
-        if header.count(delimiter) == len(names) - 1 and not {*EXPORTS} & {*names}:
+        names, line = list(start[0][1]), head.count("\n") + 1
+        if head.count(delimiter) == (1 + len(start)) * (len(names) - 1) and not {*OTHERS} & {*names}:
             yield _table([number for number, _ in start], columns_of([row for _, row in start]), shown)
-            line = head.count("\n") + 1
             for block in chain((rest,) if rest else (), blocks):
                 if (table := _split(block, names, delimiter, line)) is None:
-                    # The header again, and as many lines as lie before: so its lines have their numbers.
-                    first = header + "\n" * (line - 2)
+                    # The head again, by which a reader judges, and as many lines as lie between: so lines have their numbers.
+                    first = head + "\n" * (line - 1 - head.count("\n"))
                     blocks = chain((block,), blocks)
                     break
                 yield from (table.slice(at, count) for at in range(0, table.num_rows, count))
                 line += table.num_rows
             else:
                 return
-    found = delimited_columns(chain((first,), blocks), shown=shown, options=options, count=count)
+        else:
+            line = 1
     is_empty = line == 1
-    for lines, columns in found:
+    for lines, columns in delimited_columns(chain((first,), blocks), shown=shown, options=options, count=count):
         is_empty = False
-        yield _cells(lines, columns, shown)
+        if (given := bisect_left(lines, line)) < len(lines):  # rows of the head were given
+            yield _cells(lines[given:], {name: cells[given:] for name, cells in columns.items()}, shown)
     if is_empty:
         raise empty_file(shown, "no rows")
 
@@ -96,20 +94,31 @@ def _cells(lines: list[int], columns: dict[str, list[Any]], shown: str) -> pa.Ta
         table = pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()})
     except (pa.ArrowException, UnicodeEncodeError):
         return _table(lines, columns, shown)
-    if {*EXPORTS} & {*columns} or any(pc.any(pc.starts_with(column, '{"choices"')).as_py() for column in table.columns):
+    if {*OTHERS} & {*columns} or any(pc.any(pc.starts_with(column, '{"choices"')).as_py() for column in table.columns):
         return _table(lines, columns, shown)
     return table.append_column(LINE, pa.array(lines, pa.int64()))
 
 
-def _head(block: str) -> tuple[str | None, str]:
-    """The header and the first rows of a block, and the rest of it; None: they have quotes or are too few."""
+def _head(block: str, delimiter: str, options: ReadOptions) -> tuple[str, str]:
+    """The header and the first rows of a block if they may be plain lines, else nothing; and the rest of the block."""
     end = -1
     for _ in range(FIRST):
         end = block.find("\n", end + 1)
         if end < 0:
-            return None, block
+            return "", block
     head = block[: end + 1]
-    return (None, block) if '"' in head or "\r" in head or "\n\n" in head else (head, block[end + 1 :])
+    is_usual = options.quoting == "minimal" and options.header is True and delimiter.isascii()
+    if not is_usual or "sep=" in head[:6].lower() or not _is_plain(head, delimiter):
+        return "", block
+    return head, block[end + 1 :]
+
+
+def _is_plain(block: str, delimiter: str) -> bool:
+    """Whether lines are rows: none is blank, and the last one is filled in."""
+    if '"' in block or "\r" in block or block.startswith("\n") or "\n\n" in block:
+        return False
+    last = block.rstrip("\n").rpartition("\n")[2].split(delimiter)
+    return len(last) == 1 or any(map(str.strip, last))
 
 
 def _split(block: str, names: list[str], delimiter: str, line: int) -> pa.Table | None:
@@ -117,10 +126,8 @@ def _split(block: str, names: list[str], delimiter: str, line: int) -> pa.Table 
     import pyarrow as pa
     from pyarrow import csv
 
-    if '"' in block or "\r" in block or block.startswith("\n") or "\n\n" in block:
+    if not _is_plain(block, delimiter) or (len(names) > 1 and f"\n{delimiter.join(names)}\n" in f"\n{block}\n"):
         return None
-    if any(f"\n{delimiter.join(cells)}\n" in f"\n{block}\n" for cells in (names, [""] * len(names)) if len(names) > 1):
-        return None  # the header again, or a row that nobody filled in
     try:
         text = block.encode()
         table = csv.read_csv(
