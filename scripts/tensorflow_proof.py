@@ -116,23 +116,31 @@ def architectures(kinds: Sequence[str]) -> int:
 
 
 def unknown(_: Sequence[str]) -> int:
-    """A graph with operators that are not known: refused by name, nothing written."""
+    """Graphs with operators that are not known, or not as they are used: refused by name, nothing written."""
     import onnx
     from onnx import TensorProto, helper
 
     with tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder:
         ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["texts", "tokens"])
         out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["texts", "tokens"])
-        nodes = [
+        there = [
             helper.make_node("NonZero", ["input_ids"], ["a"]),
             helper.make_node("Mystery", ["a"], ["logits"], domain="own"),
         ]
+        used = [helper.make_node("MatMul", ["input_ids", "input_ids_of_one"], ["logits"])]
+        vector = helper.make_tensor("input_ids_of_one", TensorProto.INT64, [1], [1])
         file, target = Path(folder) / "model.onnx", Path(folder) / "saved_model"
-        onnx.save(helper.make_model(helper.make_graph(nodes, "graph", [ids], [out])), str(file))
-        with TensorFlowProcess(find(), "write") as process:
-            told = process.ask({"onnx": str(file), "saved_model": str(target), "litert": None, "lengths": []})
-        print(f"refused: {', '.join(told['unknown'])}; written: {target.exists()}")
-        return int(told != {"unknown": ["NonZero", "own.Mystery"]} or target.exists())
+        wrong = 0
+        for nodes, known, expected in (
+            (there, [], ["NonZero", "own.Mystery"]),
+            (used, [vector], ["MatMul (it multiplies by a vector)"]),
+        ):
+            onnx.save(helper.make_model(helper.make_graph(nodes, "graph", [ids], [out], known)), str(file))
+            with TensorFlowProcess(find(), "write") as process:
+                told = process.ask({"onnx": str(file), "saved_model": str(target), "litert": None, "lengths": []})
+            print(f"refused: {', '.join(told['unknown'])}; written: {target.exists()}")
+            wrong += told != {"unknown": expected} or target.exists()
+        return wrong
 
 
 def package(arguments: Sequence[str]) -> int:

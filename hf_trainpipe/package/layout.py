@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def find_package(path: Path | str) -> Path:
     """
     path = Path(path)
     for candidate in (path, path / "package"):
+        recover(candidate)
         if (candidate / MANIFEST).is_file():
             return candidate
     if not path.exists():
@@ -41,6 +44,22 @@ def find_package(path: Path | str) -> Path:
         fix="Name the folder of a package, or of a finished run; `hf-trainpipe package RUN` writes one.",
         exit_code=2,
     )
+
+
+def aside_of(package: Path) -> Path:
+    """Where a package lies between the two renames of a replacement."""
+    return package.with_name(f".old-{package.name}")
+
+
+def recover(package: Path) -> None:
+    """Bring a package back whose replacement was killed between its two renames; after the second one the old is removed."""
+    if not package.name or not (aside := aside_of(package)).is_dir():
+        return
+    if package.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            aside.rename(package)
 
 
 def read_manifest(package: Path) -> dict[str, Any]:

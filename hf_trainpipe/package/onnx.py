@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
 import tempfile
 from dataclasses import replace
 from importlib import metadata
@@ -14,13 +13,12 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx_export, probe
 from hf_trainpipe.package.imports import name_of, pin_of
 from hf_trainpipe.package.own_code import changed_code
-from hf_trainpipe.package.write import copy_runtime, replace_package
+from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
-from hf_trainpipe.utils.atomic import fsync_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -63,36 +61,41 @@ def add(
         PackageError: the package is damaged, the architecture cannot be exported, or a gate fails (with figures).
         SchemaError: it carries code without consent.
     """
-    from hf_trainpipe.package.verify import find_recorded, read_recorded, record, verify
+    from hf_trainpipe.package.verify import read_recorded
 
     path = layout.find_package(package).resolve()
     manifest, torch_side = open_exportable(path, allow_code=allow_code)
     if int8 and recipe is None:
         raise PackageError("The gate of int8 needs a recipe.", fix="Name it with --recipe.", exit_code=2)
-    stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns("onnx", "__pycache__"))
-    examples = list(torch_side.examples)
-    try:
-        with tempfile.TemporaryDirectory(prefix="trainpipe-onnx-") as folder:
-            made_up = Path(folder) / layout.RECORDED
-            recorded = find_recorded(path) or record(torch_side.record(examples), examples, made_up)
-            lines = read_recorded(recorded)
-            OnnxTokenizer.save(torch_side.tokenizer, stage)
-            export_network(torch_side, stage / FILES["onnx"])
-            backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
-            if int8 and recipe is not None:
-                onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
-                backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
-            _add_to_manifest(stage, manifest, backends, default=default)
-            # Runtime and handler are this version's, just copied there, and the recipe's code has consent.
-            own = has_consent(allow_code) or not changed_code(stage, manifest)
-            verified = verify(stage, recorded=recorded, allow_code=own)
-        fsync_tree(stage)
-        replace_package(path, stage)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with recorded_of(path, torch_side) as recorded, copied(path, without="onnx") as stage:
+        lines = read_recorded(recorded)
+        OnnxTokenizer.save(torch_side.tokenizer, stage)
+        export_network(torch_side, stage / FILES["onnx"])
+        backends = {"onnx": _gate_fp32(torch_side, stage, lines)}
+        if int8 and recipe is not None:
+            onnx_export.quantize(stage / FILES["onnx"], stage / FILES["onnx-int8"])
+            backends["onnx-int8"] = _gate_int8(torch_side, stage, lines, recipe)
+        _add_to_manifest(stage, manifest, backends, default=default)
+        verified = verify_added(stage, manifest, recorded, allow_code=allow_code)
     return {"package": str(path), "backends": backends, "verified": verified}
+
+
+@contextlib.contextmanager
+def recorded_of(package: Path, torch_side: Predictor) -> Iterator[Path]:
+    """The recorded predictions of a package's run, else those of its torch model for example texts, which go with the block."""
+    from hf_trainpipe.package.verify import find_recorded, record
+
+    with tempfile.TemporaryDirectory(prefix="trainpipe-recorded-") as folder:
+        examples, made_up = list(torch_side.examples), Path(folder) / layout.RECORDED
+        yield find_recorded(package) or record(torch_side.record(examples), examples, made_up)
+
+
+def verify_added(stage: Path, manifest: Mapping[str, Any], recorded: Path, *, allow_code: bool) -> dict[str, Any]:
+    """Verify a package with what was added; runtime and handler are this version's, just copied there."""
+    from hf_trainpipe.package.verify import verify
+
+    own = has_consent(allow_code) or not changed_code(stage, manifest)
+    return verify(stage, recorded=recorded, allow_code=own)
 
 
 def open_exportable(path: Path, *, allow_code: bool) -> tuple[dict[str, Any], Predictor]:
@@ -134,7 +137,15 @@ def export_network(torch_side: Predictor, path: Path) -> None:
 
 
 def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
-    return torch_side.with_model(OnnxModel(stage / FILES[backend]), OnnxTokenizer.load(stage))
+    try:
+        model = OnnxModel(stage / FILES[backend])
+    except Exception as error:  # ONNX Runtime has errors of its own
+        raise PackageError(
+            f"ONNX Runtime cannot run the exported network ({backend}): {' '.join(str(error).split())[:300]}",
+            fix="The package is unchanged. Serve it with torch.",
+            exit_code=2,
+        ) from error
+    return torch_side.with_model(model, OnnxTokenizer.load(stage))
 
 
 def _facts(backend: str) -> dict[str, Any]:
@@ -207,7 +218,6 @@ def _gate_int8(
 def _add_to_manifest(
     stage: Path, manifest: dict[str, Any], backends: dict[str, dict[str, Any]], *, default: str | None
 ) -> None:
-    copy_runtime(stage)  # an older package's own runtime may not know the backends
     pin = pin_of("onnxruntime")
     path = stage / "requirements.txt"
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if name_of(line) != "onnxruntime"]
@@ -220,9 +230,8 @@ def _add_to_manifest(
     manifest["backends"] = backends
     manifest["backend"] = default or (manifest["backend"] if manifest["backend"] in ("torch", *backends) else "torch")
     manifest["versions"] = {**manifest["versions"], "onnxruntime": metadata.version("onnxruntime")}
-    manifest["files"] = layout.hash_files(stage)
+    seal(stage, manifest)
     assert {TOKENIZER, TOKENIZER_FACTS, *(item["file"] for item in backends.values())} <= set(manifest["files"])
-    layout.write_json(stage / layout.MANIFEST, manifest)
 
 
 def _section(backends: Mapping[str, Mapping[str, Any]]) -> str:

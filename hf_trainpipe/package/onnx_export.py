@@ -84,7 +84,11 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write ``source`` with its matrix products in int8 (:data:`INT8_SCHEME`)."""
+    """Write ``source`` with its matrix products in int8 (:data:`INT8_SCHEME`).
+
+    Raises:
+        PackageError: the quantizer refuses it.
+    """
     require()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -108,6 +112,12 @@ def quantize(source: Path, target: Path) -> None:
                 use_external_data_format=source.with_name(f"{source.name}.data").exists(),
                 extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
             )
+        except Exception as error:  # of any kind: it works on graphs that nobody has foreseen
+            raise PackageError(
+                f"ONNX Runtime's quantizer refuses this model: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                fix="The package is unchanged. Without --int8 it gets only the fp32 ONNX model.",
+                exit_code=2,
+            ) from error
         finally:
             plain.unlink(missing_ok=True)
 

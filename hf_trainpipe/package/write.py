@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,12 +16,11 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.imports import SERVED_WITH, distribution_of, name_of, pin_of, requirements_of
-from hf_trainpipe.package.own_code import written_code
+from hf_trainpipe.package.replacing import beside, copy_runtime, remove_unfinished
 from hf_trainpipe.runtime.handler.predictor import quiet
 from hf_trainpipe.runtime.safety.schema import SCHEMA
 from hf_trainpipe.runtime.tasks.about import about
 from hf_trainpipe.runtime.text.preprocessing import BUILT_IN
-from hf_trainpipe.utils.atomic import fsync_dir, fsync_tree
 
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
@@ -85,10 +83,8 @@ def write(
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _clean_up(directory)
-    temporary = directory.with_name(f".tmp-{directory.name}-{os.getpid()}")
-    temporary.mkdir()
-    try:
+    remove_unfinished(directory)
+    with beside(directory, durable=durable) as temporary:
         _save_model(temporary, model, tokenizer, labels=tuple(task.label_names))
         texts = {file: text.encode() for file, text in task.package_files(model, tokens).items()}
         for file, content in {**texts, **(data_files or {})}.items():
@@ -137,11 +133,6 @@ def write(
         manifest["files"] = layout.hash_files(temporary)
         layout.write_json(temporary / layout.MANIFEST, manifest)
         layout.read_manifest(temporary)
-        if durable:
-            fsync_tree(temporary)
-        replace_package(directory, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 
@@ -221,14 +212,6 @@ def _own_classes(config: dict[str, Any], directory: Path) -> dict[str, Any]:
     return {**config, "auto_map": kept} if kept else config
 
 
-def copy_runtime(directory: Path) -> None:
-    """Copy the installed runtime and handler into a package, replacing older ones."""
-    shutil.rmtree(directory / layout.RUNTIME, ignore_errors=True)
-    for name, content in written_code().items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)
-
-
 def _copy_code(directory: Path, code_file: Path | None) -> dict[str, str] | None:
     if code_file is None:
         return None
@@ -254,27 +237,3 @@ def without_home(value: Any) -> Any:
             value = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?=[/\\\"'\s`]|$)", "~", value)
         return _HOME.sub("~", value)
     return value
-
-
-def _old(directory: Path) -> Path:
-    return directory.with_name(f".old-{directory.name}")
-
-
-def _clean_up(directory: Path) -> None:
-    """Finish or undo a replacement of ``directory`` that a kill interrupted."""
-    if _old(directory).exists():
-        if directory.exists():
-            shutil.rmtree(_old(directory))
-        else:
-            os.rename(_old(directory), directory)
-    for path in directory.parent.glob(f".tmp-{directory.name}-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def replace_package(directory: Path, temporary: Path) -> None:
-    """Replace ``directory`` by ``temporary`` (in the same folder), so that a complete package exists at every moment."""
-    if directory.exists():
-        os.rename(directory, _old(directory))
-    os.rename(temporary, directory)
-    shutil.rmtree(_old(directory), ignore_errors=True)
-    fsync_dir(directory.parent)

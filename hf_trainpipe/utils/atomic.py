@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from hf_trainpipe.errors import CheckpointError, TrainpipeError
 
 TEMPORARY = ".tmp-"
 """Prefix of temporary files and folders."""
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of renameat2(2)."""
 
 
 def _fsync(path: Path, flags: int) -> None:
@@ -94,6 +97,15 @@ def write_json(path: Path, value: Any, *, indent: int = 1, sort_keys: bool = Tru
     write_bytes(path, text.encode() + b"\n", durable=durable)
 
 
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths of one file system change places at once; False, and nothing is done, where that is not to be had: another
+    system than Linux, a file system without it, or no such path."""
+    import ctypes
+
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return renameat2 is not None and renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder beside ``folder`` to write into, which takes its place when the block has ended; after an error the old one stays.
@@ -105,8 +117,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     building.mkdir()
     try:
         yield building
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
+        if not exchange(building, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,8 @@ import numpy as np
 from hf_trainpipe.data.readers_base import AS_FOUND, ReadOptions
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package import layout
-from hf_trainpipe.package.write import copy_runtime, replace_package
+from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.tracking.console import Console
-from hf_trainpipe.utils.atomic import fsync_tree
 from hf_trainpipe.watch.logs import Log
 from hf_trainpipe.watch.measure import joined, measure
 from hf_trainpipe.watch.profile import Profile, make_profile
@@ -80,16 +77,7 @@ def add_profile(
     with Console(0).working(f"measuring {len(inputs):,} texts of {log.name}"):
         predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=chosen)
         made = profile_of(predictor, inputs, source=Path(log.name).name, backend=chosen)
-    stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    try:
-        copy_runtime(stage)  # an older package's own runtime does not know the files
+    with copied(path) as stage:
         made.save(stage)
-        manifest["files"] = layout.hash_files(stage)
-        layout.write_json(stage / layout.MANIFEST, manifest)
-        fsync_tree(stage)
-        replace_package(path, stage)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        seal(stage, manifest)
     return {**made.facts, "package": str(path)}

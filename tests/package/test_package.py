@@ -7,12 +7,13 @@ import runpy
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_trainpipe.errors import PackageError
-from hf_trainpipe.package import layout
+from hf_trainpipe.package import layout, replacing
 from hf_trainpipe.package.card import CardFacts, render
 from hf_trainpipe.package.predict import predict_file
 from hf_trainpipe.package.verify import record, verify
@@ -30,9 +31,6 @@ from hf_trainpipe.runtime.text.preprocessing import (
 )
 from tests.package.conftest import SENTENCES, TEXTS, tiny_model, write_package
 from tests.runtime.text.nltk_files import write_nltk_data
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(params=["classifier", "tagger"])
@@ -263,6 +261,47 @@ def test_a_write_killed_between_its_renames_is_undone(tmp_path: Path) -> None:
         write_package(tmp_path / "run", model=tiny_model(("a", "b")))
     assert (package / layout.MANIFEST).is_file()
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["package", "recorded.jsonl"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_package_is_there_while_another_takes_its_place(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / layout.MANIFEST).write_text("old")
+    seen: list[str] = []
+    plain = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        done = plain(path, target)
+        if path == package and not seen:  # somebody looks for it while it is aside
+            seen.append((layout.find_package(tmp_path) / layout.MANIFEST).read_text())
+        return done
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    if not at_once:
+        monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    with replacing.beside(package) as stage:
+        (stage / layout.MANIFEST).write_text("new")
+    assert (package / layout.MANIFEST).read_text() == "new"
+    assert seen == ([] if at_once else ["old"])
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
+
+
+def test_files_are_not_added_to_a_package_that_another_process_has_written_meanwhile(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / layout.MANIFEST).write_text("old")
+
+    def add() -> None:
+        with replacing.copied(package) as stage:
+            (stage / layout.PICTURE).write_bytes(b"")
+            (package / layout.MANIFEST).write_text("new")
+
+    with pytest.raises(PackageError, match="written by another process"):
+        add()
+    assert [path.name for path in package.iterdir()] == [layout.MANIFEST]
 
 
 def test_predict_file_answers_as_the_handler(classifier_run: Path, tagger_run: Path, tmp_path: Path) -> None:

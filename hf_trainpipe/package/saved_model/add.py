@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +10,12 @@ import numpy as np
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx
-from hf_trainpipe.package.own_code import changed_code
+from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.package.saved_model import environment
 from hf_trainpipe.package.saved_model.card import HEADING, section
 from hf_trainpipe.package.saved_model.environment import Session, TensorFlowProcess
-from hf_trainpipe.package.write import copy_runtime, replace_package
-from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import OnnxModel
 from hf_trainpipe.runtime.tokens.backend import copy_backend
-from hf_trainpipe.utils.atomic import fsync_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,40 +60,31 @@ def add(package: Path | str, *, litert: bool = False, allow_code: bool = False) 
             differs (with figures).
         SchemaError: it carries code without consent.
     """
-    from hf_trainpipe.package.verify import find_recorded, read_recorded, record, verify
+    from hf_trainpipe.package.verify import read_recorded
 
     python = environment.find()
     path = layout.find_package(package).resolve()
     manifest, torch_side = onnx.open_exportable(path, allow_code=allow_code)
-    stage = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(path, stage, symlinks=True, ignore=shutil.ignore_patterns(FOLDER, "__pycache__"))
-    examples = list(torch_side.examples)
-    try:
-        with tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder:
-            recorded = find_recorded(path) or record(
-                torch_side.record(examples), examples, Path(folder) / layout.RECORDED
-            )
-            graph = Path(folder) / "model.onnx"
-            onnx.export_network(torch_side, graph)
-            lengths = _lengths(torch_side) if litert else []
-            facts = _write(python, graph, stage, lengths)
-            lines = read_recorded(recorded)
-            for name, file in (("saved_model", SAVED_MODEL), *((("litert", LITERT),) if litert else ())):
-                with TensorFlowProcess(python, "answer") as process:
-                    session = Session(process, {name: str(stage / file)})
-                    there = _Written(session, facts["inputs"])
-                    what = "SavedModel" if name == "saved_model" else "LiteRT file"
-                    facts[name] |= onnx.reproduced(torch_side.with_model(there, torch_side.tokenizer), lines, what=what)
-                    facts[name] |= _other_shapes(torch_side, there, what=what)
-            facts = {**_read_by_people(torch_side), **facts}
-            _add_to_manifest(stage, torch_side, manifest, facts)
-            own = has_consent(allow_code) or not changed_code(stage, manifest)
-            verified = verify(stage, recorded=recorded, allow_code=own)
-        fsync_tree(stage)
-        replace_package(path, stage)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with (
+        onnx.recorded_of(path, torch_side) as recorded,
+        tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder,
+        copied(path, without=FOLDER) as stage,
+    ):
+        graph = Path(folder) / "model.onnx"
+        onnx.export_network(torch_side, graph)
+        lengths = _lengths(torch_side) if litert else []
+        facts = _write(python, graph, stage, lengths)
+        lines = read_recorded(recorded)
+        for name, file in (("saved_model", SAVED_MODEL), *((("litert", LITERT),) if litert else ())):
+            with TensorFlowProcess(python, "answer") as process:
+                session = Session(process, {name: str(stage / file)})
+                there = _Written(session, facts["inputs"])
+                what = "SavedModel" if name == "saved_model" else "LiteRT file"
+                facts[name] |= onnx.reproduced(torch_side.with_model(there, torch_side.tokenizer), lines, what=what)
+                facts[name] |= _other_shapes(torch_side, there, what=what)
+        facts = {**_read_by_people(torch_side), **facts}
+        _add_to_manifest(stage, torch_side, manifest, facts)
+        verified = onnx.verify_added(stage, manifest, recorded, allow_code=allow_code)
     return {"package": str(path), "tensorflow": facts, "verified": verified}
 
 
@@ -126,7 +112,7 @@ def _write(python: Path, graph: Path, stage: Path, lengths: list[int]) -> dict[s
     kept = "The package is unchanged. Serve it with torch or ONNX Runtime."
     if unknown := told.get("unknown"):
         raise PackageError(
-            f"The graph of this model has operators that are not known in TensorFlow here: {', '.join(unknown)}.",
+            f"The graph of this model has operators that are not known in TensorFlow here, or not as it uses them: {', '.join(unknown)}.",
             fix=f"{kept} Operators are added in hf_trainpipe/package/saved_model/operators.py.",
             exit_code=2,
         )
@@ -196,12 +182,10 @@ def _read_by_people(torch_side: Predictor) -> dict[str, Any]:
 
 
 def _add_to_manifest(stage: Path, torch_side: Predictor, manifest: dict[str, Any], facts: Mapping[str, Any]) -> None:
-    copy_runtime(stage)  # an older package's own runtime may not know the files
     (stage / TOKENIZER).write_text(copy_backend(torch_side.tokenizer).to_str(), encoding="utf-8", newline="\n")
     layout.write_json(stage / FACTS, dict(facts))
     readme = stage / "README.md"
     text = layout.with_section(readme.read_text(encoding="utf-8"), HEADING, section(facts))
     readme.write_text(text, encoding="utf-8", newline="\n")
     manifest["versions"] = {**manifest["versions"], "tensorflow": facts["tensorflow"]}
-    manifest["files"] = layout.hash_files(stage)
-    layout.write_json(stage / layout.MANIFEST, manifest)
+    seal(stage, manifest)

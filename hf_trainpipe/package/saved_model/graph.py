@@ -23,7 +23,7 @@ _LARGE = 64
 
 
 class UnknownOperators(Exception):
-    """Operators that have no counterpart here; ``names`` are theirs."""
+    """Operators that have no counterpart here, or are used in a way that theirs does not know; ``names`` say which."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(", ".join(names))
@@ -37,7 +37,7 @@ class Graph:
         path: The ``.onnx`` file; its ``.data`` beside it.
 
     Raises:
-        UnknownOperators: before anything else is done.
+        UnknownOperators: before anything else is done; of uses that are not known, when it is traced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class Graph:
             elif all(value is None or isinstance(value, np.ndarray) for value in given):
                 found = _computed(kind, attributes, given)
             else:
-                found = OPERATORS[kind](attributes, *(self._graphed(value) for value in given))
+                found = _applied(kind, attributes, [self._graphed(value) for value in given])
                 if isinstance(found, list):  # a shape that is known
                     found = np.asarray(found, np.int64)
             outputs = found if isinstance(found, tuple) else (found,)
@@ -92,6 +92,20 @@ class Graph:
         return tf.convert_to_tensor(self._weights[key])
 
 
+def _applied(kind: str, attributes: Mapping[str, Any], given: Sequence[Any]) -> Any:
+    """What an operator makes of its inputs.
+
+    Raises:
+        UnknownOperators: it is used in a way that is not known here.
+    """
+    try:
+        return OPERATORS[kind](attributes, *given)
+    except Exception as error:  # of any kind: TensorFlow's own, or of an attribute or input that is not looked for
+        why = str(error).strip().split("\n")[0][:200]
+        said = why if isinstance(error, NotImplementedError) else f"{type(error).__name__}: {why}"
+        raise UnknownOperators([f"{kind} ({said})"]) from error
+
+
 def _attributes(node: Any) -> dict[str, Any]:
     found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     return {
@@ -108,7 +122,7 @@ def _constant(attributes: Mapping[str, Any]) -> Any:
 def _computed(kind: str, attributes: Mapping[str, Any], given: Sequence[Any]) -> Any:
     """What an operator makes of arrays alone, as arrays."""
     with tf.init_scope():
-        found = OPERATORS[kind](attributes, *(None if value is None else tf.constant(value) for value in given))
+        found = _applied(kind, attributes, [None if value is None else tf.constant(value) for value in given])
         parts = found if isinstance(found, tuple) else (found,)
         arrays = tuple(np.asarray(part, np.int64) if isinstance(part, list) else part.numpy() for part in parts)
     return arrays if isinstance(found, tuple) else arrays[0]

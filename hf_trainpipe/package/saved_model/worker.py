@@ -5,7 +5,7 @@ Requests and answers are lines of JSON on stdin and stdout. ``write`` gets one r
     {"onnx": FILE, "saved_model": FOLDER, "litert": FILE or null, "lengths": [tokens, ...]}
 
 and answers ``{"inputs": [names], "operators": [names], "tensorflow": version, "litert": null or {"lengths", "refused"}}``, or
-``{"unknown": [operators]}`` before it writes anything. ``answer`` gets ``{"saved_model": FOLDER}`` or ``{"litert": FILE}``,
+``{"unknown": [operators]}``. ``answer`` gets ``{"saved_model": FOLDER}`` or ``{"litert": FILE}``,
 and then for each batch ``{"batch": FILE.npz, "logits": FILE.npy}``; it answers each line with ``{}``.
 """
 
@@ -54,15 +54,15 @@ def write(*, onnx: str, saved_model: str, litert: str | None, lengths: Sequence[
 
     try:
         graph = Graph(Path(onnx))
+        module = tf.Module()
+        open_shapes = {name: tf.TensorSpec([None, None], tf.int64, name=name) for name in graph.names}
+        module.logits = tf.function(lambda **inputs: {"logits": graph(inputs)}, autograph=False)
+        traced = module.logits.get_concrete_function(**open_shapes)
+        module.weights = graph.weights
+        tf.saved_model.save(module, saved_model, signatures={SIGNATURE: traced})
+        told = None if litert is None else {"lengths": list(lengths), "refused": _write_litert(graph, litert, lengths)}
     except UnknownOperators as error:
         return {"unknown": error.names}
-    module = tf.Module()
-    open_shapes = {name: tf.TensorSpec([None, None], tf.int64, name=name) for name in graph.names}
-    module.logits = tf.function(lambda **inputs: {"logits": graph(inputs)}, autograph=False)
-    traced = module.logits.get_concrete_function(**open_shapes)
-    module.weights = graph.weights
-    tf.saved_model.save(module, saved_model, signatures={SIGNATURE: traced})
-    told = None if litert is None else {"lengths": list(lengths), "refused": _write_litert(graph, litert, lengths)}
     return {"inputs": graph.names, "operators": graph.kinds, "tensorflow": tf.__version__, "litert": told}
 
 
