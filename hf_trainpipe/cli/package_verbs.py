@@ -38,6 +38,8 @@ def package(arguments: argparse.Namespace) -> int:
     if arguments.litert and not arguments.tensorflow:
         raise UsageError("--litert goes with --tensorflow.", fix="Write --tensorflow --litert.")
     is_run = (path / "run.json").is_file()
+    if is_run:
+        keep_models(path, arguments)
     result: dict[str, object] = {"package": str(path)}
     recipe = source = None
     allow_code = arguments.allow_code or is_run  # of a run: what was just written from its recipe
@@ -75,6 +77,28 @@ def package(arguments: argparse.Namespace) -> int:
             result |= add_saved_model(str(result["package"]), litert=arguments.litert, allow_code=allow_code)
     print_result(result, arguments, show_package)
     return 0
+
+
+def keep_models(run: Path, arguments: argparse.Namespace) -> None:
+    """Ask for the further models of a run's package too, since it is written again before some are added; where none are, say
+    what is not written again."""
+    from hf_trainpipe.package.layout import find_package, read_manifest
+    from hf_trainpipe.package.onnx_export import models_in
+
+    try:
+        manifest = read_manifest(find_package(run))
+    except PackageError:  # there is none yet, or one that is written again because of that
+        return
+    there = models_in(manifest)
+    if arguments.onnx or arguments.tensorflow:
+        for name in there:
+            setattr(arguments, name, True)
+        if arguments.backend is None and arguments.onnx:
+            arguments.backend = manifest["backend"]
+    elif there:
+        options = " ".join(f"--{name}" for name in there)
+        print(f"note: models that the package had are not written again; hf-trainpipe package {run} {options} adds them",
+              file=sys.stderr)  # fmt: skip
 
 
 @verb(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from hf_trainpipe.cli import run
+from hf_trainpipe.cli.package_verbs import keep_models
 from hf_trainpipe.errors import MissingExtra
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.saved_model import card, environment
@@ -82,3 +84,19 @@ def test_the_card_has_a_loader_that_compiles_and_says_what_it_does_not_do() -> N
         compile(block.partition("```")[0], "README.md", "exec")
     assert "NormalizeSpace" in text
     assert "8 x 128 tokens" in text
+
+
+def test_a_package_that_is_written_again_keeps_its_further_models_or_says_what_it_has_lost(
+    classifier_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = shutil.copytree(classifier_run, tmp_path / "run")
+    manifest = layout.read_manifest(run_dir / "package")
+    figures = {"file": "onnx/model.onnx", "tolerance": 1e-4}
+    layout.write_json(
+        run_dir / "package" / layout.MANIFEST, {**manifest, "backends": {"onnx": figures}, "backend": "onnx"}
+    )
+    asked = Namespace(onnx=False, int8=False, tensorflow=True, litert=False, backend=None)
+    keep_models(run_dir, asked)
+    assert (asked.onnx, asked.int8, asked.backend) == (True, False, "onnx")
+    keep_models(run_dir, Namespace(onnx=False, tensorflow=False))
+    assert f"hf-trainpipe package {run_dir} --onnx adds them" in capsys.readouterr().err
