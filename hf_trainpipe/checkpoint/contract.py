@@ -20,6 +20,7 @@ FREE: Mapping[str, str] = {
     "budget.keep_when_done": "rotation changes no weight",
     "evaluation.errors": "what is listed changes no weight",
     "evaluation.errors_in_card": "what is listed changes no weight",
+    "evaluation.profile": "what a package holds beside the model changes no weight",
     "task.calibration": "it is chosen on final predictions and changes no weight",
     "task.lost_spans": "a limit changes no weight",
     "data.rows_file": "a file of rows may move; its sha256 stays",

@@ -292,6 +292,9 @@ class Evaluation:
     """Worst errors of each split, with their texts, in the run's result.json."""
     errors_in_card: bool | None = None
     """Whether the model card shows some of them, texts included; None: where the data set comes from the Hub."""
+    profile: bool = True
+    """Whether the package gets numbers of evaluated texts, which ``watch`` holds later ones against: no text, but they tell whoever has
+    the model what the texts were about (docs/watch.md)."""
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
 def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs]) -> Profile | None:
     """What the package tells ``watch`` of the texts that it was tried on: the test split, else validation.
 
-    None where there are too few of them. Nothing that goes wrong here fails a run: ``watch --make-profile`` makes one later.
+    None where there are too few of them, or the recipe wants none. Nothing that goes wrong here fails a run: ``watch --make-profile`` makes one later.
 
     Args:
         task: As it is packaged.
@@ -50,7 +50,7 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
     from hf_trainpipe.watch.profile import LEAST, MOST, make_profile
 
     name = next((name for name in ("test", "validation") if name in outputs), None)
-    if name is None:
+    if name is None or not run.recipe.evaluation.profile:
         return None
     tokens = {
         "max_length": run.plan.max_length,

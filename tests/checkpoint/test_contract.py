@@ -16,7 +16,7 @@ RUN = {
         "data": {"kind": "ChosenRows", "source": {"kind": "AddedRows"}},
         "task": {"kind": "TokenClassification", "lost_spans": 0.1},
         "optim": {"peak_lr": 2e-05, "betas": [0.9, 0.999], "freeze_embeddings": False},
-        "evaluation": {"errors": 10, "errors_in_card": 3},
+        "evaluation": {"errors": 10, "errors_in_card": 3, "profile": True},
         "budget": {"log_every": 10, "keep_checkpoints": 2, "epochs": 3.0, "max_steps": None},
         "preprocessing": [{"kind": "NormalizeSpace"}, {"kind": "SpacySentences", "keep_first": 8}],
         "trackers": [],
