@@ -124,7 +124,7 @@ def verify(
         for name, facts in backends.items():
             answer = FreshProcess(python=onnx_python or python).ask({**request, "backend": name})
             figures = {key: answer[key] for key in ("n", "max_abs_diff", "python")}
-            allowed = _tolerance(path, name, facts)
+            allowed = tolerance_of(path, name, facts)
             result["backends"][name] = {"passed": False, **figures, "tolerance": allowed}
             _judge(path, answer, recorded, tolerance=allowed, backend=name)
             result["backends"][name]["passed"] = recorded is not None
@@ -208,7 +208,7 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _tolerance(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
+def tolerance_of(path: Path, backend: str, facts: Mapping[str, Any]) -> float:
     """The tolerance of a backend's gate, checked, since trainpipe.json may be forged."""
     value = facts.get("tolerance")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LOOSEST:

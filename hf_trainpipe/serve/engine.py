@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package.layout import RUNTIME, find_package
 from hf_trainpipe.package.own_code import changed_code, import_runtime
+from hf_trainpipe.runtime.model.onnx_model import choose_backend
 from hf_trainpipe.runtime.safety import schema, trust
 from hf_trainpipe.runtime.tasks.registry import task_from_json
 
@@ -35,6 +36,8 @@ class Engine:
     """``installed``, or ``package`` where the package's own copy runs."""
     folder: Path = Path()
     """Of the package."""
+    backend: str = "torch"
+    """What runs its network: ``torch``, ``onnx`` or ``onnx-int8``."""
     differs: bool = False
     """Whether the runtime inside the package is another than the installed one."""
 
@@ -102,5 +105,6 @@ def load(
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",
         folder=folder,
+        backend=choose_backend(backend, default=info.backend, there=info.backends),
         differs=own,
     )

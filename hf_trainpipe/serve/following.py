@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import PackageError, TrainpipeError
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.probe import gaps
-from hf_trainpipe.package.verify import TOLERANCE, read_recorded
+from hf_trainpipe.package.verify import TOLERANCE, read_recorded, tolerance_of
 
 if TYPE_CHECKING:
     import logging
@@ -54,8 +54,8 @@ def prove(engine: Engine, package: Path) -> None:
         return
     lines = read_recorded(recorded)
     allowed = TOLERANCE
-    if type(engine.predictor.model).__name__ == "OnnxModel":
-        allowed = max((float(one["tolerance"]) for one in engine.predictor.info.backends.values()), default=allowed)
+    if engine.backend != "torch":
+        allowed = tolerance_of(package, engine.backend, engine.predictor.info.backends[engine.backend])
     found = max(gaps(engine.predictor, lines), default=0.0)
     if not found <= allowed:
         raise PackageError(

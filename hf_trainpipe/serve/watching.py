@@ -38,18 +38,18 @@ def profile_of(engine: Engine) -> Profile:
         PackageError: it has none, one that another backend measured, or a runtime of its own answers.
     """
     profile = read_profile(engine.folder)
-    backend = "onnx" if type(engine.predictor.model).__name__ == "OnnxModel" else "torch"
+    measured = str(profile.facts["backend"])
     if engine.runtime != "installed":
         raise PackageError(
             f"{engine.folder}: its own runtime answers, and only the installed one can be watched.",
             fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code away.",
             exit_code=2,
         )
-    if not str(profile.facts["backend"]).startswith(backend):
+    if measured != engine.backend:
         raise PackageError(
-            f"{engine.folder}: its profile was measured by {profile.facts['backend']}, and {backend} answers.",
-            fix=f"Serve it with --backend {profile.facts['backend']}, or make a profile by {backend} "
-            "(watch --make-profile --backend).",
+            f"{engine.folder}: its profile was measured by {measured}, and {engine.backend} answers, whose numbers differ.",
+            fix=f"Serve it with --backend {measured}, or make a profile by {engine.backend} "
+            f"(watch --make-profile --backend {engine.backend}).",
             exit_code=2,
         )
     return profile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,13 @@ def test_texts_are_sampled_tested_and_told_and_a_server_that_starts_again_goes_o
 
 
 def test_a_package_without_a_profile_is_refused_at_the_start_and_said_where_it_takes_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bare = write_package(tmp_path / "run")
+    bare = write_package(tmp_path / "bare")
     with pytest.raises(PackageError, match="no profile"):
         profile_of(engines.load(bare))
+    with pytest.raises(PackageError, match="measured by torch, and onnx-int8 answers"):
+        profile_of(replace(engines.load(package), backend="onnx-int8"))
     told = answered(bare, texts(3, seed=7), Watching(folder=tmp_path / "state", share=1.0))
     assert (told["trainpipe_watch_on"], told["trainpipe_watch_texts_total"]) == (0, 0)
     assert [line for line in caplog.messages if "nothing is watched" in line and "no profile" in line]
