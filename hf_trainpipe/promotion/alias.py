@@ -171,7 +171,11 @@ class Alias:
             DataError: the store holds something else.
         """
         found = tuple(read_record(value, f"{self}, record {at}") for at, value in enumerate(self.store.records(), 1))
-        assert [one.number for one in found] == list(range(1, len(found) + 1)), "records are numbered from 1"
+        if (numbers := [one.number for one in found]) != list(range(1, len(found) + 1)):
+            raise DataError(
+                f"{self}: expected records numbered from 1 without a gap, found {', '.join(map(str, numbers[:20]))}.",
+                fix="Bring the missing ones back from a copy.",
+            )
         return Log(found)
 
     def append(self, make: Callable[[Log], Record]) -> Record:

@@ -54,6 +54,9 @@ def test_rolling_back_goes_to_the_champion_before_and_not_to_what_was_rolled_bac
     assert [one.kind for one in alias.read().records[3:]] == ["rolled back"] * 3
     with pytest.raises(DataError, match="found record 9"):
         alias.roll_back(to=9)
+    (tmp_path / "reviews" / "log" / "000002.json").unlink()
+    with pytest.raises(DataError, match="without a gap, found 1, 3, 4, 5, 6"):
+        alias.read()
 
 
 def test_a_roll_back_does_not_undo_a_promotion_that_it_did_not_see(tmp_path: Path) -> None:
