@@ -142,7 +142,9 @@ def _ending(name: str) -> str:
 def _unknown(name: str) -> Problem:
     weights = _OTHER_WEIGHTS.fullmatch(_ending(name))
     why = "weights may only be safetensors" if weights else "no package holds a file of that name"
-    return Problem(f"{name} is listed, but {why}", "Write the package again with this version of the project.")
+    return Problem(
+        f"{name} is listed, but {why}", "Use the version of the project that wrote it, or write it again with this one."
+    )
 
 
 def _not_a_file(folder: Path, name: str, facts: os.stat_result, is_stranger: bool) -> Problem:
