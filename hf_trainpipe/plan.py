@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.engine.device import Precision
+from hf_trainpipe.engine.device import IN_WORDS, Precision
 from hf_trainpipe.engine.machine import Machine
 from hf_trainpipe.engine.optimizer import state_bytes
 from hf_trainpipe.errors import RecipeError
@@ -36,6 +36,8 @@ FROZEN_BYTES = 4
 """Bytes of a parameter in fp32."""
 WEIGHT_BYTES = 8
 """Bytes of a parameter and its gradient, both in fp32, without optimizer state."""
+COPY_BYTES = 2
+"""Bytes of a parameter's copy in bf16, where passes read one of each."""
 _WIDTH = 78
 """Width of the plan's lines: indented by ``show``, they fit 80 columns."""
 
@@ -111,6 +113,7 @@ class Plan:
         tokens = "" if self.num_tokens is None else f", {self.num_tokens:,} tokens"
         rows = [
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
+            ("precision", IN_WORDS[self.precision] if self.precision in ("tf32", "bf16-pure") else None),
             ("lora", None if self.trained is None else self._lora()),
             ("examples", f"{self.num_examples:,} for training{tokens}, at most {self.max_length} tokens each"),
             ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
@@ -227,6 +230,8 @@ def make_plan(
     )
     weight_bytes = WEIGHT_BYTES * trained + (FROZEN_BYTES * (facts.parameters - facts.quantised) if adapted else 0)
     base_bits = recipe.model.lora.base_bits if recipe.model.lora is not None else None
+    if machine.precision == "bf16-pure":
+        weight_bytes += COPY_BYTES * facts.parameters
     if base_bits is not None:
         weight_bytes += quantised_bytes(facts.quantised, base_bits)
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
@@ -263,7 +268,7 @@ def make_plan(
 
 def _gpu_tokens(facts: ModelFacts, machine: Machine) -> int:
     """Tokens of a micro-batch whose activations fill a third of the GPU's memory."""
-    size = ACTIVATION_BYTES * facts.layers * facts.hidden * (2 if machine.precision == "fp32" else 1)
+    size = ACTIVATION_BYTES * facts.layers * facts.hidden * (2 if machine.precision in ("fp32", "tf32") else 1)
     fitting = int((machine.gpu_bytes or 0) / 3 / max(1, size)) // GPU_TOKENS * GPU_TOKENS
     return min(GPU_TOKENS_MOST, max(GPU_TOKENS, fitting))
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hf_trainpipe.errors import RecipeError
+
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["fp32", "medium", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "medium", "bf16", "fp16", "bf16-pure"]
+
+IN_WORDS: Mapping[Precision, str] = {
+    "fp32": "fp32",
+    "tf32": "fp32, matrices multiplied in TF32",
+    "medium": "fp32, matrices multiplied in bf16",
+    "bf16": "fp32, layers in bf16 by autocast",
+    "fp16": "fp32, layers in fp16 by autocast, the loss scaled",
+    "bf16-pure": "weights and gradients of each pass in bf16; their fp32 masters in the optimizer",
+}
+"""What a training step computes in, for people."""
+_PRODUCTS = {"tf32": "high", "medium": "medium"}
+"""What torch calls the products of fp32 matrices that are not exact."""
 
 
 def cores() -> int:
@@ -35,14 +49,32 @@ def num_threads() -> int:
 
 
 def set_precision(precision: Precision) -> None:
-    """Multiply fp32 matrices in bf16 (``medium``), else in fp32, on every device. Autocast is in :mod:`.mixed`."""
+    """Multiply fp32 matrices in TF32 (``tf32``) or bf16 (``medium``), else in fp32, on every device.
+
+    What computes in 16 bits is in :mod:`.mixed`.
+    """
     import torch
 
     from hf_trainpipe.runtime.model.exact import Switches
 
     Switches.set_exact()
-    if precision == "medium":
-        torch.set_float32_matmul_precision("medium")
+    if precision in _PRODUCTS:
+        torch.set_float32_matmul_precision(_PRODUCTS[precision])
+
+
+def check_products(precision: Precision, device: torch.device) -> None:
+    """Refuse TF32 where there is none: torch would multiply in fp32 and say nothing.
+
+    Raises:
+        RecipeError: as said.
+    """
+    import torch
+
+    if precision == "tf32" and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
+        raise RecipeError(
+            f"optim.precision: tf32 needs a GPU that multiplies in it (NVIDIA's since Ampere), found {device.type}.",
+            fix="Set optim.precision to 'auto', which chooses what the machine can do, or to 'fp32'.",
+        )
 
 
 def memory_in_use(device: torch.device) -> int | None:

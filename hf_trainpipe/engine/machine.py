@@ -34,7 +34,7 @@ class Machine:
 
 
 def this_machine(
-    wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"],
+    wanted: Precision | Literal["auto"],
     *,
     ranks: int,
     on_gpu: bool,
@@ -66,7 +66,7 @@ def _gpu_bytes() -> int | None:
     return torch.cuda.get_device_properties().total_memory if torch.cuda.is_available() else None
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "medium", "bf16", "fp16"], *, on_gpu: bool) -> Precision:
+def choose_precision(wanted: Precision | Literal["auto"], *, on_gpu: bool) -> Precision:
     """``auto`` is bf16 on a GPU that has it, fp16 on an older one, and on a CPU what the probe finds."""
     if wanted != "auto":
         return wanted

@@ -1,4 +1,5 @@
-"""Data parallelism: one class each for a single process, DDP and FSDP2."""
+"""Data parallelism: one class each for a single process, on a CPU or a GPU, for gradients that are added up over the ranks after
+the last micro-batch, for DDP and for FSDP2."""
 
 from __future__ import annotations
 
@@ -21,12 +22,26 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.recipe import Optim
 
+BUCKET = 2**24
+"""Elements of the gradient that go over the network at once; a larger parameter goes alone."""
 
-def parallelize(model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> SingleProcess:
-    """Wrap ``model``, which is on its device with its weights, for training on these ranks. A collective."""
-    alone = OneGpu if ranks.accelerator.device.type == "cuda" else SingleProcess
-    kind = alone if ranks.size == 1 else FullySharded if ranks.sharded else DataParallel
-    return kind(model, optim, ranks, mixed)
+
+def parallelize(
+    model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed, *, graphed: bool = False
+) -> SingleProcess:
+    """Wrap ``model``, which is on its device with its weights, for training on these ranks. A collective.
+
+    Args:
+        graphed: Whether passes are CUDA graphs, inside of which DDP's hooks do not run.
+    """
+    on_gpu = ranks.accelerator.device.type == "cuda"
+    if ranks.size == 1:
+        return (OneGpu if on_gpu else SingleProcess)(model, optim, ranks, mixed)
+    if ranks.sharded:
+        return FullySharded(model, optim, ranks, mixed)
+    if graphed or mixed.is_pure:
+        return (SummedOnGpus if on_gpu else Summed)(model, optim, ranks, mixed)
+    return DataParallel(model, optim, ranks, mixed)
 
 
 class SingleProcess:
@@ -34,11 +49,13 @@ class SingleProcess:
 
     loss_scale: float = 1.0
     """Factor on the loss before the backward pass: undoes the averaging of gradients over ranks."""
+    exchanges: bool = False
+    """Whether ranks exchange gradients inside of the last micro-batch's backward pass, so that no rank can leave it alone."""
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         self.bare = model
         self.ranks = ranks
-        self._scaler = mixed.scaler
+        self._scaler, self._is_pure = mixed.scaler, mixed.is_pure
         self.optimizer: Any = build_optimizer(model, optim)
         self.model = model
         """The module that training steps call."""
@@ -52,7 +69,7 @@ class SingleProcess:
 
     def _prepare(self, *, is_fused: bool) -> None:
         alone_on_cpu = self.ranks.size == 1 and self.ranks.accelerator.device.type == "cpu"
-        embeddings = EmbeddingGradients(self.bare) if alone_on_cpu else None
+        embeddings = EmbeddingGradients(self.bare) if alone_on_cpu and not self._is_pure else None
         if is_fused:
             self._clipping = Clipping(self.optimizer, embeddings=embeddings)
 
@@ -107,7 +124,7 @@ class Recorded:
 
 
 class OneGpu(SingleProcess):
-    """A single process with a GPU: clipping and update are CUDA graphs where gradients lie in the same memory again.
+    """A process with a GPU: clipping and update are CUDA graphs where gradients lie in the same memory again.
 
     The optimizer reads learning rates from the device, recorded or not, so that both ways give the same bits.
     """
@@ -179,8 +196,68 @@ class OneGpu(SingleProcess):
                 group.update(held)
 
 
+class Summed(SingleProcess):
+    """Every rank has the whole model; gradients are added up over the ranks after the last micro-batch.
+
+    They go in buckets of a fixed order. Nothing hangs on the backward pass: it may be a CUDA graph, or that of copies of the
+    weights. The ranks begin with the weights of the first.
+    """
+
+    def _prepare(self, *, is_fused: bool) -> None:
+        super()._prepare(is_fused=is_fused)
+        self._buckets: list[list[torch.nn.Parameter]] | None = None
+        self._unused: list[torch.nn.Parameter] = []
+        with torch.no_grad():
+            for parameter in self.bare.parameters():
+                torch.distributed.broadcast(parameter, 0)
+
+    def clip(self, max_norm: float | None) -> torch.Tensor:
+        self._add_up()
+        return super().clip(max_norm)
+
+    def _add_up(self) -> None:
+        if self._buckets is None:
+            self._buckets = self._agreed()
+        if any(parameter.grad is not None for parameter in self._unused):
+            raise RuntimeError(
+                "A parameter without a gradient in the first step has one now, which the other ranks may lack."
+            )
+        for bucket in self._buckets:
+            for parameter in bucket:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            grads = [parameter.grad for parameter in bucket if parameter.grad is not None]
+            flat = torch.cat([grad.reshape(-1) for grad in grads])
+            torch.distributed.all_reduce(flat)
+            parts = flat.split([grad.numel() for grad in grads])
+            torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads, strict=True)])
+
+    def _agreed(self) -> list[list[torch.nn.Parameter]]:
+        """The parameters that have a gradient on any rank, by bucket."""
+        trained = [parameter for parameter in self.bare.parameters() if parameter.requires_grad]
+        held = self.ranks.sums([float(parameter.grad is not None) for parameter in trained])
+        self._unused = [parameter for parameter, count in zip(trained, held, strict=True) if not count]
+        buckets: list[list[torch.nn.Parameter]] = []
+        room = 0
+        for parameter, count in zip(trained, held, strict=True):
+            if not count:
+                continue
+            if parameter.numel() > room:
+                buckets.append([])
+                room = BUCKET
+            buckets[-1].append(parameter)
+            room -= parameter.numel()
+        return buckets
+
+
+class SummedOnGpus(Summed, OneGpu):
+    """The same with a GPU each, where clipping and update are CUDA graphs."""
+
+
 class DataParallel(SingleProcess):
     """torch's DistributedDataParallel: every rank has the whole model; gradients are averaged."""
+
+    exchanges = True
 
     def _prepare(self, *, is_fused: bool) -> None:
         super()._prepare(is_fused=is_fused)
@@ -200,6 +277,8 @@ class FullySharded(SingleProcess):
 
     A step waits for the device: torch's fused AdamW does not take ``found_inf`` with sharded tensors.
     """
+
+    exchanges = True
 
     def __init__(self, model: torch.nn.Module, optim: Optim, ranks: Ranks, mixed: Mixed) -> None:
         sharding.shard(model, ranks.accelerator.device, ranks.size)

@@ -37,10 +37,10 @@ def is_wanted() -> bool:
 
 
 def check(optim: Optim, *, precision: str) -> None:
-    """Refuse fp16 loss scaling and optimizers other than AdamW, whose states are not sharded here.
+    """Refuse fp16 loss scaling, copies of all weights, and optimizers other than AdamW, whose states are not sharded here.
 
     Raises:
-        RecipeError: the precision is fp16, or the optimizer is another one.
+        RecipeError: the precision is fp16 or bf16-pure, or the optimizer is another one.
     """
     if optim.algorithm != "adamw":
         raise RecipeError(
@@ -48,8 +48,8 @@ def check(optim: Optim, *, precision: str) -> None:
             "ranks.",
             fix="Set optim.algorithm to 'adamw' (FSDP2 divides its memory by the ranks), or launch without FSDP2.",
         )
-    if precision == "fp16":
-        raise RecipeError("optim.precision: fp16 does not go with FSDP2 here.", fix="Use bf16 or fp32.")
+    if precision in ("fp16", "bf16-pure"):
+        raise RecipeError(f"optim.precision: {precision} does not go with FSDP2 here.", fix="Use bf16 or fp32.")
 
 
 def shard(model: torch.nn.Module, device: torch.device, ranks: int) -> None:

@@ -11,7 +11,8 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import of_choices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import torch
 
@@ -75,9 +76,7 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
         with torch.inference_mode(), exact_products():
             word = pad_id + 1
             ids = torch.full((1, min(length, LONGEST)), word, device=device)
-            more = {}
-            if getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "generate"):
-                more = {"decoder_input_ids": ids[:, :1]}
+            more = _for_decoder(model, ids)
 
             def given(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
                 inputs = of_choices(model, {"input_ids": ids, "attention_mask": mask})
@@ -117,3 +116,32 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
             "model.name: the model outputs NaN or infinity before any training.",
             fix="Choose another checkpoint of it.",
         )
+
+
+def prove_passes(model: torch.nn.Module, passes: Callable[[], AbstractContextManager[None]]) -> None:
+    """Run the model on a few tokens as training steps run it, where these read all weights in bf16.
+
+    Raises:
+        RecipeError: its code mixes types.
+    """
+    import torch
+
+    ids = torch.arange(8, device=next(model.parameters()).device)[None]
+    try:
+        with torch.no_grad(), passes():
+            model(
+                **of_choices(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
+                **_for_decoder(model, ids),
+            )
+    except RuntimeError as error:
+        raise RecipeError(
+            f"optim.precision: {type(model).__name__} does not run with all its weights in bf16: "
+            f"{' '.join(str(error).split())[:200]}",
+            fix="Set optim.precision to 'bf16', which leaves the rest of the model in fp32.",
+        ) from error
+
+
+def _for_decoder(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a model with an encoder and a decoder needs beside the ids [B, L]."""
+    decodes = getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "generate")
+    return {"decoder_input_ids": ids[:, :1]} if decodes else {}

@@ -45,6 +45,8 @@ class CardFacts:
     attempts: int = 1
     """Starts of the run: one, and one more after each interruption."""
     hardware: str | None = None
+    precision: str | None = None
+    """What the training steps computed in."""
     intended_use: Sequence[str] = ()
     """Sentences on what the model is for."""
     limits: Sequence[str] = ()
@@ -351,6 +353,7 @@ def _environment(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     return _joined(
         table(("", "version"), manifest["versions"].items()) if manifest["versions"] else "",
         f"Hardware: {facts.hardware}." if facts.hardware else "",
+        f"Training steps: {facts.precision}. Scores and packages: fp32." if facts.precision else "",
         f"Training and final scoring took {facts.seconds:.0f} s{attempts}." if facts.seconds is not None else "",
     )
 

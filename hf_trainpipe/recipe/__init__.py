@@ -85,6 +85,9 @@ class Recipe:
                 if (found := getattr(self.optim, name)) != unused:
                     fix = f"Leave optim.{name} out. To adapt some layers only, name them in model.lora.targets."
                     raise refused(f"optim.{name}", f"{unused} with model.lora, which freezes the model", found, fix)
+            if self.optim.precision == "bf16-pure":
+                fix = "Set optim.precision to 'bf16': a copy of all weights would take more memory than the frozen ones save."
+                raise refused("optim.precision", "another one with model.lora", "bf16-pure", fix)
             if self.model.lora.save_adapter and isinstance(self.task, TextTask) and self.task.pooling:
                 fix = "Leave task.pooling or model.lora.save_adapter out; the package holds the merged weights either way."
                 raise refused("model.lora.save_adapter", "False with task.pooling: peft has no such head", True, fix)

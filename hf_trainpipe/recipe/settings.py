@@ -208,15 +208,18 @@ class Optim:
     """Do not train the embeddings."""
     freeze_layers: int = 0
     """Number of encoder layers, from the input, that are not trained."""
-    precision: Literal["auto", "fp32", "medium", "bf16", "fp16"] = "auto"
-    """``auto``: bf16 on a GPU that has it; on a CPU the faster of fp32 and ``medium`` in a one-second benchmark. ``medium``
-    keeps everything in fp32 and multiplies matrices in bf16 (torch's float32_matmul_precision of that name)."""
+    precision: Literal["auto", "fp32", "tf32", "medium", "bf16", "fp16", "bf16-pure"] = "auto"
+    """Of training steps; final scores and packages are always in fp32. ``auto``: bf16 on a GPU that has it; on a CPU the faster of
+    fp32 and ``medium`` in a one-second benchmark. ``fp32`` is fp32 on a GPU too; ``tf32`` keeps everything in fp32 and multiplies
+    matrices in TF32, on a GPU; ``medium`` multiplies them in bf16 (torch's float32_matmul_precision of that name). ``bf16`` and
+    ``fp16`` are autocast over weights in fp32. ``bf16-pure``: passes read all weights in bf16 and give gradients in bf16, so what
+    flows between layers takes half the memory traffic; the optimizer, checkpoints and packages have the weights in fp32."""
     compile: bool | None = None
     """Compile the encoder's layers with torch.compile before the first step; None: on a GPU, where the run is long enough to
     pay for it. On a CPU it gained nothing in our measurements. Needs a C++ compiler on a CPU, Triton on a GPU."""
     graphs: bool | None = None
-    """Run forward and backward passes as CUDA graphs, so that short steps do not wait for Python; None: on one GPU, where no
-    padding is computed. Micro-batches are then rounded up to few shapes. False: exactly their tokens, launch by launch."""
+    """Run forward and backward passes as CUDA graphs, so that short steps do not wait for Python; None: on GPUs, where no
+    padding is computed and the weights are not cut (FSDP2). Micro-batches are then rounded up to few shapes. False: exactly their tokens, launch by launch."""
     checkpoint_layers: bool = False
     """Gradient checkpointing: keep only the input of each layer and recompute the rest in the backward pass. The same
     gradient, much less memory for activations, about a third more time."""
@@ -228,6 +231,9 @@ class Optim:
         if self.compile and self.checkpoint_layers:
             fix = "Choose one of them: the compiler itself decides what to keep."
             raise refused("optim.checkpoint_layers", "False where optim.compile is True", True, fix)
+        if self.precision == "bf16-pure" and self.checkpoint_layers:
+            fix = "Choose one of them; optim.precision='bf16' goes with it."
+            raise refused("optim.checkpoint_layers", "False where optim.precision is 'bf16-pure'", True, fix)
         _check_range("optim.weight_decay", self.weight_decay, 0.0, float("inf"))
         check_positive("optim.max_grad_norm", self.max_grad_norm)
         check_positive("optim.layer_decay", self.layer_decay)

@@ -16,6 +16,7 @@ from hf_trainpipe import metrics
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.prepare import Inputs
 from hf_trainpipe.data.sources import HubData
+from hf_trainpipe.engine.device import IN_WORDS
 from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.engine.kept import remove_kept
 from hf_trainpipe.engine.scores import score_predictions
@@ -405,6 +406,7 @@ def _card_facts(run: Run, *, seconds: float | None, report: Mapping[str, Mapping
         evaluate_command=f"hf-trainpipe evaluate {run.folder.path}",
         seconds=seconds,
         attempts=run.folder.attempt,
+        precision=IN_WORDS[run.plan.precision],
         hardware=f"{run.ranks.size} x {run.accelerator.device.type} ({platform.machine()})",
         curve=read_curve(run.folder.path, select=run.recipe.selected_metric),
         trust_remote_code=run.recipe.model.trust_remote_code,

@@ -1,11 +1,11 @@
-"""Whether the steps of a run go through CUDA graphs, which needs one GPU, no padding and a task whose batches can grow."""
+"""Whether the steps of a run go through CUDA graphs, which needs whole weights on each GPU, no padding and a task whose batches
+can grow."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 from hf_trainpipe.engine.gpu.graphs import Graphs
-from hf_trainpipe.engine.gpu.halves import HalfWeights
 from hf_trainpipe.engine.gpu.rounding import STREAM, RoundedBatch, fills_of
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION, is_unpadded
@@ -36,11 +36,13 @@ def graphs_of(setup: Setup, model: torch.nn.Module, mixed: Mixed, loss_there: Lo
         model: Not wrapped, on the device.
     """
     reason = why_not(setup, model) or _why_not_rounded(setup, model, loss_there)
+    if setup.ranks.any(reason is not None):
+        reason = reason or "another rank cannot"
     setup.console.say(f"steps       {'as CUDA graphs' if reason is None else f'launch by launch: {reason}'}")
     if reason is not None:
         return None
-    if mixed.is_on:
-        mixed.halves = HalfWeights(model, mixed.dtype)
+    if mixed.is_on and mixed.halves is None:
+        mixed.take(model)
     return Graphs(
         parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
         device=setup.accelerator.device,
@@ -56,7 +58,7 @@ def why_not(setup: Setup, model: torch.nn.Module) -> str | None:
     packed = getattr(model.config, "_attn_implementation", None) != IMPLEMENTATION
     reasons = {
         "optim.graphs is False": setup.recipe.optim.graphs is False,
-        "there are several ranks": setup.ranks.size > 1,
+        "FSDP2 cuts the weights": setup.ranks.sharded,
         "micro-batches are padded": not is_unpadded(model),
         "documents of causal models have lengths of their own": is_unpadded(model) and packed,
         "layers are computed again in the backward pass": setup.recipe.optim.checkpoint_layers,

@@ -143,10 +143,12 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
                     seed_everything(run.recipe.seed, run.state.step, micro, run.ranks.rank)
                     if run.graphs is not None and isinstance(batch, RoundedBatch):
                         loss_sum = run.graphs.add_gradient(batch, scale)
+                        done.busy_seconds = time.perf_counter() - started
+                        run.beat()
                     else:
                         loss_sum = loss_of(micro)
                         done.busy_seconds = time.perf_counter() - started
-                        exchanging = exchanging or (is_last and run.ranks.size > 1)
+                        exchanging = exchanging or (is_last and run.parallel.exchanges)
                         run.mixed.backward(loss_sum * scale)
                     done.loss_sum += loss_sum.detach().double()
                     done.tokens += batch.tokens

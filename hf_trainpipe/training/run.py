@@ -28,7 +28,7 @@ from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.engine.recompute import checkpoint_layers
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.lora import base_fingerprint, is_adapted
-from hf_trainpipe.model.proof import prove_forward
+from hf_trainpipe.model.proof import prove_forward, prove_passes
 from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
@@ -66,6 +66,9 @@ class Run(Setup):
 
     graphs: Graphs | None = None
     """Of the forward and backward passes, where steps run as CUDA graphs."""
+    _heartbeat: Heartbeat | None = None
+    _whole: torch.nn.Module | None = None
+    """With FSDP2: a model for all weights, once they are cut."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(**vars(setup))
@@ -101,18 +104,23 @@ class Run(Setup):
             pad_id=self.pad_id,
             pads_with_a_word=self.tokenizer.pad_token_id is None,
         )
+        if self.mixed.is_pure:
+            self.mixed.take(self.bare)
+            prove_passes(self.bare, self.mixed.passes)
         self._speed_up()
         if self.recipe.model.head == "probe":
             begin_as_probe(self, self.bare)
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)
-        if self.ranks.sharded:
-            self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
-        self.parallel = parallelize(self.bare, self.recipe.optim, self.ranks, self.mixed)
-        self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self._look_at_data()
         if self.on_gpu:
             self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
+        if self.ranks.sharded:
+            self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
+        self.parallel = parallelize(
+            self.bare, self.recipe.optim, self.ranks, self.mixed, graphed=self.graphs is not None
+        )
+        self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
         self.compiled = self.plan.compiled and self._compile()
         resume_gc()  # it was off while libraries were imported
 
@@ -140,7 +148,7 @@ class Run(Setup):
         )
         with (
             self.console.working(f"looking at {split.name} with the model as it begins"),
-            self.mixed.autocast() if trains else exact_products(),
+            self.mixed.evaluates() if trains else exact_products(),
         ):
             return self.data.precomputed(split, self.whole_model, kept)
 
@@ -150,12 +158,12 @@ class Run(Setup):
             self.console.say(f"warning: micro-batches are padded to their longest: {reason}")
         self.unpadded = is_unpadded(self.bare)
         if self.unpadded and self.on_gpu:
-            with self.mixed.autocast():
+            with self.mixed.evaluates():
                 if kernels := gpu_kernels(self.bare, self.mixed.dtype):
                     self.console.say(f"attention   {', '.join(kernels)}")
         if self.accelerator.device.type == "cpu":
             dropout.use_fast_dropout(self.bare)
-        elif self.on_gpu:
+        if self.on_gpu or self.mixed.is_pure:
             add_in_order(self.bare)
 
     def _compile(self) -> bool:
@@ -193,8 +201,8 @@ class Run(Setup):
         self.bare.load_state_dict(rows, strict=not is_adapted(self.bare))
 
     def whole_model(self) -> torch.nn.Module:
-        """The whole model on the device: the model itself, or with FSDP2 a copy. All ranks call it."""
-        if not self.ranks.sharded:
+        """The whole model on the device: the model itself, or once FSDP2 has cut it a copy. All ranks call it."""
+        if self._whole is None:
             return self.bare
         weights = {name: sharding.full_tensor(tensor).cpu() for name, tensor in self.bare.state_dict().items()}
         self._whole.load_state_dict(weights)
@@ -326,7 +334,13 @@ class Run(Setup):
     def heartbeat(self) -> Heartbeat:
         """Ends the run and names the rank if one hangs; while it is open, every forward pass is a beat."""
         folder, ranks = self.folder.path / "heartbeat", self.ranks
-        return Heartbeat(folder=folder, rank=ranks.rank, ranks=ranks.size, watched=self.bare)
+        self._heartbeat = Heartbeat(folder=folder, rank=ranks.rank, ranks=ranks.size, watched=self.bare)
+        return self._heartbeat
+
+    def beat(self) -> None:
+        """Record that this rank goes on, where no forward pass tells: a graph calls no hooks."""
+        if self._heartbeat is not None:
+            self._heartbeat.beat()
 
     @property
     def epoch(self) -> float:
@@ -384,7 +398,7 @@ class Run(Setup):
         """The whole model, or another, not compiled, in the precision of the steps or in fp32."""
         model = model or self.whole_model()
         plain = compiling.run_eagerly() if self.compiled else nullcontext()
-        with plain, self.mixed.autocast() if autocast else exact_products():
+        with plain, self.mixed.evaluates() if autocast else exact_products():
             yield model
 
     def predict(

@@ -18,7 +18,7 @@ from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.audit import check_selection
 from hf_trainpipe.data.prepare import PreparedData, prepare
 from hf_trainpipe.engine import sharding
-from hf_trainpipe.engine.device import restore_torch_settings, set_precision
+from hf_trainpipe.engine.device import check_products, restore_torch_settings, set_precision
 from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
@@ -232,6 +232,7 @@ def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
     """Set threads and precision in this process, and refuse what the device or FSDP2 cannot do."""
     torch.set_num_threads(machine.threads)
     set_precision(machine.precision)
+    check_products(machine.precision, ranks.accelerator.device)
     Mixed(machine.precision, ranks.accelerator.device).check()
     if machine.sharded:
         sharding.check(recipe.optim, precision=machine.precision)

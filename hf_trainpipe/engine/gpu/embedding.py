@@ -45,11 +45,12 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         (ids,), (rows, padding) = ctx.saved_tensors, ctx.table
-        return gradient(grad.reshape(-1, grad.shape[-1]), ids.reshape(-1), rows, padding), None, None
+        summed = gradient(grad.reshape(-1, grad.shape[-1]), ids.reshape(-1), rows, padding)
+        return summed.to(grad.dtype), None, None
 
 
 def gradient(grad: torch.Tensor, ids: torch.Tensor, rows: int, padding: int) -> torch.Tensor:
-    """The gradient [rows, H] of a table from those of what was looked up in it.
+    """The gradient [rows, H] of a table from those of what was looked up in it, in their type or in fp32.
 
     Args:
         grad: [T, H].
@@ -61,6 +62,7 @@ def gradient(grad: torch.Tensor, ids: torch.Tensor, rows: int, padding: int) -> 
         if padding >= 0:
             is_row[padding] = False
         return is_row.to(grad.dtype) @ grad
+    grad = grad.float()  # thousands of rows of one id, added one by one in 16 bits, would soon change their sum no more
     if len(ids) <= FEW_IDS or _repeats_itself(ids.device):
         return _by_torch(grad, ids, rows, padding)
     return _by_sorting(grad, ids, rows, padding)

@@ -143,22 +143,8 @@ class Graphs:
     def run(self, batch: RoundedBatch, scale: float) -> torch.Tensor:
         """The same launch by launch."""
         loss = self.loss_of(batch.to(self.device))
-        for parameter, grad in zip(self.parameters, self._gradients(loss * scale), strict=True):
-            if grad is None:
-                continue
-            if parameter.grad is None:
-                parameter.grad = grad.to(parameter.dtype).contiguous()
-            else:
-                parameter.grad.add_(grad.to(parameter.dtype))
+        self.mixed.add_gradients(loss * scale, self.parameters)
         return loss.detach()
-
-    def _gradients(self, loss: torch.Tensor) -> Sequence[torch.Tensor | None]:
-        """Of each parameter, or of what stands in for it, in its type."""
-        halves, scaled = self.mixed.halves, self.mixed.scaled(loss)
-        if halves is not None:
-            return halves.gradients(scaled, self.parameters)
-        found: Sequence[torch.Tensor | None] = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
-        return found
 
     def _run_and_record(self, batch: RoundedBatch, scale: float) -> torch.Tensor:
         """Run a micro-batch; keep its graph if the gradient of that has the same bits."""
@@ -198,7 +184,7 @@ class Graphs:
         def run() -> None:
             loss = self.loss_of(there)
             by_type: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}  # one launch for each
-            for place, grad in enumerate(self._gradients(loss * scale)):
+            for place, grad in enumerate(self.mixed.gradients(loss * scale, self.parameters)):
                 if grad is not None:
                     by_type.setdefault(grad.dtype, []).append((place, grad))
             for pairs in by_type.values():

@@ -3,7 +3,8 @@
 Autocast casts each weight when its layer comes, and each gradient back: four hundred small launches in a pass of BERT-base,
 which short micro-batches wait for. A layer reads the same 16 bits, and its gradient is cast by whoever adds it up. Those
 of queries, keys and values lie one after the other, so that a layer multiplies with all three at once
-(:mod:`hf_trainpipe.engine.gpu.joined`).
+(:mod:`hf_trainpipe.engine.gpu.joined`). With copies of every parameter what lies between linear layers is in 16 bits too, without
+autocast.
 """
 
 from __future__ import annotations
@@ -24,24 +25,28 @@ class _Copy:
     """What stands in for some parameters, which lie one after the other in it."""
 
     sources: list[torch.nn.Parameter]
-    slot: dict[str, Any]
-    name: str
-    """Where a pass finds it, in ``slot``."""
+    places: list[tuple[dict[str, Any], str]]
+    """Where a pass finds it."""
     whole: torch.nn.Parameter
     parts: Sequence[torch.Tensor]
     """Of ``whole``, one for each source."""
 
 
 class HalfWeights:
-    """Copies in 16 bits of the parameters that only linear layers use.
+    """Copies in 16 bits of the parameters that only linear layers use, or of all.
 
     Args:
         model: On its device, in fp32.
         dtype: What its layers compute in.
+        every: Copy all parameters; one that several modules have is copied once.
         joins: Whether query, key and value of a layer are one product; the last bits of what they give may be others.
     """
 
-    def __init__(self, model: torch.nn.Module, dtype: torch.dtype, *, joins: bool = True) -> None:
+    def __init__(
+        self, model: torch.nn.Module, dtype: torch.dtype, *, every: bool = False, joins: bool = True
+    ) -> None:
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        """Those of the model that get a gradient, copied or not."""
         uses = Counter(id(one) for module in model.modules() for one in module.parameters(recurse=False))
         if joins:
             join(model, uses)
@@ -55,7 +60,9 @@ class HalfWeights:
             for name, one in module.named_parameters(recurse=False):
                 if uses[id(one)] == 1 and one.dtype == torch.float32:
                     sources.setdefault((id(slot), name), []).append(one)
-        self._copies = [_copy(found, slots[slot], name, dtype) for (slot, name), found in sources.items()]
+        self._copies = [_copy(found, [(slots[slot], name)], dtype) for (slot, name), found in sources.items()]
+        if every:
+            self._copies += _others(model, {id(one) for copy in self._copies for one in copy.sources}, dtype)
         self._part_of = {id(one): (copy, place) for copy in self._copies for place, one in enumerate(copy.sources)}
 
     def gradients(self, loss: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> list[torch.Tensor | None]:
@@ -83,18 +90,32 @@ class HalfWeights:
                     [part for copy in self._copies for part in copy.parts],
                     [one for copy in self._copies for one in copy.sources],
                 )
-        before = [copy.slot[copy.name] for copy in self._copies]
+        places = [(slot, name, copy.whole) for copy in self._copies for slot, name in copy.places]
+        before = [slot[name] for slot, name, _ in places]
         try:
-            for copy in self._copies:
-                copy.slot[copy.name] = copy.whole
+            for slot, name, whole in places:
+                slot[name] = whole
             yield
         finally:
-            for copy, held in zip(self._copies, before, strict=True):
-                copy.slot[copy.name] = held
+            for (slot, name, _), held in zip(places, before, strict=True):
+                slot[name] = held
 
 
-def _copy(sources: list[torch.nn.Parameter], slot: dict[str, Any], name: str, dtype: torch.dtype) -> _Copy:
+def _others(model: torch.nn.Module, copied: set[int], dtype: torch.dtype) -> list[_Copy]:
+    """Copies of a model's parameters that are not copied yet, each for all modules that have it."""
+    found: dict[int, _Copy] = {}
+    for module in model.modules():
+        for name, one in module.named_parameters(recurse=False):
+            if id(one) in copied or one.dtype != torch.float32:
+                continue
+            if id(one) not in found:
+                found[id(one)] = _copy([one], [], dtype)
+            found[id(one)].places.append((module._parameters, name))
+    return list(found.values())
+
+
+def _copy(sources: list[torch.nn.Parameter], places: list[tuple[dict[str, Any], str]], dtype: torch.dtype) -> _Copy:
     whole = torch.nn.Parameter(
         torch.cat([one.detach().to(dtype) for one in sources]), requires_grad=sources[0].requires_grad
     )
-    return _Copy(sources, slot, name, whole, whole.detach().split([len(one) for one in sources]))  # type: ignore[no-untyped-call]
+    return _Copy(sources, places, whole, whole.detach().split([len(one) for one in sources]))  # type: ignore[no-untyped-call]
