@@ -83,7 +83,7 @@ def reproduces(result) -> bool:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32", "bf16-pure"])
 def test_a_run_on_a_gpu_is_scored_and_packaged_in_fp32(recipe, tmp_path, precision) -> None:
     result = execute(replace(recipe, optim=Optim(precision=precision, peak_lr=1e-3)), run_dir=tmp_path / "run")
     assert json.loads((tmp_path / "run/run.json").read_text())["compute"]["precision"] == precision

@@ -27,7 +27,7 @@ def recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, optim=Optim(peak_lr=1e-2), budget=Budget(max_steps=8, examples_per_step=16))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32", "tf32", "bf16-pure"])
 def test_a_killed_run_ends_bit_identical(workshop, precision) -> None:
     options = ["recipes.py", "--optim.precision", precision]
     done = workshop.train(*options, "--run-dir", f"gpu-{precision}")

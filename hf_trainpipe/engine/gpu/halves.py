@@ -75,7 +75,7 @@ class HalfWeights:
         found: list[torch.Tensor | None] = []
         for one, part in zip(read, found_in, strict=True):
             grad = grads[id(one)]
-            if grad is not None and part is not None:
+            if grad is not None and part is not None and len(part[0].sources) > 1:
                 copy, place = part
                 grad = grad.split([len(source) for source in copy.sources])[place]  # type: ignore[no-untyped-call]
             found.append(grad)
@@ -115,7 +115,8 @@ def _others(model: torch.nn.Module, copied: set[int], dtype: torch.dtype) -> lis
 
 
 def _copy(sources: list[torch.nn.Parameter], places: list[tuple[dict[str, Any], str]], dtype: torch.dtype) -> _Copy:
-    whole = torch.nn.Parameter(
-        torch.cat([one.detach().to(dtype) for one in sources]), requires_grad=sources[0].requires_grad
-    )
-    return _Copy(sources, places, whole, whole.detach().split([len(one) for one in sources]))  # type: ignore[no-untyped-call]
+    parts = [one.detach().to(dtype) for one in sources]
+    whole = torch.nn.Parameter(parts[0] if len(parts) == 1 else torch.cat(parts), requires_grad=sources[0].requires_grad)
+    if len(parts) > 1:
+        parts = whole.detach().split([len(one) for one in sources])  # type: ignore[no-untyped-call]
+    return _Copy(sources, places, whole, [whole.detach()] if len(parts) == 1 else parts)
