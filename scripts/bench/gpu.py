@@ -45,6 +45,8 @@ SIZES: dict[str, tuple[str, dict[str, int]]] = {
 """The kind of model, and what of its sizes differs from a base model's."""
 CASES = tuple(f"{size}-{texts}" for size in SIZES for texts in ("short", "long"))
 SIDES = ("ours", "ours-compiled", "trainer", "tuned-bf16", "tuned-bf16-compiled")
+ASKED = ("ours-fp32", "ours-tf32", "ours-pure", "ours-pure-compiled")
+"""Sides that are measured where they are named: other values of ``--optim.precision``."""
 LONG_ROWS = 8_000
 LONG_TOKENS = 512
 LONG_EXAMPLES, MANY_EXAMPLES = 64, 256
@@ -147,7 +149,7 @@ def summary(runs: Runs) -> tuple[dict[str, Spread | None], list[Table]]:
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__, out="speed-gpu.json", repeats=3)
     parser.add_argument("--cases", default=",".join(CASES), help=f"among {', '.join(CASES)}")
-    parser.add_argument("--sides", default=",".join(SIDES), help=f"among {', '.join(SIDES)}")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"among {', '.join((*SIDES, *ASKED))}")
     parser.add_argument("--steps", type=int, default=200, help="of short texts; of long ones a quarter")
     parser.add_argument(
         "--minutes", type=float, help="begin no case or repeat that would likely end later; default: all"
@@ -163,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(parser, [*(argv if argv is not None else sys.argv[1:]), *(["--data-dir", "."] if made else [])])
     options.data_dir = None if made else options.data_dir
     cases = names_of(options.cases, CASES, parser)[: 1 if options.quick or options.smoke else None]
-    chosen = names_of(options.sides, SIDES, parser)
+    chosen = names_of(options.sides, (*SIDES, *ASKED), parser)
     end = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     device = "CPU (smoke)" if options.smoke else torch.cuda.get_device_name()
     reached = (

@@ -269,7 +269,15 @@ def series(ledger: Sequence[Row], name: str) -> list[Row]:
 
 
 FP32 = ("--optim.precision", "fp32")
-OURS: dict[str, tuple[str, ...]] = {"ours": (), "ours-fp32": FP32, "ours-compiled": ("--optim.compile", "true")}
+PURE, COMPILED = ("--optim.precision", "bf16-pure"), ("--optim.compile", "true")
+OURS: dict[str, tuple[str, ...]] = {
+    "ours": (),
+    "ours-fp32": FP32,
+    "ours-tf32": ("--optim.precision", "tf32"),
+    "ours-pure": PURE,
+    "ours-compiled": COMPILED,
+    "ours-pure-compiled": (*PURE, *COMPILED),
+}
 """Options of this project's sides."""
 
 

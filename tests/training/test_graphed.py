@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hf_trainpipe import Files, Optim, Recipe, TextClassification, TokenClassification, Tokens
 from hf_trainpipe.engine.gpu.graphs import Graphs
@@ -14,6 +16,7 @@ from hf_trainpipe.training import graphed
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
+from tests.training.ranks import run_ranks
 
 
 class OfTheWholeBatch(TextClassification):
@@ -76,3 +79,27 @@ def test_the_gradient_of_graphs_is_that_of_the_step(recipe, tmp_path) -> None:
     largest = max(float(one.abs().max()) for one in expected)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4 * largest)
+
+
+def test_graphs_of_two_ranks_add_up_as_ddp_does_and_a_killed_run_ends_bit_identical(workshop) -> None:
+    def train(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "tests.training.summed", str(workshop.folder), *arguments]
+        code, _, said = run_ranks(
+            command, 2, cwd=workshop.folder, env=workshop.environment(workshop.ranks(2)), timeout=240
+        )
+        return code, said
+
+    for name in ("ddp", "graphs"):
+        code, said = train(name)
+        assert code == 0, said
+        assert ("steps       as CUDA graphs" in said) == (name == "graphs")
+    assert train("killed", "5")[0] != 0
+    code, said = train("killed")
+    assert code == 0, said
+    assert "continuing after step 3" in said
+    assert workshop.weights("summed-killed") == workshop.weights("summed-graphs")
+    found, expected = (
+        load_file(workshop.folder / f"summed-{name}/package/model.safetensors") for name in ("graphs", "ddp")
+    )
+    for name, one in expected.items():
+        assert torch.allclose(found[name], one, atol=1e-5), name
