@@ -227,7 +227,8 @@ class Summed(SingleProcess):
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [parameter.grad for parameter in bucket if parameter.grad is not None]
-            flat = torch.cat([grad.reshape(-1) for grad in grads])
+            flat = self._flat[: sum(grad.numel() for grad in grads)]
+            torch.cat([grad.reshape(-1) for grad in grads], out=flat)
             torch.distributed.all_reduce(flat)
             parts = flat.split([grad.numel() for grad in grads])
             torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads, strict=True)])
@@ -247,6 +248,9 @@ class Summed(SingleProcess):
                 room = BUCKET
             buckets[-1].append(parameter)
             room -= parameter.numel()
+        # Kept, so that no later step runs out of memory between the collectives.
+        most = max((sum(parameter.numel() for parameter in bucket) for bucket in buckets), default=0)
+        self._flat = torch.zeros(most, device=self.ranks.accelerator.device)
         return buckets
 
 

@@ -133,7 +133,7 @@ ELSEWHERE = {
     **dict.fromkeys(("num-train-epochs", "num-epochs"), "--budget.epochs"),
     **dict.fromkeys(("max-seq-length", "max-seq-len", "max-len"), "--tokens.max-length"),
     **dict.fromkeys(("output", "output-dir", "out"), "--run-dir"),
-    **dict.fromkeys(("bf16", "fp16"), "--optim.precision"),
+    **dict.fromkeys(("bf16", "fp16", "tf32"), "--optim.precision"),
     **dict.fromkeys(("model-name-or-path", "model"), "--model.name"),
     **dict.fromkeys(("train-file", "train-data"), "--data.train"),
     **dict.fromkeys(("validation-file", "eval-file", "dev-file"), "--data.validation"),
