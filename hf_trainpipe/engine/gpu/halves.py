@@ -42,9 +42,7 @@ class HalfWeights:
         joins: Whether query, key and value of a layer are one product; the last bits of what they give may be others.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, dtype: torch.dtype, *, every: bool = False, joins: bool = True
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, dtype: torch.dtype, *, every: bool = False, joins: bool = True) -> None:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         """Those of the model that get a gradient, copied or not."""
         uses = Counter(id(one) for module in model.modules() for one in module.parameters(recurse=False))
@@ -116,7 +114,9 @@ def _others(model: torch.nn.Module, copied: set[int], dtype: torch.dtype) -> lis
 
 def _copy(sources: list[torch.nn.Parameter], places: list[tuple[dict[str, Any], str]], dtype: torch.dtype) -> _Copy:
     parts = [one.detach().to(dtype) for one in sources]
-    whole = torch.nn.Parameter(parts[0] if len(parts) == 1 else torch.cat(parts), requires_grad=sources[0].requires_grad)
+    whole = torch.nn.Parameter(
+        parts[0] if len(parts) == 1 else torch.cat(parts), requires_grad=sources[0].requires_grad
+    )
     if len(parts) > 1:
         parts = whole.detach().split([len(one) for one in sources])  # type: ignore[no-untyped-call]
     return _Copy(sources, places, whole, [whole.detach()] if len(parts) == 1 else parts)

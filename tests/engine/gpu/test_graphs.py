@@ -87,7 +87,10 @@ def compare(eager: Steps, graphed: Steps, *, pins: bool = False, more: Sequence[
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16-pure"])
 def test_graphs_are_recorded_when_a_shape_comes_again_and_give_the_same_bits(precision: str) -> None:
-    eager, graphed = Steps(CPU, precision=precision, limit=0), Steps(CPU, precision=precision, record=lambda device: Again)
+    eager, graphed = (
+        Steps(CPU, precision=precision, limit=0),
+        Steps(CPU, precision=precision, record=lambda device: Again),
+    )
     compare(eager, graphed)
     assert not graphed.said
     assert len(graphed.graphs.known) == len({shape for shape, count in graphed.graphs.seen.items() if count > 1}) > 1
