@@ -230,7 +230,7 @@ class Summed(SingleProcess):
             flat = self._flat[: sum(grad.numel() for grad in grads)]
             torch.cat([grad.reshape(-1) for grad in grads], out=flat)
             torch.distributed.all_reduce(flat)
-            parts = flat.split([grad.numel() for grad in grads])
+            parts = flat.split([grad.numel() for grad in grads])  # type: ignore[no-untyped-call]
             torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads, strict=True)])
 
     def _agreed(self) -> list[list[torch.nn.Parameter]]:
