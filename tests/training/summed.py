@@ -1,5 +1,5 @@
 """A training whose steps go as on GPUs, by graphs on each rank, with a recorder that runs eagerly: python -m tests.training.summed
-FOLDER NAME [KILL_AT]; NAME ``ddp``: as ranks on a CPU train otherwise. FOLDER: a workshop's."""
+FOLDER NAME [KILL_AT]; FOLDER: a workshop's."""
 
 from __future__ import annotations
 
@@ -39,22 +39,28 @@ def kill_at(step: int) -> None:
     loop.take_step = mortal  # type: ignore[assignment]
 
 
-if __name__ == "__main__":
-    folder, name, *when = sys.argv[1:]
-    os.chdir(folder)
-    if name != "ddp":
-        go_by_graphs()
-    if when:
-        kill_at(int(when[0]))
-    export.verify = lambda package, **_: {}  # type: ignore[assignment]  # a process of its own, which changes no weight
-    recipe = h.Recipe(
-        name=name,
-        model=h.Pretrained("model", dropout=0.0),
-        data=h.Files(train="train.csv", validation="dev.csv"),
+def recipe_of(folder: Path) -> h.Recipe:
+    return h.Recipe(
+        name="summed",
+        model=h.Pretrained(str(folder / "model"), dropout=0.0),
+        data=h.Files(train="train.csv", validation="dev.csv", root=str(folder)),
         task=h.TextClassification("text", label="label"),
         tokens=h.Tokens(max_length=32),
         optim=h.Optim(peak_lr=1e-3, precision="fp32"),
-        budget=h.Budget(max_steps=8, examples_per_step=48, micro_batch_examples=8, save_every=3, keep_when_done="all"),
+        budget=h.Budget(max_steps=8, examples_per_step=48, micro_batch_examples=8, save_every=3),
         evaluation=h.Evaluation(resamples=20),
     )
-    h.execute(recipe, run_dir=Path(f"summed-{name}"))
+
+
+def train(folder: Path, name: str) -> None:
+    """Without trying the package in a process of its own, which changes no weight."""
+    export.verify = lambda package, **_: {}  # type: ignore[assignment]
+    h.execute(recipe_of(folder), run_dir=folder / f"summed-{name}")
+
+
+if __name__ == "__main__":
+    folder, name, *when = sys.argv[1:]
+    go_by_graphs()
+    if when:
+        kill_at(int(when[0]))
+    train(Path(folder), name)
