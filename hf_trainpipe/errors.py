@@ -3,6 +3,7 @@
     TrainpipeError(message, *, fix)      a message and a fix; further keywords are its data
     |- RecipeError                       wrong value, unknown name, file that does not load
     |- InputError (also ValueError)      a value of a request or of a package; with its kinds, of the runtime
+    |- NotReproduced                     a package in 16 bits is too far from its recorded predictions
     |- DataError                         file and line, missing column or split
     |- MissingExtra (also ImportError)   names the pip extra
     |- CheckpointError
@@ -26,6 +27,7 @@ from typing import Literal
 from hf_trainpipe.runtime.errors import InputError as InputError
 from hf_trainpipe.runtime.errors import MissingPipeline as MissingPipeline
 from hf_trainpipe.runtime.errors import MissingRuntime as MissingRuntime
+from hf_trainpipe.runtime.errors import NotReproduced as NotReproduced
 from hf_trainpipe.runtime.errors import RecipeError as RecipeError
 from hf_trainpipe.runtime.errors import SchemaError as SchemaError
 from hf_trainpipe.runtime.errors import TooMuch as TooMuch

@@ -22,7 +22,12 @@ _T = TypeVar("_T")
 
 
 def load(
-    path: Path | str, *, device: str | None = None, allow_code: bool = False, backend: str | None = None
+    path: Path | str,
+    *,
+    device: str | None = None,
+    allow_code: bool = False,
+    backend: str | None = None,
+    precision: str | None = None,
 ) -> Package:
     """Load a package, or the package of a run.
 
@@ -31,8 +36,10 @@ def load(
         device: Such as ``cpu`` or ``cuda:1``; None: the first GPU, else the CPU.
         allow_code: Run the recipe's code in the package.
         backend: ``torch``, ``onnx`` or ``onnx-int8``; None: the package's own.
+        precision: What torch multiplies in: ``fp32``, ``bf16`` or ``fp16``; None: fp32 (docs/serving.md).
 
     Raises:
+        NotReproduced: in that precision it does not agree with its recorded predictions.
         PackageError: there is none.
         SchemaError: it is not complete.
     """
@@ -40,7 +47,8 @@ def load(
 
     folder = find_package(path)
     with Console(0).working("loading the package"):
-        return Package(folder, Predictor.load(folder, device=device, allow_code=allow_code, backend=backend))
+        worker: dict[str, Any] = {"device": device, "allow_code": allow_code, "backend": backend}
+        return Package(folder, Predictor.load(folder, precision=precision, **worker))
 
 
 class Evaluated(dict[str, Any]):
@@ -176,6 +184,7 @@ class Package:
         kind = self.predictor.task.schema().answers
         labels = f", {len(self.labels)} labels" if self.labels else ""
         where = "onnx" if type(self.predictor.model).__name__ == "OnnxModel" else f"torch on {self.predictor.device}"
+        where += "" if self.predictor.precision == "fp32" else f" in {self.predictor.precision}"
         return f"Package({str(self.path)!r}: {kind}{labels}, {where})"
 
     @cached_property

@@ -34,11 +34,18 @@ WORKER = (
     Argument("--backend torch|onnx|onnx-int8", "what runs the network; the package's own by default"),
 )
 """Options of verbs that load a package."""
+ANSWERER = (
+    *WORKER,
+    Argument(
+        "--precision fp32|bf16|fp16", "what torch multiplies in; 16 bits if the answers agree with those recorded"
+    ),
+)
+"""Options of verbs whose answers may be in 16 bits."""
 
 
 def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What :data:`WORKER` gave."""
-    return taken(arguments, "device", "allow_code", "backend")
+    """What :data:`WORKER` or :data:`ANSWERER` gave."""
+    return taken(arguments, "device", "allow_code", "backend", *(["precision"] if "precision" in arguments else []))
 
 
 def reading(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
     Argument("--split validation|test", "of the recipe's data; validation by default"),
     Argument("--label NAME", "the column that holds the labels; the recipe's by default"),
     *READING,
-    *WORKER,
+    *ANSWERER,
     "--json",
 )
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -141,7 +148,7 @@ def recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | N
         "answers, jsonl, csv, tsv, parquet, table; by the output's ending, of - a table or answers",
     ),
     Argument("--only-answers", "as --output-format answers: without the input"),
-    *WORKER,
+    *ANSWERER,
     Argument("--json", "tell what was done as JSON, on stderr if --output is -"),
 )
 def predict(arguments: argparse.Namespace) -> int:
@@ -192,7 +199,7 @@ def predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend")
+_NOT_PARAMETERS = ("column", "reading", "form", "device", "allow_code", "backend", "precision")
 
 
 class FindingsPage(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import WORKER, recipe_of, worker_of
+from hf_trainpipe.cli.asking_verbs import ANSWERER, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.errors import PackageError
@@ -156,7 +156,7 @@ def verify(arguments: argparse.Namespace) -> int:
     Argument("--access-log", "a line of JSON a request, without its text"),
     Argument("--every S", "seconds between two looks at an alias", default=5.0, type=float),
     Argument("--json", "say where it serves in a line of JSON on stdout"),
-    *WORKER,
+    *ANSWERER,
 )
 def serve(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.serve.run import from_environment, require_extra, serve

@@ -158,8 +158,8 @@ def mean_loss(
     """
     import torch
 
-    share = _share_of(split, split.usable if examples is None else examples, ranks)
-    chosen, total, count = split.features_of(share), 0.0, 0.0
+    share, device = _share_of(split, split.usable if examples is None else examples, ranks), ranks.accelerator.device
+    chosen, sums = split.features_of(share), torch.zeros(2, dtype=torch.float64, device=device)
     unpadded, was_training = is_unpadded(model), model.training
     model.eval()
     try:
@@ -167,12 +167,11 @@ def mean_loss(
             together = split.features.example[chosen] if split.features.together else None
             for places in token_budget_batches(split.features.widths[chosen], max_tokens=max_tokens, together=together):
                 batch = pad(split.features, chosen[places], with_targets=True)
-                there = batch.to(ranks.accelerator.device)
+                there = (batch.pinned() if device.type == "cuda" else batch).to(device)
                 with known_lengths_of(there, task if unpadded else None):
                     outputs = task.forward(model, there.inputs)
-                total += float(task.loss_sum(outputs, there))
-                count += float(task.count(there))
+                sums += torch.stack([task.loss_sum(outputs, there).double(), task.count(there).double()])
     finally:
         model.train(was_training)
-    total, count = ranks.sums([total, count])
+    total, count = ranks.sums(sums.tolist())  # read from the device once
     return total / max(count, 1e-12)

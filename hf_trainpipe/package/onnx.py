@@ -111,7 +111,7 @@ def open_exportable(path: Path, *, allow_code: bool) -> tuple[dict[str, Any], Pr
     onnx_export.require()
     manifest = layout.read_manifest(path)
     layout.refuse_changed(path, manifest)
-    torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch")
+    torch_side = Predictor.load(path, device="cpu", allow_code=allow_code, backend="torch", precision="fp32")
     if not torch_side.task.exportable:
         raise PackageError(
             f"{type(torch_side.task).__name__} does more than one pass that gives logits, so that ONNX Runtime cannot run it.",

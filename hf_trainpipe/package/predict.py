@@ -51,6 +51,7 @@ def predict_file(
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
+    precision: str | None = None,
     **params: Any,
 ) -> Predicted:
     """Answer every row of a file with a package (or the package of a run).
@@ -82,7 +83,7 @@ def predict_file(
     inputs = _inputs(chooser, chunk)
     console = Console(0)
     with console.working("loading the package"):
-        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend)
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend, precision=precision)
     predictor.task.check_parameters(params)
     done = Predicted(columns=chooser.columns)
     quiet = Console(0, is_main=str(output) != "-")  # what is written there shows by itself that work goes on

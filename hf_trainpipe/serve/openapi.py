@@ -133,6 +133,8 @@ def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
             "scores": {"type": "object"},
             "max_length": {"type": ["integer", "null"]},
             "overflow": {"type": "string"},
+            "device": {"type": "string", "description": "Where the network runs, as torch calls it."},
+            "precision": {"enum": ["fp32", "bf16", "fp16"]},
             "runtime": {"enum": ["installed", "package"]},
         },
     }

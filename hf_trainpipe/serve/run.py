@@ -46,6 +46,7 @@ def serve(
     device: str | None = None,
     allow_code: bool = False,
     backend: str | None = None,
+    precision: str | None = None,
     as_json: bool = False,
     follow: Follow | None = None,
 ) -> int:
@@ -71,7 +72,7 @@ def serve(
     try:
         listener = listen(settings.host, settings.port)  # before the weights: the address may be taken
         with contextlib.closing(listener):
-            load = partial(engines.load, device=device, allow_code=allow_code, backend=backend)
+            load = partial(engines.load, device=device, allow_code=allow_code, backend=backend, precision=precision)
             with Console(0).working("loading the package"):
                 record, package = (None, package) if follow is None else follow.current()
                 assert package is not None, "a package, or an alias that is followed"
@@ -105,6 +106,7 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
             "a request",
             f"{limits.inputs:,} inputs and {limits.characters:,} characters at most, {limits.deadline_s:g} s",
         ),
+        ("computed", f"on {engine.info['device']} in {engine.info['precision']}"),
         ("token", f"required ({TOKEN_VARIABLE})" if settings.token else "not required"),
     ]
     logger.info("%s", facts(shown))

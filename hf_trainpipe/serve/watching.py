@@ -35,7 +35,7 @@ def profile_of(engine: Engine) -> Profile:
     """The profile of a package that is served.
 
     Raises:
-        PackageError: it has none, one that another backend measured, or a runtime of its own answers.
+        PackageError: it has none, one that another backend or precision measured, or a runtime of its own answers.
     """
     profile = read_profile(engine.folder)
     measured = str(profile.facts["backend"])
@@ -43,6 +43,12 @@ def profile_of(engine: Engine) -> Profile:
         raise PackageError(
             f"{engine.folder}: its own runtime answers, and only the installed one can be watched.",
             fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code away.",
+            exit_code=2,
+        )
+    if (precision := engine.info["precision"]) != "fp32":
+        raise PackageError(
+            f"{engine.folder}: its profile was measured in fp32, and it answers in {precision}.",
+            fix=f"Leave --watch or --precision {precision} away.",
             exit_code=2,
         )
     if measured != engine.backend:

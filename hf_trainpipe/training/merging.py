@@ -99,7 +99,7 @@ def check_adapter(run: Run, package: Path, recorded: Path) -> float:
     Raises:
         PackageError: it does not load, or differs by more than rounding explains.
     """
-    predictor = Predictor.load(package, device="cpu", allow_code=True)
+    predictor = Predictor.load(package, device="cpu", allow_code=True, precision="fp32")
     fix = "Leave model.lora.save_adapter at False: the package itself holds the merged weights, and is complete."
     try:
         with quiet():

@@ -111,7 +111,7 @@ def _is_foreign(setup: Setup) -> bool:
 def _answer_here(package: Path, recorded: Path, *, device: Any) -> None:
     """Load a package in this process and compare, as the fresh process does."""
     try:
-        gap = max(gaps(Predictor.load(package, device=device), read_recorded(recorded)))
+        gap = max(gaps(Predictor.load(package, device=device, precision="fp32"), read_recorded(recorded)))
     except PackageError:
         raise
     except Exception as error:  # any error of loading or answering

@@ -75,7 +75,7 @@ def add_profile(
         inputs = [inputs[row] for row in drawn.tolist()]
     chosen = backend or str(manifest.get("backend") or "torch")
     with Console(0).working(f"measuring {len(inputs):,} texts of {log.name}"):
-        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=chosen)
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=chosen, precision="fp32")
         made = profile_of(predictor, inputs, source=Path(log.name).name, backend=chosen)
     with copied(path) as stage:
         made.save(stage)

@@ -92,10 +92,10 @@ def _encoder(predictor: Predictor) -> Any:
 
 
 def _run(predictor: Predictor, model: Any, features: Features, task: Any, chosen: Array) -> Outputs:
-    from hf_trainpipe.runtime.model.exact import exact_products
     from hf_trainpipe.runtime.model.inference import run
+    from hf_trainpipe.runtime.model.precision import products
 
-    with exact_products():
+    with products(predictor.precision, predictor.device):
         return run(model, features, task=task, chosen=chosen, max_tokens=_TOKENS, device=predictor.device)
 
 

@@ -128,7 +128,8 @@ def watch(
     """
     path = find_package(package)
     profile = read_profile(path)
-    worker = {"device": device, "allow_code": allow_code, "backend": same_backend(profile, backend)}
+    worker = {"device": device, "allow_code": allow_code, "precision": "fp32"}
+    worker["backend"] = same_backend(profile, backend)
     folder = state_folder(path.resolve()) if state is None else Path(state)
     with nullcontext() if input is None else locked(folder):
         if reset:

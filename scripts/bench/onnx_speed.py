@@ -134,9 +134,10 @@ def measure(package: Path, data: Path, threads: int, rounds: int) -> dict[str, A
     result: dict[str, Any] = {}
     ways: dict[str, Predictor] = {}
     for name in BACKENDS:
-        ways[name] = Predictor.load(package, device="cpu", backend=name.split()[0], threads=threads)
-        if name == "torch bf16":
-            ways[name].model.bfloat16()
+        backend, _, precision = name.partition(" ")
+        ways[name] = Predictor.load(
+            package, device="cpu", backend=backend, threads=threads, precision=precision or "fp32"
+        )
     for mode, budget in MODES.items():
         asked = texts[:: ONE_BY_ONE if budget == 1 else IN_BATCHES]
         jobs: dict[str, Callable[[], Any]] = {}

@@ -13,6 +13,7 @@ from ..bounds import Bounds, bounded
 from ..errors import InputError, SchemaError
 from ..model.onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from ..model.outputs import Outputs, as_lists
+from ..model.precision import choose_precision, products
 from ..safety import schema, trust
 from ..safety.weights import INDEX, WEIGHTS
 from ..tasks.base import Requests, Task
@@ -20,6 +21,7 @@ from ..tasks.registry import task_from_json
 from ..text.preprocessing import Preprocessor, steps_from_json
 from ..tokens.encoder import Encoder
 from ..tokens.features import Features, features_of, join
+from . import agreement
 from .jobs import Job, Piece
 from .requests import Example, by_role, read_inputs
 from .user_code import has_consent, load_classes
@@ -46,6 +48,8 @@ class Predictor:
         self.model = model
         self.tokenizer = tokenizer
         self.device = device
+        self.precision = "fp32"
+        """What matrices are multiplied in."""
         self._schema = task.schema()
         self.encoder = self._strict_encoder = Encoder(tokenizer, steps=steps, **info.tokens)
         if info.tokens["overflow"] == "drop":
@@ -61,6 +65,7 @@ class Predictor:
         allow_code: bool = False,
         backend: str | None = None,
         threads: int | None = None,
+        precision: str | None = None,
     ) -> Predictor:
         """Load a package. Reads safetensors and JSON only, nothing that trainpipe.json does not list with its hash, and
         nothing from the network; imports nothing from the folder (:mod:`.trust`).
@@ -73,14 +78,18 @@ class Predictor:
             backend: ``torch``, or ``onnx`` or ``onnx-int8`` where the package holds it: ONNX Runtime on the CPU,
                 which imports neither torch nor transformers. None: ``HF_TRAINPIPE_BACKEND``, else the package's own.
             threads: Of ONNX Runtime; None: ``HF_TRAINPIPE_THREADS`` or ``OMP_NUM_THREADS``, else all cores.
+            precision: ``fp32``, or ``bf16`` or ``fp16`` of torch, once it agrees with the recorded predictions
+                (:mod:`.agreement`). None: ``HF_TRAINPIPE_PRECISION``, else fp32.
 
         Raises:
+            NotReproduced: It does not agree in that precision.
             SchemaError: Not a complete package or not as it was written, without that backend, its weights are not those of
                 its model, or it carries code without consent.
         """
         folder = Path(path).resolve()
         info = schema.read(folder)
         backend = choose_backend(backend, default=info.backend, there=info.backends)
+        precision = choose_precision(precision, backend=backend)
         if backend == "torch":
             for names in (("config.json",), ("tokenizer.json",), (WEIGHTS, INDEX)):
                 if not any((folder / name).is_file() for name in names):
@@ -96,7 +105,10 @@ class Predictor:
             model, tokenizer = OnnxModel(folder / FILES[backend], threads=threads), OnnxTokenizer.load(folder)
             device = "cpu"
         trust.recheck(folder, seen)
-        return cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device)
+        made = cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device)
+        if precision != "fp32":
+            agreement.take(made, precision, folder=folder)
+        return made
 
     @property
     def examples(self) -> tuple[Any, ...]:
@@ -270,10 +282,9 @@ class Predictor:
         batch_tokens = batch_tokens or (BATCH_TOKENS if str(self.device) == "cpu" else BATCH_TOKENS_GPU)
         if isinstance(self.model, OnnxModel):
             return self.model.run(features, task=self.task, chosen=chosen, max_tokens=batch_tokens)
-        from ..model.exact import exact_products
         from ..model.inference import run
 
-        with exact_products():  # whatever the process that loaded the package set
+        with products(self.precision, self.device):
             return run(
                 self.model,
                 features,

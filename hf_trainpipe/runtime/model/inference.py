@@ -57,7 +57,7 @@ def run(
     from .unpad import is_unpadded
 
     with_types, unpadded = takes_types(model), is_unpadded(model)
-    on_cpu = torch.device(device).type == "cpu"
+    kind = torch.device(device).type
     was_training = model.training
     if was_training:
         model.eval()
@@ -66,13 +66,13 @@ def run(
 
     def compute(places: Ints) -> Mapping[str, torch.Tensor]:
         batch = pad(features, chosen[places], with_targets=scores_targets)
-        there = batch.to(device)
+        there = (batch.pinned() if kind == "cuda" else batch).to(device)  # a copy from other memory waits for the GPU
         inputs = there.inputs
         if not with_types:
             inputs.pop("token_type_ids", None)
         with known_lengths_of(there, task if unpadded else None):
             out = task.likelihood(model, there) if scores_targets else task.predict(model, inputs)
-        if on_cpu and next(numbers) % _TRIM_EVERY == 0:
+        if kind == "cpu" and next(numbers) % _TRIM_EVERY == 0:
             give_back()
         done(len(places))
         return {name: out[name] for name in declared}

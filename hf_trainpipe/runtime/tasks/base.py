@@ -129,6 +129,10 @@ class Task(ABC):
     """Arrays of ``merge`` that the package must reproduce: floats within 1e-5, integers exactly."""
     num_recorded: ClassVar[int] = 64
     """Examples whose predictions it must reproduce."""
+    most_departure: ClassVar[float] = 0.02
+    """Of :meth:`departure`: a package that is further off does not answer in 16 bits."""
+    departs_in: ClassVar[str] = "of numbers, as a share of the largest"
+    """What that is a difference of."""
 
     # -- what rows hold ------------------------------------------------------------------------------------------------
 
@@ -327,6 +331,18 @@ class Task(ABC):
         """How far the JSON of an answer's :attr:`recorded` arrays is from the recorded one; None: the largest difference of
         their numbers, infinite where shapes or whole numbers differ."""
         return None
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        """How far answers of the network in 16 bits are from those in fp32: by default the largest difference of numbers, as
+        a share of the largest one.
+
+        Args:
+            found: The JSON of their :attr:`recorded` arrays, one an input; None of an input that is not taken.
+            recorded: The same in fp32.
+        """
+        from .departures import as_share
+
+        return as_share(found, recorded)
 
     @abstractmethod
     def judge(self, predictions: Outputs, features: Features) -> Any:

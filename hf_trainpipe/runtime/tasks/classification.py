@@ -16,10 +16,11 @@ from ..kinds import UNSAID
 from .base import Metric, Requests, TaskSchema
 from .calibration import NONE, Calibration, best_first, probabilities
 from .columns import CLASS, Column, Labels
+from .departures import furthest
 from .texts import TOP_K, TextTask, label_maps, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -60,6 +61,7 @@ class TextClassification(TextTask):
 
     learned: ClassVar[tuple[str, ...]] = ("names", "calibration")
     judged_as: ClassVar[str] = "single_label"
+    departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
         self.check_pooling()
@@ -182,6 +184,9 @@ class TextClassification(TextTask):
         assert self.calibration is not None
         costs_CC = self.calibration.expected_costs(np.eye(len(self.label_names)), self.label_names)
         return np.asarray(costs_CC[judged.references, judged.decisions()])
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, lambda row: probabilities(np.asarray(row)[None], self.calibration))
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """Labels with scores, the best first; before them an entry without a label, where it abstains."""

@@ -17,6 +17,7 @@ from ..model.generation import NOTHING, Generation, write
 from ..model.listening import LISTENER, tell
 from ..model.outputs import Output, Outputs
 from .base import Metric, Parameter, Requests, Task
+from .departures import same_beginning
 from .merging import by_example
 from .tagging import IGNORED
 from .texts import record
@@ -122,6 +123,8 @@ class Continuing(Generation, Task):
     scored: ClassVar[Mapping[str, Output]] = {"nats": Output(), "tokens": Output()}
     recorded: ClassVar[tuple[str, ...]] = ("ids",)
     num_recorded: ClassVar[int] = 8
+    most_departure: ClassVar[float] = 0.5
+    departs_in: ClassVar[str] = "the share of recorded tokens behind the first that differs, in the mean"
 
     def __post_init__(self) -> None:
         self.check_generation()
@@ -242,6 +245,12 @@ class Continuing(Generation, Task):
         for place, row in written.items():
             out[place, : len(row)] = row
         return {"ids": out}
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        """The share of recorded tokens behind the first that differs, in the mean over the answers: where two tokens are about as
+        probable, 16 bits may choose the other one, and what follows is another text."""
+        shares = [1.0 - same_beginning(*pair) for pair in zip(found, recorded, strict=True)]
+        return sum(shares) / max(len(shares), 1)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """``{"generated_text", "finish_reason", "prompt_tokens", "completion_tokens"}``: the answer alone, without the prompt."""

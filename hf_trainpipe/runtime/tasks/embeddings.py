@@ -20,6 +20,7 @@ from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .columns import ANYTHING, NUMBER, TEXT, Column
+from .departures import furthest, numbers, one_less_cosine
 from .mining import nearest_strangers
 from .ranking import NAMES, ranking_scores
 from .several import behind, owned, places
@@ -86,6 +87,7 @@ class SentenceEmbeddings(Task):
 
     outputs: ClassVar[Mapping[str, Output]] = {"embedding": Output()}
     recorded: ClassVar[tuple[str, ...]] = ("embedding",)
+    departs_in: ClassVar[str] = "from 1, of the cosine"
     encodes_by: ClassVar[tuple[str, ...]] = ("prompt", "pair_prompt")
 
     def __post_init__(self) -> None:
@@ -398,6 +400,9 @@ class SentenceEmbeddings(Task):
         if self.score is not None:
             return ("spearman", "pearson")
         return tuple(Metric(name, lambda judged, name=name: judged[name]) for name in ("ndcg_at_10", *_OTHERS))  # type: ignore[misc]
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, numbers, one_less_cosine)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """``{"embedding": [...]}`` of a text, ``{"similarity": 0.8}``, the cosine, of a pair."""

@@ -19,6 +19,7 @@ from ..tokens.features import Features, Overflow, Ragged
 from ..tokens.ragged import ends_of
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .columns import TEXT, Column
+from .departures import furthest
 from .draws import Draws, generator
 from .texts import SCORE, record
 
@@ -83,6 +84,7 @@ class MaskedLM(Task):
         name: Output("token", where="hidden", picked=True) for name in ("best", "given")
     }
     recorded: ClassVar[tuple[str, ...]] = ("score", "given")
+    departs_in: ClassVar[str] = "of probabilities"
     learned: ClassVar[tuple[str, ...]] = ("mask_token",)
     encodes_by: ClassVar[tuple[str, ...]] = ("blocks",)
 
@@ -269,6 +271,9 @@ class MaskedLM(Task):
                 finish=lambda sums: np.exp(_ratio(sums)),
             ),
         )
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, lambda row: np.exp([*np.ravel(row["score"]), *np.ravel(row["given"])]))
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """As transformers' pipeline: ``{"score", "token", "token_str", "sequence"}`` for the best tokens of a mask; of several masks

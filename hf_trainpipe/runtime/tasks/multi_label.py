@@ -16,11 +16,12 @@ from ..kinds import UNSAID
 from .base import Parameter, Requests, Task, TaskSchema
 from .calibration import NONE, Calibration, probabilities
 from .columns import CLASSES, Column, Labels
+from .departures import furthest
 from .merging import by_example, largest_rows
 from .texts import TOP_K, TextTask, is_probability, label_maps, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -70,6 +71,7 @@ class MultiLabelClassification(TextTask):
 
     learned: ClassVar[tuple[str, ...]] = ("names", "threshold", "calibration")
     judged_as: ClassVar[str] = "multi_label"
+    departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
         self.check_pooling()
@@ -157,6 +159,11 @@ class MultiLabelClassification(TextTask):
     def tune(self, judged: Any) -> MultiLabelClassification:
         """The threshold that makes micro F1 largest."""
         return replace(self, threshold=judged.best_threshold()) if self.tune_threshold else self
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(
+            found, recorded, lambda row: probabilities(np.asarray(row)[None], self.calibration, several=True)
+        )
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """The labels at or above the threshold, best first."""

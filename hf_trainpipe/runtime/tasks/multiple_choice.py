@@ -23,6 +23,7 @@ from ..tokens.features import members_of
 from ..tokens.ragged import ends_of
 from .base import Augmentable, Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, CHOICES, TEXT, Column
+from .departures import furthest, of_one
 from .merging import softmax
 from .texts import SCORE, record
 
@@ -95,6 +96,7 @@ class MultipleChoice(Task):
     choice itself. ``key``: what the row calls it (``label`` of the choices). None: the one way that fits the training data."""
 
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
+    departs_in: ClassVar[str] = "of probabilities"
     augmentable: ClassVar[Augmentable] = "text"
     learned: ClassVar[tuple[str, ...]] = ("label_form",)
     encodes_by: ClassVar[tuple[str, ...]] = ()
@@ -236,6 +238,9 @@ class MultipleChoice(Task):
 
     def metrics(self) -> tuple[Metric, ...]:
         return (Metric("accuracy", lambda judged: judged.is_right.astype(float)),)
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, of_one)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """``{"label", "choice", "scores"}``: the place of the best choice, the choice, and the probability of each."""

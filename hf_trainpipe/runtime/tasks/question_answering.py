@@ -18,6 +18,7 @@ from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
 from .base import Augmentable, Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, TEXT, Column
+from .departures import furthest
 from .squad import squad_scores
 from .texts import SCORE, record
 
@@ -87,6 +88,7 @@ class QuestionAnswering(Task):
 
     outputs: ClassVar[Mapping[str, Output]] = {"start": Output("token"), "end": Output("token")}
     recorded: ClassVar[tuple[str, ...]] = ("start", "end", "score")
+    departs_in: ClassVar[str] = "of probabilities"
     augmentable: ClassVar[Augmentable] = "words"
     learned: ClassVar[tuple[str, ...]] = ("no_answer", "no_answer_threshold")
     encodes_by: ClassVar[tuple[str, ...]] = ()
@@ -269,6 +271,10 @@ class QuestionAnswering(Task):
         may_cut = np.diff(edges) > 0
         answered = int(np.argmax(np.where(may_cut, total, -np.inf)))
         return replace(self, no_answer_threshold=float((edges[answered] + edges[answered + 1]) / 2))
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        """Of the best span's probability; another span has to be as probable."""
+        return furthest(found, recorded, lambda row: np.asarray(row["score"], dtype=np.float64))
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """As transformers' pipeline did: ``{"score", "start", "end", "answer"}``; no answer is an empty one."""

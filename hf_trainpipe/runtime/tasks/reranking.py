@@ -19,6 +19,7 @@ from ..tokens.features import features_of, members_of
 from ..tokens.ragged import ends_of
 from .base import Metric, Requests, Task, TaskSchema
 from .columns import ANYTHING, TEXT, Cell, Column, Unfit
+from .departures import furthest, of_each
 from .merging import sigmoid
 from .ranking import NAMES, ranking_scores
 from .several import behind, owned, places
@@ -83,6 +84,7 @@ class Reranking(Task):
     """``binary``: each document by itself (cross-entropy of its score); ``list``: softmax over the documents of a row."""
 
     recorded: ClassVar[tuple[str, ...]] = ("logits",)
+    departs_in: ClassVar[str] = "of probabilities"
     encodes_by: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -255,6 +257,9 @@ class Reranking(Task):
     def metrics(self) -> tuple[Metric, ...]:
         names = ("ndcg_at_10", *(name for name in NAMES if name != "ndcg_at_10"))
         return tuple(Metric(name, lambda judged, name=name: judged[name]) for name in names)  # type: ignore[misc]
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, of_each)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """``[{"index": 1, "score": 0.98}, ...]``, the best document first; ``index`` is its place in the request, from 0 on."""

@@ -20,6 +20,7 @@ from ..tokens.features import Ragged, Stream
 from ..tokens.ragged import ends_of, ranges
 from .base import Augmentable, Parameter, Requests, Task, TaskSchema
 from .columns import SPANS, TAGS, TEXT, WORDS, Column
+from .departures import furthest, of_one
 from .merging import softmax
 from .tags import tags_to_spans
 from .texts import SCORE, label_maps, record
@@ -77,6 +78,7 @@ class TokenClassification(Task):
     augmentable: ClassVar[Augmentable] = "words"
     exportable: ClassVar[bool] = True
     judged_as: ClassVar[str] = "tags"
+    departs_in: ClassVar[str] = "of probabilities"
     encodes_by: ClassVar[tuple[str, ...]] = ("splitter",)
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output("token", where="words")}
 
@@ -286,6 +288,9 @@ class TokenClassification(Task):
             "missed": spelt(error["gold"], error["predicted"]),
             "invented": spelt(error["predicted"], error["gold"]),
         }
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        return furthest(found, recorded, of_one)
 
     def answers(self, predictions: Outputs, asked: Requests, **parameters: Any) -> list[Any]:
         """Entities (``aggregation="simple"``) or one item a word (``"none"``), of each example.

@@ -95,6 +95,7 @@ class TextToText(Generation, Task):
         "log_probabilities": Output("sequence", fill=1),
     }
     recorded: ClassVar[tuple[str, ...]] = ("ids", "log_probabilities")
+    departs_in: ClassVar[str] = "of probabilities"
     unpadded: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = True
     encodes_by: ClassVar[tuple[str, ...]] = ("prefix",)
@@ -307,6 +308,15 @@ class TextToText(Generation, Task):
             apart = first.sum() / len(first) ** self.length_penalty - second.sum() / len(second) ** self.length_penalty
             return max(largest, _TIE * abs(float(apart)))
         return max(largest, abs(float(np.exp(first[same]) - np.exp(second[same])))) if same < shared else float("inf")
+
+    def departure(self, found: Sequence[Any], recorded: Sequence[Any]) -> float:
+        """The largest :meth:`gap`."""
+        pairs = [
+            (ours, theirs)
+            for ours, theirs in zip(found, recorded, strict=True)
+            if ours is not None or theirs is not None
+        ]
+        return max((float("inf") if None in pair else self.gap(*pair) for pair in pairs), default=0.0)
 
     def judge(self, predictions: Outputs, features: Features) -> Written:
         assert features.within is not None

@@ -1,0 +1,71 @@
+"""Before a package answers in 16 bits, it has to agree with what it answered in fp32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, NotReproduced, SchemaError
+from ..model.precision import keep_in
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+RECORDED = "recorded.jsonl"
+"""Beside a package, in the folder of its run: lines of ``{"input", "output"}``."""
+_LARGEST = 256 << 20
+
+
+def take(predictor: Predictor, precision: str, *, folder: Path) -> None:
+    """Let a predictor answer in 16 bits, if it agrees with its recorded predictions; where there are none beside the package,
+    with what it answers in fp32 to inputs that are made up.
+
+    Raises:
+        NotReproduced: It does not agree.
+        SchemaError: The recorded predictions cannot be read, or are not for this package.
+    """
+    file = folder.parent / RECORDED
+    if file.is_file():
+        inputs, expected = _read(file)
+        told = f"its {len(inputs)} recorded predictions ({file})"
+    else:
+        inputs = list(predictor.examples)
+        expected = predictor.record(inputs)
+        told = f"what it answers in fp32 to {len(inputs)} made-up inputs (no {RECORDED} is beside it)"
+    keep_in(predictor.model, precision)
+    predictor.precision = precision
+    try:
+        found = predictor.record(inputs)
+    except InputError as error:
+        raise SchemaError(
+            f"{file}: the recorded inputs are not for this package: {error.message}",
+            fix="Put the recorded.jsonl of its run beside the package, or remove the file.",
+        ) from None
+    task = predictor.task
+    gap = task.departure(found, expected)
+    if not gap <= task.most_departure:
+        raise NotReproduced(
+            f"{folder}: in {precision} it does not agree with {told}: expected a difference of at most "
+            f"{task.most_departure:g} ({task.departs_in}), found {gap:.3g}.",
+            fix=f"Answer in fp32: leave precision={precision} out."
+            + (
+                " bf16 has the range of fp32, which fp16 has not: precision=bf16 may do." if precision == "fp16" else ""
+            ),
+        )
+
+
+def _read(file: Path) -> tuple[list[Any], list[Any]]:
+    if file.stat().st_size > _LARGEST:
+        raise SchemaError(
+            f"{file}: expected at most {_LARGEST >> 20} MB of recorded predictions.", fix="Remove the file."
+        )
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        pairs = [(line["input"], line["output"]) for line in lines]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SchemaError(
+            f"{file}: expected lines of an object with input and output, found something else: {error!r}.",
+            fix="Put the recorded.jsonl of its run beside the package, or remove the file.",
+        ) from error
+    return [given for given, _ in pairs], [output for _, output in pairs]
