@@ -24,6 +24,7 @@ FILES = {
     "step": "speed-step.json",
     "profile_step": "speed-profile.json",
     "gpu": "speed-gpu.json",
+    "gpu_predict": "speed-gpu-predict.json",
     "loop_overhead": "speed-loop.json",
     "padding": "speed-padding.json",
     "preprocess": "speed-preprocess.json",
@@ -31,7 +32,7 @@ FILES = {
     "startup": "speed-startup.json",
     "ranks": "speed-ranks.json",
 }
-WITHOUT_DATA = ("loop_overhead",)
+WITHOUT_DATA = ("loop_overhead", "gpu_predict")
 
 
 def page(results: Path) -> str:

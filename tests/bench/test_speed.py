@@ -43,6 +43,12 @@ TRIALS = {
         {"ours", "tuned-bf16"},
         "bert-base-short: ours / tuned-bf16",
     ),
+    "gpu_predict.py": (
+        ["--cases", "predict", "--sides", "ours-fp32,ours-bf16,tuned-fp32"],
+        "predict",
+        {"ours-fp32", "ours-bf16", "tuned-fp32"},
+        "predict: ours-bf16 / tuned-fp32",
+    ),
     "profile_step.py": ([], "sst2", {"medium", "fp32"}, "medium: AdamW and the norm / the step"),
     "startup.py": ([], "warm", {"ours", "run_glue"}, "warm: run_glue / ours"),
     "ranks.py": (["--sides", "ours,trainer"], "sst2", {"ours-2", "trainer-2"}, "trainer: efficiency, the same step"),
@@ -112,12 +118,23 @@ def test_padding_comes_from_the_ledger_or_is_reported_missing(start: Callable[..
         assert found["ratios"]["bert"]["median"] >= 1.0
 
 
-def test_the_gpu_benchmark_prints_one_line_without_a_gpu(start: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.nightly
+def test_evaluations_on_a_gpu_are_compared(start: Callable[..., str], tmp_path: Path) -> None:
+    sides = "ours,tuned-bf16"
+    start("gpu_predict.py", "--smoke", "--cases", "evaluation", "--sides", sides, "--out", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    compared(found, "evaluation", {"ours", "tuned-bf16"}, "evaluation: ours / tuned-bf16")
+    accuracies = [one["accuracy"] for runs in found["runs"]["evaluation"].values() for one in runs]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.05)
+
+
+@pytest.mark.parametrize("script", ["gpu.py", "gpu_predict.py"])
+def test_a_gpu_benchmark_prints_one_line_without_a_gpu(start: Callable[..., str], script: str, tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    printed = start("gpu.py", "--out", str(tmp_path / "found.json"))
+    printed = start(script, "--out", str(tmp_path / "found.json"))
     assert printed.count("\n") == 1
     assert "no CUDA device" in printed
     assert not (tmp_path / "found.json").exists()

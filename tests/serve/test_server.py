@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from tests.serve.conftest import ROOT, Running, start
 
@@ -158,6 +160,30 @@ def test_a_name_that_a_stranger_made_point_here_is_refused(server: Running) -> N
         assert server.get("/info", headers={"Host": host}).status in (400, 421), host
     for host in ("localhost", "localhost:1", "[::1]:80", "127.0.0.1"):
         assert server.get("/info", headers={"Host": host}).status == 200, host
+
+
+def test_a_server_in_16_bits_answers_near_and_refuses_what_does_not_agree(
+    package: Path, offline: Predictor, tmp_path: Path
+) -> None:
+    texts = ["ada lovelace lived in london", "nobody answers the phone"]
+    with start(package, tmp_path / "log", "--precision", "bf16") as running:
+        assert (running.get("/info").json["precision"], running.get("/info").json["device"]) == (
+            "bf16",
+            str(offline.device),
+        )
+        for found, expected in zip(running.predict(texts), offline.predict(texts), strict=True):
+            scores = [{one["label"]: one["score"] for one in answer} for answer in (found, expected)]
+            assert scores[0] == pytest.approx(scores[1], abs=0.02)
+            assert scores[0] != pytest.approx(scores[1], abs=1e-7)
+    copy = tmp_path / "run"
+    shutil.copytree(package.parent, copy)
+    wrong = [{"input": texts[0], "output": row} for row in ([9.0, 0.0, 0.0], [0.0, 9.0, 0.0])]
+    (copy / RECORDED).write_text("".join(json.dumps(line) + "\n" for line in wrong))
+    command = [sys.executable, "-m", "hf_trainpipe", "serve", str(copy), "--port", "0", "--precision", "bf16"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
+    assert done.returncode == 6
+    assert "does not agree with its 2 recorded predictions" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_v2(server: Running, offline: Predictor) -> None:

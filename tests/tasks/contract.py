@@ -22,6 +22,7 @@ from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.recipe_file import load
 from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.serve import engine as engines
 from hf_trainpipe.serve.app import make_app
 from hf_trainpipe.serve.settings import Settings
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tokens.features import Features
 
-__all__ = ["TASKS", "Trained", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
+__all__ = ["TASKS", "Trained", "answers_in_16_bits", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
            "recipe_of", "resumes_after_a_kill", "serves", "train", "watches", "write_inputs"]  # fmt: skip
 
 TASKS = (
@@ -410,6 +411,17 @@ def assert_same_features(learnt: Features, asked: Features) -> None:
         assert np.array_equal(other.starts, stream.starts), name
         for column in stream.columns:
             assert np.array_equal(other[column], stream[column]), column
+
+
+def answers_in_16_bits(trained: Trained) -> None:
+    """Within what the task allows, on the same inputs; answers of another form are further off."""
+    package = trained.result.package
+    halved = Predictor.load(package, precision="bf16", allow_code=True)
+    lines = [json.loads(line) for line in (package.parent / "recorded.jsonl").read_text("utf-8").splitlines()]
+    expected = [line["output"] for line in lines]
+    found = halved.record([line["input"] for line in lines])
+    assert halved.task.departure(found, expected) <= halved.task.most_departure
+    assert halved.task.departure([None] * len(lines), expected) > halved.task.most_departure
 
 
 def serves(trained: Trained) -> None:

@@ -32,6 +32,7 @@ def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monk
     contract.features_are_those_of_serving(trained)
     contract.more_ranks_than_examples(trained)
     contract.serves(trained)
+    contract.answers_in_16_bits(trained)
     contract.predict_is_evaluate(trained)
     contract.watches(trained)
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)

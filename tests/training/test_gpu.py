@@ -77,3 +77,17 @@ def test_the_server_answers_on_the_gpu_as_the_package_does_on_the_cpu(recipe, tm
         found = server.predict(texts)
     assert [one[0]["label"] for one in found] == [one[0]["label"] for one in expected]
     assert np.allclose([one[0]["score"] for one in found], [one[0]["score"] for one in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_server_answers_in_16_bits_on_the_gpu_within_the_gate(recipe, tmp_path, precision) -> None:
+    package = execute(recipe, run_dir=tmp_path / "run").package
+    texts = ["a bright film", "the story was awful and very long", "it was fine", "a"]
+    expected = hf_trainpipe.load(package, device="cpu").predict(texts)
+    with start(package, tmp_path / "log", "--precision", precision) as server:
+        info = server.get("/info").json
+        assert (info["precision"], info["device"][:4]) == (precision, "cuda")
+        found = server.predict(texts)
+    for one, other in zip(found, expected, strict=True):
+        scores = [{entry["label"]: entry["score"] for entry in answer} for answer in (one, other)]
+        assert scores[0] == pytest.approx(scores[1], abs=0.02)

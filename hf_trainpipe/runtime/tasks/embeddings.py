@@ -87,6 +87,7 @@ class SentenceEmbeddings(Task):
 
     outputs: ClassVar[Mapping[str, Output]] = {"embedding": Output()}
     recorded: ClassVar[tuple[str, ...]] = ("embedding",)
+    most_departure: ClassVar[float] = 0.001
     departs_in: ClassVar[str] = "from 1, of the cosine"
     encodes_by: ClassVar[tuple[str, ...]] = ("prompt", "pair_prompt")
 
