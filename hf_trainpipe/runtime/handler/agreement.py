@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError, NotReproduced, SchemaError
 from ..model.precision import keep_in
-
-if TYPE_CHECKING:
-    from .predictor import Predictor
 
 RECORDED = "recorded.jsonl"
 """Beside a package, in the folder of its run: lines of ``{"input", "output"}``."""
 _LARGEST = 256 << 20
 
 
-def take(predictor: Predictor, precision: str, *, folder: Path) -> None:
+def take(predictor: Any, precision: str, *, folder: Path) -> None:
     """Let a predictor answer in 16 bits, if it agrees with its recorded predictions; where there are none beside the package,
     with what it answers in fp32 to inputs that are made up.
+
+    Args:
+        predictor: A :class:`.predictor.Predictor` in fp32, whose model is changed in place.
+        folder: Of its package.
 
     Raises:
         NotReproduced: It does not agree.
