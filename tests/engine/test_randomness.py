@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,3 +25,18 @@ def test_dropout_repeats_for_its_key() -> None:
     torch.rand(7)
     seed_everything(1, 2, 3, 0)
     assert torch.equal(first, torch.nn.functional.dropout(torch.ones(1000)))
+
+
+def test_torch_draws_what_it_does_after_its_own_seeding() -> None:
+    seed_everything(4, 5)
+    found = torch.rand(5)
+    torch.manual_seed(derive(4, 5))
+    assert torch.equal(torch.rand(5), found)
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_what_it_does_after_torchs_own_seeding() -> None:
+    seed_everything(4, 5)
+    found = torch.rand(5, device="cuda")
+    torch.manual_seed(derive(4, 5))
+    assert torch.equal(torch.rand(5, device="cuda"), found)
