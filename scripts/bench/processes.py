@@ -217,6 +217,7 @@ def timed_steps(
     steps: int,
     launch: Sequence[str] = (),
     warmup: int = WARMUP,
+    window: int = WINDOW,
     cores: Sequence[int] | None = None,
     turn: int | None = None,
     **environ: str,
@@ -225,7 +226,8 @@ def timed_steps(
 
     Args:
         lengths: :func:`workloads.text_lengths`.
-        warmup: A multiple of ``WINDOW``; the last ``WINDOW`` of them come after the wait for ``turn``.
+        warmup: A multiple of ``window``; the last ``window`` of them come after the wait for ``turn``.
+        window: Steps between two lines of the ledger, in each of which the host waits for the device.
 
     Raises:
         RuntimeError: the ledger's own count of tokens differs from the one made here.
@@ -233,9 +235,9 @@ def timed_steps(
     with scratch() as folder:
         run = folder / "run"
         train_steps(
-            workload, run, "--budget.log-every", str(WINDOW), *arguments,
+            workload, run, "--budget.log-every", str(window), *arguments,
             steps=warmup + steps, launch=launch, cores=cores, turn=turn,
-            waits_before=None if turn is None else warmup - WINDOW + 1, HF_TRAINPIPE_TRACE="1", **environ,
+            waits_before=None if turn is None else warmup - window + 1, HF_TRAINPIPE_TRACE="1", **environ,
         )  # fmt: skip
         ledger, traced = ledger_of(run), traced_steps(run)
     speeds = [point for point in series(ledger, "train/tokens_per_second") if point["step"] >= warmup]
@@ -289,6 +291,7 @@ def train_side(
     steps: int,
     warmup: int = 4,
     warmup_ours: int = WARMUP,
+    window: int = WINDOW,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
     turn: int | None = None,
@@ -298,10 +301,12 @@ def train_side(
     Args:
         warmup: Steps of the peer that are not counted.
         warmup_ours: Those of this project's sides.
+        window: As of :func:`timed_steps`.
         device: Of the peer.
     """
     if side.startswith("ours"):
-        found = timed_steps(workload, lengths, *OURS[side], steps=steps, warmup=warmup_ours, cores=cores, turn=turn)
+        options = {"steps": steps, "warmup": warmup_ours, "window": window}
+        found = timed_steps(workload, lengths, *OURS[side], **options, cores=cores, turn=turn)
     else:
         numbers = ["--steps", str(steps), "--warmup", str(warmup)]
         found = peer("train", workload.folder, "--way", side, *numbers, "--device", device, cores=cores, turn=turn)
