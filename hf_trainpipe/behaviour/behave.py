@@ -24,8 +24,6 @@ from hf_trainpipe.package.predict import answer_rows
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
-FILE = "behave.json"
-"""In a run's folder: what :meth:`Behaviour.to_json` gives, by split."""
 ROWS = 1_000
 """Rows that are changed, where nothing else is asked."""
 _CHUNK, _WORST, _TEXT = 1_000, 5, 400

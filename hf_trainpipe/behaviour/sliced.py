@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
 
-FILE = "slices.json"
-"""In a run's folder: by split what :meth:`Sliced.to_json` gives."""
 _SHOWN, _TEXT = 3, 400
 
 

@@ -44,6 +44,7 @@ def behave(arguments: argparse.Namespace) -> int:
     from hf_trainpipe.api.behaviour import behave as ask
     from hf_trainpipe.api.package import load
     from hf_trainpipe.report import behave_page
+    from hf_trainpipe.report.facts import BEHAVIOUR
     from hf_trainpipe.utils.resources import use_paths_of_run
 
     package = load(path, **worker_of(arguments))
@@ -57,10 +58,8 @@ def behave(arguments: argparse.Namespace) -> int:
     else:
         with use_paths_of_run(path, source):
             found = ask(package, split=arguments.split or "validation", recipe=recipe, **options)
-    from hf_trainpipe.behaviour.behave import FILE
-
     written = [] if arguments.output is None else [("written", str(arguments.output))]
-    leave(found.to_json(), behave_page, path, arguments, kept_as=FILE, further=written)
+    leave(found.to_json(), behave_page, path, arguments, kept_as=BEHAVIOUR, further=written)
     return 0
 
 

@@ -39,10 +39,10 @@ def slices(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
     _check(arguments)
     found = _found(path, arguments)
-    from hf_trainpipe.behaviour.sliced import FILE
     from hf_trainpipe.report import slices_page
+    from hf_trainpipe.report.facts import SLICES
 
-    leave(found.to_json(), slices_page, path, arguments, kept_as=FILE)
+    leave(found.to_json(), slices_page, path, arguments, kept_as=SLICES)
     return 0
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.baselines.beside import FILE
-from hf_trainpipe.behaviour.behave import FILE as BEHAVIOUR
-from hf_trainpipe.behaviour.sliced import FILE as SLICES
 from hf_trainpipe.checkpoint.lock import is_locked
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.metrics.base import Floats
@@ -24,6 +22,8 @@ from hf_trainpipe.tracking.ledger import read as read_ledger
 from hf_trainpipe.utils.atomic import read_json_object
 from hf_trainpipe.utils.attempts import read_attempts
 
+SLICES, BEHAVIOUR = "slices.json", "behave.json"
+"""In a run's folder, by split: what ``to_json`` gives of what was found of slices, and under small changes."""
 _FIX = "Bring it back from a copy."
 
 
