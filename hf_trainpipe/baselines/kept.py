@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.metrics.saved import Predicted, load, save
 from hf_trainpipe.runtime.text.preprocessing import steps_to_json
 from hf_trainpipe.utils.atomic import new_folder
@@ -114,13 +115,13 @@ class Kept:
     def get(self, baseline: Baseline, most_rows: int | None) -> Measured | None:
         """What is kept of a baseline; None if there is nothing, or it is damaged or of other data."""
         key = self._key(baseline, most_rows)
-        folder = self._place(baseline, key)
+        folder, finishes = self._place(baseline, key), finishes_of(self._data.task.metrics())
         try:
             entry = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
             if entry["of_data"] != self.common or entry["key"] != key:
                 return None
             told = {name: entry[name] for name in ("name", "title", "seconds", "rows", "of")}
-            found = {split: load(folder / f"{split}.npz", finishes=self._finishes) for split in entry["splits"]}
+            found = {split: load(folder / f"{split}.npz", finishes=finishes) for split in entry["splits"]}
         except (DataError, EOFError, KeyError, OSError, TypeError, ValueError):
             return None
         self._scored |= {baseline.name: (entry.get("scored_by"), entry.get("scores"))}
@@ -164,11 +165,6 @@ class Kept:
         evaluation = self._recipe.evaluation
         names = list(self._recipe.scored_metrics)
         return {"metrics": names, "confidence": evaluation.confidence, "resamples": evaluation.resamples}
-
-    @cached_property
-    def _finishes(self) -> dict[str, Any]:
-        own = (metric for metric in self._data.task.metrics() if not isinstance(metric, str))
-        return {metric.name: metric.finish for metric in own if metric.finish is not None}
 
 
 def _hash(value: object) -> str:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.audit.corpus import Corpus
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.predicted import row_hash
 from hf_trainpipe.metrics.slices import TOKENS, RowFacts
 from hf_trainpipe.runtime.text.words import WordSplitter
 
@@ -60,14 +59,6 @@ def facts_of(
         elif is_number and count > _VALUES:
             numbers.setdefault(name, np.array(column.to_pylist(), dtype=np.float64))  # "tokens" are the lengths
     return RowFacts.of(words, values=values, numbers=numbers)
-
-
-def hashes_of(task: Task, dataset: Dataset) -> NDArray[np.uint64]:
-    """[N]: what kept predictions know the rows by."""
-    whole = dataset.with_format("arrow")[:]
-    columns = [whole[column.name].to_pylist() for column in task.inputs.values()]
-    hashes = (row_hash(values) for values in zip(*columns, strict=True))
-    return np.fromiter(hashes, dtype=np.uint64, count=len(dataset))
 
 
 def _words_of(corpus: Corpus) -> Iterable[list[str]]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.behaviour.row_facts import facts_of, hashes_of
+from hf_trainpipe.behaviour.row_facts import facts_of
 from hf_trainpipe.data.place import place
+from hf_trainpipe.data.predicted import row_hashes
 from hf_trainpipe.errors import DataError, RecipeError, closest
+from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.metrics.breakdown import breakdown
 from hf_trainpipe.metrics.errors import Errors, errors_of
 from hf_trainpipe.metrics.registry import greater_is_better
@@ -88,8 +90,9 @@ def sliced(
         lengths = None if lengths is None else lengths[there]
         further = None if further is None else further.take(there)
         hashes = None if hashes is None else hashes[there]
-    facts = facts_of(task, dataset, lengths=lengths, further=further)
-    search = weak_slices(errors, facts, hashes_of(task, dataset) if hashes is None else hashes, **options)
+    if hashes is None:
+        hashes = row_hashes(dataset.with_format("arrow")[:], task)
+    search = weak_slices(errors, facts_of(task, dataset, lengths=lengths, further=further), hashes, **options)
     texts = _Texts(task, dataset, predictions, errors)
     return Sliced(
         name=name, source=source, search=search, errors=tuple(texts.wrong(one.members) for one in search.slices)
@@ -119,8 +122,7 @@ def sliced_run(
             fix=f"A run keeps them when it is complete; of an earlier version `hf-trainpipe package {run}` scores it once more.",
         )
     task = task or recipe.task
-    finishes = {one.name: one.finish for one in task.metrics() if not isinstance(one, str) and one.finish is not None}
-    held = load(kept[split], finishes=finishes)
+    held = load(kept[split], finishes=finishes_of(task.metrics()))
     splits = recipe.data.splits()
     if split not in splits:
         raise DataError(
@@ -128,7 +130,7 @@ def sliced_run(
             fix="Choose one of them with --split.",
         )
     dataset = splits[split]
-    places = _matched(held.rows, hashes_of(task, dataset))
+    places = _matched(held.rows, row_hashes(dataset.with_format("arrow")[:], task))
     known = np.flatnonzero(places >= 0)
     if not len(known):
         raise DataError(
@@ -140,7 +142,7 @@ def sliced_run(
     chosen = dataset.select(places[known])
     result = sliced(
         found.predictions, chosen, task=task, name=split, source="kept predictions", lengths=found.lengths,
-        select=recipe.selected_metric, **options,
+        select=recipe.selected_metric, hashes=found.rows, **options,
     )  # fmt: skip
     if missing := len(held) - len(known):
         result.left_out["that its data no longer have"] += missing
@@ -167,8 +169,7 @@ def sliced_study(
     """
     from datasets import concatenate_datasets
 
-    finishes = {one.name: one.finish for one in task.metrics() if not isinstance(one, str) and one.finish is not None}
-    held = load(store, finishes=finishes)
+    held = load(store, finishes=finishes_of(task.metrics()))
     held = taken(held, np.flatnonzero(held.numbers["repeat"] == 1))
     held = taken(held, np.lexsort((held.numbers["row"], held.numbers["split"])))
     parts = []

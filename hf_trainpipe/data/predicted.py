@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.metrics.saved import Predicted
@@ -34,9 +35,7 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
             predictions=predictions, rows=_hashes_of_tokens(split)[chosen], lengths=split.example_lengths[chosen]
         )
     whole = dataset[:]
-    columns = [whole[column.name] for column in task.inputs.values()]
-    inputs = zip(*(column.to_pylist() for column in columns), strict=True)
-    hashes = np.fromiter((row_hash(values) for values in inputs), dtype=np.uint64, count=len(dataset))
+    hashes = row_hashes(whole, task)
     return Predicted(
         predictions=predictions,
         rows=hashes[chosen],
@@ -48,6 +47,12 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
 def row_hash(values: tuple[Any, ...]) -> int:
     """By what a row is known among kept predictions: a hash of its inputs."""
     return _number(json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def row_hashes(whole: pa.Table, task: Task) -> NDArray[np.uint64]:
+    """[N]: the hash of each row."""
+    inputs = zip(*(whole[column.name].to_pylist() for column in task.inputs.values()), strict=True)
+    return np.fromiter(map(row_hash, inputs), dtype=np.uint64, count=len(whole))
 
 
 def _number(content: bytes) -> int:

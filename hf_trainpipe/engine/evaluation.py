@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe import metrics
+from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.runtime.model.inference import known_lengths_of, run
 from hf_trainpipe.runtime.model.outputs import Outputs, concatenate
 from hf_trainpipe.runtime.model.unpad import is_unpadded
@@ -108,7 +109,7 @@ def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predi
     """Predictions beside what is right, as metrics take them."""
     judged = task.judge(predictions, features)
     own = [metric for metric in task.metrics() if not isinstance(metric, str)]
-    finishes = {metric.name: metric.finish for metric in own if metric.finish is not None}
+    finishes = finishes_of(own)
     if task.judged_as is not None:
         examples = judged.pop("examples", predictions.items)
         found = metrics.Predictions(task.judged_as, examples=examples, **judged)  # type: ignore[arg-type]

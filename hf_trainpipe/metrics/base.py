@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Kind = Literal["single_label", "multi_label", "regression", "tags", "own"]
 """What predictions are; ``own``: numbers of a task's own metrics alone."""
@@ -251,6 +251,15 @@ def sum_metrics(
         SumMetric(name=name, kind=kind, greater_is_better=greater_is_better, statistics=statistics, finish=finish)
         for name, finish in finishes.items()
     ]
+
+
+def finishes_of(listed: Iterable[Any]) -> dict[str, Callable[[Floats], Floats]]:
+    """How sums of a task's own metrics become scores, by name.
+
+    Args:
+        listed: What ``Task.metrics`` gives; names of known metrics, and its own without sums, are passed over.
+    """
+    return {one.name: one.finish for one in listed if not isinstance(one, str) and one.finish is not None}
 
 
 def ratio(over: int, under: int) -> Callable[[Floats], Floats]:

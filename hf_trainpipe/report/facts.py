@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from hf_trainpipe.baselines.beside import FILE
 from hf_trainpipe.checkpoint.lock import is_locked
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.metrics.base import Floats
+from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.metrics.saved import Predicted, folder_of, load
 from hf_trainpipe.package.layout import MANIFEST
 from hf_trainpipe.report.forecast import read as read_forecast
@@ -117,7 +117,7 @@ def read(path: Path) -> Facts:
     for point in read_ledger(path / "ledger.jsonl"):
         points.setdefault(point.name, []).append(point)
     task = _task(manifest)
-    finishes = _finishes(task)
+    finishes = finishes_of(task.metrics() if task is not None else ())  # without the task its own metrics are left out
     predicted = {file.stem: load(file, finishes=finishes) for file in sorted(folder_of(path).glob("*.npz"))}
     ending = attempts[max(attempts)].get("exit") if attempts else None
     state = "running" if is_locked(path / "run.lock") else str(ending or "killed")
@@ -147,9 +147,3 @@ def _task(manifest: Mapping[str, Any]) -> Task | None:
         return task_from_json(manifest["task"]) if manifest.get("task") else None
     except SchemaError:  # of code that is not here
         return None
-
-
-def _finishes(task: Task | None) -> Mapping[str, Callable[[Floats], Floats]]:
-    """How sums of the task's own metrics become scores; without the task those metrics are left out."""
-    own = (metric for metric in (task.metrics() if task is not None else ()) if not isinstance(metric, str))
-    return {metric.name: metric.finish for metric in own if metric.finish is not None}
