@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,8 +27,6 @@ class Comparison(ABC):
 
     compares: ClassVar[str]
     """What is the same, in a few words."""
-    parameters: ClassVar[Mapping[str, Any]] = {}
-    """Of the answers that are asked for."""
 
     def asked(self, perturbation: Perturbation) -> Perturbation | None:
         """A perturbation with what can be expected of such answers; None: nothing."""

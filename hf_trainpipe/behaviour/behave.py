@@ -157,7 +157,7 @@ def behave(
         nonlocal done
         found: list[tuple[Any, str | None]] = []
         for start in range(0, len(given), _CHUNK):
-            found += answer_rows(predictor, given[start : start + _CHUNK], dict(judge.parameters))
+            found += answer_rows(predictor, given[start : start + _CHUNK], {})
             progress(done := done + len(given[start : start + _CHUNK]))
         return found
 
