@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hf_trainpipe.audit.corpus import Corpus
+from hf_trainpipe.data.columns import is_text
 from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.metrics.slices import TOKENS, RowFacts
 from hf_trainpipe.runtime.text.words import WordSplitter
@@ -51,7 +52,7 @@ def facts_of(
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        if not (is_number or pa.types.is_boolean(column.type) or pa.types.is_string(column.type)):
+        if not (is_number or pa.types.is_boolean(column.type) or is_text(column.type)):
             continue
         if 2 <= (count := pc.count_distinct(column).as_py()) <= _VALUES:
             told = ["" if value is None else str(value) for value in column.to_pylist()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_trainpipe.data.columns import is_text
 from hf_trainpipe.data.place import FILE, LINE
 from hf_trainpipe.metrics.saved import Predicted
 
@@ -79,7 +80,7 @@ def _slices(whole: pa.Table, task: Task) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in whole.column_names:
         column, kind = whole[name], whole[name].type
-        is_plain = pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+        is_plain = is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
         if name in read or not is_plain or len(found) == MOST_SLICES:
             continue
         if 2 <= pc.count_distinct(column).as_py() <= MOST_VALUES:
