@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, existing_file, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_evaluation
 from hf_trainpipe.errors import RecipeError
 
@@ -54,6 +54,24 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"delimiter": delimiter, **taken(arguments, "format", "encoding", "quoting")}
 
 
+def check_rows(verb: str, arguments: argparse.Namespace) -> None:
+    """Refuse rows of a file and of a split at once, and columns of no file.
+
+    Raises:
+        UsageError: as said; or there is no such file.
+    """
+    if arguments.file is not None:
+        existing_file(arguments.file, "file")
+        if arguments.split is not None:
+            raise UsageError(f"{verb}: expected a file or --split, found both.", fix="Leave one of the two out.")
+    elif arguments.column or getattr(arguments, "label", None):
+        options = [f"--{name}" for name in ("column", "label") if hasattr(arguments, name)]
+        raise UsageError(
+            f"{verb}: {' and '.join(options)} {'choose' if len(options) > 1 else 'chooses'} columns of a file, and none is named.",
+            fix=f"hf-trainpipe {verb} {arguments.path} FILE {' '.join(f'{option} NAME' for option in options)}",
+        )
+
+
 @verb(
     "evaluate",
     "score a package on labelled rows: a file, or a split of its recipe's data",
@@ -68,15 +86,7 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
 )
 def evaluate(arguments: argparse.Namespace) -> int:
     path = existing(arguments.path, "run or package")
-    if arguments.file is not None:
-        existing(arguments.file, "file")
-        if arguments.split is not None:
-            raise UsageError("evaluate: expected a file or --split, found both.", fix="Leave one of the two out.")
-    elif arguments.column or arguments.label:
-        raise UsageError(
-            "evaluate: --column and --label choose columns of a file, and none is named.",
-            fix=f"hf-trainpipe evaluate {path} FILE --column NAME --label NAME",
-        )
+    check_rows("evaluate", arguments)
     recipe = source = None
     if arguments.recipe or arguments.file is None:
         recipe, source = recipe_of(path, arguments.recipe)
@@ -154,7 +164,7 @@ def recipe_of(path: Path, spelled: str | None) -> tuple[Recipe, RecipeSource | N
 def predict(arguments: argparse.Namespace) -> int:
     package = existing(arguments.package, "package")
     if arguments.input != "-":
-        existing(arguments.input, "input file")
+        existing_file(arguments.input, "input file")
     if arguments.only_answers and arguments.output_format:
         raise UsageError(
             "predict: expected --output-format or --only-answers, found both.", fix="Leave one of the two out."

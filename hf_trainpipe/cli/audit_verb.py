@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import READING, named_recipe, reading, recipe_of
-from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, existing_file, print_result, verb
 
 if TYPE_CHECKING:
     import argparse
@@ -145,7 +145,7 @@ def guessed(arguments: argparse.Namespace, paths: list[str]) -> Guess:
 
     for path in paths:
         if not any(mark in path for mark in "*?["):
-            existing(path, "file, recipe or run")
+            existing_file(path, "file, recipe or run")
     options = {name: value for name, value in reading(arguments).items() if value is not None}
     header = tuple(name.strip() for name in arguments.header.split(",")) if arguments.header else ()
     with busy("reading"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.asking_verbs import READING, WORKER, leave, reading, recipe_of, worker_of
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, check_rows, leave, reading, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, taken, verb
 
 if TYPE_CHECKING:
@@ -89,15 +89,7 @@ def _check(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: as said.
     """
-    if arguments.file is not None:
-        existing(arguments.file, "file")
-        if arguments.split is not None:
-            raise UsageError("behave: expected a file or --split, found both.", fix="Leave one of the two out.")
-    elif arguments.column:
-        raise UsageError(
-            "behave: --column chooses columns of a file, and none is named.",
-            fix=f"hf-trainpipe behave {arguments.path} FILE --column NAME",
-        )
+    check_rows("behave", arguments)
     if arguments.rows < 1:
         raise UsageError(f"behave: --rows: expected 1 or more, found {arguments.rows}.", fix="Write --rows 1000.")
     if arguments.seed < 0:

@@ -156,6 +156,14 @@ def existing(spelled: str, what: str) -> Path:
     raise UsageError(f"{path}: there is no such {what}.{closest(str(path), known)}", fix=f"Name an existing {what}.")
 
 
+def existing_file(spelled: str, what: str) -> None:
+    """The same of a file of rows, which may lie elsewhere: of an address its reader tells whether it is there."""
+    from hf_trainpipe.data.credentials import is_remote
+
+    if not is_remote(spelled):
+        existing(spelled, what)
+
+
 def is_main_process() -> bool:
     """Whether this is rank 0, or the only process."""
     return os.environ.get("RANK", "0") == "0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.cli.asking_verbs import READING, WORKER, leave, reading, recipe_of, worker_of
+from hf_trainpipe.cli.asking_verbs import READING, WORKER, check_rows, leave, reading, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, taken, verb
 
 if TYPE_CHECKING:
@@ -101,15 +101,7 @@ def _check(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: as said.
     """
-    if arguments.file is not None:
-        existing(arguments.file, "file")
-        if arguments.split is not None:
-            raise UsageError("slices: expected a file or --split, found both.", fix="Leave one of the two out.")
-    elif arguments.column or arguments.label:
-        raise UsageError(
-            "slices: --column and --label choose columns of a file, and none is named.",
-            fix=f"hf-trainpipe slices {arguments.path} FILE --column NAME --label NAME",
-        )
+    check_rows("slices", arguments)
     for name, low, high in (("level", 0.0, 1.0), ("confidence", 0.5, 1.0)):
         if not low < getattr(arguments, name) < high:
             raise UsageError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
-from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, existing_file, print_result, taken, verb
 from hf_trainpipe.utils.tables import table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def suggest(arguments: argparse.Namespace) -> int:
             fix=f"hf-trainpipe suggest {package} --input new.csv --output next.csv",
         )
     for file in (arguments.input, *arguments.labelled):
-        existing(file, "file")
+        existing_file(file, "file")
     if not 0 <= arguments.random <= 1:
         raise UsageError(
             f"suggest: --random: expected a share in [0, 1], found {arguments.random:g}.", fix="Write 0.2."

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from hf_trainpipe.data.credentials import is_remote, refuse_secrets, shown_address
 from hf_trainpipe.data.place import FILE, LINE
-from hf_trainpipe.data.readers_base import AS_FOUND, Format, ReadOptions, opened
+from hf_trainpipe.data.readers_base import AS_FOUND, Format, ReadOptions, opened, wrong_file
 from hf_trainpipe.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ def read_records(path: Path | str, reading: ReadOptions = AS_FOUND) -> Iterator[
     """
     from hf_trainpipe.data.readers import LINE_READERS, arrow_batches, read_lines
 
-    name = str(path)
     with _options_of_verbs():
-        options = _options(path, reading, piece=_PIECE, bare=True)
+        place, name = located(path)
+        options = _options(place, name, reading, piece=_PIECE, bare=True)
         is_table = options.format in ("parquet", "arrow")
         if not is_table and options.format not in LINE_READERS:
             yield from _records(read_whole(path, reading).to_batches(max_chunksize=_BATCH_ROWS))
             return
-        with nullcontext(sys.stdin.buffer) if name == "-" else opened(Path(path), shown=name) as stream:
+        with nullcontext(sys.stdin.buffer) if name == "-" else opened(place, shown=name) as stream:
             if is_table:
                 import pyarrow as pa
 
@@ -72,8 +73,26 @@ def read_whole(path: Path | str, reading: ReadOptions = AS_FOUND) -> pa.Table:
     from hf_trainpipe.data.readers import read_split
 
     with _options_of_verbs():
-        options = _options(path, reading)
+        options = _options(*located(path), reading)
         return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+
+
+def located(path: Path | str) -> tuple[Path, str]:
+    """Where a file lies on this machine, and its name for messages; one that lies elsewhere is fetched.
+
+    Raises:
+        DataError: it cannot be fetched, or an address names several.
+        RecipeError: an address holds a secret.
+    """
+    from hf_trainpipe.data.remote import expand_remote
+
+    if not is_remote(str(path)):
+        return Path(path), str(path)
+    refuse_secrets("the file", str(path))
+    found = expand_remote(str(path))
+    if len(found) > 1:
+        raise wrong_file(shown_address(str(path)), f"expected one file, found {len(found)}.", fix="Name one of them.")
+    return found[0]
 
 
 def _records(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
@@ -82,7 +101,7 @@ def _records(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
         yield Record(row.pop(LINE, number), fields=row)
 
 
-def _options(path: Path | str, reading: ReadOptions, **more: Any) -> ReadOptions:
+def _options(path: Path, name: str, reading: ReadOptions, **more: Any) -> ReadOptions:
     """How a file is read: as was said, else by its suffix; standard input is lines of text."""
     from hf_trainpipe.data.readers import format_of
 
@@ -92,7 +111,7 @@ def _options(path: Path | str, reading: ReadOptions, **more: Any) -> ReadOptions
             f"--format: expected one of {', '.join(known)}, found {reading.format!r}.",
             fix=f"Choose one of them.{closest(reading.format, known)}",
         )
-    kind = reading.format or ("txt" if str(path) == "-" else format_of(Path(path), shown=str(path)))
+    kind = reading.format or ("txt" if name == "-" else format_of(path, shown=name))
     return replace(reading, format=kind, encoding=reading.encoding or "utf-8", max_row_bytes=LONGEST_ROW, **more)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import threading
@@ -20,9 +21,11 @@ import pytest
 from filelock import FileLock
 
 from hf_trainpipe import Files, Frame, ParallelFiles, RecipeError, Sql
+from hf_trainpipe.cli import run
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data.credentials import refuse_secrets
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.package.inputs import read_records, read_whole
 from hf_trainpipe.utils.secrets import scan_text
 
 CSV = 'text,label\ngood film,1\n"bad,\nfilm",0\nNA,1\n'
@@ -177,6 +180,20 @@ def test_secrets_stay_in_the_environment(server: tuple[str, Path], monkeypatch: 
             holds()
     refuse_secrets("data.url", "postgresql://reader:${DB_PASSWORD}@host/name")
     assert not scan_text('"postgresql://reader:${DB_PASSWORD}@host/name"', file="run.json", environment={})
+
+
+def test_verbs_that_read_a_file_read_an_address(server: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    address, folder = server
+    (folder / "rows.csv").write_text(CSV)
+    there = f"{address}/rows.csv"
+    assert [record.fields for record in read_records(there)] == [
+        {"text": text, "label": label} for text, label in zip(*ROWS.values(), strict=True)
+    ]
+    assert read_whole(there)["__file__"].to_pylist() == [there] * 3
+    assert run(["audit", there, "--no-model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["train"] == 3
+    with pytest.raises(RecipeError, match="holds a user's password"):
+        read_whole("https://me:pw@host/rows.csv")
 
 
 def test_files_side_by_side_are_fetched_below_an_address_and_show_fetches_nothing(server: tuple[str, Path]) -> None:
