@@ -61,7 +61,7 @@ def check(recipe: Recipe, preview: Preview) -> Checked:
     task, chosen = recipe.task, recipe.evaluation
     metrics.check_for(task, chosen.named)
     task.check_preprocessing(recipe.preprocessing)
-    data_files(recipe.preprocessing)
+    data_files((*recipe.preprocessing, *(recipe.augmentation or ())))
     if "train" in preview.rows:
         check_selection(chosen.select, preview.sizes)
     if not preview.rows:

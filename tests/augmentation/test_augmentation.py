@@ -32,7 +32,9 @@ from hf_trainpipe.augmentation.encoder import AugmentingEncoder, generator, toke
 from hf_trainpipe.augmentation.words import WORD
 from hf_trainpipe.checkpoint.contract import compare
 from hf_trainpipe.codec import from_json, to_json
+from hf_trainpipe.data.preview import check
 from hf_trainpipe.errors import MissingPipeline
+from hf_trainpipe.recipe.interfaces import Preview
 from hf_trainpipe.runtime.text.edits import Aligned, Edit, apply_edits
 from hf_trainpipe.runtime.text.words import WordSplitter
 from hf_trainpipe.runtime.tokens.encoder import Encoder
@@ -162,6 +164,10 @@ def test_synonyms_of_wordnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     with pytest.raises(MissingPipeline, match="WordNetReplacement needs 'wordnet'"):
         WordNetReplacement().data_files()
+    with pytest.raises(
+        MissingPipeline, match="WordNetReplacement needs 'wordnet'"
+    ):  # told by show, not by training alone
+        check(recipe(augmentation=(WordNetReplacement(),)), Preview())
     licence = "  1 This software and database is being provided to you\n"
     lines = {
         "noun": ("03 n 04 film 0 movie 0 moving_picture 0 Picture 0 001 @ 00000001 n 0000 | a story\n", "film"),

@@ -49,28 +49,41 @@ def read_all(names: Iterable[str], *, step: str) -> dict[str, bytes]:
     A licence may be missing.
 
     Raises:
-        MissingPipeline: one is not there; ``fix`` is the command that gets it.
+        MissingPipeline: some are not there; ``fix`` is the command that gets all of them.
     """
     data = load_nltk().data
     found: dict[str, bytes] = {}
+    lacking: list[str] = []
     for name in names:
         try:
             with data.find(name).open() as stream:
                 found[name] = stream.read()
-        except (LookupError, OSError) as error:
-            if name != LICENCE:
-                raise _missing(name, step, data.path) from error
+        except (LookupError, OSError):
+            lacking += [name] if name != LICENCE else []
+    if lacking:
+        raise missing(lacking, step)
     return found
 
 
-def _missing(name: str, step: str, searched: Iterable[str]) -> MissingPipeline:
-    package = name.split("/")[1]
-    places = "".join(f"\n  {place}" for place in searched)
+def missing(names: Iterable[str], step: str) -> MissingPipeline:
+    """The error of files that are not there, in one screen whatever their number.
+
+    Args:
+        step: Who reads them.
+    """
+    names = list(names)
+    first = {name.split("/")[1]: name for name in reversed(names)}
+    packages = [*reversed(first)]
+    needed = " and ".join(f"{package!r} of NLTK's data ({first[package]})" for package in packages)
+    places = "".join(f"\n  {place}" for place in load_nltk().data.path)
+    got = " and ".join(f"nltk.download('{package}')" for package in packages)
     return MissingPipeline(
-        f"{step} needs {package!r} of NLTK's data ({name}), which none of the folders has that NLTK searches:{places}",
-        fix=f"python -c \"import nltk, sys; sys.exit(not nltk.download('{package}'))\"\n"
+        f"{step} needs {needed}, which none of the folders has that NLTK searches:{places}",
+        fix=f'python -c "import nltk, sys; sys.exit(not ({got}))"\n'
         "(nltk.download alone returns False, without an error, where it fails.) Without a network: copy the folder from\n"
         "another machine and name it in the environment variable NLTK_DATA. The package will hold what it needs.",
+        files=names,
+        step=step,
     )
 
 

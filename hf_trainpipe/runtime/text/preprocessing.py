@@ -10,9 +10,10 @@ from itertools import chain
 from typing import Any
 
 from ..bounds import check_characters
-from ..errors import InputError
+from ..errors import InputError, MissingPipeline
 from ..kinds import from_json
 from .edits import Aligned, Edit, apply_edits
+from .nltk_data import missing
 from .preprocessing_nltk import NltkLemmas, NltkSentences, NltkStem, NltkStopwords, NltkTokens
 from .preprocessing_spacy import SpacyLemmas, SpacyMaskEntities, SpacySentences, SpacyTokens
 from .preprocessing_text import CleanUrls, Lowercase, NormalizeSpace, NormalizeUnicode, StripHtml
@@ -112,13 +113,26 @@ def apply_words(steps: Iterable[Preprocessor], words: Sequence[Sequence[str]]) -
     return [[new[word] for word in sentence] for sentence in words]
 
 
-def data_files(steps: Iterable[Preprocessor]) -> dict[str, bytes]:
+def data_files(steps: Iterable[Any]) -> dict[str, bytes]:
     """What all steps read beside their code, by the name that the file has in a package.
 
     Raises:
-        MissingPipeline: a file is not on this machine.
+        MissingPipeline: files are not on this machine; what all steps lack.
     """
-    return {name: content for step in steps for name, content in step.data_files().items()}
+    found: dict[str, bytes] = {}
+    lacking: list[MissingPipeline] = []
+    for step in steps:
+        try:
+            found |= step.data_files()
+        except MissingPipeline as error:
+            lacking.append(error)
+    if files := [name for error in lacking for name in error.data.get("files", ())]:
+        raise missing(
+            files, " and ".join(dict.fromkeys(error.data["step"] for error in lacking if "step" in error.data))
+        )
+    if lacking:
+        raise lacking[0]
+    return found
 
 
 def steps_to_json(steps: Iterable[Preprocessor]) -> list[dict[str, Any]]:

@@ -165,6 +165,11 @@ def test_missing_data_name_the_command(tmp_path: Path, monkeypatch: pytest.Monke
             step.data_files()
         assert f"nltk.download('{package}')" in refused.value.fix
         assert str(tmp_path) in str(refused.value)
+    with pytest.raises(MissingPipeline) as refused:
+        data_files((NltkTokens(), NltkStopwords(), NltkLemmas()))
+    for package in ("punkt_tab", "stopwords", "wordnet", "averaged_perceptron_tagger_eng"):
+        assert f"nltk.download('{package}')" in refused.value.fix
+    assert str(refused.value).count(str(tmp_path)) == 1, "one screen"
     assert data_files(PURE) == {}
 
 
