@@ -52,6 +52,8 @@ class State:
     """``{"name", "rows", "sha256"}`` of what was read, the hash over its rows."""
     saved: int = 0
     """The last window whose file is written."""
+    is_anew: bool = False
+    """Whether it takes the place of another of the same profile, which stays until this one is saved."""
 
     @property
     def num_pending(self) -> int:
@@ -73,6 +75,9 @@ class State:
     def save(self, folder: Path) -> None:
         """Replace what is on disk: what waits, and the windows that came since the last time."""
         folder.mkdir(parents=True, exist_ok=True)
+        if self.is_anew:
+            (folder / FILE).unlink(missing_ok=True)  # its windows have the names of the new ones
+            self.is_anew = False
         windows = self.windows
         profile = windows.profile.identity
         files = {number: folder / _window(profile, number) for number in windows.of_year}
@@ -127,17 +132,21 @@ def _read(path: Path, *, fix: str) -> tuple[dict[str, Array], dict[str, str]]:
         raise DataError(f"{path}: cannot be read: {error}.", fix=fix) from error
 
 
-def open_state(folder: Path, profile: Profile, promised: Mapping[str, Any]) -> tuple[State, str | None]:
+def open_state(
+    folder: Path, profile: Profile, promised: Mapping[str, Any], *, anew: bool = False
+) -> tuple[State, str | None]:
     """The state of a folder, or a new one; and what to say of it: it belonged to another profile, and is replaced.
 
     Args:
         promised: Fields of the :class:`.Promise` that somebody named; the others are as the sequence began, or the usual ones.
+        anew: Begin a new one whatever is there.
 
     Raises:
         DataError: it is damaged, or began with another promise.
     """
     fresh = State(windows=Windows(profile=profile, promise=Promise(**promised), seed=int(profile.identity[:8], 16)))
-    if not (folder / FILE).is_file():
+    if anew or not (folder / FILE).is_file():
+        fresh.is_anew = anew
         return fresh, None
     fix = f"Begin anew with --reset, or remove {folder}."
     try:

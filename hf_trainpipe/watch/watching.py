@@ -17,7 +17,7 @@ from hf_trainpipe.watch.measure import lacks, measure
 from hf_trainpipe.watch.power import Smallest, smallest
 from hf_trainpipe.watch.profile import Profile, read_profile
 from hf_trainpipe.watch.sequence import Mover, Windows
-from hf_trainpipe.watch.state import FILE, State, locked, open_state
+from hf_trainpipe.watch.state import State, locked, open_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,7 +120,7 @@ def watch(
         input: The log; ``-`` is standard input; None: where the test stands.
         state: The folder of the sequence; None: :func:`state_folder`.
         promised: Fields of a :class:`.Promise`; those that are not named are as the sequence began, or the usual ones.
-        reset: Begin a new sequence.
+        reset: Begin a new sequence, once rows of the log were measured.
 
     Raises:
         DataError: the log cannot be read, lacks the columns, or none of its rows can be measured; the state is damaged.
@@ -132,9 +132,7 @@ def watch(
     worker["backend"] = same_backend(profile, backend)
     folder = state_folder(path.resolve()) if state is None else Path(state)
     with nullcontext() if input is None else locked(folder):
-        if reset:
-            (folder / FILE).unlink(missing_ok=True)
-        held, note = open_state(folder, profile, promised or {})
+        held, note = open_state(folder, profile, promised or {}, anew=reset)
         found = Watched(package=path, state=folder, windows=held.windows, notes=[note] if note else [])
         if (alarm := held.windows.alarm) is not None:
             found.moved = [Moved(mover=Mover(**one), text=None) for one in alarm["texts"]]

@@ -124,6 +124,9 @@ def test_what_cannot_be_watched_is_said(package: Path, tmp_path: Path, capsys: p
     assert run(["watch", str(package), "--input", str(log), "--window", "30"]) == 0
     assert run(["watch", str(package), "--input", str(log), "--window", "40"]) == 2
     assert "began with window 30" in capsys.readouterr().err
+    assert run(["watch", str(package), "--input", str(log), "--reset", "--column", "nothing"]) == 2
+    assert run(["watch", str(package), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["windows"] == 1, "a call that read nothing resets nothing"
     (package / ARRAYS).write_bytes(b"x")
     assert run(["watch", str(package), "--input", str(log)]) == 2
     assert "not as trainpipe.json says" in capsys.readouterr().err
