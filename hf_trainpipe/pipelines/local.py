@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Literal
 
 from hf_trainpipe.errors import EXIT_CODES
-from hf_trainpipe.pipelines.lowered import Step, lower
+from hf_trainpipe.pipelines.lowered import Step, lower, why_left_out
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.pipelines.processes import GRACE_SECONDS, POLL_SECONDS, Stopping, environment
 from hf_trainpipe.utils.backoff import backoff
@@ -119,9 +119,9 @@ class Engine:
     def _start_due(self) -> None:
         for step in self._waiting():
             needs = {need: self.ran[need] for need in step.needs}
-            if any(ran.outcome in ("not begun", "failed") for ran in needs.values()):
+            if any(ran.outcome not in ("done", "left out") for ran in needs.values()):
                 continue
-            if why := _left_out(step, needs):
+            if why := why_left_out({need: ran.code for need, ran in needs.items()}, step.runs_if):
                 self.ran[step.name].outcome = "left out"
                 self._tell(step.name, f"left out: {why}")
             elif len(self._working) < self._parallel and time.monotonic() >= self._not_before.get(step.name, 0.0):
@@ -206,15 +206,3 @@ class Engine:
     def _tell(self, name: str, line: str) -> None:
         with self._printing:
             self._say(f"{name:<{self._width}} | {line}")
-
-
-def _left_out(step: Step, needs: dict[str, Ran]) -> str:
-    """Why a step whose needs have ended is left out; empty: it is not."""
-    for need, ran in needs.items():
-        if ran.outcome == "left out":
-            return f"{need} was left out"
-        if ran.code not in step.runs_if[need]:
-            row = EXIT_CODES.get(ran.code or 0)
-            listed = " or ".join(f"{code} ({EXIT_CODES[code].name})" for code in step.runs_if[need])
-            return f"{need} ended with {ran.code} ({row.name if row else 'unknown'}), and it runs after {listed}"
-    return ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.errors import EXIT_CODES, RecipeError
 
 if TYPE_CHECKING:
     from hf_trainpipe.pipelines.pipeline import Pipeline
@@ -33,6 +33,27 @@ class Step:
     """``python -m hf_trainpipe pipeline stage FILE NAME``, for the folder of the pipeline's file."""
     trains: bool
     """Whether it trains: what wants a GPU and most of the time."""
+
+
+def why_left_out(ended: Mapping[str, int | None], runs_if: Mapping[str, tuple[int, ...]]) -> str:
+    """Why a stage is left out; empty: it is not.
+
+    Args:
+        ended: For each of its needs that is over the exit code; None: it was left out itself.
+        runs_if: For needs the codes after which the stage runs, where they are not :data:`DONE`.
+    """
+    for need, code in ended.items():
+        codes = runs_if.get(need, DONE)
+        if code is None:
+            return f"{need} was left out"
+        if code not in codes:
+            return f"{need} ended with {codes_in_words([code])}, and it runs after {codes_in_words(codes)}"
+    return ""
+
+
+def codes_in_words(codes: Iterable[int]) -> str:
+    """``10 drifted``."""
+    return " or ".join(f"{code} {EXIT_CODES[code].name}" for code in codes)
 
 
 def lower(pipeline: Pipeline) -> tuple[Step, ...]:

@@ -6,13 +6,13 @@ usual heuristic for layered graphs: the mean place of a box's neighbours, sweep 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-from hf_trainpipe.pipelines.lowered import DONE
-from hf_trainpipe.pipelines.standing import Seen, codes_in_words
+from hf_trainpipe.pipelines.lowered import DONE, codes_in_words
+from hf_trainpipe.pipelines.standing import Seen
 
 HEIGHT, GAP, LAYER_GAP, MARGIN = 52.0, 28.0, 54.0, 24.0
 _SWEEPS = 12
@@ -79,10 +79,13 @@ def _boxes(seen: Sequence[Seen]) -> tuple[list[_Box], list[tuple[list[_Box], str
         width = 26 + max(7.6 * len(one.step.name), 6.3 * len(_about(one)))
         stages[one.step.name] = _Box(one.step.name, layer, width, seen=one)
     boxes, arrows = list(stages.values()), []
+    before: dict[str, set[str]] = {}
     for one in seen:
-        for need in one.step.needs:
+        needs = one.step.needs
+        before[one.step.name] = set(needs).union(*(before[need] for need in needs))
+        for need in needs:
             codes = one.step.runs_if[need]
-            if codes == DONE and _is_implied(need, one, stages):
+            if codes == DONE and any(need in before[other] for other in needs):  # it is implied
                 continue
             way, end = [stages[need]], stages[one.step.name]
             for layer in range(stages[need].layer + 1, end.layer):
@@ -94,17 +97,6 @@ def _boxes(seen: Sequence[Seen]) -> tuple[list[_Box], list[tuple[list[_Box], str
                 lower.above.append(upper)
             arrows.append((way, "" if codes == DONE else codes_in_words(codes)))
     return boxes, arrows
-
-
-def _is_implied(need: str, one: Seen, stages: Mapping[str, _Box]) -> bool:
-    """Whether another need of the same step comes after this one anyway."""
-
-    def before(name: str) -> set[str]:
-        found = stages[name].seen
-        assert found is not None
-        return set(found.step.needs).union(*map(before, found.step.needs))
-
-    return any(need in before(other) for other in one.step.needs if other != need)
 
 
 def _place(layers: Sequence[list[_Box]]) -> None:

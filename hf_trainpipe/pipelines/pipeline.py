@@ -47,11 +47,12 @@ class Pipeline:
         self._check_stages()
         for stage in self.stages:
             self._check_names(stage)
-        self._check_circles({stage.name: set(_named(stage)) for stage in self.stages})  # runs are asked for along these
+        self._check_circles({stage.name: _named(stage) for stage in self.stages})  # runs are asked for along these
         for stage in self.stages:
             self._check_runs(stage)
-        self._check_circles({stage.name: set(self.needs_of(stage.name)) for stage in self.stages})
-        self._check_writers()
+        needs = {stage.name: self.needs_of(stage.name) for stage in self.stages}
+        self._check_circles(needs)
+        self._check_writers(needs)
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.
@@ -165,15 +166,20 @@ class Pipeline:
                 fix="Leave out what one of them takes from another, or one of their after, runs_if, inputs or outputs.",
             ) from None
 
-    def _check_writers(self) -> None:
+    def _check_writers(self, needs: Mapping[str, Collection[str]]) -> None:
         """Two stages that touch the same path, and may run at the same time."""
+        before: dict[str, set[str]] = {}
+        for name in TopologicalSorter(needs).static_order():
+            before[name] = set(needs[name]).union(*(before[need] for need in needs[name]))
+        written = {stage.name: stage.writes(self) for stage in self.stages}
+        touched = {stage.name: (*stage.reads(self), *written[stage.name]) for stage in self.stages}
         for position, one in enumerate(self.stages):
             for two in self.stages[position + 1 :]:
-                if one.name in self.before(two.name) or two.name in self.before(one.name):
+                if one.name in before[two.name] or two.name in before[one.name]:
                     continue
                 for writer, other in ((one, two), (two, one)):
-                    touched = (*other.reads(self), *other.writes(self))
-                    path = next((p for p in writer.writes(self) if any(_overlap(p, q) for q in touched)), None)
+                    paths = touched[other.name]
+                    path = next((p for p in written[writer.name] if any(_overlap(p, q) for q in paths)), None)
                     if path is not None:
                         raise RecipeError(
                             f"{self.name}: {writer.name} writes {path}, which {other.name} uses, and neither comes first.",

@@ -21,6 +21,7 @@ from hf_trainpipe.checkpoint.lock import RunLock, is_locked
 from hf_trainpipe.errors import EXIT_CODES, DataError, RecipeError
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lock import hold
+from hf_trainpipe.pipelines.lowered import why_left_out
 from hf_trainpipe.pipelines.nodes import Nodes, nodes_of
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.pipelines.processes import Stopping, environment, follow
@@ -90,19 +91,25 @@ def run_stage(pipeline: Pipeline, name: str, *, say: Callable[[str], None], stop
 
 def standing_of(pipeline: Pipeline, name: str) -> tuple[Standing, str]:
     """Whether a stage is due by what is recorded of those before it, and why not."""
-    for need in pipeline.needs_of(name):
-        standing, why = standing_of(pipeline, need)
-        if standing == "left out":
-            return standing, f"{need} was left out: {why}"
-        record = read_record(Path(pipeline.folder_of(need)))
-        if standing == "waits" or record is None:
-            return "waits", why or f"expected {need} to be done before, found no {STAGE} of it."
-        codes = pipeline.stage(name).runs_if.get(need, (0,))
-        if record.exit_code not in codes:
-            row = EXIT_CODES[record.exit_code]
-            listed = " or ".join(f"{code} ({EXIT_CODES[code].name})" for code in codes)
-            return "left out", f"{need} ended with {row.code} ({row.name}), and {name} runs after {listed}"
-    return "due", ""
+    return _standing_of(pipeline, name, {})
+
+
+def _standing_of(
+    pipeline: Pipeline, name: str, known: dict[str, tuple[Standing, str]]
+) -> tuple[Standing, str]:  # each stage is looked at once, however many come after it
+    if name not in known:
+        known[name] = "due", ""
+        for need in pipeline.needs_of(name):
+            standing, why = _standing_of(pipeline, need, known)
+            record = None if standing == "left out" else read_record(Path(pipeline.folder_of(need)))
+            if standing == "waits" or (standing == "due" and record is None):
+                known[name] = "waits", why or f"expected {need} to be done before, found no {STAGE} of it."
+                break
+            code = None if record is None else record.exit_code
+            if left_out := why_left_out({need: code}, pipeline.stage(name).runs_if):
+                known[name] = "left out", f"{left_out}: {why}" if why else left_out
+                break
+    return known[name]
 
 
 def asked_of(pipeline: Pipeline, name: str) -> Asked:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from hf_trainpipe.checkpoint.lock import is_locked
-from hf_trainpipe.errors import EXIT_CODES, TrainpipeError
-from hf_trainpipe.pipelines.lowered import DONE, Step, lower
+from hf_trainpipe.errors import TrainpipeError
+from hf_trainpipe.pipelines.lowered import DONE, Step, codes_in_words, lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.pipelines.record import Record, is_as_recorded, read_begun, read_record
 from hf_trainpipe.pipelines.stage_run import asked_of, standing_of
@@ -68,11 +68,6 @@ def _after(step: Step) -> str:
     return ", ".join(
         need + (f" ({codes_in_words(step.runs_if[need])})" if step.runs_if[need] != DONE else "") for need in step.needs
     )
-
-
-def codes_in_words(codes: tuple[int, ...]) -> str:
-    """``10 drifted``."""
-    return " or ".join(f"{code} {EXIT_CODES[code].name}" for code in codes)
 
 
 def _state(pipeline: Pipeline, step: Step, record: Record | None, stale: list[str]) -> tuple[State, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -36,11 +37,13 @@ from hf_trainpipe.pipelines import pipeline as pipeline_module
 from hf_trainpipe.pipelines import stage as stage_module
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
-from hf_trainpipe.pipelines.lowered import lower
+from hf_trainpipe.pipelines.lowered import lower, why_left_out
 from hf_trainpipe.pipelines.picture import svg
 from hf_trainpipe.pipelines.processes import Stopping
 from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
+from hf_trainpipe.pipelines.stage_run import standing_of
 from hf_trainpipe.pipelines.standing import look
+from hf_trainpipe.recipe.source import RecipeSource
 
 FILE = """
 from hf_trainpipe.pipelines import *
@@ -177,6 +180,27 @@ def test_what_is_written_by_one_and_read_by_another_orders_them() -> None:
     shards = Verb("shards", command=("completion", "bash"), outputs=("data/shards",))
     train = Train("x.py", inputs=("data/shards/*.parquet",))
     assert Pipeline("p", stages=(train, shards)).needs_of("train") == ("shards",)
+
+
+def test_a_pipeline_of_many_ways_is_looked_at_once_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = [
+        Verb(f"{side}{n}", command=("completion", "bash"), after=(f"a{n - 1}", f"b{n - 1}") if n else ())
+        for n in range(14)
+        for side in "ab"
+    ]
+    pipeline = Pipeline("wide", stages=tuple(layers))
+    assert standing_of(pipeline, "a13") == ("waits", "expected a0 to be done before, found no stage.json of it.")
+    seen = look(replace(pipeline, source=RecipeSource(tmp_path / "x.py", "pipeline")))
+    assert svg("wide", seen).count('<path d="M') == 4 * 13  # 2^13 ways from the last layer to the first
+
+
+def test_why_a_stage_is_left_out() -> None:
+    assert why_left_out({"train": 0, "watch": 10}, {"watch": (10,)}) == ""
+    assert why_left_out({"watch": 0}, {"watch": (10, 11)}) == (
+        "watch ended with 0 done, and it runs after 10 drifted or 11 not-shown"
+    )
+    assert why_left_out({"train": 0, "watch": None}, {}) == "watch was left out"
 
 
 VERB = ("completion", "bash")
