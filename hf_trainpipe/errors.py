@@ -34,6 +34,10 @@ from hf_trainpipe.runtime.errors import TooMuch as TooMuch
 from hf_trainpipe.runtime.errors import TrainpipeError as TrainpipeError
 from hf_trainpipe.utils.wording import adapt_message
 
+PUSH_FAILED = 5
+"""Exit code where a push failed and all else is done: the same command sends what waits."""
+INTERRUPTED = 75
+"""Exit code of what a signal stopped, or ended: the same command continues it."""
 DRIFTED = 10
 """Exit code of ``watch`` where the traffic is not what the package was made for: a branch for whoever calls it, no failure."""
 NOT_SHOWN = 11
@@ -69,11 +73,11 @@ EXIT_CODES: dict[int, ExitCode] = {
         ExitCode(code=2, name="wrong-input", meaning="wrong input"),
         ExitCode(code=3, name="no-checkpoint", meaning="no valid checkpoint"),
         ExitCode(code=4, name="diverged", meaning="diverged"),
-        ExitCode(code=5, name="push-failed", meaning="a push failed, all else is done", retried="push"),
+        ExitCode(code=PUSH_FAILED, name="push-failed", meaning="a push failed, all else is done", retried="push"),
         ExitCode(code=6, name="not-reproduced", meaning="a package does not reproduce its predictions"),
         ExitCode(code=DRIFTED, name="drifted", meaning="drifted: the traffic is not what was trained for", branch=True),
         ExitCode(code=NOT_SHOWN, name="not-shown", meaning="not shown to be no worse", branch=True),
-        ExitCode(code=75, name="interrupted", meaning="interrupted and resumable", retried="again"),
+        ExitCode(code=INTERRUPTED, name="interrupted", meaning="interrupted and resumable", retried="again"),
     )
 }
 """The one table of exit codes, by code. Help, docs, ``pipeline run`` and everything that ``pipeline emit`` writes follow it. A code
@@ -121,13 +125,13 @@ class PackageError(TrainpipeError):
 class PushError(PackageError):
     """An upload failed; everything before it is done and kept."""
 
-    exit_code = 5
+    exit_code = PUSH_FAILED
 
 
 class Interrupted(TrainpipeError):
     """A signal stopped the run after a save; the same command resumes it."""
 
-    exit_code = 75
+    exit_code = INTERRUPTED
 
 
 def closest(name: str, known: Iterable[str]) -> str:

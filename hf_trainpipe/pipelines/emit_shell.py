@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from hf_trainpipe.errors import EXIT_CODES
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED, PUSH_FAILED
 from hf_trainpipe.pipelines.pipeline import Pipeline
 
 
@@ -18,10 +18,8 @@ def again(pipeline: Pipeline, command: Sequence[str], *, done: str, interrupted:
     """
     branches = " | ".join(str(code) for code, row in EXIT_CODES.items() if row.branch)
     meant = ", ".join(f"{code} {row.name}" for code, row in EXIT_CODES.items() if row.branch)
-    (resumable,) = (code for code, row in EXIT_CODES.items() if row.retried == "again")
-    (push,) = (code for code, row in EXIT_CODES.items() if row.retried == "push")
     told = '[ -z "$ending" ] && [ "$interruptions" -lt {0} ] || exit {1}; interruptions=$((interruptions + 1))'
-    once_more = told.format(pipeline.interruptions, resumable)
+    once_more = told.format(pipeline.interruptions, INTERRUPTED)
     return f"""\
 interruptions=0 pushes=0 ending=
 while :; do
@@ -30,11 +28,11 @@ while :; do
   trap 'ending=1; kill -TERM "$stage"' TERM INT  # the stage is asked to save and end
   wait "$stage" && code=0 || code=$?
   while kill -0 "$stage" 2>/dev/null; do wait "$stage" && code=0 || code=$?; done
-  if [ "$code" -gt 128 ]; then code={resumable}; fi  # a signal ended it
+  if [ "$code" -gt 128 ]; then code={INTERRUPTED}; fi  # a signal ended it
   case $code in
     {branches}) {done} ;;  # {meant}
-    {resumable}) {interrupted or once_more} ;;  # interrupted: the same command continues it
-    {push}) [ -z "$ending" ] && [ "$pushes" -lt {pipeline.push_retries} ] || exit {push}; pushes=$((pushes + 1)); sleep $((15 * pushes)) ;;  # the push alone
+    {INTERRUPTED}) {interrupted or once_more} ;;  # interrupted: the same command continues it
+    {PUSH_FAILED}) [ -z "$ending" ] && [ "$pushes" -lt {pipeline.push_retries} ] || exit {PUSH_FAILED}; pushes=$((pushes + 1)); sleep $((15 * pushes)) ;;  # the push alone
     *) exit "$code" ;;
   esac
 done"""

@@ -8,11 +8,13 @@ from typing import Any
 
 from hf_trainpipe.errors import EXIT_CODES, RecipeError
 from hf_trainpipe.pipelines.emit import Settings, made_by
-from hf_trainpipe.pipelines.emitting import IMAGE, RETRIED, VOLUME, command_of
+from hf_trainpipe.pipelines.emitting import IMAGE, VOLUME, command_of
 from hf_trainpipe.pipelines.lowered import DONE, Step, lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 
 API = "trainer.kubeflow.org"
+RETRIED = tuple(code for code, row in EXIT_CODES.items() if row.retried != "never")
+"""The exit codes after which the same command is started again."""
 SIGNALS = (134, 135, 136, 137, 139, 143)
 """Exit codes of a container whose process died of SIGABRT, SIGBUS, SIGFPE, SIGKILL (out of memory), SIGSEGV or SIGTERM."""
 GRACE_SECONDS = 300

@@ -6,16 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.errors import EXIT_CODES
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED, PUSH_FAILED
 
 if TYPE_CHECKING:
     from hf_trainpipe.pipelines.emit import Settings
     from hf_trainpipe.pipelines.lowered import Step
     from hf_trainpipe.pipelines.pipeline import Pipeline
-
-RETRIED = tuple(code for code, row in EXIT_CODES.items() if row.retried != "never")
-"""The exit codes after which the same command is started again."""
-
 
 IMAGE, VOLUME = "hf-trainpipe:train", "hf-trainpipe"
 """The image that the repository's Dockerfile builds, and the claim of the volume, where the command line names none."""
@@ -26,7 +22,6 @@ def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings, *, inde
 
     ``branches`` and ``failures`` are the exit codes with their meanings, ``command`` is that of a stage without its name.
     """
-    kinds = {row.retried: code for code, row in EXIT_CODES.items()}
     return {
         "name": pipeline.name,
         "file": pipeline.spelled,
@@ -36,8 +31,8 @@ def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings, *, inde
         "command": json.dumps(command_of(steps[0], settings)[:-1]),
         "branches": _literal((code for code, row in EXIT_CODES.items() if row.branch), indent),
         "failures": _literal((code for code, row in EXIT_CODES.items() if row.fails), indent),
-        "interrupted": str(kinds["again"]),
-        "push_failed": str(kinds["push"]),
+        "interrupted": str(INTERRUPTED),
+        "push_failed": str(PUSH_FAILED),
         "interruptions": str(pipeline.interruptions),
         "push_retries": str(pipeline.push_retries),
     }

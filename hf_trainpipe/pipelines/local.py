@@ -14,16 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
-from hf_trainpipe.errors import EXIT_CODES
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED
 from hf_trainpipe.pipelines.lowered import Step, lower, why_left_out
 from hf_trainpipe.pipelines.pipeline import Pipeline
-from hf_trainpipe.pipelines.processes import GRACE_SECONDS, POLL_SECONDS, Stopping, environment
+from hf_trainpipe.pipelines.processes import POLL_SECONDS, Stopping, environment, table_code
 from hf_trainpipe.utils.backoff import backoff
+from hf_trainpipe.utils.processes import GRACE_SECONDS
 from hf_trainpipe.utils.tables import table
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 600.0
 """Before a push that failed is tried again."""
-INTERRUPTED = 75
 Outcome = Literal["done", "left out", "failed", "not begun"]
 
 
@@ -150,7 +150,7 @@ class Engine:
             del self._working[name]
             working.reader.join(timeout=5.0)
             self.ran[name].seconds += time.monotonic() - working.since
-            self._ended(name, INTERRUPTED if code < 0 else code)
+            self._ended(name, table_code(code))
 
     def _ended(self, name: str, code: int) -> None:
         ran, row = self.ran[name], EXIT_CODES.get(code)
@@ -193,7 +193,7 @@ class Engine:
             working.reader.join(timeout=5.0)
             ran = self.ran[name]
             ran.seconds += time.monotonic() - working.since
-            ran.code = INTERRUPTED if working.process.returncode < 0 else working.process.returncode
+            ran.code = table_code(working.process.returncode)
             if (row := EXIT_CODES.get(ran.code)) is not None and row.branch:
                 ran.outcome = "done"
         self._working.clear()

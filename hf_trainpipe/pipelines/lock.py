@@ -12,11 +12,9 @@ from typing import Any
 
 from hf_trainpipe.checkpoint.lock import RunLock, boot_id
 from hf_trainpipe.errors import RunLocked
-from hf_trainpipe.pipelines.processes import GRACE_SECONDS, Stopping
+from hf_trainpipe.pipelines.processes import POLL_SECONDS, Stopping
 from hf_trainpipe.pipelines.record import read_begun
-from hf_trainpipe.utils.processes import children, kill
-
-POLL_SECONDS = 0.1
+from hf_trainpipe.utils.processes import GRACE_SECONDS, children, kill
 
 
 @contextlib.contextmanager
@@ -26,7 +24,7 @@ def hold(
     """Hold the lock of a stage; None: asked to stop while waiting.
 
     A verb whose engine was killed is asked by the kernel to save and end. Where it does not, it is killed after
-    :data:`GRACE_SECONDS`, if it lives on this machine.
+    :data:`~hf_trainpipe.utils.processes.GRACE_SECONDS`, if it lives on this machine.
     """
     lock, told, alone_since = RunLock(path), False, None
     while True:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_trainpipe.errors import EXIT_CODES, RecipeError
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED, RecipeError
 from hf_trainpipe.pipelines.processes import Stopping, environment, follow
 from hf_trainpipe.pipelines.record import Asked, is_as_recorded, read_record
 
@@ -72,7 +72,7 @@ class Nodes:
                 say(f"{folder.name}: as recorded ({EXIT_CODES[record.exit_code].meaning})")
                 return record.exit_code
             if stopping.asked:
-                return 75
+                return INTERRUPTED
             time.sleep(1.0)
         said = folder / f"output-{self.rank}.log"
         with said.open("ab") as output:

@@ -13,15 +13,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.utils.processes import BEGUN_BY, children, kill, reap
+from hf_trainpipe.errors import INTERRUPTED
+from hf_trainpipe.utils.processes import BEGUN_BY, GRACE_SECONDS, children, kill, reap
 from hf_trainpipe.utils.ranks import without_rank
 from hf_trainpipe.utils.signals import handled
 
 if TYPE_CHECKING:
     import psutil
 
-GRACE_SECONDS = 120.0
-"""From the request to save and end until a verb is killed: a step, an evaluation and a save may lie in between."""
 POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -56,7 +55,7 @@ def follow(process: subprocess.Popen[bytes], output: Path, offset: int, *, stopp
     """Wait for a verb, show what it adds to ``output``, and pass the request to end on to it.
 
     Returns:
-        Its exit code; 75 where a signal ended it.
+        Its exit code, as :func:`table_code` has it.
     """
     asked_at: float | None = None
     family: list[psutil.Process] = []
@@ -75,9 +74,16 @@ def follow(process: subprocess.Popen[bytes], output: Path, offset: int, *, stopp
             time.sleep(POLL_SECONDS)
         _relay(said.read())
     reap(family)
-    if code < 0 or 128 < code <= 128 + signal.SIGRTMAX:
-        return 75
-    return code
+    return table_code(code)
+
+
+def table_code(code: int) -> int:
+    """The exit code of a process as the one table has it: :data:`INTERRUPTED` where a signal ended it, or what it began.
+
+    >>> table_code(-9), table_code(137), table_code(10)
+    (75, 75, 10)
+    """
+    return INTERRUPTED if code < 0 or 128 < code <= 128 + signal.SIGRTMAX else code
 
 
 def _below(pid: int) -> list[psutil.Process]:

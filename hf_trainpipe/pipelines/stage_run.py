@@ -18,13 +18,13 @@ from typing import Literal
 from hf_trainpipe import __version__
 from hf_trainpipe.checkpoint.folder import free_name
 from hf_trainpipe.checkpoint.lock import RunLock, is_locked
-from hf_trainpipe.errors import EXIT_CODES, DataError, RecipeError
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED, DataError, RecipeError
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lock import hold
 from hf_trainpipe.pipelines.lowered import why_left_out
 from hf_trainpipe.pipelines.nodes import Nodes, nodes_of
 from hf_trainpipe.pipelines.pipeline import Pipeline
-from hf_trainpipe.pipelines.processes import Stopping, environment, follow
+from hf_trainpipe.pipelines.processes import POLL_SECONDS, Stopping, environment, follow
 from hf_trainpipe.pipelines.recipe_inputs import recipe_hashes
 from hf_trainpipe.pipelines.record import (
     ANSWER,
@@ -39,8 +39,6 @@ from hf_trainpipe.pipelines.record import (
 )
 from hf_trainpipe.utils.atomic import TEMPORARY, write_json
 
-INTERRUPTED = 75
-POLL_SECONDS = 0.1
 Standing = Literal["due", "waits", "left out"]
 
 

@@ -27,7 +27,7 @@ from hf_trainpipe.errors import EXIT_CODES, CheckpointError, RunLocked, Trainpip
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import read_result
 from hf_trainpipe.utils.atomic import read_json_object, write_json
-from hf_trainpipe.utils.processes import BEGUN_BY, REAP_SECONDS, children, kill, reap
+from hf_trainpipe.utils.processes import BEGUN_BY, GRACE_SECONDS, REAP_SECONDS, children, kill, reap
 from hf_trainpipe.utils.ranks import without_rank
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ BEGINNER = "begun-by.json"
 POLL_SECONDS = 0.1
 FAMILY_SECONDS = 1.0
 """Between two looks at which processes a run has."""
-GRACE_SECONDS = 120.0
-"""From the request to save and end until a run is killed: a step, an evaluation and a save may lie in between."""
 Outcome = Literal["complete", "refused", "out of memory", "diverged", "interrupted", "killed", "failed"]
 _BY_CODE: dict[int, Outcome] = {0: "complete", 5: "complete", 2: "refused", 4: "diverged", 75: "interrupted"}
 _ERROR = re.compile(r"^error: (?P<message>.*?)(?:\n\n(?P<fix>(?:  .*\n?)+)|\n\n|\Z)", re.MULTILINE | re.DOTALL)

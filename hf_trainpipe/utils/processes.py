@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
+GRACE_SECONDS = 120.0
+"""From the request to save and end until a run, or a verb, is killed: a step, an evaluation and a save may lie in between."""
 REAP_SECONDS = 5.0
 """Seconds to wait for processes that outlive their launcher before they are killed."""
 SIDECARS = frozenset({"hf_trainpipe.tracking.process", "hf_trainpipe.hub.background_push_process"})
