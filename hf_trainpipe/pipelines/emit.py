@@ -7,7 +7,9 @@ a module with ``write(pipeline, settings)``, listed in :data:`ENGINES`.
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,16 @@ ENGINES = {
 IN_CONTAINERS = {"kfp": "/opt/venv/bin/python", "trainjob": "python"}
 """Engines whose commands run in containers, in ``/work`` where a volume is mounted, and the interpreter there that has hf-trainpipe. The
 Python that is first on the path of a component is KFP's."""
-SCHEDULED = ("actions", "airflow", "cron")
-"""Engines whose files say when they run."""
+HEEDED = {
+    "schedule": ("actions", "airflow", "cron"),
+    "image": ("kfp", "trainjob"),
+    "volume": ("kfp", "trainjob"),
+    "nodes": ("trainjob",),
+    "gpus": ("trainjob",),
+}
+"""The engines whose files have a place for a setting; without a row: all."""
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")
+"""Kinds of characters that end a line or cannot be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +55,7 @@ class Settings:
     image: str | None = None
     """Of engines that run containers."""
     volume: str | None = None
-    """The PersistentVolumeClaim that is mounted at the folder, writable from all nodes; empty: none."""
+    """The PersistentVolumeClaim that is mounted at the folder, writable from all nodes; None: the usual one; empty: none."""
     nodes: int | None = None
     """Machines that train one model together; None: 1."""
     gpus: int | None = None
@@ -64,7 +74,7 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
         What was written.
 
     Raises:
-        RecipeError: there is no such engine, it cannot run this pipeline, or a schedule is wrong or not for it.
+        RecipeError: there is no such engine, it cannot run this pipeline, or a setting is wrong or not for it.
     """
     if engine not in ENGINES:
         raise RecipeError(
@@ -76,14 +86,22 @@ def emit(pipeline: Pipeline, engine: str, output: Path, **given: str | int | Non
         raise RecipeError(
             f"--schedule: expected five fields of cron, found {schedule!r}.", fix='Write --schedule "0 3 * * *".'
         )
-    if schedule is not None and engine not in SCHEDULED:
-        raise RecipeError(
-            f"--schedule: a file for {engine} has none.",
-            fix=f"Leave it out; of kfp, make a recurring run. Engines that take it: {', '.join(SCHEDULED)}.",
-        )
+    for name, engines in HEEDED.items():
+        if given.get(name) is not None and engine not in engines:
+            raise RecipeError(
+                f"--{name}: a file for {engine} has none.",
+                fix=f"Leave it out{'; of kfp, make a recurring run' if name == 'schedule' else ''}. "
+                f"Engines that take it: {', '.join(engines)}.",
+            )
     module = importlib.import_module(f"{__package__}.{ENGINES[engine]}")
     chosen: dict[str, Any] = dict(zip(("folder", "python"), _usual(pipeline, engine), strict=True))
     settings = Settings(**chosen | {name: value for name, value in given.items() if value is not None})
+    for text in (pipeline.spelled, pipeline.runs, *map(str, vars(settings).values())):
+        if any(unicodedata.category(letter) in _BREAKS for letter in text):
+            raise RecipeError(
+                f"pipeline emit: expected names and paths of one line, found {text!r}.",
+                fix="Rename it: it would break the lines of what is emitted.",
+            )
     files: dict[str, str] = module.write(pipeline, settings)
     written = []
     for name, text in files.items():
@@ -109,4 +127,5 @@ def _usual(pipeline: Pipeline, engine: str) -> tuple[str, str]:
 
 def made_by(pipeline: Pipeline, engine: str) -> str:
     """The first line of what is written."""
-    return f"{pipeline.name}: made by `hf-trainpipe pipeline emit {engine} {pipeline.spelled}`; make it again rather than edit it."
+    command = f"hf-trainpipe pipeline emit {engine} {shlex.quote(pipeline.spelled)}"
+    return f"{pipeline.name}: made by `{command}`; make it again rather than edit it."

@@ -6,12 +6,14 @@ its output ``code``, on which later steps have their ``if``.
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.pipelines.emit import Settings, made_by
 from hf_trainpipe.pipelines.emit_shell import again
+from hf_trainpipe.pipelines.emitting import command_of
 from hf_trainpipe.pipelines.lowered import Step, lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 
@@ -46,14 +48,14 @@ jobs:
         with:
           python-version: "3.11"
       - name: Install
-        run: {python} -m pip install hf-trainpipe
+        run: {install}
       - name: Restore the state
         uses: actions/cache/restore@v4
         with:
-          path: |
+          path: |2
 {state}
-          key: {name}-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
-          restore-keys: {name}-
+          key: {cache}-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+          restore-keys: {cache}-
       - name: What the exit codes mean
         run: |
           cat > "$RUNNER_TEMP/stage" <<'END'
@@ -64,9 +66,9 @@ jobs:
         if: always()
         uses: actions/cache/save@v4
         with:
-          path: |
+          path: |2
 {state}
-          key: {name}-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+          key: {cache}-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
 """
 
 
@@ -87,15 +89,16 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     kept = tuple(dict.fromkeys((state, *further)))
     script = again(
         pipeline,
-        [settings.python, *steps[0].command[1:-1]],
+        command_of(steps[0], settings)[:-1],
         done='echo "code=$code" >> "$GITHUB_OUTPUT"; exit 0',
     )
     text = _TEXT.format(
         made_by=made_by(pipeline, "actions"),
-        name=pipeline.name,
-        folder=settings.folder,
-        python=settings.python,
+        name=_yaml(pipeline.name),
+        folder=_yaml(settings.folder),
+        install=_yaml(shlex.join([settings.python, "-m", "pip", "install", "hf-trainpipe"])),
         schedule="" if settings.schedule is None else f'  schedule:\n    - cron: "{settings.schedule}"\n',
+        cache=pipeline.name,
         state="\n".join(f"            {(Path(settings.folder) / path).as_posix()}" for path in kept),
         script=textwrap.indent(script, " " * 10),
         steps="\n".join(_step(step) for step in steps),
@@ -104,10 +107,19 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
 
 
 def _step(step: Step) -> str:
-    lines = [f"      - name: {step.name}", f"        id: {step.name}"]
+    name = _yaml(step.name)
+    lines = [f"      - name: {name}", f"        id: {name}"]
     if step.needs:
         lines.append(f"        if: {' && '.join(_ended(need, step.runs_if[need]) for need in step.needs)}")
     return "\n".join([*lines, f'        run: bash "$RUNNER_TEMP/stage" {step.name}'])
+
+
+def _yaml(text: str) -> str:
+    """A text as YAML, in quotes where it needs them."""
+    import yaml
+
+    written: str = yaml.safe_dump(text, allow_unicode=True, width=1 << 20)
+    return written.removesuffix("...\n").rstrip("\n")
 
 
 def _ended(need: str, codes: tuple[int, ...]) -> str:

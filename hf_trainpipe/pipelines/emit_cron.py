@@ -26,7 +26,8 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
 # Add it to yours:  (crontab -l; cat {pipeline.name}.crontab) | crontab -
 # What is done is not done again, and what was killed is continued, at the next time or after a restart of the machine. While one
 # run is at work (flock) the next time passes. It says what happened in {state}/cron.log, and how it ended by its exit code
-# (hf-trainpipe --help). Cron's environment is nearly empty: set HF_TOKEN and the like in a file that only you can read.
+# (hf-trainpipe --help). Cron's environment is nearly empty: what stages need of yours, write above as lines of your crontab, which only
+# you can read: HF_HUB_OFFLINE=1. A token of the Hub is found where `hf auth login` left it.
 SHELL=/bin/sh
 {settings.schedule or USUAL} {command}
 @reboot {command}

@@ -6,7 +6,7 @@ import json
 from string import Template
 
 from hf_trainpipe.pipelines.emit import Settings, made_by
-from hf_trainpipe.pipelines.emitting import needs_of, words
+from hf_trainpipe.pipelines.emitting import in_docstring, needs_of, words
 from hf_trainpipe.pipelines.lowered import lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 
@@ -22,7 +22,7 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     steps = lower(pipeline)
     tasks = "\n".join(f"    run({json.dumps(step.name)}, {needs_of(step)})" for step in steps)
     text = _FILE.substitute(
-        words(pipeline, steps, settings, indent="    "), made_by=made_by(pipeline, "kfp"), tasks=tasks
+        words(pipeline, steps, settings, indent="    "), made_by=in_docstring(made_by(pipeline, "kfp")), tasks=tasks
     )
     return {f"{pipeline.name.replace('-', '_')}_kfp.py": text}
 

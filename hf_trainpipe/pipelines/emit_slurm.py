@@ -6,6 +6,7 @@ import shlex
 
 from hf_trainpipe.pipelines.emit import Settings, made_by
 from hf_trainpipe.pipelines.emit_shell import again
+from hf_trainpipe.pipelines.emitting import command_of
 from hf_trainpipe.pipelines.lowered import Step, lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 
@@ -26,7 +27,7 @@ cd {folder}
 if [ $# -eq 0 ]; then
   mkdir -p {state}
   submit() {{
-    sbatch --parsable --job-name="{name}-$1" --output="{state}/$1.slurm.log" --open-mode=append --requeue \\
+    sbatch --parsable --job-name="{name}-$1" --output={log}/"$1.slurm.log" --open-mode=append --requeue \\
       --signal=B:TERM@120 --kill-on-invalid-dep=yes "${{@:2}}" "$self" "$1"
   }}
 {jobs}
@@ -41,13 +42,15 @@ fi
 def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     """One file, NAME.slurm.sh."""
     steps = lower(pipeline)
+    state = f"{pipeline.runs}/{pipeline.name}"
     queue = f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {pipeline.interruptions} ] && scontrol requeue "$SLURM_JOB_ID"; exit "$code"'
-    script = again(pipeline, [settings.python, *steps[0].command[1:-1]], done="exit 0", interrupted=queue)
+    script = again(pipeline, command_of(steps[0], settings)[:-1], done="exit 0", interrupted=queue)
     text = _TEXT.format(
         made_by=made_by(pipeline, "slurm"),
         name=pipeline.name,
         folder=shlex.quote(settings.folder),
-        state=f"{pipeline.runs}/{pipeline.name}",
+        state=shlex.quote(state),
+        log=shlex.quote(state.replace("%", "%%")),  # sbatch has patterns there
         jobs="\n".join(_job(step) for step in steps),
         script=script,
     )

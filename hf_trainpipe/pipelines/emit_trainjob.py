@@ -17,6 +17,8 @@ RETRIED = tuple(code for code, row in EXIT_CODES.items() if row.retried != "neve
 """The exit codes after which the same command is started again."""
 SIGNALS = (134, 135, 136, 137, 139, 143)
 """Exit codes of a container whose process died of SIGABRT, SIGBUS, SIGFPE, SIGKILL (out of memory), SIGSEGV or SIGTERM."""
+LONGEST = 63
+"""Letters of the name of a job (a label of DNS): JobSet refuses longer ones."""
 GRACE_SECONDS = 300
 """Between SIGTERM and SIGKILL: time to save."""
 
@@ -29,7 +31,7 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     comes next is left out, with all that is behind it.
 
     Raises:
-        RecipeError: no stage that is left trains.
+        RecipeError: no stage that is left trains, or a name is too long.
     """
     import yaml
 
@@ -62,7 +64,7 @@ def write(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
             "runtimeRef": {"apiGroup": API, "kind": "TrainingRuntime", "name": pipeline.name},
             "trainer": {
                 "image": settings.image or IMAGE,
-                "command": command_of(trains, settings),
+                "command": _command_of(trains, settings),
                 "numNodes": settings.nodes or 1,
                 "numProcPerNode": settings.gpus or 1,
                 **resources,
@@ -91,22 +93,30 @@ def _job(step: Step, pipeline: Pipeline, settings: Settings, *, is_node: bool, b
     """A job of the JobSet. Trainer asks that the one that trains, and its container, be called ``node``."""
     depends = {"dependsOn": [{"name": before, "status": "Complete"}]} if before else {}
     name = "node" if is_node else "stage-node" if step.name == "node" else step.name
+    if (length := len(f"{pipeline.name}-{name}-0")) > LONGEST:
+        raise RecipeError(
+            f"{pipeline.name}: Kubernetes names jobs by pipeline and stage, in at most {LONGEST} letters; of {step.name} it would need {length}.",
+            fix="Give the stage, or the pipeline, a shorter name.",
+        )
     container: dict[str, Any] = {
         "name": "node" if is_node else "stage",
         "image": settings.image or IMAGE,
-        "command": command_of(step, settings),
+        "command": _command_of(step, settings),
         "workingDir": settings.folder,
-        "volumeMounts": [{"name": "work", "mountPath": settings.folder}],
     }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [container],
-        "volumes": [{"name": "work", "persistentVolumeClaim": {"claimName": settings.volume or VOLUME}}],
     }
+    volumes: dict[str, tuple[str, dict[str, Any]]] = {}
+    if claim := VOLUME if settings.volume is None else settings.volume:
+        volumes["work"] = settings.folder, {"persistentVolumeClaim": {"claimName": claim}}
     if is_node and (settings.gpus or 0) > 1:  # ranks of one machine exchange through it
-        container["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
-        pod["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
+        volumes["shm"] = "/dev/shm", {"emptyDir": {"medium": "Memory"}}
+    if volumes:
+        container["volumeMounts"] = [{"name": name, "mountPath": path} for name, (path, _) in volumes.items()]
+        pod["volumes"] = [{"name": name, **what} for name, (_, what) in volumes.items()]
     label = {"metadata": {"labels": {f"{API}/trainjob-ancestor-step": "trainer"}}} if is_node else {}
     spec = {
         "backoffLimit": pipeline.interruptions
@@ -115,6 +125,11 @@ def _job(step: Step, pipeline: Pipeline, settings: Settings, *, is_node: bool, b
         "template": {"spec": pod},
     }
     return {"name": name, **depends, "template": {**label, "spec": spec}}
+
+
+def _command_of(step: Step, settings: Settings) -> list[str]:
+    """A step's command, in which Kubernetes would take ``$(NAME)`` for a variable."""
+    return [word.replace("$", "$$") for word in command_of(step, settings)]
 
 
 def _policy(container: str) -> Mapping[str, Any]:

@@ -25,10 +25,10 @@ def words(pipeline: Pipeline, steps: Sequence[Step], settings: Settings, *, inde
     return {
         "name": pipeline.name,
         "file": pipeline.spelled,
-        "folder": json.dumps(settings.folder),
-        "image": json.dumps(settings.image or IMAGE),
-        "volume": json.dumps(VOLUME if settings.volume is None else settings.volume),
-        "command": json.dumps(command_of(steps[0], settings)[:-1]),
+        "folder": _python(settings.folder),
+        "image": _python(settings.image or IMAGE),
+        "volume": _python(VOLUME if settings.volume is None else settings.volume),
+        "command": _python(command_of(steps[0], settings)[:-1]),
         "branches": _literal((code for code, row in EXIT_CODES.items() if row.branch), indent),
         "failures": _literal((code for code, row in EXIT_CODES.items() if row.fails), indent),
         "interrupted": str(INTERRUPTED),
@@ -46,6 +46,16 @@ def needs_of(step: Step) -> str:
 def command_of(step: Step, settings: Settings) -> list[str]:
     """A step's command, by the interpreter that the engine has."""
     return [settings.python, *step.command[1:]]
+
+
+def in_docstring(text: str) -> str:
+    """A text as it may stand between the quotes of a docstring."""
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
+def _python(value: object) -> str:
+    """A text, or a list of them, as Python: JSON without its escapes of two halves, which Python reads as two letters."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _literal(codes: Iterable[int], indent: str) -> str:

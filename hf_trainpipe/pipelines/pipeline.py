@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hf_trainpipe.errors import RecipeError, closest
-from hf_trainpipe.pipelines.stage import NAME, Stage
+from hf_trainpipe.pipelines.stage import IN_NAMES, NAME, Stage
 from hf_trainpipe.recipe.source import RecipeSource
 
 FUNCTION = "pipeline"
@@ -36,7 +36,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise RecipeError(
-                f"Pipeline.name: expected lower-case letters, digits and '-', at most 40, found {self.name!r}.",
+                f"Pipeline.name: expected {IN_NAMES}, found {self.name!r}.",
                 fix='Write a name that every engine takes: Pipeline("support-messages", ...).',
             )
         for name in ("interruptions", "push_retries"):

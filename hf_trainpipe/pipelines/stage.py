@@ -10,8 +10,9 @@ from typing import ClassVar, Protocol
 
 from hf_trainpipe.errors import EXIT_CODES, RecipeError
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 """Names that every engine takes: of folders, jobs, tasks."""
+IN_NAMES = "lower-case letters, digits, and '-' between them, at most 40"
 _TEXTS = ("after", "inputs", "outputs", "options")
 
 
@@ -77,7 +78,7 @@ class Stage(ABC):
             object.__setattr__(self, "name", self.verb)
         if not NAME.fullmatch(self.name):
             raise RecipeError(
-                f"{type(self).__name__}.name: expected lower-case letters, digits and '-', at most 40, found {self.name!r}.",
+                f"{type(self).__name__}.name: expected {IN_NAMES}, found {self.name!r}.",
                 fix='Write a name that every engine takes: name="train-large".',
             )
         for name in _TEXTS:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -14,7 +17,7 @@ import yaml
 from hf_trainpipe.cli.dispatch import dispatch
 from hf_trainpipe.errors import EXIT_CODES, RecipeError
 from hf_trainpipe.pipelines import emit_airflow, emit_kfp, emit_trainjob
-from hf_trainpipe.pipelines.emit import Settings
+from hf_trainpipe.pipelines.emit import ENGINES, Settings, emit
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.lowered import lower
 from hf_trainpipe.pipelines.nodes import nodes_of
@@ -312,6 +315,94 @@ def test_machines_are_told_by_the_environment() -> None:
     assert nodes_of({**told, "PET_NNODES": "1", "PET_NPROC_PER_NODE": "1"}) is None
     with pytest.raises(RecipeError, match="PET_MASTER_ADDR=''"):
         nodes_of({**told, "PET_MASTER_ADDR": ""})
+
+
+HOSTILE = """it's a "file" \\n $(id) $HOME `id` %d \u00e9\U0001f600 # : -.py"""
+"""The name of a pipeline's file, and of its folder."""
+RUNS = "to % 'run' $0"
+
+
+def words_of(line: str) -> list[str]:
+    return shlex.split(line.replace("\\%", "%"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hostile_names_stay_what_they_are_in_what_is_emitted(tmp_path: Path, engine: str) -> None:
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    reserved = FILE.replace('"reviews",', f'"null", runs={RUNS!r},', 1).replace('("audit",)', '("on",)')
+    (folder / HOSTILE).write_text(reserved.replace('Audit("reviews.py")', 'Audit("reviews.py", name="on")'))
+    python = f"{folder}/a python"
+    (file,) = emit(load(str(folder / HOSTILE)), engine, tmp_path, folder=str(folder), python=python)
+    written = file.read_text()
+    command = [python, "-m", "hf_trainpipe", "pipeline", "stage", HOSTILE]
+    state = f"{RUNS}/null"
+    if engine in ("airflow", "kfp"):
+        tree = ast.parse(written)
+        lists = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.List)]
+        assert repr(command) in lists
+        assert str(folder) in [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        assert f"emit {engine} {shlex.quote(HOSTILE)}`" in (ast.get_docstring(tree, clean=False) or "")
+    elif engine == "trainjob":
+        runtime, job = yaml.safe_load_all(written)
+        one, *_ = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+        container = one["template"]["spec"]["template"]["spec"]["containers"][0]
+        assert (one["name"], container["workingDir"]) == ("on", str(folder))
+        for name, given in (("on", container["command"]), ("train", job["spec"]["trainer"]["command"])):
+            assert [word.replace("$$", "$") for word in given] == [*command, name]  # which Kubernetes does
+            assert not any("$(" in word.replace("$$", "") for word in given)
+    elif engine == "actions":
+        workflow = yaml.safe_load(written)
+        job = workflow["jobs"]["null"]
+        assert (workflow["name"], job["defaults"]["run"]["working-directory"]) == ("null", str(folder))
+        steps = {step.get("name", ""): step for step in job["steps"]}
+        assert steps["on"]["id"] == "on"
+        assert shlex.split(steps["Install"]["run"])[0] == python
+        assert steps["Keep the state"]["with"]["path"].splitlines()[0] == f"{folder}/{state}"
+        script = steps["What the exit codes mean"]["run"]
+        assert [*command, "$1", "&"] in [shlex.split(line) for line in script.splitlines() if "hf_trainpipe" in line]
+    elif engine == "slurm":
+        subprocess.run(["bash", "-n", file], check=True)
+        lines = [words_of(line) for line in written.splitlines() if line.strip().startswith(("cd ", "mkdir "))]
+        assert lines == [["cd", str(folder)], ["mkdir", "-p", state]]
+        assert [*command, "$1", "&"] in [words_of(line) for line in written.splitlines() if "hf_trainpipe" in line]
+        assert f"--output={RUNS.replace('%', '%%')}/null/$1.slurm.log" in words_of(written.partition("--job-name")[2])
+    else:
+        line = next(line for line in written.splitlines() if line.startswith("@reboot"))
+        assert not re.search(r"(?<!\\)%", line)
+        assert words_of(line)[1:10] == ["cd", str(folder), "&&", "mkdir", "-p", state, "&&", "flock", "-n"]
+        assert words_of(line)[11:16] == [*command[:4], "run"]
+        assert words_of(line)[16] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "told"),
+    [
+        ("cron", {"gpus": 4}, "--gpus: a file for cron has none"),
+        (
+            "kfp",
+            {"schedule": "0 3 * * *"},
+            "of kfp, make a recurring run. Engines that take it: actions, airflow, cron.",
+        ),
+        ("airflow", {"folder": "/two\nlines"}, "expected names and paths of one line, found '/two\\nlines'"),
+    ],
+)
+def test_what_an_engine_cannot_take_is_said(pipeline: Pipeline, engine: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        emit(pipeline, engine, pipeline.folder, **given)
+    assert told in f"{raised.value.message} {raised.value.fix}"
+    assert [path.name for path in pipeline.folder.iterdir() if path.is_file()] == ["pipeline.py"]
+
+
+def test_a_trainjob_without_a_volume_mounts_none_and_its_names_fit(pipeline: Pipeline, tmp_path: Path) -> None:
+    runtime, _ = yaml.safe_load_all(text(pipeline, "trainjob", volume=""))
+    for job in runtime["spec"]["template"]["spec"]["replicatedJobs"]:
+        pod = job["template"]["spec"]["template"]["spec"]
+        assert not {"volumes", "volumeMounts"} & {*pod, *pod["containers"][0]}
+    long = FILE.replace('"reviews"', f'"{"r" * 40}"').replace('("audit",)', f'("{"a" * 30}",)')
+    (tmp_path / "long.py").write_text(long.replace('("reviews.py"),', f'("reviews.py", name="{"a" * 30}"),'))
+    with pytest.raises(RecipeError, match=r"in at most 63 letters; of a{30} it would need 73"):
+        text(load(str(tmp_path / "long.py")), "trainjob")
 
 
 def test_emit_fills_in_where_commands_run(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
