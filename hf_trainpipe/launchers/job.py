@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from hf_trainpipe.errors import Interrupted, TrainpipeError
+from hf_trainpipe.errors import Interrupted, MissingExtra, TrainpipeError
 from hf_trainpipe.launchers import rank
 from hf_trainpipe.utils.ranks import left_code
+from hf_trainpipe.utils.secrets import is_secret
 from hf_trainpipe.utils.signals import SAVE_AND_STOP, handled
 
 LOST = None
@@ -27,7 +28,6 @@ Codes = Sequence[int | None]
 GRACE_SECONDS = 15.0
 """What the others get to end by themselves once a rank is lost or has failed."""
 _PASSED_ON = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "NEPTUNE_", "WANDB_", "MLFLOW_", "NCCL_", "GLOO_")
-_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Job:
         named = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON) or name == "PYTHONPATH"
         }
-        kept = {name: value for name, value in named.items() if not any(word in name for word in _SECRET)}
+        kept = {name: value for name, value in named.items() if not is_secret(name, value)}
         return kept if self.gpu else {**kept, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -83,9 +83,28 @@ class Cluster(ABC):
     def run(self, ranks: int, desk: Path) -> None:
         """Run the job's command by :func:`.rank.run` on this many ranks, until all have ended or are gone."""
 
+    def given(self, environment: dict[str, str], desk: Path) -> tuple[list[str], dict[str, str], str, str]:
+        """What :func:`.rank.run` gets, in types that every cluster carries."""
+        return list(self.job.command), environment, str(self.job.folder), str(desk)
+
     @abstractmethod
     def available(self) -> int:
         """How many ranks can be started now."""
+
+
+@contextlib.contextmanager
+def extra(name: str, *, needs: str) -> Iterator[None]:
+    """While open, a library that is not installed is an error that names the extra of a cluster.
+
+    Raises:
+        MissingExtra: an import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(
+            f"launch --on {name} needs {needs}: {error}.", fix=f"python -m pip install -c constraints.txt '.[{name}]'"
+        ) from error
 
 
 def rank_environment(

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.errors import MissingExtra, TrainpipeError
+from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.launchers import rank
-from hf_trainpipe.launchers.job import Cluster, Job, local_ranks, rank_environment
+from hf_trainpipe.launchers.job import Cluster, Job, extra, local_ranks, rank_environment
 
 CONNECT_SECONDS = 30
 """What a scheduler may take to answer."""
@@ -24,13 +24,8 @@ class OnDask(Cluster):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        try:
+        with extra("dask", needs="dask and distributed"):
             from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise MissingExtra(
-                f"launch --on dask needs dask and distributed: {error}.",
-                fix="python -m pip install -c constraints.txt '.[dask]'",
-            ) from error
         self._own: Any = None
         if job.address is None:
             self._own = LocalCluster(
@@ -71,7 +66,7 @@ class OnDask(Cluster):
         running = {}
         for number, (address, local) in enumerate(zip(hosts, local_ranks(list(hosts.values())), strict=True)):
             environment = rank_environment(self.job, number=number, ranks=ranks, local=local, meet=meet)
-            given = (list(self.job.command), environment, str(self.job.folder), str(desk))
+            given = self.given(environment, desk)
             tells = number == 0 and self._own is None  # else it prints where this process does
             running[address] = self._client.submit(rank.run, *given, tells=tells, workers=[address], **held)
         while running:

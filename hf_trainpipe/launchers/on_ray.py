@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_trainpipe.errors import MissingExtra, TrainpipeError
+from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.launchers import rank
-from hf_trainpipe.launchers.job import Cluster, Job, local_ranks, rank_environment
+from hf_trainpipe.launchers.job import Cluster, Job, extra, local_ranks, rank_environment
 
 
 def _host() -> tuple[str, tuple[str, int]]:
@@ -29,12 +29,8 @@ class OnRay(Cluster):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        try:
+        with extra("ray", needs="ray"):
             import ray
-        except ImportError as error:
-            raise MissingExtra(
-                f"launch --on ray needs ray: {error}.", fix="python -m pip install -c constraints.txt '.[ray]'"
-            ) from error
         self._ray: Any = ray
         own = {"num_cpus": job.ranks, "include_dashboard": False} if job.address is None else {"address": job.address}
         try:
@@ -69,8 +65,7 @@ class OnRay(Cluster):
             running = []
             for number, local in enumerate(local_ranks([host for host, _ in places])):
                 environment = rank_environment(self.job, number=number, ranks=ranks, local=local, meet=places[0][1])
-                given = (list(self.job.command), environment, str(self.job.folder), str(desk))
-                running.append(on(number, rank.run, *given))
+                running.append(on(number, rank.run, *self.given(environment, desk)))
             while running:  # a task whose worker died is ready too, with an error; its rank left no code
                 _, running = self._ray.wait(running, num_returns=1)
         finally:

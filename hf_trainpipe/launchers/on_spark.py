@@ -11,7 +11,7 @@ from typing import Any
 
 from hf_trainpipe.errors import MissingExtra, TrainpipeError
 from hf_trainpipe.launchers import rank
-from hf_trainpipe.launchers.job import Cluster, Job
+from hf_trainpipe.launchers.job import Cluster, Job, extra
 
 
 class OnSpark(Cluster):
@@ -24,12 +24,8 @@ class OnSpark(Cluster):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        try:
+        with extra("spark", needs="pyspark"):
             from pyspark.sql import SparkSession
-        except ImportError as error:
-            raise MissingExtra(
-                f"launch --on spark needs pyspark: {error}.", fix="python -m pip install -c constraints.txt '.[spark]'"
-            ) from error
         if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
             raise MissingExtra(
                 "launch --on spark needs Java 17 or newer, found none.",
@@ -60,9 +56,8 @@ class OnSpark(Cluster):
 
         logging.getLogger("TorchDistributor").setLevel(logging.ERROR)
         distributor = TorchDistributor(num_processes=ranks, local_mode=self.job.address is None, use_gpu=self.job.gpu)
-        given = (list(self.job.command), self.job.environment(), str(self.job.folder), str(desk))
         try:
-            distributor.run(rank.run, *given)
+            distributor.run(rank.run, *self.given(self.job.environment(), desk))
         except Exception as error:  # of torchrun or of Java; what the ranks left says what was
             if not any(desk.glob("rank-*")):
                 raise TrainpipeError(

@@ -68,6 +68,17 @@ def _secret_values(environment: Mapping[str, str]) -> list[tuple[str, re.Pattern
     return patterns
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether an environment variable is a credential, by its name or by the form of its value.
+
+    >>> is_secret("HF_TOKEN", "x"), is_secret("TRACKING_URI", "https://me:secret@host"), is_secret("HF_HOME", "/home/me/hf")
+    (True, True, False)
+    """
+    return bool(_SECRET_NAME.search(name)) or any(
+        pattern.search(value) for kind, pattern in _PATTERNS if kind != "a home path"
+    )
+
+
 def _own_home() -> str | None:
     home = str(Path.home())
     return home if home.count("/") + home.count("\\") >= 1 and len(home) > 3 else None

@@ -46,13 +46,14 @@ def job(folder: Path, code: str, *, at_least: int = 2) -> Job:
 def test_each_rank_knows_its_place_and_no_credential_crosses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HF_HOME", "/somewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
     given = job(tmp_path, TELL)
     assert carry_out(Threads(given)) == 0
     assert [(tmp_path / f"told-{number}").read_text() for number in (0, 1)] == [
         "2 0 127.0.0.1 true",
         "2 1 127.0.0.1 true",
     ]
-    assert "HF_TOKEN" not in given.environment()
+    assert not {"HF_TOKEN", "MLFLOW_TRACKING_URI"} & {*given.environment()}
     assert given.environment()["HF_HOME"] == "/somewhere"
     assert not list(tmp_path.glob(".hf-trainpipe-launch-*"))
 
