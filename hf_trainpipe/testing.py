@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -161,6 +163,15 @@ def tiny_rows(count: int, *, seed: int = 0) -> list[dict[str, str]]:
         generator.shuffle(words)
         rows.append({"text": " ".join(words) + ".", "label": label})
     return rows
+
+
+def write_rows(file: Path, rows: Iterable[Mapping[str, str]]) -> Path:
+    """Write ``{"text", "label"}`` rows as a csv file; the file."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
 
 
 def tiny_tagged(count: int, *, seed: int = 0) -> list[dict[str, list[str]]]:

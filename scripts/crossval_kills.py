@@ -9,7 +9,6 @@ end. Compared are the bytes of out_of_fold.npz, all scores, and the weights of e
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -22,7 +21,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_TRAINPIPE_THREADS", "1")
 
-from hf_trainpipe.testing import tiny_model, tiny_rows
+from hf_trainpipe.testing import tiny_model, tiny_rows, write_rows
 
 RECIPE = """
 from hf_trainpipe import Budget, Evaluation, Files, Optim, Pretrained, Recipe, TextClassification, Tokens
@@ -58,10 +57,7 @@ def main() -> int:
         folder = Path(place)
         tiny_model(folder / "model")
         (folder / "recipe.py").write_text(RECIPE)
-        with (folder / "train.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, ["text", "label"])
-            writer.writeheader()
-            writer.writerows(tiny_rows(240, seed=1))
+        write_rows(folder / "train.csv", tiny_rows(240, seed=1))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_TRAINPIPE_CACHE": str(folder / "cache")}
         command = [sys.executable, "-m", "hf_trainpipe", "crossval", "recipe.py", "--folds", "3", "--study-dir"]
 

@@ -33,7 +33,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_TRAINPIPE_THREADS", "1")
 
-from hf_trainpipe.testing import BAD, GOOD, PLAIN, tiny_model
+from hf_trainpipe.testing import BAD, GOOD, PLAIN, tiny_model, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = """
@@ -72,9 +72,7 @@ def rows_of(count: int, *, seed: int, words: slice) -> list[Row]:
 
 
 def write(file: Path, rows: list[Row]) -> Path:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("text", "label"), *rows])
-    return file
+    return write_rows(file, ({"text": text, "label": label} for text, label in rows))
 
 
 @dataclass

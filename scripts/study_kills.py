@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -31,7 +30,7 @@ from pathlib import Path
 import psutil
 
 from hf_trainpipe.checkpoint.lock import is_locked
-from hf_trainpipe.testing import tiny_model, tiny_rows
+from hf_trainpipe.testing import tiny_model, tiny_rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ("the verb", "a process of the run", "everything")
@@ -75,10 +74,7 @@ def make(folder: Path) -> None:
     """The tiny model, 300 texts and the recipe."""
     tiny_model(folder / "model")
     for name, count, seed in (("train", 300, 1), ("dev", 97, 2), ("test", 97, 3)):
-        with (folder / f"{name}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, ["text", "label"])
-            writer.writeheader()
-            writer.writerows(tiny_rows(count, seed=seed))
+        write_rows(folder / f"{name}.csv", tiny_rows(count, seed=seed))
     (folder / "recipe.py").write_text(RECIPE)
 
 

@@ -6,7 +6,6 @@ sample.py FOLDER weights    # sha256 of the weights of each package there, as JS
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import sys
@@ -77,15 +76,12 @@ def two_machines() -> Pipeline:
 
 def make(folder: Path, *, epochs: int, pipeline: str = PIPELINE) -> None:
     """Write a pipeline and all that it reads."""
-    from hf_trainpipe.testing import tiny_model, tiny_rows
+    from hf_trainpipe.testing import tiny_model, tiny_rows, write_rows
 
     folder.mkdir(parents=True, exist_ok=True)
     tiny_model(folder / "model")
     for name, count, seed in (("train", 300, 1), ("dev", 97, 2), ("test", 97, 3)):
-        with (folder / f"{name}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, ["text", "label"])
-            writer.writeheader()
-            writer.writerows(tiny_rows(count, seed=seed))
+        write_rows(folder / f"{name}.csv", tiny_rows(count, seed=seed))
     (folder / "reviews.py").write_text(RECIPE.replace("EPOCHS", str(epochs)))
     (folder / "pipeline.py").write_text(pipeline)
 

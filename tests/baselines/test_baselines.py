@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from hf_trainpipe.metrics import score
 from hf_trainpipe.metrics.saved import load
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
+from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged, write_rows
 from hf_trainpipe.tracking.console import Console
 
 
@@ -174,10 +173,7 @@ def test_little_data_gives_a_result_or_a_screen(
     folder = tmp_path / "data"
     folder.mkdir()
     for name, rows in (("train", tiny_rows(30)), ("dev", tiny_rows(9, seed=1)), ("empty", [])):
-        with (folder / f"{name}.csv").open("w") as file:
-            writer = csv.DictWriter(file, ["text", "label"])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(folder / f"{name}.csv", rows)
     (folder / "recipe.py").write_text(
         "from hf_trainpipe import *\n\n\ndef recipe():\n"
         f"    return Recipe(name='tiny', model=Pretrained({str(model)!r}), task=TextClassification('text', label='label'),\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from hf_trainpipe import Budget, Evaluation, Files, Pretrained, Recipe, TextClassification, Tokens
-from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged
+from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged, write_rows
 from tests import warm
 from tests.training.ranks import run_ranks
 
@@ -122,10 +121,7 @@ class Workshop:
         self.folder = folder
         tiny_model(folder / "model")
         for name, count, seed in (("train", 200, 1), ("dev", 61, 2)):
-            with (folder / f"{name}.csv").open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, ["text", "label"])
-                writer.writeheader()
-                writer.writerows(tiny_rows(count, seed=seed))
+            write_rows(folder / f"{name}.csv", tiny_rows(count, seed=seed))
             rows = tiny_tagged(count, seed=seed)
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "recipes.py").write_text(RECIPES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_trainpipe.testing import write_rows
 from hf_trainpipe.utils.secrets import scrub
 from tests import warm
 from tests.hub.hub_server import TOKEN, Hub
@@ -55,10 +56,7 @@ def online(workshop, hub: Hub, tmp_path: Path) -> Iterator[dict[str, str]]:
     (workshop.folder / "canary_recipes.py").write_text(RECIPES)
     with (workshop.folder / "train.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    with (workshop.folder / "canary.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["text", "label"])
-        writer.writeheader()
-        writer.writerows({**row, "text": f"{row['text']} {IN_DATA}"} for row in rows)
+    write_rows(workshop.folder / "canary.csv", ({**row, "text": f"{row['text']} {IN_DATA}"} for row in rows))
     variables = {
         **ENVIRONMENT,
         **hub.environment(tmp_path / "hf"),
