@@ -52,8 +52,6 @@ BARE = {
     "LOGNAME": os.environ.get("LOGNAME", "root"),
     "HOME": str(Path.home()),
 }
-SAME = {"HF_TRAINPIPE_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-"""Of all engines: the number of threads decides about the last bits."""
 
 
 def prepare(folder: Path, epochs: int, *, short: bool) -> None:
@@ -70,7 +68,7 @@ def prepare(folder: Path, epochs: int, *, short: bool) -> None:
 
 def begin(engine: str, folder: Path) -> subprocess.Popen[bytes]:
     """Start an engine over the whole pipeline; what it says goes to a file."""
-    environment = {**os.environ, **SAME}
+    environment = {**os.environ, **proof.SAME}
     if engine == "run":
         command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "run", "pipeline.py"]
     elif engine == "actions":
@@ -78,7 +76,7 @@ def begin(engine: str, folder: Path) -> subprocess.Popen[bytes]:
     else:
         line = next(line for line in (folder / f"{NAME}.crontab").read_text().splitlines() if line.startswith("0 3"))
         command = ["/bin/sh", "-c", line.split(maxsplit=5)[5].replace("\\%", "%")]
-        environment = {**BARE, **SAME}
+        environment = {**BARE, **proof.SAME}
     with (folder / "engines.log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 

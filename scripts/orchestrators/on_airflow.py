@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,12 +23,23 @@ from typing import Any
 
 import psutil
 import sample
-from proof import ENVIRONMENT, ROOT, counted, emitted, hf_trainpipe, made, steps_done, tell, trainers, wait
+from proof import (
+    ENVIRONMENT,
+    EPOCHS,
+    MIDDLE,
+    ROOT,
+    carry_out,
+    check,
+    counted,
+    emitted,
+    interrupt,
+    made,
+    steps_done,
+    trainers,
+    wait,
+)  # fmt: skip
 
 AIRFLOW = ROOT / ".environments" / "airflow" / "bin"
-EPOCHS = 40
-MIDDLE = 200
-"""The step at which something happens; there are 760."""
 PAUSE = ("timedelta(minutes=1)", "timedelta(seconds=5)")
 """What is shortened in the emitted file, so that a proof takes minutes."""
 RUN_DAG = "import sys, runpy; run = runpy.run_path(sys.argv[1])['dag'].test(); sys.exit(run.state != 'success')"
@@ -84,15 +94,6 @@ def events(folder: Path) -> int:
     return int(query(folder, "select count(*) from task_reschedule"))
 
 
-def check(folder: Path, place: Path, **facts: Any) -> None:
-    """Hold the weights against the reference's, and tell."""
-    expected, found = sample.weights(folder / "here"), sample.weights(place)
-    same = bool(expected) and expected == found
-    tell(folder / "results.jsonl", **facts, same_weights=same, sha256=found.get("reviews/train", "")[:16])
-    if not same:
-        sys.exit(f"the weights are not the reference's: {expected} {found}")
-
-
 @contextlib.contextmanager
 def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
     """What was seen of a part, also before the proof was ended and begun again."""
@@ -112,18 +113,16 @@ def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
 
 def test(folder: Path) -> None:
     """dag.test(), with the command of the training asked to stop in the middle."""
+    migrate(folder)
     place = made(folder / "test", epochs=EPOCHS, pipeline=sample.SHORT)
     dag = dag_of(folder, place)
 
-    def interrupt(facts: dict[str, Any]) -> None:
-        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
-        facts["interrupted_at"] = steps_done(place)
-        for process in trainers(place):
-            process.send_signal(signal.SIGTERM)
+    def stop(facts: dict[str, Any]) -> None:
+        facts["interrupted_at"] = interrupt(place)
 
     with kept(folder, place) as facts:
         if "interrupted_at" not in facts:
-            threading.Thread(target=interrupt, args=[facts], daemon=True).start()
+            threading.Thread(target=stop, args=[facts], daemon=True).start()
         facts["code"] = subprocess.run([AIRFLOW / "python", "-c", RUN_DAG, str(dag)], env=settings(folder)).returncode
     tell_of(folder, place, "dag.test()", facts)
 
@@ -131,7 +130,8 @@ def test(folder: Path) -> None:
 def tell_of(folder: Path, place: Path, part: str, facts: dict[str, Any]) -> None:
     """What became of the tasks, and of the weights."""
     attempts = len(list((place / "runs/reviews/train/attempts").glob("*.json")))
-    check(folder, place, part=part, **facts, attempts=attempts, reschedules=events(folder), tasks=states(folder))
+    told = {"attempts": attempts, "reschedules": events(folder), "tasks": states(folder)}
+    check(folder, sample.weights(folder / "here"), sample.weights(place), part=part, **facts, **told)
 
 
 @contextlib.contextmanager
@@ -192,6 +192,7 @@ def scheduler(folder: Path) -> None:
 
     A proof that was ended begins no second run: Airflow goes on with the one in its database.
     """
+    migrate(folder)
     place = made(folder / "scheduler", epochs=EPOCHS, pipeline=sample.SHORT)
     dag_of(folder, place)
     with kept(folder, place) as facts, services(folder):
@@ -231,19 +232,10 @@ def watch_run(folder: Path, place: Path, facts: dict[str, Any]) -> None:
     wait(lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run")
 
 
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
-    folder.mkdir(parents=True, exist_ok=True)
-    if part == "here":
-        place = made(folder / "here", epochs=EPOCHS, pipeline=sample.SHORT)
-        began = time.monotonic()
-        hf_trainpipe(place, "pipeline", "run", "pipeline.py")
-        check(folder, place, part="here", seconds=round(time.monotonic() - began))
-        return
+def migrate(folder: Path) -> None:
+    """Make Airflow's database, or leave it as it is."""
     subprocess.run([AIRFLOW / "airflow", "db", "migrate"], env=settings(folder), check=True, stdout=subprocess.DEVNULL)
-    {"test": test, "scheduler": scheduler}[part](folder)
 
 
 if __name__ == "__main__":
-    main()
+    carry_out({"test": test, "scheduler": scheduler})

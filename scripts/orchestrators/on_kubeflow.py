@@ -23,12 +23,23 @@ from typing import Any
 
 import psutil
 import sample
-from proof import ENVIRONMENT, ROOT, counted, emitted, hf_trainpipe, made, steps_done, tell, trainers, wait
+from proof import (
+    ENVIRONMENT,
+    EPOCHS,
+    MIDDLE,
+    ROOT,
+    carry_out,
+    check,
+    counted,
+    emitted,
+    hf_trainpipe,
+    interrupt,
+    made,
+    steps_done,
+    wait,
+)  # fmt: skip
 
 PYTHON = ROOT / ".environments" / "kubeflow" / "bin" / "python"
-EPOCHS = 40
-MIDDLE = 200
-"""The step at which the trainer is interrupted; there are 760."""
 PAUSE = ("time.sleep(60)", "time.sleep(2)")
 """What is shortened in the emitted file."""
 MACHINES = ("10.231.7.1", "10.231.7.2")
@@ -54,14 +65,9 @@ def kfp(folder: Path) -> None:
     file.write_text(file.read_text().replace(*PAUSE))
     compiled = in_kubeflow("compile", file)
 
-    def interrupt() -> None:
-        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
-        for process in trainers(place):
-            process.send_signal(signal.SIGTERM)
-
     if not (place / "runs").exists():
         begun_here(place)
-    threading.Thread(target=interrupt, daemon=True).start()
+    threading.Thread(target=interrupt, args=[place], daemon=True).start()
     began = time.monotonic()
     with counted(place) as seen:
         ran = in_kubeflow("run", file, folder / "kfp-outputs")
@@ -151,24 +157,5 @@ def trainjob(folder: Path) -> None:
     )  # fmt: skip
 
 
-def check(folder: Path, expected: dict[str, Any], found: dict[str, Any], **facts: Any) -> None:
-    """Hold weights against those of the reference, and tell."""
-    same = bool(expected) and None not in expected.values() and expected == found
-    tell(folder / "results.jsonl", **facts, same_weights=same, sha256=next(iter(found.values()), "")[:16])
-    if not same:
-        sys.exit(f"the weights are not the reference's: {expected} {found}")
-
-
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
-    folder.mkdir(parents=True, exist_ok=True)
-    if part == "here":
-        place = made(folder / "here", epochs=EPOCHS, pipeline=sample.SHORT)
-        hf_trainpipe(place, "pipeline", "run", "pipeline.py")
-        return
-    {"kfp": kfp, "trainjob": trainjob}[part](folder)
-
-
 if __name__ == "__main__":
-    main()
+    carry_out({"kfp": kfp, "trainjob": trainjob})

@@ -1,4 +1,4 @@
-"""What the proofs under Airflow and Kubeflow share: the sample pipeline, its run here, and a count of trainers that are alive."""
+"""What the proofs under Airflow and Kubeflow share: their parts, the sample pipeline, its run here, and a count of trainers that are alive."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,46 @@ import psutil
 import sample
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "HF_TRAINPIPE_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONPATH": str(ROOT),
-}
+SAME = {"HF_TRAINPIPE_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+"""Of all engines: the number of threads decides about the last bits."""
+ENVIRONMENT = {**os.environ, **SAME, "PYTHONPATH": str(ROOT)}
+EPOCHS = 40
+MIDDLE = 200
+"""The step at which something happens; there are 760."""
+
+
+def carry_out(parts: Mapping[str, Callable[[Path], None]]) -> None:
+    """A proof's command line, FOLDER PART. The part ``here`` is the reference: ``pipeline run`` here."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    folder, part = Path(sys.argv[1]).resolve(), sys.argv[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    {"here": reference, **parts}[part](folder)
+
+
+def reference(folder: Path) -> None:
+    """The pipeline by ``pipeline run``."""
+    place = made(folder / "here", epochs=EPOCHS, pipeline=sample.SHORT)
+    began = time.monotonic()
+    hf_trainpipe(place, "pipeline", "run", "pipeline.py")
+    found = sample.weights(place)
+    check(folder, found, found, part="here", seconds=round(time.monotonic() - began))
+
+
+def check(folder: Path, expected: Mapping[str, Any], found: Mapping[str, Any], **facts: Any) -> None:
+    """Hold weights against those of the reference, and tell."""
+    same = bool(expected) and None not in expected.values() and expected == found
+    tell(folder / "results.jsonl", **facts, same_weights=same, sha256=next(iter(found.values()), "")[:16])
+    if not same:
+        sys.exit(f"the weights are not the reference's: {expected} {found}")
+
+
+def interrupt(place: Path) -> int:
+    """Ask the trainer to save and end in the middle of the training; the step."""
+    wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+    step = steps_done(place)
+    for process in trainers(place):
+        process.send_signal(signal.SIGTERM)
+    return step
 
 
 def made(folder: Path, *, epochs: int, pipeline: str = sample.PIPELINE) -> Path:
