@@ -26,7 +26,7 @@ CHAPTERS = {
         "MultipleChoice",
         "CausalLM", "MaskedLM",
     ),
-    "Data": ("Files", "ParallelFiles", "Frame", "HubData", "ChosenRows", "SupportMessages"),
+    "Data": ("Files", "ParallelFiles", "Frame", "HubData", "Sql", "Shards", "ChosenRows", "AddedRows", "SupportMessages"),
     "Preprocessing": (
         "NormalizeSpace", "NormalizeUnicode", "StripHtml", "CleanUrls", "Lowercase",
         "SpacySentences", "SpacyTokens", "SpacyLemmas", "SpacyMaskEntities",

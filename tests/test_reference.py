@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hf_trainpipe
+from hf_trainpipe import pipelines
 from hf_trainpipe.cli.completion import SHELLS, script
 from hf_trainpipe.cli.verbs import VERBS
 from hf_trainpipe.recipe_file.described import field_texts
@@ -33,6 +35,15 @@ def test_the_reference_page_is_up_to_date() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_part_of_a_recipe_and_every_stage_has_its_section() -> None:
+    page = (REPOSITORY / "docs/reference.md").read_text(encoding="utf-8")
+    headings = {line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")}
+    own = {"Column", "RunInfo"}  # of a task or a tracker of one's own
+    named = {part.__name__ for part in PARTS if not inspect.isabstract(part)} - own
+    stages = {name for name, found in vars(pipelines).items() if dataclasses.is_dataclass(found) and name != "Stage"}
+    assert named | stages <= headings
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
