@@ -19,7 +19,7 @@ from hf_trainpipe.errors import PackageError
 from hf_trainpipe.model.names import load_config
 from hf_trainpipe.package.fresh import FreshProcess
 from hf_trainpipe.package.probe import gaps
-from hf_trainpipe.package.verify import read_recorded, verify
+from hf_trainpipe.package.verify import TOLERANCE, read_recorded, verify
 from hf_trainpipe.package.write import requirements, versions
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.registry import travelling
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 TRIED = 8
 """Examples of the training split that the package answers."""
 IMPORTS = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
-TOLERANCE = 1e-5
 
 
 class Trial:
