@@ -8,6 +8,7 @@ import shlex
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from hf_trainpipe import pipelines
 from hf_trainpipe.cli.completion import known_fields
 from hf_trainpipe.cli.parser import UsageError, split_fields
 from hf_trainpipe.cli.verbs import VERBS
+from hf_trainpipe.codec import from_json, to_json
 
 ROOT = Path(hf_trainpipe.__file__).parents[1]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")]
@@ -134,6 +136,31 @@ def test_blocks_of_python_compile_and_import_what_is_there(page: str) -> None:
             if isinstance(node, ast.ImportFrom) and node.module in ("hf_trainpipe", "hf_trainpipe.pipelines"):
                 there = hf_trainpipe.__all__ if node.module == "hf_trainpipe" else pipelines.__all__
                 assert {alias.name for alias in node.names} <= set(there)
+
+
+BEYOND = re.compile(
+    r"\b(hf_trainpipe\.load|Run\.open|package\.predict|facts_of|np|open|peft|mlflow)\b|(from|import) (kfp|transformers|kubeflow|tensorflow)"
+)
+"""What a block needs a run, a package, files or another library for. All other blocks of Python run."""
+CHEAP = {
+    page: blocks
+    for page in PAGES
+    if (blocks := [code for _, of, code in FENCE.findall(text_of(page)) if of == "python" and not BEYOND.search(code)])
+}
+
+
+@pytest.mark.parametrize("page", CHEAP)
+def test_blocks_of_python_run_and_their_recipes_are_whole(page: str) -> None:
+    for block in CHEAP[page]:
+        made: dict[str, Any] = {"__name__": __name__}
+        for module in (pipelines, hf_trainpipe):  # blocks that are a part of a file name what it imports
+            made |= {name: getattr(module, name) for name in module.__all__}
+        exec(block, made)
+        if "def recipe()" in block:
+            recipe = made["recipe"]()
+            assert from_json(to_json(recipe)) == recipe
+        for name in {"pipeline", "space"} & made.keys():
+            assert made[name]()
 
 
 def test_messages_of_troubleshooting_are_in_the_code() -> None:
