@@ -3,7 +3,7 @@
 runs/NAME/STAGE.lock        flock of whoever works on the stage, and of its verb
 runs/NAME/STAGE/
   begun.json                the command and its inputs by hash, and the process, as the verb was begun
-  output.log                what its processes said, one attempt after the other
+  stage.log                 what its processes said, one attempt after the other
   answer.json               what the verb printed, where it was asked for --json
   stage.json                command, inputs and outputs by hash, exit code: the stage is done
 """

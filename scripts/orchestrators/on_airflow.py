@@ -4,7 +4,8 @@
     on_airflow.py FOLDER test         # dag.test(), with the trainer interrupted (75) in the middle
     on_airflow.py FOLDER scheduler    # a real scheduler: the trainer is killed -9, then Airflow's task runner of it
 
-Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's.
+Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's, or two
+trainers of one stage were alive.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     on_kubeflow.py FOLDER kfp         # compiled; begun and killed here, continued by KFP's SubprocessRunner, interrupted once more
     on_kubeflow.py FOLDER trainjob    # valid; posted by the SDK to a stand-in; its command on two machines: network namespaces
 
-Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's.
+Each part ends with one line of JSON, which is kept in FOLDER/results.jsonl, and fails if the weights are not the reference's, or two
+trainers of one stage were alive.
 """
 
 from __future__ import annotations

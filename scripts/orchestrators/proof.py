@@ -45,11 +45,13 @@ def reference(folder: Path) -> None:
 
 
 def check(folder: Path, expected: Mapping[str, Any], found: Mapping[str, Any], **facts: Any) -> None:
-    """Hold weights against those of the reference, and tell."""
+    """Hold weights against those of the reference, and tell; also of ``most_trainers`` alive at a time no more than one is allowed."""
     same = bool(expected) and None not in expected.values() and expected == found
     tell(folder / "results.jsonl", **facts, same_weights=same, sha256=next(iter(found.values()), "")[:16])
     if not same:
         sys.exit(f"the weights are not the reference's: {expected} {found}")
+    if facts.get("most_trainers", 1) > 1:
+        sys.exit(f"{facts['most_trainers']} trainers of one stage were alive at a time")
 
 
 def interrupt(place: Path) -> int:
