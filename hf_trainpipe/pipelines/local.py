@@ -24,7 +24,7 @@ from hf_trainpipe.utils.tables import table
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 600.0
 """Before a push that failed is tried again."""
-Outcome = Literal["done", "left out", "failed", "not begun"]
+Outcome = Literal["done", "left out", "failed", "interrupted", "not begun"]
 
 
 @dataclass
@@ -194,8 +194,8 @@ class Engine:
             ran = self.ran[name]
             ran.seconds += time.monotonic() - working.since
             ran.code = table_code(working.process.returncode)
-            if (row := EXIT_CODES.get(ran.code)) is not None and row.branch:
-                ran.outcome = "done"
+            row = EXIT_CODES.get(ran.code)
+            ran.outcome = "done" if row is not None and row.branch else "interrupted"
         self._working.clear()
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
