@@ -3,8 +3,8 @@
     scripts/etl --gigabytes 4 --limit 1G --kills 2     # raw csv files under a limit of memory, killed at random: the same fingerprint
     scripts/etl --beside --rows 20000000               # ingest and datasets.map + filter on the same short rows, one after the other
 
-The limit is a memory cgroup where this machine lets one be made (root, version 1 or 2), else systemd-run; where neither is, the script
-says so and stops. The raw files are made by code, the same each time.
+The limit is a memory cgroup (version 1 or 2), which root may make; where none can be made the script says so and stops. The raw files are
+made by code, the same each time.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def limited(size: int) -> Iterator[tuple[str, Callable[[], None], Callable[[], i
                 except OSError:
                     time.sleep(0.1)
         return
-    raise SystemExit(
-        "no memory cgroup can be made here: run as root, or under systemd-run -p MemoryMax=1G with --beside"
-    )
+    raise SystemExit("no memory cgroup can be made here: run as root, or with --beside, which needs none")
 
 
 def command(raw: Path, out: Path, memory: str, *more: str) -> list[str]:

@@ -95,6 +95,14 @@ def equal(lab: Lab, name: str) -> str:
     return f"{weights(lab, run)}, as torchrun's; {done.seconds:.0f} s"
 
 
+def continued(lab: Lab, run: str, options: Sequence[str]) -> str:
+    """The weights of a run that the same command ends, which have to be torchrun's."""
+    done = launch(lab, run, options).end(timeout=110)
+    expect(done.code == 0, f"continued: {done.code}: {done.last}")
+    expect(weights(lab, run) == torchrun(lab), "other weights after the resume")
+    return f"continued: {weights(lab, run)}"
+
+
 def stopped(lab: Lab, name: str) -> str:
     """SIGTERM to the launcher: all save at one step and it ends with 75; continued, the weights are the same."""
     run = lab.name("stopped")
@@ -104,11 +112,7 @@ def stopped(lab: Lab, name: str) -> str:
         process.send(signal.SIGTERM)
         done = process.end(timeout=60)
         expect(done.code == 75, f"{done.code}: {done.last}")
-        step = lab.steps(run)[-1]
-        done = launch(lab, run, options).end(timeout=110)
-    expect(done.code == 0, f"continued: {done.code}: {done.last}")
-    expect(weights(lab, run) == torchrun(lab), "other weights after the resume")
-    return f"75 after a save at step {step}; continued: {weights(lab, run)}"
+        return f"75 after a save at step {lab.steps(run)[-1]}; {continued(lab, run, options)}"
 
 
 def rank_killed(lab: Lab, name: str) -> str:
@@ -122,10 +126,7 @@ def rank_killed(lab: Lab, name: str) -> str:
         done = process.end(timeout=60)
         seconds = time.monotonic() - killed
         expect(done.code == 75, f"{done.code}: {done.last}")
-        done = launch(lab, run, options).end(timeout=110)
-    expect(done.code == 0, f"continued: {done.code}: {done.last}")
-    expect(weights(lab, run) == torchrun(lab), "other weights after the resume")
-    return f"75 after {seconds:.0f} s; continued: {weights(lab, run)}"
+        return f"75 after {seconds:.0f} s; {continued(lab, run, options)}"
 
 
 def worker_lost(lab: Lab, name: str) -> str:
