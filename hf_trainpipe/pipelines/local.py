@@ -61,18 +61,14 @@ class Engine:
 
     Args:
         say: Takes a line of progress.
-        pause: Seconds before the first retry of a push.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, *, parallel: int, say: Callable[[str], None], pause: float = FIRST_PAUSE_S
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, *, parallel: int, say: Callable[[str], None]) -> None:
         self.pipeline = pipeline
         self.steps = lower(pipeline)
         self.ran = {step.name: Ran() for step in self.steps}
         self._parallel = parallel
         self._say = say
-        self._pause = pause
         self._working: dict[str, _Working] = {}
         self._not_before: dict[str, float] = {}
         self._width = max(len(step.name) for step in self.steps)
@@ -168,7 +164,7 @@ class Engine:
         if row is not None and row.retried == "push":
             ran.push_failures += 1
             if ran.push_failures <= self.pipeline.push_retries:
-                wait = backoff(ran.push_failures, first_s=self._pause, longest_s=LONGEST_PAUSE_S)
+                wait = backoff(ran.push_failures, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
                 self._not_before[name] = time.monotonic() + wait
                 tries = f"{ran.push_failures} of {self.pipeline.push_retries}"
                 self._tell(name, f"its push failed; it is tried again in {wait:.0f} s ({tries})")

@@ -68,7 +68,7 @@ class Nodes:
         say(f"{folder.name}: machine {self.rank} of {self.count} waits for {self.host}:{self.port}")
         while not self.can_meet():
             record = read_record(folder)
-            if record is not None and is_as_recorded(record, asked, Path()):
+            if record is not None and is_as_recorded(record, asked):
                 say(f"{folder.name}: as recorded ({EXIT_CODES[record.exit_code].meaning})")
                 return record.exit_code
             if stopping.asked:

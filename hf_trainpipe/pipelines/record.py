@@ -69,6 +69,11 @@ class Record:
     host: str = ""
     version: str = ""
 
+    @property
+    def asked(self) -> Asked:
+        """For which command and inputs it was done."""
+        return Asked(command=self.command, inputs=self.inputs)
+
     def write(self, folder: Path) -> None:
         """Write stage.json, whole or not at all."""
         write_json(folder / STAGE, {"schema": 1, **asdict(self)})
@@ -91,11 +96,11 @@ def read_begun(folder: Path) -> dict[str, object]:
     return {}
 
 
-def is_as_recorded(record: Record, asked: Asked, root: Path) -> bool:
-    """Whether command, inputs and outputs are what stage.json has. The outputs' content is looked at, relative to ``root``."""
-    if asked.differs(record.__dict__ | {"command": list(record.command)}):
+def is_as_recorded(record: Record, asked: Asked) -> bool:
+    """Whether command, inputs and outputs are what stage.json has. The outputs' content is looked at, in the working directory."""
+    if asked.differs(record.asked.to_json()):
         return False
     try:
-        return content_hashes(record.outputs, root, whose="") == record.outputs
+        return content_hashes(record.outputs, Path(), whose="") == record.outputs
     except DataError:
         return False

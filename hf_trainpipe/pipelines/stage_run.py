@@ -77,7 +77,7 @@ def run_stage(pipeline: Pipeline, name: str, *, say: Callable[[str], None], stop
             return INTERRUPTED
         asked = asked_of(pipeline, name)
         record = read_record(folder)
-        if record is not None and is_as_recorded(record, asked, Path()):
+        if record is not None and is_as_recorded(record, asked):
             row = EXIT_CODES[record.exit_code]
             say(f"{name}: as recorded ({row.meaning})")
             return record.exit_code

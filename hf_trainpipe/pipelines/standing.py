@@ -88,9 +88,9 @@ def _state(pipeline: Pipeline, step: Step, record: Record | None, stale: list[st
         if begun and not asked.differs(begun):
             return "interrupted", f"attempt {begun.get('attempts')}"
         return "to do", ""
-    if is_as_recorded(record, asked, Path()):
+    if is_as_recorded(record, asked):
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.ended))
         how = "" if record.exit_code == 0 else f"{codes_in_words((record.exit_code,))}, "
         return "done", f"{how}{ended}, {record.seconds:,.1f} s"
-    changed = asked.differs({"command": list(record.command), "inputs": record.inputs}) or ["its outputs"]
+    changed = asked.differs(record.asked.to_json()) or ["its outputs"]
     return "changed", ", ".join(changed[:3])
