@@ -93,7 +93,10 @@ class Stage(BaseOperator, SkipMixin):
         It writes to a file and has a session of its own: if this process is killed the command goes on, and the next try
         waits until it has ended.
         """
-        with tempfile.NamedTemporaryFile(prefix=f"{self.task_id}-", suffix=".log") as output, open(output.name) as said:
+        with (
+            tempfile.NamedTemporaryFile(prefix=f"{self.task_id}-", suffix=".log") as output,
+            open(output.name, encoding="utf-8", errors="replace") as said,  # the last letter may be half written
+        ):
             self.process = subprocess.Popen(
                 [*COMMAND, self.task_id], cwd=FOLDER, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,

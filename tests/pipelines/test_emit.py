@@ -197,6 +197,22 @@ def test_airflow_ends_a_stage_that_is_interrupted_too_often(
         assert type(raised.value).__name__ == ending
 
 
+def test_what_a_command_says_ends_no_airflow_task_whatever_bytes_it_has(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = airflow_module(pipeline, tmp_path, monkeypatch)
+    module["COMMAND"] = [
+        sys.executable,
+        "-c",
+        "import sys; sys.stdout.buffer.write(b'\\xe2\\x96')",
+    ]  # two bytes of three
+    said: list[Any] = []
+    train = module["dag"].get_task("train")
+    train.log.info = lambda *told: said.append(told)
+    train.execute({"ti": None})
+    assert said[0] == ("\ufffd",)
+
+
 def kfp_component(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The function of the component, which KFP sends by its source."""
     tree = ast.parse(text(pipeline, "kfp", folder=str(folder), python=sys.executable))
