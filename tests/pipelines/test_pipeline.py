@@ -229,8 +229,11 @@ def test_mistakes_in_a_stage() -> None:
         Train("x.py", after="audit")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="exit codes that are no failures, found \\(2,\\)"):
         Train("x.py", runs_if={"watch": (2,)})
-    with pytest.raises(RecipeError, match="lower-case letters"):
-        Train("x.py", name="Train me")
+    for name in ("Train me", "train-"):
+        with pytest.raises(RecipeError, match="lower-case letters"):
+            Train("x.py", name=name)
+    with pytest.raises(RecipeError, match="a folder without"):
+        Pipeline("p", stages=(Train("x.py"),), runs="runs[1]")
 
 
 def test_a_file_without_the_function_says_what_it_has(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
