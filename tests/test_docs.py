@@ -173,10 +173,14 @@ def test_messages_of_troubleshooting_are_in_the_code() -> None:
     assert quoted == []
 
 
-def test_the_site_has_every_page_and_every_public_name() -> None:
+def test_the_site_has_every_page_recipe_and_public_name() -> None:
     site = ROOT / "docs" / "site"
     index = (site / "index.rst").read_text(encoding="utf-8")
     pages = {page.removesuffix(".md") for page in PAGES if not page.startswith("docs/results/")}
     assert {page for page in pages if not re.search(rf"^   (.* <)?/{re.escape(page)}>?$", index, re.MULTILINE)} == set()
+    recipes = re.findall(
+        r"^\.\. literalinclude:: /recipes/(.+)$", (site / "recipes.rst").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(recipes) == sorted(path.name for path in (ROOT / "recipes").glob("*.py"))
     names = re.findall(r"^\.\. auto\w+:: (\w+)$", (site / "api.rst").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(names) == sorted([*hf_trainpipe.__all__, *pipelines.__all__])
