@@ -22,25 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import proof
 import psutil
 import sample
-from proof import (
-    ENVIRONMENT,
-    EPOCHS,
-    MIDDLE,
-    ROOT,
-    carry_out,
-    check,
-    counted,
-    emitted,
-    interrupt,
-    made,
-    steps_done,
-    trainers,
-    wait,
-)  # fmt: skip
 
-AIRFLOW = ROOT / ".environments" / "airflow" / "bin"
+AIRFLOW = proof.ROOT / ".environments" / "airflow" / "bin"
 PAUSE = ("timedelta(minutes=1)", "timedelta(seconds=5)")
 """What is shortened in the emitted file, so that a proof takes minutes."""
 RUN_DAG = "import sys, runpy; run = runpy.run_path(sys.argv[1])['dag'].test(); sys.exit(run.state != 'success')"
@@ -54,7 +40,7 @@ def home(folder: Path) -> Path:
 def settings(folder: Path) -> dict[str, str]:
     """Airflow's, for a home in the folder."""
     return {
-        **ENVIRONMENT,
+        **proof.ENVIRONMENT,
         "PATH": f"{AIRFLOW}:{os.environ['PATH']}",
         "PYTHONPATH": "",
         "AIRFLOW_HOME": str(home(folder)),
@@ -76,7 +62,7 @@ def settings(folder: Path) -> dict[str, str]:
 
 def dag_of(folder: Path, place: Path) -> Path:
     """The emitted DAG of the pipeline in ``place``, with short pauses, in Airflow's folder of DAGs."""
-    path = emitted(place, "airflow", home(folder) / "dags")
+    path = proof.emitted(place, "airflow", home(folder) / "dags")
     path.write_text(path.read_text().replace(*PAUSE))
     return path
 
@@ -102,7 +88,7 @@ def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
     nothing = {"seconds": 0, "most_trainers": 0, "most_commands": 0}
     facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else nothing
     began = time.monotonic()
-    with counted(place) as seen:
+    with proof.counted(place) as seen:
         try:
             yield facts
         finally:
@@ -115,11 +101,11 @@ def kept(folder: Path, place: Path) -> Iterator[dict[str, Any]]:
 def test(folder: Path) -> None:
     """dag.test(), with the command of the training asked to stop in the middle."""
     migrate(folder)
-    place = made(folder / "test", epochs=EPOCHS, pipeline=sample.SHORT)
+    place = proof.made(folder / "test", epochs=proof.EPOCHS, pipeline=sample.SHORT)
     dag = dag_of(folder, place)
 
     def stop(facts: dict[str, Any]) -> None:
-        facts["interrupted_at"] = interrupt(place)
+        facts["interrupted_at"] = proof.interrupt(place)
 
     with kept(folder, place) as facts:
         if "interrupted_at" not in facts:
@@ -132,7 +118,7 @@ def tell_of(folder: Path, place: Path, part: str, facts: dict[str, Any]) -> None
     """What became of the tasks, and of the weights."""
     attempts = len(list((place / "runs/reviews/train/attempts").glob("*.json")))
     told = {"attempts": attempts, "reschedules": events(folder), "tasks": states(folder)}
-    check(folder, sample.weights(folder / "here"), sample.weights(place), part=part, **facts, **told)
+    proof.check(folder, sample.weights(folder / "here"), sample.weights(place), part=part, **facts, **told)
 
 
 @contextlib.contextmanager
@@ -194,7 +180,7 @@ def scheduler(folder: Path) -> None:
     A proof that was ended begins no second run: Airflow goes on with the one in its database.
     """
     migrate(folder)
-    place = made(folder / "scheduler", epochs=EPOCHS, pipeline=sample.SHORT)
+    place = proof.made(folder / "scheduler", epochs=proof.EPOCHS, pipeline=sample.SHORT)
     dag_of(folder, place)
     with kept(folder, place) as facts, services(folder):
         watch_run(folder, place, facts)
@@ -205,32 +191,34 @@ def watch_run(folder: Path, place: Path, facts: dict[str, Any]) -> None:
     """Start a run unless there is one, kill what is to be killed, and wait for its end."""
     there = "select 1 from dag_run where run_id = 'proof'"
     if query(folder, there) is None:
-        wait(
+        proof.wait(
             lambda: query(folder, "select 1 from serialized_dag where dag_id = 'reviews'"),
             seconds=180,
             what="the DAG is read",
         )
-        wait(
+        proof.wait(
             lambda: airflow(folder, "dags", "trigger", "reviews", "--run-id", "proof") or query(folder, there),
             seconds=120,
             what="a run",
         )
     if "trainer_killed_at" not in facts:
-        wait(lambda: steps_done(place) > MIDDLE / 2, seconds=300, what="the first steps")
-        facts["trainer_killed_at"] = steps_done(place)
-        for process in trainers(place):
+        proof.wait(lambda: proof.steps_done(place) > proof.MIDDLE / 2, seconds=300, what="the first steps")
+        facts["trainer_killed_at"] = proof.steps_done(place)
+        for process in proof.trainers(place):
             process.kill()
     if "runner_killed_at" not in facts:
-        wait(lambda: steps_done(place) > MIDDLE, seconds=300, what="the middle of the training")
+        proof.wait(lambda: proof.steps_done(place) > proof.MIDDLE, seconds=300, what="the middle of the training")
         runner = runner_of(place)
         assert runner is not None
         facts["runner"] = " ".join(runner.cmdline())[:60]
         facts["tries_at_kill"] = states(folder)["train"][1]
-        facts["runner_killed_at"] = steps_done(place)
+        facts["runner_killed_at"] = proof.steps_done(place)
         runner.kill()
-    wait(lambda: states(folder)["train"][1] > facts["tries_at_kill"], seconds=180, what="the next try")
+    proof.wait(lambda: states(folder)["train"][1] > facts["tries_at_kill"], seconds=180, what="the next try")
     ended = ("success", "failed", "upstream_failed", "skipped")
-    wait(lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run")
+    proof.wait(
+        lambda: all(state in ended for state, _ in states(folder).values()), seconds=600, what="the end of the run"
+    )
 
 
 def migrate(folder: Path) -> None:
@@ -239,4 +227,4 @@ def migrate(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    carry_out({"test": test, "scheduler": scheduler})
+    proof.carry_out({"test": test, "scheduler": scheduler})

@@ -22,25 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import proof
 import psutil
 import sample
-from proof import (
-    ENVIRONMENT,
-    EPOCHS,
-    MIDDLE,
-    ROOT,
-    carry_out,
-    check,
-    counted,
-    emitted,
-    hf_trainpipe,
-    interrupt,
-    made,
-    steps_done,
-    wait,
-)  # fmt: skip
 
-PYTHON = ROOT / ".environments" / "kubeflow" / "bin" / "python"
+PYTHON = proof.ROOT / ".environments" / "kubeflow" / "bin" / "python"
 PAUSE = ("time.sleep(60)", "time.sleep(2)")
 """What is shortened in the emitted file."""
 MACHINES = ("10.231.7.1", "10.231.7.2")
@@ -49,8 +35,8 @@ PORT = 29500
 
 def in_kubeflow(what: str, *words: str | Path) -> dict[str, Any]:
     """Run in_kubeflow.py in Kubeflow's environment; its last line of output."""
-    environment = {**ENVIRONMENT, "PYTHONPATH": "", "PATH": f"{PYTHON.parent}:{os.environ['PATH']}"}
-    command = [PYTHON, ROOT / "scripts" / "orchestrators" / "in_kubeflow.py", what, *words]
+    environment = {**proof.ENVIRONMENT, "PYTHONPATH": "", "PATH": f"{PYTHON.parent}:{os.environ['PATH']}"}
+    command = [PYTHON, proof.ROOT / "scripts" / "orchestrators" / "in_kubeflow.py", what, *words]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"{what} ended with {done.returncode}\n{done.stdout[-3000:]}")
@@ -60,19 +46,19 @@ def in_kubeflow(what: str, *words: str | Path) -> dict[str, Any]:
 
 def kfp(folder: Path) -> None:
     """Compile the emitted file, and run it without a cluster."""
-    place = made(folder / "kfp", epochs=EPOCHS, pipeline=sample.SHORT)
+    place = proof.made(folder / "kfp", epochs=proof.EPOCHS, pipeline=sample.SHORT)
     options = ("--folder", str(place), "--python", sys.executable, "--image", "python:3.11", "--volume", "")
-    file = emitted(place, "kfp", folder, *options)
+    file = proof.emitted(place, "kfp", folder, *options)
     file.write_text(file.read_text().replace(*PAUSE))
     compiled = in_kubeflow("compile", file)
 
     if not (place / "runs").exists():
         begun_here(place)
-    threading.Thread(target=interrupt, args=[place], daemon=True).start()
+    threading.Thread(target=proof.interrupt, args=[place], daemon=True).start()
     began = time.monotonic()
-    with counted(place) as seen:
+    with proof.counted(place) as seen:
         ran = in_kubeflow("run", file, folder / "kfp-outputs")
-    check(
+    proof.check(
         folder, sample.weights(folder / "here"), sample.weights(place), part="kfp", seconds=round(time.monotonic() - began),
         compiled=compiled, ran=ran, most_trainers=seen["most"], trainers=len(seen["ids"]),
     )  # fmt: skip
@@ -81,8 +67,8 @@ def kfp(folder: Path) -> None:
 def begun_here(place: Path) -> None:
     """Begin the pipeline on another engine, ``pipeline run``, and kill all of it -9 while it trains."""
     command = [sys.executable, "-m", "hf_trainpipe", "pipeline", "run", "pipeline.py"]
-    engine = psutil.Process(subprocess.Popen(command, cwd=place, env=ENVIRONMENT, start_new_session=True).pid)
-    wait(lambda: steps_done(place) > MIDDLE / 2, seconds=300, what="the first steps")
+    engine = psutil.Process(subprocess.Popen(command, cwd=place, env=proof.ENVIRONMENT, start_new_session=True).pid)
+    proof.wait(lambda: proof.steps_done(place) > proof.MIDDLE / 2, seconds=300, what="the first steps")
     for process in [engine, *engine.children(recursive=True)]:
         process.kill()
     engine.wait()
@@ -127,7 +113,7 @@ def machines(place: Path, names: list[str], command: list[str], log: Path) -> li
         with log.with_name(f"{log.name}-{rank}.log").open("ab") as output:
             started.append(
                 subprocess.Popen(
-                    ["ip", "netns", "exec", name, *command], cwd=place, env={**ENVIRONMENT, **variables},
+                    ["ip", "netns", "exec", name, *command], cwd=place, env={**proof.ENVIRONMENT, **variables},
                     stdout=output, stderr=output, start_new_session=True,
                 )
             )  # fmt: skip
@@ -136,27 +122,27 @@ def machines(place: Path, names: list[str], command: list[str], log: Path) -> li
 
 def trainjob(folder: Path) -> None:
     """The TrainJob of two machines: its file, its way to a cluster, and what its pods would do."""
-    place = made(folder / "trainjob", epochs=EPOCHS, pipeline=sample.SHORT)
-    hf_trainpipe(place, "pipeline", "run", "pipeline.py:two_ranks")
+    place = proof.made(folder / "trainjob", epochs=proof.EPOCHS, pipeline=sample.SHORT)
+    proof.hf_trainpipe(place, "pipeline", "run", "pipeline.py:two_ranks")
     options = ("--folder", str(place), "--python", sys.executable, "--nodes", "2")
-    file = emitted(place, "trainjob", folder, *options, pipeline="two_machines")
+    file = proof.emitted(place, "trainjob", folder, *options, pipeline="two_machines")
     posted = in_kubeflow("trainjob", file)
     run = place / "runs/two-machines/train"
     began = time.monotonic()
     with namespaces() as names:
         started = machines(place, names, posted["command"], folder / "machine")
-        wait(lambda: steps_done(place, run) > 20, seconds=180, what="the middle of the training")
+        proof.wait(lambda: proof.steps_done(place, run) > 20, seconds=180, what="the middle of the training")
         os.kill(started[1].pid, signal.SIGTERM)  # the machine without rank 0, as an eviction does
         interrupted = [process.wait(120) for process in started]
         started = machines(place, names, posted["command"], folder / "machine")
         codes = [process.wait(240) for process in started]
         again = [process.wait(60) for process in machines(place, names, posted["command"], folder / "machine")]
     found = sample.weights(place)
-    check(
+    proof.check(
         folder, {"train": found.get("two-ranks/train")}, {"train": found.get("two-machines/train")}, part="trainjob",
         seconds=round(time.monotonic() - began), posted=posted, interrupted=interrupted, codes=codes, when_done=again,
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    carry_out({"kfp": kfp, "trainjob": trainjob})
+    proof.carry_out({"kfp": kfp, "trainjob": trainjob})
