@@ -99,8 +99,8 @@ class Retrain(Stage):
         return True
 
     def arguments(self, pipeline: Place) -> tuple[str, ...]:
-        begin = self._beginning(pipeline)
         chosen = values(run_dir=pipeline.folder_of(self.name), ranks=self.ranks if self.ranks > 1 else None)
+        begin = self.begin if self.begin is None or "/" in self.begin else pipeline.run_of(self.begin)
         before = () if begin is None else ("--from", begin)
         return (self.recipe, *self.fields, *chosen, *before, "--labels", *self.labels)
 
@@ -111,14 +111,9 @@ class Retrain(Stage):
         return self.recipe, self.fields
 
     def reads(self, pipeline: Place) -> tuple[str, ...]:
-        begin = self._beginning(pipeline)
-        inside = "package" if self.takes_from() else "**"  # of the folder of a run or of a package
-        weights = () if begin is None else (f"{begin}/{inside}/*.safetensors",)
-        return (*self.labels, *weights, *super().reads(pipeline))
+        before = (path for name in self.takes_from() for path in pipeline.stage(name).hands_on(pipeline))
+        folder = () if self.begin is None or self.takes_from() else (f"{self.begin}/**/*.safetensors",)
+        return (*self.labels, *before, *folder, *super().reads(pipeline))
 
     def writes(self, pipeline: Place) -> tuple[str, ...]:
         return (*self.hands_on(pipeline), *super().writes(pipeline))
-
-    def _beginning(self, pipeline: Place) -> str | None:
-        """The folder whose weights it begins with."""
-        return self.begin if self.begin is None or "/" in self.begin else pipeline.run_of(self.begin)

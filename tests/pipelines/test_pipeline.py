@@ -138,7 +138,9 @@ def test_a_stage_reads_what_tells_whether_the_run_that_it_uses_is_another_one() 
     small = Verb("small", command=("train", "x.py", "--run-dir", "{self}", "--validation-only"))
     users = (Evaluate("retrain"), Watch("retrain", input="log.csv"), Package("./champion"))
     told = Verb("compare", command=("compare", "{retrain}", "{small}"))
-    pipeline = Pipeline("p", stages=(again, small, *users, told))
+    later = Retrain("x.py", labels=("l",), name="later", begin="package", after=("watch",))
+    pipeline = Pipeline("p", stages=(again, small, *users, told, later))
+    assert later.reads(pipeline) == ("l", "./champion")
     weights = "runs/p/retrain/package/*.safetensors"
     assert {name: pipeline.stage(name).reads(pipeline) for name in ("retrain", "evaluate", "watch", "package", "compare")} == {
         "retrain": ("new.csv", "./old/**/*.safetensors"),
