@@ -44,7 +44,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "hf_trainpipe", "pipeline", *arguments]
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not come"
@@ -77,7 +77,7 @@ def test_killed_in_each_stage_and_continued_it_ends_with_the_same_weights(
     time.sleep(0.3)
     assert read_begun(place / "train")["child"] == trainer
     (tmp_path / "go").touch()
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=300)
     assert second.returncode == 0, said
     assert "waits: process" in said
     assert not psutil.pid_exists(trainer)
