@@ -104,8 +104,9 @@ def _p_value(drawn: NDArray[np.float64]) -> float:
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     """Which of two models is right more often, from whether each is right on N rows.
 
-    >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
-    McNemar(only_first=6, only_second=0, p=0.03125)
+    >>> found = mcnemar(np.array([True] * 6), np.array([False] * 6))
+    >>> found.only_first, found.only_second, round(found.p, 6)
+    (6, 0, 0.03125)
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     return McNemar(only_first=only_first, only_second=only_second, p=_binomial(only_first, only_second))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
@@ -33,8 +31,6 @@ from hf_trainpipe.pipelines import (
     Verify,
     Watch,
 )
-from hf_trainpipe.pipelines import pipeline as pipeline_module
-from hf_trainpipe.pipelines import stage as stage_module
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
 from hf_trainpipe.pipelines.lowered import lower, why_left_out
@@ -157,13 +153,6 @@ def test_the_weights_of_a_run_and_of_a_package_are_found(tmp_path: Path, folder:
     (tmp_path / folder / "model.safetensors").write_text("1")
     pipeline = Pipeline("p", stages=(Package("./champion"),))
     assert content_hashes(pipeline.stage("package").reads(pipeline), tmp_path, whose="package reads")
-
-
-@pytest.mark.parametrize("module", [pipeline_module, stage_module])
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    found = doctest.testmod(module)
-    assert found.attempted
-    assert not found.failed
 
 
 def test_a_request_to_end_is_a_signal_that_is_not_ignored() -> None:
