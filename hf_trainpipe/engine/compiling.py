@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hf_trainpipe.engine.optimizer import LAYER
-from hf_trainpipe.runtime.model import attention
+from hf_trainpipe.runtime.model import attention, kernels
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
 
 FP32_TOLERANCE = 1e-4
@@ -29,6 +29,8 @@ def compile_layers(
     gradient: Callable[[bool], Sequence[torch.Tensor]],
     *,
     tolerance: float,
+    whole: bool,
+    say: Callable[[str], None],
     backend: str = "inductor",
 ) -> str | None:
     """Compile each layer in place; undo it if the gradient changes.
@@ -38,30 +40,57 @@ def compile_layers(
         gradient: Computes the gradient of one batch, the same batch in every attempt of a run. True: with dropout, as in
             training; False: without.
         tolerance: ``FP32_TOLERANCE`` or ``TOLERANCE_16_BIT``.
+        whole: Whether attention is tried as an operator inside the compiled layer, as a GPU's kernels can be; if that fails, as
+            without it, each layer is compiled in parts, with its attention between them.
+        say: Is told where that failed.
 
     Returns:
         None, or why the layers stay eager (no C++ compiler, torch cannot trace the model, the gradient differs).
     """
-    layers = _layers(model)
-    if not layers:
+    if not _layers(model):
         return "no layers were found in it"
     expected = gradient(False)
+    reasons: list[str] = []
+    for hidden in (False, True) if whole else (True,):
+        reason = _try(model, gradient, expected, tolerance=tolerance, hidden=hidden, backend=backend)
+        if reason is None:
+            if reasons:
+                say(f"warning: layers are compiled in parts, with their attention between them: {reasons[0]}")
+            return None
+        undo(model)
+        torch.compiler.reset()
+        reasons.append(reason)
+    return reasons[-1]
+
+
+def _try(
+    model: torch.nn.Module,
+    gradient: Callable[[bool], Sequence[torch.Tensor]],
+    expected: Sequence[torch.Tensor],
+    *,
+    tolerance: float,
+    hidden: bool,
+    backend: str,
+) -> str | None:
+    """Compile, with the attention hidden from the compiler or not; why it is of no use."""
     on_gpu = next(model.parameters()).device.type == "cuda"
     options: dict[str, Any] | None = {"deterministic": True} if on_gpu and backend == "inductor" else None
-    attention.register(IMPLEMENTATION, hidden=True)
+    attention.register(IMPLEMENTATION, hidden=hidden)
+    if not hidden:
+        from hf_trainpipe.engine.gpu.operators import BY_NAME
+
+        kernels.operators.update(BY_NAME)
     try:
-        for layer in layers:
+        for layer in _layers(model):
             layer.compile(dynamic=True, backend=backend, options=options)
         difference = _relative_error(expected, gradient(False))
         if difference <= tolerance:
             gradient(True)
             return None
-        reason = f"its gradient differs from the plain layers' by {difference:.1e}"
-    except Exception as error:  # any error of torch, Triton or the C++ compiler: fall back to eager layers
+        return f"its gradient differs from the plain layers' by {difference:.1e}"
+    except Exception as error:  # any error of torch, Triton or the C++ compiler: fall back
         cause = getattr(error, "inner_exception", error)
-        reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
-    undo(model)
-    return reason
+        return f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
 
 
 def undo(model: torch.nn.Module) -> None:
@@ -69,6 +98,7 @@ def undo(model: torch.nn.Module) -> None:
     for layer in _layers(model):
         layer._compiled_call_impl = None
     attention.register(IMPLEMENTATION, hidden=False)
+    kernels.operators.clear()
 
 
 def run_eagerly() -> AbstractContextManager[None]:

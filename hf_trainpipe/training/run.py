@@ -186,7 +186,9 @@ class Run(Setup):
         reason: str | None = "FSDP2 cuts them"
         if not self.ranks.sharded:
             tolerance = compiling.TOLERANCE_16_BIT if self.mixed.is_on else compiling.FP32_TOLERANCE
-            reason = compiling.compile_layers(self.bare, gradient, tolerance=tolerance)
+            reason = compiling.compile_layers(
+                self.bare, gradient, tolerance=tolerance, whole=self.on_gpu, say=self.console.say
+            )
             if self.ranks.any(reason is not None):
                 compiling.undo(self.bare)
                 reason = reason or "another rank could not"

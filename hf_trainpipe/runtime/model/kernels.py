@@ -44,6 +44,11 @@ class Call:
     """A token sees those nearer than this many places; None: all of its feature."""
 
     @property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value, and int32[B + 1] where features start."""
+        return self.query, self.key, self.value, self.layout.starts
+
+    @property
     def sides(self) -> tuple[int, int]:
         """How many places a token sees before and behind it; -1: all."""
         return (-1, -1) if self.window is None else (self.window - 1, self.window - 1)
@@ -63,35 +68,50 @@ def flash_attn(call: Call) -> torch.Tensor:
 
 def torch_flash(call: Call) -> torch.Tensor:
     """torch's own build of that kernel; ``torch.nn.attention.varlen`` calls it too, without dropout."""
-    found: torch.Tensor = _TorchFlash.apply(call.query, call.key, call.value, call)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = _TorchFlash.apply(*call.tensors, call.layout.longest, call.dropout, call.scale, *call.sides)  # type: ignore[no-untyped-call]
     return found
 
 
-class _TorchFlash(torch.autograd.Function):
-    """Backward in a fixed order, which torch has a switch of the whole process for, so that a resumed run repeats it."""
+def flash_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor,
+    longest: int, dropout: float, scale: float, left: int, right: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """[T, h, d], and what :func:`flash_backward` needs: the logarithms of sums, and where the dropout's numbers begin."""
+    out, logsumexp, seed, offset, _ = torch.ops.aten._flash_attention_forward(
+        query, key, value, starts, starts, longest, longest, dropout, False, False,
+        scale=scale, window_size_left=left, window_size_right=right,
+    )  # fmt: skip
+    return out, logsumexp, seed, offset
 
-    @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-        starts, longest, (left, right) = call.layout.starts, call.layout.longest, call.sides
-        out, logsumexp, seed, offset, _ = torch.ops.aten._flash_attention_forward(
-            query, key, value, starts, starts, longest, longest, call.dropout, False, False,
-            scale=call.scale, window_size_left=left, window_size_right=right,
+
+def flash_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor,
+    out: torch.Tensor, logsumexp: torch.Tensor, seed: torch.Tensor, offset: torch.Tensor,
+    longest: int, dropout: float, scale: float, left: int, right: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Gradients of query, key and value, in a fixed order, so that a resumed run repeats it."""
+    with in_fixed_order():
+        grads: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.ops.aten._flash_attention_backward(
+            grad.contiguous(), query, key, value, out, logsumexp, starts, starts, longest, longest,
+            dropout, False, seed, offset, scale=scale, window_size_left=left, window_size_right=right,
         )  # fmt: skip
-        ctx.save_for_backward(query, key, value, out, logsumexp, seed, offset, starts)
-        ctx.settings = (longest, call.dropout, call.scale, left, right)
-        found: torch.Tensor = out
-        return found
+    return grads
+
+
+class _TorchFlash(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, *settings: Any
+    ) -> torch.Tensor:
+        out, *kept = flash_forward(query, key, value, starts, *settings)
+        ctx.save_for_backward(query, key, value, starts, out, *kept)
+        ctx.settings = settings
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        query, key, value, out, logsumexp, seed, offset, starts = ctx.saved_tensors
-        longest, dropout, scale, left, right = ctx.settings
-        with in_fixed_order():
-            grads = torch.ops.aten._flash_attention_backward(
-                grad.contiguous(), query, key, value, out, logsumexp, starts, starts, longest, longest,
-                dropout, False, seed, offset, scale=scale, window_size_left=left, window_size_right=right,
-            )  # fmt: skip
-        return (*grads, None)
+        grads = flash_backward(grad, *ctx.saved_tensors, *ctx.settings)
+        return (*grads, None, *(None for _ in ctx.settings))
 
 
 @contextmanager
@@ -110,34 +130,51 @@ def in_fixed_order() -> Iterator[None]:
 
 def torch_efficient(call: Call) -> torch.Tensor:
     """torch's memory-efficient kernel, which takes fp32 too; not with a window."""
-    found: torch.Tensor = _TorchEfficient.apply(call.query, call.key, call.value, call)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = _TorchEfficient.apply(*call.tensors, call.layout.longest, call.dropout, call.scale)  # type: ignore[no-untyped-call]
     return found
 
 
-class _TorchEfficient(torch.autograd.Function):
-    """Backward over all keys at once, not in splits that are added as they come."""
+def efficient_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor,
+    longest: int, dropout: float, scale: float, *, trains: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """[T, h, d], and what :func:`efficient_backward` needs, where ``trains``."""
+    out, logsumexp, seed, offset, *_ = torch.ops.aten._efficient_attention_forward(
+        *(tensor.unsqueeze(0) for tensor in (query, key, value)), None, starts, starts, longest, longest,
+        dropout, 0, trains, scale=scale,
+    )  # fmt: skip
+    return out.squeeze(0), logsumexp, seed, offset
 
+
+def efficient_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor,
+    out: torch.Tensor, logsumexp: torch.Tensor, seed: torch.Tensor, offset: torch.Tensor,
+    longest: int, dropout: float, scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Gradients of query, key and value, over all keys at once, not in splits that are added as they come."""
+    batch = (tensor.unsqueeze(0) for tensor in (grad.contiguous(), query, key, value))
+    grads = torch.ops.aten._efficient_attention_backward(
+        *batch, None, out.unsqueeze(0), starts, starts, longest, longest,
+        logsumexp, dropout, seed, offset, 0, False, scale=scale, num_splits_key=1,
+    )  # fmt: skip
+    of_query, of_key, of_value = (one.squeeze(0) for one in grads[:3])
+    return of_query, of_key, of_value
+
+
+class _TorchEfficient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-        starts, longest = call.layout.starts, call.layout.longest
-        out, logsumexp, seed, offset, *_ = torch.ops.aten._efficient_attention_forward(
-            query[None], key[None], value[None], None, starts, starts, longest, longest,
-            call.dropout, 0, any(ctx.needs_input_grad), scale=call.scale,
-        )  # fmt: skip
-        ctx.save_for_backward(query, key, value, out, logsumexp, seed, offset, starts)
-        ctx.settings = (longest, call.dropout, call.scale)
-        found: torch.Tensor = out[0]
-        return found
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, *settings: Any
+    ) -> torch.Tensor:
+        out, *kept = efficient_forward(query, key, value, starts, *settings, trains=any(ctx.needs_input_grad))
+        ctx.save_for_backward(query, key, value, starts, out, *kept)
+        ctx.settings = settings
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        query, key, value, out, logsumexp, seed, offset, starts = ctx.saved_tensors
-        longest, dropout, scale = ctx.settings
-        *grads, _ = torch.ops.aten._efficient_attention_backward(
-            grad.contiguous()[None], query[None], key[None], value[None], None, out, starts, starts, longest, longest,
-            logsumexp, dropout, seed, offset, 0, False, scale=scale, num_splits_key=1,
-        )  # fmt: skip
-        return (*(one[0] for one in grads), None)
+        grads = efficient_backward(grad, *ctx.saved_tensors, *ctx.settings)
+        return (*grads, None, *(None for _ in ctx.settings))
 
 
 def band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
@@ -173,6 +210,10 @@ KERNELS: dict[str, Callable[[Call], torch.Tensor]] = {
 """By what the plan calls them, the fastest first. Each gives [T, h, d]."""
 
 
+operators: dict[str, Callable[[Call], torch.Tensor]] = {}
+"""Where training puts kernels as operators that a compiler leaves whole, by the same names. It looks inside the others."""
+
+
 def candidates(dtype: torch.dtype, size: int, *, slides: bool) -> list[str]:
     """Kernels that may take heads of ``size`` in a type, the fastest first; ``slides``: with a window."""
     half = dtype in (torch.float16, torch.bfloat16)
@@ -186,17 +227,19 @@ def candidates(dtype: torch.dtype, size: int, *, slides: bool) -> list[str]:
 
 def attend_by_kernel(call: Call) -> torch.Tensor:
     """Attention [T, h, d] by the first kernel that is right for such a call."""
-    slides = call.window is not None and call.layout.longest > call.window
+    # Branches, since a compiler makes constants of conditions there alone.
+    slides = True if call.window is not None and call.layout.longest > call.window else False  # noqa: SIM210
+    drops = True if call.dropout > 0.0 else False  # noqa: SIM210
     query, key, value = (tensor.contiguous() for tensor in (call.query, call.key, call.value))
-    name = choose(query.device, query.dtype, query.shape[-1], slides, call.dropout > 0.0)
-    return KERNELS[name](
-        Call(query, key, value, call.layout, call.scale, call.dropout, call.window if slides else None)
-    )
+    name = choose(query.device, query.dtype, query.shape[-1], slides, drops)
+    kernel = operators[name] if torch.compiler.is_compiling() and name in operators else KERNELS[name]
+    return kernel(Call(query, key, value, call.layout, call.scale, call.dropout, call.window if slides else None))
 
 
 _CHOSEN: dict[tuple[torch.device, torch.dtype, int, bool, bool], str] = {}
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def choose(device: torch.device, dtype: torch.dtype, size: int, slides: bool, drops: bool) -> str:
     """The first of :func:`candidates` that :func:`is_right` here, else the last one. Takes some milliseconds, once."""
     key = (device, dtype, size, slides, drops)

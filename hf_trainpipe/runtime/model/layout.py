@@ -94,6 +94,12 @@ class KnownLengths(Layout):
     def starts(self) -> torch.Tensor:  # type: ignore[override]
         return self._put(ends_of(np.asarray(self.lengths)).astype(np.int32))
 
+    def on_device(self) -> FixedLayout:
+        """The same with every tensor there already, as compiled layers read it; without the groups."""
+        return FixedLayout(
+            self.width, self.count, self.longest, self.num_tokens, self.starts, self.positions_T, self.source_T
+        )
+
     def _put(self, array: npt.NDArray[Any]) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
@@ -142,7 +148,7 @@ class Branched(KnownLengths):
 
 @dataclass(frozen=True)
 class FixedLayout(Layout):
-    """A layout whose sizes are fixed and whose tensors are filled for one batch after the other: that of a CUDA graph."""
+    """A layout of sizes and tensors alone. Those of a CUDA graph are filled for one batch after the other."""
 
     width: int
     count: int

@@ -102,7 +102,7 @@ def attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    layout: KnownLengths | None = None,
+    layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function of transformers, for causal models.
@@ -131,7 +131,7 @@ def attend(
     options = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if isinstance(layout, Branched):
         return _eagerly(_by_branch)(query, key, value, layout, sliding_window, options)[None], None
-    if query.is_cuda:
+    if query.is_cuda or not isinstance(layout, KnownLengths):
         return _at_once(query, key, value, layout, sliding_window, options)[None], None
     with exact_products():  # blocks this small gain nothing from bf16
         return _by_document(query, key, value, layout, sliding_window, options)[None], None
@@ -181,9 +181,7 @@ def _branches_at_once(
     return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.source_T)
 
 
-def _padded(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths
-) -> tuple[torch.Tensor, ...]:
+def _padded(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, ...]:
     """[B, h, L, d] each, zeros where there is no token."""
     return tuple(
         layout.restore(t[0].transpose(0, 1).flatten(1)[None])
@@ -194,7 +192,7 @@ def _padded(
 
 
 def _at_once(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: KnownLengths, window: int | None, options: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, options: Any
 ) -> torch.Tensor:
     """[T, h, d]: padded on the right for the attention alone, where a causal token sees no padding; one call."""
     q, k, v = _padded(query, key, value, layout)
@@ -238,6 +236,8 @@ def _hook(base: Any) -> list[Any]:
         layout = lengths if isinstance(lengths, Layout) else Layout.of(lengths, ids.shape[1], ids.device)
         if layout.num_tokens == 0:
             return args, kwargs
+        if ids.is_cuda and type(layout) is KnownLengths:
+            layout = layout.on_device()
         given["input_ids"] = layout.flatten(ids)
         given["position_ids"] = layout.positions_T[None]
         given |= {"attention_mask": None, "use_cache": False, "layout": layout}

@@ -22,7 +22,7 @@ import torch
 from .exact import exact_products
 from .forking import apart
 from .inference import bare, of_choices
-from .layout import Layout
+from .layout import KnownLengths, Layout
 
 IMPLEMENTATION = "hf_trainpipe_unpadded"
 """The name under which transformers knows the attention of this module."""
@@ -242,6 +242,8 @@ def _hook(base: Any, first_position: int) -> list[Any]:
             layout = Layout.of(layout, ids.shape[1], ids.device)
             if layout.num_tokens in (0, ids.numel()):  # nothing to leave out
                 return args, kwargs
+        if ids.is_cuda and isinstance(layout, KnownLengths):
+            layout = layout.on_device()
         given["input_ids"] = layout.flatten(ids)
         given["position_ids"] = (layout.positions_T + first_position)[None]
         if takes_types:

@@ -36,9 +36,16 @@ class Steps:
     """A model with dropout whose gradient is added up over micro-batches."""
 
     def __init__(
-        self, device: torch.device, *, precision: str = "fp32", halves: bool = True, joins: bool = True, **settings: Any
+        self,
+        device: torch.device,
+        *,
+        kind: str = "bert",
+        precision: str = "fp32",
+        halves: bool = True,
+        joins: bool = True,
+        **settings: Any,
     ) -> None:
-        self.model = build("bert").to(device)
+        self.model = build(kind).to(device)
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1
