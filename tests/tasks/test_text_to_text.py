@@ -128,6 +128,11 @@ def test_where_two_answers_part_their_tokens_must_have_been_as_probable() -> Non
     assert greedy.gap(one, answer([5, 6], [0.5, 0.25])) == math.inf
     assert beams.gap(one, answer([5, 8], [0.5, 0.25])) < 1e-4
     assert beams.gap(one, answer([5, 8], [0.49, 0.25])) == pytest.approx(0.01)
+    for task in (greedy, beams):
+        for ids in ([5, 6, 7], [0, 0, 0]):
+            broken = answer(ids, [math.nan] * 3)
+            assert task.gap(broken, one) == math.inf, "what overflows in fp16"
+            assert task.departure([one, broken], [one, one]) == math.inf
 
 
 # -- what is learnt ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..model.precision import keep_in
 RECORDED = "recorded.jsonl"
 """Beside a package, in the folder of its run: lines of ``{"input", "output"}``."""
 _LARGEST = 256 << 20
+_FIX = "Put the recorded.jsonl of its run beside the package, or remove the file."
 
 
 def take(predictor: Any, precision: str, *, folder: Path) -> None:
@@ -39,10 +40,7 @@ def take(predictor: Any, precision: str, *, folder: Path) -> None:
     try:
         found = predictor.record(inputs)
     except InputError as error:
-        raise SchemaError(
-            f"{file}: the recorded inputs are not for this package: {error.message}",
-            fix="Put the recorded.jsonl of its run beside the package, or remove the file.",
-        ) from None
+        raise SchemaError(f"{file}: the recorded inputs are not for this package: {error.message}", fix=_FIX) from None
     task = predictor.task
     gap = task.departure(found, expected)
     if not gap <= task.most_departure:
@@ -62,11 +60,13 @@ def _read(file: Path) -> tuple[list[Any], list[Any]]:
             f"{file}: expected at most {_LARGEST >> 20} MB of recorded predictions.", fix="Remove the file."
         )
     try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with file.open(encoding="utf-8") as stream:  # texts may hold what str.splitlines takes for an end of line
+            lines = [json.loads(line) for line in stream if line.strip()]
         pairs = [(line["input"], line["output"]) for line in lines]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SchemaError(
-            f"{file}: expected lines of an object with input and output, found something else: {error!r}.",
-            fix="Put the recorded.jsonl of its run beside the package, or remove the file.",
+            f"{file}: expected lines of an object with input and output, found something else: {error!r}.", fix=_FIX
         ) from error
+    if all(output is None for _, output in pairs):
+        raise SchemaError(f"{file}: expected an answer to hold others against, found none.", fix=_FIX)
     return [given for given, _ in pairs], [output for _, output in pairs]

@@ -52,8 +52,11 @@ def furthest(
 
 def as_share(found: Sequence[Any], recorded: Sequence[Any]) -> float:
     """The largest difference of numbers, as a share of the largest that is recorded."""
+    apart = furthest(found, recorded, numbers)
+    if apart == math.inf:  # what is recorded may be no numbers
+        return apart
     sizes = [float(np.abs(numbers(row)).max(initial=0.0)) for row in recorded if row is not None]
-    return furthest(found, recorded, numbers) / (max(sizes, default=0.0) or 1.0)
+    return apart / (max(sizes, default=0.0) or 1.0)
 
 
 def same_beginning(found: Sequence[int] | None, recorded: Sequence[int] | None) -> float:

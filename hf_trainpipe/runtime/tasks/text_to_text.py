@@ -297,6 +297,8 @@ class TextToText(Generation, Task):
         as each other; with beams, the two texts."""
         ours, theirs = (np.asarray(one["ids"]) for one in (found, recorded))
         first, second = (np.asarray(one["log_probabilities"], dtype=float) for one in (found, recorded))
+        if np.isnan(first).any() or np.isnan(second).any():
+            return float("inf")  # neither max nor a comparison would see it
         shared = min(len(ours), len(theirs))
         parted = np.flatnonzero(ours[:shared] != theirs[:shared])
         same = int(parted[0]) if len(parted) else shared

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hf_trainpipe.package.verify import record
 from hf_trainpipe.runtime.errors import InputError, NotReproduced, SchemaError
 from hf_trainpipe.runtime.handler.agreement import RECORDED
 from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -71,6 +72,17 @@ def test_other_recorded_predictions_are_refused(copy: Path) -> None:
     file.write_text('{"input": 3}\n')
     with pytest.raises(SchemaError, match="expected lines of an object with input and output"):
         Predictor.load(copy, precision="bf16")
+    for nothing in ("", "\n", '{"input": "a", "output": null}\n'):
+        file.write_text(nothing)
+        with pytest.raises(SchemaError, match="expected an answer to hold others against, found none"):
+            Predictor.load(copy, precision="bf16")
+
+
+def test_recorded_texts_may_hold_any_separator(copy: Path) -> None:
+    texts = ["Nobody answers\u2028the phone\x85!"]
+    record(Predictor.load(copy).record(texts), texts, copy.parent / RECORDED)
+    assert "\u2028" in (copy.parent / RECORDED).read_text(encoding="utf-8")
+    assert Predictor.load(copy, precision="bf16").precision == "bf16"
 
 
 def test_a_network_beyond_the_range_of_fp16_is_refused_in_it_and_not_in_bf16(copy: Path) -> None:
@@ -110,5 +122,6 @@ def test_how_far_answers_are_apart() -> None:
     for found in ([None], [[0.0]], [[0.0, math.nan]], [["a", "b"]]):
         assert apart(found, [[0.0, 1.0]]) == math.inf
     assert as_share([{"a": [1.0], "b": 2.0}], [{"a": [2.0], "b": 4.0}]) == 0.5
+    assert as_share([[1.0]], [["a"]]) == math.inf, "recorded by another package"
     shares = [same_beginning(*pair) for pair in (([1, 2, 3], [1, 2, 4, 5]), ([1], [1, 2]), ([], []), (None, [1]))]
     assert shares == [0.5, 0.5, 1.0, 0.0]
