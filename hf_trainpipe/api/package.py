@@ -36,7 +36,8 @@ def load(
         device: Such as ``cpu`` or ``cuda:1``; None: the first GPU, else the CPU.
         allow_code: Run the recipe's code in the package.
         backend: ``torch``, ``onnx`` or ``onnx-int8``; None: the package's own.
-        precision: What torch multiplies in: ``fp32``, ``bf16`` or ``fp16``; None: fp32 (docs/serving.md).
+        precision: What torch multiplies in: ``fp32``, ``bf16`` or ``fp16``; None: ``HF_TRAINPIPE_PRECISION``, else fp32
+            (docs/serving.md).
 
     Raises:
         NotReproduced: in that precision it does not agree with its recorded predictions.
@@ -47,8 +48,8 @@ def load(
 
     folder = find_package(path)
     with Console(0).working("loading the package"):
-        worker: dict[str, Any] = {"device": device, "allow_code": allow_code, "backend": backend}
-        return Package(folder, Predictor.load(folder, precision=precision, **worker))
+        predictor = Predictor.load(folder, device=device, allow_code=allow_code, backend=backend, precision=precision)
+    return Package(folder, predictor)
 
 
 class Evaluated(dict[str, Any]):

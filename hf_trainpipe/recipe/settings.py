@@ -213,7 +213,8 @@ class Optim:
     fp32 and ``medium`` in a one-second benchmark. ``fp32`` is fp32 on a GPU too; ``tf32`` keeps everything in fp32 and multiplies
     matrices in TF32, on a GPU; ``medium`` multiplies them in bf16 (torch's float32_matmul_precision of that name). ``bf16`` and
     ``fp16`` are autocast over weights in fp32. ``bf16-pure``: passes read all weights in bf16 and give gradients in bf16, so what
-    flows between layers takes half the memory traffic; the optimizer, checkpoints and packages have the weights in fp32."""
+    flows between layers takes half the memory traffic; the optimizer, checkpoints and packages have the weights in fp32. It does not go
+    with LoRA, FSDP2 or ``checkpoint_layers``."""
     compile: bool | None = None
     """Compile the encoder's layers with torch.compile before the first step; None: on a GPU, where the run is long enough to
     pay for it. On a CPU it gained nothing in our measurements. Needs a C++ compiler on a CPU, Triton on a GPU."""

@@ -134,7 +134,10 @@ def of_info(info: Mapping[str, Any]) -> dict[str, Any]:
             "max_length": {"type": ["integer", "null"]},
             "overflow": {"type": "string"},
             "device": {"type": "string", "description": "Where the network runs, as torch calls it."},
-            "precision": {"enum": ["fp32", "bf16", "fp16"]},
+            "precision": {
+                "enum": ["fp32", "bf16", "fp16"],
+                "description": "What torch multiplies in; of an ONNX model fp32, whatever its weights are.",
+            },
             "runtime": {"enum": ["installed", "package"]},
         },
     }

@@ -99,6 +99,7 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
     name, names = engine.predictor.info.name, engine.task.label_names
     limits, answers = settings.limits, engine.schema.answers
     labels = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    within = f" in {engine.info['precision']}" if engine.backend == "torch" else ""
     logger.info("serving %s at %s, demo at %s/demo", name, url, url)
     shown = [
         ("answers", f"{answers}{f': {labels}' if labels else ''}"),
@@ -106,7 +107,7 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
             "a request",
             f"{limits.inputs:,} inputs and {limits.characters:,} characters at most, {limits.deadline_s:g} s",
         ),
-        ("computed", f"on {engine.info['device']} in {engine.info['precision']}"),
+        ("computed", f"by {engine.backend} on {engine.info['device']}{within}"),
         ("token", f"required ({TOKEN_VARIABLE})" if settings.token else "not required"),
     ]
     logger.info("%s", facts(shown))

@@ -1,7 +1,7 @@
 """What a package multiplies in: fp32, or 16 bits where a person asks for it.
 
-In 16 bits the weights of linear layers are kept in them, and products are made in them; embeddings, norms and softmax stay in
-fp32, as in a training with autocast.
+In 16 bits the weights of linear layers are kept in them, and products are made in them; norms and softmax stay in fp32, as in a
+training with autocast, and embeddings too, but for those that are the weights of the head.
 """
 
 from __future__ import annotations
