@@ -97,7 +97,7 @@ def begin(folder: Path, precision: str, seed: int, options: argparse.Namespace, 
 
 def result_of(folder: Path, precision: str, seed: int, said: str, epochs: float) -> Row:
     scores: dict[str, Any] = json.loads(said.strip().splitlines()[-1])["scores"]
-    points = map(json.loads, (folder / f"runs/{precision}-{seed}/ledger.jsonl").read_text().splitlines())
+    points = read_jsonl(folder / f"runs/{precision}-{seed}/ledger.jsonl")
     losses = [point["value"] for point in points if point["name"] == "validation/loss"]
     accuracy = {split: 100 * scores[split]["accuracy"]["value"] for split in ("test", "validation")}
     return {"precision": precision, "seed": seed, "epochs": epochs, **accuracy, "loss": losses[-1]}
@@ -140,9 +140,10 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{one}: exit {process.returncode}\n{log.read_text()[-2000:]}", file=sys.stderr)
                 continue
             append_jsonl(results, result_of(folder, *one, said, options.epochs))
-    found = [row for one, row in known().items() if one in wanted]
+    there = known()
     print(f"{len(missing) - failed} trainings in {time.monotonic() - started:.0f} s\n")
-    print(table_of(found, precisions) if {row["precision"] for row in found} == {*precisions} else "not complete")
+    lacking = [one for one in wanted if one not in there]
+    print(f"not complete: {lacking}" if lacking else table_of([there[one] for one in wanted], precisions))
     return 1 if failed else 0
 
 

@@ -77,13 +77,15 @@ def run_process(
     until = time.monotonic() + timeout_s
     held = () if turn is None else (turn,)
     extra |= {} if turn is None else {TURN: str(turn)}
-    with only_on(cores):
-        process = subprocess.Popen(
-            list(command), cwd=folder, env=clean_environment(folder, **extra), stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True, pass_fds=held,
-        )  # fmt: skip
-    for descriptor in held:
-        os.close(descriptor)
+    try:
+        with only_on(cores):
+            process = subprocess.Popen(
+                list(command), cwd=folder, env=clean_environment(folder, **extra), stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, start_new_session=True, pass_fds=held,
+            )  # fmt: skip
+    finally:  # whoever holds it keeps the others waiting
+        for descriptor in held:
+            os.close(descriptor)
     with process:
         try:
             out, err = _outputs(process, until, watch)

@@ -112,9 +112,12 @@ def interleave(
                 if row is not None:
                     runs[case][side].append(row)
                 now = time.monotonic()
-                print(f"{of_all}: {case} {side} in {now - started:.0f} s", file=sys.stderr, flush=True)
+                if together is None:
+                    print(f"{of_all}: {case} {side} in {now - started:.0f} s", file=sys.stderr, flush=True)
                 started = now
             took[name] = time.monotonic() - began
+            if together is not None:
+                print(f"{of_all}: all sides of {name} in {took[name]:.0f} s", file=sys.stderr, flush=True)
             if until < float("inf"):
                 finished(runs)
         finished(runs)
