@@ -174,14 +174,15 @@ class Run(Setup):
         def gradient(training: bool) -> list[torch.Tensor]:
             seed_everything(self.recipe.seed, *HEAD)
             self.model.train(training)
-            with nullcontext() if training else exact_products(), self.parallel.micro_batch_context(last=False):
-                if self.graphs is not None and isinstance(batch, RoundedBatch):
-                    self.graphs.run(batch, 1.0)
-                else:
-                    self.mixed.backward(self.loss_sum(batch))
-            found = [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
-            self.optimizer.zero_grad()
-            return found
+            try:
+                with nullcontext() if training else exact_products(), self.parallel.micro_batch_context(last=False):
+                    if self.graphs is not None and isinstance(batch, RoundedBatch):
+                        self.graphs.run(batch, 1.0)
+                    else:
+                        self.mixed.backward(self.loss_sum(batch))
+                return [parameter.grad.clone() for parameter in self.bare.parameters() if parameter.grad is not None]
+            finally:  # a backward pass that fails in its middle has left some
+                self.optimizer.zero_grad()
 
         reason: str | None = "FSDP2 cuts them"
         if not self.ranks.sharded:
