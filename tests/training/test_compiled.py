@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import pytest
 import torch
 
 from hf_trainpipe import Optim
@@ -14,6 +15,7 @@ from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch, of itself, while it traces
 def test_a_backward_pass_that_fails_while_layers_are_compiled_leaves_no_gradient(recipe, tmp_path, monkeypatch) -> None:
     """A compiler comes to the backward pass of a layer when those behind it have their gradients already."""
     monkeypatch.setattr(compiling, "compile_layers", partial(compiling.compile_layers, backend="eager"))
