@@ -134,19 +134,21 @@ class Package:
 
         Returns:
             See :func:`hf_trainpipe.package.labelled.evaluate_table`, with ``file``; of a split
-            ``{"split", "n", "scores"}``.
+            ``{"split", "n", "scores"}``. In 16 bits also ``precision``.
 
         Raises:
             DataError: The data cannot be read, or lacks a column.
             RecipeError: The package's own recipe cannot be used, where its data are needed.
         """
+        precision = self.predictor.precision
+        in_16_bits = {} if precision == "fp32" else {"precision": precision}
         if data is None:
             from hf_trainpipe.package.scoring import score
 
             chosen = recipe or from_json(self._recipe)
             with Console(0).working(f"scoring {split}") as work:
                 found = score(self.predictor, recipe=chosen, split=split, name=str(self.path), progress=work)
-            return Evaluated(found)
+            return Evaluated(**found, **in_16_bits)
         from hf_trainpipe.data.readers_base import ReadOptions
         from hf_trainpipe.package.labelled import evaluate_table, read_table
         from hf_trainpipe.recipe import Evaluation
@@ -169,7 +171,7 @@ class Package:
                 progress=work,
                 **self.read_as(column, label, recipe),
             )
-        return Evaluated(file=name, **found)
+        return Evaluated(file=name, **found, **in_16_bits)
 
     def read_as(self, column: str | Sequence[str], label: str | None, recipe: Recipe | None) -> dict[str, Any]:
         """How labelled rows are read: arguments of :func:`hf_trainpipe.package.labelled.labelled`."""

@@ -35,6 +35,8 @@ def show_evaluation(found: Found) -> str:
             lines.append(f"labels that the package does not have: {', '.join(shown)}{more}")
     else:
         lines.append(f"{found['split']}: {found['n']:,} examples")
+    if "precision" in found:
+        lines.append(f"computed in {found['precision']}")
     return "\n".join([*lines, "", table(["metric", "value", "interval", "n"], score_rows(found["scores"]))])
 
 

@@ -14,6 +14,7 @@ import pytest
 import hf_trainpipe
 from hf_trainpipe import Evaluation, MultiLabelClassification
 from hf_trainpipe.cli import run
+from hf_trainpipe.cli.shown import show_evaluation
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.package.columns import Known
 from hf_trainpipe.package.labelled import evaluate_table
@@ -98,6 +99,10 @@ def test_a_file_is_scored_by_the_recipe_s_columns(
     assert found["scores"]["accuracy"]["low"] < 1
     assert reviews.evaluate(pandas.DataFrame(rows))["scores"] == found["scores"]
     assert reviews.evaluate(rows)["scores"] == found["scores"]
+    assert "precision" not in found
+    halved = hf_trainpipe.load(reviews.path, precision="bf16").evaluate(path)
+    assert halved["precision"] == "bf16"
+    assert "computed in bf16" in show_evaluation(halved)
     assert run(["evaluate", str(reviews.path), str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == json.loads(json.dumps(found["scores"]))
     assert run(["evaluate", str(reviews.path), str(path)]) == 0
