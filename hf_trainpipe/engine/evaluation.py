@@ -171,7 +171,8 @@ def mean_loss(
                 there = (batch.pinned() if device.type == "cuda" else batch).to(device)
                 with known_lengths_of(there, task if unpadded else None):
                     outputs = task.forward(model, there.inputs)
-                sums += torch.stack([task.loss_sum(outputs, there).double(), task.count(there).double()])
+                found = task.loss_sum(outputs, there), task.count(there)  # the count on any device
+                sums += torch.stack([one.double().to(device) for one in found])
     finally:
         model.train(was_training)
     total, count = ranks.sums(sums.tolist())  # read from the device once
