@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,12 +51,8 @@ def aside_of(package: Path) -> Path:
 
 
 def recover(package: Path) -> None:
-    """Bring a package back whose replacement was killed between its two renames; after the second one the old is removed."""
-    if not package.name or not (aside := aside_of(package)).is_dir():
-        return
-    if package.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
+    """Bring a package back whose replacement was killed between its two renames. Nothing is removed: whoever reads calls it."""
+    if package.name and not package.exists() and ((aside := aside_of(package)) / MANIFEST).is_file():
         with contextlib.suppress(OSError):  # a folder that may only be read
             aside.rename(package)
 

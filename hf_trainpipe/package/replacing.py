@@ -18,7 +18,7 @@ from hf_trainpipe.utils.atomic import TEMPORARY, exchange, fsync_dir, fsync_tree
 @contextmanager
 def beside(package: Path, *, durable: bool = True) -> Iterator[Path]:
     """An empty folder to write a package into, which takes the place of ``package`` when the block has ended; after an error
-    the old one stays. Where a kill stopped an earlier one between two renames, that is finished or undone first."""
+    the old one stays. Where a kill stopped an earlier one between two renames, that is undone first; behind them, it is finished."""
     layout.recover(package)
     stage = package.with_name(f"{TEMPORARY}{package.name}-{os.getpid()}")
     shutil.rmtree(stage, ignore_errors=True)
@@ -92,5 +92,5 @@ def _replace(package: Path, stage: Path) -> None:
             except OSError:  # somebody who looked for it has brought the old one back
                 if not package.exists():
                     raise
-        shutil.rmtree(layout.aside_of(package), ignore_errors=True)
+    shutil.rmtree(layout.aside_of(package), ignore_errors=True)  # also that of one which was killed behind its renames
     fsync_dir(package.parent)

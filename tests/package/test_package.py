@@ -289,6 +289,19 @@ def test_a_package_is_there_while_another_takes_its_place(
     assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
+def test_whoever_looks_for_a_package_removes_nothing(tmp_path: Path) -> None:
+    package, left = tmp_path / "run" / "package", tmp_path / "run" / ".old-package"
+    for folder in (package, left, tmp_path / ".old-run"):  # of a kill behind the renames; a run that somebody has moved
+        folder.mkdir(parents=True)
+        (folder / layout.MANIFEST).write_text(folder.name)
+    assert layout.find_package(tmp_path / "run") == package
+    assert left.is_dir()
+    with replacing.beside(package):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old-run", "run"]
+    assert [path.name for path in package.parent.iterdir()] == ["package"]
+
+
 def test_files_are_not_added_to_a_package_that_another_process_has_written_meanwhile(tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
