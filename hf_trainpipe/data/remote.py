@@ -155,7 +155,7 @@ def _fetched(system: Any, path: str, shown: str, pattern: str, address: str, *, 
         raise refused from None
     if facts.get("type") == "directory":
         raise wrong_file(shown, "expected a file, found a folder.", fix=f"Name its files: {shown.rstrip('/')}/*.csv")
-    told = {key: str(facts[key]) for key in (*IDENTITY, "created") if facts.get(key) is not None}
+    told = {fact: str(facts[fact]) for fact in (*IDENTITY, "created") if facts.get(fact) is not None}
     is_known = len(told) > ("size" in told)
     version = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
     place = folder / version / name
@@ -171,7 +171,7 @@ def _fetched(system: Any, path: str, shown: str, pattern: str, address: str, *, 
 
 
 def _fetch(system: Any, path: str, place: Path, size: int | None, shown: str, pattern: str, address: str) -> None:
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary = place.with_name(f".{place.name}.part")  # one name, under the lock: what a kill leaves is written over
     try:
         try:
             system.get_file(path, str(temporary))
