@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, worker_of
-from hf_trainpipe.cli.parser import Argument, UsageError, existing, print_result, taken, verb
+from hf_trainpipe.cli.parser import Argument, UsageError, existing, existing_file, print_result, taken, verb
 from hf_trainpipe.errors import DRIFTED
 from hf_trainpipe.utils.tables import facts, table
 
@@ -41,7 +41,7 @@ _SHOWN, _LONGEST = 5, 100
 def watch(arguments: argparse.Namespace) -> int:
     package = existing(arguments.package, "package")
     if arguments.input not in (None, "-"):
-        existing(arguments.input, "file")
+        existing_file(arguments.input, "file")
     if arguments.input is None and (arguments.make_profile or arguments.reset):
         raise UsageError(
             "watch: --make-profile and --reset go with --input.",

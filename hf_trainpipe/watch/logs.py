@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hf_trainpipe.data.credentials import is_remote, shown_address
 from hf_trainpipe.data.place import spell_place
 from hf_trainpipe.data.readers_base import ReadOptions
 from hf_trainpipe.package.columns import Chooser, known_columns, parse_asked
@@ -20,10 +21,10 @@ CHUNK = 1_000
 
 
 class Log:
-    """A file of rows, or standard input, whose rows are counted and hashed as they are read.
+    """A file of rows, here or elsewhere, or standard input, whose rows are counted and hashed as they are read.
 
     Args:
-        path: The file; ``-`` is standard input.
+        path: The file, or its address; ``-`` is standard input.
         package: Whose columns its rows have.
         logs: ``{"rows", "sha256"}`` of what was read before: a file that begins with such rows has grown since.
 
@@ -40,7 +41,10 @@ class Log:
         reading: ReadOptions,
         logs: Sequence[Mapping[str, Any]],
     ) -> None:
-        self.name = str(path)
+        is_elsewhere = is_remote(str(path))
+        self.name = shown_address(str(path)) if is_elsewhere else str(path)
+        self.is_repeatable = is_elsewhere or Path(path).is_file()
+        """Whether it can be read again: standard input and pipes cannot."""
         known = known_columns(read_manifest(package))
         self._chooser = Chooser(known, parse_asked(column, known), name=self.name)
         self._digest = hashlib.sha256()
@@ -52,11 +56,6 @@ class Log:
             if not self.rows:
                 self._input(record)  # the first row decides about the columns
             self._add(record)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it can be read again."""
-        return Path(self.name).is_file()
 
     def chunks(self) -> Iterator[list[tuple[str, Any]]]:
         """The rows that are new, as their places and what the package is asked by each."""
@@ -80,7 +79,7 @@ class Log:
         self._digest.update(_spelt(record))
 
     def _count_known(self, path: Path | str, reading: ReadOptions, logs: Sequence[Mapping[str, Any]]) -> int:
-        if not logs or not self.is_file:
+        if not logs or not self.is_repeatable:
             return 0
         before: dict[int, set[str]] = {}
         for one in logs:

@@ -35,7 +35,7 @@ _TOLD = "window"
 FILE = "state.json"
 VERSION = 2
 _NEEDS: dict[str, type | tuple[type, ...]] = {
-    "version": int, "profile": str, "promise": dict, "windows": int, "evidence": dict, "logs": list, "pending": list, "waits": str,
+    "profile": str, "promise": dict, "windows": int, "evidence": dict, "logs": list, "pending": list, "waits": str,
 }  # fmt: skip
 
 
@@ -150,11 +150,12 @@ def open_state(
         return fresh, None
     fix = f"Begin anew with --reset, or remove {folder}."
     try:
+        version = read_json_object(folder / FILE, needs={"version": int}, fix=fix)["version"]
+        if version != VERSION:  # another one has other keys
+            raise DataError(f"{folder / FILE}: expected version {VERSION}, found {version}.", fix=fix)
         told = read_json_object(folder / FILE, needs=_NEEDS, fix=fix)
     except CheckpointError as error:
         raise DataError(error.message, fix=error.fix) from None
-    if told["version"] != VERSION:
-        raise DataError(f"{folder / FILE}: expected version {VERSION}, found {told['version']}.", fix=fix)
     if told["profile"] != profile.identity:
         return fresh, "what was watched before belongs to another profile: a new sequence begins"
     for name, value in promised.items():

@@ -186,7 +186,7 @@ def _read(found: Watched, held: State, log: Log, worker: Mapping[str, Any]) -> N
             waiting = {*held.places}
             texts = {place: text for place, text in texts.items() if place in waiting}
             found.rows += len(chunk)
-            if log.is_file:
+            if log.is_repeatable:
                 held.logs = [*logs, log.told()][-_LOGS:]
             held.save(found.state)
             work(found.rows)

@@ -12,7 +12,7 @@ from hf_trainpipe.watch.bets import Evidence, log_bets, ranks, stake_of
 from hf_trainpipe.watch.power import smallest
 from hf_trainpipe.watch.profile import Profile
 from hf_trainpipe.watch.sequence import Promise, Windows
-from hf_trainpipe.watch.state import open_state
+from hf_trainpipe.watch.state import FILE, open_state
 
 PROMISE = Promise(window=50, false_alarms=0.05, horizon=20)
 
@@ -141,4 +141,7 @@ def test_a_state_on_disk_has_the_windows_of_one_year_and_goes_on_as_one_that_was
     assert len(list(tmp_path.glob("*-waits-*"))) == 1
     windows[1].write_bytes(b"x")
     with pytest.raises(DataError, match=r"window-5\.safetensors: cannot be read"):
+        open_state(tmp_path, reference, promised)
+    (tmp_path / FILE).write_text('{"version": 1, "arrays": "texts-1.safetensors"}')
+    with pytest.raises(DataError, match="expected version 2, found 1"):
         open_state(tmp_path, reference, promised)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -85,6 +86,18 @@ def test_a_log_that_grows_is_read_on_and_tells_what_one_reading_of_the_whole_wou
         np.testing.assert_allclose(second.windows.evidence[name].log_money, evidence.log_money, atol=1e-4)
     held = "".join(path.read_bytes().decode("latin-1") for path in state.iterdir())
     assert not [row for row in rows if row in held]  # no text
+
+
+def test_a_log_elsewhere_is_read_once_like_a_file(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
+    address = "memory://watched/log.jsonl"
+    fsspec.filesystem("memory").pipe(address, write_log(tmp_path / "log.jsonl", texts(30, seed=6)).read_bytes())
+    for rows, known in ((30, 0), (0, 30)):
+        assert run(["watch", str(package), "--input", address, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["rows"], told["known_rows"], told["pending"]) == (rows, known, 30)
 
 
 def test_foreign_texts_end_with_10_are_named_and_stay_an_alarm_until_a_new_test_begins(
