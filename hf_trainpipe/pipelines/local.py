@@ -191,7 +191,7 @@ class Engine:
             ran.seconds += time.monotonic() - working.since
             ran.code = table_code(working.process.returncode)
             row = EXIT_CODES.get(ran.code)
-            ran.outcome = "done" if row is not None and row.branch else "interrupted"
+            ran.outcome = "failed" if row is None or row.fails else "done" if row.branch else "interrupted"
         self._working.clear()
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
