@@ -58,8 +58,8 @@ def refuse_secrets(where: str, address: str) -> None:
         found = listed[0].kind
     if found is not None:
         raise RecipeError(
-            f"{where}: the address of {parts.hostname or parts.scheme} holds {found}, and recipes are recorded and shared.",
-            fix="Put it into an environment variable and name that: ${DB_PASSWORD} in place of the value.",
+            f"{where}: the address of {parts.hostname or parts.scheme} holds {found}, and what is written in addresses is recorded and shared.",
+            fix="Put it into an environment variable and name that: ${DB_PASSWORD} in place of the value; in a shell in single quotes.",
         )
 
 
