@@ -158,7 +158,7 @@ def compare(
 
     page = ""
     interleave(cases, sides, options, measure, finished, until, together)
-    print(page)
+    print(page.removeprefix("#"))  # a page of its own, where `as_markdown` makes a section
 
 
 @dataclass(frozen=True)
