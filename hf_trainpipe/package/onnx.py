@@ -14,6 +14,7 @@ from hf_trainpipe.package import layout, onnx_export, probe
 from hf_trainpipe.package.imports import name_of, pin_of
 from hf_trainpipe.package.own_code import changed_code
 from hf_trainpipe.package.replacing import copied, seal
+from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
 
@@ -139,9 +140,9 @@ def export_network(torch_side: Predictor, path: Path) -> None:
 def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
     try:
         model = OnnxModel(stage / FILES[backend])
-    except Exception as error:  # ONNX Runtime has errors of its own
+    except SchemaError as error:  # whose fix is that of whoever loads a package
         raise PackageError(
-            f"ONNX Runtime cannot run the exported network ({backend}): {' '.join(str(error).split())[:300]}",
+            f"ONNX Runtime cannot run the exported network ({backend}): {' '.join(error.message.split())[:300]}",
             fix="The package is unchanged. Serve it with torch.",
             exit_code=2,
         ) from error
