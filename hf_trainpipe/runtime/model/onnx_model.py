@@ -89,6 +89,8 @@ class OnnxModel:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # Processors without VNNI add products of int8 in 16 bits, which overflow: logits were off by 4.9 instead of 0.5. No effect on others.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         # Idle threads sleep: beside a tokenizer and a server they would spin for nothing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
