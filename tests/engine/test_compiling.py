@@ -13,6 +13,7 @@ from hf_trainpipe.engine import compiling
 from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.randomness import seed_everything
 from hf_trainpipe.runtime.model.unpad import unpad
+from tests.nightly import at_night
 from tests.runtime.model.test_unpad import batch_of, build, gradients, largest_difference, loss_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch, of itself, while it traces
@@ -37,7 +38,7 @@ def _nothing_kept():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", *at_night("distilbert", "mpnet")])
 def test_gradients_are_those_of_the_padded_model(kind: str) -> None:
     model = build(kind)
     expected = [gradients(model, batch)[1] for batch in BATCHES]

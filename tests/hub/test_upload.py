@@ -17,6 +17,7 @@ from hf_trainpipe.hub.upload import upload
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_merge import block
 from tests.hub.hub_server import TOKEN, Blob, Fault, Hub, Repository, serve
+from tests.nightly import at_night
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own uploads
 REPO = "user/tiny"
@@ -117,7 +118,9 @@ def stopped_everywhere(hub: Hub, folder: Path, fault: Callable[[int], Fault]) ->
         yield push, failed
 
 
-@pytest.mark.parametrize(("method", "kind"), [("*", "cut"), ("P", "lose")], ids=["cut before", "answer lost"])
+@pytest.mark.parametrize(
+    ("method", "kind"), [*at_night(("*", "cut")), ("P", "lose")], ids=["cut before", "answer lost"]
+)
 def test_stopped_at_any_request_it_shows_the_old_model_or_the_new_and_continues(
     hub: Hub, tmp_path: Path, method: str, kind: Any
 ) -> None:
@@ -132,6 +135,7 @@ def test_stopped_at_any_request_it_shows_the_old_model_or_the_new_and_continues(
         assert push.queue.open_entries() == []
 
 
+@pytest.mark.nightly
 def test_another_push_at_any_request_of_it_stays_whole_as_well(hub: Hub, tmp_path: Path) -> None:
     orders = set()
     pushes: list[Push] = []

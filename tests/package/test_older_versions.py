@@ -111,7 +111,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     found, expected = load_file(reached), load_file(older / "reached.safetensors")
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
-        assert found[name] == pytest.approx(weight, abs=1e-3), name
+        # A key's bias adds the same to all that a query looks at: its gradient is what rounding leaves, another on each machine,
+        # and Adam makes steps of full size of it.
+        assert found[name] == pytest.approx(weight, abs=1e-2 if name.endswith("key.bias") else 1e-3), name
     if is_same_machine(facts):
         assert hashlib.sha256(reached.read_bytes()).hexdigest() == facts["weights"]
     attempts = {json.loads(line)["attempt"] for line in Path("begun/ledger.jsonl").read_text().splitlines()}

@@ -23,10 +23,13 @@ from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
 from hf_trainpipe.runtime.model.pooling import AUTO, Pooling
 from hf_trainpipe.runtime.tasks.older import task_of_decoder
+from tests.nightly import at_night
 from tests.package.conftest import SENTENCES, TEXTS, write_package
 
 SIZES = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 64, "max_position_embeddings": 66, "pad_token_id": 0, "initializer_range": 0.3}  # fmt: skip
+ALIKE = ("roberta", "xlm-roberta", "electra", "mpnet")
+"""Architectures that are exported as others below are: tested at night."""
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": SIZES,
     "roberta": {**SIZES, "type_vocab_size": 1},
@@ -57,7 +60,9 @@ def recipe(labels: list[str]) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("kind", [*ARCHITECTURES, *POOLED])
+@pytest.mark.parametrize(
+    "kind", [*at_night(*ALIKE), *(kind for kind in (*ARCHITECTURES, *POOLED) if kind not in ALIKE)]
+)
 def test_each_architecture_answers_alike_at_any_shape(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     tagging = kind in ("roberta", "electra")

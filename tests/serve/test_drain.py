@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nightly import at_night
 from tests.serve.conftest import JSON, Running, start
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ MORE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 """Sent while it drains already: none of them cuts it short."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *at_night(signal.SIGUSR1)])
 def test_nothing_accepted_is_lost(package: Path, tmp_path: Path, number: signal.Signals) -> None:
     counted, lock = Counted(), threading.Lock()
     with start(package, tmp_path / "log") as server:

@@ -152,6 +152,7 @@ def test_a_head_for_other_labels_is_newly_initialized_and_other_weights_must_fit
         execute(five, run_dir=tmp_path / "other")
 
 
+@pytest.mark.nightly
 def test_compiled_layers_in_a_run_that_is_killed_and_resumed(workshop) -> None:
     """With a C++ compiler the run is compiled, without one it warns; in both cases the resumed run ends the same."""
     options = ("--optim.compile", "true")

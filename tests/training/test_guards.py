@@ -13,6 +13,8 @@ import time
 import psutil
 import pytest
 
+from tests.nightly import at_night
+
 RECIPES = '''
 import math
 import os
@@ -187,7 +189,7 @@ def test_a_spike_is_warned_of_and_a_slow_rank_too(guards) -> None:
     assert "warning: rank 1 is slow" in done.err
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [*at_night(0), 1])
 def test_a_stopped_rank_ends_the_run_by_name(guards, victim) -> None:
     run = guards.folder / f"stopped-{victim}"
     train = ["-m", "hf_trainpipe", "train", "guards.py", "--run-dir", run.name, "--budget.max-steps", "5000", "--budget.epochs", "999",

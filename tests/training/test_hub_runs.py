@@ -98,6 +98,7 @@ def test_a_push_that_fails_does_not_fail_the_run_and_is_retried_later(workshop, 
     assert len(hub.repositories["user/tiny"].messages) == 2, "there was nothing new to push"
 
 
+@pytest.mark.nightly
 def test_pushing_behind_the_training_changes_no_byte_of_it(workshop, whole, online, hub) -> None:
     run, go = workshop.folder / "behind", workshop.folder / "go"
     command = ["hub_recipes.py:behind", "--run-dir", "behind"]
@@ -132,6 +133,7 @@ def test_pushing_behind_the_training_changes_no_byte_of_it(workshop, whole, onli
     assert all(entry["state"] in ("done", "superseded") for entry in queue(run))
 
 
+@pytest.mark.nightly
 def test_a_hub_that_hangs_does_not_disturb_the_training(workshop, whole, online, hub) -> None:
     hub.faults.append(Fault("POST", "/", kind="hold", times=1000))
     done = workshop.train("hub_recipes.py:best", "--run-dir", "disturbed", HF_TRAINPIPE_HUB_TIMEOUT="0.5", **online)

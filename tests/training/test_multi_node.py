@@ -56,6 +56,7 @@ def wait_for(condition, *, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.nightly
 def test_two_machines_stop_together_and_end_as_two_ranks_of_one(workshop) -> None:
     run = "machines"
     processes = machines(workshop, run)
@@ -94,6 +95,7 @@ def slurm(workshop) -> dict[str, str]:
     }
 
 
+@pytest.mark.nightly
 def test_a_slurm_job_that_is_stopped_is_queued_again_and_continues(workshop, slurm) -> None:
     command = [str(REPOSITORY / "scripts/slurm/train.sbatch"), "recipes.py", "--run-dir", "queued"]
     with (workshop.folder / "queued-0.err").open("w") as stream:

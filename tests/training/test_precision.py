@@ -61,6 +61,7 @@ def test_a_pass_reads_bf16_and_its_gradient_reaches_the_masters(recipe: Recipe, 
         assert next(run.bare.parameters()) is one
 
 
+@pytest.mark.nightly
 def test_two_ranks_that_are_killed_end_bit_identical(workshop) -> None:
     options = ["recipes.py", "--optim.precision", "bf16-pure", "--budget.epochs", "1"]
     done = workshop.train(*options, "--run-dir", "pure", ranks=2)

@@ -91,6 +91,7 @@ def test_a_stream_is_trained_on_window_by_window_and_resumed_exactly(workshop, h
     assert trace(workshop, "stream-killed") == steps
 
 
+@pytest.mark.nightly
 def test_two_ranks_draw_the_same_rows_from_a_stream(workshop, hub) -> None:
     done = workshop.train("streaming.py", "--run-dir", "stream-pair", ranks=2, **hub)
     assert done.code == 0, done.err

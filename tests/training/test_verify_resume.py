@@ -13,6 +13,7 @@ from hf_trainpipe.package.layout import read_manifest
 from hf_trainpipe.training.verify_resume import start_of_copy
 
 
+@pytest.mark.nightly
 def test_two_ranks_verify_before_packaging_and_the_package_tells(workshop) -> None:
     run = workshop.folder / "verified"
     done = workshop.train("recipes.py", "--run-dir", run.name, "--verify-resume", ranks=2)
