@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,7 +33,6 @@ from hf_trainpipe.pipelines import (
 )
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
-from hf_trainpipe.pipelines.local import Engine
 from hf_trainpipe.pipelines.lowered import lower, why_left_out
 from hf_trainpipe.pipelines.picture import svg
 from hf_trainpipe.pipelines.processes import Stopping
@@ -199,33 +195,6 @@ def test_why_a_stage_is_left_out() -> None:
 
 
 VERB = ("completion", "bash")
-
-
-def test_a_stage_that_fails_while_all_are_asked_to_end_has_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stages = (Verb("saves", command=VERB), Verb("fails", command=VERB))
-    script = tmp_path / "python"  # in place of the interpreter: stages that end as they are called
-    script.write_text(
-        "#!/bin/sh\nfor name; do :; done\n"
-        f"trap '[ $name = saves ] && exit 75; exit 2' TERM\ntouch {tmp_path}/$name\nwhile :; do sleep 0.05; done\n"
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    source = RecipeSource(tmp_path / "x.py", "pipeline")
-    engine = Engine(Pipeline("p", stages=stages, source=source), parallel=2, say=lambda _: None)
-    stopping = Stopping()
-
-    def ask() -> None:
-        while not all((tmp_path / stage.name).exists() for stage in stages):
-            time.sleep(0.01)
-        stopping.asked = True
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    assert engine.run(stopping) == 2
-    asking.join()
-    assert [(ran.outcome, ran.code) for ran in engine.ran.values()] == [("interrupted", 75), ("failed", 2)]
 
 
 @pytest.mark.parametrize(
