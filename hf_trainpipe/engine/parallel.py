@@ -205,8 +205,10 @@ class Summed(SingleProcess):
 
     def _prepare(self, *, is_fused: bool) -> None:
         super()._prepare(is_fused=is_fused)
-        self._buckets: list[list[torch.nn.Parameter]] | None = None
-        self._unused: list[torch.nn.Parameter] = []
+        self._trained = [parameter for parameter in self.bare.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in self._trained]
+        # Made once, so that no later step runs out of memory between the collectives.
+        self._flat = torch.zeros(min(sum(sizes), max(BUCKET, *sizes)), device=self.ranks.accelerator.device)
         with torch.no_grad():
             for parameter in self.bare.parameters():
                 torch.distributed.broadcast(parameter, 0)
@@ -216,13 +218,7 @@ class Summed(SingleProcess):
         return super().clip(max_norm)
 
     def _add_up(self) -> None:
-        if self._buckets is None:
-            self._buckets = self._agreed()
-        if any(parameter.grad is not None for parameter in self._unused):
-            raise RuntimeError(
-                "A parameter without a gradient in the first step has one now, which the other ranks may lack."
-            )
-        for bucket in self._buckets:
+        for bucket in self._buckets():
             for parameter in bucket:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
@@ -233,14 +229,12 @@ class Summed(SingleProcess):
             parts = flat.split([grad.numel() for grad in grads])  # type: ignore[no-untyped-call]
             torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads, strict=True)])
 
-    def _agreed(self) -> list[list[torch.nn.Parameter]]:
-        """The parameters that have a gradient on any rank, by bucket."""
-        trained = [parameter for parameter in self.bare.parameters() if parameter.requires_grad]
-        held = self.ranks.sums([float(parameter.grad is not None) for parameter in trained])
-        self._unused = [parameter for parameter, count in zip(trained, held, strict=True) if not count]
+    def _buckets(self) -> list[list[torch.nn.Parameter]]:
+        """The parameters that have a gradient on any rank in this step, by bucket: another step may have others."""
+        held = self.ranks.sums([float(parameter.grad is not None) for parameter in self._trained])
         buckets: list[list[torch.nn.Parameter]] = []
         room = 0
-        for parameter, count in zip(trained, held, strict=True):
+        for parameter, count in zip(self._trained, held, strict=True):
             if not count:
                 continue
             if parameter.numel() > room:
@@ -248,9 +242,6 @@ class Summed(SingleProcess):
                 room = BUCKET
             buckets[-1].append(parameter)
             room -= parameter.numel()
-        # Kept, so that no later step runs out of memory between the collectives.
-        most = max((sum(parameter.numel() for parameter in bucket) for bucket in buckets), default=0)
-        self._flat = torch.zeros(most, device=self.ranks.accelerator.device)
         return buckets
 
 

@@ -77,7 +77,7 @@ def answers(
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.training.calibrating import asked
 
-    predictor = Predictor.load(package, **worker)
+    predictor = Predictor.load(package, precision="fp32", **worker)  # whatever the environment asks of servers
     task = task_for(predictor, recipe.task, name=str(package))
     _check_labels(predictor, dataset, recipe, package=package, what=what)
     judged = judged_rows(predictor, dataset, task=task, split=what, model=recipe.model, progress=progress)
