@@ -83,9 +83,8 @@ def test_the_page_sorts_filters_compares_and_follows(tmp_path: Path) -> None:
         for name in ("<b>going", "run-1"):
             driver.find_element("css selector", f"input[aria-label='choose {name}']").click()
         wait(driver, lambda d: len(find(d, "#charts figure")) == 4)
-        cells = [row.text for row in find(driver, "#settings tr")]
-        assert any(row.startswith("optim.peak_lr 0.001 5e-5") for row in cells)
-        assert any(row.startswith("seed 0 1") for row in cells)
+        for row in ("optim.peak_lr 0.001 5e-5", "seed 0 1"):  # the charts of one run are as many
+            wait(driver, lambda d, row=row: any(one.text.startswith(row) for one in find(d, "#settings tr")))
         curve = "#charts figure:first-child path"
         assert len(find(driver, curve)) == 2
         before = find(driver, curve)[0].get_attribute("d")
