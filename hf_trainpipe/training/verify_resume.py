@@ -45,7 +45,6 @@ WORTHWHILE_STEPS = 8
 """A copy of fewer steps says little; one of a run shorter than CHEAP_STEPS begins at the start instead."""
 CHEAP_STEPS = 200
 POLL_SECONDS = 0.2
-"""Environment variables of a process under torchrun; the copy has a launcher of its own."""
 
 
 def check_can_verify(recipe: Recipe, source: RecipeSource | None) -> None:
