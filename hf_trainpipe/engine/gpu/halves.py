@@ -113,10 +113,9 @@ def _others(model: torch.nn.Module, copied: set[int], dtype: torch.dtype) -> lis
 
 
 def _copy(sources: list[torch.nn.Parameter], places: list[tuple[dict[str, Any], str]], dtype: torch.dtype) -> _Copy:
-    parts = [one.detach().to(dtype) for one in sources]
-    whole = torch.nn.Parameter(
-        parts[0] if len(parts) == 1 else torch.cat(parts), requires_grad=sources[0].requires_grad
-    )
-    if len(parts) > 1:
-        parts = whole.detach().split([len(one) for one in sources])  # type: ignore[no-untyped-call]
-    return _Copy(sources, places, whole, [whole.detach()] if len(parts) == 1 else parts)
+    made = [one.detach().to(dtype) for one in sources]
+    if len(made) == 1:  # of any shape
+        whole = torch.nn.Parameter(made[0], requires_grad=sources[0].requires_grad)
+        return _Copy(sources, places, whole, [whole.detach()])
+    whole = torch.nn.Parameter(torch.cat(made), requires_grad=sources[0].requires_grad)
+    return _Copy(sources, places, whole, whole.detach().split([len(one) for one in made]))  # type: ignore[no-untyped-call]
