@@ -230,7 +230,9 @@ def attend_by_kernel(call: Call) -> torch.Tensor:
     # Branches, since a compiler makes constants of conditions there alone.
     slides = True if call.window is not None and call.layout.longest > call.window else False  # noqa: SIM210
     drops = True if call.dropout > 0.0 else False  # noqa: SIM210
-    query, key, value = (tensor.contiguous() for tensor in (call.query, call.key, call.value))
+    query, key, value = (  # parts of one product are read where they are
+        tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (call.query, call.key, call.value)
+    )
     name = choose(query.device, query.dtype, query.shape[-1], slides, drops)
     kernel = operators[name] if torch.compiler.is_compiling() and name in operators else KERNELS[name]
     return kernel(Call(query, key, value, call.layout, call.scale, call.dropout, call.window if slides else None))
