@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_trainpipe.checkpoint.lock import RunLock
-from hf_trainpipe.errors import EXIT_CODES, CheckpointError, RunLocked, TrainpipeError
+from hf_trainpipe.errors import EXIT_CODES, INTERRUPTED, PUSH_FAILED, CheckpointError, RunLocked, TrainpipeError
 from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import read_result
 from hf_trainpipe.utils.atomic import read_json_object, write_json
@@ -43,7 +43,13 @@ POLL_SECONDS = 0.1
 FAMILY_SECONDS = 1.0
 """Between two looks at which processes a run has."""
 Outcome = Literal["complete", "refused", "out of memory", "diverged", "interrupted", "killed", "failed"]
-_BY_CODE: dict[int, Outcome] = {0: "complete", 5: "complete", 2: "refused", 4: "diverged", 75: "interrupted"}
+_BY_CODE: dict[int, Outcome] = {
+    0: "complete",
+    PUSH_FAILED: "complete",
+    2: "refused",
+    4: "diverged",
+    INTERRUPTED: "interrupted",
+}
 _ERROR = re.compile(r"^error: (?P<message>.*?)(?:\n\n(?P<fix>(?:  .*\n?)+)|\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _MEMORY = re.compile(r"out of memory|OutOfMemoryError|^MemoryError", re.IGNORECASE)
 
@@ -330,7 +336,7 @@ def outcome_of(code: int, said: str) -> Outcome:
     >>> outcome_of(4, ""), outcome_of(-9, ""), outcome_of(2, "error: Step 3: out of memory with a single example")
     ('diverged', 'killed', 'out of memory')
     """
-    if code not in (0, 5) and _MEMORY.search(told_error(said)[0]):
+    if code not in (0, PUSH_FAILED) and _MEMORY.search(told_error(said)[0]):
         return "out of memory"
     return "killed" if code < 0 else _BY_CODE.get(code, "failed")
 
