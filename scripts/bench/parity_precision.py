@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from processes import last_json, ledger_of, series
 from public_data import Row, model_folder, text_of
 from results import append_jsonl, markdown_table, read_jsonl
 
@@ -96,11 +95,10 @@ def begin(folder: Path, precision: str, seed: int, options: argparse.Namespace, 
 
 
 def result_of(folder: Path, precision: str, seed: int, said: str, epochs: float) -> Row:
-    scores: dict[str, Any] = json.loads(said.strip().splitlines()[-1])["scores"]
-    points = read_jsonl(folder / f"runs/{precision}-{seed}/ledger.jsonl")
-    losses = [point["value"] for point in points if point["name"] == "validation/loss"]
+    scores = last_json(said)["scores"]
+    losses = series(ledger_of(folder / f"runs/{precision}-{seed}"), "validation/loss")
     accuracy = {split: 100 * scores[split]["accuracy"]["value"] for split in ("test", "validation")}
-    return {"precision": precision, "seed": seed, "epochs": epochs, **accuracy, "loss": losses[-1]}
+    return {"precision": precision, "seed": seed, "epochs": epochs, **accuracy, "loss": losses[-1]["value"]}
 
 
 def table_of(found: list[Row], precisions: list[str]) -> str:
