@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from hf_trainpipe.data.columns import is_text
 from hf_trainpipe.data.place import FILE
 from hf_trainpipe.errors import CheckpointError, DataError, closest
 from hf_trainpipe.utils.atomic import new_folder, read_json_object, sha256_file
@@ -63,7 +64,7 @@ def _parts(cells: pa.Array) -> Iterator[Any]:
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     kind = cells.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         # 0xFF and 0xFE are no bytes of UTF-8: they end a text, and stand for a null.
         ended = pc.binary_join_element_wise(
             cells.cast(pa.large_binary()), pa.scalar(b"", pa.large_binary()), pa.scalar(b"\xff", pa.large_binary()),
