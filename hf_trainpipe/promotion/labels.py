@@ -31,9 +31,8 @@ def read_labels(recipe: Recipe, files: Sequence[Path], reading: ReadOptions, *, 
     """
     from datasets import Dataset, concatenate_datasets
 
-    tables = [Dataset(read_whole(file, reading)) for file in files]
     return concatenate_datasets(
-        [_of_file(rows, recipe, file, shaped=shaped) for rows, file in zip(tables, files, strict=True)]
+        [_of_file(Dataset(read_whole(file, reading)), recipe, file, shaped=shaped) for file in files]
     )
 
 
