@@ -35,6 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from public_data import Row, model_folder
+from workloads import read_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs/results"
 TRAIN, DEV = "train-v1.1.first11articles.json.gz", "dev-v1.1.json.gz"
@@ -47,8 +48,7 @@ FIRST = 2
 
 
 def rows_of(folder: Path, split: str) -> list[Row]:
-    with (folder / f"{split}.jsonl").open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    return read_rows(folder / f"{split}.jsonl")
 
 
 def prepare(data: Path, folder: Path) -> None:
