@@ -142,9 +142,10 @@ def _of_files(arguments: argparse.Namespace) -> Audit:
 def guessed(arguments: argparse.Namespace, paths: list[str]) -> Guess:
     """Files and the task that their columns suggest, by the options of :data:`FILES`."""
     from hf_trainpipe.audit.guess import guess
+    from hf_trainpipe.utils.resources import is_pattern
 
     for path in paths:
-        if not any(mark in path for mark in "*?["):
+        if not is_pattern(path):
             existing_file(path, "file, recipe or run")
     options = {name: value for name, value in reading(arguments).items() if value is not None}
     header = tuple(name.strip() for name in arguments.header.split(",")) if arguments.header else ()

@@ -33,7 +33,7 @@ from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.data.readers_xlsx import read_xlsx
 from hf_trainpipe.data.remote import expand_remote
 from hf_trainpipe.errors import DataError, closest
-from hf_trainpipe.utils.resources import base_folder
+from hf_trainpipe.utils.resources import base_folder, is_pattern
 
 FIRST_ROWS, FIRST_FILES = 1000, 200
 """Rows of a table and files of a text folder to read for a preview."""
@@ -125,7 +125,7 @@ def expand(patterns: tuple[str, ...], base: Path | None) -> list[tuple[Path, str
             continue
         root = base_folder(pattern) if base is None else base
         named = Path(pattern).expanduser()
-        if not any(mark in pattern for mark in "*?[") or (root / named).exists():
+        if not is_pattern(pattern) or (root / named).exists():
             found.append((root / named, _spelled(pattern)))
             continue
         anchor = Path(named.anchor) if named.is_absolute() else root

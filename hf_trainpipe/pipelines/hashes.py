@@ -11,9 +11,7 @@ from pathlib import Path
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.safety.stamps import Stamps
 from hf_trainpipe.utils.atomic import sha256_file
-
-PATTERN = "*?["
-"""Paths with one of these are patterns."""
+from hf_trainpipe.utils.resources import is_pattern
 
 
 def content_hashes(paths: Iterable[str], folder: Path, *, whose: str) -> dict[str, str]:
@@ -47,12 +45,12 @@ def _hash(path: str, folder: Path, stamps: Stamps, *, whose: str) -> str:
         return _of_file(place, stamps)
     if place.is_dir():
         return of_json({name: _of_file(file, stamps) for name, file in _files_below(place)})
-    if any(mark in path for mark in PATTERN):
+    if is_pattern(path):
         anchor = Path(place.anchor)
         files = sorted(file for file in anchor.glob(str(place.relative_to(anchor))) if file.is_file())
         if files:
             return of_json({os.path.relpath(file, folder): _of_file(file, stamps) for file in files})
-    what = "a file that this pattern matches" if any(mark in path for mark in PATTERN) else "a file or a folder"
+    what = "a file that this pattern matches" if is_pattern(path) else "a file or a folder"
     raise DataError(
         f"{whose} {path}: expected {what} in {folder.resolve()}, found none.",
         fix="Correct the path, or name the stage that writes it in `after`.",

@@ -8,9 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hf_trainpipe.errors import RecipeError, closest
-from hf_trainpipe.pipelines.hashes import PATTERN
 from hf_trainpipe.pipelines.stage import IN_NAMES, NAME, Stage
 from hf_trainpipe.recipe.source import RecipeSource
+from hf_trainpipe.utils.resources import PATTERN, is_pattern
 
 FUNCTION = "pipeline"
 """Of a pipeline's file, unless another one is named."""
@@ -40,7 +40,7 @@ class Pipeline:
                 f"Pipeline.name: expected {IN_NAMES}, found {self.name!r}.",
                 fix='Write a name that every engine takes: Pipeline("support-messages", ...).',
             )
-        if any(mark in self.runs for mark in PATTERN):
+        if is_pattern(self.runs):
             raise RecipeError(
                 f"Pipeline.runs: expected a folder without {' '.join(PATTERN)}, found {self.runs!r}: paths with these are patterns.",
                 fix='Write runs="runs", or the name of another folder.',
@@ -212,5 +212,5 @@ def _overlap(one: str, other: str) -> bool:
 def _plain(path: str) -> Path:
     """A path up to its first part with a pattern."""
     parts = Path(path).parts
-    plain = next((number for number, part in enumerate(parts) if any(mark in part for mark in PATTERN)), len(parts))
+    plain = next((number for number, part in enumerate(parts) if is_pattern(part)), len(parts))
     return Path(*parts[:plain])

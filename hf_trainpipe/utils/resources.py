@@ -23,6 +23,8 @@ from hf_trainpipe.utils.atomic import sha256_file
 log = logging.getLogger(__name__)
 
 PREFIX = "package:"
+PATTERN = "*?["
+"""Paths with one of these are patterns."""
 
 
 def is_local(name: str) -> bool:
@@ -113,10 +115,15 @@ def base_folder(name: str) -> Path:
     return chosen
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path is a pattern of many: it has one of :data:`PATTERN`."""
+    return any(mark in path for mark in PATTERN)
+
+
 def _holds(folder: Path, name: str) -> bool:
     if (folder / name).exists():
         return True
-    return any(mark in name for mark in "*?[") and any(folder.glob(name))
+    return is_pattern(name) and any(folder.glob(name))
 
 
 def _differ(one: Path, other: Path) -> bool:
