@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workloads import read_rows
+
 RESULTS = Path(__file__).resolve().parents[2] / "docs/results"
 SPLITS = {"train": "train", "test": "test_2016_flickr"}
 SIZES = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
@@ -32,8 +34,7 @@ SEED = 17
 
 
 def rows_of(folder: Path, split: str) -> list[dict[str, str]]:
-    with (folder / f"{split}.jsonl").open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    return read_rows(folder / f"{split}.jsonl")
 
 
 def prepare(data: Path, folder: Path) -> None:
