@@ -140,13 +140,8 @@ class Engine:
 
     def _look(self) -> None:
         for name, working in list(self._working.items()):
-            code = working.process.poll()
-            if code is None:
-                continue
-            del self._working[name]
-            working.reader.join(timeout=5.0)
-            self.ran[name].seconds += time.monotonic() - working.since
-            self._ended(name, table_code(code))
+            if working.process.poll() is not None:
+                self._ended(name, self._take(name))
 
     def _ended(self, name: str, code: int) -> None:
         ran, row = self.ran[name], EXIT_CODES.get(code)
@@ -186,13 +181,17 @@ class Engine:
             except subprocess.TimeoutExpired:
                 working.process.kill()
                 working.process.wait()
-            working.reader.join(timeout=5.0)
             ran = self.ran[name]
-            ran.seconds += time.monotonic() - working.since
-            ran.code = table_code(working.process.returncode)
+            ran.code = self._take(name)
             row = EXIT_CODES.get(ran.code)
             ran.outcome = "failed" if row is None or row.fails else "done" if row.branch else "interrupted"
-        self._working.clear()
+
+    def _take(self, name: str) -> int:
+        """The exit code of a stage that has ended, which is no longer at work."""
+        working = self._working.pop(name)
+        working.reader.join(timeout=5.0)
+        self.ran[name].seconds += time.monotonic() - working.since
+        return table_code(working.process.returncode)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
         with stream:
