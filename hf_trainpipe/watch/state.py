@@ -81,11 +81,10 @@ class State:
         windows = self.windows
         profile = windows.profile.identity
         files = {number: folder / _window(profile, number) for number in windows.of_year}
-        for number in windows.of_year:
+        for at, (number, file) in enumerate(files.items()):
             if number > self.saved:
-                at = number - windows.of_year.start
                 readings = {name: held[at] for name, held in windows.pool.items()}
-                _write(files[number], readings, {_TOLD: json.dumps(windows.history[at])})
+                _write(file, readings, {_TOLD: json.dumps(windows.history[at])})
         self.saved = windows.windows
         earlier = {*folder.glob("*-waits-*.safetensors"), *folder.glob("*-window-*.safetensors")}
         number = 1 + max((int(path.stem.rpartition("-")[2]) for path in earlier if "-waits-" in path.name), default=0)
