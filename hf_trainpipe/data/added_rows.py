@@ -3,11 +3,12 @@ data. :class:`~hf_trainpipe.data.chosen_rows.ChosenRows` then says which of them
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hf_trainpipe.data.readers_base import ReadOptions, opened
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.recipe import Data
 from hf_trainpipe.utils.atomic import sha256_file
@@ -74,30 +75,15 @@ class AddedRows(Data):
         return f"{self.source.describe()}; and {Path(self.added_file).name} (sha256 {self.sha256[:12]})"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    with path.open(encoding="utf-8") as stream:  # str.splitlines would end a line at U+2028, which a text may hold
-        for number, line in enumerate(stream, 1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"found {line.strip()[:60]!r}")
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number}: expected a row as a JSON object: {error}.",
-                    fix="Name the added.jsonl of a run of retrain.",
-                    file=str(path),
-                    line=number,
-                ) from error
-            rows.append(row)
-    return rows
-
-
 def _like(path: Path, train: Dataset) -> Dataset:
     """The rows of a file with the columns and types of the training rows; columns that it lacks are empty."""
     from datasets import Dataset
 
-    rows = _read(path)
+    from hf_trainpipe.data.readers import read_lines
+
+    reading = ReadOptions(format="jsonl", max_row_bytes=sys.maxsize, piece=1 << 20)
+    with opened(path, shown=str(path)) as stream:
+        rows = [row for _, row in read_lines(stream, shown=str(path), options=reading)]
     cells: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in train.column_names}
     try:
         return Dataset.from_dict(cells, features=train.features)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.errors import PackageError
+from hf_trainpipe.runtime.recorded import RECORDED as RECORDED
 from hf_trainpipe.runtime.safety import files, trust
 from hf_trainpipe.runtime.safety.files import MANIFEST as MANIFEST
 from hf_trainpipe.runtime.safety.files import hash_file as hash_file
@@ -21,8 +22,6 @@ ADAPTER = "adapter"
 """An adapter and the head alone, for peft: nothing that answers reads it."""
 PICTURE = "curves.png"
 """The training curve, shown by the card."""
-RECORDED = "recorded.jsonl"
-"""Recorded predictions, in the run's directory: they contain texts and are never packaged."""
 
 
 def find_package(path: Path | str) -> Path:

@@ -2,7 +2,7 @@
 
     python -I -B probe.py ANSWER.json MODULE...    import these, then read the request from stdin, one line
 
-The request is ``{"package", "recorded": path or null, "runtime": folder or null, "backend": name}`` (without ``backend``
+The request is ``{"package", "recorded": lines of a run's, "runtime": folder or null, "backend": name}`` (without ``backend``
 the package's own), the answer ``{"n", "max_abs_diff", "worst", "inputs", "answers", "python", "foreign", "torch"}``, or
 ``{"refused", "fix"}``. The handler of ``runtime`` is used, without one the package's own. This file imports only the
 standard library and that handler, so it runs where hf_trainpipe is not installed.
@@ -132,10 +132,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     make = handler_class(package, request["runtime"])
     backend = request.get("backend")
     handler = make(str(package), **({"backend": backend} if backend else {}))
-    recorded: list[dict[str, Any]] = []
-    if request["recorded"]:
-        with open(request["recorded"], encoding="utf-8") as stream:
-            recorded = [json.loads(line) for line in stream if line.strip()]
+    recorded: list[dict[str, Any]] = request["recorded"]
     predictor = getattr(handler, "_handler", handler).predictor
     inputs = [line["input"] for line in recorded]
     if not inputs:

@@ -14,6 +14,8 @@ from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_tables import table
 from hf_trainpipe.package.fresh import FreshProcess
 from hf_trainpipe.package.own_code import CONSENT, changed_code, runtime_folder
+from hf_trainpipe.runtime import recorded as records
+from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.safety.files import read_limited
 from hf_trainpipe.utils import atomic
@@ -83,8 +85,7 @@ def verify(
     # As it was written: without fields that the package's own, older runtime refuses.
     as_written = json.loads(read_limited(path / layout.MANIFEST))
     recorded = find_recorded(path, recorded)
-    if recorded is not None:
-        read_recorded(recorded)  # refuses what is no prediction
+    lines = [] if recorded is None else read_recorded(recorded)
     allow_code = has_consent(allow_code)
     result: dict[str, Any] = {
         "passed": False,
@@ -111,7 +112,7 @@ def verify(
                 )
         request = {
             "package": str(path),
-            "recorded": None if recorded is None else str(recorded),
+            "recorded": lines,
             "runtime": None if allow_code else str(runtime_folder()),
         }
         backends: dict[str, dict[str, Any]] = manifest["backends"]
@@ -184,28 +185,10 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
     Raises:
         PackageError: a line is something else, with its number, or there is none; exit code 2.
     """
-    lines: list[dict[str, Any]] = []
-    number = 0
     try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):  # noqa: B007  an error names it
-                value = json.loads(line) if line.strip() else None
-                if value is None:
-                    continue
-                if not isinstance(value, dict) or not {"input", "output"} <= set(value):
-                    raise ValueError(f"expected an object with input and output, found {line.strip()[:60]!r}")
-                lines.append(value)
-    except (OSError, ValueError, RecursionError) as error:
-        raise PackageError(
-            f"{path}, line {number}: no recorded prediction: {error}.", fix="Name a run's recorded.jsonl.", exit_code=2
-        ) from error
-    if not lines:
-        raise PackageError(
-            f"{path} has no recorded predictions, so nothing could be compared.",
-            fix="Name a run's recorded.jsonl: --recorded RUN/recorded.jsonl",
-            exit_code=2,
-        )
-    return lines
+        return records.read_recorded(path, fix="Name a run's recorded.jsonl: --recorded RUN/recorded.jsonl")
+    except SchemaError as error:
+        raise PackageError(error.message, fix=error.fix, exit_code=2) from error
 
 
 def tolerance_of(path: Path, backend: str, facts: Mapping[str, Any]) -> float:

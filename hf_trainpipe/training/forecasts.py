@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.engine.device import cores, peak_memory
 from hf_trainpipe.report.forecast import NAME, read
+from hf_trainpipe.tracking.ledger import parse_object
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.cache import cache_root
 
@@ -112,9 +113,9 @@ def past_of(kind: str) -> list[Mapping[str, Mapping[str, float]]]:
     """Forecasts and outcomes of earlier runs of a kind, the oldest first; lines that are damaged are left out."""
     found: list[Mapping[str, Mapping[str, float]]] = []
     with contextlib.suppress(OSError):
-        for line in _history(kind).read_text(encoding="utf-8").splitlines():
+        for line in _history(kind).read_bytes().splitlines(keepends=True):
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                entry = json.loads(line)
+                entry = parse_object(line) or {}
                 found.append({name: {key: float(v) for key, v in entry[name].items()} for name in ("plain", "outcome")})
     return found
 

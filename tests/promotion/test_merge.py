@@ -122,8 +122,8 @@ def test_further_rows_may_hold_any_mark_that_ends_a_line_elsewhere(recipe: Recip
     assert {*splits["added"]["text"]} <= {text for text, _ in strange}
     assert len(splits["added"]) == found.counts["trained_on"] + found.counts["selected_on"]
     with added.open("a") as stream:
-        stream.write("3\n")
-    with pytest.raises(DataError, match=r"added.jsonl, line \d+: expected a row as a JSON object: found '3'"):
+        stream.write("\n3\n")
+    with pytest.raises(DataError, match=r"added.jsonl, line \d+: expected an object, found int"):
         AddedRows.of(recipe.data, added).splits()
 
 

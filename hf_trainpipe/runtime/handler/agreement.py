@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, NotReproduced, SchemaError
 from ..model.precision import keep_in
+from ..recorded import RECORDED, read_recorded
 
-RECORDED = "recorded.jsonl"
-"""Beside a package, in the folder of its run: lines of ``{"input", "output"}``."""
 _LARGEST = 256 << 20
 _FIX = "Put the recorded.jsonl of its run beside the package, or remove the file."
 
@@ -59,14 +57,7 @@ def _read(file: Path) -> tuple[list[Any], list[Any]]:
         raise SchemaError(
             f"{file}: expected at most {_LARGEST >> 20} MB of recorded predictions.", fix="Remove the file."
         )
-    try:
-        with file.open(encoding="utf-8") as stream:  # texts may hold what str.splitlines takes for an end of line
-            lines = [json.loads(line) for line in stream if line.strip()]
-        pairs = [(line["input"], line["output"]) for line in lines]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SchemaError(
-            f"{file}: expected lines of an object with input and output, found something else: {error!r}.", fix=_FIX
-        ) from error
-    if all(output is None for _, output in pairs):
+    lines = read_recorded(file, fix=_FIX)
+    if all(line["output"] is None for line in lines):
         raise SchemaError(f"{file}: expected an answer to hold others against, found none.", fix=_FIX)
-    return [given for given, _ in pairs], [output for _, output in pairs]
+    return [line["input"] for line in lines], [line["output"] for line in lines]

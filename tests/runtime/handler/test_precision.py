@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from hf_trainpipe.package.verify import record
 from hf_trainpipe.runtime.errors import InputError, NotReproduced, SchemaError
-from hf_trainpipe.runtime.handler.agreement import RECORDED
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.precision import VARIABLE, choose_precision
+from hf_trainpipe.runtime.recorded import RECORDED
 from hf_trainpipe.runtime.tasks.departures import as_share, furthest, of_one, same_beginning
 from tests.package.conftest import TEXTS, write_package
 from tests.runtime.conftest import seal
@@ -69,12 +69,13 @@ def test_other_recorded_predictions_are_refused(copy: Path) -> None:
     ) as caught:
         Predictor.load(copy, precision="bf16")
     assert caught.value.exit_code == 6
-    file.write_text('{"input": 3}\n')
-    with pytest.raises(SchemaError, match="expected lines of an object with input and output"):
+    file.write_text('\n{"input": 3}\n')
+    with pytest.raises(SchemaError, match="line 2: no recorded prediction: expected an object with input and output"):
         Predictor.load(copy, precision="bf16")
-    for nothing in ("", "\n", '{"input": "a", "output": null}\n'):
+    none, empty = "has no recorded predictions", "expected an answer to hold others against, found none"
+    for nothing, told in (("", none), ("\n", none), ('{"input": "a", "output": null}\n', empty)):
         file.write_text(nothing)
-        with pytest.raises(SchemaError, match="expected an answer to hold others against, found none"):
+        with pytest.raises(SchemaError, match=told):
             Predictor.load(copy, precision="bf16")
 
 
