@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
+from hf_trainpipe.pipelines.ancestors import ancestors
 from hf_trainpipe.pipelines.lowered import DONE, codes_in_words
 from hf_trainpipe.pipelines.standing import Seen
 
@@ -79,13 +80,11 @@ def _boxes(seen: Sequence[Seen]) -> tuple[list[_Box], list[tuple[list[_Box], str
         width = 26 + max(7.6 * len(one.step.name), 6.3 * len(_about(one)))
         stages[one.step.name] = _Box(one.step.name, layer, width, seen=one)
     boxes, arrows = list(stages.values()), []
-    before: dict[str, set[str]] = {}
+    before = ancestors({one.step.name: one.step.needs for one in seen})
     for one in seen:
-        needs = one.step.needs
-        before[one.step.name] = set(needs).union(*(before[need] for need in needs))
-        for need in needs:
+        for need in one.step.needs:
             codes = one.step.runs_if[need]
-            if codes == DONE and any(need in before[other] for other in needs):  # it is implied
+            if codes == DONE and any(need in before[other] for other in one.step.needs):  # it is implied
                 continue
             way, end = [stages[need]], stages[one.step.name]
             for layer in range(stages[need].layer + 1, end.layer):

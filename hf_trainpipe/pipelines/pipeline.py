@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hf_trainpipe.errors import RecipeError, closest
+from hf_trainpipe.pipelines.ancestors import ancestors
 from hf_trainpipe.pipelines.stage import IN_NAMES, NAME, Stage
 from hf_trainpipe.recipe.source import RecipeSource
 from hf_trainpipe.utils.resources import PATTERN, is_pattern
@@ -101,14 +102,7 @@ class Pipeline:
 
     def before(self, name: str) -> frozenset[str]:
         """All stages that come before one, directly or not."""
-        found: set[str] = set()
-        ahead = list(self.needs_of(name))
-        while ahead:
-            need = ahead.pop()
-            if need not in found:
-                found.add(need)
-                ahead += self.needs_of(need)
-        return frozenset(found)
+        return ancestors({stage.name: self.needs_of(stage.name) for stage in self.stages})[name]
 
     @property
     def spelled(self) -> str:
@@ -174,9 +168,7 @@ class Pipeline:
 
     def _check_writers(self, needs: Mapping[str, Collection[str]]) -> None:
         """Two stages that touch the same path, and may run at the same time."""
-        before: dict[str, set[str]] = {}
-        for name in TopologicalSorter(needs).static_order():
-            before[name] = set(needs[name]).union(*(before[need] for need in needs[name]))
+        before = ancestors(needs)
         written = {stage.name: stage.writes(self) for stage in self.stages}
         touched = {stage.name: (*stage.reads(self), *written[stage.name]) for stage in self.stages}
         for position, one in enumerate(self.stages):
