@@ -132,13 +132,12 @@ def preview_files(data: Files) -> Preview:
     """Small files whole; of larger ones the first megabyte, from which the rows of the rest are judged."""
     from datasets import Dataset
 
-    from hf_trainpipe.data.readers import expand, read_split
+    from hf_trainpipe.data.readers import expand, read_files
 
     if (elsewhere := not_here(data)) is not None:
         return elsewhere
     said, fractions = data.named_splits()
-    named = {split: data.patterns(value) for split, value in said.items()}
-    files = {split: expand(patterns, data.folder()) for split, patterns in named.items()}
+    files = {split: expand(data.patterns(value), data.folder()) for split, value in said.items()}
     sizes = {path: _bytes(path) for found in files.values() for path, _ in found}
     if sum(sizes.values()) <= WHOLE_BYTES:
         return all_of(data.splits())
@@ -150,10 +149,9 @@ def preview_files(data: Files) -> Preview:
 
     rows: dict[str, Dataset] = {}
     counts: dict[str, Size] = {}
-    for split, patterns in named.items():
-        options = partial(reading, split)
-        table = read_split(patterns, root=data.folder(), options=options, first_files=HEAD_FILES)
-        counts[split] = _count([path for path, _ in files[split]], sizes, len(table))
+    for split, found in files.items():
+        table = read_files(found[:HEAD_FILES], options=partial(reading, split))
+        counts[split] = _count([path for path, _ in found], sizes, len(table))
         rows[split] = Dataset(table.slice(0, HEAD_ROWS))
     return _first_rows(data, rows, counts, fractions)
 

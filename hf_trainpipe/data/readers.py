@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -82,18 +82,22 @@ def format_of(path: Path, *, shown: str) -> Format:
 
 
 def read_split(
-    patterns: tuple[str, ...],
-    *,
-    root: Path | None,
-    options: Callable[[Path, str], ReadOptions],
-    first_files: int | None = None,
+    patterns: tuple[str, ...], *, root: Path | None, options: Callable[[Path, str], ReadOptions]
 ) -> pa.Table:
-    """Read the files of a split in order into one table.
+    """Read the files of a split in order into one table, as :func:`read_files`.
 
     Args:
         patterns: Paths or globs below ``root``; None: in the working directory or the recipe file's folder.
+    """
+    return read_files(expand(patterns, root), options=options)
+
+
+def read_files(files: Sequence[tuple[Path, str]], *, options: Callable[[Path, str], ReadOptions]) -> pa.Table:
+    """Read files in order into one table.
+
+    Args:
+        files: As :func:`expand` gives them, at least one.
         options: From a path and its name for messages to the options for reading it.
-        first_files: Read at most so many files; None: all.
 
     Returns:
         The columns of the files, and ``__file__`` and ``__line__``.
@@ -101,7 +105,6 @@ def read_split(
     Raises:
         DataError: with file and line where they are known.
     """
-    files = expand(patterns, root)[:first_files]
     tables = [_read_file(path, shown, options(path, shown)) for path, shown in files]
     if not any(table.num_rows for table in tables):  # parquet of several files may have some without rows
         raise empty_file(files[0][1], "no rows")
@@ -110,8 +113,9 @@ def read_split(
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         raise DataError(
-            f"{', '.join(patterns)}: columns of these files differ in type: {error}.",
+            f"{', '.join(shown for _, shown in files[:3])}{more}: columns of these files differ in type: {error}.",
             fix="Give all files of a split the same columns and types.",
         ) from None
 

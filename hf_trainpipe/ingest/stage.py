@@ -167,7 +167,7 @@ def _of_file(path: Path, shown: str, options: ReadOptions) -> Iterator[pa.Table]
 
     import pyarrow as pa
 
-    from hf_trainpipe.data.readers import LINE_READERS, arrow_batches, read_split
+    from hf_trainpipe.data.readers import LINE_READERS, arrow_batches, read_files
     from hf_trainpipe.data.readers_base import COMPRESSIONS, empty_file, opened
     from hf_trainpipe.data.readers_tables import plain
     from hf_trainpipe.ingest.delimited import delimited_tables, tables_of_lines
@@ -187,7 +187,7 @@ def _of_file(path: Path, shown: str, options: ReadOptions) -> Iterator[pa.Table]
             reader = delimited_tables if options.format in ("csv", "tsv") else tables_of_lines
             yield from reader(stream, shown=shown, options=piecewise, count=BATCH)
     else:
-        table = read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+        table = read_files([(path, shown)], options=lambda _path, _shown: options)
         for start in range(0, table.num_rows, BATCH):
             yield table.slice(start, BATCH).drop_columns([FILE])
 

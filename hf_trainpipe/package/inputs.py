@@ -50,7 +50,7 @@ def read_records(path: Path | str, reading: ReadOptions = AS_FOUND) -> Iterator[
         options = _options(place, name, reading, piece=_PIECE, bare=True)
         is_table = options.format in ("parquet", "arrow")
         if not is_table and options.format not in LINE_READERS:
-            yield from _records(read_whole(path, reading).to_batches(max_chunksize=_BATCH_ROWS))
+            yield from _records(_whole(path, place, name, reading).to_batches(max_chunksize=_BATCH_ROWS))
             return
         with nullcontext(sys.stdin.buffer) if name == "-" else opened(place, shown=name) as stream:
             if is_table:
@@ -70,11 +70,17 @@ def read_whole(path: Path | str, reading: ReadOptions = AS_FOUND) -> pa.Table:
     Raises:
         DataError: as :func:`read_records`.
     """
-    from hf_trainpipe.data.readers import read_split
-
     with _options_of_verbs():
-        options = _options(*located(path), reading)
-        return read_split((str(path),), root=Path(), options=lambda _path, _shown: options)
+        return _whole(path, *located(path), reading)
+
+
+def _whole(path: Path | str, place: Path, name: str, reading: ReadOptions) -> pa.Table:
+    """A file that was located, or the files of a pattern on this machine."""
+    from hf_trainpipe.data.readers import expand, read_files
+
+    options = _options(place, name, reading)
+    files = [(place, name)] if is_remote(str(path)) else expand((str(path),), Path())
+    return read_files(files, options=lambda _path, _shown: options)
 
 
 def located(path: Path | str) -> tuple[Path, str]:

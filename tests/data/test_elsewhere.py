@@ -38,6 +38,7 @@ class Handler(SimpleHTTPRequestHandler):
     asked: ClassVar[list[str]] = []
     looked: ClassVar[threading.Event] = threading.Event()
     """Set when a file is asked what it is."""
+    heads: ClassVar[list[str]] = []
 
     def log_message(self, *said: Any) -> None:
         pass
@@ -59,6 +60,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.looked.set()
+        self.heads.append(self.path)
         if urlsplit(self.path).path.rstrip("/") == "/bucket":
             self.send_response(200)
             self.send_header("Content-Length", "0")
@@ -92,6 +94,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
     Handler.asked.clear()
+    Handler.heads.clear()
     Handler.looked.clear()
     yield f"http://127.0.0.1:{running.server_port}", folder
     running.shutdown()
@@ -190,6 +193,9 @@ def test_verbs_that_read_a_file_read_an_address(server: tuple[str, Path], capsys
         {"text": text, "label": label} for text, label in zip(*ROWS.values(), strict=True)
     ]
     assert read_whole(there)["__file__"].to_pylist() == [there] * 3
+    (folder / "rows.json").write_text(json.dumps(rows := [{"text": "late", "label": "1"}]))
+    assert [record.fields for record in read_records(f"{address}/rows.json")] == rows
+    assert Handler.heads == ["/rows.csv", "/rows.csv", "/rows.json"], "each call asks once what a file is"
     assert run(["audit", there, "--no-model", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"]["train"] == 3
     with pytest.raises(RecipeError, match="holds a user's password"):
