@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.recipe import Augmentation as Augmentation
     from hf_trainpipe.recipe import Budget as Budget
     from hf_trainpipe.recipe import Data as Data
+    from hf_trainpipe.recipe import Distil as Distil
     from hf_trainpipe.recipe import Evaluation as Evaluation
     from hf_trainpipe.recipe import Hub as Hub
     from hf_trainpipe.recipe import Lora as Lora
@@ -121,7 +122,7 @@ _NAMES_OF = {
     "hf_trainpipe.api.package": "Package load",
     "hf_trainpipe.api.run": "Run",
     "hf_trainpipe.quickstart": "SupportMessages",
-    "hf_trainpipe.recipe": "Augmentation Budget Data Evaluation Hub Lora Optim Pretrained Recipe RunInfo Scratch Session Tokens Tracker",
+    "hf_trainpipe.recipe": "Augmentation Budget Data Distil Evaluation Hub Lora Optim Pretrained Recipe RunInfo Scratch Session Tokens Tracker",
     "hf_trainpipe.runtime.text.preprocessing": "CleanUrls Lowercase NltkLemmas NltkSentences NltkStem NltkStopwords "
     "NltkTokens NormalizeSpace NormalizeUnicode Preprocessor "
     "SpacyLemmas SpacyMaskEntities SpacySentences SpacyTokens StripHtml",

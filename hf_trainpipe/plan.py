@@ -90,6 +90,8 @@ class Plan:
     """Of the weights of the base's linear layers; None: they are in fp32."""
     flops_per_step: float | None = None
     """FLOPs of matrix products of one step over all ranks, forward and backward."""
+    teacher: str | None = None
+    """What is learnt from, and what asking it costs; None: there is no teacher."""
 
     def evaluates_at(self, step: int) -> bool:
         """Whether an evaluation follows step ``step`` (counted from 1)."""
@@ -115,6 +117,7 @@ class Plan:
             ("model", f"{self.architecture}, {self.parameters / 1e6:.1f} M parameters, {self.precision}"),
             ("precision", IN_WORDS[self.precision] if self.precision in ("tf32", "bf16-pure") else None),
             ("lora", None if self.trained is None else self._lora()),
+            ("teacher", self.teacher),
             ("examples", f"{self.num_examples:,} for training{tokens}, at most {self.max_length} tokens each"),
             ("step", f"{shape}, in micro-batches of up to {self.micro_batch_tokens:,} tokens"),
             (
@@ -176,6 +179,26 @@ def training_flops(mean_tokens: float, examples: int, facts: ModelFacts) -> floa
     return examples * mean_tokens * per_token
 
 
+def teacher_line(
+    name: str, teacher: ModelFacts, student: ModelFacts, *, asked: int, trained: int, mean_tokens: float
+) -> str:
+    """A teacher, and what asking it costs beside the steps.
+
+    Args:
+        asked: Examples that it reads.
+        trained: Examples of all steps.
+        mean_tokens: Of an example.
+    """
+    forward = (
+        asked * mean_tokens * (2.0 * teacher.encoder_parameters + 4.0 * teacher.layers * teacher.hidden * mean_tokens)
+    )
+    share = forward / training_flops(mean_tokens, trained, student)
+    return (
+        f"{name}, {teacher.parameters / 1e6:.1f} M parameters; reads {asked:,} examples once, before they are trained on: "
+        f"about {share:.0%} of the work of all steps"
+    )
+
+
 def make_plan(
     recipe: Recipe,
     *,
@@ -186,6 +209,7 @@ def make_plan(
     streamed: bool = False,
     mean_tokens: float | None = None,
     num_tokens: int | None = None,
+    teacher: tuple[str, ModelFacts] | None = None,
 ) -> Plan:
     """Derive a plan, for ``show`` and for training.
 
@@ -198,6 +222,7 @@ def make_plan(
         streamed: Whether ``num_examples`` is that of one window of a stream.
         mean_tokens: Mean tokens of an example, if known.
         num_tokens: Tokens of all examples, if known.
+        teacher: The name and the size of what is learnt from; None: there is none.
 
     Raises:
         RecipeError: the budget cannot be met on this number of ranks.
@@ -235,6 +260,11 @@ def make_plan(
     if base_bits is not None:
         weight_bytes += quantised_bytes(facts.quantised, base_bits)
     flops = None if mean_tokens is None else training_flops(mean_tokens, budget.examples_per_step, facts)
+    learnt = total * budget.examples_per_step
+    taught = None
+    if teacher is not None:
+        asked = learnt if streamed else num_examples
+        taught = teacher_line(*teacher, facts, asked=asked, trained=learnt, mean_tokens=mean_tokens or 1.0)
     return Plan(
         num_examples=num_examples,
         num_tokens=num_tokens,
@@ -263,6 +293,7 @@ def make_plan(
         trained=facts.trained,
         base_bits=base_bits,
         flops_per_step=flops,
+        teacher=taught,
     )
 
 

@@ -18,7 +18,7 @@ from hf_trainpipe.recipe_file.described import field_texts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 CHAPTERS = {
-    "The recipe": ("Recipe", "Pretrained", "Lora", "Scratch", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
+    "The recipe": ("Recipe", "Pretrained", "Lora", "Scratch", "Distil", "Tokens", "Optim", "Budget", "Evaluation", "Hub"),
     "Tasks": (
         "TextClassification", "MultiLabelClassification", "Calibration", "Regression", "InstructionTuning", "PreferenceTuning", "TokenClassification", "QuestionAnswering",
         "SentenceEmbeddings", "Reranking",

@@ -32,6 +32,7 @@ PUBLIC = [
     "Tokens",
     "Optim",
     "Budget",
+    "Distil",
     "Evaluation",
     "Hub",
     "Lora",

@@ -1,9 +1,10 @@
-"""What the model made of a split before its first step, computed once and kept on disk.
+"""What a model made of a split before the first step, computed once and kept on disk: the model itself as it begins, or a teacher.
 
-An entry is a folder of ``.npy`` files beside the token cache, a column a file, and an ``entry.json`` that is written last and has
-their sha256. Its name is a hash of what the numbers follow from: the weights, the features (so the tokenizer, the template and the
-data), what the task reads them by, and the precision. If any of these changes, another entry is made; a damaged one is made
-again. The ranks of a run compute a share each; runs that want the same entry at the same time wait for each other.
+An entry is a folder of ``.npy`` files beside the token cache, an array a file, and an ``entry.json`` that is written last and has
+their sha256. Its name is a hash of what the numbers follow from: of a model as it begins the weights, the features (so the
+tokenizer, the template and the data), what the task reads them by, and the precision. If any of these changes, another entry is
+made; a damaged one is made again. The ranks of a run compute a share each; runs that want the same entry at the same time wait for
+each other.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def with_reference(
         say: Called with a line when they are computed.
         ranks: Of the run, which all call this and compute a share each; None: whoever comes first computes all of it.
     """
-    from filelock import FileLock
 
-    def columns(some: Features) -> dict[str, np.ndarray]:
+    def columns(share: np.ndarray) -> dict[str, np.ndarray]:
+        some = features if len(share) == features.num_features else features.keep(share)
         return {name: rows for name, rows in compute(some).dense.items() if name not in features.dense}
 
     settings = {
@@ -65,10 +66,35 @@ def with_reference(
         "precision": precision,
         "features": tokens_digest(features),
     }
+    told = f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept"
+    known = kept(settings, columns, lengths=features.lengths, root=root, ranks=ranks, done=lambda: say(told))
+    return replace(features, dense={**features.dense, **known})
+
+
+def kept(
+    settings: dict[str, Any],
+    compute: Callable[[np.ndarray], dict[str, np.ndarray]],
+    *,
+    lengths: np.ndarray,
+    root: Path,
+    ranks: Ranks | None,
+    done: Callable[[], None],
+) -> dict[str, np.ndarray]:
+    """Arrays with a row for each of some items, from the disk, or computed and put there.
+
+    Args:
+        settings: All that they follow from, as JSON.
+        compute: The arrays of some of the items, ascending int64.
+        lengths: int64[n]: how long an item takes, about; ranks get shares of all lengths.
+        root: The cache folder.
+        ranks: Of the run, which all call this and compute a share each; None: whoever comes first computes all of it.
+        done: Called once they are computed.
+    """
+    from filelock import FileLock
+
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = root / "reference" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    told = f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept"
     one_at_a_time = FileLock(folder.with_suffix(".lock"))
 
     def save(found: dict[str, np.ndarray]) -> None:
@@ -77,27 +103,27 @@ def with_reference(
 
     if ranks is None or ranks.size == 1:
         with one_at_a_time:
-            known = _known(folder, features)
+            known = _known(folder, len(lengths))
             if known is None:
-                known = columns(features)
+                known = compute(np.arange(len(lengths)))
                 save(known)
-                say(told)
+                done()
     else:
-        known = ranks.from_main(lambda: _known(folder, features))
+        known = ranks.from_main(lambda: _known(folder, len(lengths)))
         if known is None:
-            known = _together(ranks, features, columns)
+            known = _together(ranks, lengths, compute)
             ranks.from_main(partial(save, known))
-            say(told)
-    return replace(features, dense={**features.dense, **known})
+            done()
+    return known
 
 
 def _together(
-    ranks: Ranks, features: Features, columns: Callable[[Features], dict[str, np.ndarray]]
+    ranks: Ranks, lengths: np.ndarray, compute: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The columns of all features, of which each rank computes a share of all lengths."""
-    by_length = np.argsort(-features.lengths, kind="stable")
+    """The arrays of all items, of which each rank computes a share of all lengths."""
+    by_length = np.argsort(-lengths, kind="stable")
     shares = [np.sort(by_length[rank :: ranks.size]) for rank in range(ranks.size)]
-    parts = ranks.gather(columns(features.keep(shares[ranks.rank])))
+    parts = ranks.gather(compute(shares[ranks.rank]))
     back = np.argsort(np.concatenate(shares))
     return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
@@ -123,8 +149,8 @@ def _digest_of_columns(features: Features) -> str:
     return digest.hexdigest()
 
 
-def _known(folder: Path, features: Features) -> dict[str, np.ndarray] | None:
-    """The columns of an entry; None if there is none or it is damaged."""
+def _known(folder: Path, count: int) -> dict[str, np.ndarray] | None:
+    """The arrays of an entry, of so many rows; None if there is none or it is damaged."""
     try:
         entry: dict[str, Any] = json.loads((folder / "entry.json").read_text())
         found = {}
@@ -134,12 +160,12 @@ def _known(folder: Path, features: Features) -> dict[str, np.ndarray] | None:
             found[name] = np.load(folder / f"{name}.npy")
     except (EOFError, KeyError, OSError, TypeError, ValueError):
         return None
-    return found if all(len(rows) == features.num_features for rows in found.values()) else None
+    return found if all(len(rows) == count for rows in found.values()) else None
 
 
-def _save(folder: Path, columns: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+def _save(folder: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
     with new_folder(folder) as building:
-        for name, rows in columns.items():
+        for name, rows in arrays.items():
             np.save(building / f"{name}.npy", rows)
-        hashes = {name: sha256_file(building / f"{name}.npy") for name in columns}
+        hashes = {name: sha256_file(building / f"{name}.npy") for name in arrays}
         (building / "entry.json").write_text(json.dumps({**settings, "columns": hashes}))

@@ -154,6 +154,7 @@ def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
     revision = f" (revision `{facts.base_revision}`)" if facts.base_model and facts.base_revision else ""
     lora = _lora(manifest)
     how = f" with LoRA of rank {lora['rank']}, merged into the weights" if lora else ""
+    how += _taught((manifest["recipe"] or {}).get("distil") or {})
     pair = " It reads pairs of texts." if manifest["about"]["reads"] == "pair" else ""
     said = f"A text model that {what}{base}{revision}{how}.{pair}"
     select = ((manifest["recipe"] or {}).get("evaluation") or {}).get("select")
@@ -166,6 +167,17 @@ def _summary(manifest: Mapping[str, Any], facts: CardFacts) -> str:
 def _lora(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """The recipe's settings of adapters; empty where it has none."""
     return ((manifest["recipe"] or {}).get("model") or {}).get("lora") or {}
+
+
+def _taught(distil: Mapping[str, Any]) -> str:
+    """From which teacher it learnt too; empty without one."""
+    if not distil:
+        return ""
+    revision = f" (revision `{distil['revision']}`)" if distil.get("revision") else ""
+    return (
+        f", distilled from `{distil['teacher']}`{revision} with weight {distil['weight']:g} and temperature "
+        f"{distil['temperature']:g}"
+    )
 
 
 def _usage(manifest: Mapping[str, Any]) -> str:

@@ -34,9 +34,10 @@ def recipe_hashes(spelled: str, fields: Sequence[str], folder: Path, *, whose: s
         found[f"code of {file}"] = content_hashes([file.as_posix()], folder, whose=whose)[file.as_posix()]
     with search_folders(folder, source.path.parent):
         read = [*recipe.data.paths()]
-        name = getattr(recipe.model, "name", "")
-        if name and not name.startswith(PREFIX) and is_local(name):
-            read.append(resolve(name))
+        teacher = "" if recipe.distil is None else recipe.distil.teacher
+        for name in (getattr(recipe.model, "name", ""), teacher):
+            if name and not name.startswith(PREFIX) and is_local(name):
+                read.append(resolve(name))
         return found | content_hashes([_named(path, folder) for path in read], folder, whose=whose)
 
 

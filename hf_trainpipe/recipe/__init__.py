@@ -19,6 +19,7 @@ from hf_trainpipe.recipe.interfaces import RunInfo as RunInfo
 from hf_trainpipe.recipe.interfaces import Session as Session
 from hf_trainpipe.recipe.interfaces import Tracker as Tracker
 from hf_trainpipe.recipe.settings import Budget as Budget
+from hf_trainpipe.recipe.settings import Distil as Distil
 from hf_trainpipe.recipe.settings import Evaluation as Evaluation
 from hf_trainpipe.recipe.settings import Hub as Hub
 from hf_trainpipe.recipe.settings import Lora as Lora
@@ -49,6 +50,8 @@ class Recipe:
     """Steps applied to texts before tokenization, in this order, in training and in the package."""
     augmentation: tuple[Augmentation, ...] | None = field(default=None, metadata=UNSAID)
     """What changes the texts of the training split, behind the preprocessing and anew in each epoch (docs/augmentation.md)."""
+    distil: Distil | None = field(default=None, metadata=UNSAID)
+    """The teacher whose outputs are learnt beside the labels; None: there is none (docs/distillation.md)."""
     tokens: Tokens = field(default_factory=Tokens)
     """How text becomes tokens."""
     optim: Optim = field(default_factory=Optim)
@@ -94,6 +97,9 @@ class Recipe:
         if self.model.reinit_layers and self.task.refers:
             fix = "Leave model.reinit_layers out: the task compares with the model as it begins."
             raise refused("model.reinit_layers", f"0 for {type(self.task).__name__}", self.model.reinit_layers, fix)
+        if self.distil is not None and not self.task.teachable:
+            fix = "Leave distil out; docs/distillation.md lists the tasks that have it."
+            raise refused("distil", f"None for {type(self.task).__name__}", self.distil, fix)
         if self.seed < 0:
             raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
 

@@ -8,11 +8,13 @@ again, and there is no state to save.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_trainpipe.augmentation.encoder import AugmentingEncoder, token_draws
+from hf_trainpipe.training.distilling import as_taught
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,7 @@ class Augmented:
         with setup.console.working(f"changing the texts of epoch {epoch + 1}"):
             drawing = AugmentingEncoder(encoder, self.texts, seed=setup.recipe.seed, epoch=epoch)
             drawn = setup.data.prepare_again(rows, drawing, place / f"{epoch:06d}")
+            drawn = replace(drawn, features=as_taught(drawn.features, rows.features))
         if setup.ranks.is_main:
             for old in place.iterdir():
                 if old.name < f"{epoch - 1:06d}":  # a slow rank may still read the one before

@@ -34,6 +34,8 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
 from hf_trainpipe.training.augmented import Augmented
+from hf_trainpipe.training.distilling import Lessons
+from hf_trainpipe.training.distilling import loss_sum as distilled
 from hf_trainpipe.training.graphed import graphs_of
 from hf_trainpipe.training.linear_probe import begin_as_probe
 from hf_trainpipe.training.setup import Setup
@@ -132,8 +134,12 @@ class Run(Setup):
             self.data.splits[name] = self._precomputed(split)
 
     def _precomputed(self, split: Prepared) -> Prepared:
-        """A split with what the task asks of the model before its first step; what training compares with is computed as its steps
-        are, so that both round alike, and the rest in fp32."""
+        """A split with what the task asks of the model before its first step, and the training one with what a teacher makes of it.
+
+        What training compares with is computed as its steps are, so that both round alike, and the rest in fp32.
+        """
+        if self.teacher is not None and split.name == "train":
+            split = Lessons(self).added_to(split)
         if not self.task.keeps(split.features):
             return self.data.precomputed(split, self.whole_model)
         trains = split.name == "train"
@@ -367,12 +373,13 @@ class Run(Setup):
         return torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
-        """The task's loss of a micro-batch on the CPU: a sum, not a mean."""
+        """The loss of a micro-batch on the CPU: a sum, not a mean; the task's, or with a teacher both."""
         return self.loss_there(batch.to(self.accelerator.device))
 
     def loss_there(self, batch: Batch, model: torch.nn.Module | None = None) -> torch.Tensor:
         """The same of one on the device; by the model of the steps, or another."""
-        return self.task.loss_sum(self._forward(batch, model or self.model), batch)
+        outputs, distil = self._forward(batch, model or self.model), self.recipe.distil
+        return self.task.loss_sum(outputs, batch) if distil is None else distilled(self.task, distil, outputs, batch)
 
     def outputs(self, batch: Batch) -> tuple[Mapping[str, torch.Tensor], Batch]:
         """What the loss of a micro-batch on the CPU is computed from, and the micro-batch on the device."""

@@ -39,6 +39,7 @@ from hf_trainpipe.tracking.console import Console
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_directory import RunFolder
+from hf_trainpipe.training.teacher import Teacher, find_teacher
 from hf_trainpipe.utils.atomic import require_space
 from hf_trainpipe.utils.cache import cache_root
 from hf_trainpipe.utils.resources import folders_of_run
@@ -74,6 +75,8 @@ class Setup:
     """When this attempt began, in seconds since the epoch."""
     finished: Result | None
     """What the run left, if it is complete and there is nothing more to do."""
+    teacher: Teacher | None = None
+    """Of a recipe with ``distil``."""
 
     @property
     def task(self) -> Task:
@@ -151,12 +154,15 @@ def set_up(
                 machine = _agreed_machine(recipe, ranks, recorded=recorded.get("compute"))
             _apply(machine, recipe, ranks)
             limits = model_limits(recipe.model, recipe.task, tokenizer)
+            teacher = _teacher_of(recipe, recorded.get("fingerprints") or {})
             with console.working("preparing the data"):
-                data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console)
+                data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console, teacher=teacher)
             _check_calibration(data)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
+            if teacher is not None:
+                data.fingerprints["teacher"] = teacher.identity
             source = options.source
             identity = {
                 "name": recipe.name,
@@ -204,6 +210,7 @@ def set_up(
                 console=console,
                 started=started,
                 finished=Result.from_json(finished, run_dir=folder.path) if finished is not None else None,
+                teacher=teacher,
             )
 
 
@@ -238,8 +245,27 @@ def _apply(machine: Machine, recipe: Recipe, ranks: Ranks) -> None:
         sharding.check(recipe.optim, precision=machine.precision)
 
 
+def _teacher_of(recipe: Recipe, recorded: Mapping[str, str]) -> Teacher | None:
+    """The teacher of a recipe, refused before the data are read if it is of another task.
+
+    Args:
+        recorded: Fingerprints of the run that is there.
+    """
+    if recipe.distil is None:
+        return None
+    found = find_teacher(recipe.distil, recorded=recorded.get("teacher"))
+    found.check(recipe.task, recipe.task.label_names)
+    return found
+
+
 def _prepare(
-    recipe: Recipe, tokenizer: Any, limits: ModelLimits, *, machine: Machine, console: Console
+    recipe: Recipe,
+    tokenizer: Any,
+    limits: ModelLimits,
+    *,
+    machine: Machine,
+    console: Console,
+    teacher: Teacher | None,
 ) -> tuple[PreparedData, Plan]:
     """The data of a recipe, encoded, and the plan that follows from it."""
     data = prepare(
@@ -252,6 +278,8 @@ def _prepare(
         working=console.working,
     )
     validate(recipe, fitted=data.task)
+    if teacher is not None:
+        teacher.check(data.task, data.labels)
     check_selection(recipe.evaluation.select, data.splits)
     plan = make_plan(
         recipe,
@@ -262,6 +290,7 @@ def _prepare(
         streamed=recipe.data.stream() is not None,
         mean_tokens=float(data.train.lengths.mean()),
         num_tokens=data.train.features.num_tokens,
+        teacher=None if teacher is None else (teacher.said.teacher, teacher.facts(data.task)),
     )
     return data, plan
 

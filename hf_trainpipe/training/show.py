@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.plan import Plan
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.recipe.interfaces import Preview, Size
+    from hf_trainpipe.runtime.tasks.columns import Labels
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def look(recipe: Recipe) -> Look:
     plan = None
     if train is not None and is_known:
         with _with_model(recipe, preview) as made:
-            plan = _plan_of(made, train.rows, num_labels=num_labels, streamed=preview.streamed)
+            plan = _plan_of(made, train.rows, labels=labels, num_labels=num_labels, streamed=preview.streamed)
     return Look(recipe, plan, preview.sizes, checked, unchecked)
 
 
@@ -107,8 +108,12 @@ def _with_model(recipe: Recipe, preview: Preview) -> Iterator[Recipe]:
         yield replace(recipe, model=made)
 
 
-def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bool) -> Plan:
-    """The plan of a recipe on this machine: loads the model's configuration and tokenizer."""
+def _plan_of(recipe: Recipe, num_examples: int, *, labels: Labels, num_labels: int, streamed: bool) -> Plan:
+    """The plan of a recipe on this machine: loads the model's configuration and tokenizer, and those of a teacher.
+
+    Args:
+        labels: As far as they are known.
+    """
     import torch
 
     from hf_trainpipe.engine.machine import this_machine
@@ -116,6 +121,13 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
     from hf_trainpipe.model.tokenizer import load_tokenizer
     from hf_trainpipe.plan import make_plan
 
+    teacher = None
+    if recipe.distil is not None:
+        from hf_trainpipe.training.teacher import find_teacher
+
+        found = find_teacher(recipe.distil)
+        found.check(recipe.task, labels)
+        teacher = recipe.distil.teacher, found.facts(recipe.task)
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     return make_plan(
         recipe,
@@ -124,6 +136,7 @@ def _plan_of(recipe: Recipe, num_examples: int, *, num_labels: int, streamed: bo
         num_examples=num_examples,
         num_labels=num_labels,
         streamed=streamed,
+        teacher=teacher,
     )
 
 

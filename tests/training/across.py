@@ -1,4 +1,4 @@
-"""The gradient of the first step of a run with in-batch negatives, and of ones that learn preferences, written to files: python -m
+"""The gradient of the first step of a run with in-batch negatives, and of ones that learn preferences or from a teacher, written to files: python -m
 tests.training.across FOLDER NAME PIECE."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hf_trainpipe.training.loop import compute_gradient
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
 from tests.tasks import preference_runs
+from tests.training import distilled
 
 PAIRS = 512
 
@@ -71,6 +72,9 @@ if __name__ == "__main__":
     for loss in ("dpo", "kto"):
         recipe = preference_runs.recipe_of(place / "preferences", loss, micro_batch_examples=3)
         tensors[f"{said}-{loss}"] = preference_runs.gradient(recipe, place / f"{said}-{loss}", pieces=True)
+    tensors[f"{said}-distil"] = distilled.gradient(distilled.cut(place / "distil", piece=7), place / f"{said}-distil")[
+        1
+    ]
     if torch.distributed.get_rank() == 0:
         for name, found in tensors.items():
             save_file(found, place / f"{name}.safetensors")

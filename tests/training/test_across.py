@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from hf_trainpipe.testing import tiny_model, tiny_rows
 from hf_trainpipe.training.across import losses
 from tests.tasks import preference_runs
+from tests.training import distilled
 from tests.training.across import PAIRS, gradient
 from tests.training.ranks import run_ranks
 
@@ -53,6 +54,8 @@ def test_pieces_of_16_texts_give_the_gradient_of_512_pairs(folder: Path, at_once
 def two_ranks(folder: Path) -> Path:
     """Where two ranks left their gradients."""
     preference_runs.write_inputs(folder / "preferences")
+    distilled.write_inputs(folder / "distil")
+    distilled.untrained(folder / "distil", "head", id2label={0: "mean", 1: "kind"})
     cache = {"HF_TRAINPIPE_CACHE": str(folder / "cache"), "HF_TRAINPIPE_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     env = {**os.environ, **cache, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tests.training.across", str(folder), "two", "16"]
@@ -70,6 +73,11 @@ def test_two_ranks_learn_preferences_as_one_does(two_ranks: Path, tmp_path: Path
     asked = preference_runs.recipe_of(two_ranks / "preferences", loss)
     found = load_file(two_ranks / f"two-{loss}.safetensors")
     preference_runs.assert_same(found, preference_runs.gradient(asked, tmp_path / "one", pieces=False))
+
+
+def test_two_ranks_learn_from_a_teacher_as_one_does(two_ranks: Path, tmp_path: Path) -> None:
+    _, expected, _ = distilled.gradient(distilled.cut(two_ranks / "distil", piece=None), tmp_path / "one")
+    assert_same(load_file(two_ranks / "two-distil.safetensors"), expected)
 
 
 def test_the_second_pass_drops_what_the_first_one_dropped(folder: Path) -> None:

@@ -120,6 +120,8 @@ class Task(ABC):
     as they stay as many; all of the ``text``; None: nothing. Then ``encode`` reads texts by :class:`.Encoder` alone."""
     encodes_by: ClassVar[tuple[str, ...] | None] = None
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
+    teachable: ClassVar[bool] = False
+    """Whether it can learn from the logits of a teacher, by :meth:`distilled_sum`; then its loss is separable."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
     """What ``predict`` gives."""
     scored: ClassVar[Mapping[str, Output] | None] = None
@@ -300,6 +302,18 @@ class Task(ABC):
         Args:
             batch: The model's inputs, target columns, dense ones, and ``weights`` float32[B].
         """
+
+    def distilled_sum(
+        self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], *, temperature: float
+    ) -> torch.Tensor:
+        """The distance from a teacher, summed and weighed as :meth:`loss_sum` is; a scalar.
+
+        Args:
+            batch: As of :meth:`loss_sum`, with the teacher's logits of each feature's example: ``teacher``, float32[B, C].
+            temperature: What the logits of classes are divided by; the sum is multiplied by its square, so that gradients
+                stay of one size.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.distilled_sum")
 
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How much the batch weighs: examples, or labelled tokens; a float64 scalar on any device."""

@@ -61,6 +61,7 @@ class TextClassification(TextTask):
 
     learned: ClassVar[tuple[str, ...]] = ("names", "calibration")
     judged_as: ClassVar[str] = "single_label"
+    teachable: ClassVar[bool] = True
     departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
@@ -140,6 +141,17 @@ class TextClassification(TextTask):
             log_p_B = functional.log_softmax(logits_BC, dim=-1).gather(1, batch["labels"][:, None])[:, 0]
             losses_B = losses_B * (1.0 - log_p_B.exp()).clamp(min=0.0) ** self.focal_gamma
         return (losses_B * self.weigh(batch)).sum()
+
+    def distilled_sum(
+        self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], *, temperature: float
+    ) -> torch.Tensor:
+        """The Kullback-Leibler divergence of the softened probabilities from the teacher's (Hinton et al. 2015)."""
+        from torch.nn import functional
+
+        log_p_BC = functional.log_softmax(outputs["logits"].float() / temperature, dim=-1)
+        log_taught_BC = functional.log_softmax(batch["teacher"] / temperature, dim=-1)
+        losses_B = functional.kl_div(log_p_BC, log_taught_BC, reduction="none", log_target=True).sum(dim=-1)
+        return temperature**2 * (losses_B * self.weigh(batch)).sum()
 
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.weigh(batch).double().sum()

@@ -71,6 +71,7 @@ class MultiLabelClassification(TextTask):
 
     learned: ClassVar[tuple[str, ...]] = ("names", "threshold", "calibration")
     judged_as: ClassVar[str] = "multi_label"
+    teachable: ClassVar[bool] = True
     departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
@@ -141,6 +142,19 @@ class MultiLabelClassification(TextTask):
             logits_BC, batch["labels"].to(logits_BC.dtype), reduction="none"
         )
         return (losses_BC.mean(dim=1) * batch["weights"]).sum()
+
+    def distilled_sum(
+        self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], *, temperature: float
+    ) -> torch.Tensor:
+        """The Kullback-Leibler divergence of each label's softened yes or no from the teacher's: the mean over labels."""
+        import torch
+        from torch.nn import functional
+
+        logits_BC, taught_BC = outputs["logits"].float() / temperature, batch["teacher"] / temperature
+        sides_2BC = torch.stack([logits_BC, -logits_BC]), torch.stack([taught_BC, -taught_BC])
+        log_p, log_taught = (functional.logsigmoid(side) for side in sides_2BC)
+        losses_BC = functional.kl_div(log_p, log_taught, reduction="none", log_target=True).sum(dim=0)
+        return temperature**2 * (losses_BC.mean(dim=1) * batch["weights"]).sum()
 
     def merge(self, outputs: Outputs, features: Features) -> Outputs:
         """The largest logit counts: what one window shows holds for the text."""

@@ -48,6 +48,7 @@ class Regression(TextTask):
     those of all tokens. None: the model's own head (docs/heads.md)."""
 
     judged_as: ClassVar[str] = "regression"
+    teachable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.check_pooling()
@@ -71,6 +72,12 @@ class Regression(TextTask):
         errors_B = outputs["logits"].float()[:, 0] - batch["labels"]
         total: torch.Tensor = (errors_B.square() * batch["weights"]).sum()
         return total
+
+    def distilled_sum(
+        self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], *, temperature: float
+    ) -> torch.Tensor:
+        """The squared distance from the teacher's number."""
+        return self.loss_sum(outputs, {**batch, "labels": batch["teacher"][:, 0]})
 
     def metrics(self) -> tuple[str, ...]:
         return ("pearson", "spearman", "mse")

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
 
 FORWARD = 3.0
 """Times faster than a step its forward pass is, about."""
-KEPT = ("encoding", "auditing", "fitting the head", "looking at train", "looking at validation", "looking at test")
+KEPT = (
+    "encoding",
+    "auditing",
+    "fitting the head",
+    "asking the teacher",
+    "looking at train",
+    "looking at validation",
+    "looking at test",
+)
 """How works begin whose results the cache then has for the run."""
 PREPARED_TWICE_S = 20.0
 """Data that took longer to prepare is not prepared once more to learn how long that takes when the cache has it."""

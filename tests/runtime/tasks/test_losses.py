@@ -115,3 +115,26 @@ def test_tagging_counts_labelled_tokens_only() -> None:
 def test_wrong_choices_are_refused_with_what_was_found(make) -> None:
     with pytest.raises(RecipeError, match="found"):
         make()
+
+
+def _kl(taught: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    return (taught * (taught.log() - p.log())).sum(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_distance_from_a_teacher_is_the_divergence_of_softened_probabilities(logits, targets, temperature) -> None:
+    teacher = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights = torch.tensor([1.0, 0.5, 1.0, 0.25, 1.0, 1.0])
+    seen = {**batch(targets, weights), "teacher": teacher.float()}
+    soft, taught = logits.double() / temperature, teacher.float().double() / temperature
+    classes = _kl(taught.softmax(-1), soft.softmax(-1)) * temperature**2
+    sides = [torch.stack([side.sigmoid(), (-side).sigmoid()], dim=-1) for side in (taught, soft)]
+    numbers = (logits[:, 0].double() - teacher[:, 0].float()) ** 2
+    for task, expected in (
+        (TextClassification(), classes * weights),
+        (TextClassification(class_weights=(0.5, 1.0, 3.0)), classes * weights * torch.tensor([0.5, 1.0, 3.0])[targets]),
+        (MultiLabelClassification(), _kl(*sides).mean(-1) * temperature**2 * weights),
+        (Regression(), numbers * weights),
+    ):
+        found = task.distilled_sum(answering(logits), seen, temperature=temperature)
+        assert found.item() == pytest.approx(expected.sum().item(), rel=1e-6)
