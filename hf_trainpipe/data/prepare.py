@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.data.audit import audit
+from hf_trainpipe.data.audit import audit, check_columns
 from hf_trainpipe.data.encode import content_digest, encode_cached, files_digest, tokenizer_digest
 from hf_trainpipe.data.rows import Rows
-from hf_trainpipe.errors import DataError
+from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.runtime.tasks.base import Requests, Task
 from hf_trainpipe.runtime.tasks.draws import Draws
 from hf_trainpipe.runtime.tokens.encoder import Encoder
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.augmentation.encoder import AugmentingEncoder
-    from hf_trainpipe.recipe import Recipe
+    from hf_trainpipe.recipe import Data, Recipe
     from hf_trainpipe.runtime.tasks.columns import Labels
 
 __all__ = ["Prepared", "PreparedData", "prepare"]
+
+UNLABELLED = "unlabelled"
+"""What messages call the rows without targets."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class PreparedData:
     fingerprints: dict[str, str]
     """sha256 of ``data``, ``tokenizer`` and ``labels``; of what ``preprocessing`` and ``augmentation`` read beside their code."""
     warnings: list[str] = field(default_factory=list)
+    unlabelled: Prepared | None = None
+    """Further rows of the training without targets, of which a teacher tells what is right."""
     prepare_split: Callable[[str, Dataset, Path], Prepared] | None = None
     """Encodes further rows as the splits were: name, rows, cache folder."""
     prepare_again: Callable[[Prepared, AugmentingEncoder, Path], Prepared] | None = None
@@ -135,6 +140,11 @@ class PreparedData:
     @property
     def train(self) -> Prepared:
         return self.splits["train"]
+
+    @property
+    def learnt(self) -> tuple[Prepared, ...]:
+        """What the steps are drawn from, before it is one: the training split, and rows without targets."""
+        return (self.train,) if self.unlabelled is None else (self.train, self.unlabelled)
 
     def precomputed(
         self, split: Prepared, model: Callable[[], torch.nn.Module], kept: Callable[..., Features] | None = None
@@ -233,9 +243,10 @@ def prepare(
     def prepare_split(name: str, dataset: Dataset, root: Path) -> Prepared:
         return prepare_rows(Rows(dataset, name, encoder=encoder), root)
 
-    def prepare_rows(rows: Rows, root: Path) -> Prepared:
+    def prepare_rows(rows: Rows, root: Path, *, labelled: bool = True) -> Prepared:
         inputs = rows.inputs(task)
-        task.check(rows)
+        if labelled:
+            task.check(rows)
         content = content_digest(inputs)
         encoded = encode_cached(
             inputs,
@@ -251,7 +262,7 @@ def prepare(
         )
         if vocab_size is not None:
             _check_ids(encoded, rows, vocab_size)
-        features = task.supervise(rows, encoded)
+        features = task.supervise(rows, encoded) if labelled else encoded
         return Prepared(rows.split, features, rows, _digest([content, _digest_of_targets(features)]))
 
     def prepare_again(split: Prepared, encoder: AugmentingEncoder, root: Path) -> Prepared:
@@ -285,8 +296,15 @@ def prepare(
                 f"split {name!r}: every example is longer than {max_length} tokens and was dropped.",
                 fix="Raise tokens.max_length, or choose tokens.overflow='window' or 'truncate'.",
             )
+    unlabelled = None
+    if recipe.distil is not None and recipe.distil.unlabelled is not None:
+        with working("encoding the rows without labels"):
+            further = _without_labels(recipe, recipe.distil.unlabelled)
+            unlabelled = prepare_rows(Rows(further, UNLABELLED, encoder=encoder), root, labelled=False)
+        warnings += _lost(UNLABELLED, unlabelled.features, recipe.tokens.overflow)
+    digests = {**prepared, **({} if unlabelled is None else {UNLABELLED: unlabelled})}
     fingerprints = {
-        "data": _digest({name: split.digest for name, split in prepared.items()}),
+        "data": _digest({name: split.digest for name, split in digests.items()}),
         "tokenizer": of_tokenizer,
         "labels": _digest(list(task.label_names)),
     }
@@ -294,7 +312,26 @@ def prepare(
         fingerprints["preprocessing"] = of_files
     if of_drawing is not None:
         fingerprints["augmentation"] = of_drawing
-    return PreparedData(prepared, task, fingerprints, warnings, prepare_split, prepare_again)
+    return PreparedData(prepared, task, fingerprints, warnings, unlabelled, prepare_split, prepare_again)
+
+
+def _without_labels(recipe: Recipe, source: Data) -> Dataset:
+    """The rows of ``distil.unlabelled``.
+
+    Raises:
+        DataError: there are none, or they lack a column.
+        RecipeError: the labelled rows are a stream.
+    """
+    if recipe.data.stream() is not None:
+        raise RecipeError(
+            "distil.unlabelled: expected None beside a stream, whose windows are the rows of an epoch.",
+            fix="Leave distil.unlabelled out, or set data.streaming=False.",
+        )
+    rows: Dataset = source.splits()["train"]
+    if len(rows) == 0:
+        raise DataError("distil.unlabelled: expected rows, found none.", fix="Name a file with rows, or leave it out.")
+    check_columns(rows, UNLABELLED, [column.name for column in recipe.task.inputs.values()])
+    return rows
 
 
 def _check_ids(features: Features, rows: Rows, vocab_size: int) -> None:

@@ -33,8 +33,10 @@ def recipe_hashes(spelled: str, fields: Sequence[str], folder: Path, *, whose: s
     if _has_own_code(written):
         found[f"code of {file}"] = content_hashes([file.as_posix()], folder, whose=whose)[file.as_posix()]
     with search_folders(folder, source.path.parent):
-        read = [*recipe.data.paths()]
-        teacher = "" if recipe.distil is None else recipe.distil.teacher
+        read, teacher = [*recipe.data.paths()], ""
+        if recipe.distil is not None:
+            teacher = recipe.distil.teacher
+            read += [] if recipe.distil.unlabelled is None else recipe.distil.unlabelled.paths()
         for name in (getattr(recipe.model, "name", ""), teacher):
             if name and not name.startswith(PREFIX) and is_local(name):
                 read.append(resolve(name))

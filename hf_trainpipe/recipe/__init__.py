@@ -2,6 +2,7 @@
 
 settings    the parts that are plain settings: model, tokens, optimizer, budget, evaluation, Hub
 interfaces  base classes for data sources, augmentation and trackers
+distil      a teacher to learn from
 source      the file and function of a recipe
 
 Nothing here imports torch: a recipe is validated before anything heavy is loaded.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from hf_trainpipe.recipe.distil import Distil as Distil
 from hf_trainpipe.recipe.interfaces import Augmentation as Augmentation
 from hf_trainpipe.recipe.interfaces import Data as Data
 from hf_trainpipe.recipe.interfaces import Destination as Destination
@@ -19,7 +21,6 @@ from hf_trainpipe.recipe.interfaces import RunInfo as RunInfo
 from hf_trainpipe.recipe.interfaces import Session as Session
 from hf_trainpipe.recipe.interfaces import Tracker as Tracker
 from hf_trainpipe.recipe.settings import Budget as Budget
-from hf_trainpipe.recipe.settings import Distil as Distil
 from hf_trainpipe.recipe.settings import Evaluation as Evaluation
 from hf_trainpipe.recipe.settings import Hub as Hub
 from hf_trainpipe.recipe.settings import Lora as Lora
@@ -97,9 +98,7 @@ class Recipe:
         if self.model.reinit_layers and self.task.refers:
             fix = "Leave model.reinit_layers out: the task compares with the model as it begins."
             raise refused("model.reinit_layers", f"0 for {type(self.task).__name__}", self.model.reinit_layers, fix)
-        if self.distil is not None and not self.task.teachable:
-            fix = "Leave distil out; docs/distillation.md lists the tasks that have it."
-            raise refused("distil", f"None for {type(self.task).__name__}", self.distil, fix)
+        self._check_distil()
         if self.seed < 0:
             raise refused("seed", "0 or more", self.seed, "Choose a seed of 0 or more.")
 
@@ -119,6 +118,18 @@ class Recipe:
                     f"{type(step).__name__} (changes {step.changes})",
                     "Leave it out; docs/augmentation.md lists what each task takes.",
                 )
+
+    def _check_distil(self) -> None:
+        if self.distil is None:
+            return
+        if not self.task.teachable:
+            fix = "Leave distil out; docs/distillation.md lists the tasks that have it."
+            raise refused("distil", f"None for {type(self.task).__name__}", self.distil, fix)
+        if self.distil.unlabelled is not None:
+            for position, step in enumerate(self.augmentation or ()):
+                if step.changes != "tokens":
+                    fix = "Leave one of them out; a TokenMask goes with rows without labels."
+                    raise refused(f"augmentation[{position}]", "no changed texts with distil.unlabelled", step, fix)
 
     @property
     def selected_metric(self) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from hf_trainpipe.data.encode import content_digest
 from hf_trainpipe.data.reference import kept
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.tokens.features import concatenate
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ PART = 8192
 """Rows that are asked about and kept at a time."""
 TEACHER = "teacher"
 """The column of features: the teacher's logits of their example, in the order of the task's labels; float32[F, C]."""
+
+
+LABELLED = "labelled"
+"""The column of features that tells rows with a label (1) from those without (0), where there are both; float32[F]."""
 
 
 class Lessons:
@@ -68,6 +73,19 @@ class Lessons:
             self.setup.console.say(f"asked the teacher about {split.name}: {sum(asked):,} rows; kept")
         logits_NC = np.concatenate(parts)[:, self.teacher.outputs(task)]
         return replace(split, features=split.features.with_targets(teacher=logits_NC[split.features.example]))
+
+    def learnt(self, train: Prepared, unlabelled: Prepared) -> Prepared:
+        """The rows that steps are drawn from: the training split as :meth:`added_to` gave it, behind it those without labels,
+        which count for the distance from the teacher alone. All ranks call it."""
+        asked, task = self.added_to(unlabelled).features, self.setup.task
+        first = np.searchsorted(asked.example, np.arange(asked.num_examples)).clip(max=asked.num_features - 1)
+        told_N = task.taught(asked.dense[TEACHER][first])
+        asked = asked.with_targets(labels=told_N[asked.example], of_examples={"labels": told_N})
+        parts = []
+        for features, is_labelled in ((train.features, 1.0), (asked, 0.0)):
+            column_F = np.full(features.num_features, is_labelled, dtype=np.float32)
+            parts.append(features.with_targets(labelled=column_F))
+        return replace(train, features=concatenate(parts))
 
     def _logits(self, inputs: Mapping[str, list[str]], asked: list[int]) -> np.ndarray:
         """float32[N, C] of some rows; their number is added to ``asked`` if the teacher was."""
@@ -123,4 +141,6 @@ def loss_sum(
 ) -> torch.Tensor:
     """The loss of a training step, summed: the distance from the teacher and the task's own, by their weights."""
     taught = task.distilled_sum(outputs, batch, temperature=distil.temperature)
+    if (labelled_B := batch.get(LABELLED)) is not None:
+        batch = {**batch, "weights": batch["weights"] * labelled_B}
     return distil.weight * taught + (1.0 - distil.weight) * task.loss_sum(outputs, batch)

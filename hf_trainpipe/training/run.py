@@ -68,6 +68,8 @@ class Run(Setup):
 
     graphs: Graphs | None = None
     """Of the forward and backward passes, where steps run as CUDA graphs."""
+    learnt: Prepared
+    """The rows that steps are drawn from: the training split, of a stream its first window, and those without labels behind it."""
     _heartbeat: Heartbeat | None = None
     _whole: torch.nn.Module | None = None
     """With FSDP2: a model for all weights, once they are cut."""
@@ -79,7 +81,7 @@ class Run(Setup):
         self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
         self.order = EpochSampler(
-            num_examples=len(self.data.train.usable),
+            num_examples=sum(len(rows.usable) for rows in self.data.learnt),
             examples_per_step=self.plan.examples_per_step,
             seed=self.recipe.seed,
         )
@@ -87,7 +89,10 @@ class Run(Setup):
         self._windows = Windows(stream, place, rows=len(self.data.train)) if stream is not None else None
         with self.console.working("loading the model"):
             self._load_model()
-        self._train = self.data.train  # as the model completed it
+        self.learnt = self.data.train  # as the model completed it
+        if self.data.unlabelled is not None:
+            self.learnt = Lessons(self).learnt(self.data.train, self.data.unlabelled)
+        self._train = self.learnt
         self.augmented = Augmented(self)
         # The rows of a stream, and changed texts, are made epoch by epoch.
         is_ahead = self.on_gpu and self._windows is None and not self.augmented.texts
@@ -247,7 +252,7 @@ class Run(Setup):
 
     def batches_of(self, examples: np.ndarray) -> list[Batch]:
         """Micro-batches of any training examples, int64, the largest first; of a stream those of its first window."""
-        return self._batches(self.data.train, self._groups(self.data.train, examples))
+        return self._batches(self.learnt, self._groups(self.learnt, examples))
 
     def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
         """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
@@ -284,9 +289,9 @@ class Run(Setup):
         """The training split, or the window of a stream."""
         windows, number = self._windows, self.order.epoch(step)
         if windows is None or number == 0:
-            return self.data.train
+            return self.learnt
         state = self.state.stream or {"window": 0}
-        if state["window"] != number or self._train is self.data.train:
+        if state["window"] != number or self._train is self.learnt:
             windows.restore(self.state.stream)
             rows, folder = windows.open(number)
             assert self.data.prepare_split is not None

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from hf_trainpipe import metrics
@@ -285,11 +286,11 @@ def _prepare(
         recipe,
         limits=limits,
         machine=machine,
-        num_examples=len(data.train.usable),
+        num_examples=sum(len(rows.usable) for rows in data.learnt),
         num_labels=len(data.labels),
         streamed=recipe.data.stream() is not None,
-        mean_tokens=float(data.train.lengths.mean()),
-        num_tokens=data.train.features.num_tokens,
+        mean_tokens=float(np.concatenate([rows.lengths for rows in data.learnt]).mean()),
+        num_tokens=sum(rows.features.num_tokens for rows in data.learnt),
         teacher=None if teacher is None else (teacher.said.teacher, teacher.facts(data.task)),
     )
     return data, plan

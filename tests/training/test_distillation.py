@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from hf_trainpipe.training.teacher import Asked
 from tests.training.distilled import cut, gradient, raw, student, untrained, write_inputs
 
 BRIEF = RunOptions(validation_only=True)
+TASKS = {
+    "classes": (h.TextClassification(), {"id2label": {0: "MEAN", 1: "other", 2: "kind"}}),
+    "several": (h.MultiLabelClassification(), {"id2label": {0: "long", 1: "kind"}}),
+    "number": (h.Regression(text_pair="pair"), {"num_labels": 1}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +47,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def teacher(folder: Path) -> Path:
-    """Of another architecture and length, behind preprocessing, with its labels in another order."""
-    cache = folder / "cache"
+    """Of another architecture and length, behind preprocessing, with its labels in another order; it had a teacher, too."""
+    first = untrained(folder, "first", id2label={0: "mean", 1: "kind"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_TRAINPIPE_CACHE", str(cache))
+        patch.setenv("HF_TRAINPIPE_CACHE", str(folder / "cache"))
         recipe = student(
             folder,
             task=h.TextClassification(names=("mean", "kind")),
+            distil=Distil(str(first), weight=1.0),
             name="teacher",
             model=h.Pretrained(str(folder / "large")),
             preprocessing=(h.StripHtml(),),
             tokens=h.Tokens(max_length=32),
         )
-        return execute(recipe, run_dir=folder / "teacher").run_dir
+        result = execute(recipe, run_dir=folder / "teacher")
+    shutil.rmtree(first)
+    assert result.verified["passed"]
+    return result.run_dir
 
 
 def taught(recipe: h.Recipe, run_dir: Path) -> np.ndarray:
@@ -73,11 +83,7 @@ def test_a_package_reads_raw_texts_and_its_labels_go_by_name(folder, teacher, tm
 
 @pytest.mark.parametrize("kind", ["classes", "several", "number"])
 def test_a_model_of_transformers_teaches_every_task(folder, tmp_path, kind) -> None:
-    task, config = {
-        "classes": (h.TextClassification(), {"id2label": {0: "MEAN", 1: "other", 2: "kind"}}),
-        "several": (h.MultiLabelClassification(), {"id2label": {0: "long", 1: "kind"}}),
-        "number": (h.Regression(text_pair="pair"), {"num_labels": 1}),
-    }[kind]
+    task, config = TASKS[kind]
     place = untrained(folder, f"as-{kind}", **config)
     recipe = student(folder, task=task, distil=Distil(str(place), weight=0.75))
     found = taught(recipe, tmp_path / "logits")
@@ -120,6 +126,34 @@ def test_the_loss_of_a_step_is_the_plain_one_however_it_is_cut(folder, tmp_path)
     assert loss == pytest.approx(plain.item(), abs=1e-6)
 
 
+def test_rows_without_labels_count_for_the_distance_alone(folder, tmp_path) -> None:
+    task, config = TASKS["classes"]
+    rows = [{"text": row["text"]} for row in raw(folder)[:25]]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = h.Files(train="more.jsonl", root=str(folder))
+    distil = Distil(str(untrained(folder, "unsure", **config)), weight=0.25, unlabelled=more)
+    recipe = student(folder, task=task, distil=distil)
+    recipe = replace(recipe, budget=replace(recipe.budget, examples_per_step=65))
+    assert from_json(to_json(recipe)) == recipe
+    loss, _, _ = gradient(recipe, tmp_path / "both")
+    known, _, _ = gradient(replace(recipe, distil=replace(distil, unlabelled=None)), tmp_path / "known")
+    asked, _, _ = gradient(replace(recipe, distil=replace(distil, weight=1.0)), tmp_path / "asked")
+    alone, _, _ = gradient(replace(recipe, distil=replace(distil, weight=1.0, unlabelled=None)), tmp_path / "alone")
+    # 40 rows with a label, 25 without: the label counts for the first alone, the teacher for all
+    assert loss * 65 == pytest.approx(known * 40 + 0.25 * (asked * 65 - alone * 40), rel=1e-5)
+
+
+def test_rows_without_labels_are_in_the_plan_and_refused_beside_changed_texts(folder, teacher, tmp_path) -> None:
+    more = h.Files(train="rows.jsonl", root=str(folder))
+    recipe = student(folder, distil=Distil(str(teacher), unlabelled=more))
+    with set_up(recipe, RunOptions(), run_dir=tmp_path / "run") as setup:
+        assert (setup.plan.num_examples, len(setup.data.train)) == (80, 40)
+    result = execute(recipe, run_dir=tmp_path / "run", options=BRIEF)
+    assert result.scores["validation"]["accuracy"]["n"] == 40
+    with pytest.raises(RecipeError, match=r"augmentation\[0\]: expected no changed texts with distil.unlabelled"):
+        replace(recipe, augmentation=(h.Typos(share=0.5),))
+
+
 def test_a_run_killed_while_the_teacher_answers_and_while_it_learns_ends_bit_identical(
     folder, teacher, tmp_path, monkeypatch, capfd
 ) -> None:
@@ -154,17 +188,12 @@ def test_a_run_killed_while_the_teacher_answers_and_while_it_learns_ends_bit_ide
     assert (last[0] / "model.safetensors").read_bytes() == (last[1] / "model.safetensors").read_bytes()
 
 
-def test_the_package_says_its_teacher_and_needs_nothing_of_it(folder, teacher, tmp_path) -> None:
-    recipe = student(folder, distil=Distil(str(teacher / "package"), weight=1.0), name="taught")
-    result = execute(recipe, run_dir=tmp_path / "run")
-    assert result.verified["passed"]
-    card = (tmp_path / "run" / "package" / "README.md").read_text()
-    assert f"distilled from `{teacher / 'package'}` with weight 1 and temperature 2" in card
-    assert "reads 40 examples once" in (tmp_path / "run" / "report.html").read_text()
-    listed = [
-        set(json.loads((run / "package" / "trainpipe.json").read_text())["files"]) for run in (teacher, result.run_dir)
-    ]
-    assert listed[0] == listed[1]
+def test_a_package_says_its_teacher_and_needs_nothing_of_it(folder, teacher) -> None:
+    assert not (folder / "first").exists()
+    assert h.load(teacher, device="cpu").predict("a <b>fine</b> film")[0]["label"] in ("kind", "mean")
+    card = (teacher / "package" / "README.md").read_text()
+    assert f"distilled from `{folder / 'first'}` with weight 1 and temperature 2" in card
+    assert "reads 40 examples once" in (teacher / "report.html").read_text()
 
 
 def test_the_plan_tells_the_teacher_and_its_cost(folder, teacher) -> None:
@@ -204,8 +233,6 @@ def test_a_head_that_nobody_trained_does_not_teach(folder, tmp_path, capfd) -> N
 
 
 def test_code_of_a_teacher_needs_consent(folder, teacher, tmp_path) -> None:
-    import shutil
-
     package = tmp_path / "package"
     shutil.copytree(teacher / "package", package)
     manifest = json.loads((package / "trainpipe.json").read_text())

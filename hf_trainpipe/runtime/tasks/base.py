@@ -121,7 +121,7 @@ class Task(ABC):
     encodes_by: ClassVar[tuple[str, ...] | None] = None
     """Fields that ``encode`` depends on, beside its inputs; None: all."""
     teachable: ClassVar[bool] = False
-    """Whether it can learn from the logits of a teacher, by :meth:`distilled_sum`; then its loss is separable."""
+    """Whether it can learn from the logits of a teacher, by :meth:`distilled_sum` and :meth:`taught`; then its loss is separable."""
     outputs: ClassVar[Mapping[str, Output]] = {"logits": Output()}
     """What ``predict`` gives."""
     scored: ClassVar[Mapping[str, Output] | None] = None
@@ -314,6 +314,10 @@ class Task(ABC):
                 stay of one size.
         """
         raise NotImplementedError(f"{type(self).__name__}.distilled_sum")
+
+    def taught(self, logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The targets of examples [N] or [N, C] as a teacher's logits [N, C] tell them, for rows that have none."""
+        raise NotImplementedError(f"{type(self).__name__}.taught")
 
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How much the batch weighs: examples, or labelled tokens; a float64 scalar on any device."""

@@ -153,6 +153,9 @@ class TextClassification(TextTask):
         losses_B = functional.kl_div(log_p_BC, log_taught_BC, reduction="none", log_target=True).sum(dim=-1)
         return temperature**2 * (losses_B * self.weigh(batch)).sum()
 
+    def taught(self, logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+
     def count(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.weigh(batch).double().sum()
 

@@ -156,6 +156,9 @@ class MultiLabelClassification(TextTask):
         losses_BC = functional.kl_div(log_p, log_taught, reduction="none", log_target=True).sum(dim=0)
         return temperature**2 * (losses_BC.mean(dim=1) * batch["weights"]).sum()
 
+    def taught(self, logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(logits > 0.0, dtype=np.uint8)
+
     def merge(self, outputs: Outputs, features: Features) -> Outputs:
         """The largest logit counts: what one window shows holds for the text."""
         return by_example(outputs, features, largest_rows)

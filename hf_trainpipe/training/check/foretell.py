@@ -89,7 +89,7 @@ def evaluations_and_saves(plan: Plan, *, evaluates: bool) -> tuple[int, int]:
 
 def tokens_of(run: Run) -> float:
     """Tokens of all steps of a run."""
-    train = run.data.train
+    train = run.learnt
     mean = float(train.example_lengths[train.usable].mean())
     if run.recipe.data.stream() is not None:
         return mean * run.plan.total_steps * run.plan.examples_per_step

@@ -59,7 +59,7 @@ def try_extremes(run: Run, log: TrainingLog) -> list[float]:
     Raises:
         TrainpipeError: a loss is not finite, or the longest example alone does not fit into the memory.
     """
-    train = run.data.train
+    train = run.learnt
     by_length = train.usable[np.argsort(train.example_lengths[train.usable], kind="stable")]
     size = min(run.plan.examples_per_step, len(by_length))
     run.model.train()
@@ -71,7 +71,7 @@ def try_extremes(run: Run, log: TrainingLog) -> list[float]:
 
 def tokens_at(run: Run, step: int) -> float:
     """Tokens of a step (counted from 0) over all ranks."""
-    train = run.data.train
+    train = run.learnt
     return float(train.example_lengths[train.usable[run.order.global_batch(step)]].sum())
 
 

@@ -138,3 +138,10 @@ def test_the_distance_from_a_teacher_is_the_divergence_of_softened_probabilities
     ):
         found = task.distilled_sum(answering(logits), seen, temperature=temperature)
         assert found.item() == pytest.approx(expected.sum().item(), rel=1e-6)
+
+
+def test_rows_without_labels_have_those_that_the_teacher_tells(logits) -> None:
+    told = logits.numpy()
+    assert TextClassification().taught(told).tolist() == [int(row.argmax()) for row in logits]
+    assert MultiLabelClassification().taught(told).tolist() == (logits.sigmoid() > 0.5).int().tolist()
+    assert Regression().taught(told[:, :1]).tolist() == told[:, 0].tolist()
