@@ -124,7 +124,7 @@ class Recipe:
             return
         if not self.task.teachable:
             fix = "Leave distil out; docs/distillation.md lists the tasks that have it."
-            raise refused("distil", f"None for {type(self.task).__name__}", self.distil, fix)
+            raise refused("distil", f"None for {type(self.task).__name__}", self.distil.teacher, fix)
         if self.distil.unlabelled is not None:
             for position, step in enumerate(self.augmentation or ()):
                 if step.changes != "tokens":

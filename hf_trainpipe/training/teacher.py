@@ -302,13 +302,18 @@ def _listed(names: Sequence[str]) -> str:
 
 @contextmanager
 def _of_teacher() -> Iterator[None]:
-    """Errors of loading a model speak of the teacher's fields."""
+    """Errors of finding and loading a model speak of the teacher's fields."""
+    fields = {
+        "model.name": "distil.teacher",
+        "model.trust_remote_code": "distil.allow_code",
+        "model.revision": "distil.revision",
+    }
     try:
         yield
     except RecipeError as error:
-        told = [str(text).replace("model.name", "distil.teacher") for text in (error.message, error.fix)]
-        message, fix = (
-            text.replace("model.trust_remote_code", "distil.allow_code").replace("model.revision", "distil.revision")
-            for text in told
-        )
+        message, fix = error.message, error.fix
+        for name, ours in fields.items():
+            message, fix = message.replace(name, ours), fix.replace(name, ours)
+        if not message.startswith("distil."):
+            message = f"distil.teacher: {message}"
         raise RecipeError(message, fix=fix) from error

@@ -213,17 +213,19 @@ def test_the_plan_tells_the_teacher_and_its_cost(folder, teacher) -> None:
         ({"task": h.TextClassification(label="pair")}, r"knows the labels 'negative', 'positive'; .* lacks"),
         ({"names": ("kind",)}, r"distil.names: expected a name for each of the teacher's 2 outputs, found 1"),
         ({"task": h.TokenClassification()}, r"distil: expected None for TokenClassification"),
+        ({"teacher": "/nowhere/at/all"}, r"distil.teacher: /nowhere/at/all: expected a file or folder"),
         ({"weight": 0.0}, r"distil.weight: expected a share"),
         ({"temperature": -1.0}, r"distil.temperature: expected a positive number"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused_before_training(folder, teacher, tmp_path, changes, message) -> None:
-    task = changes.pop("task", None) if "task" in (changes := dict(changes)) else None
+    chosen = {"teacher": str(teacher), **changes}
+    task = chosen.pop("task", None)
     with pytest.raises(RecipeError, match=message):
-        look(student(folder, task=task, distil=Distil(str(teacher), **changes)))
-    if not changes:
+        look(student(folder, task=task, distil=Distil(**chosen)))
+    if task is not None:
         with pytest.raises(RecipeError, match=message):
-            execute(student(folder, task=task, distil=Distil(str(teacher))), run_dir=tmp_path / "run")
+            execute(student(folder, task=task, distil=Distil(**chosen)), run_dir=tmp_path / "run")
 
 
 def test_a_head_that_nobody_trained_does_not_teach(folder, tmp_path, capfd) -> None:
