@@ -59,7 +59,7 @@ def two_ranks(folder: Path) -> Path:
     cache = {"HF_TRAINPIPE_CACHE": str(folder / "cache"), "HF_TRAINPIPE_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     env = {**os.environ, **cache, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tests.training.across", str(folder), "two", "16"]
-    code, _, said = run_ranks(command, 2, cwd=folder, env=env, timeout=120)
+    code, _, said = run_ranks(command, 2, cwd=folder, env=env, timeout=240)
     assert code == 0, said
     return folder
 
