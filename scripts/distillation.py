@@ -29,8 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="with banking77/")
     parser.add_argument("--runs", type=Path, required=True, help="where runs are written")
-    parser.add_argument("--teacher-epochs", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3, help="of a student over the rows that it reads")
+    parser.add_argument(
+        "--teacher-epochs", type=float, default=0.25, help="behind a head that begins as a linear probe"
+    )
+    parser.add_argument("--epochs", type=int, default=2, help="of a student over the rows that it reads")
     options = parser.parse_args()
     folder: Path = options.runs
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,17 +52,22 @@ def main() -> None:
         replace(student, name="few-labels", data=few, budget=Budget(epochs=longer, evaluate_every=100)),
         replace(student, name="few-taught", data=few, distil=replace(distil, unlabelled=further)),
     )
+    against = {"taught": ("labels", "teacher"), "few-taught": ("few-labels",)}
     told = []
     for each in recipes:
         result = execute(each, run_dir=folder / each.name)
         score = result.scores["test"]["accuracy"]
-        told.append(
-            (each.name, f"{100 * score['value']:.2f}", f"{100 * score['low']:.2f}", f"{100 * score['high']:.2f}")
-        )
-    print(table(("run", "test accuracy", "low", "high"), told))
-    for pair in (("labels", "taught"), ("few-labels", "few-taught"), ("taught", "teacher")):
-        command = [sys.executable, "-m", "hf_trainpipe", "compare", *(str(folder / name) for name in pair)]
-        print(subprocess.run(command, check=False, capture_output=True, text=True).stdout)
+        told.append((each.name, *(f"{100 * score[part]:.2f}" for part in ("value", "low", "high"))))
+        print(table(("run", "test accuracy", "low", "high"), told), flush=True)
+        for other in against.get(each.name, ()):
+            command = [
+                sys.executable,
+                "-m",
+                "hf_trainpipe",
+                "compare",
+                *(str(folder / one) for one in (other, each.name)),
+            ]
+            print(subprocess.run(command, check=False, capture_output=True, text=True).stdout, flush=True)
 
 
 def cut(folder: Path) -> Path:
