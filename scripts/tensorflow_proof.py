@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_trainpipe.package.further_models import LITERT, SAVED_MODEL
 from hf_trainpipe.package.saved_model import add as saved_model
 from hf_trainpipe.package.saved_model.environment import Session, TensorFlowProcess, find
 
@@ -156,7 +157,7 @@ def package(arguments: Sequence[str]) -> int:
         began = time.monotonic()
         facts = saved_model.add(run / "package", litert=True)["tensorflow"]
         print(f"written and compared in {time.monotonic() - began:.0f} s: {json.dumps(facts)}")
-        for file in (saved_model.SAVED_MODEL, saved_model.LITERT):
+        for file in (SAVED_MODEL, LITERT):
             path = run / "package" / file
             size = sum(one.stat().st_size for one in ([path] if path.is_file() else path.rglob("*")) if one.is_file())
             print(f"{file}: {size / 1e6:.1f} MB")

@@ -186,7 +186,8 @@ class Package:
     def __repr__(self) -> str:
         kind = self.predictor.task.schema().answers
         labels = f", {len(self.labels)} labels" if self.labels else ""
-        where = "onnx" if type(self.predictor.model).__name__ == "OnnxModel" else f"torch on {self.predictor.device}"
+        where = self.predictor.backend
+        where += f" on {self.predictor.device}" if where == "torch" else ""
         where += "" if self.predictor.precision == "fp32" else f" in {self.predictor.precision}"
         return f"Package({str(self.path)!r}: {kind}{labels}, {where})"
 

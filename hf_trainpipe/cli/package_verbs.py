@@ -82,8 +82,8 @@ def package(arguments: argparse.Namespace) -> int:
 def keep_models(run: Path, arguments: argparse.Namespace) -> None:
     """Ask for the further models of a run's package too, since it is written again before some are added; where none are, say
     what is not written again."""
+    from hf_trainpipe.package.further_models import models_in
     from hf_trainpipe.package.layout import find_package, read_manifest
-    from hf_trainpipe.package.onnx_export import models_in
 
     try:
         manifest = read_manifest(find_package(run))

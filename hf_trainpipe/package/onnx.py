@@ -146,7 +146,7 @@ def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
             fix="The package is unchanged. Serve it with torch.",
             exit_code=2,
         ) from error
-    return torch_side.with_model(model, OnnxTokenizer.load(stage))
+    return torch_side.with_model(model, OnnxTokenizer.load(stage), backend=backend)
 
 
 def _facts(backend: str) -> dict[str, Any]:

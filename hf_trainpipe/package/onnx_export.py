@@ -7,7 +7,7 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,6 @@ _LARGEST_FILE = 1_900_000_000
 """Bytes of weights that fit one protobuf file; larger models get a .data file."""
 _SEED_IDS = 2
 _PASSED_ON = ("input_ids", "attention_mask", "token_type_ids")
-
-
-def models_in(manifest: Mapping[str, Any]) -> list[str]:
-    """The further models of a package, as the options of ``package`` that add them are called.
-
-    >>> models_in({"backends": {"onnx": {}, "onnx-int8": {}}, "files": {"tensorflow/facts.json": {}}})
-    ['onnx', 'int8', 'tensorflow']
-    """
-    backends, files = manifest["backends"], manifest["files"]
-    there = {
-        "onnx": "onnx" in backends,
-        "int8": "onnx-int8" in backends,
-        "tensorflow": "tensorflow/facts.json" in files,
-        "litert": "tensorflow/model.tflite" in files,
-    }
-    return [name for name, is_there in there.items() if is_there]
 
 
 def require() -> None:

@@ -107,6 +107,7 @@ def load(
             fix="Write the package again (`hf-trainpipe package RUN`), or leave --allow-code away.",
             exit_code=2,
         )
+    backend = choose_backend(backend, default=info.backend, there=info.backends)
     options = {"device": device, "allow_code": allow_code, "backend": backend}
     if precision is not None:
         options["precision"] = precision
@@ -124,6 +125,6 @@ def load(
         input_error=errors.InputError,
         runtime="package" if own and allow_code else "installed",
         folder=folder,
-        backend=choose_backend(backend, default=info.backend, there=info.backends),
+        backend=backend,
         differs=own,
     )

@@ -24,7 +24,7 @@ MOST = 5_000
 """Texts of a file that a profile is made of; of more, so many are drawn by chance."""
 
 
-def profile_of(predictor: Predictor, inputs: Sequence[Any], *, source: str, backend: str = "torch") -> Profile:
+def profile_of(predictor: Predictor, inputs: Sequence[Any], *, source: str) -> Profile:
     """The profile of texts that a predictor answers.
 
     Args:
@@ -41,7 +41,8 @@ def profile_of(predictor: Predictor, inputs: Sequence[Any], *, source: str, back
             f"{source}: none of its {len(inputs):,} rows has a text that the package can read.",
             fix="Choose the column that holds the text with --column NAME.",
         )
-    return make_profile(joined(measured), source=source, labels=tuple(predictor.task.label_names), backend=backend)
+    labels = tuple(predictor.task.label_names)
+    return make_profile(joined(measured), source=source, labels=labels, backend=predictor.backend)
 
 
 def add_profile(
@@ -73,10 +74,9 @@ def add_profile(
     if len(inputs) > MOST:
         drawn = np.sort(np.random.default_rng(len(inputs)).choice(len(inputs), MOST, replace=False))
         inputs = [inputs[row] for row in drawn.tolist()]
-    chosen = backend or str(manifest.get("backend") or "torch")
     with Console(0).working(f"measuring {len(inputs):,} texts of {log.name}"):
-        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=chosen, precision="fp32")
-        made = profile_of(predictor, inputs, source=Path(log.name).name, backend=chosen)
+        predictor = Predictor.load(path, device=device, allow_code=allow_code, backend=backend, precision="fp32")
+        made = profile_of(predictor, inputs, source=Path(log.name).name)
     with copied(path) as stage:
         made.save(stage)
         seal(stage, manifest)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx
+from hf_trainpipe.package.further_models import FACTS, LITERT, SAVED_MODEL, TENSORFLOW, TOKENIZER
 from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.package.saved_model import environment
 from hf_trainpipe.package.saved_model.card import HEADING, section
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.runtime.handler.predictor import Predictor
 
-FOLDER = "tensorflow"
-SAVED_MODEL = f"{FOLDER}/saved_model"
-LITERT = f"{FOLDER}/model.tflite"
-TOKENIZER = f"{FOLDER}/tokenizer.json"
-FACTS = f"{FOLDER}/facts.json"
 LENGTHS = (16, 32, 64, 128, 256, 512)
 """Tokens of the signatures of LiteRT's file, as far as the package takes texts of that length."""
 _LONGEST = 512
@@ -68,7 +64,7 @@ def add(package: Path | str, *, litert: bool = False, allow_code: bool = False) 
     with (
         onnx.recorded_of(path, torch_side) as recorded,
         tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder,
-        copied(path, without=FOLDER) as stage,
+        copied(path, without=TENSORFLOW) as stage,
     ):
         graph = Path(folder) / "model.onnx"
         onnx.export_network(torch_side, graph)
@@ -80,7 +76,9 @@ def add(package: Path | str, *, litert: bool = False, allow_code: bool = False) 
                 session = Session(process, {name: str(stage / file)})
                 there = _Written(session, facts["inputs"])
                 what = "SavedModel" if name == "saved_model" else "LiteRT file"
-                facts[name] |= onnx.reproduced(torch_side.with_model(there, torch_side.tokenizer), lines, what=what)
+                facts[name] |= onnx.reproduced(
+                    torch_side.with_model(there, torch_side.tokenizer, backend=name), lines, what=what
+                )
                 facts[name] |= _other_shapes(torch_side, there, what=what)
         facts = {**_read_by_people(torch_side), **facts}
         _add_to_manifest(stage, torch_side, manifest, facts)
@@ -106,7 +104,7 @@ def _write(python: Path, graph: Path, stage: Path, lengths: list[int]) -> dict[s
         "litert": str(stage / LITERT) if lengths else None,
         "lengths": lengths,
     }
-    (stage / FOLDER).mkdir()
+    (stage / TENSORFLOW).mkdir()
     with TensorFlowProcess(python, "write") as process:
         told = process.ask(request)
     kept = "The package is unchanged. Serve it with torch or ONNX Runtime."

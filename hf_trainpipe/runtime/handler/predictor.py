@@ -42,12 +42,15 @@ class Predictor:
         tokenizer: Any,
         steps: Sequence[Preprocessor],
         device: Any = "cpu",
+        backend: str = "torch",
     ) -> None:
         self.info = info
         self.task = task
         self.model = model
         self.tokenizer = tokenizer
         self.device = device
+        self.backend = backend
+        """What runs the network."""
         self.precision = "fp32"
         """What matrices are multiplied in."""
         self._schema = task.schema()
@@ -105,7 +108,7 @@ class Predictor:
             model, tokenizer = OnnxModel(folder / FILES[backend], threads=threads), OnnxTokenizer.load(folder)
             device = "cpu"
         trust.recheck(folder, seen)
-        made = cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device)
+        made = cls(info=info, task=task, model=model, tokenizer=tokenizer, steps=steps, device=device, backend=backend)
         if precision != "fp32":
             agreement.take(made, precision, folder=folder)
         return made
@@ -128,9 +131,10 @@ class Predictor:
 
         return None if is_unpadded(self.model) else 48
 
-    def with_model(self, model: Any, tokenizer: Any) -> Predictor:
+    def with_model(self, model: Any, tokenizer: Any, *, backend: str = "torch") -> Predictor:
         """The same package with another model and tokenizer, on the CPU."""
-        return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=self.encoder.steps)
+        steps = self.encoder.steps
+        return Predictor(info=self.info, task=self.task, model=model, tokenizer=tokenizer, steps=steps, backend=backend)
 
     def predict(self, inputs: Sequence[Any], *, batch_tokens: int | None = None, **parameters: Any) -> list[Any]:
         """The answer of each input, in order.
