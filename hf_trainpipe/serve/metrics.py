@@ -19,6 +19,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hf_trainpipe.watch.sequence import Windows
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -102,9 +104,9 @@ class Metrics:
         """Count texts that were measured."""
         self._watch[0].inc(texts)
 
-    def watching(self, on: bool) -> None:
-        """Tell whether texts of the package that answers are watched."""
-        self._watch[1]["on"].set(on)
+    def watching(self, is_on: Callable[[], bool]) -> None:
+        """From now on ask this whether texts of the package that answers are watched, and no package before."""
+        self._watch[1]["on"].set_function(is_on)
 
     def watched(self, windows: Windows) -> None:
         """Tell where the watch stands."""

@@ -74,15 +74,17 @@ class Watcher:
         self._chance = np.random.default_rng()
         self._open = ExitStack()
         self._state: State | None = None
+        self._is_on = False
         self._is_broken = False
         self._has_waited = False
         self._seen = 0
         self._texts: dict[str, Any] = {}
         try:
             self._profile = profile_of(engine)
-            metrics.watching(True)
+            self._is_on = True
         except PackageError as error:
             self._stop(error)
+        metrics.watching(lambda: self._is_on)
 
     def see(self, job: Any) -> None:
         """Measure some of the texts of a request that was just answered. Whatever goes wrong, the server goes on."""
@@ -96,8 +98,7 @@ class Watcher:
             self._stop(error)
 
     def _stop(self, error: Exception) -> None:
-        self._is_broken = True
-        self._metrics.watching(False)
+        self._is_on, self._is_broken = False, True
         said = error.message if isinstance(error, PackageError | DataError) else type(error).__name__
         _log.error("watch: nothing is watched: %s; the server goes on", said.rstrip("."))
 
@@ -116,15 +117,14 @@ class Watcher:
             except DataError as error:
                 if not self._has_waited:
                     _log.warning("watch: waits: %s", error.message)
-                    self._metrics.watching(False)
-                self._has_waited = True
+                self._is_on, self._has_waited = False, True
                 return None
             self._state, note = open_state(self._settings.folder, self._profile, {})
             if note:
                 _log.warning("watch: %s", note)
             windows = self._state.windows
             self._seen = self._state.num_pending + windows.windows * windows.promise.window
-            self._metrics.watching(True)
+            self._is_on = True
             self._metrics.watched(windows)
         return self._state
 

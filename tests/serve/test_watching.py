@@ -26,9 +26,12 @@ from tests.watch.conftest import profiled as profiled
 def answered(package: Path, asked: list[str], settings: Watching) -> dict[str, float]:
     """The metrics of a server of its own, after these texts."""
     engine, metrics = engines.load(package), Metrics()
-    batcher = Batcher(
-        engine, limits=Limits(), batch_tokens=512, metrics=metrics, watcher=Watcher(settings, engine, metrics)
-    )
+    return told_after(asked, Watcher(settings, engine, metrics), engine, metrics)
+
+
+def told_after(asked: list[str], watcher: Watcher, engine: engines.Engine, metrics: Metrics) -> dict[str, float]:
+    """The metrics after a package has answered these texts."""
+    batcher = Batcher(engine, limits=Limits(), batch_tokens=512, metrics=metrics, watcher=watcher)
     batcher.start()
 
     async def ask() -> None:
@@ -83,3 +86,17 @@ def test_a_server_beside_one_that_watches_says_that_it_waits(
         assert answered(package, texts(101, seed=8), watching)["trainpipe_watch_on"] == 0
     assert len([line for line in caplog.messages if "another watch is at work" in line]) == 1
     assert answered(package, texts(3, seed=8), watching)["trainpipe_watch_on"] == 1
+
+
+def test_a_watch_that_breaks_behind_a_swap_leaves_that_of_the_package_that_took_over(
+    package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    engine, metrics = engines.load(package), Metrics()
+    old, new = (
+        Watcher(Watching(folder=tmp_path / place, share=1.0), engine, metrics) for place in ("file/state", "state")
+    )
+    assert told_after(texts(3, seed=9), old, engine, metrics)["trainpipe_watch_on"] == 1
+    assert [line for line in caplog.messages if "nothing is watched: NotADirectoryError" in line]
+    told = told_after(texts(3, seed=9), new, engine, metrics)
+    assert (told["trainpipe_watch_on"], told["trainpipe_watch_texts_total"]) == (1, 3)
