@@ -33,6 +33,7 @@ from hf_trainpipe.pipelines import (
 )
 from hf_trainpipe.pipelines.file import load
 from hf_trainpipe.pipelines.hashes import content_hashes
+from hf_trainpipe.pipelines.local import Engine
 from hf_trainpipe.pipelines.lowered import lower, why_left_out
 from hf_trainpipe.pipelines.picture import svg
 from hf_trainpipe.pipelines.processes import Stopping
@@ -195,6 +196,30 @@ def test_why_a_stage_is_left_out() -> None:
 
 
 VERB = ("completion", "bash")
+ENDS = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[1])))
+print("at work", file=sys.stderr, flush=True)
+signal.pause()
+"""
+"""A stage that ends with a code where it is asked to."""
+
+
+def test_a_stage_that_fails_while_all_are_asked_to_end_has_failed(tmp_path: Path) -> None:
+    codes = {"saves": 75, "fails": 2}
+    stages = tuple(Verb(name, command=VERB) for name in codes)
+    source = RecipeSource(tmp_path / "x.py", "pipeline")
+    stopping = Stopping()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        stopping.asked = len(said) == len(codes)  # all are at work
+
+    engine = Engine(Pipeline("p", stages=stages, source=source), parallel=2, say=say)
+    engine.steps = tuple(replace(step, command=("python", "-c", ENDS, str(codes[step.name]))) for step in engine.steps)
+    assert engine.run(stopping) == 2
+    assert [(ran.outcome, ran.code) for ran in engine.ran.values()] == [("interrupted", 75), ("failed", 2)]
 
 
 @pytest.mark.parametrize(
