@@ -31,9 +31,10 @@ def compile_layers(
     tolerance: float,
     whole: bool,
     say: Callable[[str], None],
+    on_any_rank: Callable[[bool], bool] = bool,
     backend: str = "inductor",
 ) -> str | None:
-    """Compile each layer in place; undo it if the gradient changes.
+    """Compile each layer in place; undo it if the gradient changes. All ranks call it, and go the same way.
 
     Args:
         model: Parameter names stay the same; copies of it are not compiled.
@@ -43,6 +44,7 @@ def compile_layers(
         whole: Whether attention is tried as an operator inside the compiled layer, as a GPU's kernels can be; if that fails, as
             without it, each layer is compiled in parts, with its attention between them.
         say: Is told where that failed.
+        on_any_rank: Whether something holds on any rank; left out, this process is the only one.
 
     Returns:
         None, or why the layers stay eager (no C++ compiler, torch cannot trace the model, the gradient differs).
@@ -53,13 +55,13 @@ def compile_layers(
     reasons: list[str] = []
     for hidden in (False, True) if whole else (True,):
         reason = _try(model, gradient, expected, tolerance=tolerance, hidden=hidden, backend=backend)
-        if reason is None:
+        if not on_any_rank(reason is not None):
             if reasons:
                 say(f"warning: layers are compiled in parts, with their attention between them: {reasons[0]}")
             return None
         undo(model)
         torch.compiler.reset()
-        reasons.append(reason)
+        reasons.append(reason or "another rank could not")
     return reasons[-1]
 
 

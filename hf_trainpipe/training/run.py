@@ -199,11 +199,13 @@ class Run(Setup):
         if not self.ranks.sharded:
             tolerance = compiling.TOLERANCE_16_BIT if self.mixed.is_on else compiling.FP32_TOLERANCE
             reason = compiling.compile_layers(
-                self.bare, gradient, tolerance=tolerance, whole=self.on_gpu, say=self.console.say
+                self.bare,
+                gradient,
+                tolerance=tolerance,
+                whole=self.on_gpu,
+                say=self.console.say,
+                on_any_rank=self.ranks.any,
             )
-            if self.ranks.any(reason is not None):
-                compiling.undo(self.bare)
-                reason = reason or "another rank could not"
         if reason is not None:
             self.console.say(f"warning: the layers are not compiled: {reason}")
         return reason is None

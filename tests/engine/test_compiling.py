@@ -103,6 +103,39 @@ def test_a_model_without_layers() -> None:
     assert compiled(torch.nn.Linear(2, 2)) == "no layers were found in it"
 
 
+@pytest.mark.parametrize(
+    ("failures", "way", "told"),
+    [
+        (0, None, []),
+        (1, None, ["warning: layers are compiled in parts, with their attention between them: another rank could not"]),
+        (2, "another rank could not", []),
+    ],
+)
+def test_all_ranks_go_the_way_that_each_of_them_can(failures: int, way: str | None, told: list[str]) -> None:
+    """Another rank fails so many times, this one never; its layers are not called, so that nothing is traced."""
+    asked, said, model = list[bool](), list[str](), build("bert")
+
+    def on_any_rank(failed: bool) -> bool:
+        asked.append(failed)
+        return failed or len(asked) <= failures
+
+    found = compiling.compile_layers(
+        model,
+        lambda training: [torch.ones(1)],
+        tolerance=0.0,
+        whole=True,
+        say=said.append,
+        on_any_rank=on_any_rank,
+        backend="eager",
+    )
+    assert (found, said) == (way, told)
+    assert asked == [False] * min(failures + 1, 2), "as often as on the other rank"
+    assert (model.bert.encoder.layer[0]._compiled_call_impl is None) == (way is not None)
+    hidden = getattr(ALL_ATTENTION_FUNCTIONS[compiling.IMPLEMENTATION], "_torchdynamo_disable", False)
+    assert hidden == (failures == 1)
+    compiling.undo(model)
+
+
 def test_loading_a_package_during_a_compiled_training_does_not_recompile_attention() -> None:
     """The trial before the first step loads one; attention was then recompiled for each length."""
     model = build("bert")
