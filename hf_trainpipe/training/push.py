@@ -11,8 +11,8 @@ from hf_trainpipe.hub.push_queue import BACKGROUND, OUTBOX
 from hf_trainpipe.hub.repository import RECORDED, push, retry
 from hf_trainpipe.package.layout import list_files
 from hf_trainpipe.sidecar.parent import Sidecar
-from hf_trainpipe.training.export import write_package
 from hf_trainpipe.training.merging import packaged_model
+from hf_trainpipe.training.packaging import write_package
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.secrets import refuse_secrets, scrub
 

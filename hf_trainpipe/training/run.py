@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.data.prepare import Prepared
     from hf_trainpipe.engine.gpu.graphs import Graphs
     from hf_trainpipe.runtime.model.outputs import Outputs
+    from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Batch
 
 EVALUATION_TOKENS, EVALUATION_TOKENS_GPU = 4096, 16_384
@@ -209,6 +210,12 @@ class Run(Setup):
         if reason is not None:
             self.console.say(f"warning: the layers are not compiled: {reason}")
         return reason is None
+
+    @property
+    def tuned_task(self) -> Task:
+        """The task with what was chosen on validation for the best model."""
+        best = self.state.best
+        return self.task.changed(best.tuned if best is not None else {})
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows. Frozen ones may be missing."""

@@ -24,8 +24,9 @@ from hf_trainpipe.package.write import requirements, versions
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.tasks.registry import travelling
 from hf_trainpipe.runtime.text.preprocessing import steps_to_json
-from hf_trainpipe.training.export import code_file, has_own_code, record_predictions, write_package
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter
+from hf_trainpipe.training.packaging import code_file, has_own_code, write_package
+from hf_trainpipe.training.recording import record_predictions
 from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def ours(options: argparse.Namespace, run: Path) -> None:
     from hf_trainpipe.training import execute, export
     from hf_trainpipe.training.loop import train
 
-    notes, scoring = Notes(run), export._outputs_in_fp32
+    notes, scoring = Notes(run), export.outputs_in_fp32
 
     def watched(*args: Any) -> Iterator[Any]:
         notes.begin()
@@ -140,7 +140,7 @@ def ours(options: argparse.Namespace, run: Path) -> None:
         notes.write(scored=SCORED[options.scored], cpu=time.process_time() - since)
         return found
 
-    execute.train, export._outputs_in_fp32 = watched, scored
+    execute.train, export.outputs_in_fp32 = watched, scored
     recipe = Recipe(
         name=run.name,
         model=Pretrained(str(options.folder / "model")),
