@@ -7,8 +7,8 @@ examples, F features, B features of a batch, L tokens of the longest, H size of 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,13 +21,15 @@ from ..tokens.ragged import ends_of
 from .base import Metric, Parameter, Requests, Task, TaskSchema
 from .columns import ANYTHING, NUMBER, TEXT, Column
 from .departures import furthest, numbers, one_less_cosine
-from .mining import nearest_strangers
-from .ranking import NAMES, ranking_scores
+from .embedding_losses import cosent, in_batch, squared
+from .mining import hard_negatives
+from .ranking import NAMES, search_scores
+from .sentence_transformers import folder_files
 from .several import behind, owned, places
 from .texts import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Tensors = "Mapping[str, torch.Tensor]"
 
-_ROWS = 2048
-"""Texts compared with all others at a time, so that an evaluation's matrix stays small."""
 _LOSSES = ("cosine", "cosent", "in_batch")
 
 
@@ -139,6 +139,10 @@ class SentenceEmbeddings(Task):
     def judged_as(self) -> str | None:
         return None if self.score is None else "regression"
 
+    @property
+    def _pair_prompt(self) -> str:
+        return self.prompt if self.pair_prompt is None else self.pair_prompt
+
     def columns(self) -> dict[str, Column]:
         columns = {"text": Column(self.text, TEXT), "text_pair": Column(self.text_pair, TEXT)}
         if self.score is not None:
@@ -150,11 +154,10 @@ class SentenceEmbeddings(Task):
     # -- features and targets ------------------------------------------------------------------------------------------
 
     def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-        pair_prompt = self.prompt if self.pair_prompt is None else self.pair_prompt
         first = inputs.get("text", ())
         number = max(len(first), len(inputs.get("text_pair", ())))
         columns = [(list(first) or [None] * number, self.prompt)]
-        columns.append((list(inputs.get("text_pair", ())) or [None] * number, pair_prompt))
+        columns.append((list(inputs.get("text_pair", ())) or [None] * number, self._pair_prompt))
         owners = np.array(
             [row for row in range(number) for texts, _ in columns if texts[row] is not None], dtype=np.int64
         )
@@ -241,9 +244,8 @@ class SentenceEmbeddings(Task):
     def _with_negatives(self, negatives: list[list[str]], features: Features, encoder: Encoder) -> Features:
         """Negatives behind the texts of their examples."""
         flat = [text for row in negatives for text in row]
-        prompt = self.prompt if self.pair_prompt is None else self.pair_prompt
         owners = np.repeat(np.arange(len(negatives)), [len(row) for row in negatives])
-        flat = [prompt + text for text in encoder.clean(flat)]
+        flat = [self._pair_prompt + text for text in encoder.clean(flat)]
         return behind(features, owned(encoder.but(overflow="truncate"), owners, len(negatives), flat))
 
     def keeps(self, features: Features) -> bool:
@@ -261,29 +263,13 @@ class SentenceEmbeddings(Task):
         device = next(model.parameters()).device
         with exact_products():
             found = run(model, features, task=self, chosen=everything, max_tokens=_MINED_TOKENS, device=device)
-        vectors, part, same = _unit(found["embedding"]), features.dense["part"], features.dense["same"]
-        anchors = np.flatnonzero(part == 0)
-        pairs = anchors + 1
-        texts, first, of_pair = np.unique(same[pairs], return_index=True, return_inverse=True)
-        candidates = pairs[first]
-        # What belongs to a text, wherever in the split it stands, and the text itself.
-        ids, of_anchor = np.unique(same[anchors], return_inverse=True)
-        right = np.unique(np.stack([of_anchor, of_pair], axis=1), axis=0)
-        itself = np.flatnonzero(np.isin(ids, texts))
-        right = np.concatenate([right, np.stack([itself, np.searchsorted(texts, ids[itself])], axis=1)])
-        by_id = np.split(right[np.argsort(right[:, 0], kind="stable"), 1], np.cumsum(np.bincount(right[:, 0]))[:-1])
-        counts = np.array([len(by_id[number]) for number in of_anchor], dtype=np.int64)
-        belongs = np.repeat(np.arange(len(anchors)), counts), np.concatenate([by_id[number] for number in of_anchor])
-        row, candidate = nearest_strangers(
-            vectors[anchors],
-            vectors[candidates],
-            own=(vectors[anchors] * vectors[pairs]).sum(axis=1),
-            belongs=belongs,
+        nearest = hard_negatives(
+            _unit(found["embedding"]),
+            part=features.dense["part"],
+            same=features.dense["same"],
             count=self.mined,
             below=self.mined_below,
         )
-        nearest = np.full((features.num_features, self.mined), -1, dtype=np.int64)
-        nearest[anchors[row], np.arange(len(row)) - np.searchsorted(row, row)] = candidates[candidate]
         return features.with_targets(nearest=nearest)
 
     def completed(self, features: Features) -> Features:
@@ -322,46 +308,17 @@ class SentenceEmbeddings(Task):
         whole_BH = outputs["embedding"]
         order = torch.argsort(batch["number"] * (int(_MOST_PARTS)) + batch["part"])
         ordered = {name: batch[name][order] for name in ("part", "number", "same", "anchor", "weights")}
-        loss = {"cosine": _squared, "cosent": self._order, "in_batch": self._in_batch}[self.kind]
+        losses: dict[str, Callable[..., torch.Tensor]] = {
+            "cosine": squared,
+            "cosent": partial(cosent, temperature=self.temperature),
+            "in_batch": partial(in_batch, temperature=self.temperature),
+        }
+        loss = losses[self.kind]
         if "labels" in batch:
             ordered["labels"] = batch["labels"][order]
         sizes = (*(size for size in self.dimensions if size < whole_BH.shape[1]), whole_BH.shape[1])
         parts = [loss(functional.normalize(whole_BH[order, :size], dim=1), ordered) for size in sizes]
         return torch.stack(parts).mean()
-
-    def _order(self, unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """CoSENT (https://kexue.fm/archives/8847), times the number of pairs: a pair of a higher score has the larger cosine."""
-        import torch
-
-        cosine_E, labels_E = (unit_BH[0::2] * unit_BH[1::2]).sum(dim=1) / self.temperature, batch["labels"][0::2]
-        gaps_EE = cosine_E[:, None] - cosine_E[None]
-        wrong_EE = gaps_EE.masked_fill(labels_E[:, None] >= labels_E[None], -torch.inf)
-        zero = wrong_EE.new_zeros(1)
-        return torch.logsumexp(torch.cat([zero, wrong_EE.flatten()]), dim=0) * batch["weights"].sum()
-
-    def _in_batch(self, unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Of each text the cross-entropy of its pair among the pairs and negatives of all examples (InfoNCE), but for those that
-        are known to belong to it: the same text, or a pair of the same text."""
-        import torch
-
-        part_B, number_B = batch["part"], batch["number"]
-        count = len(part_B)
-        codes = torch.unique(torch.cat([batch["same"], batch["anchor"]]), return_inverse=True)[1]
-        same_B, anchor_B = codes[:count], codes[count:]
-        is_pair_B = part_B == 1
-        [anchors], [others] = (torch.nonzero(which, as_tuple=True) for which in (part_B == 0, part_B > 0))
-        size = int(codes.max()) + 1
-        belongs = torch.zeros(size, size, dtype=torch.bool, device=part_B.device)
-        belongs[anchor_B[is_pair_B], same_B[is_pair_B]] = True
-        losses = []
-        for rows in torch.split(anchors, _ROWS):
-            scores = unit_BH[rows] @ unit_BH[others].T / self.temperature
-            is_own = (number_B[rows][:, None] == number_B[others][None]) & is_pair_B[others][None]
-            is_known = belongs[same_B[rows]][:, same_B[others]] | (same_B[rows][:, None] == same_B[others][None])
-            of_all = torch.logsumexp(scores.masked_fill(is_known & ~is_own, -torch.inf), dim=1)
-            of_own = scores.masked_fill(~is_own, 0.0).sum(dim=1)
-            losses.append(((of_all - of_own) * (batch["weights"][rows] > 0)).sum())
-        return torch.stack(losses).sum()
 
     # -- from vectors to answers ---------------------------------------------------------------------------------------
 
@@ -395,7 +352,7 @@ class SentenceEmbeddings(Task):
             references = features.of_examples["score"][predictions.items]
             return {"outputs": (_unit(first) * _unit(second)).sum(axis=1), "references": references}
         texts = features.of_examples["texts"][predictions.items]
-        return _search(_unit(first), _unit(second), texts)
+        return search_scores(_unit(first), _unit(second), texts)
 
     def metrics(self) -> tuple[str | Metric, ...]:
         if self.score is not None:
@@ -428,30 +385,14 @@ class SentenceEmbeddings(Task):
 
     def package_files(self, model: Any, tokens: Mapping[str, Any]) -> dict[str, str]:
         """What sentence-transformers loads a folder by."""
-        modules = [
-            ("Transformer", ""),
-            ("Pooling", "1_Pooling"),
-            *([("Normalize", "2_Normalize")] if self.normalize else []),
-        ]
-        prompts = {"query": self.prompt, "document": self.prompt if self.pair_prompt is None else self.pair_prompt}
-        files = {
-            "modules.json": [
-                {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{name}"}
-                for place, (name, path) in enumerate(modules)
-            ],
-            "1_Pooling/config.json": {
-                "word_embedding_dimension": int(model.config.hidden_size),
-                "pooling_mode_cls_token": self.pooling == "cls",
-                "pooling_mode_mean_tokens": self.pooling == "mean",
-            },
-            "sentence_bert_config.json": {"max_seq_length": int(tokens["max_length"]), "do_lower_case": False},
-            "config_sentence_transformers.json": {
-                "prompts": prompts,
-                "default_prompt_name": "query" if self.prompt and self.pair_prompt in (None, self.prompt) else None,
-                "similarity_fn_name": "cosine",
-            },
-        }
-        return {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
+        return folder_files(
+            size=int(model.config.hidden_size),
+            max_length=int(tokens["max_length"]),
+            pooling=self.pooling,
+            normalize=self.normalize,
+            query=self.prompt,
+            document=self._pair_prompt,
+        )
 
     def schema(self) -> TaskSchema:
         size = Parameter(
@@ -480,7 +421,7 @@ class SentenceEmbeddings(Task):
                 "pooling": self.pooling,
                 "normalize": self.normalize,
                 "prompt": self.prompt,
-                "pair_prompt": self.prompt if self.pair_prompt is None else self.pair_prompt,
+                "pair_prompt": self._pair_prompt,
                 "dimensions": list(self.dimensions),
             },
             pipeline="sentence-similarity",
@@ -505,33 +446,3 @@ def _unit(vectors: Array) -> Array:
 
 def _digest(texts: list[str]) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:8], "little")
-
-
-def _squared(unit_BH: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    cosine_E = (unit_BH[0::2] * unit_BH[1::2]).sum(dim=1)
-    error_E = (cosine_E - batch["labels"][0::2]).square()
-    weights_E = batch["weights"][0::2] + batch["weights"][1::2]
-    return (error_E * weights_E).sum()
-
-
-def _search(first: Array, second: Array, texts: Array) -> dict[str, Array]:
-    """Scores of searching the pair of each text [N] among all pairs; NaN where a text stands again.
-
-    Args:
-        texts: [N, 2] which text each of them is: equal texts have equal numbers.
-    """
-    _, queries = np.unique(texts[:, 0], return_index=True)
-    documents, at = np.unique(texts[:, 1], return_index=True)
-    order = np.argsort(texts[:, 0], kind="stable")
-    begins = ends_of(np.unique(texts[:, 0], return_counts=True)[1].astype(np.int64))
-    found = {name: np.full(len(texts), np.nan) for name in NAMES}
-    held = second[at]
-    for low in range(0, len(queries), _ROWS):
-        chunk = queries[low : low + _ROWS]
-        for place, scores in enumerate(first[chunk] @ held.T, low):
-            right = texts[order[begins[place] : begins[place + 1]], 1]
-            gains = np.zeros(len(documents), dtype=np.float32)
-            gains[np.searchsorted(documents, right)] = 1.0
-            for name, score in ranking_scores(scores, gains).items():
-                found[name][queries[place]] = score
-    return found

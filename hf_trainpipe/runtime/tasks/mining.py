@@ -1,6 +1,6 @@
 """Hard negatives: texts that a model finds near to an anchor and that do not belong to it.
 
-A anchors, C candidates, H size of a vector.
+F features, A anchors, C candidates, H size of a vector.
 """
 
 from __future__ import annotations
@@ -57,3 +57,38 @@ def nearest_strangers(
         rows.append(low + np.nonzero(kept)[0])
         found.append(nearest[kept])
     return np.concatenate(rows), np.concatenate(found)
+
+
+def hard_negatives(vectors: Array, *, part: Array, same: Array, count: int, below: float) -> Array:
+    """int64[F, count]: of the text of each example the features, pairs of others, that are its hard negatives, the nearest first;
+    -1 where there is none, and of all other features.
+
+    Args:
+        vectors: [F, H] of length 1.
+        part: [F] 0 the text of an example, 1 its pair, which comes right behind.
+        same: [F] which text each is: equal texts have equal numbers.
+        count: As of :func:`nearest_strangers`, like ``below``.
+    """
+    anchors = np.flatnonzero(part == 0)
+    pairs = anchors + 1
+    texts, first, of_pair = np.unique(same[pairs], return_index=True, return_inverse=True)
+    candidates = pairs[first]
+    # What belongs to a text, wherever in the split it stands, and the text itself.
+    ids, of_anchor = np.unique(same[anchors], return_inverse=True)
+    right = np.unique(np.stack([of_anchor, of_pair], axis=1), axis=0)
+    itself = np.flatnonzero(np.isin(ids, texts))
+    right = np.concatenate([right, np.stack([itself, np.searchsorted(texts, ids[itself])], axis=1)])
+    by_id = np.split(right[np.argsort(right[:, 0], kind="stable"), 1], np.cumsum(np.bincount(right[:, 0]))[:-1])
+    counts = np.array([len(by_id[number]) for number in of_anchor], dtype=np.int64)
+    belongs = np.repeat(np.arange(len(anchors)), counts), np.concatenate([by_id[number] for number in of_anchor])
+    row, candidate = nearest_strangers(
+        vectors[anchors],
+        vectors[candidates],
+        own=(vectors[anchors] * vectors[pairs]).sum(axis=1),
+        belongs=belongs,
+        count=count,
+        below=below,
+    )
+    nearest = np.full((len(part), count), -1, dtype=np.int64)
+    nearest[anchors[row], np.arange(len(row)) - np.searchsorted(row, row)] = candidates[candidate]
+    return nearest

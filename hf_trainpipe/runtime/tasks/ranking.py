@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..tokens.ragged import ends_of
+
 Array = npt.NDArray[Any]
 
 DEPTHS = (1, 5, 10)
 """The k of ``recall_at_k``."""
+_ROWS = 2048
+"""Queries compared with all documents at a time, so that an evaluation's matrix stays small."""
 NAMES = ("mrr", "ndcg_at_10", *(f"recall_at_{depth}" for depth in DEPTHS))
 
 
@@ -45,3 +49,27 @@ def ranking_scores(scores: Array, gains: Array) -> dict[str, float]:
         "ndcg_at_10": float(ranked[:10] @ discounts[: len(ranked)] / (ideal @ discounts[: len(ideal)])),
     }
     return found | {f"recall_at_{depth}": float((ranked[:depth] > 0).sum()) / relevant for depth in DEPTHS}
+
+
+def search_scores(first: Array, second: Array, texts: Array) -> dict[str, Array]:
+    """Scores of searching the pair of each text [N] among all pairs; NaN where a text stands again.
+
+    Args:
+        first: [N, H] vectors of length 1 of the texts, ``second`` of their pairs.
+        texts: [N, 2] which text each of them is: equal texts have equal numbers.
+    """
+    _, queries = np.unique(texts[:, 0], return_index=True)
+    documents, at = np.unique(texts[:, 1], return_index=True)
+    order = np.argsort(texts[:, 0], kind="stable")
+    begins = ends_of(np.unique(texts[:, 0], return_counts=True)[1].astype(np.int64))
+    found = {name: np.full(len(texts), np.nan) for name in NAMES}
+    held = second[at]
+    for low in range(0, len(queries), _ROWS):
+        chunk = queries[low : low + _ROWS]
+        for place, scores in enumerate(first[chunk] @ held.T, low):
+            right = texts[order[begins[place] : begins[place + 1]], 1]
+            gains = np.zeros(len(documents), dtype=np.float32)
+            gains[np.searchsorted(documents, right)] = 1.0
+            for name, score in ranking_scores(scores, gains).items():
+                found[name][queries[place]] = score
+    return found
