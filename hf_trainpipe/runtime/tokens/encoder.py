@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..text.preprocessing import apply, apply_aligned, apply_words
 from .backend import chunks
-from .encoding import OverflowPolicy, TextEncoder
+from .encoding import TextEncoder
 from .masking import Masker
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..text.preprocessor import Preprocessor
     from ..text.words import Word, WordSplitter
     from .features import Features, Ints
+    from .truncation import OverflowPolicy
 
 _CHUNK = 10_000
 """Texts preprocessed at a time, so that what is in flight stays bounded."""
