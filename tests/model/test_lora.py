@@ -324,3 +324,32 @@ def test_the_base_is_known_by_its_files(models: Path, tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert adapters.base_fingerprint(here) != adapters.base_fingerprint(Pretrained(str(tmp_path)))
     assert adapters.base_fingerprint(Pretrained("user/name", revision="0" * 40)) == "0" * 40
+
+
+def test_a_base_in_shards_is_known_by_each_of_them_and_by_its_bits(models: Path, tmp_path: Path) -> None:
+    build(models / "bert", lora=None).save_pretrained(tmp_path, max_shard_size="20KB")
+    here = Pretrained(str(tmp_path))
+    before = adapters.base_fingerprint(here)
+    in_bits = adapters.base_fingerprint(replace(here, lora=Lora(base_bits=4)))
+    assert in_bits == f"{before} in 4 bits"
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    for shard in shards:
+        content = shard.read_bytes()
+        weights = load_file(shard)
+        save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, shard, metadata={"format": "pt"})
+        assert adapters.base_fingerprint(here) != before, shard.name
+        shard.write_bytes(content)
+    assert adapters.base_fingerprint(here) == before
+
+
+def test_layers_that_hold_their_weights_in_two_ways_get_no_adapters_together() -> None:
+    config = GPT2Config(vocab_size=120, n_positions=64, n_embd=16, n_layer=1, n_head=2, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config)
+    model.transformer.h[0].mlp.c_fc = torch.nn.Linear(16, 64)
+    with pytest.raises(RecipeError, match="expected layers of one kind, found Linear and Conv1D: c_attn, c_proj, c_fc"):
+        adapters.adapt(model, Lora(rank=2))
+    adapters.adapt(model, Lora(rank=2, targets=("c_fc",)))
+    assert [name for name, module in model.named_modules() if isinstance(module, LoraLayer)] == [
+        "transformer.h.0.mlp.c_fc"
+    ]
