@@ -1,8 +1,10 @@
-"""The pages: links and anchors lead somewhere, commands parse, code compiles, quoted messages are the code's."""
+"""The pages: links and anchors lead somewhere, commands parse, code compiles and runs, quoted messages are the code's. Blocks that are
+neither commands, code nor JSON show what is printed and where files lie."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from functools import cache
@@ -138,6 +140,36 @@ def test_blocks_of_python_compile_and_import_what_is_there(page: str) -> None:
                 assert {alias.name for alias in node.names} <= set(there)
 
 
+SCRIPT = re.compile(r"^(?:\./|python )?(scripts/[\w/]+(?:\.py)?)(?= |$)(.*)")
+
+
+@cache
+def source_of(script: str) -> str:
+    """A script, what it hands over to, and, where it lies in a folder, what lies beside it."""
+    path = ROOT / script
+    texts = [path, path.with_suffix(".py"), *(path.parent.glob("*.py") if path.parent.name != "scripts" else ())]
+    handed = re.findall(r"-m (\w+) ", path.read_text(encoding="utf-8"))
+    texts += [file for package in handed for file in (ROOT / "scripts" / package).glob("*.py")]
+    return "".join(text.read_text(encoding="utf-8") for text in texts if text.is_file())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "scripts/" in text_of(page) and page != "CHANGELOG.md"])
+def test_commands_of_scripts_name_scripts_and_options_that_are_there(page: str) -> None:
+    blocks = [line for *_, block in FENCE.findall(text_of(page)) for line in block.replace("\\\n", " ").splitlines()]
+    inline = [code.replace("\n", " ") for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose_of(page))]
+    for script, rest in (found.groups() for line in (*blocks, *inline) if (found := SCRIPT.match(line.strip()))):
+        assert (ROOT / script).exists(), script
+        if (ROOT / script).is_file():
+            for option in re.findall(r"(?<!\S)--[\w-]+", rest.partition(" #")[0]):
+                assert f'"{option}"' in source_of(script) or option in (ROOT / script).read_text(), f"{script} {option}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```json" in text_of(page)])
+def test_blocks_of_json_are_json(page: str) -> None:
+    for _, language, block in FENCE.findall(text_of(page)):
+        assert language != "json" or json.loads(block)
+
+
 BEYOND = re.compile(
     r"\b(hf_trainpipe\.load|Run\.open|package\.predict|facts_of|np|open|peft|mlflow)\b|(from|import) (kfp|transformers|kubeflow|tensorflow)"
 )
@@ -173,10 +205,11 @@ def test_messages_of_troubleshooting_are_in_the_code() -> None:
     assert quoted == []
 
 
-def test_the_site_has_every_page_recipe_and_public_name() -> None:
+def test_the_site_has_every_page_notebook_recipe_and_public_name() -> None:
     site = ROOT / "docs" / "site"
     index = (site / "index.rst").read_text(encoding="utf-8")
-    pages = {page.removesuffix(".md") for page in PAGES if not page.startswith("docs/results/")}
+    notebooks = {f"docs/notebooks/{path.stem}" for path in (ROOT / "docs/notebooks").glob("*.ipynb")}
+    pages = notebooks | {page.removesuffix(".md") for page in PAGES if not page.startswith("docs/results/")}
     assert {page for page in pages if not re.search(rf"^   (.* <)?/{re.escape(page)}>?$", index, re.MULTILINE)} == set()
     recipes = re.findall(
         r"^\.\. literalinclude:: /recipes/(.+)$", (site / "recipes.rst").read_text("utf-8"), re.MULTILINE

@@ -5,6 +5,8 @@ The repository itself is the folder of sources, so that a relative link means th
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ copyright = "the authors of hf_trainpipe; Apache-2.0"
 root_doc = "docs/site/index"
 include_patterns = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**"]
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".ipynb": "markdown"}
 highlight_language = "text"
 
 myst_enable_extensions = ["html_image"]
@@ -43,7 +46,11 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 
 
-FOLDERS = {"recipes": "docs/site/recipes", "docs/results": "docs/results/README", "docs/notebooks": "docs/watching"}
+FOLDERS = {
+    "recipes": "docs/site/recipes",
+    "docs/results": "docs/results/README",
+    "docs/notebooks": "docs/notebooks/train-and-look",
+}
 """What the site shows for a link to a folder, which GitHub lists. To others the words stay, without a link."""
 
 
@@ -57,6 +64,37 @@ def link_folders(_app: Sphinx, tree: nodes.document) -> None:
                 link.replace_self(link.children)
             else:
                 link["refdomain"], link["reftarget"], link["reftargetid"] = "doc", page, None
+
+
+BADGE = re.compile(r"!\[([^]]*)\]\(https?:[^)]*\)")
+"""A picture from elsewhere, which no page loads: its words stay."""
+
+
+def read_notebook(app: Sphinx, name: str, source: list[str]) -> None:
+    """A notebook as Markdown: its texts, its code and what that gave when scripts/notebooks executed it."""
+    if not str(app.env.doc2path(name)).endswith(".ipynb"):
+        return
+    parts = []
+    for cell in json.loads(source[0])["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(BADGE.sub(r"\1", text))
+        else:
+            parts += [f"~~~python\n{text}\n~~~", *(_output(output) for output in cell["outputs"])]
+    source[0] = "\n\n".join(parts)
+
+
+def _output(output: dict[str, Any]) -> str:
+    """What a cell gave: the richest form of it."""
+    data = {
+        kind: "".join(text) for kind, text in {"text/plain": output.get("text", ""), **output.get("data", {})}.items()
+    }
+    if "text/html" in data:
+        return f'~~~{{raw}} html\n<div class="output">{data["text/html"]}</div>\n~~~'
+    if "image/png" in data:
+        words = html.escape(data["text/plain"].partition("about=")[2].partition(", figure=")[0])
+        return f'~~~{{raw}} html\n<img alt="{words}" src="data:image/png;base64,{data["image/png"].strip()}">\n~~~'
+    return f"~~~text\n{data['text/plain']}\n~~~"
 
 
 SECTION = re.compile(r"(Args|Returns|Raises|Yields|Attributes|Examples?|Note):$")
@@ -83,5 +121,6 @@ def read_sections(_app: Sphinx, what: str, name: str, thing: Any, options: Any, 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", read_notebook)
     app.connect("doctree-read", link_folders)
     app.connect("autodoc-process-docstring", read_sections)
