@@ -92,7 +92,7 @@ def _output(output: dict[str, Any]) -> str:
     if "text/html" in data:
         return f'~~~{{raw}} html\n<div class="output">{data["text/html"]}</div>\n~~~'
     if "image/png" in data:
-        words = html.escape(data["text/plain"].partition("about=")[2].partition(", figure=")[0])
+        words = html.escape(data["text/plain"].partition("about=")[2].partition(", figure=")[0].strip("'\""))
         return f'~~~{{raw}} html\n<img alt="{words}" src="data:image/png;base64,{data["image/png"].strip()}">\n~~~'
     return f"~~~text\n{data['text/plain']}\n~~~"
 
