@@ -79,7 +79,7 @@ def _task_settings(task: Task) -> Any:
     """What of a task decides about its features."""
     name = type(task).__name__
     if task.encodes_by is not None:
-        return [name, {field: task.fields()[field] for field in task.encodes_by}]
+        return [name, task.encoding]
     if is_built_in(task):
         return [name, task.to_json()]
     file = inspect.getsourcefile(type(task))

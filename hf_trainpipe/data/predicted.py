@@ -62,12 +62,14 @@ def _number(content: bytes) -> int:
 
 def _hashes_of_tokens(split: Prepared) -> np.ndarray:
     """uint64[N]"""
-    stream = split.features.input
-    ids, starts = np.asarray(stream["input_ids"], dtype=np.int32), np.asarray(stream.starts)
     hashes = np.zeros(len(split), dtype=np.uint64)
-    for feature, example in enumerate(split.features.example):
-        tokens = ids[starts[feature] : starts[feature + 1]].tobytes()
-        hashes[example] = _number(hashes[example].tobytes() + tokens)
+    for stream in split.features.streams.values():
+        if stream.ids is None:
+            continue
+        ids, starts = np.asarray(stream[stream.ids], dtype=np.int32), np.asarray(stream.starts)
+        for feature, example in enumerate(split.features.example):
+            tokens = ids[starts[feature] : starts[feature + 1]].tobytes()
+            hashes[example] = _number(hashes[example].tobytes() + tokens)
     return hashes
 
 

@@ -337,7 +337,7 @@ def _without_labels(recipe: Recipe, source: Data) -> Dataset:
 def _check_ids(features: Features, rows: Rows, vocab_size: int) -> None:
     """Refuse token ids that the model has no row for."""
     for stream in features.streams.values():
-        ids = stream.get("input_ids")
+        ids = None if stream.ids is None else stream[stream.ids]
         if ids is not None and len(ids) and int(ids.max()) >= vocab_size:
             at = int(np.argmax(np.asarray(ids) >= vocab_size))
             row = int(features.example[np.searchsorted(stream.starts, at, side="right") - 1])

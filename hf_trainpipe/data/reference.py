@@ -60,7 +60,7 @@ def with_reference(
 
     settings = {
         "version": VERSION,
-        "task": [type(task).__name__, {name: task.fields()[name] for name in task.encodes_by or ()}],
+        "task": [type(task).__name__, task.encoding],
         **({} if task.refers else {"asked": [task.to_json(), _digest_of_columns(features)]}),
         "weights": weights,
         "precision": precision,

@@ -38,7 +38,7 @@ def unknown_lines(tokenizer: Any, splits: Mapping[str, Any]) -> tuple[str | None
         return None, []
     shares = {}
     for name, split in splits.items():
-        streams = [ids for stream in split.features.streams.values() if (ids := stream.get("input_ids")) is not None]
+        streams = [stream[stream.ids] for stream in split.features.streams.values() if stream.ids is not None]
         around = split.features.num_features * int(tokenizer.num_special_tokens_to_add(False))
         total = sum(max(1, len(ids) - around) for ids in streams)
         shares[name] = sum(float((np.asarray(ids) == unknown).sum()) for ids in streams) / max(1, total)

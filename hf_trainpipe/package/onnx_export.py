@@ -17,7 +17,6 @@ INT8_SCHEME = "weights int8 per output channel, activations uint8 quantized as t
 _LARGEST_FILE = 1_900_000_000
 """Bytes of weights that fit one protobuf file; larger models get a .data file."""
 _SEED_IDS = 2
-_PASSED_ON = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def require() -> None:
@@ -37,7 +36,8 @@ def require() -> None:
 
 
 def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> None:
-    """Write ``model`` with dynamic batch and length: ``input_ids``, ``attention_mask`` (and types) to ``logits``.
+    """Write ``model`` with dynamic batch and length: ``input_ids``, ``attention_mask`` (and types, and those of the
+    second text where two are read apart) to ``logits``.
 
     Args:
         model: A sequence or token classification model of transformers, in evaluation mode, on the CPU.
@@ -54,6 +54,7 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     import torch
     from transformers.exporters import OnnxConfig, OnnxExporter
 
+    from hf_trainpipe.runtime.model.inference import reads_apart
     from hf_trainpipe.runtime.model.unpad import padded
 
     generator = torch.Generator().manual_seed(0)
@@ -62,6 +63,8 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     sample["attention_mask"][1, 7:] = 0
     if takes_types:
         sample["token_type_ids"] = torch.zeros_like(ids)
+    if reads_apart(model):
+        sample |= {f"pair_{name}": sample[name][:, :9] for name in ("input_ids", "attention_mask")}
     attention = model.config._attn_implementation
     try:
         with _silence(), padded(model):

@@ -68,13 +68,18 @@ class Augmented:
 
         assert rows.rows.encoder is not None
         masker, seed = rows.rows.encoder.masker, self.setup.recipe.seed
-        ids, is_token = batch["input_ids"].numpy().copy(), batch[batch.masks["input"]].numpy().astype(bool)
-        for row, feature in enumerate(features.tolist()):
-            draws = token_draws(seed, epoch, feature)
-            for step in self.tokens:
-                if draws.random() < step.examples:
-                    ids[row, is_token[row]] = step.hidden(ids[row, is_token[row]], draws, masker)
-        return batch.with_tensors({**batch, "input_ids": torch.from_numpy(ids)})
+        drawn = [token_draws(seed, epoch, feature) for feature in features.tolist()]
+        hidden = {}
+        for name, mask in batch.masks.items():
+            column = rows.features.streams[name].ids
+            assert column is not None
+            ids, is_token = batch[column].numpy().copy(), batch[mask].numpy().astype(bool)
+            for row, draws in enumerate(drawn):
+                for step in self.tokens:
+                    if draws.random() < step.examples:
+                        ids[row, is_token[row]] = step.hidden(ids[row, is_token[row]], draws, masker)
+            hidden[column] = torch.from_numpy(ids)
+        return batch.with_tensors({**batch, **hidden})
 
 
 def folder_of(run: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_trainpipe.errors import InputError
-from hf_trainpipe.runtime.tokens.features import features_of
+from hf_trainpipe.runtime.tokens.features import features_of, tokens_of
 from hf_trainpipe.runtime.tokens.ragged import ends_of, ranges
 from hf_trainpipe.watch.vectors import predictions_with_vectors, vectors_of
 
@@ -159,12 +159,10 @@ def _answers(task: Task, found: Outputs | None) -> tuple[Array | None, Array | N
 
 
 def _tokens(predictor: Predictor, features: Features, examples: Array) -> tuple[Array, Array]:
-    """Token ids of the first stream without special tokens, those for unknown words kept."""
+    """Token ids of all streams without special tokens, those for unknown words kept."""
     chosen = features_of(features, examples)
-    stream = next(iter(features.streams.values()))
-    lengths = stream.lengths[chosen]
-    ids = np.asarray(stream["input_ids"])[ranges(np.asarray(stream.starts)[chosen], lengths)].astype(np.int64)
-    owner = np.repeat(np.searchsorted(examples, np.asarray(features.example)[chosen]), lengths)
+    ids, place = tokens_of(features, chosen)
+    owner = np.searchsorted(examples, np.asarray(features.example)[chosen])[place]
     tokenizer = predictor.tokenizer
     special = set(getattr(tokenizer, "all_special_ids", ())) - {getattr(tokenizer, "unk_token_id", None)}
     plain = ~np.isin(ids, np.fromiter(special, dtype=np.int64))

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.runtime.model.onnx_model import OnnxModel
 from hf_trainpipe.runtime.model.outputs import Output, Outputs
-from hf_trainpipe.runtime.tokens.features import Features, features_of
-from hf_trainpipe.runtime.tokens.ragged import ranges
+from hf_trainpipe.runtime.tokens.features import Features, features_of, tokens_of
 
 if TYPE_CHECKING:
     import torch
@@ -112,18 +111,16 @@ def _hidden(predictor: Predictor, features: Features, chosen: Array) -> Array:
 
 
 def _embedded(model: Any, features: Features, chosen: Array) -> Array:
-    """float32[F, W]: the mean of the input embeddings of the first stream."""
+    """float32[F, W]: the mean of the input embeddings, over all streams."""
     import torch
 
     weights = model.get_input_embeddings().weight
-    stream = next(iter(features.streams.values()))
-    lengths = stream.lengths[chosen]
-    ids = np.asarray(stream["input_ids"])[ranges(np.asarray(stream.starts)[chosen], lengths)].astype(np.int64)
+    ids, owner = tokens_of(features, chosen)
     found = np.zeros((len(chosen), weights.shape[1]), dtype=np.float32)
     with torch.inference_mode():
         rows = torch.nn.functional.embedding(torch.from_numpy(ids).to(weights.device), weights).float().cpu().numpy()
-    np.add.at(found, np.repeat(np.arange(len(chosen)), lengths), rows)
-    means: Array = found / np.maximum(lengths, 1)[:, None].astype(np.float32)
+    np.add.at(found, owner, rows)
+    means: Array = found / np.maximum(np.bincount(owner, minlength=len(chosen)), 1)[:, None].astype(np.float32)
     return means
 
 

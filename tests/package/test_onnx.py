@@ -17,11 +17,13 @@ from hf_trainpipe import Calibration, Evaluation, Frame, Pretrained, Recipe, Tex
 from hf_trainpipe.api.package import load
 from hf_trainpipe.errors import PackageError
 from hf_trainpipe.package import layout, onnx, onnx_export, probe
+from hf_trainpipe.package.saved_model import add as saved_model
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.onnx_model import FILES, OnnxModel, OnnxTokenizer
-from hf_trainpipe.runtime.model.pooling import AUTO, Pooling
+from hf_trainpipe.runtime.model.pooling import APART, AUTO, Pooling
+from hf_trainpipe.runtime.tasks import Regression
 from hf_trainpipe.runtime.tasks.older import task_of_decoder
 from tests.nightly import at_night
 from tests.package.conftest import SENTENCES, TEXTS, write_package
@@ -120,6 +122,24 @@ def test_pairs_and_regression_answer_alike(tmp_path: Path) -> None:
     found = on_onnx(package, tmp_path / "stage").predict(pairs)
     expected = Predictor.load(package).predict(pairs)
     assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=1e-4)
+
+
+def test_sides_that_are_read_apart_answer_alike(tmp_path: Path) -> None:
+    from tests.package.conftest import tiny_model
+
+    pairs = [{"text": "Ada wrote programs.", "text_pair": "She lived in London!"}, ("the parcel", "on time . " * 30)]
+    package = write_package(
+        tmp_path / "run",
+        inputs=[pairs[0]],
+        model=APART["mean"].from_config(tiny_model(()).config).eval(),
+        task=Regression(text_pair="text_pair", pooling="mean", pairs="apart"),
+        tokens={"max_length": 16, "overflow": "truncate", "stride": 0},
+    )
+    found = on_onnx(package, tmp_path / "stage").predict(pairs)
+    expected = Predictor.load(package).predict(pairs)
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=1e-4)
+    with pytest.raises(PackageError, match=r"task\.pairs: a SavedModel reads one text"):
+        saved_model.add(package)
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 import hf_trainpipe as h
 from hf_trainpipe import RunOptions, execute
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.tokens.encoder import Encoder
+from hf_trainpipe.runtime.tokens.features import pad
+from hf_trainpipe.training.augmented import Augmented
 from tests.nightly import at_night
+from tests.package.conftest import tiny_tokenizer
 from tests.tasks import contract
 
 FOREIGN = Path(__file__).parent / "foreign.py"
@@ -31,23 +37,36 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_cache(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
     monkeypatch.setenv("HF_TRAINPIPE_THREADS", "1")
+    monkeypatch.setattr("hf_trainpipe.watch.profile.LEAST", 20)
 
 
-def pooled(recipe: h.Recipe, pooling: str) -> h.Recipe:
-    return replace(recipe, task=replace(recipe.task, pooling=pooling), model=replace(recipe.model, head="probe"))  # type: ignore[type-var, call-arg]
+def pooled(recipe: h.Recipe, pooling: str, pairs: str | None = None) -> h.Recipe:
+    task = replace(recipe.task, pooling=pooling, pairs=pairs)  # type: ignore[type-var, call-arg]
+    tokens = recipe.tokens if pairs is None else replace(recipe.tokens, overflow="truncate")
+    return replace(recipe, task=task, tokens=tokens, model=replace(recipe.model, head="probe"))
 
 
 @pytest.mark.parametrize(
-    ("name", "pooling"), [("classification", "mean"), *at_night(("multi_label", "max"), ("regression", "cls"))]
+    ("name", "pooling", "pairs"),
+    [
+        ("classification", "mean", None),
+        ("regression", "mean", "apart"),
+        *at_night(("multi_label", "max", None), ("regression", "cls", None)),
+    ],
 )
 def test_a_pooled_head_keeps_the_contract(
-    name: str, pooling: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, pooling: str, pairs: str | None, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = contract.train(name, inputs, tmp_path / "run", FOREIGN, change=lambda recipe: pooled(recipe, pooling))
+    trained = contract.train(
+        name, inputs, tmp_path / "run", FOREIGN, change=lambda recipe: pooled(recipe, pooling, pairs)
+    )
     contract.features_are_those_of_serving(trained)
     contract.more_ranks_than_examples(trained)
     contract.serves(trained)
     contract.predict_is_evaluate(trained)
+    if pairs is not None:
+        contract.answers_in_16_bits(trained)
+        contract.watches(trained)
     assert h.load(tmp_path / "run").predictor.info.code is None, "no consent is asked for"
     shutil.rmtree(inputs / "cache" / "heads")  # what is fitted again is the same
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
@@ -73,3 +92,59 @@ def test_a_head_that_no_linear_model_can_begin_is_refused(inputs: Path, tmp_path
     recipe, _ = contract.recipe_of("tags", inputs, FOREIGN)
     with pytest.raises(RecipeError, match=r"model\.head: .* found TokenClassification"):
         execute(replace(recipe, model=replace(recipe.model, head="probe")), run_dir=tmp_path, options=RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"pooling": "mean", "pairs": "apart"}, r"found no task\.text_pair"),
+        ({"text_pair": "text_pair", "pairs": "apart"}, r"found no task\.pooling"),
+        ({"text_pair": "text_pair", "pooling": "mean", "pairs": "twins"}, r"task\.pairs: expected 'apart' or None"),
+    ],
+)
+def test_sides_apart_need_a_pair_and_a_vector_of_each(fields: dict[str, str], expected: str) -> None:
+    for task in (h.TextClassification, h.MultiLabelClassification, h.Regression):
+        with pytest.raises(RecipeError, match=expected):
+            task(**fields)
+
+
+def test_sides_apart_are_two_streams_of_one_example() -> None:
+    """Cut, or left out, each by itself; a side has no windows, and what is not said changes no key of a cache."""
+    task = h.Regression(text_pair="text_pair", pooling="mean", pairs="apart")
+    inputs = {"text": ["a story", "the parcel"], "text_pair": ["on time .", "on time . " * 9]}
+    tokenizer = tiny_tokenizer()
+    features = task.encode(inputs, Encoder(tokenizer, max_length=8))
+    alone = [Encoder(tokenizer, max_length=8).texts(inputs[side]).input for side in inputs]
+    for stream, name, expected in zip(features.streams.values(), ("input_ids", "pair_input_ids"), alone, strict=True):
+        np.testing.assert_array_equal(stream[name], expected["input_ids"])
+        np.testing.assert_array_equal(stream.starts, expected.starts)
+    assert features.overflow.over_length == 1
+    dropped = task.encode(inputs, Encoder(tokenizer, max_length=8, overflow="drop"))
+    assert dropped.example.tolist() == [0]
+    with pytest.raises(RecipeError, match=r"tokens\.overflow: the model reads each text as a whole"):
+        task.encode(inputs, Encoder(tokenizer, max_length=8, overflow="window"))
+    assert (task.encoding, h.Regression().encoding) == ({"pairs": "apart"}, {})
+
+
+def test_tokens_of_both_sides_are_hidden(inputs: Path) -> None:
+    task = h.Regression(text_pair="text_pair", pooling="mean", pairs="apart")
+    encoder = Encoder(AutoTokenizer.from_pretrained(inputs / "bert"), max_length=16)
+    features = task.encode({"text": ["a story of a day"] * 9, "text_pair": ["a day of a film"] * 9}, encoder)
+    asked = h.Recipe(
+        name="hidden",
+        model=h.Pretrained("any"),
+        data=h.Files(train="any"),
+        task=task,
+        augmentation=(h.TokenMask(share=0.3),),
+    )
+    rows: Any = SimpleNamespace(features=features, rows=SimpleNamespace(encoder=encoder))
+    every = np.arange(9)
+    plain = pad(features, every)
+    hidden = Augmented(SimpleNamespace(recipe=asked)).hide(plain, every, 0, rows)  # type: ignore[arg-type]
+    shares = []
+    for name in ("input_ids", "pair_input_ids"):
+        is_hidden = hidden[name] == encoder.masker.mask_id
+        assert bool((hidden[name] == plain[name])[~is_hidden].all())
+        shares.append(is_hidden.sum(dim=1).tolist())
+    assert min(map(sum, shares)) > 0
+    assert shares[0] != shares[1], "each side is drawn for by itself"

@@ -18,19 +18,24 @@ from tests.tasks import preference_runs
 from tests.training import distilled
 
 PAIRS = 512
+EMBEDDINGS = h.SentenceEmbeddings(dimensions=(8,))
+APART = h.Regression(text_pair="text_pair", pooling="mean", pairs="apart")
 
 
-def gradient(folder: Path, name: str, *, piece: int | None, dropout: float = 0.0) -> dict[str, torch.Tensor]:
+def gradient(
+    folder: Path, name: str, *, piece: int | None, dropout: float = 0.0, apart: bool = False
+) -> dict[str, torch.Tensor]:
     """Of each parameter; with ``loss``, the mean over the step on this rank's part.
 
     Args:
         piece: Texts of a micro-batch at most; None: the step at once.
+        apart: Of a regression that reads the sides of pairs apart.
     """
     recipe = h.Recipe(
         name=name,
         model=h.Pretrained(str(folder / "model"), dropout=dropout),
         data=h.Files(train="pairs.jsonl", root=str(folder)),
-        task=h.SentenceEmbeddings(dimensions=(8,)),
+        task=APART if apart else EMBEDDINGS,
         tokens=h.Tokens(max_length=16),
         optim=h.Optim(precision="fp32"),
         budget=h.Budget(max_steps=1, examples_per_step=PAIRS, micro_batch_examples=piece, micro_batch_tokens=1 << 20),
@@ -69,6 +74,7 @@ if __name__ == "__main__":
 
     place, said, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     tensors = {said: gradient(place, said, piece=size)}
+    tensors[f"{said}-apart"] = gradient(place, f"{said}-apart", piece=size, apart=True)
     for loss in ("dpo", "kto"):
         recipe = preference_runs.recipe_of(place / "preferences", loss, micro_batch_examples=3)
         tensors[f"{said}-{loss}"] = preference_runs.gradient(recipe, place / f"{said}-{loss}", pieces=True)

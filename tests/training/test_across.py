@@ -1,4 +1,4 @@
-"""A loss across the whole global batch has one gradient, however the batch is cut."""
+"""A loss has one gradient, however the global batch is cut: one that looks across all of it, and one of sides that are read apart."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("across")
     tiny_model(folder / "model")
     texts = [row["text"] for row in tiny_rows(PAIRS, seed=3)]
-    rows = [{"text": text, "text_pair": f"{text.split()[-1]} {text.split()[0]}"} for text in texts]
+    rows = [
+        {"text": text, "text_pair": f"{text.split()[-1]} {text.split()[0]}", "score": len(text) / 50} for text in texts
+    ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -66,6 +68,12 @@ def two_ranks(folder: Path) -> Path:
 
 def test_two_ranks_give_it_too(two_ranks: Path, at_once: dict[str, torch.Tensor]) -> None:
     assert_same(load_file(two_ranks / "two.safetensors"), at_once)
+
+
+def test_sides_that_are_read_apart_give_one_gradient(two_ranks: Path) -> None:
+    at_once = gradient(two_ranks, "apart", piece=None, apart=True)
+    assert_same(gradient(two_ranks, "apart-pieces", piece=16, apart=True), at_once)
+    assert_same(load_file(two_ranks / "two-apart.safetensors"), at_once)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "kto"])

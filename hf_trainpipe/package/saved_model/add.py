@@ -15,6 +15,7 @@ from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.package.saved_model import environment
 from hf_trainpipe.package.saved_model.card import HEADING, section
 from hf_trainpipe.package.saved_model.environment import Session, TensorFlowProcess
+from hf_trainpipe.runtime.model.inference import reads_apart
 from hf_trainpipe.runtime.model.onnx_model import OnnxModel
 from hf_trainpipe.runtime.tokens.backend import copy_backend
 
@@ -58,9 +59,15 @@ def add(package: Path | str, *, litert: bool = False, allow_code: bool = False) 
     """
     from hf_trainpipe.package.verify import read_recorded
 
-    python = environment.find()
     path = layout.find_package(package).resolve()
     manifest, torch_side = onnx.open_exportable(path, allow_code=allow_code)
+    if reads_apart(torch_side.model):
+        raise PackageError(
+            "task.pairs: a SavedModel reads one text, or a pair as one; found a network that reads the sides of a pair apart.",
+            fix="Serve it with torch or ONNX Runtime; the package is as it was.",
+            exit_code=2,
+        )
+    python = environment.find()
     with (
         onnx.recorded_of(path, torch_side) as recorded,
         tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder,

@@ -195,6 +195,12 @@ def takes_types(model: torch.nn.Module) -> bool:
     return _has_types(kind)
 
 
+def reads_apart(model: torch.nn.Module) -> bool:
+    """Whether a model, bare or wrapped, reads two texts, each by itself."""
+    kind: Any = type(bare(model))
+    return "pair_input_ids" in inspect.signature(kind.forward).parameters
+
+
 @cache
 def _has_types(kind: Any) -> bool:
     return "token_type_ids" in inspect.signature(kind.forward).parameters

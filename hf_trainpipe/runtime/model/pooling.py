@@ -4,6 +4,8 @@ An encoder of transformers comes with a head of its own: of BERT a layer and a t
 uses. What an encoder knows of a text often lies in the mean of its tokens instead, where similarity was trained, say. The models
 here are transformers' encoder, a dropout and one linear layer; everything that works on transformers' models works on them.
 
+Two texts may be read apart, as such models were trained: each has its vector, and the linear layer reads :func:`compared`.
+
 Legend: B features of a batch, L tokens of the longest, H size of a vector, C outputs.
 """
 
@@ -48,11 +50,23 @@ def pooled(hidden_BLH: torch.Tensor, mask_BL: torch.Tensor | None, pooling: Pool
     return largest_BH * mask_BL.amax(dim=1, keepdim=True)
 
 
+def compared(first_BH: torch.Tensor, second_BH: torch.Tensor) -> torch.Tensor:
+    """[B, 4 H]: two vectors, their absolute difference and their product, each vector at the length of the square root of H: the
+    mean of the product is then their cosine, and the four are of one size."""
+    import torch
+
+    size = first_BH.shape[1] ** 0.5
+    first_BH, second_BH = (size * torch.nn.functional.normalize(side, dim=1) for side in (first_BH, second_BH))
+    return torch.cat([first_BH, second_BH, (first_BH - second_BH).abs(), first_BH * second_BH], dim=1)
+
+
 class AutoModelWithPooling:
     """Loads an encoder with a linear layer over a pooled vector, as ``AutoModelForSequenceClassification`` loads one with its own
     head. Where that head pools as it is told, it is that one: the files are then those of plain transformers."""
 
     pooling: ClassVar[Pooling]
+    apart: ClassVar[bool] = False
+    """Whether it reads two texts, each by itself."""
 
     @classmethod
     def from_pretrained(cls, name: str, *, config: Any = None, **options: Any) -> Any:
@@ -80,7 +94,7 @@ class AutoModelWithPooling:
         import torch
         from transformers import AutoModel, AutoModelForSequenceClassification
 
-        if cls.pooling in ("cls", "mean") and hasattr(config, OF_CONFIG):
+        if not cls.apart and cls.pooling in ("cls", "mean") and hasattr(config, OF_CONFIG):
             setattr(config, OF_CONFIG, cls.pooling)
             return AutoModelForSequenceClassification
         if getattr(config, "is_encoder_decoder", False):
@@ -90,7 +104,7 @@ class AutoModelWithPooling:
             )
         with torch.device("meta"):
             encoder: Any = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-        return with_pooling(type(encoder), cls.pooling)  # type: ignore[arg-type]
+        return with_pooling(type(encoder), cls.pooling, apart=cls.apart)  # type: ignore[arg-type]
 
 
 class AutoModelWithClsPooling(AutoModelWithPooling):
@@ -109,11 +123,16 @@ AUTO: dict[str, type[AutoModelWithPooling]] = {
     kind.pooling: kind for kind in (AutoModelWithClsPooling, AutoModelWithMeanPooling, AutoModelWithMaxPooling)
 }
 """The loader of each way to pool."""
+APART: dict[str, type[AutoModelWithPooling]] = {
+    pooling: type(f"{kind.__name__}OfPairs", (kind,), {"apart": True}) for pooling, kind in AUTO.items()
+}
+"""The same for two texts that are read apart."""
 
 
 @cache
-def with_pooling(encoder: type[Any], pooling: Pooling) -> type[Any]:
-    """The class of an encoder with a linear layer over its pooled vector, such as ``BertForMeanPooling`` of ``BertModel``.
+def with_pooling(encoder: type[Any], pooling: Pooling, *, apart: bool = False) -> type[Any]:
+    """The class of an encoder with a linear layer over its pooled vector, such as ``BertForMeanPooling`` of ``BertModel``; of two
+    vectors ``BertForMeanPoolingOfPairs``, which reads a text beside itself where it gets no second one.
 
     Its weights are ``PREFIX.*``, as in all of the architecture's models, and ``head.weight`` and ``head.bias``: names that no head of
     transformers has, so that nothing takes them for its own.
@@ -126,18 +145,23 @@ def with_pooling(encoder: type[Any], pooling: Pooling) -> type[Any]:
     prefix: str = encoder.base_model_prefix
     options = {"add_pooling_layer": False} if _takes(encoder.__init__, "add_pooling_layer") else {}
 
+    types = _takes(encoder.forward, "token_type_ids")
+
     def __init__(self: Any, config: Any) -> None:
         family.__init__(self, config)
         self.num_labels = config.num_labels
         setattr(self, prefix, encoder(config, **options))
         self.dropout = torch.nn.Dropout(_dropout_of(config))
-        self.head = torch.nn.Linear(config.get_text_config().hidden_size, config.num_labels)
+        size = config.get_text_config().hidden_size
+        self.head = torch.nn.Linear(4 * size if apart else size, config.num_labels)
         self.post_init()
 
-    def logits(self: Any, attention_mask: torch.Tensor | None, **inputs: Any) -> SequenceClassifierOutput:
-        hidden_BLH = getattr(self, prefix)(attention_mask=attention_mask, **inputs)[0].float()
-        logits_BC = self.head(self.dropout(pooled(hidden_BLH, attention_mask, pooling)))
-        return SequenceClassifierOutput(logits=logits_BC)
+    def vector(self: Any, ids: torch.Tensor, mask: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
+        hidden_BLH = getattr(self, prefix)(input_ids=ids, attention_mask=mask, **inputs)[0].float()
+        return pooled(hidden_BLH, mask, pooling)
+
+    def logits(self: Any, read: torch.Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=self.head(self.dropout(read)))
 
     def with_types(
         self: Any,
@@ -145,15 +169,26 @@ def with_pooling(encoder: type[Any], pooling: Pooling) -> type[Any]:
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        return logits(self, attention_mask, input_ids=input_ids, token_type_ids=token_type_ids)
+        return logits(self, vector(self, input_ids, attention_mask, token_type_ids=token_type_ids))
 
     def without_types(
         self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> SequenceClassifierOutput:
-        return logits(self, attention_mask, input_ids=input_ids)
+        return logits(self, vector(self, input_ids, attention_mask))
 
-    name = f"{encoder.__name__.removesuffix('Model')}For{pooling.capitalize()}Pooling"
-    forward = with_types if _takes(encoder.forward, "token_type_ids") else without_types
+    def of_pairs(
+        self: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pair_input_ids: torch.Tensor | None = None,
+        pair_attention_mask: torch.Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        first_BH = vector(self, input_ids, attention_mask)
+        second_BH = first_BH if pair_input_ids is None else vector(self, pair_input_ids, pair_attention_mask)
+        return logits(self, compared(first_BH, second_BH))
+
+    name = f"{encoder.__name__.removesuffix('Model')}For{pooling.capitalize()}Pooling{'OfPairs' if apart else ''}"
+    forward = of_pairs if apart else with_types if types else without_types
     # In the architecture's module: transformers looks there whether its attention may be replaced.
     return type(name, (family,), {"__init__": __init__, "forward": forward, "__module__": encoder.__module__})
 

@@ -529,6 +529,12 @@ class Task(ABC):
         # A subclass that is no dataclass gets the TypeError of fields().
         return {item.name: getattr(self, item.name) for item in fields(self) if item.init}  # type: ignore[arg-type]
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The fields that :attr:`encodes_by` names, by name, as JSON; without those that are not said."""
+        said = self.to_json()
+        return {name: said[name] for name in self.encodes_by or () if name in said}
+
     def to_json(self) -> dict[str, Any]:
         """``{"kind": ..., field: value, ...}``, tuples as lists."""
         return to_json(self)

@@ -55,6 +55,9 @@ class TextClassification(TextTask):
     pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
+    pairs: Literal["apart"] | None = field(default=None, metadata=UNSAID)
+    """``apart``: each side of a pair is read by itself, with a vector of its own, and the outputs are computed from both vectors, their
+    difference and their product (a siamese network). None: both sides are one text."""
 
     calibration: Calibration | None = field(default=None, metadata=UNSAID)
     """Probabilities that hold, abstention for a promised precision, costs of mistakes; None: the network's scores as they are."""
@@ -65,7 +68,7 @@ class TextClassification(TextTask):
     departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
-        self.check_pooling()
+        self.check_reading()
         if not 0.0 <= self.label_smoothing < 1.0:
             raise RecipeError(
                 f"task.label_smoothing: expected a number in [0, 1), found {self.label_smoothing}.",

@@ -65,6 +65,9 @@ class MultiLabelClassification(TextTask):
     pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
+    pairs: Literal["apart"] | None = field(default=None, metadata=UNSAID)
+    """``apart``: each side of a pair is read by itself, with a vector of its own, and the outputs are computed from both vectors, their
+    difference and their product (a siamese network). None: both sides are one text."""
 
     calibration: Calibration | None = field(default=None, metadata=UNSAID)
     """Probabilities that hold: a temperature; None: the network's scores as they are."""
@@ -75,7 +78,7 @@ class MultiLabelClassification(TextTask):
     departs_in: ClassVar[str] = "of probabilities"
 
     def __post_init__(self) -> None:
-        self.check_pooling()
+        self.check_reading()
         object.__setattr__(self, "calibration", Calibration.read(self.calibration))
         for name in ("promise", "costs"):
             if self.calibration is not None and getattr(self.calibration, name) is not None:

@@ -46,12 +46,15 @@ class Regression(TextTask):
     pooling: Literal["cls", "mean", "max"] | None = field(default=None, metadata=UNSAID)
     """What the outputs are computed from, by one linear layer: the vector of the first token, or the mean or the largest numbers of
     those of all tokens. None: the model's own head (docs/heads.md)."""
+    pairs: Literal["apart"] | None = field(default=None, metadata=UNSAID)
+    """``apart``: each side of a pair is read by itself, with a vector of its own, and the outputs are computed from both vectors, their
+    difference and their product (a siamese network). None: both sides are one text."""
 
     judged_as: ClassVar[str] = "regression"
     teachable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.check_pooling()
+        self.check_reading()
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise RecipeError(
                 f"task.low, task.high: expected low < high, found {self.low} and {self.high}.",

@@ -32,14 +32,36 @@ def owned(encoder: Encoder, owners: Array, number: int, *columns: Sequence[str])
         RecipeError: long texts are to become windows.
         InputError: as :meth:`.encoder.Encoder.texts`.
     """
+    refuse_windows(encoder)
+    there, places = np.unique(owners, return_inverse=True)
+    features = encoder.but(steps=()).texts(*columns, owners=places.astype(np.int64))
+    return replace(features, example=there[features.example].astype(np.int32), num_examples=number)
+
+
+def refuse_windows(encoder: Encoder) -> None:
+    """Refuse to cut the texts of an example into windows.
+
+    Raises:
+        RecipeError: as said.
+    """
     if encoder.overflow == "window":
         raise RecipeError(
             "tokens.overflow: the model reads each text as a whole, found 'window'.",
             fix="Set tokens.overflow to 'truncate', 'drop' or 'error'.",
         )
-    there, places = np.unique(owners, return_inverse=True)
-    features = encoder.but(steps=()).texts(*columns, owners=places.astype(np.int64))
-    return replace(features, example=there[features.example].astype(np.int32), num_examples=number)
+
+
+def side_by_side(features: Features) -> Features:
+    """Examples with a feature for each of two texts as examples with one feature: streams ``input`` and ``pair``, whose columns are
+    ``input_ids`` and ``pair_input_ids``, with masks of such names."""
+    stream = features.input
+    both = np.arange(features.num_features).reshape(-1, 2)
+    streams = {}
+    for side, (name, prefix) in enumerate((("input", ""), ("pair", "pair_"))):
+        taken = stream.take(both[:, side])
+        columns = {f"{prefix}input_ids": taken.columns["input_ids"]}
+        streams[name] = replace(taken, columns=columns, mask=f"{prefix}attention_mask")
+    return replace(features, streams=streams, example=features.example[both[:, 0]])
 
 
 def behind(features: Features, more: Features) -> Features:

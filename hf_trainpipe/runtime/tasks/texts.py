@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import RecipeError
-from ..model.pooling import AUTO, POOLINGS
+from ..model.pooling import APART, AUTO, POOLINGS
 from .base import Augmentable, Parameter, Task
 from .columns import TEXT, Column
+from .several import refuse_windows, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,13 +43,16 @@ class TextTask(Task):
     text_pair: str | None
     pooling: Pooling | None = None
     """Of a task that may pool a field: which vector of a text its outputs are computed from; None: the model's own head."""
+    pairs: Literal["apart"] | None = None
+    """Of such a task a field too: whether the sides of a pair are read apart; None: as one text."""
 
     augmentable: ClassVar[Augmentable] = "text"
     exportable: ClassVar[bool] = True
-    encodes_by: ClassVar[tuple[str, ...]] = ()
+    encodes_by: ClassVar[tuple[str, ...]] = ("pairs",)
+    unpadded: ClassVar[tuple[str, ...]] = ("input", "pair")
 
-    def check_pooling(self) -> None:
-        """Refuse a way to pool that there is not.
+    def check_reading(self) -> None:
+        """Refuse a way to pool that there is not, and sides apart where there is no pair or no vector of each.
 
         Raises:
             RecipeError: as said.
@@ -58,11 +62,22 @@ class TextTask(Task):
                 f"task.pooling: expected {', '.join(POOLINGS)} or None, found {self.pooling!r}.",
                 fix="Leave it out for the model's own head, or set it to 'mean'.",
             )
+        if self.pairs not in (None, "apart"):
+            raise RecipeError(
+                f"task.pairs: expected 'apart' or None, found {self.pairs!r}.",
+                fix="Leave it out where both sides are to be read as one text.",
+            )
+        if self.pairs is not None and (self.text_pair is None or self.pooling is None):
+            missing = "text_pair" if self.text_pair is None else "pooling"
+            raise RecipeError(
+                f"task.pairs: sides that are read apart need task.text_pair and task.pooling, found no task.{missing}.",
+                fix="Name the column of the second text." if missing == "text_pair" else "Set task.pooling to 'mean'.",
+            )
 
     def model_class(self) -> type[Any]:
         if self.pooling is None:
             return super().model_class()
-        return AUTO[self.pooling]
+        return (AUTO if self.pairs is None else APART)[self.pooling]
 
     def text_columns(self) -> dict[str, Column]:
         """The columns of its inputs."""
@@ -70,7 +85,11 @@ class TextTask(Task):
         return {"text": Column(self.text, TEXT), **pair}
 
     def encode(self, inputs: Mapping[str, Sequence[Any]], encoder: Encoder) -> Features:
-        return encoder.texts(inputs["text"], inputs.get("text_pair"))
+        if self.pairs is None:
+            return encoder.texts(inputs["text"], inputs.get("text_pair"))
+        refuse_windows(encoder)
+        flat = [text for sides in zip(inputs["text"], inputs["text_pair"], strict=True) for text in sides]
+        return side_by_side(encoder.texts(flat, owners=np.repeat(np.arange(len(flat) // 2), 2)))
 
     @abstractmethod
     def targets(self, rows: Any) -> npt.NDArray[Any]:
@@ -125,9 +144,12 @@ class TextTask(Task):
         vector = {"cls": "the vector of the first token", "mean": "the mean of the vectors of its tokens"}.get(
             self.pooling, "the largest numbers of the vectors of its tokens"
         )
+        read = vector
+        if self.pairs is not None:
+            read = f"the vectors of both texts, their difference and their product; that of a text is {vector}"
         return {
             "model": "AutoModel",  # loads the encoder alone
-            "notes": (f"Its outputs are a linear layer over {vector}, which the handler computes.",),
+            "notes": (f"Its outputs are a linear layer over {read}. The handler computes it.",),
         }
 
 

@@ -82,6 +82,11 @@ class Stream:
         """[F] tokens of each feature."""
         return np.diff(self.starts)
 
+    @property
+    def ids(self) -> str | None:
+        """The name of the column of tokens that the model reads; None: there is none."""
+        return next((name for name in self.columns if name.endswith("input_ids")), None)
+
     def with_column(self, name: str, column: Ragged) -> Stream:
         return replace(self, columns={**self.columns, name: column})
 
@@ -231,6 +236,22 @@ def join(pieces: Sequence[tuple[Features, int]]) -> Features:
     first_asked = pieces[0][0].asked
     asked = {name: np.stack([features.asked[name][feature] for features, feature in pieces]) for name in first_asked}
     return Features(streams, np.arange(len(pieces), dtype=np.int32), len(pieces), asked=asked)
+
+
+def tokens_of(features: Features, chosen: Array) -> tuple[Ints, Ints]:
+    """int64[T]: the tokens that a model reads of some features, stream after stream of each; and the place in ``chosen`` that each
+    belongs to, ascending."""
+    chosen = np.asarray(chosen, dtype=np.int64)
+    found, owners = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for stream in features.streams.values():
+        if stream.ids is not None:
+            lengths = stream.lengths[chosen]
+            ids = np.asarray(stream[stream.ids])[ranges(np.asarray(stream.starts)[chosen], lengths)]
+            found.append(ids.astype(np.int64))
+            owners.append(np.repeat(np.arange(len(chosen), dtype=np.int64), lengths))
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    return np.concatenate(found)[order], owner[order]
 
 
 def features_of(features: Features, examples: Sequence[int] | Array) -> Ints:

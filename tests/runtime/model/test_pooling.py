@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig
 
 from hf_trainpipe.runtime.errors import RecipeError
-from hf_trainpipe.runtime.model.pooling import AUTO, POOLINGS, Pooling, pooled
+from hf_trainpipe.runtime.model.pooling import APART, AUTO, POOLINGS, Pooling, compared, pooled
 from hf_trainpipe.runtime.model.unpad import ARCHITECTURES, unpad
 from tests.runtime.model.test_unpad import OWN, SIZES, batch_of, gradients, largest_difference
 
@@ -33,6 +33,34 @@ def test_a_feature_without_tokens_is_zero_and_so_is_its_gradient(pooling: Poolin
     assert found[1].abs().max() == 0
     assert hidden.grad[1].abs().max() == 0
     assert hidden.grad[0, :2].abs().max() > 0
+
+
+def test_the_sides_of_a_pair_are_read_apart() -> None:
+    """Each row is what the vectors of its texts alone give, whatever stands beside them and however much is padded."""
+    torch.manual_seed(3)
+    model = APART["mean"].from_config(AutoConfig.for_model("bert", **SIZES)).eval()  # type: ignore[attr-defined]
+    first, second = batch_of([5, 17, 3]), batch_of([9, 2, 30])
+    both = {**first, **{f"pair_{name}": tensor for name, tensor in second.items()}}
+    with torch.inference_mode():
+        padded = model(**both).logits
+        assert unpad(model) is None
+        found = model(**both).logits
+        for row in range(3):
+            alone = [
+                model.bert(side["input_ids"][row : row + 1, : int(side["attention_mask"][row].sum())])[0].mean(dim=1)
+                for side in (first, second)
+            ]
+            torch.testing.assert_close(found[row], model.head(compared(*alone))[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, padded, rtol=0, atol=1e-5)
+    assert model.head.in_features == 4 * SIZES["hidden_size"]
+
+
+def test_the_mean_of_the_product_is_the_cosine() -> None:
+    sides = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(2)) * 7
+    first, second, apart, product = compared(*sides).chunk(4, dim=1)
+    torch.testing.assert_close(product.mean(dim=1), torch.nn.functional.cosine_similarity(*sides))
+    torch.testing.assert_close(apart, (first - second).abs())
+    assert torch.isfinite(compared(torch.zeros(1, 3), torch.ones(1, 3))).all(), "texts without tokens have no direction"
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
