@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,10 @@ PLANTED = 0.05
 """Share of the rows that get a wrong label in the self-test, and that a list has at most."""
 INVERSE = 1.0
 """Inverse regularisation: wrong labels are found by models that do not learn them by heart (docs/results/audit.md)."""
-_LEAST = 60
+LEAST = 60
 """Rows and clusters below which nothing is learnt."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""Multiplies keys, so that further self-tests plant other flips."""
 _CELLS = 800_000
 """Rows times labels that a fold learns from at most, but no fewer than 4,000 rows and no more than 40,000."""
 
@@ -62,6 +64,10 @@ class Suspects:
     """What the model reads."""
     score: float
     """Its accuracy out of fold, or correlation."""
+    between: tuple[float, float] | None = None
+    """Where the precision lies in 95 % of the self-tests, where several were made."""
+    splits: tuple[str, ...] = ("train",)
+    """The splits that were looked at."""
 
     def listed_rows(self) -> Iterator[tuple[int, str, str]]:
         """The rows of the list: row, its label, the likely one."""
@@ -70,18 +76,20 @@ class Suspects:
 
     def findings(self) -> Iterator[Finding]:
         """As a finding; the list is complete, and in order."""
-        corpus, total = self.corpus, len(self.corpus.rows_of("train"))
+        corpus, total = self.corpus, sum(len(self.corpus.rows_of(split)) for split in self.splits)
         listed = tuple(
             {**example(corpus, row), "label": given, "likely": likely} for row, given, likely in self.listed_rows()
         )
         if not listed:
             return
+        between = "" if self.between is None else f" [{self.between[0]:.0%}, {self.between[1]:.0%}]"
+        by = "" if self.between is None else f", by {self.told}"
         yield Finding(
             kind="suspect",
             level=Level.COSTS if self.listed >= 0.005 * total else Level.LOOK,
-            split="train",
-            line=f"{share(self.listed, total)} probably have a wrong label; of such a list {self.precision:.0%} are wrong "
-            f"(measured: {self.found:,} of {self.planted:,} planted flips found)",
+            split=" and ".join(self.splits),
+            line=f"{share(self.listed, total)} probably have a wrong label{by}; of such a list {self.precision:.0%} are wrong"
+            f"{between} (measured: {self.found:,} of {self.planted:,} planted flips found)",
             fix="Look at them one by one: --json and --fix list them, the likeliest first.",
             count=self.listed,
             total=total,
@@ -93,6 +101,7 @@ class Suspects:
         """What was measured."""
         return {
             "precision": self.precision,
+            **({} if self.between is None else {"precision_between": list(self.between)}),
             "planted": self.planted,
             "found": self.found,
             "precision_at_planted": self.found / max(1, self.planted),
@@ -100,7 +109,7 @@ class Suspects:
             "score_out_of_fold": self.score,
             "ranked": [
                 {
-                    "split": "train",
+                    "split": self.corpus.home(row)[0],
                     "row": self.corpus.home(row)[1],
                     "label": str(self.corpus.targets[row]),
                     "likely": likely,
@@ -124,29 +133,75 @@ def suspects(twins: Twins, reader: Reader) -> Suspects | None:
     ]
     rows = np.array(sorted(kept, key=lambda row: (corpus.raw[row], str(corpus.targets[row]))), dtype=np.int64)
     _, clusters = np.unique(twins.cluster[rows], return_inverse=True)
-    if len(rows) < _LEAST or clusters.max() < _LEAST // 2:
+    if len(rows) < LEAST or clusters.max() < LEAST // 2:
         raise Unfit(f"{len(rows):,} different rows are too few to learn from")
-    targets = _targets(corpus, rows)
+    targets = targets_of(corpus, rows)
     vectors = reader.vectors(rows)
-    keys = np.array(
-        [int(digest(corpus.raw[row] + str(corpus.targets[row])), 16) for row in rows.tolist()], dtype=np.uint64
-    )
+    keys = keys_of(corpus, rows)
     model = _Model(vectors.features, _folds(clusters, targets, keys), is_number=corpus.kind == "number")
+    return judged(corpus, rows, targets, keys, model, told=vectors.told)
+
+
+def keys_of(corpus: Corpus, rows: Ints) -> NDArray[np.uint64]:
+    """[N] what orders rows by what they say alone."""
+    found = (int(digest(corpus.raw[row] + str(corpus.targets[row])), 16) for row in rows.tolist())
+    return np.fromiter(found, dtype=np.uint64, count=len(rows))
+
+
+class Judge(Protocol):
+    """What judges labels of rows that it did not learn from."""
+
+    @property
+    def is_number(self) -> bool: ...
+
+    def judge(self, targets: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
+        """How likely each row's label is, and the likeliest other one (of numbers: the expected one)."""
+        ...
+
+
+def judged(
+    corpus: Corpus,
+    rows: Ints,
+    targets: NDArray[Any],
+    keys: NDArray[np.uint64],
+    model: Judge,
+    *,
+    told: str,
+    plantings: int = 1,
+    splits: tuple[str, ...] = ("train",),
+) -> Suspects:
+    """The rows by how unlikely a model finds their labels, and how far to believe it.
+
+    Args:
+        rows: [N] of the corpus.
+        targets: [N] their labels, numbered over those that occur, or numbers.
+        keys: [N] as :func:`keys_of` gives.
+        told: What the model is.
+        plantings: Self-tests, each with other flips.
+        splits: What the rows are of.
+    """
     margins, likely = model.judge(targets)
     order = np.lexsort((keys, np.round(margins, 6)))
     number = max(1, round(PLANTED * len(rows)))
-    test = _tried(model, targets, margins, likely, order[:number], keys)
+    tests = [
+        _tried(model, targets, margins, likely, order[:number], (keys + np.uint64(at)) * _ODD if at else keys)
+        for at in range(plantings)
+    ]
+    precisions = [test.precision for test in tests]
+    low, high = np.quantile(precisions, (0.025, 0.975)).tolist()
     return Suspects(
         corpus=corpus,
         rows=rows[order[:number]],
         likely=tuple(_named(corpus, likely[at]) for at in order[:number]),
         margins=margins[order[:number]],
-        listed=test.listed,
-        precision=test.precision,
+        listed=round(float(np.median([test.listed for test in tests]))),
+        precision=float(np.mean(precisions)),
         planted=number,
-        found=test.found,
-        told=vectors.told,
+        found=round(float(np.mean([test.found for test in tests]))),
+        told=told,
         score=float(np.corrcoef(targets, likely)[0, 1]) if model.is_number else float((margins > 0).mean()),
+        between=(low, high) if plantings > 1 else None,
+        splits=splits,
     )
 
 
@@ -192,7 +247,7 @@ class _Tried:
 
 
 def _tried(
-    model: _Model,
+    model: Judge,
     targets: NDArray[Any],
     margins: Floats,
     likely: NDArray[Any],
@@ -255,7 +310,7 @@ def _folds(clusters: Ints, targets: NDArray[Any], keys: NDArray[np.uint64]) -> I
     return fold[clusters]
 
 
-def _targets(corpus: Corpus, rows: Ints) -> NDArray[Any]:
+def targets_of(corpus: Corpus, rows: Ints) -> NDArray[Any]:
     """int64[N] labels, numbered over those that occur, or float64[N] numbers.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.audit import balance, columns, leaked, lengths, repeats, tags, texts
+from hf_trainpipe.audit.answered import answered_suspects
 from hf_trainpipe.audit.corpus import Corpus
 from hf_trainpipe.audit.finding import Finding, Level
 from hf_trainpipe.audit.suspects import Suspects, suspects
@@ -22,6 +23,7 @@ from hf_trainpipe.errors import DataError, TrainpipeError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_trainpipe.out_of_fold import OutOfFold
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
 
@@ -80,6 +82,7 @@ def audit(
     recipe: Recipe | None = None,
     run: Path | None = None,
     learns: bool = True,
+    crossval: OutOfFold | None = None,
     assumed: tuple[str, ...] = (),
     working: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Audit:
@@ -89,6 +92,7 @@ def audit(
         recipe: Whose tokenizer and ``max_length`` tell what is cut off, and whose encoder reads texts; None: that is not looked at.
         run: The folder of a run of the recipe, whose scores are told without leaked rows too.
         learns: Whether a simple model is learnt, which finds wrong labels and scores splits without leaked rows.
+        crossval: What the recipe's own models answered to rows that they never saw: wrong labels are told by it, not by a simple model.
         assumed: What of the task was guessed.
         working: Around what takes long, with what it is.
 
@@ -133,15 +137,16 @@ def audit(
             except TrainpipeError as error:
                 unchecked.append(f"{name}: {error.message}")
     doubted, scores, reader = None, list[dict[str, Any]](), Reader(corpus, recipe)
-    if learns:
-        try:
+    try:
+        if learns or crossval is not None:
             with working("looking for wrong labels"):
-                doubted = suspects(twins, reader)
+                doubted = suspects(twins, reader) if crossval is None else answered_suspects(corpus, crossval)
                 found += () if doubted is None else doubted.findings()
+        if learns:
             with working("scoring without leaked rows"):
                 scores += leaked.of_model(twins, reader)
-        except Unfit as reason:
-            unchecked.append(f"wrong labels: {reason}")
+    except Unfit as reason:
+        unchecked.append(f"wrong labels: {reason}")
     if run is not None and recipe is not None:
         try:
             scores += leaked.of_run(twins, run, recipe)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_trainpipe.metrics import Predictions
+    from hf_trainpipe.out_of_fold import OutOfFold
     from hf_trainpipe.recipe import Recipe
     from hf_trainpipe.runtime.tasks.base import Task
 
@@ -149,40 +150,21 @@ def sliced_run(
     return result
 
 
-def sliced_study(
-    store: Path, splits: Mapping[str, Dataset], order: Sequence[str], *, task: Task, select: str, **options: Any
-) -> Sliced:
+def sliced_study(kept: OutOfFold, splits: Mapping[str, Dataset], *, task: Task, select: str, **options: Any) -> Sliced:
     """Look for weak slices by what a cross-validation keeps: of each row the answer of a model that never saw it.
 
     Of several repeats the first counts, so that each row does once. Groups are in the same half whole.
 
     Args:
-        store: Its ``out_of_fold.npz``.
         splits: The data that were dealt.
-        order: The splits by the numbers that the store has of them.
         task: Fitted, as one of the folds has it.
         select: As of :func:`sliced`.
 
     Raises:
-        DataError: the data have fewer rows than were dealt.
+        DataError: the data have other rows than were dealt.
         RecipeError: as :func:`sliced`.
     """
-    from datasets import concatenate_datasets
-
-    held = load(store, finishes=finishes_of(task.metrics()))
-    held = taken(held, np.flatnonzero(held.numbers["repeat"] == 1))
-    held = taken(held, np.lexsort((held.numbers["row"], held.numbers["split"])))
-    parts = []
-    for number in np.unique(held.numbers["split"]).tolist():
-        rows, there = held.numbers["row"][held.numbers["split"] == number], splits.get(order[number])
-        if there is None or int(rows.max()) >= len(there):
-            count = 0 if there is None else len(there)
-            raise DataError(
-                f"{store}: split {order[number]!r} had {int(rows.max()) + 1:,} rows or more when it was dealt, and has {count:,} now.",
-                fix="Bring the data back.",
-            )
-        parts.append(there.select(rows))
-    dataset = concatenate_datasets(parts)
+    held, dataset = kept.first(), kept.rows(splits, task)
     groups = held.numbers["group"].astype(np.uint64)
     return sliced(
         held.predictions, dataset, task=task, name="all folds", source="answers of models that never saw the rows", lengths=held.lengths,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import READING, named_recipe, reading, recipe_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, existing_file, print_result, verb
+from hf_trainpipe.cli.study_options import CROSSVAL, out_of_fold
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +44,7 @@ FILES = (
         "--fix DIR", "write cleaned files, group ids and a list of changes there; nothing is overwritten", type=Path
     ),
     Argument("--run DIR", "of a recipe: a run of it, whose scores are told without leaked rows too", type=Path),
+    CROSSVAL,
     Argument("--no-model", "learn nothing: wrong labels are not looked for"),
     Argument(
         "--fail-on never|wrong|costs|look", "exit with 2 where a finding is as bad as this, for CI", default="never"
@@ -80,8 +82,11 @@ def _audited(arguments: argparse.Namespace) -> Audit:
     if arguments.run is not None:
         existing(str(arguments.run), "run")
     if not _is_recipe(arguments):
-        if arguments.run is not None:
-            raise UsageError("audit: --run belongs to a recipe.", fix="Name the recipe of the run, or the run alone.")
+        for name in ("run", "crossval"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(
+                    f"audit: --{name} belongs to a recipe.", fix="Name the recipe, or a run of it, not files."
+                )
         if arguments.fields:
             raise UsageError(
                 f"audit: {arguments.fields[0]} belongs to a recipe, and {arguments.recipe} is a file of rows.",
@@ -97,7 +102,10 @@ def _audited(arguments: argparse.Namespace) -> Audit:
     with folders, busy("auditing"):
         run = arguments.run or (Path(arguments.recipe) if (Path(arguments.recipe) / "run.json").is_file() else None)
         learns = not arguments.no_model
-        return audit(recipe.task, recipe.data.splits(), recipe=recipe, run=run, learns=learns, working=busy)
+        kept = out_of_fold(arguments)
+        return audit(
+            recipe.task, recipe.data.splits(), recipe=recipe, run=run, learns=learns, crossval=kept, working=busy
+        )
 
 
 def _is_recipe(arguments: argparse.Namespace) -> bool:

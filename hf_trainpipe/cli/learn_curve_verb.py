@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.cli.asking_verbs import named_recipe
-from hf_trainpipe.cli.parser import Argument, busy, print_result, verb
-from hf_trainpipe.cli.study_options import STUDY
+from hf_trainpipe.cli.parser import Argument, UsageError, busy, print_result, verb
+from hf_trainpipe.cli.study_options import CROSSVAL, STUDY, out_of_fold
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         default="recipe",
     ),
     Argument("--on validation|test", "the split that scores; test by default, validation without one"),
+    CROSSVAL,
     Argument("--confidence P", "of intervals; 0.9 by default", type=float, default=0.9),
     *STUDY,
     "--json",
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 )
 def learn_curve(arguments: argparse.Namespace) -> int:
     recipe, source = named_recipe(arguments)
+    if arguments.crossval is not None and arguments.model != "recipe":
+        raise UsageError(
+            "learn-curve: --crossval has runs of the recipe, and --model takes another model.",
+            fix="Leave one of the two out.",
+        )
+    kept = out_of_fold(arguments)
     with busy("starting"):
         from hf_trainpipe.studies import learn_curve_page
         from hf_trainpipe.studies.learn_curve import learn_curve as measure
@@ -49,10 +56,14 @@ def learn_curve(arguments: argparse.Namespace) -> int:
     chosen: dict[str, Any] = {"fractions": tuple(arguments.fractions)} if arguments.fractions else {}
     curve = Curve(seeds=arguments.seeds, on=arguments.on, confidence=arguments.confidence, **chosen)
     by = "" if arguments.model == "recipe" else f"-{arguments.model}"
+    if kept is not None:
+        by = "-crossval"
     folder = arguments.study_dir or Path("studies") / f"learn-curve-{recipe.name}{by}"
     console = Console(0)
     if arguments.model == "recipe":
-        found = measure(recipe, source, folder, curve=curve, launch=Launch(ranks=arguments.ranks), say=console.say)
+        found = measure(
+            recipe, source, folder, curve=curve, crossval=kept, launch=Launch(ranks=arguments.ranks), say=console.say
+        )
     else:
         from hf_trainpipe.studies.baseline_curve import baseline_curve
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hf_trainpipe.cli.asking_verbs import ANSWERER, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
+from hf_trainpipe.cli.study_options import CROSSVAL
 from hf_trainpipe.errors import PackageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Argument("--int8", "with --onnx: one in int8 too, if it scores as well"),
     Argument("--backend torch|onnx|onnx-int8", "with --onnx: what the handler runs by default; torch"),
     Argument("--tensorflow", "add a SavedModel, written in an environment of its own, if its answers agree"),
+    CROSSVAL,
     Argument("--litert", "with --tensorflow: a file for LiteRT too, a signature for each of some lengths"),
     "--allow-code",
     "--json",
@@ -38,6 +40,11 @@ def package(arguments: argparse.Namespace) -> int:
     if arguments.litert and not arguments.tensorflow:
         raise UsageError("--litert goes with --tensorflow.", fix="Write --tensorflow --litert.")
     is_run = (path / "run.json").is_file()
+    if arguments.crossval is not None and not is_run:
+        raise UsageError(
+            f"package: --crossval belongs to a run, and {path} is a package.",
+            fix="Name the folder of its run: what is chosen is scored again.",
+        )
     if is_run:
         keep_models(path, arguments)
     result: dict[str, object] = {"package": str(path)}
@@ -55,7 +62,7 @@ def package(arguments: argparse.Namespace) -> int:
             from hf_trainpipe.package.saved_model.environment import find
 
             find()
-        result = {"package": str(repackage(path, recipe=recipe, source=source))}
+        result = {"package": str(repackage(path, recipe=recipe, source=source, crossval=arguments.crossval))}
     elif arguments.int8:
         recipe, source = recipe_of(path, arguments.recipe)
     if arguments.onnx:

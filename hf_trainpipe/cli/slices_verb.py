@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from hf_trainpipe.behaviour.sliced import Sliced
 
-STORE = "out_of_fold.npz"
-"""Of a cross-validation."""
-
 
 @verb(
     "slices",
@@ -48,7 +45,9 @@ def slices(arguments: argparse.Namespace) -> int:
 
 def _found(path: Path, arguments: argparse.Namespace) -> Sliced:
     options = taken(arguments, "level", "least", "most", "confidence", "seed")
-    if (path / STORE).is_file():
+    from hf_trainpipe.out_of_fold import is_crossval
+
+    if is_crossval(path):
         return _of_study(path, arguments, options)
     recipe = source = None
     if arguments.recipe or arguments.file is None:
@@ -81,18 +80,20 @@ def _of_study(path: Path, arguments: argparse.Namespace, options: dict[str, Any]
             fix=f"hf-trainpipe slices {path}",
         )
     fold = path / "folds" / "1"
-    recipe, source = recipe_of(fold, arguments.recipe)
     from hf_trainpipe.behaviour.sliced import sliced_study
     from hf_trainpipe.data.chosen_rows import ChosenRows
+    from hf_trainpipe.metrics.base import finishes_of
+    from hf_trainpipe.out_of_fold import OutOfFold
     from hf_trainpipe.report.facts import read
-    from hf_trainpipe.utils.atomic import read_json_object
     from hf_trainpipe.utils.resources import use_paths_of_run
 
-    order = read_json_object(path / "crossval.json", needs={"splits": list}, fix="Bring it back from a copy.")["splits"]
+    OutOfFold.read(path)  # refused before its folds are looked at
+    recipe, source = recipe_of(fold, arguments.recipe)
     data = recipe.data.source if isinstance(recipe.data, ChosenRows) else recipe.data
     task, select = read(fold).task or recipe.task, recipe.selected_metric
+    kept = OutOfFold.read(path, finishes=finishes_of(task.metrics()))
     with use_paths_of_run(fold, source), busy("looking for weak slices"):
-        return sliced_study(path / STORE, data.splits(), order, task=task, select=select, **options)
+        return sliced_study(kept, data.splits(), task=task, select=select, **options)
 
 
 def _check(arguments: argparse.Namespace) -> None:

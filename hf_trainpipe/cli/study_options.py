@@ -1,11 +1,17 @@
-"""Options of verbs that make several runs, and times as people write them."""
+"""Options of verbs that make several runs or read what a cross-validation kept, and times as people write them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hf_trainpipe.cli.parser import Argument, UsageError
+from hf_trainpipe.cli.parser import Argument, UsageError, existing
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hf_trainpipe.out_of_fold import OutOfFold
 
 _TIME = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
 STUDY = (
@@ -15,6 +21,21 @@ STUDY = (
     Argument("--ranks N", "processes of each run, under launch", type=int, default=1),
 )
 """Options of verbs that make several runs."""
+CROSSVAL = Argument(
+    "--crossval STUDY",
+    "a cross-validation of the recipe: what its models answered to rows that they never saw",
+    type=Path,
+)
+"""Of verbs that read :mod:`hf_trainpipe.out_of_fold`."""
+
+
+def out_of_fold(arguments: argparse.Namespace) -> OutOfFold | None:
+    """What :data:`CROSSVAL` names."""
+    if arguments.crossval is None:
+        return None
+    from hf_trainpipe.out_of_fold import OutOfFold
+
+    return OutOfFold.read(existing(str(arguments.crossval), "study"))
 
 
 def seconds(text: str | None, option: str) -> float | None:

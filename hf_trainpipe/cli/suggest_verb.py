@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, existing_file, print_result, taken, verb
+from hf_trainpipe.cli.study_options import CROSSVAL, out_of_fold
 from hf_trainpipe.utils.tables import table
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Argument("--blind", "leave the model's answers out, so that nobody is led by them"),
     Argument("--seed N", "of the random rows", type=int, default=0),
     Argument("--replay", "instead: whether choosing would have gained anything on the run's own training data"),
+    CROSSVAL,
     "--recipe R",
     *READING,
     *WORKER,
@@ -50,6 +52,7 @@ def suggest(arguments: argparse.Namespace) -> int:
         )
     if arguments.count < 1:
         raise UsageError(f"suggest: --count: expected 1 or more, found {arguments.count}.", fix="Write --count 100.")
+    kept = out_of_fold(arguments)  # refused before the package answers
     from hf_trainpipe.data.readers_base import ReadOptions
     from hf_trainpipe.package.label_files import tool_of, write
     from hf_trainpipe.package.suggest import RANDOM, UNSURE
@@ -73,6 +76,13 @@ def suggest(arguments: argparse.Namespace) -> int:
         "uncertainty": {"all": found.mean_uncertainty, "unsure": sum(chosen) / len(chosen) if chosen else None},
         "files": [str(file) for file in files],
     }
+    if kept is not None and chosen:
+        from hf_trainpipe.package.layout import find_package, read_manifest
+        from hf_trainpipe.package.unsure_held_out import wrong_when_unsure
+
+        recipe = read_manifest(find_package(package))["recipe"]
+        told = wrong_when_unsure(kept, found.task, recipe, least=min(chosen), package=package)
+        result["held_out"] = {"study": str(kept.folder), **told}
     print_result(result, arguments, _shown)
     return 0
 
@@ -108,6 +118,17 @@ def _shown_replay(result: Mapping[str, Any]) -> str:
     return f"{head}\n\n{table(['labels', 'chosen', 'random'], rows)}"
 
 
+def _expected(told: Mapping[str, Any]) -> str:
+    """What to expect of the rows that the model is unsure of."""
+    unsure, every = told["unsure"], told["all"]
+    if not unsure["rows"]:
+        return f"expected  {told['study']} held out no row as unsure as these: they are unlike those that are labelled"
+    return (
+        f"expected  {unsure['value']:.0%} of them answered wrongly [{unsure['low']:.0%}, {unsure['high']:.0%}], as of {unsure['rows']:,} rows "
+        f"as unsure that {told['study']} held out; of all {every['rows']:,} {every['value']:.0%} [{every['low']:.0%}, {every['high']:.0%}]"
+    )
+
+
 def _shown(result: Mapping[str, Any]) -> str:
     chosen, unsure = result["chosen"], result["uncertainty"]["unsure"]
     mean = "" if unsure is None else f" (mean uncertainty {unsure:.2f}, of all rows {result['uncertainty']['all']:.2f})"
@@ -115,5 +136,7 @@ def _shown(result: Mapping[str, Any]) -> str:
         f"{sum(chosen.values()):,} of {result['rows']:,} rows chosen: {chosen['unsure']:,} that the model is unsure of{mean}, "
         f"{chosen['random']:,} at random"
     ]
+    if "held_out" in result:
+        lines.append(_expected(result["held_out"]))
     lines += [f"left out  {count:,} {reason}" for reason, count in result["left_out"].items()]
     return "\n".join([*lines, *(f"written   {file}" for file in result["files"])])

@@ -36,12 +36,14 @@ def predicted(split: Prepared, predictions: Predictions, task: Task) -> Predicte
             predictions=predictions, rows=_hashes_of_tokens(split)[chosen], lengths=split.example_lengths[chosen]
         )
     whole = dataset[:]
+    kept = {name: np.asarray(getattr(predictions.judged, name)) for name in task.kept}
     hashes = row_hashes(whole, task)
     return Predicted(
         predictions=predictions,
         rows=hashes[chosen],
         lengths=split.example_lengths[chosen],
         slices={name: tuple(values[at] for at in chosen.tolist()) for name, values in _slices(whole, task).items()},
+        kept=kept,
     )
 
 

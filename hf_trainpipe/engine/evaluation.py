@@ -107,17 +107,25 @@ def _share_of(split: Prepared, examples: np.ndarray, ranks: Ranks) -> np.ndarray
 
 def judge(predictions: Outputs, features: Features, task: Task) -> metrics.Predictions:
     """Predictions beside what is right, as metrics take them."""
-    judged = task.judge(predictions, features)
+    return as_predictions(task.judge(predictions, features), task, predictions.items)
+
+
+def as_predictions(judged: Any, task: Task, items: np.ndarray) -> metrics.Predictions:
+    """What a task judged, as metrics take it.
+
+    Args:
+        items: int64[N] the examples that it is of, unless it tells them.
+    """
     own = [metric for metric in task.metrics() if not isinstance(metric, str)]
     finishes = finishes_of(own)
     if task.judged_as is not None:
-        examples = judged.pop("examples", predictions.items)
+        examples = judged.pop("examples", items)
         found = metrics.Predictions(task.judged_as, examples=examples, **judged)  # type: ignore[arg-type]
         columns = {metric.name: metric.statistic(found) for metric in own}
         return found.with_own(columns, finishes=finishes, signatures=_signatures(own, found)) if own else found
     columns = {metric.name: np.asarray(metric.statistic(judged), dtype=np.float64) for metric in own}
     return metrics.Predictions.of_own(
-        columns, examples=predictions.items, judged=judged, finishes=finishes, signatures=_signatures(own, judged)
+        columns, examples=items, judged=judged, finishes=finishes, signatures=_signatures(own, judged)
     )
 
 

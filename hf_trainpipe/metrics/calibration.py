@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.metrics.base import Floats, Predictions
+from hf_trainpipe.metrics.base import Floats, Predictions, ratio
 from hf_trainpipe.metrics.paired import Difference, differences
 
 FOLDS = 5
@@ -69,8 +69,19 @@ class Temperature:
         return self.gain.value < 0 and self.gain.p < level
 
 
-def nested_temperature(predictions: Predictions, *, seed: int = 0, folds: int = FOLDS) -> Temperature | None:
+def nested_temperature(
+    predictions: Predictions,
+    *,
+    seed: int = 0,
+    folds: int = FOLDS,
+    dealt: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> Temperature | None:
     """Fit a temperature on all rows, and judge it on each fold by the one that the others give.
+
+    Args:
+        dealt: [N] the fold of each row; None: so many are dealt by the seed.
+        groups: [N] equal for rows that the bootstrap draws together; None: it draws rows.
 
     Returns:
         None with fewer rows than folds, or without logits.
@@ -78,17 +89,29 @@ def nested_temperature(predictions: Predictions, *, seed: int = 0, folds: int = 
     count = len(predictions)
     if count < 2 * folds or predictions.decided or not predictions.answered():
         return None
-    order = np.random.Generator(np.random.Philox(seed)).permutation(count)
     temperatures = np.ones((count, 1))
-    for fold in range(folds):
-        held, others = order[fold::folds], np.setdiff1d(order, order[fold::folds])
-        temperatures[held] = fit_temperature(_rows(predictions, others))
+    if dealt is None:
+        order = np.random.Generator(np.random.Philox(seed)).permutation(count)
+        parts = [order[fold::folds] for fold in range(folds)]
+    else:
+        order = np.arange(count)
+        parts = [np.flatnonzero(dealt == fold) for fold in np.unique(dealt)]
+    for held in parts:
+        temperatures[held] = fit_temperature(_rows(predictions, np.setdiff1d(order, held)))
     held_out = cooled(predictions, temperatures)
-    losses = [
-        Predictions.of_own({"nll": row_losses(one)}, examples=np.arange(count)) for one in (predictions, held_out)
-    ]
+    losses = [_losses(one, groups) for one in (predictions, held_out)]
     gain = differences(losses[0], losses[1], ["nll"], seed=seed)["nll"]
     return Temperature(value=fit_temperature(predictions), held_out=held_out, gain=gain)
+
+
+def _losses(predictions: Predictions, groups: NDArray[np.int64] | None) -> Predictions:
+    """The loss of each row, or its sum and the number of rows of each group."""
+    losses = row_losses(predictions)
+    if groups is None:
+        return Predictions.of_own({"nll": losses}, examples=np.arange(len(losses)))
+    _, at = np.unique(groups, return_inverse=True)
+    sums = np.stack([np.bincount(at, weights=losses), np.bincount(at).astype(np.float64)], axis=1)
+    return Predictions.of_own({"nll": sums}, examples=np.arange(len(sums)), finishes={"nll": ratio(0, 1)})
 
 
 def _rows(predictions: Predictions, rows: NDArray[np.int64]) -> Predictions:

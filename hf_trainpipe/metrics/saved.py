@@ -36,6 +36,8 @@ class Predicted:
     """Columns of the data with few values, beside those that the task reads: the value of each example."""
     numbers: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """Where each example comes from, of predictions of several runs: its fold, split, row and group."""
+    kept: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Numbers [N] that a task without logits of labels chooses a threshold by (``Task.kept``)."""
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -60,6 +62,7 @@ def save(found: Predicted, path: Path) -> None:
         "own": list(held.own),
         "slices": list(found.slices),
         **({"numbers": list(found.numbers)} if found.numbers else {}),
+        **({"kept": list(found.kept)} if found.kept else {}),
     }
     arrays: dict[str, NDArray[np.generic]] = {
         "told": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
@@ -78,6 +81,7 @@ def save(found: Predicted, path: Path) -> None:
     arrays |= {f"own_{number}": column for number, column in enumerate(held.own.values())}
     for number, values in enumerate(found.slices.values()):
         arrays[f"slice_{number}"] = np.asarray(values, dtype=np.str_)
+    arrays |= {f"kept_{place}": values for place, values in enumerate(found.kept.values())}
     arrays |= {f"number_{place}": values for place, values in enumerate(found.numbers.values())}
     content = BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # of numpy's **kwds
@@ -116,7 +120,12 @@ def load(path: Path, *, finishes: Mapping[str, Callable[[Floats], Floats]] | Non
         slices = {name: tuple(arrays[f"slice_{number}"].tolist()) for number, name in enumerate(told["slices"])}
         numbers = {name: arrays[f"number_{place}"] for place, name in enumerate(told.get("numbers", ()))}
         found = Predicted(
-            predictions=predictions, rows=arrays["rows"], lengths=arrays["lengths"], slices=slices, numbers=numbers
+            predictions=predictions,
+            rows=arrays["rows"],
+            lengths=arrays["lengths"],
+            slices=slices,
+            numbers=numbers,
+            kept={name: arrays[f"kept_{place}"] for place, name in enumerate(told.get("kept", ()))},
         )
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(
@@ -151,4 +160,5 @@ def taken(found: Predicted, positions: NDArray[np.int64]) -> Predicted:
         lengths=found.lengths[positions],
         slices={name: tuple(values[at] for at in positions) for name, values in found.slices.items()},
         numbers={name: values[positions] for name, values in found.numbers.items()},
+        kept={name: values[positions] for name, values in found.kept.items()},
     )

@@ -30,7 +30,7 @@ ABOUT = (
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What was chosen on validation."""
+    """What was chosen, on validation or on the rows that ``on`` names."""
     lines = []
     gain = found.get("gain")
     if gain:
@@ -48,7 +48,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if kept and kept["answered"]:
         lines.append(
             f"It abstains where its score is below {kept['least']:.4f}, so that {100 * found['promise']:g} % of its answers are right: on "
-            f"validation {100 * kept['right']:.1f} % of them are, at least {100 * kept['at_least']:.1f} %."
+            f"{found.get('on', 'validation')} {100 * kept['right']:.1f} % of them are, at least {100 * kept['at_least']:.1f} %."
         )
     elif kept:
         lines.append(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.metrics import breakdown
+from hf_trainpipe.out_of_fold import STORE
 from hf_trainpipe.package.in_words import interval, number
 from hf_trainpipe.report import plots, sections
 from hf_trainpipe.report.blocks import Block, Page, Paragraph, Section, Table
 from hf_trainpipe.report.facts import Facts
 from hf_trainpipe.report.page import save
-from hf_trainpipe.studies.crossval_scores import STORE, Found
+from hf_trainpipe.studies.crossval_scores import Found
 from hf_trainpipe.utils.tables import facts as fact_lines
 from hf_trainpipe.utils.tables import table
 

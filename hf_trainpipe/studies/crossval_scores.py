@@ -17,16 +17,15 @@ from hf_trainpipe.metrics.folds import Fold, score_folds
 from hf_trainpipe.metrics.joined import in_one_order, joined
 from hf_trainpipe.metrics.registry import check
 from hf_trainpipe.metrics.saved import Predicted, save
+from hf_trainpipe.out_of_fold import RESULT, STORE
 from hf_trainpipe.package.layout import finite
-from hf_trainpipe.report.facts import read
+from hf_trainpipe.report.facts import Facts, read
 from hf_trainpipe.studies.folding import Dealt, warnings_of
 from hf_trainpipe.training.run_files import earlier_seconds
 from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
-
-STORE, RESULT = "out_of_fold.npz", "crossval.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +98,24 @@ def collect(recipe: Recipe, folder: Path, dealt: Dealt) -> Found:
             for number, (one, split) in enumerate(zip(facts, dealt.splits, strict=True))
         ],
         "out_of_fold": STORE if of_rows else None,
+        **_temperatures(facts),
         "warnings": warnings_of(dealt),
     }  # fmt: skip
     write_json(folder / RESULT, document)
     return Found(document, held_out)
 
 
-def _scored(facts: Sequence[Any]) -> set[str]:
+def _temperatures(facts: Sequence[Facts]) -> dict[str, list[float]]:
+    """What each fold divided its logits by, where any did: what the store has are its probabilities' logits."""
+    found = []
+    for one in facts:
+        calibration = one.task.fields().get("calibration") if one.task is not None else None
+        value = getattr(calibration, "temperature", None)
+        found.append(float(value) if isinstance(value, (int, float)) else 1.0)
+    return {"temperatures": found} if set(found) != {1.0} else {}
+
+
+def _scored(facts: Sequence[Facts]) -> set[str]:
     """Metrics that every fold scored on the rows it held out."""
     found = [set(one.result["scores"]["test"]) for one in facts]
     return set.intersection(*found)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.engine.evaluation import judge
+import numpy as np
+from numpy.typing import NDArray
+
 from hf_trainpipe.metrics import Predictions
 from hf_trainpipe.metrics.calibration import Temperature, keep_promise, nested_temperature
 from hf_trainpipe.metrics.reliability import chances_of, reliability, to_json
 from hf_trainpipe.package.layout import finite
 
 if TYPE_CHECKING:
-    from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tasks.calibration import Calibration
-    from hf_trainpipe.runtime.tokens.features import Features
+
+Judged = Callable[["Task"], Predictions]
+"""Gives predictions of some rows as a task judges them."""
 
 
 @dataclass
@@ -37,12 +41,22 @@ def asked(task: Task) -> Calibration | None:
     return found
 
 
-def choose(task: Task, validation: Outputs, features: Features, *, seed: int) -> Chosen:
+def choose(
+    task: Task,
+    judged: Judged,
+    *,
+    seed: int,
+    dealt: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+    on: str = "validation",
+) -> Chosen:
     """The task with a temperature, where that is shown to help; :func:`promise` follows once thresholds are tuned.
 
     Args:
         task: As the recipe has it, fitted; it asks for a calibration.
-        validation: Merged outputs of the validation split.
+        judged: The rows that it is chosen on.
+        dealt: [N] their folds, and groups [N] that belong together, where they were dealt before.
+        on: What these rows are.
     """
     found = asked(task)
     assert found is not None
@@ -50,11 +64,10 @@ def choose(task: Task, validation: Outputs, features: Features, *, seed: int) ->
     if found.temperature != "fit":
         chosen.facts["temperature"] = found.temperature
         return chosen
-    raw = judge(validation, features, task)
-    nested = nested_temperature(raw, seed=seed)
+    nested = nested_temperature(judged(task), seed=seed, dealt=dealt, groups=groups)
     helps = nested is not None and nested.helps()
     if nested is None:
-        chosen.lines.append("temperature: left out: validation has too few rows to choose one")
+        chosen.lines.append(f"temperature: left out: {on} has too few rows to choose one")
     else:
         gain = nested.gain
         told = (
@@ -71,26 +84,26 @@ def choose(task: Task, validation: Outputs, features: Features, *, seed: int) ->
     return chosen
 
 
-def promise(chosen: Chosen, validation: Outputs, features: Features) -> None:
-    """Choose the score below which the task abstains, where it promises a precision."""
+def promise(chosen: Chosen, judged: Judged, *, on: str = "validation") -> None:
+    """Choose the score below which the task abstains, where it promises a precision, on the rows that ``judged`` judges."""
     found = asked(chosen.task)
     assert found is not None
     if found.promise is None or found.least is not None:
         return
-    held = _answers(judge(validation, features, chosen.task))
+    held = _answers(judged(chosen.task))
     kept = keep_promise(*held, found.promise, confidence=found.confidence)
     chosen.facts["least"] = kept.least
     chosen.task = _with(chosen.task, found, least=kept.least)
     chosen.facts["kept"] = asdict(kept)
     if kept.answered:
         chosen.lines.append(
-            f"promise {found.promise:g}: answers {100 * kept.answered:.1f} % of validation, from a score of {kept.least:.4f} on; of "
+            f"promise {found.promise:g}: answers {100 * kept.answered:.1f} % of {on}, from a score of {kept.least:.4f} on; of "
             f"these {100 * kept.right:.1f} % are right, at least {100 * kept.at_least:.1f} % with {100 * found.confidence:g} % confidence"
         )
     else:
         chosen.lines.append(
-            f"warning: promise {found.promise:g}: validation shows no score from which it is kept, so the package abstains from "
-            "every answer; promise less, or give it more rows of validation"
+            f"warning: promise {found.promise:g}: {on} shows no score from which it is kept, so the package abstains from "
+            "every answer; promise less, or give it more rows"
         )
 
 

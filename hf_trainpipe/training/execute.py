@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_trainpipe.out_of_fold import OutOfFold
 from hf_trainpipe.training import forecasts
 from hf_trainpipe.training.checkpointing import Checkpointing
 from hf_trainpipe.training.export import export
@@ -16,6 +17,7 @@ from hf_trainpipe.training.push import BackgroundPushes, push_result
 from hf_trainpipe.training.reporting import leave_report
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.run_files import read_identity
 from hf_trainpipe.training.setup import set_up
 from hf_trainpipe.training.signals import StopSignals
 from hf_trainpipe.training.trial import Trial
@@ -81,7 +83,12 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
     return push_result(setup, result)
 
 
-def repackage(run_dir: Path, *, recipe: Recipe, source: RecipeSource | None = None) -> Path:
-    """Score and package the best checkpoint of a run again, without training on."""
-    options = RunOptions(source=source, resume="must", package_only=True)
+def repackage(
+    run_dir: Path, *, recipe: Recipe, source: RecipeSource | None = None, crossval: Path | None = None
+) -> Path:
+    """Score and package the best checkpoint of a run again, without training on; ``crossval`` as of the options."""
+    if crossval is not None:  # refused before anything is scored
+        kept = OutOfFold.read(crossval)
+        kept.check_recipe(read_identity(run_dir)["recipe"], whose=str(run_dir))
+    options = RunOptions(source=source, resume="must", package_only=True, crossval=crossval)
     return execute(recipe, run_dir=run_dir, options=options).package

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from hf_trainpipe.recipe.source import RecipeSource
@@ -30,6 +31,9 @@ class RunOptions:
     """After training, kill a copy of the run, resume it and compare; the package's card says what came of it."""
     package_only: bool = False
     """Take no step: package the best checkpoint that is there."""
+    crossval: Path | None = None
+    """The folder of a cross-validation of the recipe: what the task chooses on validation, it chooses on what models answered there to rows
+    that they never saw."""
     validation_only: bool = False
     """Score the validation split alone and write no package, as a trial of a search does; the test split stays unseen until the
     run is asked for again without this."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.reference import with_reference
 from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
@@ -71,6 +71,8 @@ class Run(Setup):
     """Of the forward and backward passes, where steps run as CUDA graphs."""
     learnt: Prepared
     """The rows that steps are drawn from: the training split, of a stream its first window, and those without labels behind it."""
+    chosen_apart: Mapping[str, Any] | None = None
+    """Fields of the task that were chosen on answers of a cross-validation, in place of those that validation chose."""
     _heartbeat: Heartbeat | None = None
     _whole: torch.nn.Module | None = None
     """With FSDP2: a model for all weights, once they are cut."""

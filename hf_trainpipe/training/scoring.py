@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe import metrics
 from hf_trainpipe.engine.evaluation import judge, tune
 from hf_trainpipe.engine.scores import score_predictions
 from hf_trainpipe.training.calibrating import Chosen, asked, choose, facts_of, promise
+from hf_trainpipe.training.choosing_apart import choose_apart
 from hf_trainpipe.training.reporting import keep_predictions
 
 if TYPE_CHECKING:
@@ -46,17 +48,19 @@ def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> Chosen | None:
     Returns:
         What the task's calibration became, where it has one.
     """
+    if run.options.crossval is not None:
+        return choose_apart(run, run.options.crossval)
     best = run.state.best
     if best is None or "validation" not in outputs:
         return None
-    validation, features = outputs["validation"], run.data.splits["validation"].features
-    chosen = None if asked(run.task) is None else choose(run.task, validation, features, seed=run.recipe.seed)
+    judged = partial(judge, outputs["validation"], run.data.splits["validation"].features)
+    chosen = None if asked(run.task) is None else choose(run.task, judged, seed=run.recipe.seed)
     task = run.task if chosen is None else chosen.task
     if best.tuned:
-        task = tune(task, judge(validation, features, task))
+        task = tune(task, judged(task))
     if chosen is not None:
         chosen.task = task
-        promise(chosen, validation, features)
+        promise(chosen, judged)
         task = chosen.task
         for line in chosen.lines:
             run.console.say(line)

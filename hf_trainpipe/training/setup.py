@@ -158,7 +158,8 @@ def set_up(
             teacher = _teacher_of(recipe, recorded.get("fingerprints") or {})
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console, teacher=teacher)
-            _check_calibration(data)
+            if options.crossval is None:
+                _check_calibration(data)
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))

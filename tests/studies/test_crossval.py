@@ -49,6 +49,27 @@ def test_every_row_is_held_out_once_and_a_second_call_continues(typed, workshop,
     assert (sliced["rows"], sliced["halved"], sliced["of"]) == (261, False, "all folds")
     assert np.isclose(sliced["score"], found["scores"]["accuracy"]["value"])
     assert sliced["slices"]
+    assert cli(["audit", "recipes.py:exact", "--no-model", "--crossval", str(study), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unchecked"] == []
+    curve = (
+        "--fractions",
+        "0.5",
+        "1",
+        "--seeds",
+        "1",
+        "--budget.max-steps",
+        "2",
+        "--study-dir",
+        str(tmp_path / "curve"),
+        "--json",
+    )
+    assert cli(["learn-curve", "recipes.py:exact", "--crossval", str(study), *curve]) == 0
+    half, whole = json.loads(capsys.readouterr().out)["points"]
+    assert whole["rows"] == found["runs"][0]["rows"]["train"]
+    assert whole["score"] == found["runs"][0]["scores"]["accuracy"]
+    assert 0.4 < half["rows"] / whole["rows"] < 0.6
+    assert cli(["package", str(study / "folds/1"), "--crossval", str(study)]) == 2
+    assert "has the answers of another recipe" in capsys.readouterr().err
     assert cli(["slices", str(study), "dev.csv"]) == 2
     assert "is a cross-validation" in capsys.readouterr().err
     assert typed(*command, "--seed", "5") == 2

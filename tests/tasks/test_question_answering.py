@@ -231,7 +231,9 @@ def test_no_other_threshold_has_a_larger_f1(cases) -> None:
     def total(threshold: float) -> float:
         return float(np.where(gap > threshold, ~has_answer, f1).sum())
 
-    judged = Judged(exact=f1, f1=f1, span_exact=f1, span_f1=f1, has_answer=has_answer, gap=gap)
+    judged = Judged(
+        exact=f1, f1=f1, span_exact=f1, span_f1=f1, none_exact=f1, none_f1=f1, has_answer=has_answer, gap=gap
+    )
     chosen = QuestionAnswering(no_answer=True).tune(judged).no_answer_threshold
     assert chosen is not None
     assert total(chosen) == pytest.approx(max(map(total, [*gap, gap.min() - 1, gap.max() + 1])))

@@ -323,6 +323,9 @@ def test_a_margin_is_passed_only_where_that_is_shown(run: Path, tmp_path: Path, 
 def test_a_run_chooses_its_calibration_on_validation(recipe: Recipe, tmp_path: Path, capsys) -> None:
     from hf_trainpipe import Calibration, execute
     from hf_trainpipe import load as load_package
+    from hf_trainpipe.errors import ResumeMismatch
+    from hf_trainpipe.training.execute import repackage
+    from tests.kept_study import kept_study
 
     task = replace(recipe.task, calibration=Calibration(promise=0.6, costs={"negative": {"positive": 2.0}}))
     brief = replace(recipe, task=task, budget=replace(recipe.budget, max_steps=4))
@@ -340,6 +343,16 @@ def test_a_run_chooses_its_calibration_on_validation(recipe: Recipe, tmp_path: P
     assert "of exact probabilities" in page
     assert "## Calibration" in card
     assert told["gain"]["value"] == pytest.approx(told["gain"]["second"] - told["gain"]["first"])
+    study = kept_study(tmp_path / "study", brief, right=0.8, boast=3.0)
+    repackage(tmp_path / "run", recipe=brief, crossval=study)
+    fitted = load_package(tmp_path / "run").predictor.task.calibration
+    assert 2 < fitted.temperature < 4  # of answers that boast threefold
+    told = json.loads((tmp_path / "run/result.json").read_text())["report"]["validation"]["calibration"]
+    assert told["temperature"] == fitted.temperature
+    assert "261 held-out rows" in told["on"]
+    other = replace(brief, optim=replace(brief.optim, peak_lr=0.5))
+    with pytest.raises(ResumeMismatch, match=r"optim\.peak_lr"):
+        repackage(tmp_path / "run", recipe=brief, crossval=kept_study(tmp_path / "other", other, right=0.8))
 
 
 def test_the_verbs(workshop: Workshop, run: Path, copy: Path) -> None:

@@ -380,6 +380,14 @@ class Task(ABC):
         """
         return None
 
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Numbers of what :meth:`judge` gives, one an example, that a run keeps beside its predictions, so that :meth:`tune` may choose on those
+    of several runs; for tasks without :attr:`judged_as`."""
+
+    def judged_again(self, kept: Mapping[str, np.ndarray]) -> Any:
+        """What :meth:`judge` gave, as this task decides, from the numbers of :attr:`kept`."""
+        raise NotImplementedError
+
     def tune(self, judged: Any) -> Self:
         """The task with an option chosen on validation, such as a threshold.
 

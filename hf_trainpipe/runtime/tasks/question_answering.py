@@ -60,6 +60,8 @@ class Judged(NamedTuple):
     f1: Array
     span_exact: Array
     span_f1: Array
+    none_exact: Array
+    none_f1: Array
     has_answer: Array
     """bool[N]"""
     gap: Array
@@ -92,6 +94,7 @@ class QuestionAnswering(Task):
     augmentable: ClassVar[Augmentable] = "words"
     learned: ClassVar[tuple[str, ...]] = ("no_answer", "no_answer_threshold")
     encodes_by: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[tuple[str, ...]] = ("span_exact", "span_f1", "none_exact", "none_f1", "has_answer", "gap")
 
     def __post_init__(self) -> None:
         if self.most_tokens < 1:
@@ -240,14 +243,17 @@ class QuestionAnswering(Task):
         [span_exact, span_f1], [none_exact, none_f1] = (
             np.array(one, dtype=float).reshape(-1, 2).T for one in (spans, none)
         )
-        nothing = self._says_nothing(gap)
+        return self.judged_again({
+            "span_exact": span_exact, "span_f1": span_f1, "none_exact": none_exact, "none_f1": none_f1,
+            "has_answer": np.array(has_answer, dtype=bool), "gap": gap,
+        })  # fmt: skip
+
+    def judged_again(self, kept: Mapping[str, Array]) -> Judged:
+        nothing = self._says_nothing(kept["gap"])
         return Judged(
-            exact=np.where(nothing, none_exact, span_exact),
-            f1=np.where(nothing, none_f1, span_f1),
-            span_exact=span_exact,
-            span_f1=span_f1,
-            has_answer=np.array(has_answer, dtype=bool),
-            gap=gap,
+            exact=np.where(nothing, kept["none_exact"], kept["span_exact"]),
+            f1=np.where(nothing, kept["none_f1"], kept["span_f1"]),
+            **kept,
         )
 
     def metrics(self) -> tuple[Metric, ...]:
