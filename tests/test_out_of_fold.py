@@ -102,9 +102,9 @@ def test_what_to_expect_of_unsure_rows(recipe: Recipe, tmp_path: Path) -> None:
     outputs[:40] *= 0.01  # nobody knows
     save(replace(held, predictions=replace(held.predictions, outputs=outputs)), study / STORE)
     task = recipe.task.changed({"names": ("negative", "positive")})
-    told = wrong_when_unsure(OutOfFold.read(study), task, to_json(recipe), least=0.9, package=tmp_path)
+    told = wrong_when_unsure(OutOfFold.read(study), task, least=0.9)
     assert told["unsure"]["rows"] == 40
     assert told["all"]["rows"] == 400
     assert told["all"]["low"] < told["all"]["value"] < told["all"]["high"]
-    none = wrong_when_unsure(OutOfFold.read(study), task, to_json(recipe), least=1.1, package=tmp_path)
+    none = wrong_when_unsure(OutOfFold.read(study), task, least=1.1)
     assert none["unsure"] == {"rows": 0, "wrong": 0}

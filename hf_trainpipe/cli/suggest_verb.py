@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.cli.asking_verbs import READING, WORKER, reading, recipe_of, worker_of
@@ -52,7 +53,11 @@ def suggest(arguments: argparse.Namespace) -> int:
         )
     if arguments.count < 1:
         raise UsageError(f"suggest: --count: expected 1 or more, found {arguments.count}.", fix="Write --count 100.")
-    kept = out_of_fold(arguments)  # refused before the package answers
+    kept = out_of_fold(arguments)
+    if kept is not None:  # refused before the package answers
+        from hf_trainpipe.package.layout import find_package, read_manifest
+
+        kept.check_recipe(read_manifest(find_package(package))["recipe"], whose=str(package))
     from hf_trainpipe.data.readers_base import ReadOptions
     from hf_trainpipe.package.label_files import tool_of, write
     from hf_trainpipe.package.suggest import RANDOM, UNSURE
@@ -77,11 +82,9 @@ def suggest(arguments: argparse.Namespace) -> int:
         "files": [str(file) for file in files],
     }
     if kept is not None and chosen:
-        from hf_trainpipe.package.layout import find_package, read_manifest
         from hf_trainpipe.package.unsure_held_out import wrong_when_unsure
 
-        recipe = read_manifest(find_package(package))["recipe"]
-        told = wrong_when_unsure(kept, found.task, recipe, least=min(chosen), package=package)
+        told = wrong_when_unsure(kept, found.task, least=median(chosen))
         result["held_out"] = {"study": str(kept.folder), **told}
     print_result(result, arguments, _shown)
     return 0
@@ -122,10 +125,10 @@ def _expected(told: Mapping[str, Any]) -> str:
     """What to expect of the rows that the model is unsure of."""
     unsure, every = told["unsure"], told["all"]
     if not unsure["rows"]:
-        return f"expected  {told['study']} held out no row as unsure as these: they are unlike those that are labelled"
+        return f"expected  {told['study']} held out no row as unsure as half of these: they are unlike those that are labelled"
     return (
-        f"expected  {unsure['value']:.0%} of them answered wrongly [{unsure['low']:.0%}, {unsure['high']:.0%}], as of {unsure['rows']:,} rows "
-        f"as unsure that {told['study']} held out; of all {every['rows']:,} {every['value']:.0%} [{every['low']:.0%}, {every['high']:.0%}]"
+        f"expected  {unsure['value']:.0%} of the half that is least sure answered wrongly [{unsure['low']:.0%}, {unsure['high']:.0%}], as of "
+        f"{unsure['rows']:,} rows as unsure that {told['study']} held out; of all {every['rows']:,} {every['value']:.0%} [{every['low']:.0%}, {every['high']:.0%}]"
     )
 
 

@@ -3,8 +3,6 @@ wrongly. Nothing else tells before they are labelled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,23 +15,19 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Requests, Task
 
 
-def wrong_when_unsure(
-    kept: OutOfFold, task: Task, recipe: Mapping[str, Any], *, least: float, package: Path
-) -> dict[str, Any]:
+def wrong_when_unsure(kept: OutOfFold, task: Task, *, least: float) -> dict[str, Any]:
     """Of the rows that were held out the share that was answered wrongly, of all and of those that are as unsure.
 
     Args:
         task: The package's.
-        recipe: As JSON, as the package records it.
         least: From which uncertainty on.
 
     Returns:
         ``unsure`` and ``all``: ``rows``, ``wrong``, and with rows ``value``, ``low`` and ``high``, Wilson's 95 % interval.
 
     Raises:
-        TrainpipeError: the study is of another recipe, or keeps no logits of labels.
+        TrainpipeError: the study keeps no logits of labels.
     """
-    kept.check_recipe(recipe, whose=str(package))
     found = kept.logits(task).predictions
     outputs = Outputs(np.arange(len(found)), {"logits": found.outputs})
     answers = task.answers(outputs, cast("Requests", None), **task.tells_all)  # classifiers read the logits alone
