@@ -112,7 +112,7 @@ class OutOfFold:
         """
         held = self.raw()
         found, labels = held.predictions, tuple(task.label_names)
-        if found.decided or found.kind not in ("single_label", "multi_label"):
+        if not found.has_logits:
             why = (
                 "decisions alone, since logits of so many labels are too many"
                 if found.decided
@@ -223,14 +223,6 @@ def judged(found: Predictions, task: Task, rows: NDArray[np.int64] | None = None
         "Features", SimpleNamespace(of_examples={"labels": found.references[rows]})
     )  # the targets alone are read
     return as_predictions(task.judge(outputs, features), task, outputs.items)
-
-
-def log_chances(predictions: Predictions) -> Floats:
-    """[N, C] the logarithm of each label's probability, of single labels."""
-    logits = predictions.outputs.astype(np.float64)
-    top = logits - logits.max(axis=1, keepdims=True)
-    found: Floats = top - np.log(np.exp(top).sum(axis=1, keepdims=True))
-    return found
 
 
 def _identity(folder: Path) -> dict[str, Any]:

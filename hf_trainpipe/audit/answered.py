@@ -19,7 +19,7 @@ from hf_trainpipe.audit.suspects import LEAST, Floats, Ints, Suspects, judged, k
 from hf_trainpipe.baselines.vectors import Unfit
 from hf_trainpipe.data.spelling import key
 from hf_trainpipe.errors import DataError, RecipeError
-from hf_trainpipe.out_of_fold import log_chances
+from hf_trainpipe.metrics.reliability import evidence_of
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.corpus import Corpus
@@ -38,12 +38,11 @@ def answered_suspects(corpus: Corpus, kept: OutOfFold) -> Suspects:
         Unfit: there are too few rows, or one label.
     """
     predictions = kept.every.predictions
-    fits = {"class": "single_label", "number": "regression"}.get(corpus.kind or "") == predictions.kind
-    if not fits or (corpus.kind == "class" and predictions.decided):
-        why = "keeps decisions alone, since logits of so many labels are too many" if fits else (
-            f"is of {type(corpus.task).__name__}")  # fmt: skip
+    given = evidence_of(predictions)
+    if given is None or corpus.kind not in ("class", "number") or (corpus.kind == "class") != bool(predictions.labels):
         raise RecipeError(
-            f"audit: --crossval finds wrong labels where a row has one label or number, and {kept.folder} {why}.",
+            f"audit: --crossval finds wrong labels where a row has one label or number, and its probability is known; found answers of "
+            f"{type(corpus.task).__name__} in {kept.folder}.",
             fix="Leave --crossval out.",
         )
     kept.rows(corpus.splits, corpus.task)
@@ -54,9 +53,8 @@ def answered_suspects(corpus: Corpus, kept: OutOfFold) -> Suspects:
     if len(rows) < LEAST:
         raise Unfit(f"{len(rows):,} rows are too few to tell wrong labels by")
     targets = targets_of(corpus, rows)
-    given = (
-        predictions.outputs[:, None] if corpus.kind == "number" else log_chances(predictions)[:, _columns(corpus, kept)]
-    )
+    if corpus.kind == "class":
+        given = given[:, _columns(corpus, kept)]
     means = _means(given, np.searchsorted(there, places), len(there))[np.searchsorted(there, rows)]
     repeats = int(kept.every.numbers["repeat"].max())
     told = "the recipe's own models of a cross-validation" + (f", the mean of {repeats} repeats" if repeats > 1 else "")

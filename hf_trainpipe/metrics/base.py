@@ -156,6 +156,11 @@ class Predictions:
             return len(self.labels)
         return int(max(self.outputs.max(), self.references.max())) + 1
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether there is a logit for each label of each example, of which one holds or several."""
+        return self.kind in ("single_label", "multi_label") and not self.decided
+
     def decisions(self) -> NDArray[Any]:
         """Class ids [N], 0/1 per label [N, C], numbers [N] or tag ids [W]."""
         if self.chosen is not None:

@@ -83,6 +83,19 @@ def chances_of(predictions: Predictions) -> tuple[Floats, NDArray[np.bool_]] | N
     return None
 
 
+def evidence_of(predictions: Predictions) -> Floats | None:
+    """What speaks for a label or number of each example: [N, C] the logarithm of each label's probability, of single labels; [N, 1] numbers;
+    None of others, and where decisions alone are known."""
+    outputs = predictions.outputs.astype(np.float64)
+    if predictions.kind == "regression":
+        return outputs[:, None]
+    if predictions.kind != "single_label" or predictions.decided:
+        return None
+    top = outputs - outputs.max(axis=1, keepdims=True)
+    found: Floats = top - np.log(np.exp(top).sum(axis=1, keepdims=True))
+    return found
+
+
 def reliability(predictions: Predictions, *, confidence: float = 0.95, seed: int = 0) -> Reliability | None:
     """Of predictions with probabilities: single labels by that of the answer, several by that of each label; else None."""
     found = chances_of(predictions)
