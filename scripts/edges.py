@@ -79,7 +79,7 @@ def prepare(folder: Path, name: str) -> None:
     """A model, a run, and the input."""
     tiny_model(folder / "model")
     (folder / "r.py").write_text(RECIPE)
-    write(folder / "good.csv", rows(600, seed=1))
+    write(folder / "good.csv", rows(1_500, seed=1))
     done = call(["train", "r.py:good"], folder, limit=300)
     assert done["code"] == 0, done
     file = folder / "input.csv"

@@ -44,6 +44,7 @@ def cut(
     stratify: Sequence[Any] | None = None,
     group: Sequence[Any] | None = None,
     from_end: bool = False,
+    where: str = "",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose a fraction of the rows for another split.
 
@@ -54,6 +55,7 @@ def cut(
         stratify: A value for each row; the fraction is chosen within each value, to the nearest row.
         group: A value for each row; rows of a value stay together.
         from_end: Choose the last rows.
+        where: The field that has the fraction, for messages.
 
     Returns:
         Row numbers that stay and row numbers that are chosen, both int64 and ascending.
@@ -76,7 +78,7 @@ def cut(
         kept, found = ("nothing", "all") if chosen.all() else ("all", "no")
         by = " in groups" if group is not None else ""
         raise DataError(
-            f"A fraction of {fraction} of {num_rows} rows{by} takes {found} rows and leaves {kept}.",
+            f"{where}{': ' if where else ''}a fraction of {fraction:g} of {num_rows:,} rows{by} takes {found} rows and leaves {kept}.",
             fix="Choose another fraction, add rows, or name a separate split or file.",
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
@@ -145,6 +147,7 @@ def cut_splits(splits: Mapping[str, Dataset], fractions: Mapping[str, float], so
             stratify=values if source.stratify else None,
             group=values if source.group else None,
             from_end=source.cut == "end",
+            where=f"data.{name}",
         )
         result[name] = train.select(chosen)
         train = train.select(rest)
