@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import random
@@ -24,15 +25,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401  what verbs import is imported once
 import psutil
-import torch  # noqa: F401
-import transformers  # noqa: F401
 
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.errors import EXIT_CODES
 from hf_trainpipe.testing import BAD, GOOD, tiny_model
 
+BEFORE = (
+    "api.behaviour", "api.package", "audit.whole", "baselines.measure", "behaviour.sliced", "ingest.whole", "package.predict", "package.suggest",
+    "report.page", "studies.auto", "studies.baseline_curve", "studies.crossval", "studies.learn_curve", "studies.tune", "training.check",
+    "training.execute", "training.show", "watch.watching",
+)  # fmt: skip
+"""Modules that are imported once, before the processes of the calls begin."""
 INPUTS = ("empty", "one-class", "one-row", "many")
 MANY = 200_000
 _PROGRESS = re.compile(r", \d+ s$")
@@ -217,6 +221,17 @@ def main() -> None:
     if arguments.table is not None:
         table([json.loads(line) for line in arguments.table.read_text().splitlines()])
         return
+    for module in BEFORE:
+        importlib.import_module(f"hf_trainpipe.{module}")
+    for module in (
+        "sklearn.linear_model",
+        "sklearn.feature_extraction.text",
+        "pandas",
+        "scipy.sparse",
+        "matplotlib.pyplot",
+        "transformers.models.bert",
+    ):
+        importlib.import_module(module)
     there = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     known = {(one["input"], one["verb"]) for one in map(json.loads, there)}
     for name in arguments.only:
