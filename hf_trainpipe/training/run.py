@@ -215,9 +215,9 @@ class Run(Setup):
 
     @property
     def tuned_task(self) -> Task:
-        """The task with what was chosen on validation for the best model."""
-        best = self.state.best
-        return self.task.changed(best.tuned if best is not None else {})
+        """The task with what was chosen for the best model, on validation or apart from it."""
+        best, apart = self.state.best, self.chosen_apart
+        return self.task.changed(apart if apart is not None else best.tuned if best is not None else {})
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load whole tensors, by name, into the model; with FSDP2 every rank takes its rows. Frozen ones may be missing."""
