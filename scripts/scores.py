@@ -62,6 +62,7 @@ def _told(name: str, run: Path) -> dict[str, Any]:
         "score": result["scores"][setting.split][setting.metric],
         "steps": result["steps"],
         "pooling": recipe["task"].get("pooling"),
+        "pairs": recipe["task"].get("pairs"),
         "head": recipe["model"].get("head"),
         "peak_lr": recipe["optim"]["peak_lr"],
         "best_baseline": held.get("best"),
@@ -75,7 +76,8 @@ def write_page() -> None:
     rows = []
     for line in _recorded():
         score, held = line["score"], line["held"]
-        pooled = f"{line['pooling'] or 'own'}{', probe' if line['head'] else ''}, {line['peak_lr']:g}"
+        read = f"{line['pooling'] or 'own'}{' of each side' if line.get('pairs') else ''}"
+        pooled = f"{read}{', probe' if line['head'] else ''}, {line['peak_lr']:g}"
         other = "not measured"
         if held is not None:
             verdict = {True: "beaten", False: "**better**", None: "no difference shown"}[held["beats"]]
