@@ -37,6 +37,7 @@ from hf_trainpipe.runtime.safety import schema
 from hf_trainpipe.runtime.safety.files import DOCUMENT
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.utils.cache import COMMIT
+from hf_trainpipe.utils.hub_errors import is_hub_error, reason_of
 from hf_trainpipe.utils.resources import is_local, resolve
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ _OTHER = (
     "requirements.txt",
 )
 """Files of a package, or their beginnings, that its logits do not follow from."""
+
+_PLAIN = " as transformers"
+"""Behind the commit of a teacher that is no package: offline, a cache may have a package without its trainpipe.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +188,8 @@ def find_teacher(distil: Distil, *, recorded: str | None = None) -> Teacher:
         RecipeError: there is no such model, or it would run code that nobody agreed to.
         SchemaError: its trainpipe.json cannot be read.
     """
-    revision = recorded if recorded is not None and COMMIT.fullmatch(recorded) else distil.revision
+    commit = (recorded or "").removesuffix(_PLAIN)
+    revision = commit if COMMIT.fullmatch(commit) else distil.revision
     with _of_teacher():
         model, info = _located(
             Pretrained(distil.teacher, revision=revision, trust_remote_code=has_consent(distil.allow_code))
@@ -215,16 +220,15 @@ def _located(model: Pretrained) -> tuple[Pretrained, schema.PackageInfo | None]:
             return pin_model(model), None
         folder = find_package(folder)
         return replace(model, name=str(folder.resolve())), schema.read(folder)
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     model = pin_model(model)
     try:
         found = hf_hub_download(model.name, MANIFEST, revision=model.revision)
-    except (
-        EntryNotFoundError,
-        LocalEntryNotFoundError,
-    ):  # a model of transformers; offline the cache has what was there
+    except EntryNotFoundError as error:
+        if isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
+            raise _refused(model, error) from error  # who could not ask does not know whether it is a package
         return model, None
     return model, schema.read(Path(found).parent)
 
@@ -235,12 +239,22 @@ def _folder_of(model: Pretrained) -> Path:
         return Path(model.name)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(model.name, revision=model.revision))
+    try:
+        return Path(snapshot_download(model.name, revision=model.revision))
+    except Exception as error:
+        if not is_hub_error(error):
+            raise
+        raise _refused(model, error) from error
+
+
+def _refused(model: Pretrained, error: Exception) -> RecipeError:
+    reason = reason_of(error, repo=model.name, revision=model.revision)
+    return RecipeError(f"distil.teacher: {model.name!r} cannot be loaded from the Hub: {reason.said}.", fix=reason.fix)
 
 
 def _identity(model: Pretrained, info: schema.PackageInfo | None) -> str:
     if not is_local(model.name):
-        return str(model.revision)
+        return str(model.revision) if info is not None else f"{model.revision}{_PLAIN}"
     if info is None:
         tokenizer = load_tokenizer(model)
         read = [tokenizer_digest(tokenizer), tokenizer.model_max_length]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,25 @@ from hf_trainpipe.training.setup import set_up
 from hf_trainpipe.training.show import look
 from hf_trainpipe.training.signals import PlannedStop
 from hf_trainpipe.training.teacher import Asked
+from tests.hub.hub_server import Blob, Fault, Repository
 from tests.training.distilled import cut, gradient, raw, student, untrained, write_inputs
 
+ASK = """
+import json, sys
+import torch
+from hf_trainpipe import Distil, RecipeError, TextClassification
+from hf_trainpipe.training.teacher import find_teacher
+
+task = TextClassification(names=("kind", "mean"))
+for name in sys.argv[1:]:
+    try:
+        teacher = find_teacher(Distil(name))
+        teacher.check(task, task.label_names)
+        asked = teacher.loaded(task, device=torch.device("cpu")).logits({"text": ["a <b>fine</b> film"]})
+        print(json.dumps([teacher.identity, asked[:, teacher.outputs(task)].tolist()]))
+    except RecipeError as error:
+        print(json.dumps(error.message))
+"""
 BRIEF = RunOptions(validation_only=True)
 TASKS = {
     "classes": (h.TextClassification(), {"id2label": {0: "MEAN", 1: "other", 2: "kind"}}),
@@ -232,6 +252,29 @@ def test_a_head_that_nobody_trained_does_not_teach(folder, tmp_path, capfd) -> N
     with pytest.raises(RecipeError, match=r"distil.teacher: .*large.* has no trained head for the task"):
         execute(student(folder, distil=Distil(str(folder / "large"), names=("kind", "mean"))), run_dir=tmp_path / "run")
     assert "MISSING" not in capfd.readouterr().err
+
+
+def test_a_teacher_on_the_hub_is_the_one_of_its_commit(folder, teacher, hub, tmp_path) -> None:
+    plain = untrained(folder, "on-hub", id2label={0: "mean", 1: "kind"})
+    commits = {}
+    for name, place in (("org/package", teacher / "package"), ("org/plain", plain), ("org/closed", plain)):
+        files = {
+            path.relative_to(place).as_posix(): Blob(path.read_bytes(), lfs=path.suffix == ".safetensors")
+            for path in place.rglob("*")
+            if path.is_file()
+        }
+        hub.repositories[name] = Repository(private=False)
+        commits[name] = hub.repositories[name].commit("main", files, "first")
+    hub.faults.append(Fault("*", "org/closed/resolve/.*/trainpipe.json", status=403, times=99))
+    names = [*hub.repositories, str(teacher), str(plain)]
+    surroundings = {**os.environ, **hub.environment(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *names], env=surroundings, capture_output=True, text=True, check=True
+    )
+    package, plainly, closed, local, local_plain = map(json.loads, done.stdout.splitlines())
+    assert [package[0], plainly[0]] == [commits["org/package"], f"{commits['org/plain']} as transformers"]
+    assert [package[1], plainly[1]] == [local[1], local_plain[1]]
+    assert closed.startswith("distil.teacher: 'org/closed' cannot be loaded from the Hub: ")
 
 
 def test_code_of_a_teacher_needs_consent(folder, teacher, tmp_path) -> None:
