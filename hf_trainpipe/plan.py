@@ -241,7 +241,7 @@ def make_plan(
         total = _steps_of_stream(recipe)
     elif budget.max_steps is not None:
         total = min(total, budget.max_steps)
-    evaluate_every = min(budget.evaluate_every or steps_per_epoch, total)
+    evaluate_every = min(budget.evaluate_every or steps_per_epoch, max(1, total))
     padding = why_padded(recipe, facts.model_type)
     usual = _gpu_tokens(facts, machine) if machine.on_gpu else CPU_TOKENS if padding else CPU_TOKENS_UNPADDED
     tokens = max(budget.micro_batch_tokens or usual, length)
@@ -278,7 +278,7 @@ def make_plan(
         total_steps=total,
         warmup_steps=math.ceil(recipe.optim.warmup * total),
         evaluate_every=evaluate_every,
-        save_every=min(budget.save_every or evaluate_every, total),
+        save_every=min(budget.save_every or evaluate_every, max(1, total)),
         max_length=length,
         precision=machine.precision,
         compiled=_compiles(recipe, machine, facts, tokens=total * budget.examples_per_step * (mean_tokens or 0.0)),

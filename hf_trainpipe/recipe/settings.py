@@ -111,15 +111,17 @@ class Pretrained:
     """Run custom code of the model. Recorded in the manifest and the model card."""
     lora: Lora | None = None
     """Train adapters and the head alone; None: all of the model."""
-    head: Literal["probe"] | None = None
-    """How the head begins. ``probe``: as the linear model that fits the training split best while the encoder stays as it is; None:
-    as the model has it where that is for the same labels, else at random (docs/heads.md)."""
+    head: Literal["probe", "contrastive"] | None = None
+    """How the head begins. ``probe``: as the linear model that fits the training split best while the encoder stays as it is;
+    ``contrastive``: the same behind an encoder that was warmed up on pairs of rows with the same label and with others, for few
+    labelled rows (docs/few-labels.md); None: as the model has it where that is for the same labels, else at random (docs/heads.md)."""
     reinit_layers: int = 0
     """Number of encoder layers, from the output, that begin at random, and a pooler with them (arXiv 2006.05987)."""
 
     def __post_init__(self) -> None:
-        if self.head not in (None, "probe"):
-            raise refused("model.head", "'probe' or None", self.head, "Leave model.head out, or set it to 'probe'.")
+        if self.head not in (None, "probe", "contrastive"):
+            fix = "Leave model.head out, or set it to 'probe' or 'contrastive'."
+            raise refused("model.head", "'probe', 'contrastive' or None", self.head, fix)
         _check_range("model.reinit_layers", self.reinit_layers, 0, 1000)
         if self.reinit_layers and self.lora is not None:
             fix = "Leave model.reinit_layers out: with model.lora the layers of the encoder are not trained."
@@ -249,7 +251,8 @@ class Budget:
     epochs: float = 3.0
     """Passes over the training data; a fraction is fine."""
     max_steps: int | None = None
-    """Maximum optimizer steps; the schedule ends at the smaller of the two."""
+    """Maximum optimizer steps; the schedule ends at the smaller of the two. 0: the model is scored and packaged as it begins, such as
+    a linear model behind a frozen encoder (``model.head``)."""
     examples_per_step: int = 32
     """Examples of one optimizer step over all ranks and micro-batches."""
     micro_batch_tokens: int | None = None
@@ -276,7 +279,9 @@ class Budget:
         if self.keep_checkpoints < 2:
             raise refused("budget.keep_checkpoints", "2 or more", self.keep_checkpoints, "Keep at least two.")
         for name, value in vars(self).items():
-            if name not in ("keep_when_done", "stop_on_overfitting"):
+            if name == "max_steps":
+                _check_range("budget.max_steps", value or 0, 0, float("inf"))
+            elif name not in ("keep_when_done", "stop_on_overfitting"):
                 check_positive(f"budget.{name}", value)
 
 

@@ -4,6 +4,7 @@ study.json      what the folder belongs to
 rows.json       which rows are train, validation and test
 first.py        the recipe that candidates change fields of
 runs/N-STEPS/   ordinary runs: candidate N, trained for so many steps
+ways/N/         of few labels: the cross-validation of way N
 auto.json       what was assumed, tried and found; written after each run
 best            a link to the best run so far, whose package can be used from the first run on
 recipe.py       the best run's recipe, to be read, changed and run
@@ -35,8 +36,9 @@ from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.runtime.tasks.texts import TextTask
-from hf_trainpipe.studies import runs
+from hf_trainpipe.studies import few, runs
 from hf_trainpipe.studies.auto_recipe import BATCH, EPOCHS, dealt, fitting, recipe_of
+from hf_trainpipe.studies.crossval import cross_validate
 from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.pool import Pool
@@ -44,8 +46,10 @@ from hf_trainpipe.studies.written import as_python
 from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
 
 if TYPE_CHECKING:
+    from hf_trainpipe.metrics.base import Predictions
     from hf_trainpipe.metrics.saved import Predicted
     from hf_trainpipe.recipe.source import RecipeSource
+    from hf_trainpipe.studies.few import Held
     from hf_trainpipe.tracking.console import Console
 
 RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
@@ -79,7 +83,8 @@ class Tried:
     outcome: str
     seconds: float
     score: float | None = None
-    """On validation, of the metric that selects; None of a run that did not end complete."""
+    """Of the metric that selects: on validation, or of few labels out of fold; None of a run that did not end complete, or of a way
+    that was not scored."""
 
     @property
     def name(self) -> str:
@@ -103,6 +108,10 @@ class Study:
     audited: Sequence[str] = ()
     tried: list[Tried] = field(default_factory=list)
     plan: list[Rung] = field(default_factory=list)
+    is_few: bool = False
+    """Whether the candidates are :data:`.few.WAYS`."""
+    ways: list[Held] = field(default_factory=list)
+    """Of few labels, those that were compared."""
     baselines: list[dict[str, Any]] = field(default_factory=list)
     verdict: str = ""
     _since: float = field(default_factory=time.monotonic)
@@ -110,6 +119,8 @@ class Study:
     @property
     def portfolio(self) -> tuple[tuple[str, ...], ...]:
         """Fields of each candidate."""
+        if self.is_few:
+            return tuple(way.fields for way in few.WAYS)
         return TEXTS if isinstance(self.recipe.task, TextTask) else OTHERS
 
     @property
@@ -123,11 +134,12 @@ class Study:
 
     @property
     def best(self) -> Tried | None:
-        """The best complete run on validation; of equal ones the first."""
-        best: Tried | None = None
-        for one in self.tried:
-            score = None if best is None else best.score
-            if one.score is not None and better(self.metric, one.score, score, task=self.recipe.task):
+        """The complete run with the best score; of equal ones, and where none has a score, the first."""
+        complete = [one for one in self.tried if one.outcome == "complete"]
+        best = complete[0] if complete else None
+        for one in complete[1:]:
+            assert best is not None
+            if one.score is not None and better(self.metric, one.score, best.score, task=self.recipe.task):
                 best = one
         return best
 
@@ -152,6 +164,7 @@ class Study:
                 {**vars(one), "fields": list(self.portfolio[one.candidate]), "run": f"runs/{one.name}"}
                 for one in self.tried
             ],
+            "ways": [one.to_json(self.metric) for one in self.ways],
             "baselines": self.baselines,
             "verdict": self.verdict,
         }
@@ -185,18 +198,22 @@ def auto(
         )
     whole = recipe_of(guess, model)
     pool = Pool.of(whole, [name for name in ("train", "validation", "test") if name in guess.splits])
-    rows, told = dealt(pool, seed=whole.seed)
+    is_few = few.is_few(pool)
+    rows, told = few.dealt(pool) if is_few else dealt(pool, seed=whole.seed)
     whole = fitting(whole)
     settings = {"dealt": {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}}
     with begun(folder, "auto", whole, settings):
         study = _continued(whole, rows, folder, budget)
-        study.assumed = [*guess.assumed, *told]
+        study.assumed, study.is_few = [*guess.assumed, *told], is_few
         for line in study.assumed:
             console.say(f"assumed: {line}")
         _sprint(study, launch, console)
         _look(study, guess, console)
-        baselines = _baselines(study, console)
-        _halve(study, launch, console)
+        baselines = _baselines(study, console) if "validation" in rows else None
+        if is_few:
+            _compete(study, launch, console)
+        else:
+            _halve(study, launch, console)
         _conclude(study, baselines)
         return study
 
@@ -230,8 +247,9 @@ def _sprint(study: Study, launch: runs.Launch | None, console: Console) -> None:
     Raises:
         TrainpipeError: it did not end complete; the others would not either.
     """
-    tried = _try(study, 0, _first_steps(study), launch, console, is_first=True)
-    if tried.score is None:
+    steps = 0 if study.is_few else _first_steps(study)
+    tried = _try(study, 0, steps, launch, console, is_needed=True)
+    if tried.outcome != "complete":
         raise TrainpipeError(
             f"The first run ended {tried.outcome}: {study.folder / 'runs' / tried.name / runs.OUTPUT}.",
             fix="Read what it said.",
@@ -244,29 +262,50 @@ def _first_steps(study: Study) -> int:
 
 def _full(study: Study) -> int:
     """Steps of the longest run."""
-    rows = sum(len(found) for _, found in chosen_rows.read(study.folder / "rows.json")["train"])
-    return max(1, math.ceil(EPOCHS * rows / BATCH))
+    return max(1, math.ceil(EPOCHS * _rows(study) / BATCH))
+
+
+def _rows(study: Study) -> int:
+    """To learn from."""
+    return sum(len(found) for _, found in chosen_rows.read(study.folder / "rows.json")["train"])
 
 
 def _try(
-    study: Study, candidate: int, steps: int, launch: runs.Launch | None, console: Console, *, is_first: bool = False
+    study: Study,
+    candidate: int,
+    steps: int,
+    launch: runs.Launch | None,
+    console: Console,
+    *,
+    is_needed: bool = False,
+    score: float | None = None,
 ) -> Tried:
-    """Train a candidate, unless an earlier call did."""
-    for known in study.tried:
+    """Train a candidate, unless an earlier call did.
+
+    Args:
+        is_needed: Whether it is not ended for want of time, and its error is the study's.
+        score: Where it is not that on validation.
+    """
+    for at, known in enumerate(study.tried):
         if (known.candidate, known.steps) == (candidate, steps):
-            return known
+            if known.outcome == "out of time":
+                del study.tried[at]  # it goes on
+                break
+            if score is not None:
+                study.tried[at] = replace(known, score=score)
+                _point_to_best(study)
+            return study.tried[at]
     fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
     place = study.folder / "runs" / run_name(candidate, steps)
-    out_of_time = lambda _: None if is_first or study.left > 0 else "the budget"  # noqa: E731
+    out_of_time = lambda _: None if is_needed or study.left > 0 else "the budget"  # noqa: E731
     began = time.monotonic()
     what = f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps"
     console.say(f"{what} ...")
     ending = runs.run(study.source, place, fields=fields, launch=launch, until=out_of_time)
-    if is_first and ending.outcome != "complete":
+    if is_needed and ending.outcome != "complete":
         raise ending.error()
     outcome = "out of time" if ending.stopped_for else ending.outcome
-    score = None
-    if ending.result is not None:
+    if ending.result is not None and SELECTED_ON in ending.result["scores"]:
         score = ending.result["scores"][SELECTED_ON][study.metric]["value"]
     tried = Tried(
         candidate=candidate, steps=steps, outcome=outcome, seconds=round(time.monotonic() - began, 2), score=score
@@ -274,7 +313,7 @@ def _try(
     study.tried.append(tried)
     _point_to_best(study)
     study.save()
-    said = f"{study.metric} {score:.4f} on validation" if score is not None else outcome
+    said = f"{study.metric} {score:.4f} on {SELECTED_ON}" if score is not None else outcome
     console.say(f"{what}: {said}, {tried.seconds:.0f} s")
     return tried
 
@@ -344,6 +383,70 @@ def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
         going = _ranked(study, tried)
 
 
+def _compete(study: Study, launch: runs.Launch | None, console: Console) -> None:
+    """Hold the ways to learn from few labels against each other, as far as there is time, and train the best of them."""
+    on_validation = "validation" in chosen_rows.read(study.folder / "rows.json")
+    answer = _on_validation if on_validation else _out_of_fold
+    answered: list[few.Answered] = []
+    for number, way in enumerate(few.WAYS):
+        found = answer(study, number, launch, console)
+        if found is None:
+            console.say(f"not tried for want of time: {way.name}")
+            break
+        answered.append(few.Answered(number=number, predictions=found))
+    if not answered:
+        return
+    study.ways = few.hold(answered, study.recipe)
+    for held in study.ways:
+        console.say(held.told(study.metric))
+    best = few.best_of(study.ways, study.recipe)
+    if on_validation:
+        study.save()
+        return
+    for held in (study.ways[0], best):
+        steps = _steps_of(study, held.number)
+        _try(study, held.number, steps, launch, console, is_needed=True, score=held.score.value)
+
+
+def _steps_of(study: Study, number: int) -> int:
+    return few.WAYS[number].steps(_rows(study), study.recipe.budget.examples_per_step)
+
+
+def _on_validation(study: Study, number: int, launch: runs.Launch | None, console: Console) -> Predictions | None:
+    """What a way, trained on all rows, answers of validation; None: there is no time."""
+    if study.left <= 0:
+        return None
+    tried = _try(study, number, _steps_of(study, number), launch, console)
+    found = read(study.folder / "runs" / tried.name).predicted.get(SELECTED_ON) if tried.score is not None else None
+    return None if found is None else found.predictions
+
+
+def _out_of_fold(study: Study, number: int, launch: runs.Launch | None, console: Console) -> Predictions | None:
+    """What a way answers of each row when it learns from the others; None: there is no time."""
+    kept_back = 2 * study.tried[0].seconds  # the best way has to be trained on all rows
+    if study.left <= kept_back:
+        return None
+    place, way = study.folder / "ways" / str(number + 1), few.WAYS[number]
+    fields = way.fields if way.tunes else (*way.fields, "--budget.max-steps", "0")
+    source = replace(study.source, overrides=(*study.source.overrides, *fields))
+    console.say(f"cross-validation of {way.name} ...")
+    try:
+        found = cross_validate(
+            override(study.recipe, fields),
+            source,
+            place,
+            folding=few.FOLDING,
+            launch=launch,
+            until=lambda _: None if study.left > kept_back else "the budget",
+        )
+    except TrainpipeError:
+        if study.left > kept_back:
+            raise
+        return None
+    study.save()
+    return None if found.held_out is None else found.held_out.predictions
+
+
 def _step_seconds(study: Study) -> float:
     """Seconds of a step of the first run: between its first and its last log."""
     points = runs.points(study.folder / "runs" / study.tried[0].name, "train/loss")
@@ -372,7 +475,10 @@ def _conclude(study: Study, baseline: Measured | None) -> None:
         for split, scores in facts.result["scores"].items()
         if (score := scores.get(study.metric)) and score["value"] is not None
     ]
-    study.verdict = f"{', '.join(told)}; {_beside(study, facts.predicted.get(SELECTED_ON), baseline)}"
+    beside = _beside(study, facts.predicted.get(SELECTED_ON), baseline)
+    if study.is_few:
+        told, beside = [*_told_of_ways(study, best), *told], "the best of so many scores is a little too high"
+    study.verdict = f"{', '.join(told)}; {beside}"
     fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
     about = f"""The best of {len(study.tried)} runs that `hf-trainpipe auto` tried: {", ".join(told)}.
 
@@ -381,6 +487,15 @@ def _conclude(study: Study, baseline: Measured | None) -> None:
     hf-trainpipe train {study.folder / "recipe.py"}"""
     write_bytes(study.folder / "recipe.py", as_python(override(study.recipe, fields), about=about).encode())
     study.save()
+
+
+def _told_of_ways(study: Study, best: Tried) -> list[str]:
+    """What the competition says of the best way."""
+    if not study.ways:
+        return [f"{few.WAYS[best.candidate].name}, held against nothing for want of time"]
+    [held] = [one for one in study.ways if one.number == best.candidate]
+    where = SELECTED_ON if (SELECTED_ON in chosen_rows.read(study.folder / "rows.json")) else "rows held out"
+    return [f"of {len(study.ways)} ways, on {where}: {held.told(study.metric)}"]
 
 
 def _beside(study: Study, model: Predicted | None, baseline: Measured | None) -> str:

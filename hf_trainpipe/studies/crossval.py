@@ -34,10 +34,14 @@ def cross_validate(
     folding: Folding,
     launch: runs.Launch | None = None,
     say: Callable[[str], None] = lambda _: None,
+    until: Callable[[runs.Started], str | None] = lambda _: None,
 ) -> Found:
     """Train every fold that is not trained yet, and score them together.
 
     A call that was killed is continued by the next, inside the fold it was in.
+
+    Args:
+        until: Gives a reason to end the fold that is being trained, as :meth:`.runs.Started.wait` asks it.
 
     Raises:
         TrainpipeError: the data cannot be dealt so; a fold ended otherwise than complete, with its own error and exit code.
@@ -49,7 +53,7 @@ def cross_validate(
         for warning in warnings_of(dealt):
             say(f"warning: {warning}")
         for number in range(len(dealt.splits)):
-            _train(recipe, source, folder, dealt, number, launch=launch, say=say)
+            _train(recipe, source, folder, dealt, number, launch=launch, say=say, until=until)
         return collect(recipe, folder, dealt)
 
 
@@ -62,6 +66,7 @@ def _train(
     *,
     launch: runs.Launch | None,
     say: Callable[[str], None],
+    until: Callable[[runs.Started], str | None],
 ) -> None:
     place, count = run_dir(folder, number), len(dealt.splits)
     rows = folder / "rows" / f"{number + 1}.json"
@@ -77,6 +82,6 @@ def _train(
             ("train", "trained on"), ("validation", "selected on"), ("test", "held out"),
         ) if len(getattr(dealt.splits[number], name)))  # fmt: skip
         say(f"{told}: {sizes}")
-    ending = runs.run(source, place, fields=fields, options=["--rows", str(rows)], launch=launch)
+    ending = runs.run(source, place, fields=fields, options=["--rows", str(rows)], launch=launch, until=until)
     if ending.outcome != "complete":
         raise ending.error()

@@ -267,7 +267,7 @@ def default_space(recipe: Recipe) -> Space:
     known = {_path(leaf.option): leaf.value for leaf in leaves(recipe)}
     rate, budget = recipe.optim.peak_lr, recipe.budget
     found: dict[str, Dimension] = {"optim.peak_lr": LogUniform(_rounded(rate / 5), _rounded(rate * 5))}
-    if budget.max_steps is not None:
+    if budget.max_steps:
         found["budget.max_steps"] = Integer(max(1, budget.max_steps // 2), budget.max_steps * 2)
     elif budget.epochs >= 2:
         found["budget.epochs"] = Integer(max(1, math.floor(budget.epochs / 2)), math.ceil(budget.epochs * 2))

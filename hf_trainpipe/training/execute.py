@@ -59,7 +59,7 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
             evaluator = Evaluator(run, log)
             with StopSignals(options.planned_stop) as signals:
                 with run.heartbeat():
-                    if run.state.due:
+                    if run.state.due or run.plan.total_steps == 0:
                         evaluator.evaluate()
                     for report in () if options.package_only or evaluator.stops_early else train(run, signals):
                         log.log_step(report)

@@ -9,11 +9,10 @@ Legend: F features (windows of examples), H numbers that the last layer reads.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,8 +28,7 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import run as outputs_of
 from hf_trainpipe.runtime.model.outputs import Output
 from hf_trainpipe.runtime.tasks.texts import TextTask
-from hf_trainpipe.utils.atomic import new_folder, sha256_file
-from hf_trainpipe.utils.cache import cache_root
+from hf_trainpipe.training.kept_heads import kept
 
 if TYPE_CHECKING:
     import torch
@@ -49,18 +47,23 @@ _TOKENS = 4096
 _FILES = ("weight", "bias")
 
 
-def begin_as_probe(setup: Setup, model: torch.nn.Module) -> None:
+def begin_as_probe(setup: Setup, model: torch.nn.Module, warmed: Mapping[str, Any] | None = None) -> None:
     """Put the linear model into the last layer of a model, in place. All ranks call it.
 
     Args:
         model: Not wrapped, on the device, with the weights that training begins with.
+        warmed: What the weights follow from beside those of the recipe's model; None: nothing.
 
     Raises:
         RecipeError: the task or the head is not one that a linear model may begin.
     """
-    name, layer = _last_layer(setup.recipe, setup.task, model)
+    name, layer = last_layer(setup.recipe, setup.task, model)
+    settings = {**settings_of(setup), "fit": [STRENGTH, ALPHA, MOST_EXAMPLES, version("scikit-learn")]}
+    if warmed is not None:
+        settings["warmed"] = warmed
+    find = partial(kept, settings, partial(_fitted, setup, model, layer), read=_read, write=_write)
     with setup.console.working("fitting the head to the training split"):
-        linear = setup.ranks.from_main(partial(_kept, setup, model, layer))
+        linear: Linear = setup.ranks.from_main(find)
     import torch
 
     with torch.no_grad():
@@ -70,7 +73,7 @@ def begin_as_probe(setup: Setup, model: torch.nn.Module) -> None:
     setup.console.say(f"head        {name} begins as a linear model of the training split")
 
 
-def _last_layer(recipe: Recipe, task: Task, model: Any) -> tuple[str, Any]:
+def last_layer(recipe: Recipe, task: Task, model: Any) -> tuple[str, Any]:
     """The linear layer that gives the outputs, and its name."""
     import torch
 
@@ -91,32 +94,24 @@ def _last_layer(recipe: Recipe, task: Task, model: Any) -> tuple[str, Any]:
     return name, layer
 
 
-def _kept(setup: Setup, model: torch.nn.Module, layer: torch.nn.Module) -> Linear:
-    """The linear model from the cache, or fitted and put there."""
-    from filelock import FileLock
-
-    settings = _settings(setup)
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    folder = cache_root() / "heads" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if (known := _known(folder)) is not None:
-            return known
-        train, examples = setup.data.train, _examples(setup)
-        found = _fit(setup, model, layer, train, train.features_of(examples))
-        with new_folder(folder) as building:
-            for name in _FILES:
-                np.save(building / f"{name}.npy", getattr(found, name))
-            hashes = {name: sha256_file(building / f"{name}.npy") for name in _FILES}
-            (building / "entry.json").write_text(json.dumps({**settings, "files": hashes}))
-        setup.console.say(f"fitted a linear model to {len(examples):,} training examples; kept")
-        return found
+def _fitted(setup: Setup, model: torch.nn.Module, layer: torch.nn.Module) -> Linear:
+    train, examples = setup.data.train, _examples(setup)
+    found = _fit(setup, model, layer, train, train.features_of(examples))
+    setup.console.say(f"fitted a linear model to {len(examples):,} training examples; kept")
+    return found
 
 
-def _settings(setup: Setup) -> Mapping[str, Any]:
-    """What the linear model follows from."""
-    from importlib.metadata import version
+def _write(linear: Linear, folder: Path) -> None:
+    for name in _FILES:
+        np.save(folder / f"{name}.npy", getattr(linear, name))
 
+
+def _read(folder: Path) -> Linear:
+    return Linear(*(np.load(folder / f"{name}.npy") for name in _FILES))
+
+
+def settings_of(setup: Setup) -> dict[str, Any]:
+    """What a head, or an encoder, that is fitted to the training split follows from."""
     recipe, train = setup.recipe, setup.data.train
     return {
         "version": VERSION,
@@ -125,19 +120,7 @@ def _settings(setup: Setup) -> Mapping[str, Any]:
         "task": setup.task.to_json(),
         "tokens": tokens_digest(train.features),
         "split": train.digest,
-        "fit": [STRENGTH, ALPHA, MOST_EXAMPLES, version("scikit-learn")],
     }
-
-
-def _known(folder: Path) -> Linear | None:
-    """The linear model of an entry; None if there is none or it is damaged."""
-    try:
-        hashes = json.loads((folder / "entry.json").read_text())["files"]
-        if any(sha256_file(folder / f"{name}.npy") != hashes[name] for name in _FILES):
-            return None
-        return Linear(*(np.load(folder / f"{name}.npy") for name in _FILES))
-    except (EOFError, KeyError, OSError, TypeError, ValueError):
-        return None
 
 
 def _examples(setup: Setup) -> np.ndarray:
@@ -153,7 +136,7 @@ def _fit(setup: Setup, model: torch.nn.Module, layer: Any, train: Prepared, chos
     """The linear model that fits the targets of some features of the training split."""
     task = setup.task
     assert isinstance(task, TextTask)
-    reading = _Reading(task, layer)
+    reading = Reading(task, layer)
     with exact_products():
         found = outputs_of(
             model,
@@ -179,7 +162,7 @@ def _fit(setup: Setup, model: torch.nn.Module, layer: Any, train: Prepared, chos
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """Computes what a task's model does, and gives what a layer of it reads: [B, H]."""
 
     task: Task

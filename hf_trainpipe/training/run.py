@@ -34,6 +34,7 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
 from hf_trainpipe.training.augmented import Augmented
+from hf_trainpipe.training.contrastive import warm_up
 from hf_trainpipe.training.distilling import Lessons
 from hf_trainpipe.training.distilling import loss_sum as distilled
 from hf_trainpipe.training.graphed import graphs_of
@@ -118,8 +119,9 @@ class Run(Setup):
             self.mixed.take(self.bare)
             prove_passes(self.bare, self.mixed.passes)
         self._speed_up()
-        if self.recipe.model.head == "probe":
-            begin_as_probe(self, self.bare)
+        if self.recipe.model.head is not None:
+            warmed = warm_up(self, self.bare) if self.recipe.model.head == "contrastive" else None
+            begin_as_probe(self, self.bare, warmed)
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)
         self._look_at_data()

@@ -24,7 +24,7 @@ from hf_trainpipe.checkpoint.manifest import MANIFEST, folder_name
 from hf_trainpipe.checkpoint.store import Store
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.engine.ranks import num_machines
-from hf_trainpipe.errors import CheckpointError, Interrupted
+from hf_trainpipe.errors import CheckpointError, Interrupted, RecipeError
 from hf_trainpipe.training.run_directory import RunFolder
 from hf_trainpipe.training.run_files import environment, read_identity, read_result
 from hf_trainpipe.utils.atomic import read_json_object, write_json
@@ -52,7 +52,7 @@ def check_can_verify(recipe: Recipe, source: RecipeSource | None) -> None:
 
     Raises:
         CheckpointError: the ranks of this run are on several machines.
-        RecipeError: the recipe has no file, and no form in JSON either.
+        RecipeError: the recipe has no file, and no form in JSON either; or its runs take no step.
     """
     if num_machines() > 1:
         raise CheckpointError(
@@ -60,8 +60,17 @@ def check_can_verify(recipe: Recipe, source: RecipeSource | None) -> None:
             fix="Verify a run of the same recipe on one machine, and leave the option out here.",
             exit_code=2,
         )
+    _check_steps(recipe)
     if source is None:
         from_json(to_json(recipe))
+
+
+def _check_steps(recipe: Recipe) -> None:
+    if recipe.budget.max_steps == 0:
+        raise RecipeError(
+            "verifying that a run resumes: expected a run with steps, found budget.max_steps=0.",
+            fix="Leave it out: there is no step to be killed in.",
+        )
 
 
 def start_of_copy(saved: list[int], last: int, *, since: int = 0) -> int:
@@ -140,6 +149,7 @@ def verify_finished(
         CheckpointError: the run is not finished, its last checkpoint is gone, or this machine cannot repeat it.
         ResumeMismatch: the recipe is not that of the run.
     """
+    _check_steps(recipe)
     if missing := [name for name in ("run.json", "result.json") if not (path / name).is_file()]:
         raise CheckpointError(
             f"{path}: expected a finished run, found no {missing[0]}.",

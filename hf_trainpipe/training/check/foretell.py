@@ -77,6 +77,8 @@ def seconds_of(run: Run, measured: Measured) -> dict[str, float]:
 def evaluations_and_saves(plan: Plan, *, evaluates: bool) -> tuple[int, int]:
     """How many evaluations and checkpoints a run has, where each evaluation improves."""
     total, every, saving = plan.total_steps, plan.evaluate_every, plan.save_every
+    if total == 0:  # the model as it begins
+        return int(evaluates), 1
 
     def ends(step: int) -> int:
         return total // step + (total % step > 0)

@@ -86,6 +86,7 @@ def measure_steps(run: Run, log: TrainingLog, *, first_seconds: float) -> Pace:
         if run.recipe.data.stream() is None
         else min(run.plan.total_steps, run.order.steps_per_epoch)
     )
+    total = max(1, total)  # of a run without steps one is timed all the same
     block = IN_A_ROW if run.on_gpu else 1
     starts = np.unique(np.linspace(0, max(0, total - block), MOST_STEPS // block).round().astype(int))
     starts = np.random.Generator(np.random.Philox([run.recipe.seed, _ORDER])).permutation(starts)

@@ -43,6 +43,7 @@ FORWARD = 3.0
 KEPT = (
     "encoding",
     "auditing",
+    "warming up the encoder",
     "fitting the head",
     "asking the teacher",
     "looking at train",
