@@ -102,7 +102,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 def _cell(scores: np.ndarray, differences: np.ndarray | None) -> str:
     if not len(scores):
         return ""
-    told = f"{scores.mean():.1f} ± {scores.std(ddof=1) if len(scores) > 1 else math.nan:.1f}"
+    told = f"{scores.mean():.1f}" + (f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else "")
     if differences is None or len(differences) < 2:
         return told
     count = len(differences)
