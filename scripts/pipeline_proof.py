@@ -46,11 +46,15 @@ def pipeline() -> Pipeline:
     return Pipeline("reviews", stages=(Train("reviews.py"), Evaluate("train", split="test"), Verify("train")))
 """
 NAME = "reviews"
+ENDED = "ended before the kill"
 BARE = {
     "PATH": "/usr/bin:/bin",
     "SHELL": "/bin/sh",
     "LOGNAME": os.environ.get("LOGNAME", "root"),
     "HOME": str(Path.home()),
+    **{
+        name: value for name, value in os.environ.items() if name == "PYTHONPATH"
+    },  # the same code as the other engines'
 }
 
 
@@ -175,11 +179,7 @@ def _killed(place: Path, kept: Path, *, until: float, chance: random.Random, sta
                 return
             engine, everything = ENGINES[number % len(ENGINES)], number % 2 == 1
             killed = kill_in(stage, begin(engine, place), place, everything=everything, chance=chance)
-            how = (
-                f"{engine}: {'everything' if everything else 'the engine alone'}"
-                if killed
-                else f"{engine}: ended before the kill"
-            )
+            how = f"{engine}: {'everything' if everything else 'the engine alone'}" if killed else f"{engine}: {ENDED}"
             done["kills"][stage] = how
             done["trainers"] = max(done["trainers"], seen["most"])
             write_json(log, done)
@@ -206,8 +206,13 @@ def main() -> int:
     same = len({json.dumps(row["weights"]) for row in rows}) == 1 and not any(row["code"] for row in rows)
     alone = all(row.get("trainers", 1) == 1 for row in rows)
     whole = len(rows) == len(ENGINES) + 1
-    print("identical" if same and alone else "DIFFERENT", f"{len(rows)} of {len(ENGINES) + 1} cases")
-    return 0 if same and alone and whole else 1
+    kills = [how for row in rows for how in row.get("kills", {}).values()]
+    killed = sum(ENDED not in how for how in kills)
+    print(
+        "identical" if same and alone else "DIFFERENT",
+        f"{len(rows)} of {len(ENGINES) + 1} cases, killed in {killed} of {len(kills)} stages",
+    )
+    return 0 if same and alone and whole and killed == len(kills) else 1
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from .lab import Lab
 from .process import Process, Unexpected, expect, until
 
 SLOW = "150"
+LONGEST = 600
+"""Seconds after which a run that takes one minute hangs: a busy machine may take several."""
 CLUSTERS = {
     "Spark, local mode": ["--on", "spark"],
     "Spark, tasks of a barrier": ["--on", "spark", "--address", "local[2]"],
@@ -87,7 +89,7 @@ def equal(lab: Lab, name: str) -> str:
     """The same weights as torchrun's."""
     run = lab.name("equal")
     with resolved(lab, CLUSTERS[name]) as options:
-        done = launch(lab, run, options).end(timeout=110)
+        done = launch(lab, run, options).end(timeout=LONGEST)
     if done.code and name == "Ray":
         return f"skipped: {done.last[:160]}"
     expect(done.code == 0, f"{done.code}: {done.last}")
@@ -97,7 +99,7 @@ def equal(lab: Lab, name: str) -> str:
 
 def continued(lab: Lab, run: str, options: Sequence[str]) -> str:
     """The weights of a run that the same command ends, which have to be torchrun's."""
-    done = launch(lab, run, options).end(timeout=110)
+    done = launch(lab, run, options).end(timeout=LONGEST)
     expect(done.code == 0, f"continued: {done.code}: {done.last}")
     expect(weights(lab, run) == torchrun(lab), "other weights after the resume")
     return f"continued: {weights(lab, run)}"
