@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/few-labels.md"
 RECORD = ROOT / "docs/results/few-labels.jsonl"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+FEWEST_SEEDS = 3
+"""Of two draws an interval is chance."""
 DATA = ("sst2", "banking77")
 
 
@@ -103,8 +105,10 @@ def _cell(scores: np.ndarray, differences: np.ndarray | None) -> str:
     if not len(scores):
         return ""
     told = f"{scores.mean():.1f}" + (f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else "")
-    if differences is None or len(differences) < 2:
+    if differences is None:
         return told
+    if len(differences) < FEWEST_SEEDS:
+        return f"{told}; {differences.mean():+.1f}"
     count = len(differences)
     mean, half = differences.mean(), t.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
     verdict = "better" if mean - half > 0 else "worse" if mean + half < 0 else "no difference shown"
