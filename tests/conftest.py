@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 LONG = (
-    "training/test_hub_runs.py", "training/test_multi_node.py", "package/test_onnx.py", "training/test_stream.py",
-    "training/test_guards.py", "training/test_launch.py", "studies/test_runs.py", "training/test_lora.py",
-    "training/test_verify_resume.py", "training/test_choices.py", "hub/test_repository.py", "training/test_canaries.py",
-    "studies/test_tune.py", "studies/test_auto.py", "training/test_sharded.py", "training/test_recipes.py", "training/test_runs.py",
-    "serve/test_server.py", "serve/test_limits.py", "serve/test_drain.py", "tracking/test_neptune.py",
-    "package/test_package.py", "checkpoint/test_kills.py", "training/test_finished.py", "engine/test_compiling.py",
+    "tasks/test_contract.py", "training/test_recipes.py", "engine/test_compiling.py", "training/test_reports.py",
+    "training/test_finished.py", "tracking/test_adapters.py", "package/test_onnx.py", "serve/test_server.py",
+    "training/test_lora.py", "serve/test_drain.py", "training/test_hub_runs.py", "checkpoint/test_kills.py",
+    "package/test_package.py", "training/test_resume.py", "tracking/test_neptune.py", "engine/gpu/test_operators.py",
+    "tasks/test_text_to_text.py", "model/test_lora_heads.py", "hub/test_repository.py", "training/test_across.py",
+    "training/test_guards.py", "training/test_sharded.py", "training/test_runs.py", "training/test_parity.py",
+    "serve/test_limits.py", "training/test_multi_node.py", "training/test_stream.py", "studies/test_auto.py",
 )  # fmt: skip
 """Files of tests that take longest, the longest first."""
 

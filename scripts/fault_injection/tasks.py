@@ -98,7 +98,7 @@ def all_forms(folder: Path, result: Forms, *, finished: Callable[[Forms], None])
     torch.set_num_threads(1)  # others would not live on in a forked process
     contract.write_inputs(inputs)
     before, started, chance = result.seconds, time.monotonic(), random.Random(result.seed)
-    for name in contract.TASKS:
+    for name in (*contract.TASKS, *contract.MORE):
         for trained in ("all weights", "adapters"):
             kills = sorted(chance.sample(range(1, STEPS), KILLS))
             if any((form.name, form.trained) == (name, trained) for form in result.forms):

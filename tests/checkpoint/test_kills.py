@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from hf_trainpipe.checkpoint.store import Store
+from tests.nightly import at_night
 
 ROOT = Path(__file__).parents[2]
 SAVER = Path(__file__).with_name("saver.py")
@@ -138,7 +139,7 @@ def test_a_process_that_ends_at_any_file_operation_leaves_a_valid_checkpoint(sta
         assert_resumable(directory, start=start)
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", [*at_night("clean"), "battered"])
 def test_a_process_that_ends_twice_is_resumable_as_well(start, fast_disk):
     template = fast_disk / "template"
     STARTS[start](template)

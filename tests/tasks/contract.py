@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tokens.features import Features
 
-__all__ = ["TASKS", "Trained", "answers_in_16_bits", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
+__all__ = ["MORE", "TASKS", "Trained", "answers_in_16_bits", "features_are_those_of_serving", "more_ranks_than_examples", "own_code_needs_consent", "predict_is_evaluate",
            "recipe_of", "resumes_after_a_kill", "serves", "train", "watches", "write_inputs"]  # fmt: skip
 
 TASKS = (
@@ -56,17 +56,15 @@ TASKS = (
     "answers",
     "embeddings",
     "summaries",
-    "translations",
     "choices",
     "documents",
-    "blocks",
     "ranking",
     "masks",
-    "masks_in_blocks",
     "spans",
-    "rewriting",
 )
-"""The last two are those of tests/tasks/foreign.py."""
+"""The last is of tests/tasks/foreign.py."""
+MORE = ("translations", "blocks", "masks_in_blocks", "rewriting")
+"""Further forms of the same tasks; the last is of tests/tasks/foreign.py."""
 WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""
 STEPS = 4

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nightly import at_night
 from tests.tasks import contract
 
 FOREIGN = Path(__file__).parent / "foreign.py"
@@ -26,7 +27,7 @@ def one_cache(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hf_trainpipe.watch.profile.LEAST", 20)
 
 
-@pytest.mark.parametrize("name", contract.TASKS)
+@pytest.mark.parametrize("name", [*contract.TASKS, *at_night(*contract.MORE)])
 def test_a_task_keeps_the_contract(name: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = contract.train(name, inputs, tmp_path / "run", inputs / "foreign.py")
     contract.features_are_those_of_serving(trained)

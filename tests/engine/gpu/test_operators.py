@@ -18,6 +18,7 @@ from hf_trainpipe.runtime.model.kernels import band
 from hf_trainpipe.runtime.model.unpad import known_lengths
 from tests.engine.gpu.test_graphs import Steps
 from tests.engine.gpu.test_rounding import features_of, rounded
+from tests.nightly import at_night
 from tests.runtime.model.test_unpad import build, largest_difference
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch, of itself, while it traces
@@ -142,7 +143,9 @@ class Counting:
         return graph.forward
 
 
-@pytest.mark.parametrize(("kind", "name"), [("modernbert", "torch flash"), ("bert", "torch memory-efficient")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("bert", "torch memory-efficient"), *at_night(("modernbert", "torch flash"))]
+)
 def test_a_layer_is_one_graph_with_the_operator_inside(on_cpu: None, kind: str, name: str) -> None:
     model, eager, said, backend = build(kind), build(kind), [], Counting()
     for one in (model, eager):
