@@ -386,14 +386,19 @@ def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
 def _compete(study: Study, launch: runs.Launch | None, console: Console) -> None:
     """Hold the ways to learn from few labels against each other, as far as there is time, and train the best of them."""
     on_validation = "validation" in chosen_rows.read(study.folder / "rows.json")
-    answer = _on_validation if on_validation else _out_of_fold
     answered: list[few.Answered] = []
+    longest = study.tried[0].seconds  # of a run on all rows
     for number, way in enumerate(few.WAYS):
-        found = answer(study, number, launch, console)
+        begun = study.left
+        if on_validation:
+            found = _on_validation(study, number, launch, console)
+        else:
+            found = _out_of_fold(study, number, launch, console, kept_back=2 * longest)
         if found is None:
             console.say(f"not tried for want of time: {way.name}")
             break
         answered.append(few.Answered(number=number, predictions=found))
+        longest = max(longest, (begun - study.left) / (few.FOLDING.folds - 1))
     if not answered:
         return
     study.ways = few.hold(answered, study.recipe)
@@ -421,9 +426,14 @@ def _on_validation(study: Study, number: int, launch: runs.Launch | None, consol
     return None if found is None else found.predictions
 
 
-def _out_of_fold(study: Study, number: int, launch: runs.Launch | None, console: Console) -> Predictions | None:
-    """What a way answers of each row when it learns from the others; None: there is no time."""
-    kept_back = 2 * study.tried[0].seconds  # the best way has to be trained on all rows
+def _out_of_fold(
+    study: Study, number: int, launch: runs.Launch | None, console: Console, *, kept_back: float
+) -> Predictions | None:
+    """What a way answers of each row when it learns from the others; None: there is no time.
+
+    Args:
+        kept_back: Seconds that the best way needs, which has to be trained on all rows.
+    """
     if study.left <= kept_back:
         return None
     place, way = study.folder / "ways" / str(number + 1), few.WAYS[number]
