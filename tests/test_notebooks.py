@@ -31,6 +31,7 @@ def shown(cell: Any, kind: str) -> list[str]:
     return [output["data"][kind] for output in cell.outputs if kind in output.get("data", {})]
 
 
+@pytest.mark.nightly
 def test_train_and_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOKS.parents[1]))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, without ipywidgets

@@ -95,6 +95,7 @@ def compared(found: dict[str, Any], case: str, sides: set[str], ratio: str) -> N
     assert each != 0
 
 
+@pytest.mark.nightly
 def test_all_runs_the_chosen_benchmarks_and_writes_the_page(start: Callable[..., str], tmp_path: Path) -> None:
     start("run_all.py", "--smoke", "--only", "loop_overhead", "--results", str(tmp_path))
     found = json.loads((tmp_path / "speed-loop.json").read_text())
@@ -106,6 +107,7 @@ def test_all_runs_the_chosen_benchmarks_and_writes_the_page(start: Callable[...,
     assert "B1" not in page
 
 
+@pytest.mark.nightly
 def test_padding_comes_from_the_ledger_or_is_reported_missing(start: Callable[..., str], tmp_path: Path) -> None:
     printed = start("padding.py", "--smoke", "--out", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())

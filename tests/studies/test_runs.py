@@ -99,6 +99,7 @@ def test_a_run_ends_when_its_beginner_is_killed_and_the_next_one_continues_it(ex
     assert (ending.outcome, ending.code) == ("killed", -9)
 
 
+@pytest.mark.nightly
 def test_all_ranks_end_when_one_hangs(exact, tmp_path, monkeypatch) -> None:
     """Rank 0 waits for ever inside of a step, and the other for it: neither can save."""
     monkeypatch.setenv("WAIT_AT", "3")

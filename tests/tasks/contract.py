@@ -48,11 +48,9 @@ TASKS = (
     "multi_label",
     "regression",
     "instructions",
-    "conversations",
     "preferences",
     "wanted",
     "tags",
-    "spans_of_words",
     "answers",
     "embeddings",
     "summaries",
@@ -63,7 +61,7 @@ TASKS = (
     "spans",
 )
 """The last is of tests/tasks/foreign.py."""
-MORE = ("translations", "blocks", "masks_in_blocks", "rewriting")
+MORE = ("conversations", "spans_of_words", "translations", "blocks", "masks_in_blocks", "rewriting")
 """Further forms of the same tasks; the last is of tests/tasks/foreign.py."""
 WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""

@@ -139,6 +139,7 @@ def test_offline_first_then_a_server(place: Place, request: pytest.FixtureReques
     assert server.runs[0].values["recipe/optim/peak_lr"] == 5e-5
 
 
+@pytest.mark.nightly
 def test_a_server_that_goes_away_and_a_run_that_is_resumed(place: Place, server: NeptuneServer) -> None:
     tracker = Neptune()
     place.is_resumable(checkpoint=9)

@@ -89,6 +89,7 @@ def of_two_ranks(workshop, *arguments: str) -> tuple[int, str]:
     return code, said
 
 
+@pytest.mark.nightly
 def test_graphs_of_two_ranks_train_as_one_process_does_without_them(workshop, monkeypatch) -> None:
     code, said = of_two_ranks(workshop, "graphs")
     assert code == 0, said

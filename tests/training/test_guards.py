@@ -107,6 +107,7 @@ def test_out_of_memory_for_a_single_example_is_reported(guards) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.nightly
 def test_one_rank_of_two_with_too_little_memory(guards) -> None:
     done = guards.train("guards.py", "--run-dir", "oom-pair", ranks=2, FITS="40", ON="1", HF_TRAINPIPE_TRACE="1")
     assert done.code == 0, done.err
@@ -178,6 +179,7 @@ def test_two_ranks_that_look_late_repeat_a_step_that_did_not_fit(guards) -> None
     assert state(guards, "late-pair")["updates"] == 12
 
 
+@pytest.mark.nightly
 def test_a_spike_is_warned_of_and_a_slow_rank_too(guards) -> None:
     done = guards.train("guards.py", "--run-dir", "spike", "--budget.micro-batch-tokens", "4096",
                         FROM="9", TO="9", DOES="spike")  # fmt: skip

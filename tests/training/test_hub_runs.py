@@ -189,6 +189,7 @@ def test_a_run_that_lost_its_machine_goes_on_exactly_on_another(workshop, whole,
     assert not (run / "run.json").exists()
 
 
+@pytest.mark.nightly
 def test_resume_from_nowhere(workshop, online, hub) -> None:
     for spelled, code, words in (
         ("hub:user/none", 3, "the Hub answered 404"),

@@ -50,6 +50,7 @@ def started(workshop, request):
         process.wait()
 
 
+@pytest.mark.nightly
 def test_sigterm_to_the_launch_verb(workshop, started) -> None:
     run = workshop.folder / "launched"
     train = ["-m", "hf_trainpipe", "train", "recipes.py", "--run-dir", "launched", *LONG]

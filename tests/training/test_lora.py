@@ -21,6 +21,7 @@ from hf_trainpipe.model.quantised import Base
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.training.execute import execute
 from hf_trainpipe.training.merging import difference
+from tests.nightly import at_night
 from tests.tasks import contract
 from tests.training.test_resume import comparable
 
@@ -40,19 +41,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TASKS = (
     "classification",
-    "multi_label",
     "regression",
     "tags",
     "answers",
-    "rewriting",
     "embeddings",
     "choices",
-    "documents",
 )
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS, *at_night("rewriting", "documents", "multi_label")])
 def test_each_task_trains_resumes_and_is_packaged(name, inputs, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
     monkeypatch.setenv("TRAINPIPE_ALLOW_CODE", "1")
@@ -162,6 +160,7 @@ def test_killed_it_ends_bit_identical_and_another_base_is_refused(workshop) -> N
     )
 
 
+@pytest.mark.nightly
 def test_the_best_checkpoint_stays_since_a_package_holds_no_adapter(workshop) -> None:
     """And the package is written again from it."""
     still = ["--budget.evaluate-every", "2", "--budget.max-steps", "6", "--optim.peak-lr", "1e-12"]
@@ -176,7 +175,9 @@ def test_the_best_checkpoint_stays_since_a_package_holds_no_adapter(workshop) ->
     assert workshop.weights("adapted-best") == before
 
 
-@pytest.mark.parametrize("launch", [{}, FSDP], ids=("ddp", "fsdp2"))
+@pytest.mark.parametrize(
+    "launch", [pytest.param({}, id="ddp"), pytest.param(FSDP, id="fsdp2", marks=pytest.mark.nightly)]
+)
 def test_two_ranks_give_the_losses_of_one(workshop, launch) -> None:
     if not (workshop.folder / "adapted-alone").exists():
         assert workshop.train(*EXACT, "--run-dir", "adapted-alone").code == 0

@@ -126,6 +126,7 @@ def test_launch_configurations_are_accelerates_own(file) -> None:
     assert config.to_dict()["num_processes"] == yaml.safe_load(file.read_text())["num_processes"]
 
 
+@pytest.mark.nightly
 def test_the_cpu_configuration_trains(workshop) -> None:
     config = str(REPOSITORY / "scripts/accelerate/cpu.yaml")
     done = workshop.run(sys.executable, "-m", "accelerate.commands.launch", "--config_file", config,

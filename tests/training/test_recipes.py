@@ -20,9 +20,12 @@ from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks.base import Requests
 from hf_trainpipe.testing import PLAIN, tiny_causal_model, tiny_rows, tiny_seq2seq, tiny_tagged
+from tests.nightly import at_night
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.py"))
 RECIPES = [path for path in FILES if path.stem != "pipeline"]
+ALIKE = ("ag_news", "sst2_lora", "stsb_embeddings")
+"""Recipes of a task that another recipe has too."""
 Row = dict[str, Any]
 
 
@@ -162,7 +165,14 @@ def model_of(recipe: Recipe, folder: Path, place: Path) -> Pretrained:
     return Pretrained(str(folder / "model"), lora=recipe.model.lora)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *at_night(*(path for path in RECIPES if path.stem in ALIKE)),
+        *(path for path in RECIPES if path.stem not in ALIKE),
+    ],
+    ids=lambda path: path.stem,
+)
 def test_recipe_trains_packages_and_answers(path, workshop, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ def alone(workshop):
     return done
 
 
+@pytest.mark.nightly
 def test_losses_and_scores_are_those_of_one_rank(workshop, sharded, alone) -> None:
     ours, theirs = losses(workshop, "sharded"), losses(workshop, "not-sharded")
     assert len(theirs) == 26

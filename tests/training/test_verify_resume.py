@@ -77,6 +77,7 @@ def test_a_package_is_no_run_and_stays_as_it_is(workshop, finished, monkeypatch,
     assert sorted((finished / "package").iterdir()) == before
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_not_reproducible_is_reported(workshop) -> None:
     """The losses of this task depend on the process id."""
     file = workshop.folder / "fickle.py"
