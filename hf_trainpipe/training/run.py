@@ -93,9 +93,6 @@ class Run(Setup):
         self._windows = Windows(stream, place, rows=len(self.data.train)) if stream is not None else None
         with self.console.working("loading the model"):
             self._load_model()
-        self.learnt = self.data.train  # as the model completed it
-        if self.data.unlabelled is not None:
-            self.learnt = Lessons(self).learnt(self.data.train, self.data.unlabelled)
         self._train = self.learnt
         self.augmented = Augmented(self)
         # The rows of a stream, and changed texts, are made epoch by epoch.
@@ -137,19 +134,23 @@ class Run(Setup):
         resume_gc()  # it was off while libraries were imported
 
     def _look_at_data(self) -> None:
-        """What the task asks of the model before its first step, for all splits."""
+        """What the task asks of the model before its first step, for all splits, and what a teacher makes of what is learnt."""
         if (line := self.task.remark(self.bare)) is not None:
             self.console.say(f"warning: {line}")
+        lessons = None if self.teacher is None else Lessons(self)  # its weights go with it
         for name, split in self.data.splits.items():
-            self.data.splits[name] = self._precomputed(split)
+            self.data.splits[name] = self._precomputed(split, lessons)
+        self.learnt = self.data.train
+        if lessons is not None and self.data.unlabelled is not None:
+            self.learnt = lessons.learnt(self.learnt, self.data.unlabelled)
 
-    def _precomputed(self, split: Prepared) -> Prepared:
+    def _precomputed(self, split: Prepared, lessons: Lessons | None) -> Prepared:
         """A split with what the task asks of the model before its first step, and the training one with what a teacher makes of it.
 
         What training compares with is computed as its steps are, so that both round alike, and the rest in fp32.
         """
-        if self.teacher is not None and split.name == "train":
-            split = Lessons(self).added_to(split)
+        if lessons is not None and split.name == "train":
+            split = lessons.added_to(split)
         if not self.task.keeps(split.features):
             return self.data.precomputed(split, self.whole_model)
         trains = split.name == "train"
@@ -308,7 +309,8 @@ class Run(Setup):
             windows.restore(self.state.stream)
             rows, folder = windows.open(number)
             assert self.data.prepare_split is not None
-            self._train = self._precomputed(self.data.prepare_split("train", rows, folder))
+            lessons = None if self.teacher is None else Lessons(self)
+            self._train = self._precomputed(self.data.prepare_split("train", rows, folder), lessons)
             for line in self._train.rows.warnings(f"train, window {number}"):
                 self.console.say(f"warning: {line}")
             self.state.stream = windows.to_json()
