@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.audit.guess import Guess
     from hf_trainpipe.data.chosen_rows import Choice
     from hf_trainpipe.data.sources import Files
-    from hf_trainpipe.studies.pool import Pool
+    from hf_trainpipe.studies.pool import Ints, Pool
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 EPOCHS, BATCH = 6, 32
@@ -63,6 +64,16 @@ def _absolute(source: Files) -> dict[str, Any]:
     }
 
 
+def without_repeats(pool: Pool, learns: Sequence[str]) -> tuple[Ints, list[str]]:
+    """The rows of the splits that are learnt from, ascending, but for those that repeat a row of another split; and what was left out."""
+    split = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
+    mine = np.isin(split, [pool.names.index(name) for name in learns])
+    repeated = np.isin(pool.duplicates, pool.duplicates[~mine]) & mine
+    count = int(repeated.sum())
+    told = [f"{count:,} rows of train repeat rows of other splits and are left out"] if count else []
+    return np.flatnonzero(mine & ~repeated), told
+
+
 def dealt(pool: Pool, *, seed: int) -> tuple[Choice, list[str]]:
     """Which rows are train, validation and test, so that no cluster of duplicates is in two of them.
 
@@ -74,13 +85,7 @@ def dealt(pool: Pool, *, seed: int) -> tuple[Choice, list[str]]:
     Raises:
         DataError: too few rows.
     """
-    split = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
-    train = np.flatnonzero(split == pool.names.index("train"))
-    given = np.flatnonzero(split != pool.names.index("train"))
-    repeated = np.isin(pool.duplicates[train], pool.duplicates[given])
-    kept, told = train[~repeated], []
-    if repeated.any():
-        told.append(f"{int(repeated.sum()):,} rows of train repeat rows of other splits and are left out")
+    kept, told = without_repeats(pool, ["train"])
     missing = [name for name in ("validation", "test") if name not in pool.names]
     share = min(HELD_OUT, MOST_HELD_OUT / max(1, len(kept)))
     shares = [1.0 - share * len(missing), *[share] * len(missing)]

@@ -19,6 +19,7 @@ from hf_trainpipe.metrics.paired import Difference, differences
 from hf_trainpipe.metrics.scoring import intervals
 from hf_trainpipe.runtime.tasks.columns import CLASS, CLASSES
 from hf_trainpipe.runtime.tasks.texts import TextTask
+from hf_trainpipe.studies.auto_recipe import without_repeats
 from hf_trainpipe.studies.folding import Folding
 
 if TYPE_CHECKING:
@@ -99,16 +100,12 @@ def dealt(pool: Pool) -> tuple[Choice, list[str]]:
             learns.append("validation")
             told.append(f"the {sizes['validation']:,} rows of validation are too few to choose by, and are learnt from")
         told.append(f"the way is chosen by cross-validation of what is learnt from, in {FOLDING.folds} folds")
-    split = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
-    mine = np.isin(split, [pool.names.index(name) for name in learns])
-    repeated = np.isin(pool.duplicates, pool.duplicates[~mine]) & mine
-    if repeated.any():
-        told.append(f"{int(repeated.sum()):,} rows of train repeat rows of other splits and are left out")
-    rows: dict[str, Any] = {"train": pool.choice(np.flatnonzero(mine & ~repeated))}
+    kept, left_out = without_repeats(pool, learns)
+    rows: dict[str, Any] = {"train": pool.choice(kept)}
     for name in pool.names:
         if name not in learns:
             rows |= pool.whole(name)
-    return rows, told
+    return rows, [*told, *left_out]
 
 
 @dataclass(frozen=True, kw_only=True)
