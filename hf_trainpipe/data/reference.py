@@ -1,23 +1,20 @@
 """What a model made of a split before the first step, computed once and kept on disk: the model itself as it begins, or a teacher.
 
-An entry is a folder of ``.npy`` files beside the token cache, an array a file, and an ``entry.json`` that is written last and has
-their sha256. Its name is a hash of what the numbers follow from: of a model as it begins the weights, the features (so the
-tokenizer, the template and the data), what the task reads them by, and the precision. If any of these changes, another entry is
-made; a damaged one is made again. The ranks of a run compute a share each; runs that want the same entry at the same time wait for
-each other.
+An entry (:mod:`hf_trainpipe.utils.cached`) has a ``.npy`` file an array. The numbers follow from the weights of a model as it begins, the
+features (so the tokenizer, the template and the data), what the task reads them by, and the precision. If any of these changes,
+another entry is made. The ranks of a run compute a share each; runs that want the same entry at the same time wait for each other.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_trainpipe.utils.atomic import new_folder, sha256_file
+from hf_trainpipe.utils.cached import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,31 +87,30 @@ def kept(
         ranks: Of the run, which all call this and compute a share each; None: whoever comes first computes all of it.
         done: Called once they are computed.
     """
-    from filelock import FileLock
+    entry = Entry(root / "reference", settings)
 
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    folder = root / "reference" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    one_at_a_time = FileLock(folder.with_suffix(".lock"))
+    def known() -> dict[str, np.ndarray] | None:
+        found = entry.read(_read)
+        return found if found is not None and all(len(rows) == len(lengths) for rows in found.values()) else None
 
-    def save(found: dict[str, np.ndarray]) -> None:
-        with one_at_a_time:
-            _save(folder, found, settings)
+    def save(computed: dict[str, np.ndarray]) -> None:
+        with entry.lock:
+            entry.write(partial(_write, computed))
 
     if ranks is None or ranks.size == 1:
-        with one_at_a_time:
-            known = _known(folder, len(lengths))
-            if known is None:
-                known = compute(np.arange(len(lengths)))
-                save(known)
+        with entry.lock:
+            found = known()
+            if found is None:
+                found = compute(np.arange(len(lengths)))
+                save(found)
                 done()
     else:
-        known = ranks.from_main(lambda: _known(folder, len(lengths)))
-        if known is None:
-            known = _together(ranks, lengths, compute)
-            ranks.from_main(partial(save, known))
+        found = ranks.from_main(known)
+        if found is None:
+            found = _together(ranks, lengths, compute)
+            ranks.from_main(partial(save, found))
             done()
-    return known
+    return found
 
 
 def _together(
@@ -149,23 +145,10 @@ def _digest_of_columns(features: Features) -> str:
     return digest.hexdigest()
 
 
-def _known(folder: Path, count: int) -> dict[str, np.ndarray] | None:
-    """The arrays of an entry, of so many rows; None if there is none or it is damaged."""
-    try:
-        entry: dict[str, Any] = json.loads((folder / "entry.json").read_text())
-        found = {}
-        for name, digest in entry["columns"].items():
-            if sha256_file(folder / f"{name}.npy") != digest:
-                return None
-            found[name] = np.load(folder / f"{name}.npy")
-    except (EOFError, KeyError, OSError, TypeError, ValueError):
-        return None
-    return found if all(len(rows) == count for rows in found.values()) else None
+def _read(folder: Path) -> dict[str, np.ndarray]:
+    return {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
 
 
-def _save(folder: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    with new_folder(folder) as building:
-        for name, rows in arrays.items():
-            np.save(building / f"{name}.npy", rows)
-        hashes = {name: sha256_file(building / f"{name}.npy") for name in arrays}
-        (building / "entry.json").write_text(json.dumps({**settings, "columns": hashes}))
+def _write(arrays: dict[str, np.ndarray], folder: Path) -> None:
+    for name, rows in arrays.items():
+        np.save(folder / f"{name}.npy", rows)

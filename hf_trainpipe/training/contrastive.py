@@ -29,8 +29,9 @@ from hf_trainpipe.errors import RecipeError, TrainingDiverged
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import is_unpadded
-from hf_trainpipe.training.kept_heads import kept
 from hf_trainpipe.training.linear_probe import Reading, last_layer, settings_of
+from hf_trainpipe.utils.cache import cache_root
+from hf_trainpipe.utils.cached import cached
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,12 +89,12 @@ def warm_up(setup: Setup, model: torch.nn.Module) -> Mapping[str, Any]:
         )
     settings = _settings(setup)
     find = partial(
-        kept,
+        cached,
+        cache_root() / "encoders",
         settings,
         partial(_trained, setup, model, layer, trained),
         read=_read,
         write=_write,
-        group="encoders",
         most=MOST_KEPT,
     )
     weights = setup.ranks.from_main(find)

@@ -28,7 +28,8 @@ from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import run as outputs_of
 from hf_trainpipe.runtime.model.outputs import Output
 from hf_trainpipe.runtime.tasks.texts import TextTask
-from hf_trainpipe.training.kept_heads import kept
+from hf_trainpipe.utils.cache import cache_root
+from hf_trainpipe.utils.cached import cached
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,8 @@ def begin_as_probe(setup: Setup, model: torch.nn.Module, warmed: Mapping[str, An
     settings = {**settings_of(setup), "fit": [STRENGTH, ALPHA, MOST_EXAMPLES, version("scikit-learn")]}
     if warmed is not None:
         settings["warmed"] = warmed
-    find = partial(kept, settings, partial(_fitted, setup, model, layer), read=_read, write=_write)
+    fit = partial(_fitted, setup, model, layer)
+    find = partial(cached, cache_root() / "heads", settings, fit, read=_read, write=_write)
     with setup.console.working("fitting the head to the training split"):
         linear: Linear = setup.ranks.from_main(find)
     import torch
