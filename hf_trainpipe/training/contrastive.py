@@ -184,7 +184,6 @@ class Pairs:
         order = np.argsort(labels, kind="stable")
         self._examples = examples[order]
         self._present, self._starts, self._counts = np.unique(labels[order], return_index=True, return_counts=True)
-        self._first = np.searchsorted(train.features.example, np.arange(train.features.num_examples))
         if len(self._present) < 2:
             raise RecipeError(
                 f"model.head: 'contrastive' needs training rows of two labels or more, found {len(self._present)}.",
@@ -210,7 +209,7 @@ class Pairs:
             share = targets[:, None] == targets[None]
         else:
             share = (targets > 0.5).astype(np.int64) @ (targets > 0.5).T > 0
-        return self._first[examples] + window, share
+        return self._features.first[examples] + window, share
 
 
 def _gradient(

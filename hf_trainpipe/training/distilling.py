@@ -78,8 +78,7 @@ class Lessons:
         """The rows that steps are drawn from: the training split as :meth:`added_to` gave it, behind it those without labels,
         which count for the distance from the teacher alone. All ranks call it."""
         asked, task = self.added_to(unlabelled).features, self.setup.task
-        first = np.searchsorted(asked.example, np.arange(asked.num_examples)).clip(max=asked.num_features - 1)
-        told_N = task.taught(asked.dense[TEACHER][first])
+        told_N = task.taught(asked.dense[TEACHER][asked.first.clip(max=asked.num_features - 1)])
         asked = asked.with_targets(labels=told_N[asked.example], of_examples={"labels": told_N})
         parts = []
         for features, is_labelled in ((train.features, 1.0), (asked, 0.0)):
@@ -132,8 +131,7 @@ def as_taught(features: Features, taught: Features) -> Features:
     of them as they were."""
     if TEACHER not in taught.dense:
         return features
-    first = np.searchsorted(taught.example, features.example)
-    return features.with_targets(teacher=taught.dense[TEACHER][first])
+    return features.with_targets(teacher=taught.dense[TEACHER][taught.first[features.example]])
 
 
 def loss_sum(

@@ -16,6 +16,7 @@ import torch
 import hf_trainpipe as h
 from hf_trainpipe import RunOptions, execute
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.tokens.features import Features
 from hf_trainpipe.training import contrastive
 from hf_trainpipe.training.contrastive import PAIRS, Pairs, contrast
 from tests.tasks import contract
@@ -43,11 +44,11 @@ def warmed(recipe: h.Recipe) -> h.Recipe:
 
 def rows(labels: Any, windows: list[int]) -> Any:
     """A training split as far as pairs read it."""
-    features = SimpleNamespace(
-        of_examples={"labels": np.asarray(labels)},
-        example=np.repeat(np.arange(len(windows)), windows),
+    features = Features(
+        streams={},
+        example=np.repeat(np.arange(len(windows), dtype=np.int32), windows),
         num_examples=len(windows),
-        windows=np.asarray(windows),
+        of_examples={"labels": np.asarray(labels)},
     )
     return SimpleNamespace(features=features, usable=np.flatnonzero(windows))
 

@@ -156,6 +156,11 @@ class Features:
         """[N] how many features each example has; 0 where it was dropped."""
         return np.bincount(self.example, minlength=self.num_examples)
 
+    @cached_property
+    def first(self) -> Ints:
+        """[N] the first feature of each example; of one that was dropped, that of the next."""
+        return np.searchsorted(self.example, np.arange(self.num_examples))
+
     def with_stream(self, name: str, stream: Stream) -> Features:
         return replace(self, streams={**self.streams, name: stream})
 
