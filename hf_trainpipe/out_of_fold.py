@@ -64,21 +64,7 @@ class OutOfFold:
         Raises:
             DataError: this is none, it is not finished, or it keeps no answers of rows.
         """
-        identity = _identity(folder)
-        if not (folder / RESULT).is_file():
-            dealt = identity["fingerprints"].get("folds", 0) * identity["fingerprints"].get("repeats", 1)
-            done = len(list(folder.glob("folds/*/result.json")))
-            raise DataError(
-                f"{folder}: expected a finished cross-validation, found {done} of {dealt} folds complete.",
-                fix=f"Continue it by the same command:\n{identity.get('command') or 'hf-trainpipe crossval RECIPE'}",
-            )
-        found = read_json_object(folder / RESULT, needs={"splits": list, "runs": list}, fix=_DAMAGED)
-        if found.get("out_of_fold") is None:
-            raise DataError(
-                f"{folder}: expected answers of single rows, found none: what this recipe's model answers are blocks of several rows or parts "
-                "of one, as those of a language model are.",
-                fix="Use it with tasks that answer rows; the scores of the study are in crossval.json.",
-            )
+        identity, found = check_finished(folder)
         every = load(folder / STORE, finishes=finishes)
         return cls(
             folder=folder,
@@ -201,6 +187,40 @@ class OutOfFold:
             f"{self.folder} has the answers of other rows: {told}.",
             fix="Bring the data back as they were dealt, or cross-validate what they are now: hf-trainpipe crossval RECIPE --study-dir OTHER",
         )
+
+
+def run_of_fold(folder: Path, number: int) -> Path:
+    """The run of a fold of a study, from 0."""
+    return folder / "folds" / str(number + 1)
+
+
+def rows_of_fold(folder: Path, number: int) -> Path:
+    """The file of the rows that it has."""
+    return folder / "rows" / f"{number + 1}.json"
+
+
+def check_finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """study.json and crossval.json of a cross-validation that keeps answers of rows.
+
+    Raises:
+        DataError: this is none, it is not finished, or it keeps no such answers.
+    """
+    identity = _identity(folder)
+    if not (folder / RESULT).is_file():
+        dealt = identity["fingerprints"].get("folds", 0) * identity["fingerprints"].get("repeats", 1)
+        done = len(list(folder.glob("folds/*/result.json")))
+        raise DataError(
+            f"{folder}: expected a finished cross-validation, found {done} of {dealt} folds complete.",
+            fix=f"Continue it by the same command:\n{identity.get('command') or 'hf-trainpipe crossval RECIPE'}",
+        )
+    found = read_json_object(folder / RESULT, needs={"splits": list, "runs": list}, fix=_DAMAGED)
+    if found.get("out_of_fold") is None:
+        raise DataError(
+            f"{folder}: expected answers of single rows, found none: what this recipe's model answers are blocks of several rows or parts "
+            "of one, as those of a language model are.",
+            fix="Use it with tasks that answer rows; the scores of the study are in crossval.json.",
+        )
+    return identity, found
 
 
 def is_crossval(folder: Path) -> bool:

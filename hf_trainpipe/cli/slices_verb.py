@@ -79,15 +79,15 @@ def _of_study(path: Path, arguments: argparse.Namespace, options: dict[str, Any]
             f"slices: {path} is a cross-validation, which has the answer to each row once; a file or --split goes with a run or a package.",
             fix=f"hf-trainpipe slices {path}",
         )
-    fold = path / "folds" / "1"
     from hf_trainpipe.behaviour.sliced import sliced_study
     from hf_trainpipe.data.chosen_rows import ChosenRows
     from hf_trainpipe.metrics.base import finishes_of
-    from hf_trainpipe.out_of_fold import OutOfFold
+    from hf_trainpipe.out_of_fold import OutOfFold, check_finished, run_of_fold
     from hf_trainpipe.report.facts import read
     from hf_trainpipe.utils.resources import use_paths_of_run
 
-    OutOfFold.read(path)  # refused before its folds are looked at
+    check_finished(path)  # before its folds are looked at
+    fold = run_of_fold(path, 0)
     recipe, source = recipe_of(fold, arguments.recipe)
     data = recipe.data.source if isinstance(recipe.data, ChosenRows) else recipe.data
     task, select = read(fold).task or recipe.task, recipe.selected_metric

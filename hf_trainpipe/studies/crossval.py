@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.data import chosen_rows
+from hf_trainpipe.out_of_fold import rows_of_fold, run_of_fold
 from hf_trainpipe.studies import runs
-from hf_trainpipe.studies.crossval_scores import Found, collect, run_dir
+from hf_trainpipe.studies.crossval_scores import Found, collect
 from hf_trainpipe.studies.folding import Dealt, Folding, deal, warnings_of
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.utils.resources import search_folders
@@ -68,8 +69,8 @@ def _train(
     say: Callable[[str], None],
     until: Callable[[runs.Started], str | None],
 ) -> None:
-    place, count = run_dir(folder, number), len(dealt.splits)
-    rows = folder / "rows" / f"{number + 1}.json"
+    place, count = run_of_fold(folder, number), len(dealt.splits)
+    rows = rows_of_fold(folder, number)
     chosen_rows.write(rows, dealt.choice(number))
     fields = ["--name", f"{recipe.name}-fold-{number + 1}"]
     if repeat := number // dealt.folding.folds:

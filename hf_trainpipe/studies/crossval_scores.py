@@ -17,7 +17,7 @@ from hf_trainpipe.metrics.folds import Fold, score_folds
 from hf_trainpipe.metrics.joined import in_one_order, joined
 from hf_trainpipe.metrics.registry import check
 from hf_trainpipe.metrics.saved import Predicted, save
-from hf_trainpipe.out_of_fold import RESULT, STORE
+from hf_trainpipe.out_of_fold import RESULT, STORE, run_of_fold
 from hf_trainpipe.package.layout import finite
 from hf_trainpipe.report.facts import Facts, read
 from hf_trainpipe.studies.folding import Dealt, warnings_of
@@ -38,18 +38,13 @@ class Found:
     """What :data:`STORE` holds; None where rows have no prediction of their own, as those of a language model's blocks."""
 
 
-def run_dir(folder: Path, number: int) -> Path:
-    """The run of a fold, from 0."""
-    return folder / "folds" / str(number + 1)
-
-
 def collect(recipe: Recipe, folder: Path, dealt: Dealt) -> Found:
     """Score the folds together, and write what they leave: the store and crossval.json."""
-    facts = [read(run_dir(folder, number)) for number in range(len(dealt.splits))]
+    facts = [read(run_of_fold(folder, number)) for number in range(len(dealt.splits))]
     kept = [one.predicted.get("test") for one in facts]
     there = [one for one in kept if one is not None]
     if len(there) < len(kept):
-        at = run_dir(folder, kept.index(None))
+        at = run_of_fold(folder, kept.index(None))
         raise DataError(
             f"{at}: its predictions of the rows it held out were not kept.",
             fix=f"`hf-trainpipe package {at}` scores it once more and writes them; then give the command again.",
@@ -89,10 +84,10 @@ def collect(recipe: Recipe, folder: Path, dealt: Dealt) -> Found:
         },
         "runs": [
             {
-                "run": str(run_dir(Path(), number)),
+                "run": str(run_of_fold(Path(), number)),
                 "rows": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
                 "steps": one.result.get("steps"),
-                "seconds": earlier_seconds(run_dir(folder, number)),
+                "seconds": earlier_seconds(run_of_fold(folder, number)),
                 "scores": {name: score.get("value") for name, score in one.result["scores"]["test"].items()},
             }
             for number, (one, split) in enumerate(zip(facts, dealt.splits, strict=True))

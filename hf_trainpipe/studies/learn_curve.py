@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.codec import to_json
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.out_of_fold import run_of_fold
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.studies import runs
 from hf_trainpipe.studies.conclusion import Point, Scale, concluded
@@ -56,7 +57,7 @@ def learn_curve(
         scale = Scale.of(recipe.selected_metric, dealt.pool.task)
     with begun(folder, "learn-curve", recipe, {**asdict(curve), "on": dealt.on, "dealt": dealt.digest}):
         points = [
-            _of_fold(crossval, seed, recipe)
+            _of_fold(crossval, seed, recipe, rows=len(dealt.rows[seed][at]))
             if crossval is not None and curve.fractions[at] == 1
             else _trained(recipe, source, folder, dealt, curve, seed, at, launch=launch, say=say)
             for at in range(len(curve.fractions))
@@ -99,19 +100,18 @@ def _trained(
     return _point(place, dealt.on, recipe, rows=size, seed=seed)
 
 
-def _of_fold(kept: OutOfFold, seed: int, recipe: Recipe) -> Point:
-    """What a fold of a cross-validation came to.
+def _of_fold(kept: OutOfFold, seed: int, recipe: Recipe, *, rows: int) -> Point:
+    """What a fold of a cross-validation, trained on so many rows, came to.
 
     Raises:
         DataError: its run is not there any more.
     """
-    place = kept.folder / "folds" / str(seed + 1)
+    place = run_of_fold(kept.folder, seed)
     if runs.read_end(place) is None:
         raise DataError(
             f"{place}: expected the run of a fold, found none.",
             fix="Bring it back, or give the study's command again: it trains what is not there.",
         )
-    rows = sum(len(part) for _, part in chosen_rows.read(kept.folder / "rows" / f"{seed + 1}.json")["train"])
     return _point(place, "test", recipe, rows=rows, seed=seed)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.out_of_fold import rows_of_fold
 from hf_trainpipe.studies.folds import Split, nested
 from hf_trainpipe.studies.pool import Pool
 
@@ -121,7 +122,7 @@ def fold_subsets(recipe: Recipe, curve: Curve, kept: OutOfFold) -> Subsets:
         )
     pool = Pool.of(recipe, kept.splits)
     kept.rows(pool.splits, pool.task)
-    folds = [_fold(pool, kept.folder / "rows" / f"{seed + 1}.json") for seed in range(curve.seeds)]
+    folds = [_fold(pool, rows_of_fold(kept.folder, seed)) for seed in range(curve.seeds)]
     dealt = []
     for seed, fold in enumerate(folds):
         parts = nested(
