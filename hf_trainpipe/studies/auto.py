@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,8 @@ class Study:
     audited: Sequence[str] = ()
     tried: list[Tried] = field(default_factory=list)
     plan: list[Rung] = field(default_factory=list)
+    dealt: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split."""
     is_few: bool = False
     """Whether the candidates are :data:`.few.WAYS`."""
     ways: list[Held] = field(default_factory=list)
@@ -201,15 +203,15 @@ def auto(
     is_few = few.is_few(pool)
     rows, told = few.dealt(pool) if is_few else dealt(pool, seed=whole.seed)
     whole = fitting(whole)
-    settings = {"dealt": {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}}
-    with begun(folder, "auto", whole, settings):
+    counts = {name: sum(len(found) for _, found in parts) for name, parts in rows.items()}
+    with begun(folder, "auto", whole, {"dealt": counts}):
         study = _continued(whole, rows, folder, budget)
-        study.assumed, study.is_few = [*guess.assumed, *told], is_few
+        study.dealt, study.assumed, study.is_few = counts, [*guess.assumed, *told], is_few
         for line in study.assumed:
             console.say(f"assumed: {line}")
         _sprint(study, launch, console)
         _look(study, guess, console)
-        baselines = _baselines(study, console) if "validation" in rows else None
+        baselines = _baselines(study, console) if SELECTED_ON in counts else None
         if is_few:
             _compete(study, launch, console)
         else:
@@ -267,7 +269,7 @@ def _full(study: Study) -> int:
 
 def _rows(study: Study) -> int:
     """To learn from."""
-    return sum(len(found) for _, found in chosen_rows.read(study.folder / "rows.json")["train"])
+    return study.dealt["train"]
 
 
 def _try(
@@ -385,7 +387,7 @@ def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
 
 def _compete(study: Study, launch: runs.Launch | None, console: Console) -> None:
     """Hold the ways to learn from few labels against each other, as far as there is time, and train the best of them."""
-    on_validation = "validation" in chosen_rows.read(study.folder / "rows.json")
+    on_validation = SELECTED_ON in study.dealt
     answered: list[few.Answered] = []
     longest = study.tried[0].seconds  # of a run on all rows
     for number, way in enumerate(few.WAYS):
@@ -504,7 +506,7 @@ def _told_of_ways(study: Study, best: Tried) -> list[str]:
     if not study.ways:
         return [f"{few.WAYS[best.candidate].name}, held against nothing for want of time"]
     [held] = [one for one in study.ways if one.number == best.candidate]
-    where = SELECTED_ON if (SELECTED_ON in chosen_rows.read(study.folder / "rows.json")) else "rows held out"
+    where = SELECTED_ON if SELECTED_ON in study.dealt else "rows held out"
     return [f"of {len(study.ways)} ways, on {where}: {held.told(study.metric)}"]
 
 
