@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas
+from result_page import put_between, recorded
 from scipy.stats import t
 
 from hf_trainpipe import Evaluation, Frame, Recipe, RunOptions, TextClassification, execute
@@ -26,7 +27,6 @@ from hf_trainpipe.studies.few import WAYS
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/few-labels.md"
 RECORD = ROOT / "docs/results/few-labels.jsonl"
-BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 FEWEST_SEEDS = 3
 """Of two draws an interval is chance."""
 DATA = ("sst2", "banking77")
@@ -115,14 +115,9 @@ def _cell(scores: np.ndarray, differences: np.ndarray | None) -> str:
     return f"{told}; {mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]: {verdict}"
 
 
-def _recorded() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORD.read_text().splitlines()] if RECORD.exists() else []
-
-
 def write_page() -> None:
     """Put the table of what is recorded into the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{table(_recorded())}{END}{rest.partition(END)[2]}")
+    put_between(PAGE, table(recorded(RECORD)))
 
 
 def main() -> None:
@@ -136,7 +131,7 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="write the table of what is recorded, and do nothing else")
     asked = parser.parse_args()
-    known = {(line["data"], line["shots"], line["seed"], line["way"]) for line in _recorded()}
+    known = {(line["data"], line["shots"], line["seed"], line["way"]) for line in recorded(RECORD)}
     for seed in () if asked.table else range(1, asked.seeds + 1):
         for name in asked.only.split(","):
             for shots in map(int, asked.shots.split(",")):

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from result_page import put_between
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/operate.md"
 ROWS = PAGE.with_suffix(".json")
@@ -235,10 +237,7 @@ def write(rows: dict[str, Any]) -> None:
                 row["day"],
             )
             lines.append(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |")
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), encoding="utf-8")
+    put_between(PAGE, "\n\n" + "\n".join(lines) + "\n\n", begin=BEGIN, end=END)
 
 
 def main() -> int:

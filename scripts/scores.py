@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from result_page import put_between, recorded
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/scores.md"
 RECORD = ROOT / "docs/results/scores.jsonl"
-BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def train(name: str, data: Path, runs: Path) -> None:
     recipe = [f"recipes/{name}.py:files", "--data.root", str(data / setting.data)]
     _hf_trainpipe("train", *recipe, "--run-dir", str(run))
     _hf_trainpipe("baseline", str(run))
-    lines = {line["name"]: line for line in _recorded()} | {name: _told(name, run)}
+    lines = {line["name"]: line for line in recorded(RECORD)} | {name: _told(name, run)}
     RECORD.write_text("".join(json.dumps(lines[key]) + "\n" for key in SETTINGS if key in lines))
 
 
@@ -74,7 +75,7 @@ def write_page() -> None:
     """Put the table of what is recorded into the page."""
     head = "| recipe | head | steps | score | best baseline | published |\n|---|---|---|---|---|---|\n"
     rows = []
-    for line in _recorded():
+    for line in recorded(RECORD):
         score, held = line["score"], line["held"]
         read = f"{line['pooling'] or 'own'}{' of each side' if line.get('pairs') else ''}"
         pooled = f"{read}{', probe' if line['head'] else ''}, {line['peak_lr']:g}"
@@ -87,12 +88,7 @@ def write_page() -> None:
         rows.append(
             f"| `{line['name']}` | {pooled} | {line['steps']:,} | {told} | {other} | {SETTINGS[line['name']].published} |\n"
         )
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{head}{''.join(rows)}{END}{rest.partition(END)[2]}")
-
-
-def _recorded() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RECORD.read_text().splitlines()] if RECORD.exists() else []
+    put_between(PAGE, head + "".join(rows))
 
 
 def _hf_trainpipe(*arguments: str) -> None:
