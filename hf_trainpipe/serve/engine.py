@@ -19,7 +19,7 @@ from hf_trainpipe.runtime.tasks.registry import task_from_json
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from hf_trainpipe.runtime.tasks.base import TaskSchema
+    from hf_trainpipe.runtime.tasks.schema import TaskSchema
 
 
 @dataclass(frozen=True)

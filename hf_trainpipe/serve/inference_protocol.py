@@ -23,7 +23,7 @@ from hf_trainpipe.serve.refusals import Refusal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_trainpipe.runtime.tasks.base import TaskSchema
+    from hf_trainpipe.runtime.tasks.schema import TaskSchema
     from hf_trainpipe.serve.batcher import Batcher
 
 _KEYS = {"id", "inputs", "outputs", "parameters"}

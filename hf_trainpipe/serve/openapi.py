@@ -9,7 +9,7 @@ from hf_trainpipe.runtime.tasks.columns import TEXT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hf_trainpipe.runtime.tasks.base import TaskSchema
+    from hf_trainpipe.runtime.tasks.schema import TaskSchema
 
 Schema = dict[str, Any]
 

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import InputError
-from ..tasks.base import TaskSchema
 from ..tasks.columns import TEXT, Cell, Unfit
+from ..tasks.schema import TaskSchema
 
 Form = Mapping[str, Cell]
 

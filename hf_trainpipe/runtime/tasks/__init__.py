@@ -1,6 +1,6 @@
 """Tasks: one file each. A new one is a frozen dataclass, in a recipe file too; docs/tasks.md writes one.
 
-base            Task, and what its methods take and give
+base            Task, and what its methods take and give;  schema: what a fitted one takes and gives, told to others
 columns         columns and what their cells hold
 classification, multi_label, regression, tagging, question_answering, multiple_choice, embeddings, reranking, summarization,
 translation, causal_lm, instruction_tuning, preferences, masked_lm
@@ -15,7 +15,7 @@ from __future__ import annotations
 from ..model.outputs import Output, Outputs
 from ..tokens.encoder import Encoder
 from ..tokens.features import Features, Ragged, Stream
-from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .base import Metric, Requests, Task
 from .causal_lm import CausalLM
 from .classification import TextClassification
 from .columns import ANYTHING, CHOICES, CLASS, CLASSES, NUMBER, SPANS, TAGS, TEXT, WORDS, Cell, Column, Labels
@@ -28,6 +28,7 @@ from .preferences import PreferenceTuning
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .reranking import Reranking
+from .schema import Parameter, TaskSchema
 from .summarization import Summarization
 from .tagging import TokenClassification
 from .text_to_text import TextToText

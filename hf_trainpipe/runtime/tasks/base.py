@@ -7,16 +7,15 @@ imports what a server lacks. Legend: N examples, F features, B features of a bat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
 from ..kinds import to_json
 from ..model.outputs import Output, Outputs
-from .columns import Cell, Column, Labels, Text
+from .columns import Column, Labels, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,52 +26,11 @@ if TYPE_CHECKING:
     from ..tokens.encoder import Encoder
     from ..tokens.features import Batch, Features
     from .draws import Draws
+    from .schema import TaskSchema
 
 
 Augmentable = Literal["tokens", "words", "text"] | None
 """What of its inputs a task lets augmentation change (:attr:`Task.augmentable`)."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """What a request may set."""
-
-    expected: str
-    """What messages ask for, such as ``a number in [0, 1]``."""
-    is_right: Callable[[Any], bool]
-    schema: Mapping[str, Any] = field(default_factory=dict)
-    """JSON Schema of its values."""
-    example: Any = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSchema:
-    """What a fitted task takes and gives, for requests, OpenAPI, the page at /demo and the card."""
-
-    inputs: tuple[Mapping[str, Cell], ...]
-    """The forms of one input: role to cell. A text alone may also come bare, and two texts as a pair."""
-    examples: tuple[Any, ...]
-    """Inputs as a client may send them, one of each form."""
-    reads: str = "object"
-    """What /info calls the inputs."""
-    answers: str
-    """What /info calls the answers."""
-    answer: Mapping[str, Any] = field(default_factory=dict)
-    """JSON Schema of one answer."""
-    answer_example: Any = None
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What of the task a client may want to know, such as its threshold."""
-    best: Callable[[Any], tuple[str, float]] | None = None
-    """The one label of an answer and its score, where an answer has one; the V2 protocol has tensors for them."""
-    pipeline: str = "other"
-    """The Hub's name of the task."""
-    does: str = "answers requests"
-    """What the model does, for the card: ``gives a text one of 3 labels``."""
-    model: str = "AutoModel"
-    """The transformers class that loads it."""
-    notes: tuple[str, ...] = ()
-    """Further sentences for the card."""
 
 
 @dataclass(frozen=True)
@@ -463,18 +421,8 @@ class Task(ABC):
         Raises:
             InputError: as said.
         """
-        known = self.schema().parameters if parameters else {}
-        for name, value in parameters.items():
-            if name not in known:
-                raise InputError(
-                    f"parameters: expected {' or '.join(known) or 'none'}, found {repr(name)[:80]}.",
-                    fix="Remove or correct the parameter.",
-                )
-            if not known[name].is_right(value):
-                raise InputError(
-                    f"parameters.{name}: expected {known[name].expected}, found {repr(value)[:80]}.",
-                    fix="Correct the value.",
-                )
+        if parameters:
+            self.schema().check(parameters)
 
     def as_request(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The values of a row as a request has them: without what is to be learnt, where a column holds both."""

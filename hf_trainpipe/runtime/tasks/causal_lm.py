@@ -17,9 +17,10 @@ from ..errors import InputError, RecipeError
 from ..tokens.backend import unknown_id
 from ..tokens.features import Features, Overflow, Ragged, Stream
 from ..tokens.ragged import Cut, ends_of, ranges, windows
-from .base import Metric, TaskSchema
+from .base import Metric
 from .columns import TEXT, Column
 from .continuing import Continuing, shifted
+from .schema import TaskSchema
 from .tagging import IGNORED
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..kinds import UNSAID
-from .base import Metric, Requests, TaskSchema
+from .base import Metric, Requests
 from .calibration import NONE, Calibration, best_first, probabilities
 from .columns import CLASS, Column, Labels
 from .departures import furthest
+from .schema import TaskSchema
 from .texts import TOP_K, TextTask, label_maps, labelled
 
 if TYPE_CHECKING:

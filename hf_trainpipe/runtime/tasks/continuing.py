@@ -16,9 +16,10 @@ import numpy.typing as npt
 from ..model.generation import NOTHING, Generation, write
 from ..model.listening import LISTENER, tell
 from ..model.outputs import Output, Outputs
-from .base import Metric, Parameter, Requests, Task
+from .base import Metric, Requests, Task
 from .departures import same_beginning
 from .merging import by_example
+from .schema import Parameter
 from .tagging import IGNORED
 from .texts import record
 

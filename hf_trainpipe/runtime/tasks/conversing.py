@@ -17,9 +17,9 @@ from ..errors import InputError, RecipeError
 from ..tokens.chat import ROLES, Chat, Message
 from ..tokens.features import Features, Ragged, Stream
 from ..tokens.ragged import ends_of
-from .base import TaskSchema
 from .columns import TEXT, Cell, Text, Unfit
 from .continuing import Continuing
+from .schema import TaskSchema
 
 if TYPE_CHECKING:
     from typing import Self

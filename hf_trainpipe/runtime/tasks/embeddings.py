@@ -18,12 +18,13 @@ from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
-from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .base import Metric, Requests, Task
 from .columns import ANYTHING, NUMBER, TEXT, Column
 from .departures import furthest, numbers, one_less_cosine
 from .embedding_losses import cosent, in_batch, squared
 from .mining import hard_negatives
 from .ranking import NAMES, search_scores
+from .schema import Parameter, TaskSchema
 from .sentence_transformers import folder_files
 from .several import behind, owned, places
 from .texts import record

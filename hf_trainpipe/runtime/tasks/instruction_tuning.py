@@ -15,9 +15,9 @@ from ..errors import RecipeError
 from ..tokens.chat import Chat
 from ..tokens.features import Features, Overflow, Ragged, Stream
 from ..tokens.ragged import ends_of
-from .base import TaskSchema
 from .columns import TEXT, Cell, Column, Unfit
 from .conversing import MESSAGES, PERHAPS, Conversing, messages_of, without_answer
+from .schema import TaskSchema
 from .tagging import IGNORED
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.features import Features, Overflow, Ragged
 from ..tokens.ragged import ends_of
-from .base import Metric, Parameter, Requests, Task, TaskSchema
+from .base import Metric, Requests, Task
 from .columns import TEXT, Column
 from .departures import furthest
 from .draws import Draws, generator
+from .schema import Parameter, TaskSchema
 from .texts import SCORE, record
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..kinds import UNSAID
-from .base import Parameter, Requests, Task, TaskSchema
+from .base import Requests, Task
 from .calibration import NONE, Calibration, probabilities
 from .columns import CLASSES, Column, Labels
 from .departures import furthest
 from .merging import by_example, largest_rows
+from .schema import Parameter, TaskSchema
 from .texts import TOP_K, TextTask, is_probability, label_maps, labelled
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from ..model.inference import of_choices
 from ..model.outputs import Output, Outputs
 from ..tokens.features import members_of
 from ..tokens.ragged import ends_of
-from .base import Augmentable, Metric, Requests, Task, TaskSchema
+from .base import Augmentable, Metric, Requests, Task
 from .columns import ANYTHING, CHOICES, TEXT, Column
 from .departures import furthest, of_one
 from .merging import softmax
+from .schema import TaskSchema
 from .texts import SCORE, record
 
 if TYPE_CHECKING:

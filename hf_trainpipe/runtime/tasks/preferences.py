@@ -19,11 +19,12 @@ from ..model.outputs import Output, Outputs
 from ..tokens.chat import Chat
 from ..tokens.features import Features, Overflow, Ragged, Stream, features_of
 from ..tokens.ragged import ends_of
-from .base import Metric, TaskSchema
+from .base import Metric
 from .columns import ANYTHING, TEXT, Cell, Column
 from .conversing import MESSAGES, Conversing, messages_of, without_answer
 from .preference_rows import ASKED, PreferenceRow, question, read_rows, read_wanted
 from .preference_scores import METRICS_OF_PAIRS, METRICS_OF_SINGLE, Judged
+from .schema import TaskSchema
 from .tagging import IGNORED
 
 if TYPE_CHECKING:

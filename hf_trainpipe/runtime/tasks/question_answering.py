@@ -16,9 +16,10 @@ import numpy.typing as npt
 from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
-from .base import Augmentable, Metric, Requests, Task, TaskSchema
+from .base import Augmentable, Metric, Requests, Task
 from .columns import ANYTHING, TEXT, Column
 from .departures import furthest
+from .schema import TaskSchema
 from .squad import squad_scores
 from .texts import SCORE, record
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..kinds import UNSAID
-from .base import Requests, TaskSchema
+from .base import Requests
 from .columns import NUMBER, Column
+from .schema import TaskSchema
 from .texts import TextTask, record
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from ..errors import RecipeError
 from ..model.outputs import Outputs
 from ..tokens.features import features_of, members_of
 from ..tokens.ragged import ends_of
-from .base import Metric, Requests, Task, TaskSchema
+from .base import Metric, Requests, Task
 from .columns import ANYTHING, TEXT, Cell, Column, Unfit
 from .departures import furthest, of_each
 from .merging import sigmoid
 from .ranking import NAMES, ranking_scores
+from .schema import TaskSchema
 from .several import behind, owned, places
 from .texts import SCORE, TOP_K, record
 

@@ -6,7 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from .base import Metric, TaskSchema
+from .base import Metric
+from .schema import TaskSchema
 from .text_scores import ROUGE, require, rouge_signature
 from .text_to_text import UNFINISHED, Array, TextToText, Written
 

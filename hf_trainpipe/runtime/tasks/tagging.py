@@ -18,10 +18,11 @@ from ..model.outputs import Output, Outputs
 from ..text.words import BUILT_IN_SPLITTERS, WordSplitter, newest
 from ..tokens.features import Ragged, Stream
 from ..tokens.ragged import ends_of, ranges
-from .base import Augmentable, Parameter, Requests, Task, TaskSchema
+from .base import Augmentable, Requests, Task
 from .columns import SPANS, TAGS, TEXT, WORDS, Column
 from .departures import furthest, of_one
 from .merging import softmax
+from .schema import Parameter, TaskSchema
 from .tags import tags_to_spans
 from .texts import SCORE, label_maps, record
 

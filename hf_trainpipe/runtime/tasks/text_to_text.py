@@ -20,8 +20,9 @@ from ..model.inference import bare
 from ..model.outputs import Output, Outputs
 from ..tokens.characters import characters_of, texts_of
 from ..tokens.features import Stream
-from .base import Metric, Requests, Task, TaskSchema
+from .base import Metric, Requests, Task
 from .columns import TEXT, TEXTS, Column
+from .schema import TaskSchema
 from .texts import record
 
 if TYPE_CHECKING:

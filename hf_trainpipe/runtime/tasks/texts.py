@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..model.pooling import APART, AUTO, POOLINGS
-from .base import Augmentable, Parameter, Task
+from .base import Augmentable, Task
 from .columns import TEXT, Column
+from .schema import Parameter
 from .several import refuse_windows, side_by_side
 
 if TYPE_CHECKING:

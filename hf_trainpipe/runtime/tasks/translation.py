@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from .base import Metric, TaskSchema
+from .base import Metric
+from .schema import TaskSchema
 from .text_scores import bleu, chrf, require
 from .text_to_text import UNFINISHED, Array, TextToText, Written
 
