@@ -25,6 +25,7 @@ from hf_trainpipe.metrics.joined import reordered
 from hf_trainpipe.metrics.saved import Predicted, load, taken
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.utils.atomic import read_json_object
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -110,7 +111,7 @@ class OutOfFold:
             )
         if unknown := sorted(set(found.labels) - set(labels)):
             raise DataError(
-                f"{self.folder}: its models know the label {unknown[0]!r}, and there are {', '.join(map(repr, labels[:8]))}.",
+                f"{self.folder}: its models know the label {unknown[0]!r}, and there are {listed(labels, 8, quoted=True)}.",
                 fix="Cross-validate the recipe on the data that it has now: hf-trainpipe crossval RECIPE --study-dir OTHER",
             )
         return replace(held, predictions=reordered(found, labels))

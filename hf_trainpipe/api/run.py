@@ -14,6 +14,7 @@ from hf_trainpipe.tracking import ledger
 from hf_trainpipe.training.run_files import is_packaged
 from hf_trainpipe.utils.atomic import read_json_object
 from hf_trainpipe.utils.attempts import newest_attempt
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.tables import html
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Run:
         if not (path / "run.json").is_file():
             folder = path.parent if path.parent.is_dir() else Path()
             runs = [str(entry.parent) for entry in folder.glob("*/run.json")]
-            listed = f" {folder} holds the runs {', '.join(sorted(runs)[:10])}." if runs else ""
+            there = f" {folder} holds the runs {listed(sorted(runs))}." if runs else ""
             raise DataError(
-                f"{path} is not a run: it has no run.json.{listed}{closest(str(path), runs)}",
+                f"{path} is not a run: it has no run.json.{there}{closest(str(path), runs)}",
                 fix="Name the folder of a run, such as Run.open('runs/reviews').",
                 file=str(path),
             )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.audit.finding import Finding, Level, of_rows, share
-from hf_trainpipe.data.label_ids import listed
 from hf_trainpipe.data.label_notes import DOMINANT
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from hf_trainpipe.audit.corpus import Corpus

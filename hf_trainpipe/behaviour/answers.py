@@ -12,6 +12,7 @@ import numpy as np
 from hf_trainpipe.behaviour.perturbations import NEGATION, Perturbation
 from hf_trainpipe.behaviour.perturbed import Perturbed
 from hf_trainpipe.errors import DataError, RecipeError, closest
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
@@ -79,7 +80,7 @@ class _OneLabel(Comparison):
         """
         if perturbation.label is not None and perturbation.label not in self._labels:
             raise DataError(
-                f"{perturbation.name}: label: expected one of {', '.join(self._labels[:12])}, found {perturbation.label!r}."
+                f"{perturbation.name}: label: expected one of {listed(self._labels)}, found {perturbation.label!r}."
                 f"{closest(perturbation.label, self._labels)}",
                 fix="Correct it in the file of perturbations.",
             )

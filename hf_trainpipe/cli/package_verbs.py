@@ -12,6 +12,7 @@ from hf_trainpipe.cli.parser import Argument, UsageError, busy, existing, print_
 from hf_trainpipe.cli.shown import show_package, show_pushed, show_verified
 from hf_trainpipe.cli.study_options import CROSSVAL
 from hf_trainpipe.errors import PackageError
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     import argparse
@@ -131,9 +132,8 @@ def verify(arguments: argparse.Namespace) -> int:
         else:
             result = verify(package, **chosen)
     if other := result["not_run"]:
-        named = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         print(
-            f"note: {named} in the package are not what this version writes, and were not run: the installed runtime "
+            f"note: {listed(other, 3)} in the package are not what this version writes, and were not run: the installed runtime "
             "answered. --allow-code runs them.",
             file=sys.stderr,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.tables import facts, table
 
 Found = Mapping[str, Any]
@@ -30,9 +31,8 @@ def show_evaluation(found: Found) -> str:
         )
         lines += [f"left out  {count:,} {reason}" for reason, count in found["left_out"].items()]
         if unknown := found["unknown_labels"]:
-            shown = [f"{name} ({count:,})" for name, count in list(unknown.items())[:8]]
-            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-            lines.append(f"labels that the package does not have: {', '.join(shown)}{more}")
+            shown = listed([f"{name} ({count:,})" for name, count in unknown.items()], 8)
+            lines.append(f"labels that the package does not have: {shown}")
     else:
         lines.append(f"{found['split']}: {found['n']:,} examples")
     if "precision" in found:

@@ -12,6 +12,7 @@ from hf_trainpipe.data.readers_base import ReadOptions, opened
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.recipe import Data
 from hf_trainpipe.utils.atomic import sha256_file
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -89,7 +90,7 @@ def _like(path: Path, train: Dataset) -> Dataset:
         return Dataset.from_dict(cells, features=train.features)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: its rows do not have the types of the training rows: {' '.join(str(error).split())[:200]}.",
+            f"{path}: its rows do not have the types of the training rows: {one_line(error)}.",
             fix="Give the new labels the form of the training data.",
             file=str(path),
         ) from error

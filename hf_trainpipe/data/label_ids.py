@@ -13,9 +13,10 @@ from hf_trainpipe.data.spelling import FALSE, TRUE, fold, is_integer, key
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.runtime.tasks.columns import TAGS
 from hf_trainpipe.runtime.tasks.tagging import IGNORED
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from hf_trainpipe.data.label_cells import LabelCells
     from hf_trainpipe.runtime.tasks.columns import Labels
@@ -220,11 +221,6 @@ def vectors_without_names(cells: LabelCells, length: int, found: str) -> DataErr
         fix=f"Set task.names to the {length} names, in the order of the vectors (MultiLabelBinarizer.classes_); "
         "if the numbers are ids, set task.form='names'.",
     )
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """The first names of many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def explain_unknown(value: Any, labels: Labels) -> tuple[str, str]:

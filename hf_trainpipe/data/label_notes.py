@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hf_trainpipe.data.label_ids import listed
 from hf_trainpipe.data.spelling import entity_types, fold, grouped, is_integer, key, number
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TAGS
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

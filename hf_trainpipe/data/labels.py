@@ -9,12 +9,13 @@ import numpy as np
 from hf_trainpipe.data.cells import Cells
 from hf_trainpipe.data.columns import names_in_feature
 from hf_trainpipe.data.label_cells import LabelCells, read_labels
-from hf_trainpipe.data.label_ids import UNKNOWN, listed, meanings, vectors_of, vectors_without_names
+from hf_trainpipe.data.label_ids import UNKNOWN, meanings, vectors_of, vectors_without_names
 from hf_trainpipe.data.spans import read_column
 from hf_trainpipe.data.spelling import doubled, entity_types, is_integer, key, names_of
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.runtime.tasks.columns import CLASSES, SPANS, TAGS, Column, Labels
 from hf_trainpipe.runtime.tasks.tagging import IGNORED
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

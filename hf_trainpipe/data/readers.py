@@ -33,6 +33,7 @@ from hf_trainpipe.data.readers_words import read_conll, read_conllu, read_spacy
 from hf_trainpipe.data.readers_xlsx import read_xlsx
 from hf_trainpipe.data.remote import expand_remote
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.utils.brief import first_line, listed
 from hf_trainpipe.utils.resources import base_folder, is_pattern
 
 FIRST_ROWS, FIRST_FILES = 1000, 200
@@ -113,9 +114,8 @@ def read_files(files: Sequence[tuple[Path, str]], *, options: Callable[[Path, st
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         raise DataError(
-            f"{', '.join(shown for _, shown in files[:3])}{more}: columns of these files differ in type: {error}.",
+            f"{listed([shown for _, shown in files], 3)}: columns of these files differ in type: {error}.",
             fix="Give all files of a split the same columns and types.",
         ) from None
 
@@ -223,7 +223,7 @@ def arrow_batches(source: Any, count: int, *, shown: str, options: ReadOptions) 
     except (pa.ArrowInvalid, OSError) as error:
         source.seek(0)
         kind = kind_of(source.read(), rows=True)
-        found = f"something else: {str(error).splitlines()[0]}" if kind is None else f"{kind.found}."
+        found = f"something else: {first_line(error)}" if kind is None else f"{kind.found}."
         fix = "Check the file, or set data.format." if kind is None else kind.fix
         raise wrong_file(shown, f"expected {options.format}, found {found}", fix=fix) from None
 
@@ -247,12 +247,11 @@ def _read_folder(path: Path, *, shown: str, options: ReadOptions) -> Rows:
         rows.files.append(name)
     if not rows.lines:
         inside = sorted(entry.name for entry in path.iterdir())
-        listed = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
         endings = [ending for name in inside if (ending := Path(name).suffix) in (*ENDINGS, *COMPRESSIONS)]
         example = f"*{endings[0] if endings else '.csv'}"
         raise wrong_file(
             shown,
-            f"expected rows, found a folder without LABEL/*.txt in it; it holds {listed or 'nothing'}.",
+            f"expected rows, found a folder without LABEL/*.txt in it; it holds {listed(inside, 8) or 'nothing'}.",
             fix=f"Name a file in it, or a glob: '{shown.rstrip('/')}/{example}'.",
         )
     return rows

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hf_trainpipe.data.place import error_at, spell_place
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.utils.brief import listed
 
 Format = Literal[
     "csv",
@@ -171,9 +172,8 @@ def _missing(path: Path, shown: str) -> DataError:
     if not folder.is_dir():
         return wrong_file(shown, f"expected a file, found no folder {str(folder)!r}.", fix="Correct the path.")
     there = sorted(entry.name for entry in folder.iterdir())
-    listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
     return wrong_file(
         shown,
-        f"no such file. The folder holds {listed or 'nothing'}.",
+        f"no such file. The folder holds {listed(there) or 'nothing'}.",
         fix=f"Correct the file name.{closest(path.name, there)}",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.readers_base import ReadOptions, RowAt, Rows, columns_of, empty_file, too_long, wrong_line
 from hf_trainpipe.data.readers_text import numbered, read_text
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,7 +230,7 @@ def _read_object(scanner: _Scanner, options: ReadOptions) -> Rows:
             scanner.shown,
             1,
             "expected a list of objects, such a list under 'data', or columns of one length; found an object with "
-            f"{', '.join(map(repr, list(columns)[:8])) or 'nothing'}{more}.",
+            f"{listed(columns, 8, quoted=True) or 'nothing'}{more}.",
             fix="Name a file that holds rows; a file with one object a line needs data.format='jsonl'.",
         )
     (count,) = sizes

@@ -6,6 +6,8 @@ import io
 import zipfile
 from typing import NamedTuple
 
+from hf_trainpipe.utils.brief import listed
+
 
 class Kind(NamedTuple):
     """A description of what was found, and the fix."""
@@ -76,5 +78,4 @@ def _zip(data: bytes) -> Kind:
         return Kind("an Excel workbook (.xlsx)", "Set data.format='xlsx', or let its name end with .xlsx.")
     if "content.xml" in names:
         return Kind("a workbook of LibreOffice (.ods)", EXCEL)
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return Kind(f"a zip archive of {listed or 'nothing'}", UNPACK)
+    return Kind(f"a zip archive of {listed(names, 5) or 'nothing'}", UNPACK)

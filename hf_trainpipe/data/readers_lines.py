@@ -12,6 +12,7 @@ from typing import Any
 from hf_trainpipe.data.readers_base import ReadOptions, RowAt, columns_of, empty_file, too_long, wrong_line
 from hf_trainpipe.data.readers_text import numbered
 from hf_trainpipe.errors import DataError
+from hf_trainpipe.utils.brief import listed
 
 SAMPLE = 200
 """Rows of which sizes are estimated."""
@@ -168,7 +169,7 @@ def _check_delimiter(start: list[Cells], delimiter: str, *, shown: str, options:
         names = [name.strip() for name in header.split(other)]
         if other == delimiter or len(names) < 2 or not all(len(row.split(other)) >= len(names) for row in rows):
             continue
-        found = f"separated by {shown_as}, it has {len(names)}: {', '.join(names[:8])}"
+        found = f"separated by {shown_as}, it has {len(names)}: {listed(names, 8)}"
         raise wrong_line(
             shown,
             line,

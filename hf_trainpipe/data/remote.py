@@ -18,6 +18,7 @@ from typing import Any
 from hf_trainpipe.data.credentials import filled, shown_address, without_values
 from hf_trainpipe.data.readers_base import wrong_file
 from hf_trainpipe.errors import DataError, MissingExtra
+from hf_trainpipe.utils.brief import first_line
 from hf_trainpipe.utils.cache import cache_root
 
 log = logging.getLogger(__name__)
@@ -192,8 +193,7 @@ def _refused(error: Exception, shown: str, pattern: str, address: str) -> DataEr
     """What a file system said, in one line without secrets."""
     protocol = pattern.partition("://")[0].lower()
     of = FROM.get({"https": "http", "s3a": "s3", "gcs": "gs"}.get(protocol, protocol), "the environment")
-    lines = str(error).splitlines() or [""]
-    said = without_values(lines[0].replace(address, shown), pattern).rstrip(".")[:300]
+    said = without_values(first_line(error).replace(address, shown), pattern).rstrip(".")[:300]
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status == 404:
         return DataError(f"{shown}: there is no such file.", fix="Correct the address.", file=shown, reason="missing")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.utils.brief import first_line
 from hf_trainpipe.utils.cache import COMMIT, pin, pinned
 from hf_trainpipe.utils.hub_errors import FINAL, is_hub_error, reason_of
 
@@ -147,7 +148,7 @@ def _builder(repo: str, *, config: str | None, commit: str) -> Any:
     except ValueError as error:
         if "BuilderConfig" in str(error) or "Config name is missing" in str(error):
             raise DataError(
-                f"data.config: {repo!r} has no configuration {config!r}. {str(error).splitlines()[0]}",
+                f"data.config: {repo!r} has no configuration {config!r}. {first_line(error)}",
                 fix="Set data.config to one of these.",
             ) from None
         raise

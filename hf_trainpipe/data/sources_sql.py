@@ -12,6 +12,7 @@ from hf_trainpipe.data.credentials import filled, refuse_secrets, shown_address,
 from hf_trainpipe.data.place import Place
 from hf_trainpipe.data.sources import SPLITS, Source
 from hf_trainpipe.errors import DataError, MissingExtra, RecipeError, closest
+from hf_trainpipe.utils.brief import first_line, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +112,7 @@ def _connected(url: str) -> Iterator[Any]:
             f"data.url: {address.drivername} needs a driver: {error}.", fix=f"pip install {error.name or 'the driver'}"
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
-        said = without_values(str(getattr(error, "orig", None) or error).splitlines()[0], url).rstrip(".")
+        said = without_values(first_line(getattr(error, "orig", None) or error), url).rstrip(".")
         raise DataError(
             f"{shown_address(url)}: the database answers: {said}.",
             fix="Correct data.url or the query. Secrets come from the variables that data.url names.",
@@ -164,7 +165,7 @@ def _whole_table(connection: Any, name: str, split: str) -> Any:
     known = [*about.get_table_names(schema=schema or None), *about.get_view_names(schema=schema or None)]
     if bare not in known:
         raise DataError(
-            f"data.{split}: the database has no table {name!r}. There are: {', '.join(known[:12]) or 'none'}.",
+            f"data.{split}: the database has no table {name!r}. There are: {listed(known) or 'none'}.",
             fix=f"Name a table, or write a query.{closest(bare, known)}",
         )
     table = sqlalchemy.Table(bare, sqlalchemy.MetaData(), schema=schema or None, autoload_with=connection)

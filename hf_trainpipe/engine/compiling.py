@@ -17,6 +17,7 @@ import torch
 from hf_trainpipe.engine.optimizer import LAYER
 from hf_trainpipe.runtime.model import attention, kernels
 from hf_trainpipe.runtime.model.unpad import IMPLEMENTATION
+from hf_trainpipe.utils.brief import first_line
 
 FP32_TOLERANCE = 1e-4
 """Largest relative error of the fp32 gradient against the eager layers: norm of the difference over the norm."""
@@ -92,7 +93,7 @@ def _try(
         return f"its gradient differs from the plain layers' by {difference:.1e}"
     except Exception as error:  # any error of torch, Triton or the C++ compiler: fall back
         cause = getattr(error, "inner_exception", error)
-        return f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
+        return first_line(cause, named=True)
 
 
 def undo(model: torch.nn.Module) -> None:

@@ -20,6 +20,7 @@ import torch
 from hf_trainpipe.engine.device import Precision
 from hf_trainpipe.engine.gpu.halves import HalfWeights
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.utils.brief import first_line
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "bf16-pure": torch.bfloat16}
 
@@ -123,10 +124,9 @@ class Mixed:
                 out = layer(torch.ones_like(layer.weight))
             self.backward(out.float().sum())
         except RuntimeError as error:
-            said = (str(error).strip().splitlines() or [""])[0]
             name = str(self._dtype).removeprefix("torch.")
             raise RecipeError(
-                f"optim.precision: this {self._kind} cannot multiply in {name}: {said}",
+                f"optim.precision: this {self._kind} cannot multiply in {name}: {first_line(error)}",
                 fix="Set optim.precision to 'auto', which chooses what the machine can do, or to 'fp32'.",
             ) from None
 

@@ -13,6 +13,7 @@ import torch
 from hf_trainpipe.engine import sharding
 from hf_trainpipe.engine.heartbeat import collective_timeout
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.utils.brief import first_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,7 +50,7 @@ def make_accelerator() -> Accelerator:
     except Exception as error:  # the existing Accelerator may be of any kind
         if not taken:
             raise
-        raise _cannot_share(str(error).strip().splitlines()[0]) from None
+        raise _cannot_share(first_line(error)) from None
     finally:
         if asked is not None:
             os.environ[sharding.FSDP_VARIABLE] = asked

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from hf_trainpipe.errors import PushError
 from hf_trainpipe.utils.backoff import backoff
+from hf_trainpipe.utils.brief import first_line
 from hf_trainpipe.utils.hub_errors import chain, is_hub_error
 from hf_trainpipe.utils.secrets import scrub
 
@@ -121,8 +122,7 @@ def _is_connection(error: BaseException) -> bool:
 
 
 def _explain(what: str, error: BaseException, status: int | None, *, repo: str, retry: str, tries: int) -> PushError:
-    told = str(error).strip().splitlines()
-    reason = scrub(told[0] if told else type(error).__name__).rstrip(".")
+    reason = scrub(first_line(error)).rstrip(".")
     found = f"the Hub answered {status}" if status is not None else reason
     times = f" after {tries} tries" if tries > 1 else ""
     first = {

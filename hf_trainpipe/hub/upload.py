@@ -26,6 +26,7 @@ from hf_trainpipe.hub.retry import limit_silence
 from hf_trainpipe.package import layout
 from hf_trainpipe.package.card_merge import merge
 from hf_trainpipe.utils.atomic import write_bytes
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -235,8 +236,7 @@ class _Upload:
         if names:
             self.entry = self.queue.close(self.entry, "superseded")  # it cannot end well any more
             raise PushError(
-                f"{self.queue.folder(self.entry)} is not as it was written: {', '.join(names[:10])} changed or went "
-                "missing.",
+                f"{self.queue.folder(self.entry)} is not as it was written: {listed(names)} changed or went missing.",
                 fix=f"Push again: hf-trainpipe push {self.queue.owner} {self.entry.repo}",
             )
 

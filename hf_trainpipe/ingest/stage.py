@@ -11,6 +11,7 @@ from hf_trainpipe.data.readers_lines import fitting
 from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.ingest.settings import BY, EMPTY, ID, LONG, ROWS_OF_A_FILE, SHORT, WHY, Ingest
 from hf_trainpipe.utils.atomic import sha256_file, write_json
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +122,7 @@ def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
         return pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(
-            f"{', '.join(files[:3])}: columns differ in type: {error}.",
+            f"{listed(files, 3)}: columns differ in type: {error}.",
             fix="Give all files the same columns and types.",
         ) from None
 

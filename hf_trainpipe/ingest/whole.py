@@ -26,6 +26,7 @@ from hf_trainpipe.ingest.settings import Ingest
 from hf_trainpipe.ingest.stage import Origin, Staged, identity, stage
 from hf_trainpipe.ingest.written import write
 from hf_trainpipe.utils.atomic import TEMPORARY, fsync_tree, write_json
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.processes import BEGUN_BY, end_with_parent
 
 WORK = ".work"
@@ -160,7 +161,7 @@ def _check_folder(folder: Path, asked: dict[str, Any], *, replace: bool, is_know
     others = sorted(path.name for path in folder.iterdir() if path.name not in known and not _is_ours(path.name))
     if others:
         raise DataError(
-            f"{folder}: expected a new folder, found {', '.join(others[:5])} in it.",
+            f"{folder}: expected a new folder, found {listed(others, 5)} in it.",
             fix="Name a folder of its own: nothing is overwritten.",
             file=str(folder),
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import MissingExtra, RecipeError
+from hf_trainpipe.utils.brief import first_line
 from hf_trainpipe.utils.resources import is_local, resolve
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ def load_external(name: str) -> Any:
     try:
         return evaluate.load(str(resolve(short)) if is_local(short) else short)
     except Exception as error:  # evaluate raises whatever the network, the Hub or the metric's script raise
-        reason = str(error).strip().splitlines()
         raise RecipeError(
-            f"evaluate could not load metric {name!r}: {reason[0] if reason else type(error).__name__}",
+            f"evaluate could not load metric {name!r}: {first_line(error)}",
             fix="It is fetched from the Hub: check the name and the network, or use a built-in metric, "
             "which needs none.",
         ) from error

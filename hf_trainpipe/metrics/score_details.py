@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.tables import table, terminal_width
 
 ROWS = 12
@@ -62,16 +63,15 @@ def describe_error(error: Mapping[str, Any]) -> str:
             return f"{value:.3g}"
         return (", ".join(map(str, value)) or "nothing") if isinstance(value, list) else str(value)
 
-    def some(parts: list[str]) -> str:
-        return ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
-
     if "written" in error:
         return f"{error['written']!r:.60} where {error['right']!r:.60} is right"
     if "wrong" in error:
-        return some(error["wrong"])
+        return listed(error["wrong"], 3)
     if "missed" in error:
         said = [
-            f"{what} {some(error[name])}" for what, name in (("missed", "missed"), ("found", "invented")) if error[name]
+            f"{what} {listed(error[name], 3)}"
+            for what, name in (("missed", "missed"), ("found", "invented"))
+            if error[name]
         ]
         return "; ".join(said)
     return f"{shown(error['gold'])} predicted as {shown(error['predicted'])}"

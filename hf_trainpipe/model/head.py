@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_trainpipe.utils.brief import listed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -89,26 +91,28 @@ def fit_head(
     if not len(labels):
         return
     if had is None:
-        say(f"the outputs of {name!r} have no label names: they are used for {_shown(labels.names)}, in this order")
+        say(
+            f"the outputs of {name!r} have no label names: they are used for {listed(labels.names, _SHOWN)}, in this order"
+        )
         return
     order = label_order(had, labels.names)
     if order is None:
         _reinitialize(loaded, kept)
         say(
-            f"warning: the outputs of {name!r} are newly initialized: its labels are {_shown(had)}, these are {_shown(labels.names)}"
+            f"warning: the outputs of {name!r} are newly initialized: its labels are {listed(had, _SHOWN)}, these are "
+            f"{listed(labels.names, _SHOWN)}"
         )
     elif order != list(range(len(order))):
         _reorder(loaded, kept, order)
-        say(f"the outputs of {name!r} are kept, reordered from its labels ({_shown(had)}) to {_shown(labels.names)}")
+        say(
+            f"the outputs of {name!r} are kept, reordered from its labels ({listed(had, _SHOWN)}) to "
+            f"{listed(labels.names, _SHOWN)}"
+        )
 
 
 def _head_type(architecture: str) -> str:
     """``SequenceClassification`` of ``BertForSequenceClassification``; empty for a model without a head."""
     return architecture.partition("For")[2]
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def label_tensors(loaded: Any, model: Pretrained, task: Task) -> dict[str, int]:

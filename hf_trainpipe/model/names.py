@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.utils.brief import first_line
 from hf_trainpipe.utils.cache import COMMIT, pin, pinned
 from hf_trainpipe.utils.hub_errors import FINAL, is_hub_error, pickled, reason_of
 from hf_trainpipe.utils.resources import is_local, require_weights, resolve
@@ -117,8 +118,7 @@ def from_pretrained(loader: Any, name: str, *, what: str, field: str = "model.na
         reason = reason_of(error, repo=name)
         said, fix = reason.said, reason.fix
         if reason.kind not in ("code", "unknown-kind"):
-            lines = str(error).strip().splitlines()
-            said = f"{lines[0] if lines else type(error).__name__:.300}"
+            said = first_line(error)[:300]
             fix = "Point model.name to a folder made by save_pretrained, or set model.tokenizer."
         raise RecipeError(
             f"{field}: the folder {name!r} holds no usable {what}: {said}", fix=fix, reason=reason.kind

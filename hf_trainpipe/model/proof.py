@@ -9,6 +9,7 @@ import numpy as np
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import of_choices
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,8 +106,8 @@ def prove_forward(model: torch.nn.Module, *, length: int, pad_id: int, pads_with
         if "out of memory" in str(error):
             return  # the training loop halves micro-batches that are too large
         raise RecipeError(
-            f"model.name: the model does not take a text of {min(length, LONGEST)} tokens: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}",
+            f"model.name: the model does not take a text of {min(length, LONGEST)} tokens: "
+            f"{one_line(error, named=True)}",
             fix="Lower tokens.max_length; if it fails with a few tokens too, the model needs other inputs than text.",
         ) from error
     finally:
@@ -137,8 +138,7 @@ def prove_passes(model: torch.nn.Module, passes: Callable[[], AbstractContextMan
         if "out of memory" in str(error):
             return  # as above
         raise RecipeError(
-            f"optim.precision: {type(model).__name__} does not run with all its weights in bf16: "
-            f"{' '.join(str(error).split())[:200]}",
+            f"optim.precision: {type(model).__name__} does not run with all its weights in bf16: {one_line(error)}",
             fix="Set optim.precision to 'bf16', which leaves the rest of the model in fp32.",
         ) from error
 

@@ -14,6 +14,7 @@ from hf_trainpipe.recipe import Pretrained, Scratch
 from hf_trainpipe.runtime.handler.predictor import quiet
 from hf_trainpipe.runtime.tasks.columns import TEXT, TEXTS
 from hf_trainpipe.runtime.text.preprocessing import apply
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,7 +80,7 @@ def _config(model: Scratch, **more: Any) -> Any:
     try:
         return AutoConfig.for_model(model.name, **{**more, **model.config})
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"model.config: {' '.join(str(error).split())[:300]}", fix="Correct the field.") from error
+        raise RecipeError(f"model.config: {one_line(error, 300)}", fix="Correct the field.") from error
 
 
 def _ids(config: Any, tokenizer: Any) -> dict[str, Any]:
@@ -106,8 +107,7 @@ def _draw(recipe: Recipe, config: Any) -> Any:
             return recipe.task.model_class().from_config(config)
         except (TypeError, ValueError, KeyError) as error:
             raise RecipeError(
-                f"model: {type(recipe.task).__name__} cannot have a {config.model_type}: "
-                f"{' '.join(str(error).split())[:300]}",
+                f"model: {type(recipe.task).__name__} cannot have a {config.model_type}: {one_line(error, 300)}",
                 fix="Choose another architecture, or correct model.config.",
             ) from error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.marian import fast_marian
 from hf_trainpipe.model.names import from_pretrained, load_config, load_options, text_config
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
@@ -104,11 +105,8 @@ def check_tokenizer(tokenizer: Any, config: Any, *, rows: int | None) -> list[st
                 "call model.resize_token_embeddings(len(tokenizer)) and save both.",
             )
         if beyond:  # added tokens
-            shown = ", ".join(repr(token) for token in sorted(beyond, key=lambda token: beyond[token])[:5])
-            warnings.append(
-                f"tokens without a row in the model's embedding, which must not occur in texts: {shown}"
-                f"{f' and {len(beyond) - 5} more' if len(beyond) > 5 else ''}"
-            )
+            shown = listed(sorted(beyond, key=lambda token: beyond[token]), 5, quoted=True)
+            warnings.append(f"tokens without a row in the model's embedding, which must not occur in texts: {shown}")
     own = getattr(text_config(config), "pad_token_id", None)
     if own is not None and tokenizer.pad_token_id is not None and own != tokenizer.pad_token_id:
         warnings.append(

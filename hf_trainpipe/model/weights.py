@@ -9,6 +9,7 @@ from hf_trainpipe.model.head import fit_head, label_names
 from hf_trainpipe.model.lora import adapt
 from hf_trainpipe.model.names import from_pretrained, load_config, load_options, local_folder
 from hf_trainpipe.model.tokenizer import load_tokenizer
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.resources import check_sha256, require_weights, resolve
 
 if TYPE_CHECKING:
@@ -110,20 +111,18 @@ def _check_missing(
     lost = [key for key in absent if "pooler" not in key]
     if lost:
         total = sum(_is_of_base(loaded, key) for key in loaded.state_dict())
-        there = f" The file has {_some(unexpected)} instead." if unexpected else ""
+        there = f" The file has {listed(sorted(unexpected), 3)} instead." if unexpected else ""
         raise RecipeError(
-            f"model.name: the weights of {name!r} lack {len(lost):,} of the encoder's {total:,} tensors: {_some(lost)}."
-            f"{there}",
+            f"model.name: the weights of {name!r} lack {len(lost):,} of the encoder's {total:,} tensors: "
+            f"{listed(sorted(lost), 3)}.{there}",
             fix="They would be random. Point model.name to a folder made by save_pretrained, whose config.json and "
             "weights belong together.",
         )
     if absent:
-        say(f"warning: {_some(absent)} are not in the weights of {name!r} and are newly initialized, like the head")
-
-
-def _some(keys: Collection[str]) -> str:
-    shown = sorted(keys)
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3:,} more" if len(shown) > 3 else "")
+        say(
+            f"warning: {listed(sorted(absent), 3)} are not in the weights of {name!r} and are newly initialized, like "
+            "the head"
+        )
 
 
 def _check_finite(loaded: Any, *, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from hf_trainpipe.data.sources_shape import as_list, as_text
 from hf_trainpipe.data.written_lists import is_written_list, parse_list
 from hf_trainpipe.errors import DataError, closest
+from hf_trainpipe.utils.brief import listed
 
 __all__ = ["Chooser", "Known", "Listed", "joined", "known_columns", "parse_asked", "words_of"]
 
@@ -245,13 +246,13 @@ class Chooser:
         return get
 
     def _missing(self, name: str | None, there: list[str]) -> DataError:
-        listed = ", ".join(map(repr, there[:20])) or "none"
         wanted = (name,) if name else self.known.inputs or self.known.roles
         hint = next((found for column in wanted if (found := closest(column, there))), "")
         example = " ".join(["--column NAME"] * len(self.known.roles))
         said = "the package learned from" if self.known.inputs and not name else "expected"
         return DataError(
-            f"{self.name}: {said} {' and '.join(map(repr, wanted))}, found the columns {listed}.{hint}",
+            f"{self.name}: {said} {' and '.join(map(repr, wanted))}, found the columns "
+            f"{listed(there, 20, quoted=True) or 'none'}.{hint}",
             fix=f"Choose with {example}.",
             file=self.name,
         )

@@ -23,6 +23,7 @@ from hf_trainpipe.errors import DataError, closest
 from hf_trainpipe.package.columns import Chooser, Known, Listed, joined, words_of
 from hf_trainpipe.package.inputs import read_whole
 from hf_trainpipe.runtime.tasks.columns import TEXT, WORDS
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -223,7 +224,7 @@ def labelled(
 
 def _told(left: _Left) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in left.out.items()) + (
-        f" ({', '.join(map(repr, list(left.unknown)[:8]))})" if left.unknown else ""
+        f" ({listed(left.unknown, 8, quoted=True)})" if left.unknown else ""
     )
 
 

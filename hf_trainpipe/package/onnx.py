@@ -17,6 +17,7 @@ from hf_trainpipe.package.replacing import copied, seal
 from hf_trainpipe.runtime.errors import SchemaError
 from hf_trainpipe.runtime.handler.user_code import has_consent
 from hf_trainpipe.runtime.model.onnx_model import FILES, TOKENIZER, TOKENIZER_FACTS, OnnxModel, OnnxTokenizer
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +143,7 @@ def _on_onnx(torch_side: Predictor, stage: Path, backend: str) -> Predictor:
         model = OnnxModel(stage / FILES[backend])
     except SchemaError as error:  # whose fix is that of whoever loads a package
         raise PackageError(
-            f"ONNX Runtime cannot run the exported network ({backend}): {' '.join(error.message.split())[:300]}",
+            f"ONNX Runtime cannot run the exported network ({backend}): {one_line(error.message, 300)}",
             fix="The package is unchanged. Serve it with torch.",
             exit_code=2,
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_trainpipe.errors import MissingExtra, PackageError
+from hf_trainpipe.utils.brief import one_line
 
 INT8_SCHEME = "weights int8 per output channel, activations uint8 quantized as they come, all products"
 _LARGEST_FILE = 1_900_000_000
@@ -117,7 +118,7 @@ def quantize(source: Path, target: Path) -> None:
             )
         except Exception as error:  # of any kind: it works on graphs that nobody has foreseen
             raise PackageError(
-                f"ONNX Runtime's quantizer refuses this model: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                f"ONNX Runtime's quantizer refuses this model: {one_line(error, 300, named=True)}",
                 fix="The package is unchanged. Without --int8 it gets only the fp32 ONNX model.",
                 exit_code=2,
             ) from error

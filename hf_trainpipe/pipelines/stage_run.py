@@ -38,6 +38,7 @@ from hf_trainpipe.pipelines.record import (
     read_record,
 )
 from hf_trainpipe.utils.atomic import TEMPORARY, write_json
+from hf_trainpipe.utils.brief import listed
 
 Standing = Literal["due", "waits", "left out"]
 
@@ -125,7 +126,7 @@ def _make_room(folder: Path, asked: Asked, *, trains: bool, say: Callable[[str],
     if trains and changed and any((folder / name).exists() for name in ("run.json", BEGUN)):
         aside = free_name(folder.parent, f"{folder.name}.earlier")
         folder.rename(aside)
-        say(f"{folder.name}: {', '.join(changed[:3])} changed; the run that was there is kept as {aside}")
+        say(f"{folder.name}: {listed(changed, 3)} changed; the run that was there is kept as {aside}")
     folder.mkdir(exist_ok=True)
     (folder / STAGE).unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from hf_trainpipe.pipelines.lowered import DONE, Step, codes_in_words, lower
 from hf_trainpipe.pipelines.pipeline import Pipeline
 from hf_trainpipe.pipelines.record import Record, is_as_recorded, read_begun, read_record
 from hf_trainpipe.pipelines.stage_run import asked_of, standing_of
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.tables import table
 
 State = Literal["done", "changed", "at work", "interrupted", "left out", "to do"]
@@ -93,4 +94,4 @@ def _state(pipeline: Pipeline, step: Step, record: Record | None, stale: list[st
         how = "" if record.exit_code == 0 else f"{codes_in_words((record.exit_code,))}, "
         return "done", f"{how}{ended}, {record.seconds:,.1f} s"
     changed = asked.differs(record.asked.to_json()) or ["its outputs"]
-    return "changed", ", ".join(changed[:3])
+    return "changed", listed(changed, 3)

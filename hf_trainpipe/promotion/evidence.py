@@ -19,6 +19,7 @@ from hf_trainpipe.metrics.calibration import cooled
 from hf_trainpipe.metrics.saved import Predicted, taken
 from hf_trainpipe.package.scoring import judged_rows, task_for
 from hf_trainpipe.report.same_rows import in_order_of
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,7 +102,7 @@ def _check_labels(predictor: Predictor, dataset: Dataset, recipe: Recipe, *, pac
     if unknown:
         names = sorted({str(spelled) for _, spelled in unknown})
         raise DataError(
-            f"{package} does not know the labels {', '.join(map(repr, names[:8]))}, which {len({row for row, _ in unknown}):,} "
+            f"{package} does not know the labels {listed(names, 8, quoted=True)}, which {len({row for row, _ in unknown}):,} "
             f"rows of {what} have: models with other labels cannot be held against each other.",
             fix="Take these rows out, or begin another alias for the new labels: --over aliases/OTHER",
         )
@@ -126,8 +127,8 @@ def pair(champion: Answers, challenger: Answers, *, what: str) -> Pair:
     aligned = in_order_of(sides[1].found, labels)
     if aligned is None or not len(both):
         raise DataError(
-            f"{what}: the champion's labels are {', '.join(labels[:8])}, the challenger's "
-            f"{', '.join(sides[1].found.predictions.labels[:8])}; they have {len(both):,} rows in common.",
+            f"{what}: the champion's labels are {listed(labels, 8)}, the challenger's "
+            f"{listed(sides[1].found.predictions.labels, 8)}; they have {len(both):,} rows in common.",
             fix="Models with other labels need an alias of their own: --over aliases/OTHER",
         )
     challenger = Answers(found=aligned, examples=both, temperature=sides[1].temperature)

@@ -30,6 +30,7 @@ from hf_trainpipe.data.spelling import key
 from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.errors import DataError
 from hf_trainpipe.utils.atomic import write_bytes, write_json
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,7 +140,7 @@ def _unusable(found: Merged, labels: set[str]) -> None:
         elif corpus.kind in ("class", "set", "tags") and labels:
             said = {target} if corpus.kind == "class" else set(target)
             if unknown := sorted(said - labels):
-                found.left_out[row] = f"with labels that training has not: {', '.join(map(repr, unknown[:3]))}"
+                found.left_out[row] = f"with labels that training has not: {listed(unknown, 3, quoted=True)}"
 
 
 def _seen(found: Merged, twins: Twins, split: str) -> None:

@@ -19,6 +19,7 @@ from hf_trainpipe.report.comparison import SPLITS, Comparison, Held, comparable,
 from hf_trainpipe.report.facts import Facts
 from hf_trainpipe.report.gate import Margin, gate
 from hf_trainpipe.report.same_rows import in_common
+from hf_trainpipe.utils.brief import listed
 
 _OF_A_SEED = ("seed", "name")
 """Fields in which runs of one group may differ."""
@@ -121,7 +122,7 @@ def _name(names: Sequence[str]) -> str:
         return names[0]
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     common = "".join(letters[0] for letters in alike).rstrip("0123456789-_./ ").removesuffix("seed").rstrip("-_./ ")
-    return f"{len(names)} seeds of {common}" if common else f"{names[0]} and {len(names) - 1} more"
+    return f"{len(names)} seeds of {common}" if common else listed(names, 1)
 
 
 def _hold(

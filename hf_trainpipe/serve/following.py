@@ -17,6 +17,7 @@ from hf_trainpipe.errors import PackageError, TrainpipeError
 from hf_trainpipe.package.layout import RECORDED
 from hf_trainpipe.package.probe import gaps
 from hf_trainpipe.package.verify import TOLERANCE, read_recorded, tolerance_of
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     import logging
@@ -161,4 +162,4 @@ def _told(error: Exception) -> str:
     """What went wrong; of errors that may hold anything only their type."""
     message: Any = getattr(error, "message", None)
     is_ours = isinstance(error, TrainpipeError) or isinstance(message, str)
-    return str(message).rstrip(".") if is_ours else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return str(message).rstrip(".") if is_ours else one_line(error, named=True)

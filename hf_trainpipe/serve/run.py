@@ -17,6 +17,7 @@ from hf_trainpipe.serve.following import Follow, Following, first_answers
 from hf_trainpipe.serve.listening import listen, run, whole_seconds
 from hf_trainpipe.serve.settings import TOKEN_VARIABLE, Settings
 from hf_trainpipe.tracking.console import Console
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.tables import facts
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _announce(engine: Engine, settings: Settings, url: str, *, as_json: bool, lo
     """Say on stderr where the server is and what it answers; with ``as_json`` also a line of JSON on stdout."""
     name, names = engine.predictor.info.name, engine.task.label_names
     limits, answers = settings.limits, engine.schema.answers
-    labels = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    labels = listed(names, 6)
     within = f" in {engine.info['precision']}" if engine.backend == "torch" else ""
     logger.info("serving %s at %s, demo at %s/demo", name, url, url)
     shown = [

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_trainpipe.data.label_ids import listed
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.studies.folds import Split, folds, forward
 from hf_trainpipe.studies.pool import Pool
+from hf_trainpipe.utils.brief import listed
 
 if TYPE_CHECKING:
     from hf_trainpipe.data.chosen_rows import Choice
@@ -111,7 +111,7 @@ def warnings_of(dealt: Dealt) -> list[str]:
     counts = np.bincount(strata.ids, minlength=len(strata.names))
     rare = [strata.names[at] for at in np.flatnonzero((counts > 0) & (counts < dealt.folding.folds)).tolist()]
     if rare:
-        found.append(f"fewer rows than folds have {listed(list(map(repr, rare)), 5)}: some folds hold out none of them")
+        found.append(f"fewer rows than folds have {listed(rare, 5, quoted=True)}: some folds hold out none of them")
     where = [set(strata.ids[np.isin(strata.rows, split.train)].tolist()) for split in dealt.splits]
     unseen = {
         strata.names[at]
@@ -119,9 +119,7 @@ def warnings_of(dealt: Dealt) -> list[str]:
         for at in set(strata.ids[np.isin(strata.rows, split.test)].tolist()) - known
     }
     if unseen and dealt.pool.task.label_names:
-        found.append(
-            f"a fold is trained without a row of {listed(list(map(repr, sorted(unseen))), 5)}, and holds some out"
-        )
+        found.append(f"a fold is trained without a row of {listed(sorted(unseen), 5, quoted=True)}, and holds some out")
     largest = int(np.bincount(dealt.groups).max())
     if largest > len(dealt.pool) / dealt.folding.folds:
         found.append(f"one group has {largest:,} of {len(dealt.pool):,} rows: the folds cannot be equally large")

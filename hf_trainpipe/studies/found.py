@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_trainpipe.utils.brief import first_line
+
 if TYPE_CHECKING:
     from hf_trainpipe.studies.trials import Trial
 
@@ -69,7 +71,7 @@ def line_of(trial: Trial, metric: str) -> str:
         f"trial {trial.number}" if trial.run.startswith("trials/") else f"finalist {trial.number} on seed {trial.seed}"
     )
     told = f"{metric} {trial.score:.4f}" if trial.score is not None else f"{trial.state}: {trial.reason}".rstrip(": ")
-    return f"{what}  {told.splitlines()[0]}  {values}  {trial.seconds:,.0f} s"
+    return f"{what}  {first_line(told)}  {values}  {trial.seconds:,.0f} s"
 
 
 def shown(value: Any) -> str:

@@ -12,6 +12,7 @@ from hf_trainpipe.report.plots import Picture
 from hf_trainpipe.studies.found import shown
 from hf_trainpipe.studies.outcome import PAGE, screen
 from hf_trainpipe.studies.space import LogUniform
+from hf_trainpipe.utils.brief import first_line
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Recipe
@@ -67,7 +68,7 @@ def _trials(trials: Sequence[Trial], space: Space) -> Block:
             "" if trial.score is None else f"{trial.score:.4f}",
             *(shown(trial.values[name]) for name in space.dimensions),
             f"{trial.seconds:,.0f}",
-            trial.reason.splitlines()[0][:100] if trial.reason else "",
+            first_line(trial.reason)[:100],
         ]
         for trial in trials
     ]

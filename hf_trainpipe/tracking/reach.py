@@ -9,6 +9,7 @@ import threading
 from hf_trainpipe.errors import RecipeError, TrainpipeError
 from hf_trainpipe.recipe import Tracker
 from hf_trainpipe.tracking.base import KINDS, LIBRARIES, describe, missing
+from hf_trainpipe.utils.brief import first_line
 
 
 def obstacle(tracker: Tracker, *, seconds: float) -> TrainpipeError | None:
@@ -49,7 +50,7 @@ def unreachable(address: str, *, seconds: float) -> str | None:
         except httpx.TimeoutException:
             pass
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            found[0] = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+            found[0] = first_line(error).rstrip(".")
 
     thread = threading.Thread(target=ask, daemon=True)  # names are resolved without a limit of time
     thread.start()

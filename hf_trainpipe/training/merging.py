@@ -16,6 +16,7 @@ from hf_trainpipe.package.verify import read_recorded
 from hf_trainpipe.runtime.handler.predictor import Predictor, quiet
 from hf_trainpipe.runtime.model.outputs import as_lists
 from hf_trainpipe.runtime.tasks.base import Task
+from hf_trainpipe.utils.brief import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,8 +107,9 @@ def check_adapter(run: Run, package: Path, recorded: Path) -> float:
             model = load_with_peft(package / ADAPTER, run.recipe.model, predictor.task, say=lambda _: None)
         gap = max(gaps(predictor.with_model(model, predictor.tokenizer), read_recorded(recorded)))
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise PackageError(f"The adapter folder of the package cannot be used by peft: {said}", fix=fix) from error
+        raise PackageError(
+            f"The adapter folder of the package cannot be used by peft: {one_line(error, named=True)}", fix=fix
+        ) from error
     if gap > BROKEN:
         raise PackageError(f"The adapter, loaded by peft, gives other answers: they differ by {gap:.3g}.", fix=fix)
     return gap

@@ -36,6 +36,7 @@ from hf_trainpipe.runtime.model.unpad import unpad
 from hf_trainpipe.runtime.safety import schema
 from hf_trainpipe.runtime.safety.files import DOCUMENT
 from hf_trainpipe.runtime.tokens.encoder import Encoder
+from hf_trainpipe.utils.brief import listed
 from hf_trainpipe.utils.cache import COMMIT
 from hf_trainpipe.utils.hub_errors import is_hub_error, reason_of
 from hf_trainpipe.utils.resources import is_local, resolve
@@ -93,10 +94,10 @@ class Teacher:
                 fix="Name a package of the same task, or leave distil out.",
             )
         if lacking := [name for name in labels if self._place_of(name) is None]:
-            has = "none by name" if self.labels is None else _listed(self.labels)
+            has = "none by name" if self.labels is None else listed(self.labels, 8, quoted=True)
             raise RecipeError(
-                f"distil.teacher: expected a teacher that knows the labels {_listed(labels)}; {self.said.teacher!r} has "
-                f"{has} and lacks {_listed(lacking)}.",
+                f"distil.teacher: expected a teacher that knows the labels {listed(labels, 8, quoted=True)}; "
+                f"{self.said.teacher!r} has {has} and lacks {listed(lacking, 8, quoted=True)}.",
                 fix="Spell the labels as the teacher does; or say what its outputs mean, in their order: distil.names=(...).",
             )
 
@@ -195,7 +196,7 @@ def find_teacher(distil: Distil, *, recorded: str | None = None) -> Teacher:
             Pretrained(distil.teacher, revision=revision, trust_remote_code=has_consent(distil.allow_code))
         )
     if info is not None and (info.code or info.model_code) and not model.trust_remote_code:
-        brought = info.code["file"] if info.code else ", ".join(info.model_code[:3])
+        brought = info.code["file"] if info.code else listed(info.model_code, 3)
         raise RecipeError(
             f"distil.teacher: {distil.teacher!r} brings code of its own ({brought}), which was not run.",
             fix="Read it; if you trust it, set distil.allow_code=True (--distil.allow-code).",
@@ -289,8 +290,7 @@ def _from_transformers(model: Pretrained, task: Task, *, device: torch.device) -
         logging.set_verbosity(level)
     if missing := sorted(found["missing_keys"]):
         raise RecipeError(
-            f"distil.teacher: {model.name!r} has no trained head for the task: its files lack {', '.join(missing[:3])}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}.",
+            f"distil.teacher: {model.name!r} has no trained head for the task: its files lack {listed(missing, 3)}.",
             fix="Fine-tune it first, and name the package of that run.",
         )
     loaded.eval().requires_grad_(False).to(device)
@@ -308,10 +308,6 @@ def _with_own_head(task: Task) -> Task:
 def _kind(answers: str, forms: Sequence[Sequence[str]]) -> str:
     """What a task reads and gives, in words: ``single_label of text``."""
     return f"{answers} of {' or '.join(' + '.join(form) for form in forms)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 
 from hf_trainpipe.errors import RecipeError, closest
 from hf_trainpipe.utils.atomic import sha256_file
+from hf_trainpipe.utils.brief import listed
 
 log = logging.getLogger(__name__)
 
@@ -225,16 +226,16 @@ def require_weights(folder: Path) -> Path:
     if weights:
         return weights[0]
     there = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-    listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "") or "nothing"
+    holds = listed(there) or "nothing"
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in there):
         raise RecipeError(
-            f"{folder}: expected model.safetensors, found pickled weights only ({listed}).",
+            f"{folder}: expected model.safetensors, found pickled weights only ({holds}).",
             fix="Pickle files can run code when they are loaded, so they are refused. "
             "Convert them once, where you trust them:\n"
             f'python -c "from transformers import AutoModel as M; p={str(folder)!r}; '
             'M.from_pretrained(p, use_safetensors=False).save_pretrained(p)"',
         )
     raise RecipeError(
-        f"{folder}: expected a model folder with weights (model.safetensors), found {listed}.",
+        f"{folder}: expected a model folder with weights (model.safetensors), found {holds}.",
         fix="Name the folder that holds config.json and model.safetensors.",
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from hf_trainpipe.engine.gpu.rounding import RoundedBatch, Shape
+from hf_trainpipe.utils.brief import first_line
 
 if TYPE_CHECKING:
     from hf_trainpipe.engine.mixed import Mixed
@@ -164,7 +165,7 @@ class Graphs:
             else:
                 reason = "the gradient of one differs from that of the eager step"
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
         if reason is not None:
             self.limit = len(self.known)
             self.say(

@@ -16,6 +16,8 @@ import onnx
 import tensorflow as tf
 from onnx import numpy_helper
 
+from hf_trainpipe.utils.brief import first_line
+
 from .operators import OPERATORS, unknown
 
 _LARGE = 64
@@ -101,8 +103,7 @@ def _applied(kind: str, attributes: Mapping[str, Any], given: Sequence[Any]) -> 
     try:
         return OPERATORS[kind](attributes, *given)
     except Exception as error:  # of any kind: TensorFlow's own, or of an attribute or input that is not looked for
-        why = str(error).strip().split("\n")[0][:200]
-        said = why if isinstance(error, NotImplementedError) else f"{type(error).__name__}: {why}"
+        said = first_line(error, named=not isinstance(error, NotImplementedError))[:200]
         raise UnknownOperators([f"{kind} ({said})"]) from error
 
 

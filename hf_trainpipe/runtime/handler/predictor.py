@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..bounds import Bounds, bounded
+from ..brief import listed, one_line
 from ..errors import InputError, SchemaError
 from ..model.onnx_model import FILES, OnnxModel, OnnxTokenizer, choose_backend
 from ..model.outputs import Outputs, as_lists
@@ -327,9 +328,8 @@ def _from_transformers(folder: Path, task: Task, *, own_code: bool, device: Any)
             )
             tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
     except Exception as error:  # a strange configuration fails in transformers, safetensors, tokenizers or torch
-        what = " ".join(str(error).split())[:300]
         raise SchemaError(
-            f"{folder}: transformers cannot load it: {type(error).__name__}: {what}",
+            f"{folder}: transformers cannot load it: {one_line(error, 300, named=True)}",
             fix="Install what its requirements.txt names; if it still fails, fetch or write the package again.",
         ) from error
     wrong = {
@@ -339,9 +339,9 @@ def _from_transformers(folder: Path, task: Task, *, own_code: bool, device: Any)
     }
     for what, names in wrong.items():
         if names:
-            shown = ", ".join(sorted(map(str, names))[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise SchemaError(
-                f"{folder}: expected every weight of its {type(model).__name__} in its files, found {what}: {shown}.",
+                f"{folder}: expected every weight of its {type(model).__name__} in its files, found {what}: "
+                f"{listed(sorted(map(str, names)), 3)}.",
                 fix="Do not use it: an answer would be made up. Fetch or write the package again.",
             )
     outputs, labels = int(model.config.num_labels), task.label_names

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..brief import first_line
 from ..tokens.ragged import ends_of, ranges
 from .exact import exact_products
 from .forking import apart
@@ -120,7 +121,7 @@ def _tried(model: Any) -> str | None:
             numbers(shared_losses, other),
         )
     except Exception as error:  # another version of transformers, a model of its own kind: two rows are there
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return first_line(error, named=True)
     finally:
         model.train(was_training)
     seen, difference = prove([found[:, 1]], [changed[:, 1]]), prove([expected], [found])

@@ -19,6 +19,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from ..brief import first_line
 from .exact import exact_products
 from .forking import apart
 from .inference import bare, of_choices
@@ -125,7 +126,7 @@ def take(
         difference = prove(expected, found)
         reason = refuse(found)
     except Exception as error:  # another version of transformers, a model of its own kind: the padded way is there
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        reason = first_line(error, named=True)
     else:
         if reason is None and not difference <= TOLERANCE:  # also where it is no number
             reason = f"its outputs differ from the padded model's by {difference:.1e}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..brief import listed
 from ..errors import RecipeError
 from .merging import sigmoid, softmax
 
@@ -88,7 +89,7 @@ class Calibration:
         said = {*(self.costs or {}), *(name for row in (self.costs or {}).values() for name in row)}
         if unknown := sorted(said - set(names)):
             raise RecipeError(
-                f"task.calibration.costs: expected labels of {', '.join(map(repr, names[:12]))}, found {unknown[0]!r}.",
+                f"task.calibration.costs: expected labels of {listed(names, quoted=True)}, found {unknown[0]!r}.",
                 fix="Name the labels as the task does.",
             )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..brief import listed
 from ..errors import RecipeError
 from ..kinds import UNSAID
 from .base import Metric, Requests
@@ -89,7 +90,7 @@ class TextClassification(TextTask):
     def _check_weights(self, names: tuple[str, ...]) -> None:
         if isinstance(self.class_weights, tuple) and len(self.class_weights) != len(names):
             raise RecipeError(
-                f"task.class_weights: expected {len(names)} numbers, one a label ({', '.join(names[:12])}), "
+                f"task.class_weights: expected {len(names)} numbers, one a label ({listed(names)}), "
                 f"found {len(self.class_weights)}.",
                 fix="Give a weight for each label, in this order, or 'balanced'.",
             )
@@ -110,7 +111,7 @@ class TextClassification(TextTask):
             self.calibration.check(labels)
         weights = self.class_weights
         if isinstance(weights, tuple) and not labels.is_ordered:
-            pairs = ", ".join(f"{name} {weight}" for name, weight in list(zip(labels, weights, strict=False))[:8])
+            pairs = listed([f"{name} {weight}" for name, weight in zip(labels, weights, strict=False)], 8)
             rows.note(f"task.class_weights go by the sorted labels: {pairs}; task.names would fix the order")
         if weights == "balanced":
             ids = rows.class_ids(self.target, labels)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..brief import one_line
 from ..errors import InputError, RecipeError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Chat:
             )
         except Exception as error:  # a template raises what it likes
             raise InputError(
-                f"the chat template refuses the conversation: {' '.join(str(error).split())[:200]}",
+                f"the chat template refuses the conversation: {one_line(error)}",
                 fix="Turns of user and assistant alternate in most templates; correct the conversation.",
             ) from error
         return str(text)

@@ -15,6 +15,7 @@ from typing import Any
 from hf_trainpipe.errors import DataError, MissingExtra, PackageError, PushError, RecipeError, TrainpipeError
 from hf_trainpipe.tracking.views.base import Progress, View, Work
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.utils.brief import first_line
 
 REQUEST, FILE = "request.json", "found.json"
 """What the process that rehearses is told, and what it finds."""
@@ -138,7 +139,7 @@ class Notes(View):
         elif not isinstance(error, Exception):
             return False
         elif is_out_of_memory(error):
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            told = first_line(error)
             self.found.add(out_of_memory(doing, told))
         elif (place := self._place(error)) is not None:
             told = f"{place}: {doing}: expected no error, found {type(error).__name__}: {error}"
