@@ -11,10 +11,9 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from hf_trainpipe.engine.device import cores, num_threads
+from hf_trainpipe.engine.device import cores, cpu_facts, num_threads
 from hf_trainpipe.utils.atomic import write_json
 from hf_trainpipe.utils.cache import cache_root
 
@@ -54,12 +53,14 @@ def _key() -> str:
     """Cache key of the machine, the libraries and the number of cores."""
     import torch
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = sorted({line for line in lines if line.startswith(("model name", "flags"))})
-    except OSError:
-        cpu = [platform.processor()]
-    facts: list[Any] = [VERSION, platform.machine(), cpu, torch.__version__, num_threads(), cores()]
+    facts: list[Any] = [
+        VERSION,
+        platform.machine(),
+        cpu_facts("model name", "flags"),
+        torch.__version__,
+        num_threads(),
+        cores(),
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.codec import to_json
-from hf_trainpipe.engine.device import cores, peak_memory
+from hf_trainpipe.engine.device import cores, cpu_facts, peak_memory
 from hf_trainpipe.report.forecast import NAME, read
 from hf_trainpipe.tracking.ledger import parse_object
 from hf_trainpipe.utils.atomic import write_json
@@ -98,11 +98,14 @@ def kind_of_work(setup: Setup) -> str:
     import torch
 
     device = setup.accelerator.device
-    try:
-        cpu = sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")})
-    except OSError:
-        cpu = [platform.processor()]
-    machine = [platform.node(), platform.machine(), cpu, cores(), setup.plan.threads, setup.ranks.size]
+    machine = [
+        platform.node(),
+        platform.machine(),
+        cpu_facts("model name"),
+        cores(),
+        setup.plan.threads,
+        setup.ranks.size,
+    ]
     if device.type == "cuda":
         machine.append(torch.cuda.get_device_name(device))
     work = [type(setup.task).__name__, setup.plan.architecture, device.type, setup.plan.precision]
