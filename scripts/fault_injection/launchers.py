@@ -56,18 +56,23 @@ def torchrun(lab: Lab) -> str:
 
 @contextlib.contextmanager
 def dask_cluster(lab: Lab, workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers in processes of their own, as on machines: the address and the workers."""
+    """A scheduler and workers in processes of their own, as on machines: the address and the workers, once all are there."""
+    from distributed import Client
+
     environment = lab.workshop.environment({"PACE": SLOW})
     address = lab.folder / "scheduler.json"
     address.unlink(missing_ok=True)
     shown = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment, "cwd": lab.folder}
     cli = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(address), "--port", "0"]
     processes = [subprocess.Popen([*cli, "--no-dashboard"], **shown)]  # type: ignore[call-overload]
-    until(address.exists, seconds=60)
+    until(address.exists, seconds=LONGEST)
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address), "--nthreads", "1"]
     processes += [subprocess.Popen([*worker, "--no-nanny", "--no-dashboard"], **shown) for _ in range(workers)]  # type: ignore[call-overload]
     try:
-        yield re.findall(r"tcp://[^\"]+", address.read_text())[0], processes[1:]
+        found = re.findall(r"tcp://[^\"]+", address.read_text())[0]
+        with Client(found, timeout=LONGEST) as client:
+            client.wait_for_workers(workers, timeout=LONGEST)
+        yield found, processes[1:]
     finally:
         for process in processes:
             process.kill()
@@ -81,7 +86,6 @@ def resolved(lab: Lab, options: Sequence[str]) -> Iterator[list[str]]:
         yield list(options)
         return
     with dask_cluster(lab) as (address, _):
-        time.sleep(3)  # until both workers have said so
         yield [address if given == "ADDRESS" else given for given in options]
 
 
@@ -97,6 +101,12 @@ def equal(lab: Lab, name: str) -> str:
     return f"{weights(lab, run)}, as torchrun's; {done.seconds:.0f} s"
 
 
+def until_saved(lab: Lab, run: str, process: Process) -> None:
+    """Wait for the first checkpoint of a run that goes on."""
+    until(lambda: lab.steps(run) or not process.running, seconds=LONGEST)
+    expect(process.running, f"it ended before: {process.stderr[-300:]}")
+
+
 def continued(lab: Lab, run: str, options: Sequence[str]) -> str:
     """The weights of a run that the same command ends, which have to be torchrun's."""
     done = launch(lab, run, options).end(timeout=LONGEST)
@@ -110,9 +120,9 @@ def stopped(lab: Lab, name: str) -> str:
     run = lab.name("stopped")
     with resolved(lab, CLUSTERS[name]) as options:
         process = launch(lab, run, options, PACE=SLOW)
-        until(lambda: lab.steps(run), seconds=90)
+        until_saved(lab, run, process)
         process.send(signal.SIGTERM)
-        done = process.end(timeout=60)
+        done = process.end(timeout=LONGEST)
         expect(done.code == 75, f"{done.code}: {done.last}")
         return f"75 after a save at step {lab.steps(run)[-1]}; {continued(lab, run, options)}"
 
@@ -122,10 +132,10 @@ def rank_killed(lab: Lab, name: str) -> str:
     run = lab.name("killed")
     with resolved(lab, CLUSTERS[name]) as options:
         process = launch(lab, run, options, PACE=SLOW)
-        until(lambda: lab.steps(run), seconds=90)
+        until_saved(lab, run, process)
         os.kill(lab.rank_pid(run, 1), signal.SIGKILL)
         killed = time.monotonic()
-        done = process.end(timeout=60)
+        done = process.end(timeout=LONGEST)
         seconds = time.monotonic() - killed
         expect(done.code == 75, f"{done.code}: {done.last}")
         return f"75 after {seconds:.0f} s; {continued(lab, run, options)}"
@@ -136,14 +146,13 @@ def worker_lost(lab: Lab, name: str) -> str:
     torchrun(lab)
     run = lab.name("lost")
     with dask_cluster(lab) as (address, workers):
-        time.sleep(3)
         options = ["--on", "dask", "--address", address, "--at-least", "1"]
         process = launch(lab, run, options, HF_TRAINPIPE_TRACE="1", HF_TRAINPIPE_TIMEOUT="60")
-        until(lambda: lab.steps(run), seconds=90)
+        until_saved(lab, run, process)
         pid = lab.rank_pid(run, 1)
         victim = next(one for one in workers if psutil.Process(pid).ppid() == one.pid)
         victim.kill()
-        done = process.end(timeout=150)
+        done = process.end(timeout=LONGEST)
     expect(done.code == 0, f"{done.code}: {done.last}")
     expect("continuing on 1" in done.stderr, f"it never said that a worker was lost: {done.last}")
     ours, theirs = lab.examples(run), lab.examples("torchrun")
