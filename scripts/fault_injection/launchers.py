@@ -49,7 +49,7 @@ def torchrun(lab: Lab) -> str:
         train = ["-m", "hf_trainpipe", "train", "faulty.py", "--run-dir", "torchrun"]
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *train]
         environment = lab.workshop.environment({"ACCELERATE_USE_CPU": "true", "HF_TRAINPIPE_TRACE": "1"})
-        done = Process(command, folder=lab.folder, environment=environment).end()
+        done = Process(command, folder=lab.folder, environment=environment).end(timeout=LONGEST)
         expect(done.code == 0, f"torchrun: {done.code}: {done.last}")
     return weights(lab, "torchrun")
 
