@@ -44,9 +44,9 @@ class Lab:
         self._names: set[str] = set()
 
     def name(self, wish: str) -> str:
-        """An unused name for a run."""
+        """An unused name for a run, also where the folder has runs of an earlier call."""
         number = 1
-        while f"{wish}-{number}" in self._names:
+        while f"{wish}-{number}" in self._names or (self.folder / f"{wish}-{number}").exists():
             number += 1
         self._names.add(f"{wish}-{number}")
         return f"{wish}-{number}"
