@@ -1,19 +1,18 @@
 """What a recipe's model makes of texts before any training: a vector each, computed once and kept.
 
-An entry is a folder beside the token cache with ``vectors.npy`` and an ``entry.json`` that is written last. Its name is a hash of
-what the numbers follow from: the weights, the tokens (so the texts, their preprocessing and the tokenizer) and the pooling. Whoever
-comes first computes it, in fp32 and without padding where the architecture allows it; the others wait.
+An entry (:mod:`hf_trainpipe.utils.cached`) follows from the weights, the tokens (so the texts, their preprocessing and the
+tokenizer) and the pooling. Whoever comes first computes it, in fp32 and without padding where the architecture allows it; the
+others wait.
 
 Shapes: N texts or examples, F features, W numbers of a vector.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from hf_trainpipe.data.reference import tokens_digest
 from hf_trainpipe.errors import RecipeError
-from hf_trainpipe.utils.atomic import new_folder
+from hf_trainpipe.utils.cached import Entry
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings
     from hf_trainpipe.runtime.tokens.encoder import Encoder
     from hf_trainpipe.runtime.tokens.features import Features
+    from hf_trainpipe.utils.pieces import Pieces
 
     Working = Callable[..., AbstractContextManager[Callable[[int], None]]]
 
@@ -38,6 +38,7 @@ VERSION = 1
 Floats = NDArray[np.float32]
 Pooling = Literal["mean", "cls"]
 
+_FILE = "vectors.npy"
 _BLOCK = 8192
 """Features computed before they are written: what is in flight stays bounded, whatever the split."""
 _TOKENS = 4096
@@ -93,8 +94,6 @@ def frozen(
 
     The mean over the windows of an example. The array is mapped from the cache, read only. Arguments: see :func:`frozen_texts`.
     """
-    from filelock import FileLock
-
     from hf_trainpipe.model.lora import base_fingerprint
     from hf_trainpipe.recipe import Scratch
 
@@ -110,32 +109,30 @@ def frozen(
         "tokens": tokens_digest(features),
         "pooling": pooling,
     }
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    folder = root / "frozen" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if (known := _known(folder, features)) is None:
-            with new_folder(folder) as building:
-                _compute(features, plain, building / "vectors.npy", working=working, pooling=pooling)
-                (building / "entry.json").write_text(json.dumps({**settings, "examples": features.num_examples}))
+    entry = Entry(root / "frozen", settings)
+
+    def known() -> Floats | None:
+        found = entry.read(_mapped)
+        return found if found is not None and found.ndim == 2 and len(found) == features.num_examples else None
+
+    with entry.lock:
+        if (found := known()) is None:
+            entry.write(partial(_compute, features, plain, entry.pieces, working=working, pooling=pooling))
             say(f"computed vectors of {features.num_examples:,} texts with the model as it begins; kept")
-            known = _known(folder, features)
-    assert known is not None, f"{folder} was just written"
-    return known
+            found = known()
+    assert found is not None, "it was just written"
+    return found
 
 
-def _known(folder: Path, features: Features) -> Floats | None:
-    """The vectors of an entry; None if there is none or it is damaged."""
-    try:
-        json.loads((folder / "entry.json").read_text())
-        vectors: Floats = np.load(folder / "vectors.npy", mmap_mode="r")
-    except (EOFError, OSError, ValueError):
-        return None
-    return vectors if vectors.ndim == 2 and len(vectors) == features.num_examples else None
+def _mapped(folder: Path) -> Floats:
+    vectors: Floats = np.load(folder / _FILE, mmap_mode="r")
+    return vectors
 
 
-def _compute(features: Features, model: Pretrained, file: Path, *, working: Working, pooling: Pooling) -> None:
-    """Write the vectors of all examples, block by block."""
+def _compute(
+    features: Features, model: Pretrained, pieces: Pieces, folder: Path, *, working: Working, pooling: Pooling
+) -> None:
+    """Write the vectors of all examples, block by block; those of blocks that are done stay if it is interrupted."""
     from hf_trainpipe.runtime.model.exact import exact_products
     from hf_trainpipe.runtime.model.inference import run
     from hf_trainpipe.runtime.tasks.embeddings import SentenceEmbeddings
@@ -144,12 +141,17 @@ def _compute(features: Features, model: Pretrained, file: Path, *, working: Work
     network, device = _network(model, task)
     budget = max(_TOKENS, int(features.widths.max(initial=1)))
     order = np.argsort(-features.lengths, kind="stable")
+
+    def look(chosen: NDArray[np.int64]) -> Mapping[str, NDArray[Any]]:
+        return run(network, features, task=task, chosen=chosen, max_tokens=budget, device=device).arrays
+
+    file = folder / _FILE
     sums: Any = None
     with working("vectors of the model as it begins", total=features.num_features) as told, exact_products():
         finished = 0
         for start in range(0, len(order), _BLOCK):
             chosen = np.sort(order[start : start + _BLOCK])
-            found = run(network, features, task=task, chosen=chosen, max_tokens=budget, device=device)["embedding"]
+            found = pieces.piece(chosen, partial(look, chosen))["embedding"]
             if sums is None:
                 shape = (features.num_examples, found.shape[1])
                 sums = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)

@@ -2,7 +2,9 @@
 
 An entry (:mod:`hf_trainpipe.utils.cached`) has a ``.npy`` file an array. The numbers follow from the weights of a model as it begins, the
 features (so the tokenizer, the template and the data), what the task reads them by, and the precision. If any of these changes,
-another entry is made. The ranks of a run compute a share each; runs that want the same entry at the same time wait for each other.
+another entry is made. The ranks of a run compute a share each; runs that want the same entry at the same time wait for each other. A
+reference is computed in pieces of whole batches, each kept at once, so that a pass that was interrupted goes on and gives the same
+bits; hard negatives are found among all texts, in one piece.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_trainpipe.engine.kept import parts_of
+from hf_trainpipe.runtime.tasks.base import LOOKED_TOKENS
 from hf_trainpipe.utils.cached import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from hf_trainpipe.engine.ranks import Ranks
@@ -55,6 +59,19 @@ def with_reference(
         some = features if len(share) == features.num_features else features.keep(share)
         return {name: rows for name, rows in compute(some).dense.items() if name not in features.dense}
 
+    def cut(share: np.ndarray) -> list[np.ndarray]:
+        if not task.refers:
+            return [share]
+        parts = parts_of(share, task.widths(features)[share], max_tokens=LOOKED_TOKENS)
+        return [np.sort(part) for part in parts]
+
+    def told(computed: int) -> None:
+        before = features.num_features - computed
+        say(
+            f"looked at {split} with the model as it begins: {features.num_examples:,} examples"
+            f"{f', {before:,} of them before' if before else ''}; kept"
+        )
+
     settings = {
         "version": VERSION,
         "task": [type(task).__name__, task.encoding],
@@ -63,8 +80,7 @@ def with_reference(
         "precision": precision,
         "features": tokens_digest(features),
     }
-    told = f"looked at {split} with the model as it begins: {features.num_examples:,} examples; kept"
-    known = kept(settings, columns, lengths=features.lengths, root=root, ranks=ranks, done=lambda: say(told))
+    known = kept(settings, columns, lengths=features.lengths, root=root, ranks=ranks, done=told, cut=cut)
     return replace(features, dense={**features.dense, **known})
 
 
@@ -75,7 +91,8 @@ def kept(
     lengths: np.ndarray,
     root: Path,
     ranks: Ranks | None,
-    done: Callable[[], None],
+    done: Callable[[int], None],
+    cut: Callable[[np.ndarray], Sequence[np.ndarray]] = lambda share: [share],
 ) -> dict[str, np.ndarray]:
     """Arrays with a row for each of some items, from the disk, or computed and put there.
 
@@ -85,7 +102,8 @@ def kept(
         lengths: int64[n]: how long an item takes, about; ranks get shares of all lengths.
         root: The cache folder.
         ranks: Of the run, which all call this and compute a share each; None: whoever comes first computes all of it.
-        done: Called once they are computed.
+        done: Called once they are computed, with the number of items that were not there in pieces.
+        cut: Ascending items in the pieces that are computed and kept one after the other, each ascending.
     """
     entry = Entry(root / "reference", settings)
 
@@ -97,30 +115,37 @@ def kept(
         with entry.lock:
             entry.write(partial(_write, computed))
 
+    def pieced(share: np.ndarray) -> dict[str, np.ndarray]:
+        pieces = cut(share) or [share]  # more ranks than items
+        return _joined(pieces, [entry.pieces.piece(piece, partial(compute, piece)) for piece in pieces])
+
     if ranks is None or ranks.size == 1:
         with entry.lock:
             found = known()
             if found is None:
-                found = compute(np.arange(len(lengths)))
+                found = pieced(np.arange(len(lengths)))
                 save(found)
-                done()
+                done(entry.pieces.computed)
     else:
         found = ranks.from_main(known)
         if found is None:
-            found = _together(ranks, lengths, compute)
+            shares = _shares(lengths, ranks.size)
+            found = _joined(shares, ranks.gather(pieced(shares[ranks.rank])))
             ranks.from_main(partial(save, found))
-            done()
+            entry.pieces.remove()  # those of another machine
+            done(round(ranks.sum(entry.pieces.computed)))
     return found
 
 
-def _together(
-    ranks: Ranks, lengths: np.ndarray, compute: Callable[[np.ndarray], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """The arrays of all items, of which each rank computes a share of all lengths."""
+def _shares(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Of each rank the items that it computes, ascending, of all lengths."""
     by_length = np.argsort(-lengths, kind="stable")
-    shares = [np.sort(by_length[rank :: ranks.size]) for rank in range(ranks.size)]
-    parts = ranks.gather(compute(shares[ranks.rank]))
-    back = np.argsort(np.concatenate(shares))
+    return [np.sort(by_length[rank::size]) for rank in range(size)]
+
+
+def _joined(items: Sequence[np.ndarray], parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all items in their order, from those of some each."""
+    back = np.argsort(np.concatenate(items))
     return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe import metrics
+from hf_trainpipe.engine.kept import parts_of
 from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.runtime.model.inference import known_lengths_of, run
 from hf_trainpipe.runtime.model.outputs import Outputs, concatenate
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.ranks import Ranks
     from hf_trainpipe.runtime.tasks.base import Metric, Task
     from hf_trainpipe.runtime.tokens.features import Features
-
-
-_BATCHES = 4
-"""Batches of a part that is kept."""
 
 
 def predict_split(
@@ -71,8 +68,7 @@ def predict_split(
     if kept is None or not len(chosen):
         found = outputs(chosen)
     else:
-        batches = list(token_budget_batches(task.widths(split.features)[chosen], max_tokens=max_tokens))
-        parts = [chosen[np.concatenate(batches[at : at + _BATCHES])] for at in range(0, len(batches), _BATCHES)]
+        parts = parts_of(chosen, task.widths(split.features)[chosen], max_tokens=max_tokens)
         answered = []
         for part, end in zip(parts, np.cumsum([len(part) for part in parts]), strict=True):
             answered.append(kept.part(part, partial(outputs, part)))

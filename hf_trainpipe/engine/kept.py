@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
-import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_trainpipe.runtime.model.outputs import Outputs
-from hf_trainpipe.utils.atomic import write_bytes
+from hf_trainpipe.runtime.tokens.features import token_budget_batches
+from hf_trainpipe.utils.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -26,6 +25,20 @@ if TYPE_CHECKING:
 
 FOLDER = "generated"
 """In a run's directory."""
+_BATCHES = 4
+"""Batches of a part."""
+
+
+def parts_of(items: np.ndarray, widths: np.ndarray, *, max_tokens: int) -> list[np.ndarray]:
+    """Items in parts of a few whole batches: computed part by part they fall into the same batches as at once.
+
+    Args:
+        items: int64[n].
+        widths: [n] or [n, S] tokens of each, as :func:`.features.token_budget_batches` takes them.
+        max_tokens: Of a batch.
+    """
+    batches = list(token_budget_batches(widths, max_tokens=max_tokens))
+    return [items[np.concatenate(batches[at : at + _BATCHES])] for at in range(0, len(batches), _BATCHES)]
 
 
 class Kept:
@@ -56,26 +69,16 @@ class Kept:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(dtype=_bytes()).numpy().data)
         chosen = None if examples is None else np.asarray(examples).tolist()
         digest.update(json.dumps([split.digest, task.to_json(), precision, chosen], sort_keys=True).encode())
-        self.folder = run / FOLDER / f"{split.name}-{digest.hexdigest()[:32]}"
-        self._rank = f"{ranks.rank}-of-{ranks.size}"
+        folder = run / FOLDER / f"{split.name}-{digest.hexdigest()[:32]}"
         if ranks.is_main:
             for other in (run / FOLDER).glob(f"{split.name}-*"):
-                if other != self.folder:
+                if other != folder:
                     shutil.rmtree(other, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pieces = Pieces(folder)
 
     def part(self, features: np.ndarray, compute: Callable[[], Outputs]) -> Outputs:
         """The outputs of some features: those on the disk, or else what ``compute`` gives."""
-        path = self.folder / f"{self._rank}-{hashlib.sha256(features.tobytes()).hexdigest()[:16]}.npz"
-        try:
-            return _read(path)
-        except (EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile):  # not there, or damaged
-            found = compute()
-        stream, rows = io.BytesIO(), {f"rows {name}": array for name, array in found.arrays.items()}
-        named: dict[str, Any] = {**rows, **{f"starts {name}": array for name, array in found.starts.items()}}
-        np.savez(stream, items=found.items, **named)
-        write_bytes(path, stream.getvalue(), durable=False)
-        return found
+        return _outputs(features, self._pieces.piece(features, lambda: _arrays(compute())))
 
 
 def remove_kept(run: Path) -> None:
@@ -83,12 +86,16 @@ def remove_kept(run: Path) -> None:
     shutil.rmtree(run / FOLDER, ignore_errors=True)
 
 
-def _read(path: Path) -> Outputs:
-    with np.load(path) as held:
-        named = {name: held[name] for name in held.files}
-    items = named.pop("items")
+def _arrays(found: Outputs) -> dict[str, np.ndarray]:
+    return {
+        **{f"rows {name}": array for name, array in found.arrays.items()},
+        **{f"starts {name}": array for name, array in found.starts.items()},
+    }
+
+
+def _outputs(items: np.ndarray, held: Mapping[str, np.ndarray]) -> Outputs:
     arrays, starts = (
-        {name.removeprefix(kind): array for name, array in named.items() if name.startswith(kind)}
+        {name.removeprefix(kind): array for name, array in held.items() if name.startswith(kind)}
         for kind in ("rows ", "starts ")
     )
     return Outputs(items, arrays, starts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from hf_trainpipe.data.reference import with_reference
@@ -12,6 +13,8 @@ from hf_trainpipe.utils.cache import cache_root
 
 if TYPE_CHECKING:
     from typing import Any
+
+    import torch
 
     from hf_trainpipe.runtime.handler.predictor import Predictor
     from hf_trainpipe.runtime.tasks.base import Task
@@ -44,15 +47,20 @@ def referred(predictor: Predictor, features: Features, task: Task, *, model: Any
     ):  # one in few bits is made with its adapters, which change nothing yet
         plain = replace(plain, lora=None)
 
-    def compute(some: Features) -> Features:
+    @cache
+    def loaded() -> torch.nn.Module:
         from hf_trainpipe.model.weights import build_model
-        from hf_trainpipe.runtime.model.exact import exact_products
         from hf_trainpipe.runtime.model.unpad import unpad
 
-        loaded = build_model(plain, task, say=lambda _: None).to(predictor.device)
-        unpad(loaded)
+        model = build_model(plain, task, say=lambda _: None).to(predictor.device)
+        unpad(model)
+        return model
+
+    def compute(some: Features) -> Features:
+        from hf_trainpipe.runtime.model.exact import exact_products
+
         with exact_products():
-            return task.precompute(loaded, some)
+            return task.precompute(loaded(), some)
 
     return with_reference(
         features,

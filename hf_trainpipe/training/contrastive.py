@@ -31,7 +31,7 @@ from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import is_unpadded
 from hf_trainpipe.training.linear_probe import Reading, last_layer, settings_of
 from hf_trainpipe.utils.cache import cache_root
-from hf_trainpipe.utils.cached import cached
+from hf_trainpipe.utils.cached import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,9 +89,7 @@ def warm_up(setup: Setup, model: torch.nn.Module) -> Mapping[str, Any]:
         )
     settings = _settings(setup)
     find = partial(
-        cached,
-        cache_root() / "encoders",
-        settings,
+        Entry(cache_root() / "encoders", settings).get,
         partial(_trained, setup, model, layer, trained),
         read=_read,
         write=_write,

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_trainpipe.data.reference import tokens_digest
+from hf_trainpipe.engine.kept import parts_of
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.head import label_tensors
 from hf_trainpipe.model.linear_probe import ALPHA, KINDS, STRENGTH, Linear, fitted
@@ -29,7 +30,7 @@ from hf_trainpipe.runtime.model.inference import run as outputs_of
 from hf_trainpipe.runtime.model.outputs import Output
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.utils.cache import cache_root
-from hf_trainpipe.utils.cached import cached
+from hf_trainpipe.utils.cached import Entry
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.runtime.tokens.features import Features
     from hf_trainpipe.training.setup import Setup
+    from hf_trainpipe.utils.pieces import Pieces
 
 VERSION = 1
 MOST_EXAMPLES = 16_384
@@ -62,8 +64,8 @@ def begin_as_probe(setup: Setup, model: torch.nn.Module, warmed: Mapping[str, An
     settings = {**settings_of(setup), "fit": [STRENGTH, ALPHA, MOST_EXAMPLES, version("scikit-learn")]}
     if warmed is not None:
         settings["warmed"] = warmed
-    fit = partial(_fitted, setup, model, layer)
-    find = partial(cached, cache_root() / "heads", settings, fit, read=_read, write=_write)
+    entry = Entry(cache_root() / "heads", settings)
+    find = partial(entry.get, partial(_fitted, setup, model, layer, entry.pieces), read=_read, write=_write)
     with setup.console.working("fitting the head to the training split"):
         linear: Linear = setup.ranks.from_main(find)
     import torch
@@ -96,9 +98,9 @@ def last_layer(recipe: Recipe, task: Task, model: Any) -> tuple[str, Any]:
     return name, layer
 
 
-def _fitted(setup: Setup, model: torch.nn.Module, layer: torch.nn.Module) -> Linear:
+def _fitted(setup: Setup, model: torch.nn.Module, layer: torch.nn.Module, pieces: Pieces) -> Linear:
     train, examples = setup.data.train, _examples(setup)
-    found = _fit(setup, model, layer, train, train.features_of(examples))
+    found = _fit(setup, model, layer, train, train.features_of(examples), pieces)
     setup.console.say(f"fitted a linear model to {len(examples):,} training examples; kept")
     return found
 
@@ -134,20 +136,28 @@ def _examples(setup: Setup) -> np.ndarray:
     return np.asarray(usable[np.sort(drawn)])
 
 
-def _fit(setup: Setup, model: torch.nn.Module, layer: Any, train: Prepared, chosen: np.ndarray) -> Linear:
+def _fit(
+    setup: Setup, model: torch.nn.Module, layer: Any, train: Prepared, chosen: np.ndarray, pieces: Pieces
+) -> Linear:
     """The linear model that fits the targets of some features of the training split."""
     task = setup.task
     assert isinstance(task, TextTask)
-    reading = Reading(task, layer)
-    with exact_products():
-        found = outputs_of(
+    budget = max(_TOKENS, setup.plan.max_length)
+
+    def read(part: np.ndarray) -> Mapping[str, np.ndarray]:
+        return outputs_of(
             model,
             train.features,
-            task=reading,  # type: ignore[arg-type]
-            chosen=chosen,
-            max_tokens=max(_TOKENS, setup.plan.max_length),
+            task=Reading(task, layer),  # type: ignore[arg-type]
+            chosen=part,
+            max_tokens=budget,
             device=setup.accelerator.device,
-        )["read"]
+        ).arrays
+
+    with exact_products():
+        parts = parts_of(chosen, task.widths(train.features)[chosen], max_tokens=budget)
+        found = np.concatenate([pieces.piece(part, partial(read, part))["read"] for part in parts])
+    found = found[np.argsort(np.concatenate(parts), kind="stable")]
     if found.ndim != 2:
         raise RecipeError(
             f"model.head: the head of {type(model).__name__} gives outputs of every token and takes those of one.",

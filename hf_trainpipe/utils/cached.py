@@ -1,6 +1,7 @@
 """What is computed once and kept in the machine's cache, by a hash of what it follows from.
 
-An entry is a folder of files and an ``entry.json`` that is written last and has their sha256. A damaged entry counts as none.
+An entry is a folder of files and an ``entry.json`` that is written last and has their sha256. A damaged entry counts as none. What
+takes long keeps pieces beside it (:mod:`.pieces`), which go when it is written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_trainpipe.utils.atomic import new_folder, sha256_file
+from hf_trainpipe.utils.pieces import Pieces
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -34,6 +36,7 @@ class Entry:
     def __init__(self, group: Path, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._folder = group / hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+        self.pieces = Pieces(self._folder.with_suffix(".pieces"))
 
     @cached_property
     def lock(self) -> FileLock:
@@ -61,27 +64,25 @@ class Entry:
             write(building)
             hashes = {file.name: sha256_file(file) for file in building.iterdir()}
             (building / _ENTRY).write_text(json.dumps({**self._settings, "files": hashes}))
+        self.pieces.remove()
         if most is not None:
             _remove_older(self._folder.parent, most)
 
-
-def cached(
-    group: Path,
-    settings: Mapping[str, Any],
-    compute: Callable[[], T],
-    *,
-    read: Callable[[Path], T],
-    write: Callable[[T, Path], None],
-    most: int | None = None,
-) -> T:
-    """What was computed from the same settings before, or is computed now. Arguments: see :class:`Entry`."""
-    entry = Entry(group, settings)
-    with entry.lock:
-        found = entry.read(read)
-        if found is None:
-            found = compute()
-            entry.write(partial(write, found), most=most)
-        return found
+    def get(
+        self,
+        compute: Callable[[], T],
+        *,
+        read: Callable[[Path], T],
+        write: Callable[[T, Path], None],
+        most: int | None = None,
+    ) -> T:
+        """What was computed from the same settings before, or is computed now. Arguments: see :meth:`read` and :meth:`write`."""
+        with self.lock:
+            found = self.read(read)
+            if found is None:
+                found = compute()
+                self.write(partial(write, found), most=most)
+            return found
 
 
 def _remove_older(group: Path, most: int) -> None:

@@ -30,6 +30,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.metrics import score
 from hf_trainpipe.metrics.saved import load
 from hf_trainpipe.model.tokenizer import load_tokenizer
+from hf_trainpipe.runtime.model import inference
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.testing import tiny_model, tiny_rows, tiny_tagged, write_rows
 from hf_trainpipe.tracking.console import Console
@@ -114,6 +115,34 @@ def test_vectors_are_those_of_the_padded_model_and_are_kept(model: Path, cache: 
     next((cache / "frozen").glob("*/vectors.npy")).write_bytes(b"torn")
     assert (frozen_texts([*texts, texts[3]], **asked) == found).all()  # type: ignore[arg-type]
     assert len(said) == 2
+
+
+def test_vectors_that_were_interrupted_go_on_behind_the_last_block(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_trainpipe.baselines.frozen._BLOCK", 8)
+    pretrained, texts = Pretrained(str(model)), [row["text"] for row in tiny_rows(30)]
+    encoder, whole = Encoder(load_tokenizer(pretrained), max_length=32), inference.run
+    asked: list[int] = []
+
+    def look(*given: Any, chosen: np.ndarray, **more: Any) -> Any:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(chosen))
+        return whole(*given, chosen=chosen, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "run", look)
+        with pytest.raises(KeyboardInterrupt):
+            frozen_texts(texts, model=pretrained, encoder=encoder, root=tmp_path / "cut")
+        asked = [0]
+        with pytest.raises(KeyboardInterrupt):
+            frozen_texts(texts, model=pretrained, encoder=encoder, root=tmp_path / "cut")
+        assert asked == [0, 8], "the third block, behind the two that were there"
+    found = frozen_texts(texts, model=pretrained, encoder=encoder, root=tmp_path / "cut")
+    expected = frozen_texts(texts, model=pretrained, encoder=encoder, root=tmp_path / "whole")
+    assert found.tobytes() == expected.tobytes()
+    assert not list((tmp_path / "cut/frozen").glob("*.pieces"))
 
 
 def test_words_of_other_splits_are_not_learnt_and_pairs_match() -> None:

@@ -18,7 +18,10 @@ from hf_trainpipe import RunOptions, execute
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.tokens.encoder import Encoder
 from hf_trainpipe.runtime.tokens.features import pad
+from hf_trainpipe.training import linear_probe
 from hf_trainpipe.training.augmented import Augmented
+from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.setup import set_up
 from tests.nightly import at_night
 from tests.package.conftest import tiny_tokenizer
 from tests.tasks import contract
@@ -87,6 +90,39 @@ def test_the_head_begins_as_the_linear_model(inputs: Path, tmp_path: Path, monke
     [entry] = (tmp_path / "cache/heads").glob("*/weight.npy")
     packaged = load_file(tmp_path / "run/package/model.safetensors")["head.weight"]
     np.testing.assert_array_equal(packaged.numpy(), np.load(entry))
+
+
+def test_what_the_head_is_fitted_to_is_read_once_though_interrupted(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, _ = contract.recipe_of("classification", inputs, FOREIGN)
+    recipe = pooled(recipe, "mean")
+    monkeypatch.setattr(linear_probe, "_TOKENS", 32)
+    read, asked = linear_probe.outputs_of, list[int]()
+    last = 99
+
+    def mortal(*given: Any, chosen: np.ndarray, **more: Any) -> Any:
+        if len(asked) == last:
+            raise KeyboardInterrupt
+        asked.append(len(chosen))
+        return read(*given, chosen=chosen, **more)
+
+    monkeypatch.setattr(linear_probe, "outputs_of", mortal)
+
+    def begun(cache: str) -> bytes:
+        monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / cache))
+        with set_up(recipe, RunOptions(), run_dir=tmp_path / f"{cache}-run") as setup:
+            weight = Run(setup).bare.head.weight  # type: ignore[union-attr]
+            return np.asarray(weight.detach()).tobytes()  # type: ignore[union-attr]
+
+    whole, number, features = begun("whole"), len(asked), sum(asked)
+    assert number > 2
+    asked, last = [], 2
+    with pytest.raises(KeyboardInterrupt):
+        begun("cut")
+    done, asked, last = sum(asked), [], 99
+    assert begun("cut") == whole
+    assert (len(asked), sum(asked)) == (number - 2, features - done)
 
 
 def test_a_head_that_no_linear_model_can_begin_is_refused(inputs: Path, tmp_path: Path) -> None:

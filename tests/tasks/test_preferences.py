@@ -312,3 +312,48 @@ def test_the_reference_is_computed_once_with_adapters_too_and_again_where_it_mus
         begun(recipe_of(moved, "dpo"), tmp_path / "moved-run"),
     ):
         pytest.fail("it went on with another reference")
+
+
+class Killed(BaseException):
+    """What SIGKILL is to a test."""
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_reference_that_was_interrupted_goes_on_and_has_the_same_bits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], loss: str
+) -> None:
+    for place in ("hf_trainpipe.data.reference", "hf_trainpipe.runtime.tasks.preferences"):
+        monkeypatch.setattr(f"{place}.LOOKED_TOKENS", 96)  # more than one batch
+    compute, asked = PreferenceTuning.precompute, list[int]()
+    last = 99
+
+    def mortal(task: PreferenceTuning, model: torch.nn.Module, features: Features) -> Features:
+        if len(asked) == last:
+            raise Killed
+        asked.append(features.num_features)
+        return compute(task, model, features)
+
+    monkeypatch.setattr(PreferenceTuning, "precompute", mortal)
+
+    def reference(cache: str) -> np.ndarray:
+        monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(tmp_path / cache))
+        with begun(recipe_of(folder, loss), tmp_path / f"{cache}-run") as run:
+            return np.asarray(run.data.train.features.dense["reference"])
+
+    monkeypatch.setattr("hf_trainpipe.engine.kept._BATCHES", 99)
+    whole = reference("undisturbed")
+    assert asked == [20]
+    monkeypatch.setattr("hf_trainpipe.engine.kept._BATCHES", 1)
+    asked, last = [], 3
+    with pytest.raises(Killed):
+        reference("cut")
+    done, asked, last = sum(asked), [], 99
+    [pieces] = (tmp_path / "cut/reference").glob("*.pieces")
+    damaged, *_ = sorted(pieces.glob("*.npz"), key=lambda one: one.stat().st_mtime)
+    lost = len(np.load(damaged)["reference"])
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    capfd.readouterr()
+    assert reference("cut").tobytes() == whole.tobytes()
+    assert sum(asked) == 20 - done + lost
+    assert f"20 examples, {done - lost} of them before; kept" in " ".join(capfd.readouterr().err.split())
+    assert not pieces.exists()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Augmentable = Literal["tokens", "words", "text"] | None
 """What of its inputs a task lets augmentation change (:attr:`Task.augmentable`)."""
+LOOKED_TOKENS = 4096
+"""Tokens of a batch of what ``precompute`` looks at."""
 
 
 @dataclass(frozen=True)

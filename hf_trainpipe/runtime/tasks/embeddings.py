@@ -18,7 +18,7 @@ from ..errors import RecipeError
 from ..model.outputs import Output, Outputs
 from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
-from .base import Metric, Requests, Task
+from .base import LOOKED_TOKENS, Metric, Requests, Task
 from .columns import ANYTHING, NUMBER, TEXT, Column
 from .departures import furthest, numbers, one_less_cosine
 from .embedding_losses import cosent, in_batch, squared
@@ -263,7 +263,7 @@ class SentenceEmbeddings(Task):
         everything = np.arange(features.num_features, dtype=np.int64)
         device = next(model.parameters()).device
         with exact_products():
-            found = run(model, features, task=self, chosen=everything, max_tokens=_MINED_TOKENS, device=device)
+            found = run(model, features, task=self, chosen=everything, max_tokens=LOOKED_TOKENS, device=device)
         nearest = hard_negatives(
             _unit(found["embedding"]),
             part=features.dense["part"],
@@ -433,8 +433,6 @@ class SentenceEmbeddings(Task):
 
 
 _OTHERS = tuple(name for name in NAMES if name != "ndcg_at_10")
-_MINED_TOKENS = 4096
-"""Tokens of a batch of the texts that negatives are looked for among."""
 _MOST_PARTS = 1 << 20
 """More than an example has texts."""
 

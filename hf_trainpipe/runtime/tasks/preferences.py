@@ -19,7 +19,7 @@ from ..model.outputs import Output, Outputs
 from ..tokens.chat import Chat
 from ..tokens.features import Features, Overflow, Ragged, Stream, features_of
 from ..tokens.ragged import ends_of
-from .base import Metric
+from .base import LOOKED_TOKENS, Metric
 from .columns import ANYTHING, TEXT, Cell, Column
 from .conversing import MESSAGES, Conversing, messages_of, without_answer
 from .preference_rows import ASKED, PreferenceRow, question, read_rows, read_wanted
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-_REFERENCE_TOKENS = 4096
-"""Tokens of a batch whose reference is computed."""
 _LOSSES = ("dpo", "orpo", "kto")
 _BALANCED = (0.75, 1.5)
 """Of KTO: what wanted answers may count, over what others do; the paper (section 4.2 of arXiv 2402.01306) takes 1 to 1.5."""
@@ -299,7 +297,7 @@ class PreferenceTuning(Conversing):
             features,
             task=self,
             chosen=everything,
-            max_tokens=_REFERENCE_TOKENS,
+            max_tokens=LOOKED_TOKENS,
             device=device,
             scores_targets=True,
         )
