@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
-from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
@@ -165,6 +166,7 @@ def set_up(
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
             if teacher is not None:
                 data.fingerprints["teacher"] = teacher.identity
+            _check_alike(ranks, data.fingerprints)
             source = options.source
             identity = {
                 "name": recipe.name,
@@ -295,6 +297,23 @@ def _prepare(
         teacher=None if teacher is None else (teacher.said.teacher, teacher.facts(data.task)),
     )
     return data, plan
+
+
+def _check_alike(ranks: Ranks, fingerprints: Mapping[str, str]) -> None:
+    """Refuse ranks that have read something else than the first one: each would train on rows that the others do not count on.
+
+    Raises:
+        DataError: on every rank, with the one that differs.
+    """
+    first, *others = ranks.gather((platform.node(), dict(fingerprints)))
+    for rank, (host, found) in enumerate(others, 1):
+        if differing := [name for name, value in first[1].items() if found[name] != value]:
+            raise DataError(
+                f"Rank {rank} (on {host}) has read something else than rank 0 (on {first[0]}): {', '.join(differing)} "
+                "differ.",
+                fix="Give all machines the same files: a shared folder, or copies of one version. Of data and models of the "
+                "Hub set the revision.",
+            )
 
 
 def _audited(data: PreparedData) -> list[str]:

@@ -9,6 +9,17 @@ import pytest
 
 from hf_trainpipe.cli import run
 
+APART = """
+import os
+
+from hf_trainpipe import Files, replace
+from recipes import exact
+
+
+def recipe():  # a machine with a file of its own
+    rank = os.environ["RANK"].replace("0", "")
+    return replace(exact(), data=Files(train=f"train{rank}.csv", validation="dev.csv"))
+"""
 PLAIN = ["recipes.py:exact", "--budget.max-steps", "1", "--run-dir", "wrong"]
 
 
@@ -108,3 +119,15 @@ def test_a_mistake_ends_a_real_process_with_exit_2(workshop) -> None:
     done = workshop.train("recipes.py:exact", "--task.label", "labell", "--run-dir", "never")
     assert (done.code, "Traceback" in done.err) == (2, False), done.err
     assert "Did you mean 'label'?" in done.err
+
+
+@pytest.mark.nightly
+def test_ranks_that_read_other_rows_do_not_train_together(workshop) -> None:
+    (workshop.folder / "apart.py").write_text(APART)
+    rows = (workshop.folder / "train.csv").read_text()
+    (workshop.folder / "train1.csv").write_text(rows + "a fine day,positive\n")
+    done = workshop.train("apart.py", "--run-dir", "apart", ranks=2)
+    assert done.code in (1, 2), done.err  # of the launcher, or of a rank
+    assert "Rank 1 (on " in done.err
+    assert "data differ" in done.err
+    assert not (workshop.folder / "apart/run.json").exists()
