@@ -205,6 +205,8 @@ class Metric:
     name: str
     kind: Kind
     greater_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """The least and the most that it can be; of a task's own metric not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,12 +250,11 @@ def sum_metrics(
     kind: Kind,
     statistics: Callable[[Predictions], Floats],
     finishes: Mapping[str, Callable[[Floats], Floats]],
-    *,
-    greater_is_better: bool = True,
+    **alike: Any,
 ) -> list[SumMetric]:
-    """Metrics that share their statistics, by name."""
+    """Metrics that share their statistics, by name; ``alike``: further fields of each."""
     return [
-        SumMetric(name=name, kind=kind, greater_is_better=greater_is_better, statistics=statistics, finish=finish)
+        SumMetric(name=name, kind=kind, statistics=statistics, finish=finish, **alike)
         for name, finish in finishes.items()
     ]
 

@@ -89,7 +89,6 @@ _AVERAGED = {
 }
 _OF_CLASSES: dict[str, Callable[[Floats], Floats]] = {
     "accuracy": counts.accuracy,
-    "mcc": counts.matthews,
     **{rate: counts.averaged(rate, "auto") for rate in counts.RATES},
     **_AVERAGED,
 }
@@ -101,6 +100,7 @@ _OF_SETS = {
 _RANKINGS: dict[str, Ranking] = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
 METRICS: tuple[Metric, ...] = (
     *sum_metrics("single_label", class_counts, _OF_CLASSES),
+    *sum_metrics("single_label", class_counts, {"mcc": counts.matthews}, bounds=(-1.0, 1.0)),
     *sum_metrics("multi_label", set_counts, _AVERAGED),
     *sum_metrics("multi_label", _set_scores, _OF_SETS),
     *sum_metrics("multi_label", _set_scores, {"hamming_loss": ratio(4, -1)}, greater_is_better=False),

@@ -77,7 +77,8 @@ def score_folds(
     found = {}
     for name in names:
         whole, *alone = _scores(scored[name], ones, {})[0].tolist()
-        found[name] = _interval(whole, alone, drawn[name], folds, confidence=confidence)
+        bounds = _bounds(scored[name][0].metric, folds)
+        found[name] = _interval(whole, alone, drawn[name], folds, bounds=bounds, confidence=confidence)
     return found
 
 
@@ -125,9 +126,26 @@ def _scores(parts: Sequence[_OfFold], weights: Floats, computed: dict[Sums, Floa
     return np.column_stack([mean, alone])
 
 
+def _bounds(metric: Metric, folds: Sequence[Fold]) -> tuple[float, float]:
+    """What a score can be at the least and at the most; a mean of a task's own numbers lies among them."""
+    own, finishes = folds[0].predictions.own, folds[0].predictions.finishes
+    if metric.name not in own or metric.name in finishes:
+        return metric.bounds
+    numbers = np.concatenate([fold.predictions.own[metric.name] for fold in folds])
+    numbers = numbers[~np.isnan(numbers)]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else metric.bounds
+
+
 def _interval(
-    whole: float, alone: Sequence[float], drawn: Floats, folds: Sequence[Fold], *, confidence: float
+    whole: float,
+    alone: Sequence[float],
+    drawn: Floats,
+    folds: Sequence[Fold],
+    *,
+    bounds: tuple[float, float],
+    confidence: float,
 ) -> FoldsScore:
+    """The interval of the rows, made wider by what the models add, within what the score can be."""
     defined = drawn[:, 0][~np.isnan(drawn[:, 0])]
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) else (np.nan, np.nan)
@@ -137,8 +155,8 @@ def _interval(
     return FoldsScore(
         interval=Interval(
             value=whole,
-            low=whole - (whole - float(low)) * wider,
-            high=whole + (float(high) - whole) * wider,
+            low=float(np.clip(whole - (whole - low) * wider, *bounds)),
+            high=float(np.clip(whole + (high - whole) * wider, *bounds)),
             confidence=confidence,
             n=sum(len(fold.groups) for fold in folds if fold.repeat == folds[0].repeat),
             resamples=len(defined),

@@ -111,8 +111,10 @@ def get(
     """
     if name in own:
         if finishes and name in finishes:
-            return SumMetric(name=name, kind="own", statistics=partial(_own_statistics, name), finish=finishes[name])
-        return SumMetric(name=name, kind="own", statistics=partial(_own_column, name), finish=ratio(0, 1))
+            statistics, finish = partial(_own_statistics, name), finishes[name]
+        else:
+            statistics, finish = partial(_own_column, name), ratio(0, 1)
+        return SumMetric(name=name, kind="own", statistics=statistics, finish=finish, bounds=(-math.inf, math.inf))
     check([name], kind)
     if (kind, name) not in _ALL:
         raise RecipeError(f"{name!r} is not computed from sums.", fix="Ask for a metric of known(kind).")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hf_trainpipe.metrics import ranking
@@ -40,13 +42,14 @@ def _r2(predictions: Predictions, weights: Floats) -> Floats:
 
 _MSE = ratio(0, 2)
 METRICS: tuple[Metric, ...] = (
-    WeightMetric(name="pearson", kind="regression", weighted=_pearson),
-    WeightMetric(name="spearman", kind="regression", weighted=_spearman),
-    WeightMetric(name="r2", kind="regression", weighted=_r2),
+    WeightMetric(name="pearson", kind="regression", weighted=_pearson, bounds=(-1.0, 1.0)),
+    WeightMetric(name="spearman", kind="regression", weighted=_spearman, bounds=(-1.0, 1.0)),
+    WeightMetric(name="r2", kind="regression", weighted=_r2, bounds=(-math.inf, 1.0)),
     *sum_metrics(
         "regression",
         _errors,
         {"mse": _MSE, "rmse": lambda sums: np.sqrt(_MSE(sums)), "mae": ratio(1, 2)},
         greater_is_better=False,
+        bounds=(0.0, math.inf),
     ),
 )

@@ -64,6 +64,20 @@ def test_groups_and_models_that_differ_widen_it() -> None:
     assert np.isclose(score_folds(copies, ["accuracy"])["accuracy"].rows_error, alike.rows_error)
 
 
+def test_an_interval_stays_within_what_a_score_can_be() -> None:
+    folds = made([1.0, 1.0, 1.0, 1.0, 0.7], 30)
+    found = score_folds(folds, ["accuracy", "f1_macro", "mcc"])
+    assert all(one.models_error > one.rows_error for one in found.values())
+    assert [one.interval.high for one in found.values()] == [1.0, 1.0, 1.0]
+    rating = [
+        Fold(predictions=Predictions.of_own({"rating": own}, examples=np.arange(20)), groups=np.arange(20) + 20 * at)
+        for at, own in enumerate([np.full(20, 5.0), np.full(20, 5.0), np.r_[np.full(10, 1.0), np.full(10, 5.0)]])
+    ]
+    found = score_folds(rating, ["rating"])["rating"]
+    assert found.models_error > found.rows_error
+    assert found.interval.high == 5.0
+
+
 def test_folds_with_other_labels_are_joined_by_name_and_kept(tmp_path) -> None:
     one = Predictions("single_label", outputs=np.array([[2.0, 1.0]]), references=np.array([0]), labels=("a", "b"))
     two = Predictions("single_label", outputs=np.array([[5.0, 9.0]]), references=np.array([1]), labels=("c", "a"))
