@@ -130,7 +130,7 @@ class Run(Setup):
             self.bare, self.recipe.optim, self.ranks, self.mixed, graphed=self.graphs is not None
         )
         self.model, self.optimizer = self.mixed.around(self.parallel.model), self.parallel.optimizer
-        self.compiled = self.plan.compiled and self._compile()
+        self.compiled = self.plan.compiled and not self.options.package_only and self._compile()
         resume_gc()  # it was off while libraries were imported
 
     def _look_at_data(self) -> None:

@@ -63,6 +63,11 @@ class RunFolder:
         return {**found, "recipe": with_defaults(found["recipe"])}
 
     @property
+    def is_complete(self) -> bool:
+        """Whether a run has ended here, as far as its files say without being read."""
+        return (self.path / "result.json").exists()
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """result.json of a run that is complete, if it is. A damaged one is set aside: the run then ends once more."""
         try:

@@ -25,7 +25,7 @@ from hf_trainpipe.engine.machine import Machine, this_machine
 from hf_trainpipe.engine.mixed import Mixed
 from hf_trainpipe.engine.ranks import Ranks, make_accelerator, num_machines, single_process_warning
 from hf_trainpipe.engine.schedule import rate_factor
-from hf_trainpipe.errors import DataError, RecipeError
+from hf_trainpipe.errors import DataError, RecipeError, TrainpipeError
 from hf_trainpipe.hub.mirror import fetch
 from hf_trainpipe.metrics.external import load_external
 from hf_trainpipe.model.lengths import max_length
@@ -156,7 +156,13 @@ def set_up(
                 machine = _agreed_machine(recipe, ranks, recorded=recorded.get("compute"))
             _apply(machine, recipe, ranks)
             limits = model_limits(recipe.model, recipe.task, tokenizer)
-            teacher = _teacher_of(recipe, recorded.get("fingerprints") or {})
+            known, absent = recorded.get("fingerprints") or {}, None
+            try:
+                teacher = _teacher_of(recipe, known)
+            except TrainpipeError as error:
+                if "teacher" not in known or not (options.package_only or folder.is_complete) or options.extend:
+                    raise
+                teacher, absent = None, error  # it taught what is there, and no step is to be taken
             with console.working("preparing the data"):
                 data, plan = _prepare(recipe, tokenizer, limits, machine=machine, console=console, teacher=teacher)
             if options.crossval is None:
@@ -164,8 +170,8 @@ def set_up(
             unknown, unknown_warnings = unknown_lines(tokenizer, data.splits)
             if recipe.model.lora is not None or data.task.refers:  # no checkpoint holds the weights of the beginning
                 data.fingerprints["base"] = ranks.from_main(partial(base_fingerprint, recipe.model))
-            if teacher is not None:
-                data.fingerprints["teacher"] = teacher.identity
+            if recipe.distil is not None:
+                data.fingerprints["teacher"] = known["teacher"] if teacher is None else teacher.identity
             _check_alike(ranks, data.fingerprints)
             source = options.source
             identity = {
@@ -180,6 +186,8 @@ def set_up(
             }
             begin = partial(folder.begin, identity, options, total_steps=plan.total_steps, facts=_facts(ranks, plan))
             finished = ranks.from_main(begin)
+            if absent is not None and finished is None and not options.package_only:
+                raise absent
             for line in [single_process_warning(), *limits.warnings, *data.warnings, *unknown_warnings, *folder.notes]:
                 if line is not None:
                     console.say(f"warning: {line}")

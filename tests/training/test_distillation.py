@@ -20,6 +20,7 @@ from hf_trainpipe import Distil, Interrupted, RecipeError, RunOptions, execute
 from hf_trainpipe.codec import from_json, to_json
 from hf_trainpipe.recipe_file import override
 from hf_trainpipe.training.distilling import Lessons
+from hf_trainpipe.training.execute import repackage
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
 from hf_trainpipe.training.show import look
@@ -65,22 +66,26 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINPIPE_ALLOW_CODE", raising=False)
 
 
+def teaching(folder: Path) -> h.Recipe:
+    """The recipe of the teacher."""
+    return student(
+        folder,
+        task=h.TextClassification(names=("mean", "kind")),
+        distil=Distil(str(folder / "first"), weight=1.0),
+        name="teacher",
+        model=h.Pretrained(str(folder / "large")),
+        preprocessing=(h.StripHtml(),),
+        tokens=h.Tokens(max_length=32),
+    )
+
+
 @pytest.fixture(scope="module")
 def teacher(folder: Path) -> Path:
     """Of another architecture and length, behind preprocessing, with its labels in another order; it had a teacher, too."""
     first = untrained(folder, "first", id2label={0: "mean", 1: "kind"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TRAINPIPE_CACHE", str(folder / "cache"))
-        recipe = student(
-            folder,
-            task=h.TextClassification(names=("mean", "kind")),
-            distil=Distil(str(first), weight=1.0),
-            name="teacher",
-            model=h.Pretrained(str(folder / "large")),
-            preprocessing=(h.StripHtml(),),
-            tokens=h.Tokens(max_length=32),
-        )
-        result = execute(recipe, run_dir=folder / "teacher")
+        result = execute(teaching(folder), run_dir=folder / "teacher")
     shutil.rmtree(first)
     assert result.verified["passed"]
     return result.run_dir
@@ -214,6 +219,18 @@ def test_a_package_says_its_teacher_and_needs_nothing_of_it(folder, teacher) -> 
     card = (teacher / "package" / "README.md").read_text()
     assert f"distilled from `{folder / 'first'}` with weight 1 and temperature 2" in card
     assert "reads 40 examples once" in (teacher / "report.html").read_text()
+
+
+def test_a_run_that_has_ended_needs_its_teacher_no_more(folder, teacher, tmp_path) -> None:
+    run = shutil.copytree(teacher, tmp_path / "run")
+    assert execute(teaching(folder), run_dir=run).steps == execute(teaching(folder), run_dir=teacher).steps
+    (run / "package/README.md").unlink()
+    assert (repackage(run, recipe=teaching(folder)) / "README.md").exists()
+    weights = [(place / "package/model.safetensors").read_bytes() for place in (run, teacher)]
+    assert weights[0] == weights[1]
+    longer = replace(teaching(folder), budget=replace(teaching(folder).budget, max_steps=20))
+    with pytest.raises(RecipeError, match=r"distil.teacher: .*first"):  # further steps would ask it
+        execute(longer, run_dir=run, options=RunOptions(extend=True))
 
 
 def test_the_plan_tells_the_teacher_and_its_cost(folder, teacher) -> None:
