@@ -62,7 +62,7 @@ class _Across:
         A rank that runs out of memory still joins the exchange, with outputs that are no numbers; then it raises.
         """
         run = self.run
-        groups, rows = run.global_batch(run.state.step)
+        groups, rows = run.feed.global_batch(run.state.step)
         counts = [sum(map(len, of_rank)) for of_rank in groups]
         sizes = [len(group) for group in groups[run.ranks.rank]]
         failed: Exception | None = None
@@ -79,7 +79,7 @@ class _Across:
             failed = error
         with torch.no_grad():
             if failed is not None:
-                shapes, _ = run.outputs(run.empty_batch())
+                shapes, _ = run.outputs(run.feed.empty_batch())
                 mine = {name: one.new_full((sum(sizes), *one.shape[1:]), torch.nan) for name, one in shapes.items()}
             else:  # micro-batches beyond this rank's own are empty ones
                 own = found[: len(sizes)]

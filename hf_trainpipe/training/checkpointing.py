@@ -197,7 +197,7 @@ class Checkpointing:
         return {
             "attempt": self.folder.attempt,
             "epoch": run.epoch,
-            "examples": run.order.examples_before(run.state.step),
+            "examples": run.feed.order.examples_before(run.state.step),
             "seed": run.recipe.seed,
             "order_version": ORDER_VERSION,
             "examples_per_step": run.plan.examples_per_step,

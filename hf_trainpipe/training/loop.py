@@ -74,7 +74,7 @@ def train(run: Run, signals: StopSignals | None = None) -> Iterator[StepReport]:
     plan, optim, state = run.plan, run.recipe.optim, run.state
     run.model.train()
     while state.step < plan.total_steps:
-        micro_batches = run.micro_batches(state.step)
+        micro_batches = run.feed.micro_batches(state.step)
         stop_here = signals is not None and signals.before_step(state.step + 1)
         factor = rate_factor(state.updates, total=plan.total_steps, warmup=plan.warmup_steps, schedule=optim.schedule)
         report = take_step(run, micro_batches, rate=optim.peak_lr * factor, stop=stop_here)
@@ -160,7 +160,7 @@ def compute_gradient(run: Run, micro_batches: Sequence[Batch], count: float) -> 
                     raise _cannot_repeat(run) from error
                 done.out_of_memory = True
             if done.out_of_memory and is_last and run.ranks.size > 1:
-                run.mixed.backward(run.loss_sum(run.empty_batch()) * math.nan)
+                run.mixed.backward(run.loss_sum(run.feed.empty_batch()) * math.nan)
     return done
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.data.reference import with_reference
-from hf_trainpipe.data.sampler import EpochSampler, micro_batches, shares
-from hf_trainpipe.data.streaming import Windows
 from hf_trainpipe.engine import compiling, sharding
 from hf_trainpipe.engine.cpu import dropout
 from hf_trainpipe.engine.evaluation import loss_of, mean_loss, predict_split
-from hf_trainpipe.engine.gpu.ahead import Ahead
 from hf_trainpipe.engine.gpu.embedding import add_in_order
-from hf_trainpipe.engine.gpu.rounding import RoundedBatch, fills_of
+from hf_trainpipe.engine.gpu.rounding import RoundedBatch
 from hf_trainpipe.engine.heartbeat import Heartbeat
 from hf_trainpipe.engine.kept import Kept
 from hf_trainpipe.engine.mixed import Mixed
@@ -33,10 +28,10 @@ from hf_trainpipe.model.weights import build_model
 from hf_trainpipe.runtime.model.exact import exact_products
 from hf_trainpipe.runtime.model.inference import known_lengths_of
 from hf_trainpipe.runtime.model.unpad import gpu_kernels, is_unpadded, unpad
-from hf_trainpipe.training.augmented import Augmented
 from hf_trainpipe.training.contrastive import warm_up
 from hf_trainpipe.training.distilling import Lessons
 from hf_trainpipe.training.distilling import loss_sum as distilled
+from hf_trainpipe.training.feed import Feed
 from hf_trainpipe.training.graphed import graphs_of
 from hf_trainpipe.training.linear_probe import begin_as_probe
 from hf_trainpipe.training.setup import Setup
@@ -70,10 +65,10 @@ class Run(Setup):
 
     graphs: Graphs | None = None
     """Of the forward and backward passes, where steps run as CUDA graphs."""
-    learnt: Prepared
-    """The rows that steps are drawn from: the training split, of a stream its first window, and those without labels behind it."""
     chosen_apart: Mapping[str, Any] | None = None
     """Fields of the task that were chosen on answers of a cross-validation, in place of those that validation chose."""
+    feed: Feed
+    """What each step reads."""
     _heartbeat: Heartbeat | None = None
     _whole: torch.nn.Module | None = None
     """With FSDP2: a model for all weights, once they are cut."""
@@ -84,20 +79,8 @@ class Run(Setup):
         self.evaluation_tokens = max(EVALUATION_TOKENS_GPU if self.on_gpu else EVALUATION_TOKENS, self.plan.max_length)
         self.mixed = Mixed(self.plan.precision, self.accelerator.device)
         self.state = RunState()
-        self.order = EpochSampler(
-            num_examples=sum(len(rows.usable) for rows in self.data.learnt),
-            examples_per_step=self.plan.examples_per_step,
-            seed=self.recipe.seed,
-        )
-        stream, place = self.recipe.data.stream(), self.folder.path / "stream"
-        self._windows = Windows(stream, place, rows=len(self.data.train)) if stream is not None else None
         with self.console.working("loading the model"):
             self._load_model()
-        self._train = self.learnt
-        self.augmented = Augmented(self)
-        # The rows of a stream, and changed texts, are made epoch by epoch.
-        is_ahead = self.on_gpu and self._windows is None and not self.augmented.texts
-        self._ahead = Ahead(self._prepare, total_steps=self.plan.total_steps) if is_ahead else None
 
     def _load_model(self) -> None:
         """Load weights, a head from the recipe's seed, and an optimizer."""
@@ -121,7 +104,7 @@ class Run(Setup):
             begin_as_probe(self, self.bare, warmed)
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)
-        self._look_at_data()
+        self.feed = Feed(self, self._look_at_data(), completed=lambda rows: self._precomputed(rows, self._lessons()))
         if self.on_gpu:
             self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
         if self.ranks.sharded:
@@ -133,16 +116,20 @@ class Run(Setup):
         self.compiled = self.plan.compiled and not self.options.package_only and self._compile()
         resume_gc()  # it was off while libraries were imported
 
-    def _look_at_data(self) -> None:
-        """What the task asks of the model before its first step, for all splits, and what a teacher makes of what is learnt."""
+    def _look_at_data(self) -> Prepared:
+        """What the task asks of the model before its first step, for all splits, and what a teacher makes of what is learnt, which
+        is returned."""
         if (line := self.task.remark(self.bare)) is not None:
             self.console.say(f"warning: {line}")
-        lessons = None if self.teacher is None else Lessons(self)  # its weights go with it
+        lessons = self._lessons()  # the teacher's weights go with it
         for name, split in self.data.splits.items():
             self.data.splits[name] = self._precomputed(split, lessons)
-        self.learnt = self.data.train
-        if lessons is not None and self.data.unlabelled is not None:
-            self.learnt = lessons.learnt(self.learnt, self.data.unlabelled)
+        if lessons is None or self.data.unlabelled is None:
+            return self.data.train
+        return lessons.learnt(self.data.train, self.data.unlabelled)
+
+    def _lessons(self) -> Lessons | None:
+        return None if self.teacher is None else Lessons(self)
 
     def _precomputed(self, split: Prepared, lessons: Lessons | None) -> Prepared:
         """A split with what the task asks of the model before its first step, and the training one with what a teacher makes of it.
@@ -185,8 +172,7 @@ class Run(Setup):
 
     def _compile(self) -> bool:
         """Compile the layers on all ranks or on none; returns whether they are compiled."""
-        train = self.data.train
-        batch = self._batches(train, self._groups(train, train.usable[: self.plan.examples_per_step])[:1])[0]
+        batch = self.feed.batches_of(self.data.train.usable[: self.plan.examples_per_step])[0]
 
         def gradient(training: bool) -> list[torch.Tensor]:
             seed_everything(self.recipe.seed, *HEAD)
@@ -238,88 +224,6 @@ class Run(Setup):
 
     # -- what the loop asks for ------------------------------------------------------------
 
-    def micro_batches(self, step: int) -> list[Batch]:
-        """This rank's micro-batches of a step (counted from 0), the largest first."""
-        if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
-            self._trace(step)
-        return self._prepare(step) if self._ahead is None else self._ahead.get(step, self.micro_batch_tokens)
-
-    def _prepare(self, step: int) -> list[Batch]:
-        train = self._train_at(step)
-        everyones = self._shares(train, step)
-        groups = self._groups(train, everyones[self.ranks.rank])
-        batches = self._batches(train, groups, epoch=self.order.epoch(step))
-        # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
-        needed = max(len(self._groups(train, share)) for share in everyones) if self.ranks.sharded else 1
-        return batches + [self.empty_batch() for _ in range(max(1, needed) - len(batches))]
-
-    def _groups(self, train: Prepared, examples: np.ndarray) -> list[np.ndarray]:
-        """The features of examples, in micro-batches, the largest first."""
-        return micro_batches(
-            train.features_of(examples),
-            train.features.widths,
-            max_tokens=self.micro_batch_tokens,
-            max_items=self.plan.micro_batch_examples,
-            cost=None if self.unpadded else self.plan.micro_batch_cost,
-            together=train.features.example if train.features.together else None,
-        )
-
-    def batches_of(self, examples: np.ndarray) -> list[Batch]:
-        """Micro-batches of any training examples, int64, the largest first; of a stream those of its first window."""
-        return self._batches(self.learnt, self._groups(self.learnt, examples))
-
-    def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
-        """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
-        train = self._train_at(step)
-        return [self._groups(train, share) for share in self._shares(train, step)], train
-
-    def _shares(self, train: Prepared, step: int) -> list[np.ndarray]:
-        """The examples of each rank in a step."""
-        examples = train.usable[self.order.global_batch(step)]
-        return shares(examples, train.example_lengths, ranks=self.ranks.size)
-
-    def _batches(self, train: Prepared, groups: Sequence[np.ndarray], *, epoch: int | None = None) -> list[Batch]:
-        """Tensors of micro-batches: rounded up where steps are graphs, and ready to be copied to a GPU.
-
-        Args:
-            epoch: Whose draws they have; None: plain rows, before the first step.
-        """
-        seed = self.recipe.seed
-        batches = [train.varied(group, self.task, seed=seed, epoch=epoch or 0) for group in groups]
-        if epoch is not None:
-            batches = [
-                self.augmented.hide(batch, group, epoch, train) for batch, group in zip(batches, groups, strict=True)
-            ]
-        if self.graphs is not None:
-            fills = fills_of(train.features)
-            batches = [RoundedBatch(batch, fills) for batch in batches]
-        return [batch.pinned() for batch in batches] if self.on_gpu else batches
-
-    def _train_at(self, step: int) -> Prepared:
-        """The rows that a step is drawn from, as its epoch reads them."""
-        return self.augmented.of(self._rows_at(step), self.order.epoch(step))
-
-    def _rows_at(self, step: int) -> Prepared:
-        """The training split, or the window of a stream."""
-        windows, number = self._windows, self.order.epoch(step)
-        if windows is None or number == 0:
-            return self.learnt
-        state = self.state.stream or {"window": 0}
-        if state["window"] != number or self._train is self.learnt:
-            windows.restore(self.state.stream)
-            rows, folder = windows.open(number)
-            assert self.data.prepare_split is not None
-            lessons = None if self.teacher is None else Lessons(self)
-            self._train = self._precomputed(self.data.prepare_split("train", rows, folder), lessons)
-            for line in self._train.rows.warnings(f"train, window {number}"):
-                self.console.say(f"warning: {line}")
-            self.state.stream = windows.to_json()
-        return self._train
-
-    def empty_batch(self) -> Batch:
-        """A micro-batch of weight 0, for a rank that has none left: it joins the collectives and changes nothing."""
-        return self._train.empty_batch()
-
     @property
     def micro_batch_tokens(self) -> int:
         """The token budget of a micro-batch: the plan's, or less after an out-of-memory error."""
@@ -333,7 +237,7 @@ class Run(Setup):
         """
         import torch
 
-        shortest = int(self._train.lengths.min())
+        shortest = self.feed.shortest
         if self.micro_batch_tokens <= shortest:
             raise RecipeError(
                 f"Step {self.state.step + 1}: out of memory with a single example of up to "
@@ -353,13 +257,6 @@ class Run(Setup):
             f"{self.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
         )
 
-    def _trace(self, step: int) -> None:
-        """With HF_TRAINPIPE_TRACE=1: which examples this rank trains on in each step, as lines of JSON."""
-        examples = self._shares(self._train_at(step), step)[self.ranks.rank]
-        line = {"step": step + 1, "rank": self.ranks.rank, "examples": examples.tolist()}
-        with (self.folder.path / f"trace-rank{self.ranks.rank}.jsonl").open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-
     def heartbeat(self) -> Heartbeat:
         """Ends the run and names the rank if one hangs; while it is open, every forward pass is a beat."""
         folder, ranks = self.folder.path / "heartbeat", self.ranks
@@ -374,7 +271,7 @@ class Run(Setup):
     @property
     def epoch(self) -> float:
         """Epochs done, as a fraction."""
-        return self.state.step / self.order.steps_per_epoch
+        return self.state.step / self.feed.order.steps_per_epoch
 
     @property
     def on_gpu(self) -> bool:

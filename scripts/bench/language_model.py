@@ -93,7 +93,7 @@ def measured(options: Any) -> Row:
         ids = torch.from_numpy(stream["input_ids"].astype("int64"))
         for step in range(options.steps + UNCOUNTED):
             blocks = [
-                slice(int(stream.starts[one]), int(stream.starts[one + 1])) for one in run.order.global_batch(step)
+                slice(int(stream.starts[one]), int(stream.starts[one + 1])) for one in run.feed.order.global_batch(step)
             ]
             size = max(block.stop - block.start for block in blocks)
             rows = torch.stack([ids[block] for block in blocks if block.stop - block.start == size])

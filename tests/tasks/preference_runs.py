@@ -70,7 +70,7 @@ def gradient(recipe: h.Recipe, place: Path, *, pieces: bool) -> dict[str, torch.
         with torch.no_grad():
             for one in run.bare.parameters():
                 one += 0.02 * torch.randn(one.shape)
-        micro_batches = run.micro_batches(0)
+        micro_batches = run.feed.micro_batches(0)
         assert (len(micro_batches) > 1) == pieces
         [count] = run.ranks.sums([float(sum(run.task.count(batch) for batch in micro_batches))])
         assert count == ROWS

@@ -16,7 +16,7 @@ from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.data.unread import UnreadEncoder
 from hf_trainpipe.runtime.tasks import Regression, Task
 from hf_trainpipe.runtime.tasks.registry import travelling
-from hf_trainpipe.training.run import Run
+from hf_trainpipe.training.feed import Feed
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ def test_a_model_is_asked_before_its_first_step() -> None:
 
 def test_features_that_a_loss_compares_stay_in_one_micro_batch() -> None:
     run: Any = SimpleNamespace(micro_batch_tokens=1, unpadded=True, plan=SimpleNamespace(micro_batch_examples=1))
+    feed: Any = SimpleNamespace(_run=run)
     split = prepared(TextClassification())
     features = replace(split.features, example=np.array([0, 0, 1], dtype=np.int32), num_examples=2)
     split = replace(split, features=features)
-    assert len(Run._groups(run, split, np.arange(2))) == 3
+    assert len(Feed._groups(feed, split, np.arange(2))) == 3
     split = replace(split, features=replace(features, together=True))
-    assert sorted(group.tolist() for group in Run._groups(run, split, np.arange(2))) == [[0, 1], [2]]
+    assert sorted(group.tolist() for group in Feed._groups(feed, split, np.arange(2))) == [[0, 1], [2]]
     assert split.empty_batch()["weights"].tolist() == [0.0] * len(split.empty_batch()["weights"])
 
 

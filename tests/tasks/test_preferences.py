@@ -282,7 +282,7 @@ def test_the_reference_is_computed_once_with_adapters_too_and_again_where_it_mus
     def reference(name: str, **more: Any) -> np.ndarray:
         with begun(recipe_of(folder, "dpo", **more), tmp_path / name) as run:
             if name == "adapters":
-                assert float(run.loss_sum(run.micro_batches(0)[0]).detach()) / 20 == pytest.approx(
+                assert float(run.loss_sum(run.feed.micro_batches(0)[0]).detach()) / 20 == pytest.approx(
                     math.log(2), abs=1e-6
                 )
             return np.asarray(run.data.train.features.dense["reference"])

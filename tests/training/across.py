@@ -43,7 +43,7 @@ def gradient(
     with set_up(recipe, RunOptions(), run_dir=folder / "runs" / name) as setup:
         run = Run(setup)
         run.model.train()
-        micro_batches = run.micro_batches(0)
+        micro_batches = run.feed.micro_batches(0)
         [count] = run.ranks.sums([float(sum(run.task.count(batch) for batch in micro_batches))])
         assert count == PAIRS
         assert (len(micro_batches) > 1) == (piece is not None)
@@ -63,7 +63,7 @@ def _with_one_graph(run: Run, micro_batches: list, count: float) -> dict[str, to
     for micro, batch in enumerate(micro_batches):
         across._seed(micro)  # type: ignore[attr-defined]
         outputs.append(run.outputs(batch)[0]["embedding"])
-    [groups], rows = run.global_batch(0)
+    [groups], rows = run.feed.global_batch(0)
     targets = rows.targets(torch.cat([torch.from_numpy(group) for group in groups]).numpy())
     (run.task.loss_sum({"embedding": torch.cat(outputs)}, targets) / count).backward()
     return {name: one.grad.clone() for name, one in run.bare.named_parameters() if one.grad is not None}

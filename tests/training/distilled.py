@@ -72,7 +72,7 @@ def gradient(recipe: h.Recipe, run_dir: Path) -> tuple[float, dict[str, torch.Te
     with set_up(recipe, RunOptions(), run_dir=run_dir) as setup:
         run = Run(setup)
         run.model.train()
-        batches = run.micro_batches(0)
+        batches = run.feed.micro_batches(0)
         [count] = run.ranks.sums([float(sum(run.task.count(batch) for batch in batches))])
         [loss] = run.ranks.sums([float(compute_gradient(run, batches, count).loss_sum)])
         return loss / count, {name: one.grad.clone() for name, one in run.bare.named_parameters()}, len(batches)

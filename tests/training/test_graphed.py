@@ -67,13 +67,13 @@ def test_the_gradient_of_graphs_is_that_of_the_step(recipe, tmp_path) -> None:
     with set_up(replace(recipe, optim=Optim(precision="fp32")), RunOptions(), run_dir=tmp_path) as setup:
         run = Run(setup)
         run.model.eval()
-        (batch,) = run.micro_batches(0)
+        (batch,) = run.feed.micro_batches(0)
         run.mixed.backward(run.loss_sum(batch))
         expected = [parameter.grad.clone() for parameter in run.bare.parameters() if parameter.grad is not None]
         run.optimizer.zero_grad()
         run.graphs = graphed.graphs_of(run, run.bare, run.mixed, run.loss_there)
         assert run.graphs is not None
-        (rounded,) = run.micro_batches(0)
+        (rounded,) = run.feed.micro_batches(0)
         assert run.computed_tokens(rounded) > run.computed_tokens(batch) == rounded.tokens
         run.graphs.run(rounded, 1.0)
         found = [parameter.grad for parameter in run.bare.parameters() if parameter.grad is not None]

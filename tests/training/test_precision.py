@@ -40,7 +40,7 @@ def test_a_pass_reads_bf16_and_its_gradient_reaches_the_masters(recipe: Recipe, 
     with set_up(shared, RunOptions(), run_dir=tmp_path) as setup:
         run = Run(setup)
         run.model.train()
-        (batch,) = run.micro_batches(0)
+        (batch,) = run.feed.micro_batches(0)
         seen: list[torch.dtype] = []
         layer = run.bare.get_submodule("bert.encoder.layer.0")
         layer.register_forward_hook(lambda module, inputs, out: seen.append(out[0].dtype))

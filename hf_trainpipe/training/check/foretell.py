@@ -91,13 +91,13 @@ def evaluations_and_saves(plan: Plan, *, evaluates: bool) -> tuple[int, int]:
 
 def tokens_of(run: Run) -> float:
     """Tokens of all steps of a run."""
-    train = run.learnt
+    train = run.feed.learnt
     mean = float(train.example_lengths[train.usable].mean())
     if run.recipe.data.stream() is not None:
         return mean * run.plan.total_steps * run.plan.examples_per_step
-    epochs, left = divmod(run.plan.total_steps, run.order.steps_per_epoch)
+    epochs, left = divmod(run.plan.total_steps, run.feed.order.steps_per_epoch)
     whole = float(train.example_lengths[train.usable].sum())
-    return epochs * whole + sum(tokens_at(run, epochs * run.order.steps_per_epoch + step) for step in range(left))
+    return epochs * whole + sum(tokens_at(run, epochs * run.feed.order.steps_per_epoch + step) for step in range(left))
 
 
 def bytes_of(run: Run, measured: Measured, *, keep: int) -> dict[str, int]:

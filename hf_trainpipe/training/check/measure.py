@@ -59,20 +59,20 @@ def try_extremes(run: Run, log: TrainingLog) -> list[float]:
     Raises:
         TrainpipeError: a loss is not finite, or the longest example alone does not fit into the memory.
     """
-    train = run.learnt
+    train = run.feed.learnt
     by_length = train.usable[np.argsort(train.example_lengths[train.usable], kind="stable")]
     size = min(run.plan.examples_per_step, len(by_length))
     run.model.train()
     return [
-        _timed(run, log, partial(run.batches_of, examples), share=0.0, of=f"the {name} examples")
+        _timed(run, log, partial(run.feed.batches_of, examples), share=0.0, of=f"the {name} examples")
         for name, examples in (("longest", by_length[-size:]), ("shortest", by_length[:size]))
     ]
 
 
 def tokens_at(run: Run, step: int) -> float:
     """Tokens of a step (counted from 0) over all ranks."""
-    train = run.learnt
-    return float(train.example_lengths[train.usable[run.order.global_batch(step)]].sum())
+    train = run.feed.learnt
+    return float(train.example_lengths[train.usable[run.feed.order.global_batch(step)]].sum())
 
 
 def measure_steps(run: Run, log: TrainingLog, *, first_seconds: float) -> Pace:
@@ -84,7 +84,7 @@ def measure_steps(run: Run, log: TrainingLog, *, first_seconds: float) -> Pace:
     total = (
         run.plan.total_steps
         if run.recipe.data.stream() is None
-        else min(run.plan.total_steps, run.order.steps_per_epoch)
+        else min(run.plan.total_steps, run.feed.order.steps_per_epoch)
     )
     total = max(1, total)  # of a run without steps one is timed all the same
     block = IN_A_ROW if run.on_gpu else 1
@@ -96,7 +96,7 @@ def measure_steps(run: Run, log: TrainingLog, *, first_seconds: float) -> Pace:
         if number >= FEWEST_STEPS * block and time.monotonic() - began > STEP_SECONDS:
             break
         share = (number + 1) / len(planned)
-        took = _timed(run, log, partial(run.micro_batches, step), share=share, of=f"step {step + 1:,}")
+        took = _timed(run, log, partial(run.feed.micro_batches, step), share=share, of=f"step {step + 1:,}")
         if at > 0 or block == 1:
             tokens.append(tokens_at(run, step))
             seconds.append(took)
