@@ -13,7 +13,7 @@ from hf_trainpipe.utils.tables import facts
 if TYPE_CHECKING:
     import argparse
 
-    from hf_trainpipe.studies.auto import Study
+    from hf_trainpipe.studies.auto_study import Study
 
 
 @verb(

@@ -13,14 +13,11 @@ recipe.py       the best run's recipe, to be read, changed and run
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hf_trainpipe.audit.guess import Guess
 from hf_trainpipe.audit.shown import sentence
@@ -29,147 +26,27 @@ from hf_trainpipe.baselines.kept import Measured
 from hf_trainpipe.baselines.measure import measure
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.errors import DataError, TrainpipeError
-from hf_trainpipe.metrics import better, greater_is_better
-from hf_trainpipe.metrics.paired import differences
-from hf_trainpipe.package.layout import finite
+from hf_trainpipe.metrics import greater_is_better
 from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.report.facts import read
-from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import few, runs
 from hf_trainpipe.studies.auto_recipe import BATCH, EPOCHS, dealt, fitting, recipe_of
+from hf_trainpipe.studies.auto_study import RESULT, SELECTED_ON, Study, Tried, run_name
+from hf_trainpipe.studies.auto_verdict import beside_in_words, scores_in_words
 from hf_trainpipe.studies.crossval import cross_validate
 from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.pool import Pool
 from hf_trainpipe.studies.written import as_python
-from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes, write_json
+from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes
 
 if TYPE_CHECKING:
     from hf_trainpipe.metrics.base import Predictions
-    from hf_trainpipe.metrics.saved import Predicted
-    from hf_trainpipe.recipe.source import RecipeSource
-    from hf_trainpipe.studies.few import Held
     from hf_trainpipe.tracking.console import Console
 
-RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
 _WORST = 3
-_MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
-TEXTS: tuple[tuple[str, ...], ...] = (
-    (*_MEAN, "--optim.peak-lr", "1e-4"),
-    (*_MEAN, *_PROBE, "--optim.peak-lr", "5e-5"),
-    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
-    (*_MEAN, "--optim.peak-lr", "2e-4"),
-    ("--optim.peak-lr", "1e-4"),
-    (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-5"),
-)
-"""The portfolio of tasks with an answer a text. The first needs no pass over the data before its first step."""
-OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
-"""Of other tasks."""
-
-
-def run_name(candidate: int, steps: int) -> str:
-    """The folder of a run below ``runs/``."""
-    return f"{candidate + 1}-{steps}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A run of a candidate."""
-
-    candidate: int
-    """From 0."""
-    steps: int
-    outcome: str
-    seconds: float
-    score: float | None = None
-    """Of the metric that selects: on validation, or of few labels out of fold; None of a run that did not end complete, or of a way
-    that was not scored."""
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        return run_name(self.candidate, self.steps)
-
-
-@dataclass(kw_only=True)
-class Study:
-    """What auto knows so far; auto.json holds it."""
-
-    recipe: Recipe
-    """The first candidate's, without its fields."""
-    source: RecipeSource
-    folder: Path
-    budget: float
-    """Seconds."""
-    spent: float = 0.0
-    """Seconds, in earlier calls too."""
-    assumed: Sequence[str] = ()
-    audited: Sequence[str] = ()
-    tried: list[Tried] = field(default_factory=list)
-    plan: list[Rung] = field(default_factory=list)
-    dealt: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each split."""
-    is_few: bool = False
-    """Whether the candidates are :data:`.few.WAYS`."""
-    ways: list[Held] = field(default_factory=list)
-    """Of few labels, those that were compared."""
-    baselines: list[dict[str, Any]] = field(default_factory=list)
-    verdict: str = ""
-    _since: float = field(default_factory=time.monotonic)
-
-    @property
-    def portfolio(self) -> tuple[tuple[str, ...], ...]:
-        """Fields of each candidate."""
-        if self.is_few:
-            return tuple(way.fields for way in few.WAYS)
-        return TEXTS if isinstance(self.recipe.task, TextTask) else OTHERS
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self.budget - self.spent - (time.monotonic() - self._since)
-
-    @property
-    def metric(self) -> str:
-        return self.recipe.selected_metric
-
-    @property
-    def best(self) -> Tried | None:
-        """The complete run with the best score; of equal ones, and where none has a score, the first."""
-        complete = [one for one in self.tried if one.outcome == "complete"]
-        best = complete[0] if complete else None
-        for one in complete[1:]:
-            assert best is not None
-            if one.score is not None and better(self.metric, one.score, best.score, task=self.recipe.task):
-                best = one
-        return best
-
-    def save(self) -> None:
-        """Write auto.json."""
-        now = time.monotonic()
-        self.spent, self._since = self.spent + now - self._since, now
-        best = self.best
-        write_json(self.folder / RESULT, finite(self.to_json() | {"best": None if best is None else best.name}))
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs, and for the next call."""
-        return {
-            "schema": 1,
-            "budget_seconds": self.budget,
-            "spent_seconds": self.spent,
-            "metric": self.metric,
-            "assumed": list(self.assumed),
-            "audit": list(self.audited),
-            "plan": [vars(rung) for rung in self.plan],
-            "runs": [
-                {**vars(one), "fields": list(self.portfolio[one.candidate]), "run": f"runs/{one.name}"}
-                for one in self.tried
-            ],
-            "ways": [one.to_json(self.metric) for one in self.ways],
-            "baselines": self.baselines,
-            "verdict": self.verdict,
-        }
+"""Findings of an audit that are told."""
 
 
 def auto(
@@ -295,7 +172,7 @@ def _try(
                 break
             if score is not None:
                 study.tried[at] = replace(known, score=score)
-                _point_to_best(study)
+                study.point_to_best()
             return study.tried[at]
     fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
     place = study.folder / "runs" / run_name(candidate, steps)
@@ -313,21 +190,11 @@ def _try(
         candidate=candidate, steps=steps, outcome=outcome, seconds=round(time.monotonic() - began, 2), score=score
     )
     study.tried.append(tried)
-    _point_to_best(study)
+    study.point_to_best()
     study.save()
     said = f"{study.metric} {score:.4f} on {SELECTED_ON}" if score is not None else outcome
     console.say(f"{what}: {said}, {tried.seconds:.0f} s")
     return tried
-
-
-def _point_to_best(study: Study) -> None:
-    """Make ``best`` lead to the best run, at once."""
-    if (best := study.best) is None:
-        return
-    link, beside = study.folder / BEST, study.folder / f".{BEST}-{os.getpid()}"
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(Path("runs") / best.name, target_is_directory=True)
-    os.replace(beside, link)
 
 
 def _look(study: Study, guess: Guess, console: Console) -> None:
@@ -481,15 +348,8 @@ def _conclude(study: Study, baseline: Measured | None) -> None:
         raise TrainpipeError(f"No run has a {study.metric}: {study.folder / RESULT}.", fix="Read what the runs said.")
     run = study.folder / "runs" / best.name
     facts = read(run)
-    told = [
-        f"{study.metric} {score['value']:.4f} on {split}"
-        + (f" [{score['low']:.4f}, {score['high']:.4f}]" if score.get("low") else "")
-        for split, scores in facts.result["scores"].items()
-        if (score := scores.get(study.metric)) and score["value"] is not None
-    ]
-    beside = _beside(study, facts.predicted.get(SELECTED_ON), baseline)
-    if study.is_few:
-        told, beside = [*_told_of_ways(study, best), *told], "the best of so many scores is a little too high"
+    told = scores_in_words(study, best, facts)
+    beside = beside_in_words(study, facts.predicted.get(SELECTED_ON), baseline)
     study.verdict = f"{', '.join(told)}; {beside}"
     fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
     about = f"""The best of {len(study.tried)} runs that `hf-trainpipe auto` tried: {", ".join(told)}.
@@ -499,30 +359,3 @@ def _conclude(study: Study, baseline: Measured | None) -> None:
     hf-trainpipe train {study.folder / "recipe.py"}"""
     write_bytes(study.folder / "recipe.py", as_python(override(study.recipe, fields), about=about).encode())
     study.save()
-
-
-def _told_of_ways(study: Study, best: Tried) -> list[str]:
-    """What the competition says of the best way."""
-    if not study.ways:
-        return [f"{few.WAYS[best.candidate].name}, held against nothing for want of time"]
-    [held] = [one for one in study.ways if one.number == best.candidate]
-    where = SELECTED_ON if SELECTED_ON in study.dealt else "rows held out"
-    return [f"of {len(study.ways)} ways, on {where}: {held.told(study.metric)}"]
-
-
-def _beside(study: Study, model: Predicted | None, baseline: Measured | None) -> str:
-    """The model held against the best baseline on validation, by a paired test."""
-    if baseline is None:
-        return "no baseline to hold it against"
-    other = baseline.predicted[SELECTED_ON]
-    name = f"the best baseline ({baseline.title})"
-    if model is None or not np.array_equal(model.rows, other.rows):
-        return f"not held against {name}: other rows were scored"
-    found = differences(other.predictions, model.predictions, [study.metric])[study.metric]
-    sign = 1.0 if greater_is_better(study.metric) else -1.0
-    figures = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] on validation"
-    if sign * (found.low if sign > 0 else found.high) > 0:
-        return f"it beats {name}: {figures}"
-    if sign * (found.high if sign > 0 else found.low) < 0:
-        return f"it loses to {name}: {figures}. Use that one, or a larger budget"
-    return f"it is not shown to beat {name}: {figures}"

@@ -13,7 +13,7 @@ from hf_trainpipe.audit.guess import guess
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.recipe_file import load
-from hf_trainpipe.studies import auto as module
+from hf_trainpipe.studies import auto_study as module
 from hf_trainpipe.studies.auto_recipe import dealt, recipe_of
 from hf_trainpipe.studies.halving import FEWEST, RESERVE, rungs
 from hf_trainpipe.studies.pool import Pool
