@@ -22,8 +22,9 @@ from hf_trainpipe.data.rows import Rows
 from hf_trainpipe.errors import DataError, RecipeError
 from hf_trainpipe.runtime.tasks.base import Requests, Task
 from hf_trainpipe.runtime.tasks.draws import Draws
+from hf_trainpipe.runtime.tokens.batch import Batch, dense_batch, pad
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Batch, Features, dense_batch, features_of, pad
+from hf_trainpipe.runtime.tokens.features import Features, features_of
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from hf_trainpipe.metrics.base import finishes_of
 from hf_trainpipe.runtime.model.inference import known_lengths_of, run
 from hf_trainpipe.runtime.model.outputs import Outputs, concatenate
 from hf_trainpipe.runtime.model.unpad import is_unpadded
-from hf_trainpipe.runtime.tokens.features import pad, token_budget_batches
+from hf_trainpipe.runtime.tokens.batch import pad, token_budget_batches
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from hf_trainpipe.data.written_lists import is_written_list
@@ -20,7 +20,6 @@ from hf_trainpipe.runtime.tasks.columns import CLASSES
 from hf_trainpipe.utils.atomic import write_bytes
 
 Tool = Literal["table", "label-studio", "doccano", "prodigy"]
-TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 
 def tool_of(output: Path, said: Tool | None) -> Tool:

@@ -18,7 +18,7 @@ from hf_trainpipe.engine.randomness import seed_everything
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
     from hf_trainpipe.training.run import Run
 
     Tensors = Mapping[str, torch.Tensor]

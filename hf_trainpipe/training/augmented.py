@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hf_trainpipe.data.prepare import Prepared
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
     from hf_trainpipe.training.setup import Setup
 
 FOLDER = "augmented"

@@ -17,42 +17,54 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hf_trainpipe.data.prepare import Prepared
-    from hf_trainpipe.runtime.tokens.features import Batch
-    from hf_trainpipe.training.run import Run
+    from hf_trainpipe.runtime.tokens.batch import Batch
+    from hf_trainpipe.training.setup import Setup
+    from hf_trainpipe.training.state import RunState
 
 
 class Feed:
     """Micro-batches by step: a function of (seed, step, ranks) and of how many tokens a micro-batch holds.
 
     Args:
-        run: Whose plan, ranks and state decide.
         learnt: The rows that steps are drawn from: the training split, of a stream its first window, and those without labels
             behind it.
         completed: The rows of a further window of a stream with what training asks of a model, as those of ``learnt`` have it.
+        state: The run's, now: where a stream is, and how much a micro-batch may hold.
+        unpadded: Whether no padding is computed.
+        rounded: Whether sizes are rounded up, for steps that are CUDA graphs.
     """
 
-    def __init__(self, run: Run, learnt: Prepared, *, completed: Callable[[Prepared], Prepared]) -> None:
-        self.learnt = learnt
+    def __init__(
+        self,
+        setup: Setup,
+        learnt: Prepared,
+        *,
+        completed: Callable[[Prepared], Prepared],
+        state: Callable[[], RunState],
+        unpadded: bool,
+        rounded: bool,
+    ) -> None:
+        self.setup, self.learnt = setup, learnt
         self.order = EpochSampler(
-            num_examples=sum(len(rows.usable) for rows in run.data.learnt),
-            examples_per_step=run.plan.examples_per_step,
-            seed=run.recipe.seed,
+            num_examples=sum(len(rows.usable) for rows in setup.data.learnt),
+            examples_per_step=setup.plan.examples_per_step,
+            seed=setup.recipe.seed,
         )
-        self._run, self._completed = run, completed
+        self._completed, self._state, self._unpadded, self._rounded = completed, state, unpadded, rounded
         self._open = learnt
         """The rows of the epoch, before augmentation: ``learnt``, or a window of a stream."""
-        self._augmented = Augmented(run)
-        stream, place = run.recipe.data.stream(), run.folder.path / "stream"
-        self._windows = Windows(stream, place, rows=len(run.data.train)) if stream is not None else None
+        self._augmented = Augmented(setup)
+        stream, place = setup.recipe.data.stream(), setup.folder.path / "stream"
+        self._windows = Windows(stream, place, rows=len(setup.data.train)) if stream is not None else None
         # The rows of a stream, and changed texts, are made epoch by epoch.
-        is_ahead = run.on_gpu and self._windows is None and not self._augmented.texts
-        self._ahead = Ahead(self._made, total_steps=run.plan.total_steps) if is_ahead else None
+        is_ahead = setup.on_gpu and self._windows is None and not self._augmented.texts
+        self._ahead = Ahead(self._made, total_steps=setup.plan.total_steps) if is_ahead else None
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of a step (counted from 0), the largest first."""
         if os.environ.get("HF_TRAINPIPE_TRACE") == "1":
             self._trace(step)
-        return self._made(step) if self._ahead is None else self._ahead.get(step, self._run.micro_batch_tokens)
+        return self._made(step) if self._ahead is None else self._ahead.get(step, self.micro_batch_tokens)
 
     def global_batch(self, step: int) -> tuple[list[list[np.ndarray]], Prepared]:
         """The features of a step (counted from 0), by rank and micro-batch, and the rows that they are of."""
@@ -68,12 +80,17 @@ class Feed:
         return self._open.empty_batch()
 
     @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of a micro-batch: the plan's, or less after an out-of-memory error."""
+        return self._state().micro_batch_tokens or self.setup.plan.micro_batch_tokens
+
+    @property
     def shortest(self) -> int:
         """Tokens of the shortest feature: no micro-batch can hold fewer."""
         return int(self._open.lengths.min())
 
     def _made(self, step: int) -> list[Batch]:
-        rows, ranks = self._rows(step), self._run.ranks
+        rows, ranks = self._rows(step), self.setup.ranks
         everyones = self._shares(rows, step)
         batches = self._batches(rows, self._groups(rows, everyones[ranks.rank]), epoch=self.order.epoch(step))
         # With FSDP2 every forward pass is a collective: all ranks need the same number of micro-batches.
@@ -82,20 +99,20 @@ class Feed:
 
     def _groups(self, rows: Prepared, examples: np.ndarray) -> list[np.ndarray]:
         """The features of examples, in micro-batches, the largest first."""
-        run = self._run
+        plan = self.setup.plan
         return micro_batches(
             rows.features_of(examples),
             rows.features.widths,
-            max_tokens=run.micro_batch_tokens,
-            max_items=run.plan.micro_batch_examples,
-            cost=None if run.unpadded else run.plan.micro_batch_cost,
+            max_tokens=self.micro_batch_tokens,
+            max_items=plan.micro_batch_examples,
+            cost=None if self._unpadded else plan.micro_batch_cost,
             together=rows.features.example if rows.features.together else None,
         )
 
     def _shares(self, rows: Prepared, step: int) -> list[np.ndarray]:
         """The examples of each rank in a step."""
         examples = rows.usable[self.order.global_batch(step)]
-        return shares(examples, rows.example_lengths, ranks=self._run.ranks.size)
+        return shares(examples, rows.example_lengths, ranks=self.setup.ranks.size)
 
     def _batches(self, rows: Prepared, groups: Sequence[np.ndarray], *, epoch: int | None = None) -> list[Batch]:
         """Tensors of micro-batches: rounded up where steps are graphs, and ready to be copied to a GPU.
@@ -103,16 +120,16 @@ class Feed:
         Args:
             epoch: Whose draws they have; None: plain rows, before the first step.
         """
-        run = self._run
-        batches = [rows.varied(group, run.task, seed=run.recipe.seed, epoch=epoch or 0) for group in groups]
+        task, seed = self.setup.task, self.setup.recipe.seed
+        batches = [rows.varied(group, task, seed=seed, epoch=epoch or 0) for group in groups]
         if epoch is not None:
             batches = [
                 self._augmented.hide(batch, group, epoch, rows) for batch, group in zip(batches, groups, strict=True)
             ]
-        if run.graphs is not None:
+        if self._rounded:
             fills = fills_of(rows.features)
             batches = [RoundedBatch(batch, fills) for batch in batches]
-        return [batch.pinned() for batch in batches] if run.on_gpu else batches
+        return [batch.pinned() for batch in batches] if self.setup.on_gpu else batches
 
     def _rows(self, step: int) -> Prepared:
         """The rows that a step is drawn from, as its epoch reads them."""
@@ -121,24 +138,24 @@ class Feed:
 
     def _of_epoch(self, epoch: int) -> Prepared:
         """The rows of an epoch before augmentation: all that are learnt, or the window of a stream."""
-        run, windows = self._run, self._windows
+        setup, windows = self.setup, self._windows
         if windows is None or epoch == 0:
             return self.learnt
-        state = run.state.stream or {"window": 0}
-        if state["window"] != epoch or self._open is self.learnt:
-            windows.restore(run.state.stream)
+        state = self._state()
+        if (state.stream or {"window": 0})["window"] != epoch or self._open is self.learnt:
+            windows.restore(state.stream)
             rows, folder = windows.open(epoch)
-            assert run.data.prepare_split is not None
-            self._open = self._completed(run.data.prepare_split("train", rows, folder))
+            assert setup.data.prepare_split is not None
+            self._open = self._completed(setup.data.prepare_split("train", rows, folder))
             for line in self._open.rows.warnings(f"train, window {epoch}"):
-                run.console.say(f"warning: {line}")
-            run.state.stream = windows.to_json()
+                setup.console.say(f"warning: {line}")
+            state.stream = windows.to_json()
         return self._open
 
     def _trace(self, step: int) -> None:
         """With HF_TRAINPIPE_TRACE=1: which examples this rank trains on in each step, as lines of JSON."""
-        run = self._run
-        examples = self._shares(self._rows(step), step)[run.ranks.rank]
-        line = {"step": step + 1, "rank": run.ranks.rank, "examples": examples.tolist()}
-        with (run.folder.path / f"trace-rank{run.ranks.rank}.jsonl").open("a") as stream:
+        rank = self.setup.ranks.rank
+        examples = self._shares(self._rows(step), step)[rank]
+        line = {"step": step + 1, "rank": rank, "examples": examples.tolist()}
+        with (self.setup.folder.path / f"trace-rank{rank}.jsonl").open("a") as stream:
             stream.write(json.dumps(line) + "\n")

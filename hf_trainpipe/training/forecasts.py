@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.result import Result
     from hf_trainpipe.training.setup import Setup
 
-LEVEL = 0.9
 _Z = 1.645
-"""Standard deviations on each side that hold :data:`LEVEL` of a normal distribution."""
+"""Standard deviations on each side that hold nine tenths of a normal distribution."""
 USUAL = {"seconds": 0.08, "memory_bytes": 0.05, "disk_bytes": 0.01}
 """How far, as a share, an outcome is from its forecast before this machine has any past: weighs as much as two runs."""
 _USUAL_RUNS = 2

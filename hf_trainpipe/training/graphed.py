@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.engine.mixed import Mixed
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
     from hf_trainpipe.training.setup import Setup
 
 TOLERANCE = 1e-4

@@ -17,7 +17,7 @@ from hf_trainpipe.training.across import losses
 if TYPE_CHECKING:
     import torch
 
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
     from hf_trainpipe.training.run import Run
     from hf_trainpipe.training.signals import StopSignals
 
@@ -172,7 +172,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _cannot_repeat(run: Run) -> Interrupted:
-    half = max(1, run.micro_batch_tokens // 2)
+    half = max(1, run.feed.micro_batch_tokens // 2)
     return Interrupted(
         f"Step {run.state.step + 1}: rank {run.ranks.rank} ran out of memory inside a collective.",
         fix=f"Run the same command with --budget.micro-batch-tokens {half}: it continues from the last checkpoint.",

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.engine.gpu.graphs import Graphs
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.runtime.tasks.base import Task
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
 
 EVALUATION_TOKENS, EVALUATION_TOKENS_GPU = 4096, 16_384
 """Tokens a batch of an evaluation holds at most, padding included."""
@@ -104,9 +104,17 @@ class Run(Setup):
             begin_as_probe(self, self.bare, warmed)
         if self.recipe.optim.checkpoint_layers:
             checkpoint_layers(self.bare)
-        self.feed = Feed(self, self._look_at_data(), completed=lambda rows: self._precomputed(rows, self._lessons()))
+        learnt = self._look_at_data()
         if self.on_gpu:
             self.graphs = graphs_of(self, self.bare, self.mixed, self.loss_there)
+        self.feed = Feed(
+            self,
+            learnt,
+            completed=lambda rows: self._precomputed(rows, self._lessons()),
+            state=lambda: self.state,
+            unpadded=self.unpadded,
+            rounded=self.graphs is not None,
+        )
         if self.ranks.sharded:
             self._whole = copy.deepcopy(self.bare).to("cpu").requires_grad_(False)
         self.parallel = parallelize(
@@ -224,11 +232,6 @@ class Run(Setup):
 
     # -- what the loop asks for ------------------------------------------------------------
 
-    @property
-    def micro_batch_tokens(self) -> int:
-        """The token budget of a micro-batch: the plan's, or less after an out-of-memory error."""
-        return self.state.micro_batch_tokens or self.plan.micro_batch_tokens
-
     def shrink_micro_batches(self) -> None:
         """Halve the token budget of a micro-batch and drop the gradients of the step; all ranks at once.
 
@@ -238,13 +241,13 @@ class Run(Setup):
         import torch
 
         shortest = self.feed.shortest
-        if self.micro_batch_tokens <= shortest:
+        if self.feed.micro_batch_tokens <= shortest:
             raise RecipeError(
                 f"Step {self.state.step + 1}: out of memory with a single example of up to "
                 f"{self.plan.max_length} tokens.",
                 fix="Lower tokens.max_length, choose a smaller model, or use a device with more memory.",
             )
-        self.state.micro_batch_tokens = max(shortest, self.micro_batch_tokens // 2)
+        self.state.micro_batch_tokens = max(shortest, self.feed.micro_batch_tokens // 2)
         if (scaler := self.mixed.scaler) is not None:
             scaler.update(scaler.get_scale())  # the non-finite norm was no overflow
         self.optimizer.zero_grad()
@@ -254,7 +257,7 @@ class Run(Setup):
             torch.cuda.empty_cache()
         self.console.say(
             f"warning: step {self.state.step + 1}: out of memory; from here on micro-batches hold up to "
-            f"{self.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
+            f"{self.feed.micro_batch_tokens:,} tokens, the step the same {self.plan.examples_per_step} examples"
         )
 
     def heartbeat(self) -> Heartbeat:
@@ -272,11 +275,6 @@ class Run(Setup):
     def epoch(self) -> float:
         """Epochs done, as a fraction."""
         return self.state.step / self.feed.order.steps_per_epoch
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the device is a GPU of NVIDIA's."""
-        return bool(self.accelerator.device.type == "cuda")
 
     @property
     def device_is_host(self) -> bool:

@@ -89,6 +89,11 @@ class Setup:
     def accelerator(self) -> Accelerator:
         return self.ranks.accelerator
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU of NVIDIA's."""
+        return bool(self.accelerator.device.type == "cuda")
+
 
 def validate(recipe: Recipe, *, fitted: Task | None = None) -> None:
     """Refuse wrong metric names before anything is loaded; again, with more to go by, when labels are known."""

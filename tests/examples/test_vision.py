@@ -18,7 +18,7 @@ from hf_trainpipe.package.write import write
 from hf_trainpipe.runtime.errors import InputError, SchemaError
 from hf_trainpipe.runtime.handler.endpoint import EndpointHandler
 from hf_trainpipe.runtime.tasks.draws import Draws
-from hf_trainpipe.runtime.tokens.features import pad
+from hf_trainpipe.runtime.tokens.batch import pad
 from tests.package.conftest import tiny_tokenizer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs opencv-python-headless")

@@ -54,8 +54,8 @@ def test_a_model_is_asked_before_its_first_step() -> None:
 
 
 def test_features_that_a_loss_compares_stay_in_one_micro_batch() -> None:
-    run: Any = SimpleNamespace(micro_batch_tokens=1, unpadded=True, plan=SimpleNamespace(micro_batch_examples=1))
-    feed: Any = SimpleNamespace(_run=run)
+    setup = SimpleNamespace(plan=SimpleNamespace(micro_batch_examples=1))
+    feed: Any = SimpleNamespace(micro_batch_tokens=1, _unpadded=True, setup=setup)
     split = prepared(TextClassification())
     features = replace(split.features, example=np.array([0, 0, 1], dtype=np.int32), num_examples=2)
     split = replace(split, features=features)

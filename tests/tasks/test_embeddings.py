@@ -25,8 +25,9 @@ from hf_trainpipe.package.columns import Chooser, Known, parse_asked
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks.mining import nearest_strangers
 from hf_trainpipe.runtime.tasks.ranking import NAMES, ranking_scores
+from hf_trainpipe.runtime.tokens.batch import pad
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Features, pad
+from hf_trainpipe.runtime.tokens.features import Features
 from hf_trainpipe.testing import tiny_model
 
 WORDS = ["anna", "boris", "was", "kind", "film", "good day"]

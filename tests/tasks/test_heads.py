@@ -16,8 +16,8 @@ from transformers import AutoModel, AutoTokenizer
 import hf_trainpipe as h
 from hf_trainpipe import RunOptions, execute
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.runtime.tokens.batch import pad
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import pad
 from hf_trainpipe.training import linear_probe
 from hf_trainpipe.training.augmented import Augmented
 from hf_trainpipe.training.run import Run

@@ -201,7 +201,7 @@ def test_requests_end_with_the_user() -> None:
 def test_the_loss_counts_answers_alone(tokenizer) -> None:
     rows = rows_of(pair(), pair(output="it was"), tokenizer=tokenizer)
     _, _, found = learnt(InstructionTuning(), rows)
-    from hf_trainpipe.runtime.tokens.features import pad
+    from hf_trainpipe.runtime.tokens.batch import pad
 
     batch = pad(found, np.arange(2), with_targets=True)
     assert float(InstructionTuning().count(batch)) == sum(

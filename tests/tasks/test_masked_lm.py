@@ -24,8 +24,8 @@ from hf_trainpipe.data.sampler import micro_batches, shares
 from hf_trainpipe.runtime.model.inference import known_lengths_of, run
 from hf_trainpipe.runtime.model.unpad import unpad
 from hf_trainpipe.runtime.tasks.base import Requests
+from hf_trainpipe.runtime.tokens.batch import Batch
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Batch
 from hf_trainpipe.testing import tiny_model, tiny_rows
 
 TEXTS = [row["text"] for row in tiny_rows(60, seed=4)]

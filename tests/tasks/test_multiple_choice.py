@@ -24,8 +24,9 @@ from hf_trainpipe.runtime.errors import InputError
 from hf_trainpipe.runtime.handler.requests import read_inputs
 from hf_trainpipe.runtime.model.inference import known_lengths_of, run
 from hf_trainpipe.runtime.model.unpad import unpad
+from hf_trainpipe.runtime.tokens.batch import pad, token_budget_batches
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Features, features_of, pad, token_budget_batches
+from hf_trainpipe.runtime.tokens.features import Features, features_of
 from hf_trainpipe.testing import PLAIN, tiny_model
 
 

@@ -16,8 +16,8 @@ from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks.base import Requests
 from hf_trainpipe.runtime.tasks.ranking import ranking_scores
 from hf_trainpipe.runtime.tasks.reranking import _draw
+from hf_trainpipe.runtime.tokens.batch import pad
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import pad
 from hf_trainpipe.testing import tiny_model
 
 LISTS = [

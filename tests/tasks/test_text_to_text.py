@@ -28,8 +28,9 @@ from hf_trainpipe.runtime.model import generation
 from hf_trainpipe.runtime.model.inference import run
 from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.runtime.tasks import text_scores
+from hf_trainpipe.runtime.tokens.batch import pad, token_budget_batches
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Features, pad, token_budget_batches
+from hf_trainpipe.runtime.tokens.features import Features
 from hf_trainpipe.testing import tiny_rows, tiny_seq2seq
 
 KINDS = ("t5", "bart", "marian")

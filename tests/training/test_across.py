@@ -114,8 +114,10 @@ def test_a_rank_without_memory_joins_the_exchange_and_then_fails() -> None:
         recipe=SimpleNamespace(seed=0),
         state=SimpleNamespace(step=0),
         parallel=SimpleNamespace(forward_alone=nullcontext),
-        global_batch=lambda step: ([[[0, 1], [2]], [[3]]], None),
-        empty_batch=lambda: "empty",
+        feed=SimpleNamespace(
+            global_batch=lambda step: ([[[0, 1], [2]], [[3]]], None),
+            empty_batch=lambda: "empty",
+        ),
     )
     with pytest.raises(MemoryError):
         losses(run, ["fits", "too large"])(0)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from hf_trainpipe.runtime.model.layout import FixedLayout
-from hf_trainpipe.runtime.tokens.features import Batch
+from hf_trainpipe.runtime.tokens.batch import Batch
 from hf_trainpipe.runtime.tokens.ragged import ends_of, ranges
 
 if TYPE_CHECKING:

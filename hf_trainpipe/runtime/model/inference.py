@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..tokens.features import Features, pad, token_budget_batches
+from ..tokens.batch import pad, token_budget_batches
+from ..tokens.features import Features
 from ..tokens.ragged import ends_of, ranges
 from .outputs import Output, Outputs
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..tasks.base import Task
-    from ..tokens.features import Batch
+    from ..tokens.batch import Batch
 
 Ints = npt.NDArray[np.int64]
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, MissingRuntime, SchemaError
-from ..tokens.features import Features, pad_arrays
+from ..tokens.batch import pad_arrays
+from ..tokens.features import Features
 from .inference import collect
 from .outputs import Outputs
 

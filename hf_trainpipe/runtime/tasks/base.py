@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from ..tokens.batch import Batch
     from ..tokens.encoder import Encoder
-    from ..tokens.features import Batch, Features
+    from ..tokens.features import Features
     from .draws import Draws
     from .schema import TaskSchema
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ..tokens.features import Features
 
 Array = npt.NDArray[Any]
-Tensors = "Mapping[str, torch.Tensor]"
 
 _LOSSES = ("cosine", "cosent", "in_batch")
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from ..tokens.batch import Batch
     from ..tokens.encoder import Encoder
-    from ..tokens.features import Batch
     from ..tokens.masking import Masker
 
 Array = npt.NDArray[Any]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..errors import RecipeError
 from ..model.inference import of_choices
 from ..model.outputs import Output, Outputs
-from ..tokens.features import members_of
+from ..tokens.batch import members_of
 from ..tokens.ragged import ends_of
 from .base import Augmentable, Metric, Requests, Task
 from .columns import ANYTHING, CHOICES, TEXT, Column

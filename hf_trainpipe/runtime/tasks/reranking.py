@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from ..errors import RecipeError
 from ..model.outputs import Outputs
-from ..tokens.features import features_of, members_of
+from ..tokens.batch import members_of
+from ..tokens.features import features_of
 from ..tokens.ragged import ends_of
 from .base import Metric, Requests, Task
 from .columns import ANYTHING, TEXT, Cell, Column, Unfit

@@ -17,7 +17,7 @@ from hf_trainpipe.training.loop import take_step
 
 if TYPE_CHECKING:
     from hf_trainpipe.data.prepare import Prepared
-    from hf_trainpipe.runtime.tokens.features import Batch
+    from hf_trainpipe.runtime.tokens.batch import Batch
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hf_trainpipe.engine.gpu.rounding import FEATURES, RoundedBatch, fills_of, shape_of
 from hf_trainpipe.runtime.model import unpad
 from hf_trainpipe.runtime.model.unpad import ARCHITECTURES, known_lengths
-from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream, pad
+from hf_trainpipe.runtime.tokens.batch import pad
+from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream
 from hf_trainpipe.runtime.tokens.ragged import ends_of
 from tests.runtime.model.test_unpad import build, largest_difference
 

@@ -13,8 +13,8 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from hf_trainpipe.runtime.model.inference import run
 from hf_trainpipe.runtime.model.outputs import Output, Outputs, as_lists, concatenate
 from hf_trainpipe.runtime.tasks import Regression, TextClassification, TokenClassification
+from hf_trainpipe.runtime.tokens.batch import token_budget_batches
 from hf_trainpipe.runtime.tokens.encoding import TextEncoder
-from hf_trainpipe.runtime.tokens.features import token_budget_batches
 
 TEXTS = ["the cat sat", "good dog , bad cat . anna left rome", "a", "", "the dog sat and the cat left " * 3]
 

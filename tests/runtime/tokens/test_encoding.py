@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_trainpipe.runtime.errors import InputError
+from hf_trainpipe.runtime.tokens.batch import pad
 from hf_trainpipe.runtime.tokens.encoding import TextEncoder
-from hf_trainpipe.runtime.tokens.features import Features, features_of, pad
+from hf_trainpipe.runtime.tokens.features import Features, features_of
 
 WORDS = st.sampled_from(["the", "cat", "dog", "xyz", "Rome", "abcdefgh", "", "\u200b", ".", "a" * 30])
 SENTENCES = st.lists(st.lists(WORDS, max_size=25), max_size=4)

@@ -6,8 +6,9 @@ import numpy as np
 
 from hf_trainpipe.runtime.text.edits import Aligned
 from hf_trainpipe.runtime.text.preprocessing import StripHtml
+from hf_trainpipe.runtime.tokens.batch import pad
 from hf_trainpipe.runtime.tokens.encoder import Encoder
-from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream, concatenate, join, pad
+from hf_trainpipe.runtime.tokens.features import Features, Ragged, Stream, concatenate, join
 
 
 def two_streams() -> Features:
