@@ -101,9 +101,8 @@ def load_hub(data: HubData, wanted: Mapping[str, str], *, commit: str) -> dict[s
     """Load splits at a commit.
 
     Args:
+        data: Whether rows are streamed instead of downloaded, and the most rows of each split.
         wanted: Our name of a split to the Hub's, which may be sliced: ``train[:1000]``.
-        streaming: Stream rows over the network instead of downloading the data set.
-        take: Maximum rows of each split.
 
     Raises:
         DataError: not reachable and not cached; no such configuration; no such split.
