@@ -38,7 +38,7 @@ class AugmentingEncoder(Encoder):
 
     Args:
         encoder: What the training split was encoded with.
-        steps: Those that change texts.
+        augmentation: The steps that change texts.
     """
 
     def __init__(self, encoder: Encoder, augmentation: Sequence[Augmentation], *, seed: int, epoch: int) -> None:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def check_selection(select: str | None, splits: Collection[str]) -> None:
-    """Refuse a metric that chooses the best model where no split is there to compute it on."""
+    """Refuse a metric that chooses the best model where no split is there to compute it on.
+
+    Raises:
+        RecipeError: as said.
+    """
     if select and "validation" not in splits:
         raise RecipeError(
             f"evaluation.select: {select!r} needs a validation split, and there is none.",
@@ -57,7 +61,11 @@ def read_by(task: Task) -> list[str]:
 
 
 def check_columns(dataset: Dataset, split: str, columns: list[str]) -> None:
-    """Refuse a split that lacks one of the columns, with those that it has."""
+    """Refuse a split that lacks one of the columns, with those that it has.
+
+    Raises:
+        DataError: as said, with the file.
+    """
     there = [name for name in dataset.column_names if name not in (FILE, LINE)]
     for name in columns:
         if name not in there:

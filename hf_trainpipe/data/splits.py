@@ -118,7 +118,11 @@ def _choose_groups(codes: np.ndarray, rows: int, *, seed: int) -> np.ndarray:
 
 
 def check_column(train: Dataset, column: str | None) -> None:
-    """Refuse to stratify or group by a column that the training data does not have."""
+    """Refuse to stratify or group by a column that the training data does not have.
+
+    Raises:
+        DataError: as said.
+    """
     if column is not None and column not in train.column_names:
         raise DataError(
             f"Expected the column {column!r} to split by, found {', '.join(train.column_names)}.",

@@ -78,7 +78,11 @@ def begin_as_probe(setup: Setup, model: torch.nn.Module, warmed: Mapping[str, An
 
 
 def last_layer(recipe: Recipe, task: Task, model: Any) -> tuple[str, Any]:
-    """The linear layer that gives the outputs, and its name."""
+    """The linear layer that gives the outputs, and its name.
+
+    Raises:
+        RecipeError: the task has no such head, or the model has another.
+    """
     import torch
 
     if not isinstance(task, TextTask) or task.judged_as not in KINDS:
