@@ -79,7 +79,7 @@ def export(model: Any, path: Path, *, takes_types: bool, num_tokens: int) -> Non
     except Exception as error:  # any stage of the exporter may fail, each in its own way
         kind = getattr(model.config, "model_type", type(model).__name__)
         raise PackageError(
-            f"{type(model).__name__} ({kind}) cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}",
+            f"{type(model).__name__} ({kind}) cannot be exported to ONNX: {one_line(error, 300, named=True)}",
             fix="Serve it with torch; the package is unchanged.",
             exit_code=2,
         ) from error
