@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_trainpipe.runtime.model.outputs import Outputs
-from hf_trainpipe.runtime.tokens.features import token_budget_batches
+from hf_trainpipe.runtime.tokens.batch import token_budget_batches
 from hf_trainpipe.utils.pieces import Pieces
 
 if TYPE_CHECKING:
