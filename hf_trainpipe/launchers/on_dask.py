@@ -55,9 +55,11 @@ class OnDask(Cluster):
         return len(self._workers())
 
     def _workers(self) -> dict[str, str]:
-        """Host of each worker, by its address."""
-        found = self._client.scheduler_info(n_workers=-1)["workers"]
-        return {address: str(facts["host"]) for address, facts in sorted(found.items())}
+        """Host of each worker, by its address. ``Client.scheduler_info`` would not do: what a client asks every two seconds, without the
+        workers, may take the place of what it was asked for."""
+        from distributed.comm import get_address_host
+
+        return {address: str(get_address_host(address)) for address in sorted(self._client.nthreads())}
 
     def run(self, ranks: int, desk: Path) -> None:
         hosts = dict(list(self._workers().items())[:ranks])
