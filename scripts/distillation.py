@@ -1,7 +1,7 @@
 """What a teacher is worth: MiniLM cut to two layers learns Banking77 with and without it; see scripts/distillation.
 
 Of the labelled rows once all are learnt, and once ten of each of the 77 classes, beside which the others come without labels. A run
-that is complete stays as it is, so that the same command goes on.
+that is complete stays as it is, so that the same command goes on; the page is written behind each.
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import subprocess
-import sys
+import json
 from collections import Counter
 from pathlib import Path
 
+from result_page import put_between
+
 from hf_trainpipe import Budget, Distil, Files, Pretrained, execute, replace
 from hf_trainpipe.recipe_file import load
+from hf_trainpipe.report.comparison import compare
+from hf_trainpipe.report.facts import read
 from hf_trainpipe.utils.resources import resolve
-from hf_trainpipe.utils.tables import table
 
+PAGE = Path(__file__).resolve().parents[1] / "docs/results/distillation.md"
 LAYERS = (0, 3)
 """Of MiniLM's six."""
 FEW, HELD = 10, 5
 """Rows of a class that keep their label, and further ones to choose the best step on."""
+RUNS = {  # by name: what the page says of it, and the runs that it is held against
+    "teacher": ("teacher: six layers, all labels", ()),
+    "labels": ("two layers, all labels", ()),
+    "taught": ("two layers, all labels and the teacher", ("labels", "teacher")),
+    "few-labels": (f"two layers, {FEW} labels a class", ()),
+    "few-taught": (f"two layers, {FEW} labels a class, the teacher of all rows", ("few-labels",)),
+}
 
 
 def main() -> None:
@@ -33,6 +43,7 @@ def main() -> None:
         "--teacher-epochs", type=float, default=0.25, help="behind a head that begins as a linear probe"
     )
     parser.add_argument("--epochs", type=int, default=2, help="of a student over the rows that it reads")
+    parser.add_argument("--only", default=",".join(RUNS), help="names, with commas between them, as time allows")
     options = parser.parse_args()
     folder: Path = options.runs
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,22 +63,31 @@ def main() -> None:
         replace(student, name="few-labels", data=few, budget=Budget(epochs=longer, evaluate_every=100)),
         replace(student, name="few-taught", data=few, distil=replace(distil, unlabelled=further)),
     )
-    against = {"taught": ("labels", "teacher"), "few-taught": ("few-labels",)}
-    told = []
     for each in recipes:
-        result = execute(each, run_dir=folder / each.name)
-        score = result.scores["test"]["accuracy"]
-        told.append((each.name, *(f"{100 * score[part]:.2f}" for part in ("value", "low", "high"))))
-        print(table(("run", "test accuracy", "low", "high"), told), flush=True)
-        for other in against.get(each.name, ()):
-            command = [
-                sys.executable,
-                "-m",
-                "hf_trainpipe",
-                "compare",
-                *(str(folder / one) for one in (other, each.name)),
-            ]
-            print(subprocess.run(command, check=False, capture_output=True, text=True).stdout, flush=True)
+        if each.name in options.only.split(","):
+            execute(each, run_dir=folder / each.name)
+            put_between(PAGE, table(folder))
+
+
+def table(folder: Path) -> str:
+    """Of each run that is complete its accuracy on test, and how it differs from those that it is held against, by the same rows."""
+    rows = ["| run | steps | test accuracy | held against |\n|---|---|---|---|\n"]
+    for name, (told, against) in RUNS.items():
+        if not (folder / name / "result.json").exists():
+            continue
+        result = json.loads((folder / name / "result.json").read_text())
+        score = result["scores"]["test"]["accuracy"]
+        gaps = []
+        for other in against:
+            if (folder / other / "result.json").exists():
+                held = compare([read(folder / other), read(folder / name)]).scores
+                [gap] = [one for one in held if (one.split, one.metric) == ("test", "accuracy")]
+                verdict = "no difference shown" if not gap.different else "better" if gap.better else "worse"
+                low, high = 100 * gap.low, 100 * gap.high
+                gaps.append(f"{RUNS[other][0]}: {100 * gap.difference:+.2f} [{low:+.2f}, {high:+.2f}], {verdict}")
+        value = f"{100 * score['value']:.2f} [{100 * score['low']:.2f}, {100 * score['high']:.2f}]"
+        rows.append(f"| {told} | {result['steps']:,} | {value} | {'; '.join(gaps)} |\n")
+    return "".join(rows)
 
 
 def cut(folder: Path) -> Path:
