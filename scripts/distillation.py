@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--teacher-epochs", type=float, default=0.25, help="behind a head that begins as a linear probe"
     )
-    parser.add_argument("--epochs", type=int, default=2, help="of a student over the rows that it reads")
+    parser.add_argument("--epochs", type=float, default=2.0, help="of a student over the rows that it reads")
     parser.add_argument("--only", default=",".join(RUNS), help="names, with commas between them, as time allows")
     options = parser.parse_args()
     folder: Path = options.runs
@@ -55,7 +55,7 @@ def main() -> None:
     distil = Distil(str((folder / "teacher").resolve()))
     few, further = with_few_labels(options.data_dir / "banking77", folder.resolve())
     rows = 77 * FEW
-    longer = options.epochs * 9000 // rows  # as many steps as with all rows
+    longer = max(1, options.epochs * 9000 // rows)  # as many steps as with all rows
     recipes = (
         teacher,
         student,
