@@ -61,12 +61,12 @@ TASKS = (
     "spans",
 )
 """The last is of tests/tasks/foreign.py."""
-MORE = ("conversations", "spans_of_words", "translations", "blocks", "masks_in_blocks", "rewriting")
+MORE = ("conversations", "spans_of_words", "translations", "blocks", "masks_in_blocks", "odds", "rewriting")
 """Further forms of the same tasks; the last is of tests/tasks/foreign.py."""
 WHOLE = ("embeddings", "summaries", "translations", "ranking")
 """Those that have no windows."""
 STEPS = 4
-TALKS = ("instructions", "conversations", "preferences", "wanted")
+TALKS = ("instructions", "conversations", "preferences", "odds", "wanted")
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,10 @@ def write_inputs(folder: Path) -> None:
         ],
         "wanted": [
             {"prompt": f"how was  {text[:12]}", "completion": f"it was {mood}", "label": place % 3 > 0}
+            for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
+        ],
+        "odds": [
+            {"prompt": f"how was {text[:12]}", "chosen": f"it was {mood}", "rejected": "a day" if place % 4 else ""}
             for place, (text, mood) in enumerate(zip(texts, moods, strict=True))
         ],
         "blocks": [{"text": text} for text in texts],
@@ -228,6 +232,7 @@ def recipe_of(name: str, folder: Path, foreign: Path) -> tuple[h.Recipe, RecipeS
         "conversations": (h.InstructionTuning(messages="messages", system="be kind", max_new_tokens=5), ()),
         "preferences": (h.PreferenceTuning(prompt=None, system="be kind", max_new_tokens=5), ()),
         "wanted": (h.PreferenceTuning(loss="kto", max_new_tokens=5), (h.NormalizeSpace(),)),
+        "odds": (h.PreferenceTuning(loss="orpo", shared_prompt=False, max_new_tokens=5), (h.Lowercase(),)),
         "documents": (h.CausalLM(max_new_tokens=5), (h.NormalizeSpace(),)),
         "blocks": (h.CausalLM(blocks=True, max_new_tokens=5), ()),
         "ranking": (h.Reranking(score="scores", high=2.0, drawn=1, loss="list"), (h.Lowercase(),)),

@@ -92,24 +92,29 @@ def by_peft_alone(package: Path, base: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_beside_a_base_in_four_bits(inputs, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(("name", "bits"), [("tags", 4), *at_night(("tags", 8), ("instructions", 8), ("wanted", 8))])
+def test_beside_a_base_in_few_bits(inputs, tmp_path, monkeypatch, capsys, name, bits) -> None:
     """It trains, resumes at the same bits, is merged into the dequantised base, and knows that base again."""
     monkeypatch.setenv("HF_TRAINPIPE_CACHE", str(inputs / "cache"))
-    lora = Lora(rank=2, save_adapter=True, base_bits=4)
-    trained = contract.train("tags", inputs, tmp_path / "run", FOREIGN, lora=lora)
+    lora = Lora(rank=2, save_adapter=True, base_bits=bits)
+    trained = contract.train(name, inputs, tmp_path / "run", FOREIGN, lora=lora)
     said = " ".join(capsys.readouterr().err.split())
-    assert "the base is held in 4 bits" in said
-    assert "the adapters are merged into the base, dequantised from 4 bits: answers to" in said
+    assert f"the base is held in {bits} bits" in said
+    assert f"the adapters are merged into the base, dequantised from {bits} bits: answers to" in said
     contract.resumes_after_a_kill(trained, tmp_path / "killed", monkeypatch)
+    if bits == 8:
+        contract.serves(trained)
+        contract.predict_is_evaluate(trained)
     checkpoint = max((tmp_path / "run/checkpoints").glob("step-*"))
-    assert {name.rpartition(".")[0] for name in held(checkpoint) if ".lora_" not in name} == {"classifier"}
+    whole = {"classifier"} if name == "tags" else set()
+    assert {name.rpartition(".")[0] for name in held(checkpoint) if ".lora_" not in name} == whole
     base = json.loads((checkpoint / "MANIFEST.json").read_text())["base"]
-    assert base["bits"] == 4
+    assert base["bits"] == bits
     packaged = load_file(tmp_path / "run/package/model.safetensors")
     assert all(tensor.dtype == torch.float32 for tensor in packaged.values())
     again = RunOptions(source=trained.source, resume="must")
-    monkeypatch.setattr("hf_trainpipe.training.checkpointing.base_of", lambda _: Base(4, "of another library"))
-    with pytest.raises(CheckpointError, match="trained beside other weights in 4 bits"):
+    monkeypatch.setattr("hf_trainpipe.training.checkpointing.base_of", lambda _: Base(bits, "of another library"))
+    with pytest.raises(CheckpointError, match=f"trained beside other weights in {bits} bits"):
         execute(trained.recipe, run_dir=tmp_path / "killed", options=again)
 
 
@@ -189,3 +194,29 @@ def test_two_ranks_give_the_losses_of_one(workshop, launch) -> None:
     found = workshop.ledger(name)
     assert {key: found[key] for key in alone} == pytest.approx(alone, rel=1e-5)
     assert "lora" in done.err
+
+
+FEW = ["recipes.py", "--model.dropout", "0.0", "--model.lora.rank", "2", "--optim.peak-lr", "1e-2", "--budget.max-steps", "12",
+       "--budget.log-every", "1"]  # fmt: skip
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("real_processes")
+@pytest.mark.parametrize(("launch", "bits"), [({}, 4), ({}, 8), (FSDP, 4), (FSDP, 8)])
+def test_two_ranks_beside_a_base_in_few_bits_learn_as_one_and_resume(workshop, launch, bits) -> None:
+    few = [*FEW, "--model.lora.base-bits", str(bits)]
+    alone, two, cut = f"few-{bits}", *(f"few-{bits}-{len(launch)}-{name}" for name in ("two", "cut"))
+    if not (workshop.folder / alone).exists():
+        assert workshop.train(*few, "--run-dir", alone).code == 0
+    done = workshop.train(*few, "--run-dir", two, ranks=2, **launch)
+    assert done.code == 0, done.err
+    assert f"dequantised from {bits} bits" in " ".join(done.err.split())
+    expected = {key: value for key, value in workshop.ledger(alone).items() if key[0] == "train/loss"}
+    assert len(expected) == 12
+    found = workshop.ledger(two)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-5)
+    assert workshop.train(*few, "--run-dir", cut, ranks=2, KILL_AT="7", KILL_RANK="1", **launch).code != 0
+    done = workshop.train(*few, "--run-dir", cut, ranks=2, **launch)
+    assert done.code == 0, done.err
+    assert "continuing after step 5" in done.err
+    assert workshop.weights(cut) == workshop.weights(two)
