@@ -1,12 +1,10 @@
 """SQuAD with MiniLM: this project beside run_qa's way (the Trainer, contexts padded to 384 tokens), on one thread.
 
     python scripts/bench/qa.py prepare --data-dir ../shared/data --folder FOLDER
-    python scripts/bench/qa.py ours --folder FOLDER
-    python scripts/bench/qa.py answered --folder FOLDER
-    python scripts/bench/qa.py trainer --folder FOLDER
-    python scripts/bench/qa.py ours --folder FOLDER --precision fp32 --steps 8
-    python scripts/bench/qa.py trainer --folder FOLDER --precision fp32 --steps 8
-    python scripts/bench/qa.py page --folder FOLDER
+    python scripts/bench/qa.py ours --folder FOLDER --precision fp32 --epochs 1
+    python scripts/bench/qa.py answered --folder FOLDER --precision fp32 --epochs 1
+    python scripts/bench/qa.py trainer --folder FOLDER --precision fp32 --epochs 1
+    python scripts/bench/qa.py page --folder FOLDER --precision fp32 --epochs 1
 
 Both begin with the same weights, head included, and take as many steps of as many questions (run_qa: windows of questions), with
 the same rate, schedule, decay and dropout; the last weights answer 1,000 questions of dev. run_qa's way is that of transformers'
@@ -308,6 +306,7 @@ def scoring_speed(run: Path) -> float:
     return next(line["scored"] / line["cpu"] for line in reversed(lines) if "scored" in line)
 
 
+PRODUCTS = {"medium": "bf16 (torch's `medium`)", "fp32": "fp32"}
 SIDES = {"trainer": "run_qa's way", "ours": "hf_trainpipe"}
 ANSWERED = {**SIDES, "answered": "hf_trainpipe's weights, answering in run_qa's way"}
 
@@ -318,7 +317,7 @@ def page(options: argparse.Namespace) -> str:
 
     folder, rows = options.folder, []
     for side, name in ANSWERED.items():
-        run = folder / f"{side}-medium"
+        run = folder / f"{side}-{options.precision}"
         if not (run / "scores.json").exists():
             rows.append((name, "not measured yet", "", ""))
             continue
@@ -328,7 +327,7 @@ def page(options: argparse.Namespace) -> str:
             said[0] += f" ({100 * scores['f1']['low']:.1f} to {100 * scores['f1']['high']:.1f})"
         rows.append((name, *said, f"{scoring_speed(run):.1f}"))
     speeds, ratios, learning = [], [], []
-    for precision in ("medium", "fp32"):
+    for precision in PRODUCTS:
         runs = {side: folder / f"{side}-{precision}" for side in SIDES}
         if not all((run / "notes.jsonl").exists() for run in runs.values()):
             continue
@@ -350,8 +349,7 @@ def page(options: argparse.Namespace) -> str:
 
 {told[2]}
 
-3,807 questions, {options.epochs:g} epochs of {QUESTIONS} questions a step, peak rate {options.rate:g}, {total_steps(options):,} steps, matrix products in bf16
-(torch's `medium`):
+3,807 questions, {QUESTIONS} a step, epochs: {options.epochs:g}, peak rate {options.rate:g}, {total_steps(options):,} steps, matrix products in {PRODUCTS[options.precision]}:
 
 {markdown_table(header, rows)}
 
@@ -372,7 +370,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="folder of the public data sets, for prepare")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=4e-4)
-    parser.add_argument("--precision", choices=("medium", "fp32"), default="medium")
+    parser.add_argument("--precision", choices=tuple(PRODUCTS), default="medium")
     parser.add_argument("--steps", type=int, default=0, help="take so many steps alone, and answer nothing")
     parser.add_argument("--scored", choices=tuple(SCORED), default="test")
     parser.add_argument("--name", help="of the run in FOLDER; by itself the side and the precision")
