@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import hf_trainpipe as h
+from hf_trainpipe.data.prepare import Prepared
 from hf_trainpipe.training import export, graphed, loop
 from hf_trainpipe.training.run import Run
 from tests.engine.gpu.recorder import Again
@@ -19,10 +20,11 @@ def go_by_graphs() -> list[Run]:
     """Every run of this process records its steps; those runs, once there are some."""
     look, runs = Run._look_at_data, list[Run]()
 
-    def and_record(run: Run) -> None:
-        look(run)
+    def and_record(run: Run) -> Prepared:
+        learnt = look(run)
         run.graphs = graphed.graphs_of(run, run.bare, run.mixed, run.loss_there)
         runs.append(run)
+        return learnt
 
     graphed.Graphs = partial(graphed.Graphs, record=lambda device: Again)  # type: ignore[misc, assignment]
     Run._look_at_data = and_record  # type: ignore[method-assign]

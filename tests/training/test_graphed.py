@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from hf_trainpipe import Files, Optim, Recipe, TextClassification, TokenClassification, Tokens
 from hf_trainpipe.engine.gpu.graphs import Graphs
+from hf_trainpipe.engine.gpu.rounding import RoundedBatch, fills_of
 from hf_trainpipe.training import graphed
 from hf_trainpipe.training.options import RunOptions
 from hf_trainpipe.training.run import Run
@@ -73,7 +74,7 @@ def test_the_gradient_of_graphs_is_that_of_the_step(recipe, tmp_path) -> None:
         run.optimizer.zero_grad()
         run.graphs = graphed.graphs_of(run, run.bare, run.mixed, run.loss_there)
         assert run.graphs is not None
-        (rounded,) = run.feed.micro_batches(0)
+        rounded = RoundedBatch(batch, fills_of(setup.data.train.features))
         assert run.computed_tokens(rounded) > run.computed_tokens(batch) == rounded.tokens
         run.graphs.run(rounded, 1.0)
         found = [parameter.grad for parameter in run.bare.parameters() if parameter.grad is not None]
