@@ -19,9 +19,10 @@ import numpy as np
 from hf_trainpipe.engine.kept import parts_of
 from hf_trainpipe.runtime.tasks.base import LOOKED_TOKENS
 from hf_trainpipe.utils.cached import Entry
+from hf_trainpipe.utils.pieces import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from hf_trainpipe.engine.ranks import Ranks
@@ -116,8 +117,7 @@ def kept(
             entry.write(partial(_write, computed))
 
     def pieced(share: np.ndarray) -> dict[str, np.ndarray]:
-        pieces = cut(share) or [share]  # more ranks than items
-        return _joined(pieces, [entry.pieces.piece(piece, partial(compute, piece)) for piece in pieces])
+        return entry.pieces.whole(cut(share) or [share], compute)  # no part: more ranks than items
 
     if ranks is None or ranks.size == 1:
         with entry.lock:
@@ -130,7 +130,7 @@ def kept(
         found = ranks.from_main(known)
         if found is None:
             shares = _shares(lengths, ranks.size)
-            found = _joined(shares, ranks.gather(pieced(shares[ranks.rank])))
+            found = joined(shares, ranks.gather(pieced(shares[ranks.rank])))
             ranks.from_main(partial(save, found))
             entry.pieces.remove()  # those of another machine
             done(round(ranks.sum(entry.pieces.computed)))
@@ -141,12 +141,6 @@ def _shares(lengths: np.ndarray, size: int) -> list[np.ndarray]:
     """Of each rank the items that it computes, ascending, of all lengths."""
     by_length = np.argsort(-lengths, kind="stable")
     return [np.sort(by_length[rank::size]) for rank in range(size)]
-
-
-def _joined(items: Sequence[np.ndarray], parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of all items in their order, from those of some each."""
-    back = np.argsort(np.concatenate(items))
-    return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
 
 def tokens_digest(features: Features) -> str:

@@ -160,8 +160,7 @@ def _fit(
 
     with exact_products():
         parts = parts_of(chosen, task.widths(train.features)[chosen], max_tokens=budget)
-        found = np.concatenate([pieces.piece(part, partial(read, part))["read"] for part in parts])
-    found = found[np.argsort(np.concatenate(parts), kind="stable")]
+        found = pieces.whole(parts, read)["read"]
     if found.ndim != 2:
         raise RecipeError(
             f"model.head: the head of {type(model).__name__} gives outputs of every token and takes those of one.",

@@ -7,6 +7,7 @@ import io
 import shutil
 import zipfile
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from hf_trainpipe.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     Arrays = Mapping[str, np.ndarray]
@@ -52,6 +53,21 @@ class Pieces:
         self.computed += len(items)
         return found
 
+    def whole(self, parts: Sequence[np.ndarray], compute: Callable[[np.ndarray], Arrays]) -> dict[str, np.ndarray]:
+        """The arrays of all items, ascending, one part after the other.
+
+        Args:
+            parts: int64[n] each: the items of a piece.
+            compute: The arrays of some items.
+        """
+        return joined(parts, [self.piece(part, partial(compute, part)) for part in parts])
+
     def remove(self) -> None:
         """Once the whole of it is kept."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def joined(items: Sequence[np.ndarray], parts: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """The arrays of all items, ascending, from those of some each."""
+    back = np.argsort(np.concatenate(items))
+    return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
