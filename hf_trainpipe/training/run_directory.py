@@ -142,7 +142,7 @@ class RunFolder:
         # It may be an empty disk, mounted there.
         is_empty = checkpoints.is_dir() and {entry.name for entry in checkpoints.iterdir()} <= {"lost+found"}
         left = ["checkpoints"] if checkpoints.exists() and not is_empty else []
-        left += ["result.json"] if (self.path / "result.json").exists() else []
+        left += ["result.json"] if self.is_complete else []
         if left:
             raise CheckpointError(
                 f"{self.path}: expected a run.json that says which run this is, found {' and '.join(left)} without it.",
@@ -157,7 +157,7 @@ class RunFolder:
         if is_extended:
             _check_longer(newest, total_steps, recipe=document["recipe"])
             self.extended_from = newest
-            if (self.path / "result.json").exists():
+            if self.is_complete:
                 os.replace(self.path / "result.json", free_name(self.path, "result.earlier", ".json"))
         return remember(
             document.get("history", []),
