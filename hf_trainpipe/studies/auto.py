@@ -121,13 +121,13 @@ def _continued(whole: Recipe, rows: chosen_rows.Choice, folder: Path, budget: fl
 
 
 def _sprint(study: Study, launch: runs.Launch | None, console: Console) -> None:
-    """The first candidate for a few steps: a package within a minute or so, and how long things take here.
+    """The quickest candidate for a few steps: a package within a minute or so, and how long things take here.
 
     Raises:
         TrainpipeError: it did not end complete; the others would not either.
     """
     steps = 0 if study.is_few else _first_steps(study)
-    tried = _try(study, 0, steps, launch, console, is_needed=True)
+    tried = _try(study, study.quickest, steps, launch, console, is_needed=True)
     if tried.outcome != "complete":
         raise TrainpipeError(
             f"The first run ended {tried.outcome}: {study.folder / 'runs' / tried.name / runs.OUTPUT}.",

@@ -23,15 +23,25 @@ if TYPE_CHECKING:
 
 RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
 _MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
+_APART = ("--task.pairs", "apart", *_MEAN)
 TEXTS: tuple[tuple[str, ...], ...] = (
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
     (*_MEAN, "--optim.peak-lr", "1e-4"),
     (*_MEAN, *_PROBE, "--optim.peak-lr", "5e-5"),
-    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
     (*_MEAN, "--optim.peak-lr", "2e-4"),
     ("--optim.peak-lr", "1e-4"),
     (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-5"),
 )
-"""The portfolio of tasks with an answer a text. The first needs no pass over the data before its first step."""
+"""The portfolio of tasks with an answer a text, the likeliest first: where there is time for a part of it, for its beginning."""
+PAIRS: tuple[tuple[str, ...], ...] = (
+    (*_APART, *_PROBE, "--optim.peak-lr", "5e-5"),
+    (*_MEAN, "--optim.peak-lr", "2e-4"),
+    (*_APART, *_PROBE, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, "--optim.peak-lr", "1e-4"),
+    (*_APART, *_PROBE, "--optim.peak-lr", "2e-5"),
+)
+"""Of tasks with an answer a pair of texts."""
 OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
 """Of other tasks."""
 
@@ -91,7 +101,15 @@ class Study:
         """Fields of each candidate."""
         if self.is_few:
             return tuple(way.fields for way in few.WAYS)
-        return TEXTS if isinstance(self.recipe.task, TextTask) else OTHERS
+        task = self.recipe.task
+        if not isinstance(task, TextTask):
+            return OTHERS
+        return TEXTS if task.text_pair is None else PAIRS
+
+    @property
+    def quickest(self) -> int:
+        """The first candidate that needs no pass over the data before its first step; of few labels the first."""
+        return 0 if self.is_few else next(at for at, fields in enumerate(self.portfolio) if "--model.head" not in fields)
 
     @property
     def left(self) -> float:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 FACTOR = 3
 """Steps of a rung against the one before."""
 FEWEST = 20
 """Steps of any run: below, scores tell nothing."""
+SHARES = (1.0, 0.75, 0.5)
+"""Of the steps of the longest run, if all of them leave no time for as many candidates."""
 RESERVE = 0.9
 """The part of what is left that is planned: the rest is for what takes longer than it did before."""
 
@@ -29,15 +32,15 @@ def rungs(*, seconds: float, start: float, step: float, full: int, candidates: i
         seconds: What is left of the budget.
         start: Seconds of a run beside its steps: to begin, to evaluate, to package.
         step: Seconds of a step.
-        full: Steps of the last rung, if there is time for them.
+        full: Steps of the last rung, if there is time for them, or for three quarters or a half of them beside other candidates.
         candidates: How many there are.
 
     Returns:
         The rungs, the last with one candidate; none if not even the fewest steps fit.
     """
     left = seconds * RESERVE
-    for width in _widths(candidates):
-        found = _plan(width, full)
+    for width, share in product(_widths(candidates), SHARES):
+        found = _plan(width, max(min(full, FEWEST), int(share * full)))
         if sum(rung.candidates * (start + rung.steps * step) for rung in found) <= left:
             return found
     steps = min(full, int((left - start) / step)) if step > 0 else full
