@@ -42,9 +42,13 @@ LABELS = (
     "label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "score", "rating", "stars",
     "similarity", "y", "entailment_judgment",
 )  # fmt: skip
-_SPLITS = {"test": "test", "dev": "validation", "valid": "validation", "validation": "validation", "val": "validation"}
+_SPLITS = {
+    "test": "test", "dev": "validation", "valid": "validation", "validation": "validation", "val": "validation", "trial": "validation",
+}  # fmt: skip
 _FEW = 0.1
 """Share of the rows that a column of labels has distinct values at most."""
+_FIRST = 200
+"""Lines of a plain text that tell whether it is a table."""
 _NUMBERS = 20
 """Different numbers from which a column is one to learn as a number."""
 
@@ -82,6 +86,12 @@ def guess(
     options = {**reading, **({"header": header} if header else {})}
     source, assumed = files_of(paths, **options)
     splits = source.splits()
+    if options.get("format") is None and (number := _tabs(splits["train"])):
+        options |= {"format": "tsv", "quoting": "none"}
+        source, assumed = files_of(paths, **options)
+        splits = source.splits()
+        columns = f"{number + 1} columns with tabs between them"
+        assumed.append(f"the lines of the .txt are rows of {columns}, and quotes are text (--format tsv --quoting none)")
     if not header and (number := without_header(splits)):
         names = tuple(f"column_{at}" for at in range(1, number + 1))
         source = files_of(paths, **options, header=names)[0]
@@ -115,6 +125,14 @@ def files_of(paths: Sequence[str], **reading: Any) -> tuple[Files, list[str]]:
         assumed.append(", ".join(f"{' and '.join(found)} is {split}" for split, found in named.items()))
     fields: dict[str, Any] = {split: tuple(found) for split, found in named.items()}
     return Files(**fields, **reading), assumed
+
+
+def _tabs(lines: Dataset) -> int:
+    """How many tabs each of the first lines of a plain text has; 0: not equally many, or it is no plain text."""
+    if [name for name in lines.column_names if name not in (FILE, LINE)] != ["text"]:
+        return 0
+    counts = pc.unique(pc.count_substring(lines.with_format("arrow")[:_FIRST]["text"], "\t")).to_pylist()
+    return int(counts[0]) if len(counts) == 1 else 0
 
 
 def without_header(splits: Mapping[str, Dataset]) -> int:

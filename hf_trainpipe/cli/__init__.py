@@ -19,7 +19,7 @@ from hf_trainpipe.utils.gc import postpone_gc, resume_gc
 from hf_trainpipe.utils.processes import end_with_parent
 from hf_trainpipe.utils.ranks import EXIT_FILE, leave_code
 from hf_trainpipe.utils.secrets import scrub
-from hf_trainpipe.utils.wording import messages_shown_in
+from hf_trainpipe.utils.wording import adapt_message, messages_shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,6 +98,7 @@ def _guarded(action: Callable[[], int]) -> int:
         message, fix = getattr(error, "message", None), getattr(error, "fix", None)
         if isinstance(message, str) and isinstance(fix, str):
             # A TrainpipeError, or an error of the runtime that travels in packages.
+            message, fix = adapt_message(message), adapt_message(fix)
             code = int(getattr(error, "exit_code", 2))
             if not tell_error(message, fix, exit_code=code):
                 _say(render(message, fix))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hf_trainpipe.cli.parser import Argument, UsageError, existing, existing_file, print_result, taken, verb
 from hf_trainpipe.cli.shown import show_evaluation
 from hf_trainpipe.errors import RecipeError
+from hf_trainpipe.utils.wording import reads_a_file
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +50,8 @@ def worker_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def reading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What :data:`READING` gave, but for the columns: fields of ``ReadOptions`` and ``Files``."""
+    """What :data:`READING` gave, but for the columns: fields of ``ReadOptions`` and ``Files``. Messages name these options then."""
+    reads_a_file()
     delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
     return {"delimiter": delimiter, **taken(arguments, "format", "encoding", "quoting")}
 

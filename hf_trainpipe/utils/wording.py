@@ -2,7 +2,7 @@
 
 Messages are written for the command line. In Python ``--column text`` becomes ``column="text"`` and the run option
 ``--extend`` becomes ``RunOptions(extend=True)``; in a notebook ``hf-trainpipe push RUN`` becomes
-``!hf-trainpipe push RUN``.
+``!hf-trainpipe push RUN``. Of a file that a verb reads without a recipe ``data.quoting='none'`` becomes ``--quoting none``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 Place = Literal["shell", "python", "notebook"]
 _said: Place | None = None
+_reads_a_file = False
 
 _NAMES = (
     "allow-change|allow-code|extend|run-dir|resume-from|resume|recipe|split|column|label|format|delimiter|encoding|quoting|"
@@ -26,6 +27,7 @@ _COMMAND = re.compile(r"hf-trainpipe [a-z][^`\n]*")
 _OPTION = re.compile(rf"--({_NAMES})(?!-|\w|\.\w)(?:[ =]('[^']*'|[\w./:@{{}}-]*[\w}}]))?")
 _FIELD = re.compile(r"--([a-z_]+(?:\.[a-z][a-z_-]*)+)(?: ([A-Z][A-Z]+|[0-9][\w.-]*\w|[0-9]))?")
 """An option of a recipe's field: ``--budget.epochs 5``."""
+_READING = re.compile(r"\bdata\.(format|delimiter|encoding|quoting)\b(?:='([^']*)')?")
 _FLAGS = {"allow-code": "allow_code=True", "extend": "RunOptions(extend=True)"}
 _OF_RUN = frozenset(["allow-change", "resume", "resume-from"])
 """Options of a run, which ``execute`` takes as one object."""
@@ -46,12 +48,18 @@ def current_place() -> Place:
 @contextmanager
 def messages_shown_in(place: Place) -> Iterator[None]:
     """Set where messages are shown, inside this context."""
-    global _said
-    before, _said = _said, place
+    global _said, _reads_a_file
+    before, _said = (_said, _reads_a_file), place
     try:
         yield
     finally:
-        _said = before
+        _said, _reads_a_file = before
+
+
+def reads_a_file() -> None:
+    """From here on the command reads a file by options of its own, until :func:`messages_shown_in` ends."""
+    global _reads_a_file
+    _reads_a_file = True
 
 
 def command_line() -> str:
@@ -72,13 +80,17 @@ def adapt_message(text: str) -> str:
     """
     place = current_place()
     if place == "shell":
-        return text
+        return _READING.sub(_option, text) if _reads_a_file else text
     mark = "!" if place == "notebook" else ""
     parts, start = [], 0
     for command in _COMMAND.finditer(text):
         parts += [_arguments(text[start : command.start()]), mark, command[0]]
         start = command.end()
     return "".join([*parts, _arguments(text[start:])])
+
+
+def _option(found: re.Match[str]) -> str:
+    return f"--{found[1]}" + ("" if found[2] is None else f" {shlex.quote(found[2])}")
 
 
 def _arguments(text: str) -> str:

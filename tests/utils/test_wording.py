@@ -10,7 +10,7 @@ import pytest
 
 from hf_trainpipe.cli import guarded
 from hf_trainpipe.errors import TrainpipeError
-from hf_trainpipe.utils.wording import adapt_message, current_place, messages_shown_in
+from hf_trainpipe.utils.wording import adapt_message, current_place, messages_shown_in, reads_a_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,3 +65,15 @@ def test_a_verb_speaks_to_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(act) == 2
     assert capsys.readouterr().err == "error: wrong\n\n  --run-dir OTHER\n"
     assert current_place() == "python"
+
+
+def test_a_verb_that_reads_a_file_names_its_own_options() -> None:
+    text = "Set data.format to one of csv, tsv, or data.quoting='none', or data.delimiter=';'; data.formats and data.extra='ignore' are others."
+    with messages_shown_in("shell"):
+        assert adapt_message(text) == text
+        reads_a_file()
+        assert adapt_message(text) == (
+            "Set --format to one of csv, tsv, or --quoting none, or --delimiter ';'; data.formats and data.extra='ignore' are others."
+        )
+    with messages_shown_in("shell"):
+        assert adapt_message(text) == text
