@@ -91,7 +91,9 @@ def guess(
         source, assumed = files_of(paths, **options)
         splits = source.splits()
         columns = f"{number + 1} columns with tabs between them"
-        assumed.append(f"the lines of the .txt are rows of {columns}, and quotes are text (--format tsv --quoting none)")
+        assumed.append(
+            f"the lines of the .txt are rows of {columns}, and quotes are text (--format tsv --quoting none)"
+        )
     if not header and (number := without_header(splits)):
         names = tuple(f"column_{at}" for at in range(1, number + 1))
         source = files_of(paths, **options, header=names)[0]

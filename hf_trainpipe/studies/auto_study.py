@@ -109,7 +109,9 @@ class Study:
     @property
     def quickest(self) -> int:
         """The first candidate that needs no pass over the data before its first step; of few labels the first."""
-        return 0 if self.is_few else next(at for at, fields in enumerate(self.portfolio) if "--model.head" not in fields)
+        return (
+            0 if self.is_few else next(at for at, fields in enumerate(self.portfolio) if "--model.head" not in fields)
+        )
 
     @property
     def left(self) -> float:

@@ -30,7 +30,9 @@ def test_rungs_fit_the_budget() -> None:
         assert all(FEWEST <= rung.steps <= 2000 for rung in found)
     assert [(rung.candidates, rung.steps) for rung in found] == [(6, 74), (3, 222), (2, 666), (1, 2000)]
     short = rungs(seconds=300.0, start=15.0, step=0.1, full=2000, candidates=6)
-    assert [(rung.candidates, rung.steps) for rung in short] == [(2, 333), (1, 1000)], "half as long, beside another candidate"
+    assert [(rung.candidates, rung.steps) for rung in short] == [(2, 333), (1, 1000)], (
+        "half as long, beside another candidate"
+    )
     assert rungs(seconds=60.0, start=15.0, step=0.1, full=2000, candidates=6)[0].candidates == 1
     assert rungs(seconds=16.0, start=15.0, step=0.1, full=2000, candidates=6) == []
 
