@@ -32,6 +32,8 @@ PLANTED = 0.05
 """Share of the rows that get a wrong label in the self-test, and that a list has at most."""
 INVERSE = 1.0
 """Inverse regularisation: wrong labels are found by models that do not learn them by heart (docs/results/audit.md)."""
+INVERSE_BESIDE = 10.0
+"""Of the model of words beside that of an encoder's vectors."""
 LEAST = 60
 """Rows and clusters below which nothing is learnt."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -136,10 +138,13 @@ def suspects(twins: Twins, reader: Reader) -> Suspects | None:
     if len(rows) < LEAST or clusters.max() < LEAST // 2:
         raise Unfit(f"{len(rows):,} different rows are too few to learn from")
     targets = targets_of(corpus, rows)
-    vectors = reader.vectors(rows)
+    is_number = corpus.kind == "number"
+    vectors, words = reader.vectors(rows), None if is_number else reader.words_beside(rows)
     keys = keys_of(corpus, rows)
-    model = _Model(vectors.features, _folds(clusters, targets, keys), is_number=corpus.kind == "number")
-    return judged(corpus, rows, targets, keys, model, told=vectors.told)
+    folds = _folds(clusters, targets, keys)
+    model = _Model(vectors.features, folds, is_number=is_number, words=None if words is None else words.features)
+    told = vectors.told if words is None else f"{vectors.told} and {words.told}"
+    return judged(corpus, rows, targets, keys, model, told=told)
 
 
 def keys_of(corpus: Corpus, rows: Ints) -> NDArray[np.uint64]:
@@ -207,11 +212,12 @@ def judged(
 
 @dataclass(frozen=True)
 class _Model:
-    """What judges labels out of fold."""
+    """What judges labels out of fold: a linear model, of labels the mean of two where there are words too."""
 
     features: Any
     folds: Ints
     is_number: bool
+    words: Any = None
 
     def judge(self, targets: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
         """How likely each row's label is, and the likeliest other one (of numbers: the expected one)."""
@@ -231,12 +237,20 @@ class _Model:
                 found = ridge(self.features[learnt], targets[learnt])(self.features[asked])[:, 0].astype(np.float64)
                 likely[asked], margins[asked] = found, -np.abs(found - targets[asked])
                 continue
-            answers = logistic(self.features[learnt], targets[learnt], num_labels=num_labels, inverse=INVERSE, tol=1e-3)
-            chances = answers(self.features[asked]).astype(np.float64)
+            read = ((self.features, INVERSE), *([] if self.words is None else [(self.words, INVERSE_BESIDE)]))
+            chances = np.mean([_log_chances(*one, learnt, asked, targets, num_labels) for one in read], axis=0)
             own = chances[np.arange(len(asked)), targets[asked]]
             chances[np.arange(len(asked)), targets[asked]] = -np.inf
             likely[asked], margins[asked] = chances.argmax(axis=1), own - chances.max(axis=1)
         return margins, likely
+
+
+def _log_chances(
+    features: Any, inverse: float, learnt: Ints, asked: Ints, targets: NDArray[Any], num_labels: int
+) -> Floats:
+    """[A, C]: logarithms of how likely each label is of the rows that are asked about, learnt from others."""
+    answers = logistic(features[learnt], targets[learnt], num_labels=num_labels, inverse=inverse, tol=1e-3)
+    return answers(features[asked]).astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ _MOST_ENCODED = 20_000
 """Texts that the recipe's encoder reads for an audit: a minute or two of a core, and then they are kept."""
 _CHARACTERS = 3_000_000
 """Of all texts, times the labels, up to which pieces of words are read too."""
+_CELLS_OF_BOTH = 200_000
+"""Rows times labels up to which words are read beside an encoder's vectors: seconds of a core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,18 @@ class Reader:
             assert self.recipe is not None
             told = f"the encoder {self.recipe.model.name} as it begins"
             return Vectors(told=told, features=matching([side[rows] for side in self._encoded]))
+        return self._words(rows)
+
+    def words_beside(self, rows: Ints) -> Vectors | None:
+        """TF-IDF of rows that :meth:`vectors` has by an encoder; None where it has not, or where they take too long to learn.
+
+        Raises:
+            Unfit: the texts have no words.
+        """
+        cells = len(rows) * max(1, len(self.corpus.class_names))
+        return None if self._encoded is None or cells > _CELLS_OF_BOTH else self._words(rows)
+
+    def _words(self, rows: Ints) -> Vectors:
         columns = [[texts[row] for row in rows.tolist()] for texts in self._columns]
         size = sum(len(text) for column in columns for text in column) * max(1, len(self.corpus.class_names))
         has_pieces = size <= _CHARACTERS
