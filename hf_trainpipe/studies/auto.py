@@ -3,10 +3,10 @@
 study.json      what the folder belongs to
 rows.json       which rows are train, validation and test
 first.py        the recipe that candidates change fields of
-runs/N-STEPS/   ordinary runs: candidate N, trained for so many steps
+runs/N-STEPS/   ordinary runs: candidate N, trained for so many steps; scored on validation alone until one is the best
 ways/N/         of few labels: the cross-validation of way N
 auto.json       what was assumed, tried and found; written after each run
-best            a link to the best run so far, whose package can be used from the first run on
+best            a link to the best packaged run so far, whose package can be used from the first run on
 recipe.py       the best run's recipe, to be read, changed and run
 """
 
@@ -32,12 +32,13 @@ from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.studies import few, runs
 from hf_trainpipe.studies.auto_recipe import BATCH, EPOCHS, dealt, fitting, recipe_of
-from hf_trainpipe.studies.auto_study import RESULT, SELECTED_ON, Study, Tried, run_name
+from hf_trainpipe.studies.auto_study import RESULT, SELECTED_ON, Study, Tempo, Tried, run_name
 from hf_trainpipe.studies.auto_verdict import beside_in_words, scores_in_words
 from hf_trainpipe.studies.crossval import cross_validate
 from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
 from hf_trainpipe.studies.identity import begun
 from hf_trainpipe.studies.pool import Pool
+from hf_trainpipe.studies.workers import OPTIONS
 from hf_trainpipe.studies.written import as_python
 from hf_trainpipe.utils.atomic import read_json_object, sha256_file, write_bytes
 
@@ -93,6 +94,7 @@ def auto(
             _compete(study, launch, console)
         else:
             _halve(study, launch, console)
+        _package(study, launch, console)
         _conclude(study, baselines)
         return study
 
@@ -128,6 +130,7 @@ def _sprint(study: Study, launch: runs.Launch | None, console: Console) -> None:
     """
     steps = 0 if study.is_few else _first_steps(study)
     tried = _try(study, study.quickest, steps, launch, console, is_needed=True)
+    study.tempo = _tempo(study)
     if tried.outcome != "complete":
         raise TrainpipeError(
             f"The first run ended {tried.outcome}: {study.folder / 'runs' / tried.name / runs.OUTPUT}.",
@@ -159,10 +162,10 @@ def _try(
     is_needed: bool = False,
     score: float | None = None,
 ) -> Tried:
-    """Train a candidate, unless an earlier call did.
+    """Train a candidate, unless an earlier call did, and score it on validation.
 
     Args:
-        is_needed: Whether it is not ended for want of time, and its error is the study's.
+        is_needed: Whether it is packaged and not ended for want of time, and its error is the study's.
         score: Where it is not that on validation.
     """
     for at, known in enumerate(study.tried):
@@ -176,11 +179,12 @@ def _try(
             return study.tried[at]
     fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
     place = study.folder / "runs" / run_name(candidate, steps)
-    out_of_time = lambda _: None if is_needed or study.left > 0 else "the budget"  # noqa: E731
+    out_of_time = lambda _: None if is_needed or study.left > study.tempo.end else "the budget"  # noqa: E731
     began = time.monotonic()
     what = f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps"
     console.say(f"{what} ...")
-    ending = runs.run(study.source, place, fields=fields, launch=launch, until=out_of_time)
+    options = () if is_needed else OPTIONS
+    ending = runs.run(study.source, place, fields=fields, options=options, launch=launch, until=out_of_time)
     if is_needed and ending.outcome != "complete":
         raise ending.error()
     outcome = "out of time" if ending.stopped_for else ending.outcome
@@ -229,14 +233,13 @@ def _baselines(study: Study, console: Console) -> Measured | None:
 
 
 def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
-    """Try the portfolio, the better half for longer and longer."""
+    """Try the portfolio, the better half for longer and longer; the best so far is packaged behind each rung."""
     if not study.plan:
-        first = study.tried[0]
-        step = _step_seconds(study)
         study.plan = rungs(
             seconds=study.left,
-            start=max(0.0, first.seconds - step * first.steps),
-            step=step,
+            start=study.tempo.start,
+            step=study.tempo.step,
+            end=study.tempo.end,
             full=_full(study),
             candidates=len(study.portfolio),
         )
@@ -246,10 +249,24 @@ def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
         going = going[: rung.candidates]
         tried = []
         for candidate in going:
-            if study.left <= 0:
+            if study.left <= study.tempo.end:
                 return
             tried.append(_try(study, candidate, rung.steps, launch, console))
+        _package(study, launch, console)
         going = _ranked(study, tried)
+
+
+def _package(study: Study, launch: runs.Launch | None, console: Console) -> None:
+    """Score the best run on test and package it, unless that is done."""
+    if (best := study.best) is None or study.is_packaged(best):
+        return
+    fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
+    with console.working(f"packaging candidate {best.candidate + 1}, {best.steps:,} steps"):
+        ending = runs.start(study.source, study.folder / "runs" / best.name, fields=fields, launch=launch).wait()
+    if ending.outcome != "complete":
+        raise ending.error()
+    study.point_to_best()
+    study.save()
 
 
 def _compete(study: Study, launch: runs.Launch | None, console: Console) -> None:
@@ -326,12 +343,21 @@ def _out_of_fold(
     return None if found.held_out is None else found.held_out.predictions
 
 
-def _step_seconds(study: Study) -> float:
-    """Seconds of a step of the first run: between its first and its last log."""
-    points = runs.points(study.folder / "runs" / study.tried[0].name, "train/loss")
-    if len(points) > 1 and points[-1].step > points[0].step:
-        return (points[-1].time - points[0].time) / (points[-1].step - points[0].step)
-    return study.tried[0].seconds / max(1, study.tried[0].steps)
+def _tempo(study: Study) -> Tempo:
+    """How long the parts of the first run took, by the times of its ledger."""
+    first = study.tried[0]
+    run = study.folder / "runs" / first.name
+    losses, evaluations, finals = (
+        runs.points(run, name)
+        for name in ("train/loss", f"{SELECTED_ON}/{study.metric}", f"final/{SELECTED_ON}/{study.metric}")
+    )
+    step, end, evaluated = first.seconds / max(1, first.steps), 0.0, 0.0
+    if len(losses) > 1:
+        step = (losses[-1].time - losses[0].time) / (losses[-1].step - losses[0].step)
+    if losses and evaluations and finals:
+        evaluated = max(0.0, evaluations[-1].time - losses[-1].time)
+        end = max(0.0, finals[-1].time - evaluations[-1].time)
+    return Tempo(start=max(0.0, first.seconds - step * first.steps - end + evaluated), step=step, end=end)
 
 
 def _ranked(study: Study, tried: Sequence[Tried]) -> list[int]:

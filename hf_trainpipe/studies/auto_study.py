@@ -15,6 +15,8 @@ from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import few
 from hf_trainpipe.studies.halving import Rung
+from hf_trainpipe.studies.runs import finished
+from hf_trainpipe.training.run_files import is_packaged
 from hf_trainpipe.utils.atomic import write_json
 
 if TYPE_CHECKING:
@@ -70,6 +72,18 @@ class Tried:
         return run_name(self.candidate, self.steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tempo:
+    """Seconds that a run takes here."""
+
+    start: float = 0.0
+    """To begin, and to score validation."""
+    step: float = 0.0
+    """A step."""
+    end: float = 0.0
+    """To score test and to package it."""
+
+
 @dataclass(kw_only=True)
 class Study:
     """What auto knows so far; auto.json holds it."""
@@ -86,6 +100,7 @@ class Study:
     audited: Sequence[str] = ()
     tried: list[Tried] = field(default_factory=list)
     plan: list[Rung] = field(default_factory=list)
+    tempo: Tempo = field(default_factory=Tempo)
     dealt: Mapping[str, int] = field(default_factory=dict)
     """Rows of each split."""
     is_few: bool = False
@@ -125,7 +140,9 @@ class Study:
     @property
     def best(self) -> Tried | None:
         """The complete run with the best score; of equal ones, and where none has a score, the first."""
-        complete = [one for one in self.tried if one.outcome == "complete"]
+        return self._best_of([one for one in self.tried if one.outcome == "complete"])
+
+    def _best_of(self, complete: Sequence[Tried]) -> Tried | None:
         best = complete[0] if complete else None
         for one in complete[1:]:
             assert best is not None
@@ -133,9 +150,14 @@ class Study:
                 best = one
         return best
 
+    def is_packaged(self, tried: Tried) -> bool:
+        """Whether a run has its package."""
+        result = finished(self.folder / "runs" / tried.name)
+        return result is not None and is_packaged(result)
+
     def point_to_best(self) -> None:
-        """Make ``best`` lead to the best run, at once."""
-        if (best := self.best) is None:
+        """Make ``best`` lead to the best run that has a package, at once."""
+        if (best := self._best_of([one for one in self.tried if self.is_packaged(one)])) is None:
             return
         link, beside = self.folder / BEST, self.folder / f".{BEST}-{os.getpid()}"
         beside.unlink(missing_ok=True)

@@ -25,13 +25,14 @@ class Rung:
     steps: int
 
 
-def rungs(*, seconds: float, start: float, step: float, full: int, candidates: int) -> list[Rung]:
+def rungs(*, seconds: float, start: float, step: float, end: float, full: int, candidates: int) -> list[Rung]:
     """The widest plan that fits.
 
     Args:
         seconds: What is left of the budget.
-        start: Seconds of a run beside its steps: to begin, to evaluate, to package.
+        start: Seconds of a run beside its steps: to begin, to evaluate.
         step: Seconds of a step.
+        end: Seconds to package the best run behind each rung.
         full: Steps of the last rung, if there is time for them, or for three quarters or a half of them beside other candidates.
         candidates: How many there are.
 
@@ -41,9 +42,9 @@ def rungs(*, seconds: float, start: float, step: float, full: int, candidates: i
     left = seconds * RESERVE
     for width, share in product(_widths(candidates), SHARES):
         found = _plan(width, max(min(full, FEWEST), int(share * full)))
-        if sum(rung.candidates * (start + rung.steps * step) for rung in found) <= left:
+        if sum(rung.candidates * (start + rung.steps * step) + end for rung in found) <= left:
             return found
-    steps = min(full, int((left - start) / step)) if step > 0 else full
+    steps = min(full, int((left - start - end) / step)) if step > 0 else full
     return [Rung(candidates=1, steps=steps)] if steps >= FEWEST else []
 
 

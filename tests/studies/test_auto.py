@@ -23,18 +23,18 @@ from hf_trainpipe.testing import tiny_rows
 
 def test_rungs_fit_the_budget() -> None:
     for seconds in (30.0, 120.0, 600.0, 3600.0, 1e6):
-        found = rungs(seconds=seconds, start=15.0, step=0.1, full=2000, candidates=6)
+        found = rungs(seconds=seconds, start=15.0, step=0.1, end=0.0, full=2000, candidates=6)
         assert sum(rung.candidates * (15.0 + 0.1 * rung.steps) for rung in found) <= RESERVE * seconds
         assert [rung.steps for rung in found] == sorted(rung.steps for rung in found)
         assert not found or found[-1].candidates == 1
         assert all(FEWEST <= rung.steps <= 2000 for rung in found)
     assert [(rung.candidates, rung.steps) for rung in found] == [(6, 74), (3, 222), (2, 666), (1, 2000)]
-    short = rungs(seconds=300.0, start=15.0, step=0.1, full=2000, candidates=6)
+    short = rungs(seconds=300.0, start=15.0, step=0.1, end=0.0, full=2000, candidates=6)
     assert [(rung.candidates, rung.steps) for rung in short] == [(2, 333), (1, 1000)], (
         "half as long, beside another candidate"
     )
-    assert rungs(seconds=60.0, start=15.0, step=0.1, full=2000, candidates=6)[0].candidates == 1
-    assert rungs(seconds=16.0, start=15.0, step=0.1, full=2000, candidates=6) == []
+    assert rungs(seconds=60.0, start=15.0, step=0.1, end=0.0, full=2000, candidates=6)[0].candidates == 1
+    assert rungs(seconds=16.0, start=15.0, step=0.1, end=0.0, full=2000, candidates=6) == []
 
 
 def test_clusters_stay_whole_and_given_splits_too(workshop, tmp_path, monkeypatch) -> None:
@@ -77,18 +77,20 @@ def test_a_file_becomes_a_package_and_a_second_call_goes_on(workshop, tmp_path, 
     for name, value in workshop.environment({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "TEXTS", module.TEXTS[:2])
+    monkeypatch.setattr(module, "TEXTS", module.TEXTS[:3])
     pandas.DataFrame(tiny_rows(150)).to_csv("rows.csv", index=False)
     model = workshop.folder / "model"
     command = ("auto", "rows.csv", "--model", str(model), "--study-dir", "made", "--budget", "10m", "--json")
     assert cli(list(command)) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["spent_seconds"] < 600
-    assert {run["candidate"] for run in found["runs"]} == {0, 1}
+    assert {run["candidate"] for run in found["runs"]} == {0, 1, 2}
     assert all(run["outcome"] == "complete" for run in found["runs"])
     best = max(found["runs"], key=lambda run: run["score"])
     assert (tmp_path / "made/best").resolve() == tmp_path / "made" / best["run"]
     assert (tmp_path / "made/best/package/model.safetensors").is_file()
+    packaged = {run["run"] for run in found["runs"] if (tmp_path / "made" / run["run"] / "package").exists()}
+    assert {found["runs"][0]["run"], best["run"]} <= packaged < {run["run"] for run in found["runs"]}
     assert "the best baseline" in found["verdict"]
     assert len(found["baselines"]) > 2
     recipe, _ = load("made/recipe.py")
