@@ -76,17 +76,22 @@ def execute(recipe: Recipe, *, run_dir: Path | None = None, options: RunOptions 
                     checkpoints.save(wait=True)
                 if options.verify_resume:
                     verify_in_training(run, signals)
-            result = export(run, log, best_step=checkpoints.load_best())
-        checkpoints.tidy()
-        if forecasts.keep_outcome(setup, result):
-            leave_report(run)
+            ended = run.state.step >= run.plan.total_steps or evaluator.stops_early
+            result = export(run, log, best_step=checkpoints.load_best(), ended=ended)
+        if ended:
+            checkpoints.tidy()
+            if forecasts.keep_outcome(setup, result):
+                leave_report(run)
     return push_result(setup, result)
 
 
 def repackage(
     run_dir: Path, *, recipe: Recipe, source: RecipeSource | None = None, crossval: Path | None = None
 ) -> Path:
-    """Score and package the best checkpoint of a run again, without training on; ``crossval`` as of the options."""
+    """Score and package the best checkpoint of a run, without training on; ``crossval`` as of the options.
+
+    A run that has not ended stays so: the command that trained it goes on.
+    """
     if crossval is not None:  # refused before anything is scored
         kept = OutOfFold.read(crossval)
         kept.check_recipe(read_identity(run_dir)["recipe"], whose=str(run_dir))

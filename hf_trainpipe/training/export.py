@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hf_trainpipe.training.run import Run
 
 
-def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
+def export(run: Run, log: TrainingLog, *, best_step: int, ended: bool = True) -> Result:
     """Score in fp32, package the model, and let a fresh process reproduce its predictions.
 
     All ranks help to score; rank 0 does the rest, and every rank gets the result. Adapters are merged first: what is scored
@@ -31,6 +31,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
 
     Args:
         best_step: The step that the weights come from.
+        ended: Whether the run has taken all its steps, or stopped early; one that has not has a package and no result.
 
     Raises:
         PackageError: the package does not reproduce the evaluation.
@@ -85,6 +86,10 @@ def export(run: Run, log: TrainingLog, *, best_step: int) -> Result:
             verified=verified,
             report=report,
         )
+        if not ended:
+            so_far = f"step {run.state.step:,} of {run.plan.total_steps:,}"
+            run.console.say(f"packaged    as far as it came: the command that trained the run goes on behind {so_far}")
+            return result
         log.log_final(scores, package / "README.md")
         write_json(place / "result.json", result.to_json())
         leave_report(run)

@@ -334,6 +334,16 @@ def test_a_complete_run_keeps_its_last_checkpoint_and_is_packaged_again_from_its
         execute(with_budget(still, max_steps=9), run_dir=tmp_path / "run", options=RunOptions(extend=True))
 
 
+def test_a_package_of_an_unfinished_run_does_not_end_it(recipe, runs, tmp_path, capsys) -> None:
+    run = copied(runs, "stopped", tmp_path)
+    package = repackage(run, recipe=recipe)
+    assert "goes on behind step 7 of 8" in capsys.readouterr().err
+    assert Predictor.load(package).predict(["good film"])
+    assert not (run / "result.json").exists()
+    assert execute(recipe, run_dir=run).steps == 8
+    assert weights(run) == weights(runs / "complete")
+
+
 def test_all_checkpoints_stay_where_asked_and_an_unfinished_run_is_not_cleaned(recipe, runs, tmp_path, capsys) -> None:
     run = copied(runs, "stopped", tmp_path)
     assert cli(["runs", str(tmp_path), "--clean", "--yes"]) == 0
