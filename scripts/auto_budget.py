@@ -40,7 +40,8 @@ def make(name: str, data: Path, studies: Path, minutes: float) -> None:
     study, asked = studies / name, ASKED[name]
     command = ["auto", *asked, "--model", MODEL, "--budget", f"{minutes:g}m", "--study-dir", str(study.resolve())]
     _hf_trainpipe(*command, "--json", cwd=data / name)
-    _hf_trainpipe("baseline", str((study / "best").resolve()), cwd=ROOT)
+    if (study / "best/result.json").exists():  # not of a run that the budget ended
+        _hf_trainpipe("baseline", str((study / "best").resolve()), cwd=ROOT)
     line = {"name": name, "command": " ".join(["hf-trainpipe", *command[:-2]])}
     lines = {one["name"]: one for one in recorded(RECORD)} | {name: line | _told(study)}
     RECORD.write_text("".join(json.dumps(lines[key]) + "\n" for key in ASKED if key in lines))
@@ -50,7 +51,8 @@ def _told(study: Path) -> dict[str, Any]:
     """What the page tells of a study."""
     found = json.loads((study / "auto.json").read_text())
     best = study / "best"
-    result, beside = (json.loads((best / name).read_text()) for name in ("result.json", "baselines.json"))
+    scores = json.loads((best / "package/trainpipe.json").read_text())["scores"]
+    beside = json.loads((best / "baselines.json").read_text()) if (best / "baselines.json").exists() else {}
     [chosen] = [run for run in found["runs"] if run["run"].endswith(f"/{found['best']}")]
     return {
         "budget": found["budget_seconds"],
@@ -60,9 +62,9 @@ def _told(study: Path) -> dict[str, Any]:
         "fields": chosen["fields"],
         "steps": chosen["steps"],
         "metric": found["metric"],
-        "scores": {split: scores[found["metric"]] for split, scores in result["scores"].items()},
-        "baseline": beside["best"],
-        "held": beside["held"],
+        "scores": {split: of[found["metric"]] for split, of in scores.items()},
+        "baseline": beside.get("best"),
+        "held": beside.get("held") or {},
         "verdict": found["verdict"],
     }
 

@@ -32,7 +32,7 @@ from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.studies import few, runs
 from hf_trainpipe.studies.auto_recipe import BATCH, EPOCHS, dealt, fitting, recipe_of
-from hf_trainpipe.studies.auto_study import RESULT, SELECTED_ON, Study, Tempo, Tried, run_name
+from hf_trainpipe.studies.auto_study import EVALUATIONS, OUT_OF_TIME, RESULT, SELECTED_ON, Study, Tempo, Tried, run_name
 from hf_trainpipe.studies.auto_verdict import beside_in_words, scores_in_words
 from hf_trainpipe.studies.crossval import cross_validate
 from hf_trainpipe.studies.halving import FEWEST, Rung, rungs
@@ -170,15 +170,14 @@ def _try(
     """
     for at, known in enumerate(study.tried):
         if (known.candidate, known.steps) == (candidate, steps):
-            if known.outcome == "out of time":
+            if known.outcome == OUT_OF_TIME:
                 del study.tried[at]  # it goes on
                 break
             if score is not None:
                 study.tried[at] = replace(known, score=score)
                 study.point_to_best()
             return study.tried[at]
-    fields = [*study.portfolio[candidate], "--budget.max-steps", str(steps)]
-    place = study.folder / "runs" / run_name(candidate, steps)
+    fields, place = study.fields_of(candidate, steps), study.folder / "runs" / run_name(candidate, steps)
     out_of_time = lambda _: None if is_needed or study.left > study.tempo.end else "the budget"  # noqa: E731
     began = time.monotonic()
     what = f"candidate {candidate + 1} ({' '.join(study.portfolio[candidate])}), {steps:,} steps"
@@ -187,18 +186,29 @@ def _try(
     ending = runs.run(study.source, place, fields=fields, options=options, launch=launch, until=out_of_time)
     if is_needed and ending.outcome != "complete":
         raise ending.error()
-    outcome = "out of time" if ending.stopped_for else ending.outcome
+    was_cut = ending.stopped_for is not None and ending.outcome != "complete"
+    outcome = OUT_OF_TIME if was_cut else ending.outcome
     if ending.result is not None and SELECTED_ON in ending.result["scores"]:
         score = ending.result["scores"][SELECTED_ON][study.metric]["value"]
+    elif was_cut:
+        score = _score_so_far(study, place)
     tried = Tried(
         candidate=candidate, steps=steps, outcome=outcome, seconds=round(time.monotonic() - began, 2), score=score
     )
     study.tried.append(tried)
     study.point_to_best()
     study.save()
-    said = f"{study.metric} {score:.4f} on {SELECTED_ON}" if score is not None else outcome
+    said = outcome if score is None else f"{study.metric} {score:.4f} on {SELECTED_ON}"
+    if score is not None and outcome == OUT_OF_TIME:
+        said = f"{said} when its time was up"
     console.say(f"{what}: {said}, {tried.seconds:.0f} s")
     return tried
+
+
+def _score_so_far(study: Study, run: Path) -> float | None:
+    """The best score of a run that has not ended."""
+    values = [point.value for point in runs.points(run, f"{SELECTED_ON}/{study.metric}")]
+    return (max if greater_is_better(study.metric) else min)(values) if values else None
 
 
 def _look(study: Study, guess: Guess, console: Console) -> None:
@@ -235,11 +245,12 @@ def _baselines(study: Study, console: Console) -> Measured | None:
 def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
     """Try the portfolio, the better half for longer and longer; the best so far is packaged behind each rung."""
     if not study.plan:
+        tempo = study.tempo
         study.plan = rungs(
-            seconds=study.left,
-            start=study.tempo.start,
-            step=study.tempo.step,
-            end=study.tempo.end,
+            seconds=study.left - _fitting_heads(study),
+            start=tempo.start + (EVALUATIONS + 1) * tempo.evaluation,
+            step=tempo.step,
+            end=tempo.end,
             full=_full(study),
             candidates=len(study.portfolio),
         )
@@ -256,13 +267,23 @@ def _halve(study: Study, launch: runs.Launch | None, console: Console) -> None:
         going = _ranked(study, tried)
 
 
+def _fitting_heads(study: Study) -> float:
+    """Seconds of the passes over the training rows that heads begin with, which are kept: a validation row takes as long."""
+    heads = {fields[:-2] for fields in study.portfolio if "--model.head" in fields}
+    return len(heads) * study.tempo.evaluation * _rows(study) / max(1, study.dealt.get(SELECTED_ON, 0))
+
+
 def _package(study: Study, launch: runs.Launch | None, console: Console) -> None:
     """Score the best run on test and package it, unless that is done."""
     if (best := study.best) is None or study.is_packaged(best):
         return
-    fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
+    place = study.place(best)
     with console.working(f"packaging candidate {best.candidate + 1}, {best.steps:,} steps"):
-        ending = runs.start(study.source, study.folder / "runs" / best.name, fields=fields, launch=launch).wait()
+        if best.outcome == "complete":
+            fields = study.fields_of(best.candidate, best.steps)
+            ending = runs.start(study.source, place, fields=fields, launch=launch).wait()
+        else:
+            ending = runs.package(place)
     if ending.outcome != "complete":
         raise ending.error()
     study.point_to_best()
@@ -308,7 +329,7 @@ def _on_validation(study: Study, number: int, launch: runs.Launch | None, consol
     if study.left <= 0:
         return None
     tried = _try(study, number, _steps_of(study, number), launch, console)
-    found = read(study.folder / "runs" / tried.name).predicted.get(SELECTED_ON) if tried.score is not None else None
+    found = read(study.place(tried)).predicted.get(SELECTED_ON) if tried.score is not None else None
     return None if found is None else found.predictions
 
 
@@ -351,13 +372,14 @@ def _tempo(study: Study) -> Tempo:
         runs.points(run, name)
         for name in ("train/loss", f"{SELECTED_ON}/{study.metric}", f"final/{SELECTED_ON}/{study.metric}")
     )
-    step, end, evaluated = first.seconds / max(1, first.steps), 0.0, 0.0
+    step, end, evaluation = first.seconds / max(1, first.steps), 0.0, 0.0
     if len(losses) > 1:
         step = (losses[-1].time - losses[0].time) / (losses[-1].step - losses[0].step)
     if losses and evaluations and finals:
-        evaluated = max(0.0, evaluations[-1].time - losses[-1].time)
+        evaluation = max(0.0, evaluations[-1].time - losses[-1].time)
         end = max(0.0, finals[-1].time - evaluations[-1].time)
-    return Tempo(start=max(0.0, first.seconds - step * first.steps - end + evaluated), step=step, end=end)
+    start = max(0.0, first.seconds - step * first.steps - evaluation - end)
+    return Tempo(start=start, step=step, evaluation=evaluation, end=end)
 
 
 def _ranked(study: Study, tried: Sequence[Tried]) -> list[int]:
@@ -372,16 +394,17 @@ def _conclude(study: Study, baseline: Measured | None) -> None:
     best = study.best
     if best is None:
         raise TrainpipeError(f"No run has a {study.metric}: {study.folder / RESULT}.", fix="Read what the runs said.")
-    run = study.folder / "runs" / best.name
-    facts = read(run)
+    facts = read(study.place(best))
     told = scores_in_words(study, best, facts)
     beside = beside_in_words(study, facts.predicted.get(SELECTED_ON), baseline)
     study.verdict = f"{', '.join(told)}; {beside}"
-    fields = [*study.portfolio[best.candidate], "--budget.max-steps", str(best.steps)]
     about = f"""The best of {len(study.tried)} runs that `hf-trainpipe auto` tried: {", ".join(told)}.
 
 {". ".join([*study.assumed, *study.audited])}.
 
     hf-trainpipe train {study.folder / "recipe.py"}"""
-    write_bytes(study.folder / "recipe.py", as_python(override(study.recipe, fields), about=about).encode())
+    write_bytes(
+        study.folder / "recipe.py",
+        as_python(override(study.recipe, study.fields_of(best.candidate, best.steps)), about=about).encode(),
+    )
     study.save()

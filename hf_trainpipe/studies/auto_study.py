@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.metrics import better
-from hf_trainpipe.package.layout import finite
+from hf_trainpipe.package.layout import MANIFEST, finite
 from hf_trainpipe.recipe import Recipe
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import few
-from hf_trainpipe.studies.halving import Rung
+from hf_trainpipe.studies.halving import FEWEST, Rung
 from hf_trainpipe.studies.runs import finished
 from hf_trainpipe.training.run_files import is_packaged
 from hf_trainpipe.utils.atomic import write_json
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hf_trainpipe.studies.few import Held
 
 RESULT, BEST, SELECTED_ON = "auto.json", "best", "validation"
+OUT_OF_TIME = "out of time"
+"""The outcome of a run that the budget ended; it goes on where the budget grows."""
+EVALUATIONS = 4
+"""Of a run."""
 _MEAN, _PROBE = ("--task.pooling", "mean"), ("--model.head", "probe")
 _APART = ("--task.pairs", "apart", *_MEAN)
 TEXTS: tuple[tuple[str, ...], ...] = (
@@ -77,11 +81,13 @@ class Tempo:
     """Seconds that a run takes here."""
 
     start: float = 0.0
-    """To begin, and to score validation."""
+    """To begin."""
     step: float = 0.0
     """A step."""
+    evaluation: float = 0.0
+    """An evaluation on validation."""
     end: float = 0.0
-    """To score test and to package it."""
+    """To score it on test and to package it."""
 
 
 @dataclass(kw_only=True)
@@ -121,6 +127,15 @@ class Study:
             return OTHERS
         return TEXTS if task.text_pair is None else PAIRS
 
+    def fields_of(self, candidate: int, steps: int) -> list[str]:
+        """Fields of a run: those of the candidate, its steps, and how often it is evaluated, so that one that is ended early has a score."""
+        every = max(FEWEST, -(-steps // EVALUATIONS))
+        return [*self.portfolio[candidate], "--budget.max-steps", str(steps), "--budget.evaluate-every", str(every)]
+
+    def place(self, tried: Tried) -> Path:
+        """The folder of a run."""
+        return self.folder / "runs" / tried.name
+
     @property
     def quickest(self) -> int:
         """The first candidate that needs no pass over the data before its first step; of few labels the first."""
@@ -139,21 +154,27 @@ class Study:
 
     @property
     def best(self) -> Tried | None:
-        """The complete run with the best score; of equal ones, and where none has a score, the first."""
-        return self._best_of([one for one in self.tried if one.outcome == "complete"])
+        """The run with the best score, complete or ended for want of time; of equal ones, and where none has a score, the first."""
+        return self._best_of(self.tried)
 
-    def _best_of(self, complete: Sequence[Tried]) -> Tried | None:
-        best = complete[0] if complete else None
-        for one in complete[1:]:
+    def _best_of(self, tried: Sequence[Tried]) -> Tried | None:
+        usable = [
+            one for one in tried if one.outcome == "complete" or (one.outcome == OUT_OF_TIME and one.score is not None)
+        ]
+        best = usable[0] if usable else None
+        for one in usable[1:]:
             assert best is not None
             if one.score is not None and better(self.metric, one.score, best.score, task=self.recipe.task):
                 best = one
         return best
 
     def is_packaged(self, tried: Tried) -> bool:
-        """Whether a run has its package."""
-        result = finished(self.folder / "runs" / tried.name)
-        return result is not None and is_packaged(result)
+        """Whether a run has the package of its best step."""
+        run = self.place(tried)
+        if (result := finished(run)) is not None:
+            return is_packaged(result)
+        package, ledger = run / "package" / MANIFEST, run / "ledger.jsonl"
+        return package.exists() and package.stat().st_mtime >= ledger.stat().st_mtime
 
     def point_to_best(self) -> None:
         """Make ``best`` lead to the best run that has a package, at once."""

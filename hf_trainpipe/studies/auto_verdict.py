@@ -9,7 +9,7 @@ import numpy as np
 from hf_trainpipe.metrics import greater_is_better
 from hf_trainpipe.metrics.paired import differences
 from hf_trainpipe.studies import few
-from hf_trainpipe.studies.auto_study import SELECTED_ON
+from hf_trainpipe.studies.auto_study import OUT_OF_TIME, SELECTED_ON
 
 if TYPE_CHECKING:
     from hf_trainpipe.baselines.kept import Measured
@@ -23,9 +23,13 @@ def scores_in_words(study: Study, best: Tried, facts: Facts) -> list[str]:
     told = [
         f"{study.metric} {score['value']:.4f} on {split}"
         + (f" [{score['low']:.4f}, {score['high']:.4f}]" if score.get("low") is not None else "")
-        for split, scores in facts.result["scores"].items()
+        for split, scores in facts.manifest["scores"].items()
         if (score := scores.get(study.metric)) and score["value"] is not None
     ]
+    if best.outcome == OUT_OF_TIME:
+        told.append(
+            f"by a run that the budget ended before its {best.steps:,} steps: `train` with the recipe takes all of them"
+        )
     return [*_of_ways(study, best), *told] if study.is_few else told
 
 

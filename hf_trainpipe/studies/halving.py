@@ -13,7 +13,7 @@ FEWEST = 20
 """Steps of any run: below, scores tell nothing."""
 SHARES = (1.0, 0.75, 0.5)
 """Of the steps of the longest run, if all of them leave no time for as many candidates."""
-RESERVE = 0.9
+RESERVE = 0.8
 """The part of what is left that is planned: the rest is for what takes longer than it did before."""
 
 
@@ -30,7 +30,7 @@ def rungs(*, seconds: float, start: float, step: float, end: float, full: int, c
 
     Args:
         seconds: What is left of the budget.
-        start: Seconds of a run beside its steps: to begin, to evaluate.
+        start: Seconds of a run beside its steps: to begin, and to evaluate.
         step: Seconds of a step.
         end: Seconds to package the best run behind each rung.
         full: Steps of the last rung, if there is time for them, or for three quarters or a half of them beside other candidates.

@@ -252,6 +252,21 @@ def run(
     return read_end(run_dir) or start(source, run_dir, fields=fields, options=options, launch=launch).wait(until=until)
 
 
+def package(run_dir: Path) -> Ending:
+    """Package the best step of a run as far as it came; one that has not ended goes on when it is started again."""
+    since, output = time.monotonic(), run_dir / OUTPUT
+    command = [sys.executable, "-m", "hf_trainpipe", "package", str(run_dir)]
+    with output.open("ab") as stream:
+        said_before = stream.tell()
+        code = subprocess.run(
+            command, env=without_rank(), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+        ).returncode
+    said = output.read_bytes()[said_before:].decode(errors="replace")
+    message, fix = told_error(said)
+    seconds = time.monotonic() - since
+    return Ending(run_dir=run_dir, outcome=outcome_of(code, said), code=code, message=message, fix=fix, seconds=seconds)
+
+
 def read_end(run_dir: Path) -> Ending | None:
     """The end of a run that is finished already; None: it is not, or its result is damaged."""
     result = finished(run_dir)

@@ -8,17 +8,20 @@ import numpy as np
 import pandas
 import pytest
 
-from hf_trainpipe import Files, Recipe, TextClassification
+from hf_trainpipe import Files, Recipe, TextClassification, replace
 from hf_trainpipe.audit.guess import guess
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.data import chosen_rows
 from hf_trainpipe.recipe_file import load
+from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.studies import auto, runs
 from hf_trainpipe.studies import auto_study as module
-from hf_trainpipe.studies.auto_recipe import dealt, recipe_of
+from hf_trainpipe.studies.auto_recipe import dealt, fitting, recipe_of
 from hf_trainpipe.studies.halving import FEWEST, RESERVE, rungs
 from hf_trainpipe.studies.pool import Pool
 from hf_trainpipe.studies.written import as_python
 from hf_trainpipe.testing import tiny_rows
+from hf_trainpipe.tracking.console import Console
 
 
 def test_rungs_fit_the_budget() -> None:
@@ -113,6 +116,30 @@ def test_a_file_becomes_a_package_and_a_second_call_goes_on(workshop, tmp_path, 
     pandas.DataFrame(tiny_rows(90)).to_csv("rows.csv", index=False)
     assert cli(list(command)) == 2
     assert "holds another study" in capsys.readouterr().err
+
+
+def test_a_run_that_the_budget_ends_is_packaged_as_far_as_it_came_and_goes_on(workshop, tmp_path, monkeypatch) -> None:
+    for name, value in workshop.environment({"HF_TRAINPIPE_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    pandas.DataFrame(tiny_rows(150)).to_csv("rows.csv", index=False)
+    whole = fitting(recipe_of(guess(["rows.csv"]), str(workshop.folder / "model")))
+    whole = replace(whole, budget=replace(whole.budget, epochs=1000))
+    rows, _ = dealt(Pool.of(whole, ["train"]), seed=whole.seed)
+    study = auto._continued(whole, rows, tmp_path / "made", 600.0)
+    run = tmp_path / "made/runs/2-120"
+    evaluated = lambda: bool(runs.points(run, f"validation/{study.metric}"))  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Study, "left", property(lambda _: -1.0 if evaluated() else 1.0))
+        tried = auto._try(study, 1, 120, None, Console(0))
+    assert (tried.outcome, tried.score is None) == (module.OUT_OF_TIME, False)
+    auto._package(study, None, Console(0))
+    assert (tmp_path / "made/best").resolve() == run
+    assert Predictor.load(run / "package").predict(["good film"])
+    assert study.is_packaged(tried)
+    assert not (run / "result.json").exists()
+    assert auto._try(study, 1, 120, None, Console(0)).outcome == "complete"
+    assert runs.finished(run)["steps"] == 120  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
