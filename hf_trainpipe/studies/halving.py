@@ -13,7 +13,7 @@ FEWEST = 20
 """Steps of any run: below, scores tell nothing."""
 SHARES = (1.0, 0.75, 0.5)
 """Of the steps of the longest run, if all of them leave no time for as many candidates."""
-RESERVE = 0.8
+RESERVE = 0.9
 """The part of what is left that is planned: the rest is for what takes longer than it did before."""
 
 
