@@ -1,10 +1,10 @@
 """SQuAD with MiniLM: this project beside run_qa's way (the Trainer, contexts padded to 384 tokens), on one thread.
 
     python scripts/bench/qa.py prepare --data-dir ../shared/data --folder FOLDER
-    python scripts/bench/qa.py ours --folder FOLDER --precision fp32 --epochs 1
-    python scripts/bench/qa.py answered --folder FOLDER --precision fp32 --epochs 1
-    python scripts/bench/qa.py trainer --folder FOLDER --precision fp32 --epochs 1
-    python scripts/bench/qa.py page --folder FOLDER --precision fp32 --epochs 1
+    python scripts/bench/qa.py ours --folder FOLDER --precision fp32 --epochs 1.5
+    python scripts/bench/qa.py answered --folder FOLDER --precision fp32 --epochs 1.5
+    python scripts/bench/qa.py trainer --folder FOLDER --precision fp32 --epochs 1.5
+    python scripts/bench/qa.py page --folder FOLDER --precision fp32 --epochs 1.5
 
 Both begin with the same weights, head included, and take as many steps of as many questions (run_qa: windows of questions), with
 the same rate, schedule, decay and dropout; the last weights answer 1,000 questions of dev. run_qa's way is that of transformers'
