@@ -30,8 +30,8 @@ from tests.package.conftest import SENTENCES, TEXTS, write_package
 
 SIZES = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 64, "max_position_embeddings": 66, "pad_token_id": 0, "initializer_range": 0.3}  # fmt: skip
-ALIKE = ("roberta", "xlm-roberta", "electra", "mpnet", "distilbert", "bert-mean")
-"""Architectures that are exported as others below are: tested at night."""
+ALIKE = ("roberta", "xlm-roberta", "electra", "mpnet", "distilbert", "bert-mean", "modernbert")
+"""Tested at night: architectures that are exported as others below are, and the second that is not."""
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": SIZES,
     "roberta": {**SIZES, "type_vocab_size": 1},

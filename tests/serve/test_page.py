@@ -173,6 +173,7 @@ def test_the_policy_lets_nothing_else_in(server: Running, tmp_path: Path) -> Non
     assert " on" + "click" not in page
 
 
+@pytest.mark.nightly
 def test_documents_in_order_and_a_vector(tmp_path: Path) -> None:
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 

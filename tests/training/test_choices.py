@@ -28,6 +28,7 @@ from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.runtime.model.exact import Switches
 from hf_trainpipe.tracking.ledger import series
+from tests.nightly import at_night
 
 
 def test_patience_ends_the_run_and_the_best_step_is_packaged(recipe, tmp_path) -> None:
@@ -91,7 +92,7 @@ def test_a_run_on_a_gpu_is_scored_and_packaged_in_fp32(recipe, tmp_path, precisi
     assert reproduces(result)
 
 
-@pytest.mark.parametrize("overflow", ["window", "drop"])
+@pytest.mark.parametrize("overflow", ["window", *at_night("drop")])
 def test_long_texts_by_policy(recipe, tmp_path, overflow) -> None:
     short = replace(recipe, tokens=Tokens(max_length=12, overflow=overflow, stride=3))
     result = execute(short, run_dir=tmp_path / "run")

@@ -271,6 +271,7 @@ def test_a_head_that_nobody_trained_does_not_teach(folder, tmp_path, capfd) -> N
     assert "MISSING" not in capfd.readouterr().err
 
 
+@pytest.mark.nightly
 def test_a_teacher_on_the_hub_is_the_one_of_its_commit(folder, teacher, hub, tmp_path) -> None:
     plain = untrained(folder, "on-hub", id2label={0: "mean", 1: "kind"})
     commits = {}
