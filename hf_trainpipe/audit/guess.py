@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from hf_trainpipe.data.columns import column_of, is_list, is_text
 from hf_trainpipe.data.place import FILE, LINE
+from hf_trainpipe.data.readers import format_of
 from hf_trainpipe.data.readers_base import COMPRESSIONS
 from hf_trainpipe.data.sources import Files
 from hf_trainpipe.errors import DataError, closest
@@ -86,7 +87,8 @@ def guess(
     options = {**reading, **({"header": header} if header else {})}
     source, assumed = files_of(paths, **options)
     splits = source.splits()
-    if options.get("format") is None and (number := _tabs(splits["train"])):
+    is_text = options.get("format") is None and all(format_of(Path(path), shown=path) == "txt" for path in paths)
+    if is_text and (number := _tabs(splits["train"])):
         options |= {"format": "tsv", "quoting": "none"}
         source, assumed = files_of(paths, **options)
         splits = source.splits()
@@ -130,9 +132,7 @@ def files_of(paths: Sequence[str], **reading: Any) -> tuple[Files, list[str]]:
 
 
 def _tabs(lines: Dataset) -> int:
-    """How many tabs each of the first lines of a plain text has; 0: not equally many, or it is no plain text."""
-    if [name for name in lines.column_names if name not in (FILE, LINE)] != ["text"]:
-        return 0
+    """How many tabs each of the first lines of a plain text has; 0: not equally many."""
     counts = pc.unique(pc.count_substring(lines.with_format("arrow")[:_FIRST]["text"], "\t")).to_pylist()
     return int(counts[0]) if len(counts) == 1 else 0
 

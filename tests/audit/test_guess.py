@@ -32,6 +32,12 @@ def test_other_lines_are_texts(tmp_path: Path, text: str) -> None:
     assert len(found.splits["train"]) == 2
 
 
+def test_tabs_in_a_cell_are_text(tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("text\na\tb\nc\td\n")
+    found = guess([str(tmp_path / "cells.csv")])
+    assert found.splits["train"]["text"][:] == ["a\tb", "c\td"]
+
+
 def test_what_to_do_is_said_in_options_of_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Collection").write_text("ham\tGo on\nspam\tCall now\n")
     assert run(["audit", str(tmp_path / "Collection")]) == 2
