@@ -133,7 +133,7 @@ def _sprint(study: Study, launch: runs.Launch | None, console: Console) -> None:
     study.tempo = _tempo(study)
     if tried.outcome != "complete":
         raise TrainpipeError(
-            f"The first run ended {tried.outcome}: {study.folder / 'runs' / tried.name / runs.OUTPUT}.",
+            f"The first run ended {tried.outcome}: {study.place(tried) / runs.OUTPUT}.",
             fix="Read what it said.",
         )
 
@@ -367,7 +367,7 @@ def _out_of_fold(
 def _tempo(study: Study) -> Tempo:
     """How long the parts of the first run took, by the times of its ledger."""
     first = study.tried[0]
-    run = study.folder / "runs" / first.name
+    run = study.place(first)
     losses, evaluations, finals = (
         runs.points(run, name)
         for name in ("train/loss", f"{SELECTED_ON}/{study.metric}", f"final/{SELECTED_ON}/{study.metric}")

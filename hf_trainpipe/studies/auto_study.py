@@ -67,8 +67,8 @@ class Tried:
     outcome: str
     seconds: float
     score: float | None = None
-    """Of the metric that selects: on validation, or of few labels out of fold; None of a run that did not end complete, or of a way
-    that was not scored."""
+    """Of the metric that selects: on validation, or of few labels out of fold; of a run that the budget ended the
+    best so far; None of another run that did not end complete, or of a way that was not scored."""
 
     @property
     def name(self) -> str:

@@ -217,19 +217,23 @@ def start(
     Raises:
         RunLocked: a run that nobody here began is at work in the folder.
     """
+    launch = launch or Launch()
+    train = [*source.arguments, *fields, "--run-dir", str(run_dir), "--log", "plain", *options]
+    return _begin(run_dir, launch.command(train), launch)
+
+
+def _begin(run_dir: Path, command: Sequence[str], launch: Launch) -> Started:
+    """Start a command that works in a run's folder, as whose beginner this process is recorded there."""
     import psutil
 
-    launch = launch or Launch()
     run_dir.mkdir(parents=True, exist_ok=True)
     end_survivor(run_dir)
     since = psutil.Process().create_time()
     write_json(run_dir / BEGINNER, {"pid": os.getpid(), "since": since}, durable=False)
-    train = [*source.arguments, *fields, "--run-dir", str(run_dir), "--log", "plain", *options]
-    output = run_dir / OUTPUT
-    with output.open("ab") as stream:
+    with (run_dir / OUTPUT).open("ab") as stream:
         said_before = stream.tell()
         process = subprocess.Popen(
-            launch.command(train),
+            command,
             env=launch.environment(),
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -254,17 +258,7 @@ def run(
 
 def package(run_dir: Path) -> Ending:
     """Package the best step of a run as far as it came; one that has not ended goes on when it is started again."""
-    since, output = time.monotonic(), run_dir / OUTPUT
-    command = [sys.executable, "-m", "hf_trainpipe", "package", str(run_dir)]
-    with output.open("ab") as stream:
-        said_before = stream.tell()
-        code = subprocess.run(
-            command, env=without_rank(), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
-        ).returncode
-    said = output.read_bytes()[said_before:].decode(errors="replace")
-    message, fix = told_error(said)
-    seconds = time.monotonic() - since
-    return Ending(run_dir=run_dir, outcome=outcome_of(code, said), code=code, message=message, fix=fix, seconds=seconds)
+    return _begin(run_dir, [sys.executable, "-m", "hf_trainpipe", "package", str(run_dir)], Launch()).wait()
 
 
 def read_end(run_dir: Path) -> Ending | None:
