@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from result_page import put_between, recorded
+from result_page import beside_baseline, in_percent, put_between, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/auto.md"
@@ -78,11 +78,8 @@ def write_page() -> None:
     for line in recorded(RECORD):
         split = "test" if "test" in line["scores"] else "validation"
         score, held = line["scores"][split], line["held"].get(split)
-        found = f"{100 * score['value']:.2f} [{100 * score['low']:.2f}, {100 * score['high']:.2f}]"
-        other = "not held against it"
-        if held is not None:
-            word = {True: "beaten", False: "**better**", None: "no difference shown"}[held["beats"]]
-            other = f"{line['baseline']} {100 * held['baseline']:.2f}: {word}"
+        found = " ".join(in_percent(score))
+        other = "not held against it" if held is None else beside_baseline(line["baseline"], held)
         over = "" if line["spent"] <= DONE * line["budget"] else " **over**"
         fields = " ".join(value for at, value in enumerate(line["fields"]) if at % 2)
         rows.append(
@@ -93,9 +90,7 @@ def write_page() -> None:
 
 
 def _hf_trainpipe(*arguments: str, cwd: Path) -> None:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    }
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "hf_trainpipe", *arguments], cwd=cwd, check=True, env=environment)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from result_page import put_between, recorded
+from result_page import beside_baseline, in_percent, put_between, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/scores.md"
@@ -81,10 +81,9 @@ def write_page() -> None:
         pooled = f"{read}{', probe' if line['head'] else ''}, {line['peak_lr']:g}"
         other = "not measured"
         if held is not None:
-            verdict = {True: "beaten", False: "**better**", None: "no difference shown"}[held["beats"]]
-            other = f"{line['best_baseline']} {100 * held['baseline']:.2f}: {verdict}"
-        found = f"{100 * score['value']:.2f} [{100 * score['low']:.2f}, {100 * score['high']:.2f}]"
-        told = f"{line['split']} {line['metric'].replace('_', ' ')} **{found.partition(' ')[0]}** {found.partition(' ')[2]}"
+            other = beside_baseline(line["best_baseline"], held)
+        found, interval = in_percent(score)
+        told = f"{line['split']} {line['metric'].replace('_', ' ')} **{found}** {interval}"
         rows.append(
             f"| `{line['name']}` | {pooled} | {line['steps']:,} | {told} | {other} | {SETTINGS[line['name']].published} |\n"
         )
