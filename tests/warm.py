@@ -4,11 +4,13 @@ A fresh interpreter takes four seconds of a core to import what a training needs
 :func:`start` begins two processes that import it once and wait: one as bare as the export gate's (it has not seen
 hf_trainpipe), and one with the whole of hf_trainpipe. :class:`Popen` is ``subprocess.Popen``, except that
 
-    python -m hf_trainpipe VERB ...      is forked from the second (``launch``, whose workers are its children, is not;
-                                         nor are servers)
+    python -m hf_trainpipe VERB ...      is forked from the second (``launch``, whose workers are its children, is not)
+    python -m hf_trainpipe serve ...     is forked from the first
     python -m accelerate.commands.launch is forked from the second, and so are its workers
+    python -m tests.training.X ...       is forked from the second, and so is tests.tracking.X
     python scripts/bench/X.py ...        is forked from the second
     python -I -B .../probe.py ...        is forked from the first
+    python -X warm [-I] [-B] -c CODE     is forked from the first (of itself, Python does not know the option and does without)
 
 with the arguments, environment, directory, cores and files of the process that it stands for. It is a process of its own
 all the same: it can be killed, has its own id, and leaves by its own exit code. Everything else, and whatever asks for an
@@ -39,6 +41,8 @@ import sys
 import tempfile
 import threading
 import traceback
+import types
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +50,8 @@ from typing import Any, NoReturn
 REPOSITORY = Path(__file__).resolve().parents[1]
 BENCHMARKS = str(REPOSITORY / "scripts/bench") + os.sep
 SERVERS = BENCHMARKS + "serve"
+LAUNCH = "accelerate.commands.launch"
+OF_TESTS = ("tests.training.", "tests.tracking.")
 LIBRARIES = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert",
@@ -62,7 +68,7 @@ READ_AT_IMPORT_OF_ALL = (
     "HF_ENDPOINT", "HF_DATASETS", "HF_TOKEN", "TRANSFORMERS_", "TORCH_", "PYTORCH_",
 )  # fmt: skip
 HEEDED = (
-    "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_TOKEN",
+    "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_TOKEN",
     "TORCH_NCCL_ASYNC_ERROR_HANDLING",
 )  # fmt: skip
 """Names of that kind that a forked process heeds, or that change no result."""
@@ -205,20 +211,22 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     words = [os.fspath(part) for part in args]
     if words[1:2] == ["-u"]:  # as torch's agent begins the ranks
         del words[1]
-    directory = os.fspath(asked["cwd"] or os.getcwd())
+    directory, code = os.fspath(asked["cwd"] or os.getcwd()), None
     match words:
-        case [sys.executable, "-m", "hf_trainpipe", verb, *_] if verb not in ("launch", "serve"):
-            kind, argv, path = _WHOLE, words[2:], directory
-        case [sys.executable, "-m", "accelerate.commands.launch", *_]:
+        case [sys.executable, "-m", "hf_trainpipe", verb, *_] if verb != "launch":
+            kind, argv, path = _BARE if verb == "serve" else _WHOLE, words[2:], directory
+        case [sys.executable, "-m", module, *_] if module.startswith(OF_TESTS) or module == LAUNCH:
             kind, argv, path = _WHOLE, words[2:], directory
         case [sys.executable, str(script), *_] if script.startswith(BENCHMARKS) and not script.startswith(SERVERS):
             kind, argv, path = _WHOLE, words[1:], BENCHMARKS.rstrip(os.sep)
         case [sys.executable, "-I", "-B", str(script), *_] if script.endswith("/probe.py"):
             kind, argv, path = _BARE, words[3:], None
+        case [sys.executable, "-X", "warm", *flags, "-c", code] if {*flags} <= {"-I", "-B"}:
+            kind, argv, path = _BARE, ["-c"], None if "-I" in flags else directory
         case _:
             return None
     environment = dict(os.environ if asked["env"] is None else asked["env"])
-    compared = READ_AT_IMPORT if kind == _BARE else READ_AT_IMPORT_OF_ALL
+    compared = READ_AT_IMPORT if path is None else READ_AT_IMPORT_OF_ALL
     needed = _read(environment, compared)
     place = next((places[kind] for places, has in _waiting if _read(has, compared) == needed), None)
     if place is None:
@@ -226,9 +234,11 @@ def _stands_for(asked: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     further = environment.get("PYTHONPATH", "").split(os.pathsep)
     return place, {
         "argv": argv,
+        "code": code,
         "paths": [] if path is None else [path, *filter(None, further)],
         "cwd": directory,
         "env": environment,
+        "warnings": list(filter(None, environment.get("PYTHONWARNINGS", "").split(","))),
         "cores": sorted(os.sched_getaffinity(0)),
         "session": bool(asked["start_new_session"]),
         "pass_fds": list(asked["pass_fds"]),
@@ -349,9 +359,13 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
         sys.stderr = sys.__stderr__ = io.TextIOWrapper(
             io.BufferedWriter(ends[2]), "utf-8", "backslashreplace", line_buffering=True
         )
+        warnings._processoptions(request["warnings"])  # type: ignore[attr-defined]
         sys.argv = request["argv"]
         sys.path[:0] = request["paths"]
-        if sys.argv[0].endswith(".py"):
+        if request["code"] is not None:
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(compile(request["code"], "<string>", "exec"), vars(sys.modules["__main__"]))
+        elif sys.argv[0].endswith(".py"):
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

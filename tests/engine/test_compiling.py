@@ -136,6 +136,7 @@ def test_all_ranks_go_the_way_that_each_of_them_can(failures: int, way: str | No
     compiling.undo(model)
 
 
+@pytest.mark.nightly
 def test_loading_a_package_during_a_compiled_training_does_not_recompile_attention() -> None:
     """The trial before the first step loads one; attention was then recompiled for each length."""
     model = build("bert")

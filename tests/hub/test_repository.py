@@ -44,6 +44,7 @@ model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], revision
 assert model.config.id2label == {0: "calm", 1: "angry", 2: "sad"}, model.config.id2label
 print(folder)
 """
+SNAPSHOT = "import sys, huggingface_hub; print(huggingface_hub.snapshot_download(sys.argv[1], revision=sys.argv[2]))"
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_versions_count_up_and_hand_written_sections_stay(package: Path, hub: Hu
     assert text.count("It is fine.") == 1
     data = ModelCard(text).data
     assert (data.license, data.tags, data.to_dict()["inference"]) == ("apache-2.0", ["hf-trainpipe", "support"], False)
-    downloaded = Path(client(DOWNLOAD, "user/tiny", "v2", hub=hub, home=tmp_path).stdout.splitlines()[-1])
+    downloaded = Path(client(SNAPSHOT, "user/tiny", "v2", hub=hub, home=tmp_path).stdout.splitlines()[-1])
     recorded = layout.read_manifest(downloaded)["files"]
     assert recorded["README.md"]["sha256"] == layout.hash_file(downloaded / "README.md"), "of the merged card"
     again = push(package, "user/tiny", hub=hub, home=tmp_path)["ok"]

@@ -109,6 +109,7 @@ def test_tags_and_windows_answer_alike(tagger_run: Path, tmp_path: Path) -> None
     assert len(predictor.outputs([])) == 0
 
 
+@pytest.mark.nightly
 def test_pairs_and_regression_answer_alike(tmp_path: Path) -> None:
     from tests.package.conftest import tiny_model
 

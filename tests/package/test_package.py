@@ -122,7 +122,7 @@ def test_the_snippets_of_the_card_run(run: Path) -> None:
     snippets = re.findall(r"```python\n(.*?)```", (package / "README.md").read_text(), re.DOTALL)
     assert len(snippets) == 2
     done = subprocess.run(
-        [sys.executable, "-B", "-c", "\n".join(snippets)],
+        [sys.executable, "-X", "warm", "-B", "-c", "\n".join(snippets)],
         cwd=package, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

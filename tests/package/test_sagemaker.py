@@ -48,7 +48,7 @@ def test_two_packages_answer_as_their_predictors(classifier_run: Path, tagger_ru
     ]
     given = json.dumps([(str(folder), body) for folder, body in cases])
     done = subprocess.run(
-        [sys.executable, "-I", "-B", "-c", SCRIPT],
+        [sys.executable, "-X", "warm", "-I", "-B", "-c", SCRIPT],
         cwd=tmp_path,
         input=given,
         capture_output=True,

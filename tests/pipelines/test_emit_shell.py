@@ -9,7 +9,6 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
@@ -52,6 +51,8 @@ def emitted(engine: str, *options: str) -> None:
 
 
 def test_the_workflow_is_valid_and_has_every_stage_with_its_branches(place: Path) -> None:
+    import jsonschema  # here: a second and more, which each process that collects would take
+
     emitted("actions", "--schedule", "0 3 * * 1")
     workflow = yaml.safe_load((place / "line.yml").read_text())
     workflow["on"] = workflow.pop(True)  # as YAML 1.1 reads the key

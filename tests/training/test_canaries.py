@@ -13,7 +13,7 @@ import pytest
 from hf_trainpipe.testing import write_rows
 from hf_trainpipe.utils.secrets import scrub
 from tests import warm
-from tests.hub.hub_server import TOKEN, Hub
+from tests.hub.hub_server import TOKEN, Hub, serve
 
 AWS_ID, AWS_KEY = "AKIACANARYCANARY0001", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYCANARYKEY1"
 NEPTUNE = base64.b64encode(json.dumps({"api_address": "http://127.0.0.1:9/canary"}).encode()).decode()
@@ -51,15 +51,22 @@ def talkative():
 '''
 
 
-@pytest.fixture
-def online(workshop, hub: Hub, tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """One for both runs: none of them may have sent a secret."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def online(workshop, hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     (workshop.folder / "canary_recipes.py").write_text(RECIPES)
     with (workshop.folder / "train.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     write_rows(workshop.folder / "canary.csv", ({**row, "text": f"{row['text']} {IN_DATA}"} for row in rows))
     variables = {
         **ENVIRONMENT,
-        **hub.environment(tmp_path / "hf"),
+        **hub.environment(tmp_path_factory.mktemp("hub") / "hf"),
         "NEPTUNE_RETRIES_TIMEOUT": "1",
     }
     with warm.waits_with(workshop.environment(variables)):

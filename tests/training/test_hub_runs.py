@@ -13,7 +13,7 @@ import pytest
 
 from hf_trainpipe.package.layout import list_files
 from tests import warm
-from tests.hub.hub_server import Fault, Hub
+from tests.hub.hub_server import Fault, Hub, serve
 
 RECIPES = """
 from hf_trainpipe import Hub, replace
@@ -38,12 +38,27 @@ def mirrored():
 """
 
 
-@pytest.fixture
-def online(workshop, hub: Hub, tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def surroundings(workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, dict[str, str]]]:
+    """One address for the tests of this file: processes that wait with its environment are begun once."""
     (workshop.folder / "hub_recipes.py").write_text(RECIPES)
-    variables = hub.environment(tmp_path / "hf")
-    with warm.waits_with(workshop.environment(variables)):
-        yield variables
+    with serve() as hub:
+        variables = hub.environment(tmp_path_factory.mktemp("hub") / "hf")
+        with warm.waits_with(workshop.environment(variables)):
+            yield hub, variables
+
+
+@pytest.fixture
+def hub(surroundings: tuple[Hub, dict[str, str]]) -> Hub:
+    """An empty one."""
+    surroundings[0].repositories.clear()
+    surroundings[0].faults.clear()
+    return surroundings[0]
+
+
+@pytest.fixture
+def online(surroundings: tuple[Hub, dict[str, str]], hub: Hub) -> dict[str, str]:
+    return surroundings[1]
 
 
 def remote(hub: Hub, branch: str = "main") -> dict[str, bytes]:

@@ -233,7 +233,7 @@ def test_packages_work_alone_and_beside_each_other(make_package: MakePackage, tm
     folders = [str(first), str(second)]
     script = ALONE.format(root=str(RUNTIME.parent.parent), folders=folders)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-X", "warm", "-c", script],
         cwd=tmp_path,
         env={**os.environ, "TRAINPIPE_ALLOW_CODE": "1", "PYTHONPATH": ""},
         capture_output=True,
