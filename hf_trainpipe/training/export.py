@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_trainpipe.engine.kept import remove_kept
 from hf_trainpipe.package.verify import verify
 from hf_trainpipe.training.merging import check_adapter, packaged_model, saved_adapter, say_gap
 from hf_trainpipe.training.packaging import write_package
 from hf_trainpipe.training.recording import record_predictions, samples_of
-from hf_trainpipe.training.reporting import hold_against_baselines, leave_report, profile_of
+from hf_trainpipe.training.reporting import hold_against_baselines, leave_report, profile_of, watched_on_the_way
 from hf_trainpipe.training.result import Result
 from hf_trainpipe.training.run_files import earlier_seconds
 from hf_trainpipe.training.scoring import outputs_in_fp32, scored
 from hf_trainpipe.utils.atomic import write_json
+from hf_trainpipe.watch.vectors import WithVectors, taken_out
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hf_trainpipe.runtime.model.outputs import Outputs
     from hf_trainpipe.training.monitor import TrainingLog
     from hf_trainpipe.training.run import Run
+
+    Array = NDArray[np.float32]
 
 
 def export(run: Run, log: TrainingLog, *, best_step: int, ended: bool = True) -> Result:
@@ -38,9 +44,15 @@ def export(run: Run, log: TrainingLog, *, best_step: int, ended: bool = True) ->
     """
     model = packaged_model(run)
     evaluated = ("validation",) if run.options.validation_only else ("validation", "test")
-    outputs: dict[str, Outputs] = {
-        name: outputs_in_fp32(run, name, model) for name in evaluated if name in run.data.splits
-    }
+    splits = [name for name in evaluated if name in run.data.splits]
+    watched = None if run.options.validation_only else watched_on_the_way(run, model, splits)
+    outputs: dict[str, Outputs] = {}
+    vectors: Array | None = None
+    for name in splits:
+        task: Any = WithVectors(run.task) if name == watched else None
+        outputs[name] = outputs_in_fp32(run, name, model, task=task)
+        if name == watched:
+            outputs[name], vectors = taken_out(outputs[name])
     if run.options.validation_only:
         return run.ranks.from_main(lambda: _unpackaged(run, log, outputs, best_step=best_step))
     first = run.task.num_recorded if run.task.generates else None
@@ -56,7 +68,7 @@ def export(run: Run, log: TrainingLog, *, best_step: int, ended: bool = True) ->
         record_predictions(run, recordable, recorded, model=model)
         for name, found in samples_of(run, recorded).items():
             report[name]["samples"] = found
-        profile = profile_of(run, run.tuned_task, model, outputs)
+        profile = profile_of(run, run.tuned_task, model, outputs, vectors=vectors)
         seconds = time.time() - run.started + earlier_seconds(place, attempt=run.folder.attempt)
         with run.console.working("writing the package"):
             write_package(

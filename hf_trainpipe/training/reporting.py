@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_trainpipe.data.predicted import predicted
 from hf_trainpipe.errors import RecipeError
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from hf_trainpipe.watch.measure import Measured
     from hf_trainpipe.watch.profile import Profile
 
+Array = NDArray[Any]
+_AT_ONCE = 10
+"""Times the texts of a profile."""
+
 
 def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
     """Write the predictions of each evaluated split. Nothing that goes wrong here fails a run: the report has fewer pictures."""
@@ -32,7 +37,28 @@ def keep_predictions(run: Run, judged: Mapping[str, Predictions]) -> None:
             run.console.say(f"warning: the predictions of {name} are not kept for comparisons: {told}")
 
 
-def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs]) -> Profile | None:
+def watched_on_the_way(run: Run, model: Any, splits: Sequence[str]) -> str | None:
+    """The split whose profile takes its vectors from the pass that scores it: that of :func:`profile_of`.
+
+    None where there is no such pass, or so many rows that the vectors of all would take more memory than a second pass takes time.
+    """
+    from hf_trainpipe.watch.measure import answers_are_watched
+    from hf_trainpipe.watch.profile import MOST
+    from hf_trainpipe.watch.vectors import has_one_stream
+
+    name = _profiled(run, splits)
+    if name is None or not answers_are_watched(run.task) or len(run.data.splits[name]) > _AT_ONCE * MOST:
+        return None
+    return name if has_one_stream(model, run.data.splits[name].features) else None
+
+
+def _profiled(run: Run, splits: Sequence[str]) -> str | None:
+    return next((name for name in ("test", "validation") if name in splits and run.recipe.evaluation.profile), None)
+
+
+def profile_of(
+    run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs], *, vectors: Array | None = None
+) -> Profile | None:
     """What the package tells ``watch`` of the texts that it was tried on: the test split, else validation.
 
     None where there are too few of them, or the recipe wants none. Nothing that goes wrong here fails a run: ``watch --make-profile`` makes one later.
@@ -41,6 +67,7 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
         task: As it is packaged.
         model: What is packaged.
         outputs: What it gave for the evaluated splits.
+        vectors: float32[n, W] of all examples of the split of :func:`watched_on_the_way`.
     """
     from hf_trainpipe.data.prepare import Inputs
     from hf_trainpipe.runtime.handler.predictor import Predictor
@@ -49,8 +76,8 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
     from hf_trainpipe.watch.measure import answers_are_watched, measure, measure_features
     from hf_trainpipe.watch.profile import LEAST, MOST, make_profile
 
-    name = next((name for name in ("test", "validation") if name in outputs), None)
-    if name is None or not run.recipe.evaluation.profile:
+    name = _profiled(run, list(outputs))
+    if name is None:
         return None
     tokens = {
         "max_length": run.plan.max_length,
@@ -79,7 +106,11 @@ def profile_of(run: Run, task: Task, model: Any, outputs: Mapping[str, Outputs])
         with run.console.working(f"measuring {len(chosen):,} texts of {name}, for watch"):
             if is_scored:
                 measured = measure_features(
-                    predictor, split.features, found.items[chosen], predictions=found.take(chosen)
+                    predictor,
+                    split.features,
+                    found.items[chosen],
+                    predictions=found.take(chosen),
+                    vectors=None if vectors is None else vectors[chosen],
                 )
             else:
                 inputs = [task.as_input(task.as_request(asked[row])) for row in chosen.tolist()]

@@ -333,6 +333,7 @@ class Run(Setup):
         autocast: bool = True,
         examples: np.ndarray | None = None,
         model: torch.nn.Module | None = None,
+        task: Task | None = None,
         done: Callable[[int], None] | None = None,
     ) -> Outputs:
         """Outputs for the examples of a split, or some of them, on every rank.
@@ -340,6 +341,7 @@ class Run(Setup):
         Args:
             autocast: False: in fp32.
             model: The one that answers; None: the run's.
+            task: Whose outputs; None: the run's.
             done: Called with the examples that all ranks have done, as far as this one knows.
         """
         prepared, kept = self.data.splits[split], None
@@ -359,7 +361,7 @@ class Run(Setup):
                 answering,
                 prepared,
                 self.ranks,
-                task=self.task,
+                task=task or self.task,
                 max_tokens=self.evaluation_tokens,
                 examples=examples,
                 kept=kept,

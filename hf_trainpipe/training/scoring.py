@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_trainpipe.runtime.model.outputs import Outputs
+    from hf_trainpipe.runtime.tasks.base import Task
     from hf_trainpipe.training.run import Run
 
 
@@ -34,12 +35,14 @@ def scored(run: Run, outputs: Mapping[str, Outputs]) -> tuple[dict[str, Any], di
     return scores, report
 
 
-def outputs_in_fp32(run: Run, split: str, model: torch.nn.Module, *, first: int | None = None) -> Outputs:
-    """Outputs for a split, or its first examples, on every rank; all ranks call it."""
+def outputs_in_fp32(
+    run: Run, split: str, model: torch.nn.Module, *, first: int | None = None, task: Task | None = None
+) -> Outputs:
+    """Outputs for a split, or its first examples, of the run's task or of another, on every rank; all ranks call it."""
     examples = None if first is None else run.data.splits[split].usable[:first]
     total = len(run.data.splits[split]) if examples is None else len(examples)
     with run.console.working(f"scoring {split} in fp32", total=total) as done:
-        return run.predict(split, autocast=False, examples=examples, model=model, done=done)
+        return run.predict(split, autocast=False, examples=examples, model=model, task=task, done=done)
 
 
 def _tune_again(run: Run, outputs: Mapping[str, Outputs]) -> Chosen | None:

@@ -117,17 +117,23 @@ def _is_usable(predictor: Predictor, value: Any) -> bool:
 
 
 def measure_features(
-    predictor: Predictor, features: Features, examples: Array, *, predictions: Outputs | None = None
+    predictor: Predictor,
+    features: Features,
+    examples: Array,
+    *,
+    predictions: Outputs | None = None,
+    vectors: Array | None = None,
 ) -> Measured:
     """Measure examples of features; each has one at least.
 
     Args:
         predictions: What the package predicted of these examples, windows merged; None: it is asked.
+        vectors: float32[n, W] of these examples, where ``predictions`` came with them.
     """
     if predictions is None and answers_are_watched(predictor.task):
         asked = predictor.task.asked(features, predictor.encoder, predictor.task.recording)
         predictions, vectors = predictions_with_vectors(predictor, asked, examples)
-    else:
+    elif vectors is None:
         vectors = vectors_of(predictor, features, examples)
     answers, confidence = _answers(predictor.task, predictions)
     ids, starts = _tokens(predictor, features, examples)

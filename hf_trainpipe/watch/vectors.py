@@ -9,6 +9,7 @@ Shapes: n examples, F features, B features of a batch, L tokens of the longest, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,14 +35,12 @@ _VECTOR = "watched vector"
 
 def predictions_with_vectors(predictor: Predictor, features: Features, examples: Array) -> tuple[Outputs, Array | None]:
     """What a package predicts of examples, windows merged, and their vectors, float32[n, W]."""
-    if not len(examples) or isinstance(predictor.model, OnnxModel) or not _has_one_stream(predictor, features):
+    if not len(examples) or isinstance(predictor.model, OnnxModel) or not has_one_stream(predictor.model, features):
         return predictor.predictions(features, examples=examples), vectors_of(predictor, features, examples)
-    chosen = features_of(features, examples)
-    task: Any = _WithVectors(predictor.task, _encoder(predictor))
-    found = _run(predictor, predictor.model, features, task, chosen)
-    plain = {name: array for name, array in found.arrays.items() if name != _VECTOR}
-    merged = predictor.task.merge(Outputs(found.items, plain, found.starts), features)
-    return predictor.task.decode(merged, predictor.encoder), _of_examples(found[_VECTOR], features, chosen, examples)
+    task: Any = WithVectors(predictor.task)
+    found = _run(predictor, predictor.model, features, task, features_of(features, examples))
+    predictions, vectors = taken_out(task.decode(task.merge(found, features), predictor.encoder))
+    return predictions, vectors_of(predictor, features, examples) if vectors is None else vectors
 
 
 def vectors_of(predictor: Predictor, features: Features, examples: Array) -> Array | None:
@@ -49,18 +48,18 @@ def vectors_of(predictor: Predictor, features: Features, examples: Array) -> Arr
     if isinstance(predictor.model, OnnxModel):
         return None
     chosen = features_of(features, examples)
-    if _has_one_stream(predictor, features):
+    if has_one_stream(predictor.model, features):
         found = _hidden(predictor, features, chosen)
     else:
         found = _embedded(predictor.model, features, chosen)
     return _of_examples(found, features, chosen, examples)
 
 
-class _WithVectors:
-    """A task whose predictions have the vector of each feature beside them."""
+class WithVectors:
+    """A task whose predictions have the vector of each feature, and behind ``merge`` of each example, beside them."""
 
-    def __init__(self, task: Task, encoder: torch.nn.Module) -> None:
-        self._task, self._encoder = task, encoder
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self.outputs = {**task.outputs, _VECTOR: Output()}
 
     def __getattr__(self, name: str) -> Any:
@@ -68,25 +67,57 @@ class _WithVectors:
 
     def predict(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The task's, with what the encoder gave on the way, [B, L, W] to [B, W]."""
+        import torch
+
         from hf_trainpipe.runtime.model.pooling import pooled
 
-        seen: list[torch.Tensor] = []
-        hook = self._encoder.register_forward_hook(lambda _module, _inputs, given: seen.append(given[0]))
+        seen: list[Any] = []
+        hook = _encoder(model).register_forward_hook(lambda _module, _inputs, given: seen.append(given[0]))
         try:
             found = dict(self._task.predict(model, inputs))
         finally:
             hook.remove()
-        return {**found, _VECTOR: pooled(seen[-1].float(), inputs["attention_mask"], "mean")}
+        mask = inputs["attention_mask"]
+        states: Any = seen[-1] if seen else mask
+        if states.ndim == 3 and states.shape[:2] == mask.shape:
+            vector = pooled(states.float(), mask, "mean")
+        else:  # no transformer's hidden states: none are known
+            vector = mask.new_full((len(mask), 1), math.nan, dtype=torch.float32)
+        return {**found, _VECTOR: vector}
+
+    def merge(self, outputs: Outputs, features: Features) -> Outputs:
+        """The task's, with the mean vector over the windows of each example."""
+        plain = self._task.merge(_without(outputs), features)
+        return _beside(plain, _of_examples(outputs[_VECTOR], features, outputs.items, plain.items))
+
+    def decode(self, outputs: Outputs, encoder: Any) -> Outputs:
+        """The task's, with the vectors as they are."""
+        return _beside(self._task.decode(_without(outputs), encoder), outputs[_VECTOR])
 
 
-def _has_one_stream(predictor: Predictor, features: Features) -> bool:
-    return list(features.streams) == ["input"] and not getattr(predictor.model.config, "is_encoder_decoder", False)
+def taken_out(outputs: Outputs) -> tuple[Outputs, Array | None]:
+    """What :class:`WithVectors` gave as the task gives it, and the vectors, float32[n, W]; None: the model has none that are known."""
+    vectors = outputs.arrays.get(_VECTOR)
+    return _without(outputs), None if vectors is None or np.isnan(vectors).any() else vectors
 
 
-def _encoder(predictor: Predictor) -> Any:
+def has_one_stream(model: Any, features: Features) -> bool:
+    """Whether a model reads one text of tokens, so that its hidden states are those of the text."""
+    return list(features.streams) == ["input"] and not getattr(model.config, "is_encoder_decoder", False)
+
+
+def _without(outputs: Outputs) -> Outputs:
+    return Outputs(outputs.items, {k: v for k, v in outputs.arrays.items() if k != _VECTOR}, outputs.starts)
+
+
+def _beside(outputs: Outputs, vectors: Array) -> Outputs:
+    return Outputs(outputs.items, {**outputs.arrays, _VECTOR: vectors}, outputs.starts)
+
+
+def _encoder(model: Any) -> Any:
     from hf_trainpipe.runtime.model.inference import bare
 
-    model: Any = bare(predictor.model)
+    model = bare(model)
     return getattr(model, getattr(model, "base_model_prefix", "") or "", model)
 
 
@@ -107,7 +138,7 @@ def _hidden(predictor: Predictor, features: Features, chosen: Array) -> Array:
     stream = features.input
     read = {name: column for name, column in stream.columns.items() if name in ("input_ids", "token_type_ids")}
     plain = Features({"input": replace(stream, columns=read)}, features.example, features.num_examples)
-    return _run(predictor, _encoder(predictor), plain, SentenceEmbeddings(), chosen)["embedding"]
+    return _run(predictor, _encoder(predictor.model), plain, SentenceEmbeddings(), chosen)["embedding"]
 
 
 def _embedded(model: Any, features: Features, chosen: Array) -> Array:

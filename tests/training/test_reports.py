@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hf_trainpipe import RunOptions, replace
+from hf_trainpipe import RunOptions, execute, replace
 from hf_trainpipe.baselines.measure import measure
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.engine.evaluation import judge
@@ -23,10 +23,13 @@ from hf_trainpipe.report.comparison import compare
 from hf_trainpipe.report.facts import read
 from hf_trainpipe.report.page import write
 from hf_trainpipe.report.sentences import headline
+from hf_trainpipe.runtime.handler.predictor import Predictor
 from hf_trainpipe.training.reporting import hold_against_baselines, keep_predictions
 from hf_trainpipe.training.run import Run
 from hf_trainpipe.training.setup import set_up
 from hf_trainpipe.utils.atomic import sha256_file
+from hf_trainpipe.watch.measure import measure as measure_texts
+from hf_trainpipe.watch.profile import read_profile
 from tests.serve.browser import browser
 
 if TYPE_CHECKING:
@@ -62,6 +65,22 @@ def test_a_run_leaves_its_report(run: Path, whole: Done) -> None:
         assert error["place"] in page
     assert whole.result["report"]["validation"]["rows"][0]["name"] in page
     assert "hf_trainpipe train recipes.py --run-dir whole" in page or "hf-trainpipe train recipes.py" in page
+
+
+def test_the_profile_of_a_run_is_measured_while_it_is_scored(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second pass; the vectors are those of the package, which passes over the same texts once more."""
+    twice = replace(recipe, data=replace(recipe.data, validation="train.csv"))
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_trainpipe.watch.measure.vectors_of", None)
+        result = execute(twice, run_dir=tmp_path / "run")
+    profile, predictor = read_profile(result.package), Predictor.load(result.package)
+    measured, _ = measure_texts(predictor, [row["text"] for row in twice.data.splits()["validation"]])
+    found = profile.read(measured)["embeddings"]
+    assert len(found) == 200
+    nearest = [np.abs(found - text).max(axis=1).min() for text in profile.pool["embeddings"].astype(float)]
+    assert max(nearest) < 2e-2  # as it is kept, in 16 bits
 
 
 def test_weak_slices_of_a_run_need_no_weights(
