@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 LONG = (
-    "tasks/test_contract.py", "training/test_recipes.py", "engine/test_compiling.py", "training/test_reports.py",
-    "training/test_finished.py", "tracking/test_adapters.py", "package/test_onnx.py", "serve/test_server.py",
-    "training/test_lora.py", "serve/test_drain.py", "training/test_hub_runs.py", "checkpoint/test_kills.py",
-    "package/test_package.py", "training/test_resume.py", "tracking/test_neptune.py", "engine/gpu/test_operators.py",
-    "tasks/test_text_to_text.py", "model/test_lora_heads.py", "hub/test_repository.py", "training/test_across.py",
-    "training/test_guards.py", "training/test_sharded.py", "training/test_runs.py", "training/test_parity.py",
-    "serve/test_limits.py", "training/test_multi_node.py", "training/test_stream.py", "studies/test_auto.py",
+    "training/test_choices.py", "training/test_recipes.py", "package/test_onnx.py", "tasks/test_contract.py",
+    "hub/test_repository.py", "training/test_lora.py", "pipelines/test_engine.py", "training/test_guards.py",
+    "training/test_canaries.py", "training/test_finished.py", "training/test_check.py", "studies/test_learn_curve.py",
+    "training/test_distillation.py", "training/test_reports.py", "training/test_sharded.py", "training/test_hub_runs.py",
+    "training/test_runs.py", "data/test_sources_hub.py", "engine/test_compiling.py", "training/test_resume.py",
+    "checkpoint/test_kills.py", "serve/test_engine.py", "studies/test_auto.py", "training/test_stream.py",
+    "serve/test_page.py", "tasks/test_heads.py", "studies/test_tune.py", "tracking/test_neptune.py",
+    "training/test_launch.py", "tasks/test_text_to_text.py", "tracking/test_adapters.py", "hub/test_upload.py",
+    "training/test_trial.py", "studies/test_runs.py", "training/test_contrastive.py", "model/test_lora_heads.py",
+    "studies/test_crossval.py", "training/test_verify_resume.py", "tasks/test_one_place.py",
 )  # fmt: skip
 """Files of tests that take longest, the longest first."""
 

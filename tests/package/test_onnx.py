@@ -155,7 +155,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_server_runs_the_backend_it_is_told(both: Path, tmp_path: Path) -> None:
+def test_the_server_runs_the_backend_it_is_told(both: Path, tmp_path: Path, real_processes: None) -> None:
     from tests.serve.conftest import start
 
     expected = Predictor.load(both / "package", backend="onnx").predict(TEXTS)
