@@ -41,7 +41,7 @@ def recipe() -> Recipe:
             test="test",
             stratify="label",
         ),
-        task=TextClassification("text", label="label", pooling="mean"),
+        task=TextClassification("text", label="label", pooling="mean", class_weights="balanced", label_smoothing=0.1),
         tokens=Tokens(max_length=128, overflow="truncate"),
         optim=Optim(peak_lr=2e-4, warmup=0.06, weight_decay=0.01),
         budget=Budget(epochs=5, examples_per_step=32),
