@@ -46,7 +46,7 @@ def look_up(model: Pretrained, task: Task, config: Any) -> Tables:
             empty = task.model_class().from_config(config, trust_remote_code=model.trust_remote_code).eval()
     except Exception:  # model_facts raises the same error with a message
         return Tables(None, None)
-    said = min(_said(config), default=LENGTHS[-1])
+    said = min(configured_limits(config), default=LENGTHS[-1])
     lengths = (*LENGTHS[:-1], max(LENGTHS[1] + 1, min(LENGTHS[-1], said - 4)))
     seen = [_seen(empty, length) for length in lengths]
     positions: list[int] = []
@@ -103,7 +103,8 @@ def _seen(empty: Any, length: int) -> list[tuple[int, int]]:
     return found
 
 
-def _said(config: Any) -> list[int]:
+def configured_limits(config: Any) -> list[int]:
+    """Numbers of positions that a configuration names."""
     text = text_config(config)
     limits = [getattr(text, name, None) for name in LIMITS]
     return [limit for limit in limits if isinstance(limit, int) and limit > 0]
@@ -115,7 +116,7 @@ def usable_length(config: Any, tokenizer: Any, positions: int | None = None) -> 
     Args:
         positions: Of :func:`look_up`.
     """
-    found = _said(config)
+    found = configured_limits(config)
     if positions is not None:
         found.append(positions)
     if tokenizer.model_max_length and tokenizer.model_max_length < 1_000_000:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_trainpipe.model.lengths import look_up, usable_length
-from hf_trainpipe.model.names import load_config, text_config
+from hf_trainpipe.model.lengths import configured_limits, look_up, usable_length
+from hf_trainpipe.model.names import load_config, local_folder, text_config
 from hf_trainpipe.model.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
     from hf_trainpipe.recipe import Pretrained
     from hf_trainpipe.runtime.tasks.base import Task
+
+FIRST_POSITIONS = 8
+"""More than any architecture leaves out before a text."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,22 @@ class ModelLimits:
     rows: int | None
     """Rows of the word embedding; None where unknown."""
     warnings: tuple[str, ...] = ()
+
+
+def plainly_takes(model: Pretrained, tokens: int) -> bool:
+    """Whether configuration and tokenizer say that a model takes texts of so many tokens, and some more.
+
+    False: :func:`model_limits` tells, which imports and builds the model. This is for who asks before the model is needed.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    if model.tokenizer is not None:
+        return False
+    folder = local_folder(model.name)
+    revision = model.revision if folder is None else None
+    longest: int = get_tokenizer_config(folder or model.name, revision=revision).get("model_max_length", 0)
+    positions = min(configured_limits(load_config(model)), default=0)
+    return min(positions - FIRST_POSITIONS, longest) >= tokens
 
 
 def model_limits(model: Pretrained, task: Task, tokenizer: Any) -> ModelLimits:

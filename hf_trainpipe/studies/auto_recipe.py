@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_trainpipe.errors import DataError
-from hf_trainpipe.model.limits import model_limits
+from hf_trainpipe.model.limits import model_limits, plainly_takes
 from hf_trainpipe.model.names import pin_model
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.recipe import Budget, Evaluation, Pretrained, Recipe, Tokens
@@ -47,8 +47,10 @@ def recipe_of(guess: Guess, model: str | None) -> Recipe:
 def fitting(recipe: Recipe) -> Recipe:
     """With texts no longer than the model takes."""
     model = pin_model(recipe.model)
-    limit = model_limits(model, recipe.task, load_tokenizer(model)).limit
     assert recipe.tokens.max_length is not None
+    if plainly_takes(model, recipe.tokens.max_length):
+        return recipe
+    limit = model_limits(model, recipe.task, load_tokenizer(model)).limit
     if limit is None or limit >= recipe.tokens.max_length:
         return recipe
     return replace(recipe, tokens=replace(recipe.tokens, max_length=limit))

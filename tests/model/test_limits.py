@@ -11,10 +11,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from hf_trainpipe import Pretrained, TextClassification
+from hf_trainpipe import Pretrained, TextClassification, replace
 from hf_trainpipe.errors import RecipeError
 from hf_trainpipe.model.lengths import look_up, usable_length
-from hf_trainpipe.model.limits import model_limits
+from hf_trainpipe.model.limits import FIRST_POSITIONS, model_limits, plainly_takes
 from hf_trainpipe.model.tokenizer import load_tokenizer
 from hf_trainpipe.testing import tiny_model
 
@@ -72,6 +72,20 @@ def copy_of(folder: Path, *names: str, to: Path) -> str:
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("bert"))
+
+
+def test_what_a_model_plainly_takes_is_what_its_tokenizer_and_its_positions_allow(bert: Path, tmp_path: Path) -> None:
+    model = Pretrained(copy_of(bert, "config.json", "model.safetensors", "tokenizer.json", to=tmp_path / "model"))
+    told = json.loads((bert / "tokenizer_config.json").read_text())
+    by_positions = AutoConfig.from_pretrained(bert).max_position_embeddings - FIRST_POSITIONS
+    for longest, most in ((20, 20), (10_000, by_positions)):
+        (tmp_path / "model/tokenizer_config.json").write_text(json.dumps({**told, "model_max_length": longest}))
+        assert plainly_takes(model, most)
+        assert not plainly_takes(model, most + 1)
+        assert model_limits(model, TASK, load_tokenizer(model)).limit >= most
+    assert not plainly_takes(replace(model, tokenizer=str(bert)), 1)
+    bare = copy_of(bert, "config.json", "model.safetensors", to=tmp_path / "bare")
+    assert not plainly_takes(Pretrained(bare), 1)  # the tokenizer is looked at, and refused
 
 
 def test_a_folder_without_tokenizer_files_is_refused(bert: Path, tmp_path: Path) -> None:
