@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.metrics import better
 from hf_trainpipe.package.layout import MANIFEST, finite
 from hf_trainpipe.recipe import Recipe
+from hf_trainpipe.runtime.tasks import Regression
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import few
 from hf_trainpipe.studies.halving import FEWEST, Rung
@@ -39,7 +40,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-5"),
 )
 """The portfolio of tasks with an answer a text, the likeliest first: where there is time for a part of it, for its beginning."""
-PAIRS: tuple[tuple[str, ...], ...] = (
+SIMILAR: tuple[tuple[str, ...], ...] = (
     (*_APART, *_PROBE, "--optim.peak-lr", "5e-5"),
     (*_MEAN, "--optim.peak-lr", "2e-4"),
     (*_APART, *_PROBE, "--optim.peak-lr", "1e-4"),
@@ -47,7 +48,16 @@ PAIRS: tuple[tuple[str, ...], ...] = (
     (*_MEAN, "--optim.peak-lr", "1e-4"),
     (*_APART, *_PROBE, "--optim.peak-lr", "2e-5"),
 )
-"""Of tasks with an answer a pair of texts."""
+"""Of tasks with a number a pair of texts, which tells most often how alike they are."""
+COMPARED: tuple[tuple[str, ...], ...] = (
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "2e-4"),
+    (*_MEAN, "--optim.peak-lr", "2e-4"),
+    (*_APART, *_PROBE, "--optim.peak-lr", "5e-5"),
+    (*_MEAN, *_PROBE, "--optim.peak-lr", "1e-4"),
+    (*_APART, *_PROBE, "--optim.peak-lr", "1e-4"),
+    (*_MEAN, "--optim.peak-lr", "1e-4"),
+)
+"""Of tasks with labels a pair of texts, such as entailment."""
 OTHERS: tuple[tuple[str, ...], ...] = tuple(("--optim.peak-lr", rate) for rate in ("1e-4", "2e-4", "5e-5", "4e-4"))
 """Of other tasks."""
 
@@ -125,7 +135,9 @@ class Study:
         task = self.recipe.task
         if not isinstance(task, TextTask):
             return OTHERS
-        return TEXTS if task.text_pair is None else PAIRS
+        if task.text_pair is None:
+            return TEXTS
+        return SIMILAR if isinstance(task, Regression) else COMPARED
 
     def fields_of(self, candidate: int, steps: int) -> list[str]:
         """Fields of a run: those of the candidate, its steps, and how often it is evaluated, so that one that is ended early has a score."""

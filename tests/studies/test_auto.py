@@ -8,12 +8,14 @@ import numpy as np
 import pandas
 import pytest
 
-from hf_trainpipe import Files, Recipe, TextClassification, replace
+from hf_trainpipe import Files, Pretrained, Recipe, Regression, TextClassification, TokenClassification, replace
 from hf_trainpipe.audit.guess import guess
 from hf_trainpipe.cli import run as cli
 from hf_trainpipe.data import chosen_rows
-from hf_trainpipe.recipe_file import load
+from hf_trainpipe.recipe.source import RecipeSource
+from hf_trainpipe.recipe_file import load, override
 from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.tasks.base import Task
 from hf_trainpipe.studies import auto, runs
 from hf_trainpipe.studies import auto_study as module
 from hf_trainpipe.studies.auto_recipe import dealt, fitting, recipe_of
@@ -38,6 +40,27 @@ def test_rungs_fit_the_budget() -> None:
     )
     assert rungs(seconds=60.0, start=15.0, step=0.1, end=0.0, full=2000, candidates=6)[0].candidates == 1
     assert rungs(seconds=16.0, start=15.0, step=0.1, end=0.0, full=2000, candidates=6) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "candidates"),
+    [
+        (TextClassification("a", label="y"), module.TEXTS),
+        (TextClassification("a", text_pair="b", label="y"), module.COMPARED),
+        (Regression("a", text_pair="b", score="y"), module.SIMILAR),
+        (TokenClassification("words", tags="tags"), module.OTHERS),
+    ],
+)
+def test_candidates_go_by_the_task(task: Task, candidates: tuple[tuple[str, ...], ...], tmp_path) -> None:
+    first = Recipe(name="auto", model=Pretrained("unused"), data=Files(train="a.csv"), task=task)
+    study = module.Study(
+        recipe=first, source=RecipeSource(tmp_path / "first.py", "recipe"), folder=tmp_path, budget=60.0
+    )
+    assert study.portfolio is candidates
+    assert len({str(override(first, fields)) for fields in candidates}) == len(
+        candidates
+    )  # a task of this kind takes them
+    assert "--model.head" not in candidates[study.quickest]
 
 
 def test_clusters_stay_whole_and_given_splits_too(workshop, tmp_path, monkeypatch) -> None:
