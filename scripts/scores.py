@@ -37,6 +37,8 @@ SETTINGS = {
     "sick": Setting("sick", "test", "accuracy", "InferSent 86.3"),
     "ag_news": Setting("ag_news", "test", "accuracy", "BERT-base 94.8 to 95.3, on 120,000 rows"),
     "go_emotions": Setting("go_emotions", "test", "f1_macro", "BERT-base 46 to 50.3"),
+    "wnut17": Setting("wnut17", "test", "entity_f1", "DistilBERT 41.7 to 45.2, BERTweet 56.5"),
+    "ud_pos": Setting("ud_english_ewt", "test", "tag_accuracy", "BERT-base 96 to 97, Stanza 95.4"),
 }
 
 
