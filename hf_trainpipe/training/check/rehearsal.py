@@ -14,7 +14,7 @@ import torch
 from hf_trainpipe.checkpoint.contract import check_finished, check_resume
 from hf_trainpipe.codec import to_json, with_defaults
 from hf_trainpipe.data.audit import audit
-from hf_trainpipe.engine.device import peak_memory, reset_peak_memory
+from hf_trainpipe.engine.device import memory_in_use, peak_memory, reset_peak_memory
 from hf_trainpipe.engine.probe import probe
 from hf_trainpipe.errors import TrainpipeError
 from hf_trainpipe.model.names import local_folder
@@ -176,9 +176,12 @@ class Rehearsal:
                 )
                 self.notes.at("measuring steps")
                 pace = measure_steps(run, log, first_seconds=extremes[0])
+            held = memory_in_use(run.accelerator.device)
             ends = self._ends(run, log, checkpoints, pace) if pace is not None else None
         if pace is None or ends is None or len(self.found.problems) > before:
             return
+        if held is not None and not run.on_gpu:  # a run takes steps beside the copy of a checkpoint that is being written
+            ends["memory"] = max(ends["memory"] or 0, held + ends["checkpoint"])
         facts: dict[str, Any] = {**self._seconds, **ends}
         measured = Measured(**facts, pace=pace, works=self.notes.seconds)
         self.found.disk = bytes_of(run, measured, keep=self.recipe.budget.keep_checkpoints)
