@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from hf_trainpipe.metrics import better
 from hf_trainpipe.package.layout import MANIFEST, finite
 from hf_trainpipe.recipe import Recipe
-from hf_trainpipe.runtime.tasks import Regression
 from hf_trainpipe.runtime.tasks.texts import TextTask
 from hf_trainpipe.studies import few
 from hf_trainpipe.studies.halving import FEWEST, Rung
@@ -137,7 +136,7 @@ class Study:
             return OTHERS
         if task.text_pair is None:
             return TEXTS
-        return SIMILAR if isinstance(task, Regression) else COMPARED
+        return SIMILAR if "spearman" in task.metric_names else COMPARED
 
     def fields_of(self, candidate: int, steps: int) -> list[str]:
         """Fields of a run: those of the candidate, its steps, and how often it is evaluated, so that one that is ended early has a score."""
