@@ -180,9 +180,8 @@ class Rehearsal:
             ends = self._ends(run, log, checkpoints, pace) if pace is not None else None
         if pace is None or ends is None or len(self.found.problems) > before:
             return
-        if (
-            held is not None and not run.on_gpu
-        ):  # a run takes steps beside the copy of a checkpoint that is being written
+        if held is not None and not run.on_gpu:
+            # A run takes steps beside the copy of a checkpoint that is being written.
             ends["memory"] = max(ends["memory"] or 0, held + ends["checkpoint"])
         facts: dict[str, Any] = {**self._seconds, **ends}
         measured = Measured(**facts, pace=pace, works=self.notes.seconds)
