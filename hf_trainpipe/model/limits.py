@@ -39,7 +39,7 @@ def plainly_takes(model: Pretrained, tokens: int) -> bool:
         return False
     folder = local_folder(model.name)
     revision = model.revision if folder is None else None
-    longest: int = get_tokenizer_config(folder or model.name, revision=revision).get("model_max_length", 0)
+    longest: int = get_tokenizer_config(folder or model.name, revision=revision).get("model_max_length") or 0
     positions = min(configured_limits(load_config(model)), default=0)
     return min(positions - FIRST_POSITIONS, longest) >= tokens
 

@@ -72,14 +72,14 @@ class WithVectors:
         from hf_trainpipe.runtime.model.pooling import pooled
 
         seen: list[Any] = []
-        hook = _encoder(model).register_forward_hook(lambda _module, _inputs, given: seen.append(given[0]))
+        hook = _encoder(model).register_forward_hook(lambda _module, _inputs, given: seen.append(given))
         try:
             found = dict(self._task.predict(model, inputs))
         finally:
             hook.remove()
         mask = inputs["attention_mask"]
-        states: Any = seen[-1] if seen else mask
-        if states.ndim == 3 and states.shape[:2] == mask.shape:
+        states = _states(seen[-1]) if seen else None
+        if isinstance(states, torch.Tensor) and states.ndim == 3 and states.shape[:2] == mask.shape:
             vector = pooled(states.float(), mask, "mean")
         else:  # no transformer's hidden states: none are known
             vector = mask.new_full((len(mask), 1), math.nan, dtype=torch.float32)
@@ -103,7 +103,14 @@ def taken_out(outputs: Outputs) -> tuple[Outputs, Array | None]:
 
 def has_one_stream(model: Any, features: Features) -> bool:
     """Whether a model reads one text of tokens, so that its hidden states are those of the text."""
-    return list(features.streams) == ["input"] and not getattr(model.config, "is_encoder_decoder", False)
+    return list(features.streams) == ["input"] and not getattr(
+        getattr(model, "config", None), "is_encoder_decoder", False
+    )
+
+
+def _states(given: Any) -> Any:
+    """The last hidden states in what an encoder gave, where it gave some."""
+    return given[0] if isinstance(given, tuple) else getattr(given, "last_hidden_state", None)
 
 
 def _without(outputs: Outputs) -> Outputs:

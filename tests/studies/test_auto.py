@@ -57,9 +57,8 @@ def test_candidates_go_by_the_task(task: Task, candidates: tuple[tuple[str, ...]
         recipe=first, source=RecipeSource(tmp_path / "first.py", "recipe"), folder=tmp_path, budget=60.0
     )
     assert study.portfolio is candidates
-    assert len({str(override(first, fields)) for fields in candidates}) == len(
-        candidates
-    )  # a task of this kind takes them
+    takes = {str(override(first, fields)) for fields in candidates}
+    assert len(takes) == len(candidates)
     assert "--model.head" not in candidates[study.quickest]
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
+import torch
 
 from hf_trainpipe.cli import run
 from hf_trainpipe.errors import DRIFTED
 from hf_trainpipe.package.layout import read_manifest, refuse_changed
 from hf_trainpipe.runtime.handler.predictor import Predictor
+from hf_trainpipe.runtime.model.outputs import Outputs
 from hf_trainpipe.watch.measure import measure
 from hf_trainpipe.watch.profile import ARRAYS, JSON
-from hf_trainpipe.watch.vectors import vectors_of
+from hf_trainpipe.watch.vectors import WithVectors, taken_out, vectors_of
 from hf_trainpipe.watch.watching import watch
 from tests.package.conftest import SENTENCES, WORDS, write_package
 from tests.package.conftest import tagger_run as tagger_run
@@ -54,6 +57,24 @@ def test_a_text_is_measured_the_same_alone_and_among_others(package: Path) -> No
     features = predictor.features([asked[at] for at in kept])
     by_itself = vectors_of(predictor, features, np.arange(len(kept)))  # of the encoder alone, without a head
     np.testing.assert_allclose(together.vectors, by_itself, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"states": torch.ones(1, 2, 3)}, torch.ones(1, 2, 3), (torch.ones(1, 6),)])
+def test_an_encoder_that_gives_no_known_states_has_no_vectors_and_fails_nothing(given: Any) -> None:
+    class Odd(torch.nn.Module):
+        base_model_prefix = "body"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = torch.nn.Identity()
+
+    task: Any = SimpleNamespace(
+        outputs={}, predict=lambda model, inputs: {"logits": (model.body(given), torch.ones(1, 1))[1]}
+    )
+    found = WithVectors(task).predict(Odd(), {"attention_mask": torch.ones(1, 2, dtype=torch.int64)})
+    arrays = {name: tensor.numpy() for name, tensor in found.items()}
+    plain, vectors = taken_out(Outputs(np.arange(1), arrays))
+    assert (list(plain.arrays), vectors) == (["logits"], None)
 
 
 def test_words_are_measured_too(tagger_run: Path) -> None:
